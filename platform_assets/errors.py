@@ -1,0 +1,66 @@
+"""The one tree of errors that Headrace raises on purpose.
+
+    HeadraceError
+    ├── TransientError            trying again may help: the supervisor restarts with back-off
+    │   ├── BrokerUnavailableError
+    │   └── QueryFailedError
+    └── TerminalError             trying again cannot help: the group waits for a person
+        ├── SettingError
+        ├── MissingTopicError
+        ├── LostOffsetsError
+        ├── CheckpointMismatchError
+        ├── GroupOwnedError
+        ├── StorageError
+        └── MissingDependencyError
+
+Every message is one sentence that names the thing and one that names the mend, so that it can be shown to a
+person as it is, without a stack trace.
+"""
+
+
+class HeadraceError(Exception):
+    """Root of the tree. Never raised itself."""
+
+
+class TransientError(HeadraceError):
+    """The same call may succeed later without anybody changing anything."""
+
+
+class TerminalError(HeadraceError):
+    """The same call fails until a person changes something; the message says what."""
+
+
+class BrokerUnavailableError(TransientError):
+    """No Kafka broker answered within the time limit."""
+
+
+class QueryFailedError(TransientError):
+    """A streaming query ended with an error that is not known to be permanent."""
+
+
+class SettingError(TerminalError):
+    """A setting has a value that cannot be used; the message names the setting."""
+
+
+class MissingTopicError(TerminalError):
+    """A topic does not exist on a broker that is not ours to change."""
+
+
+class LostOffsetsError(TerminalError):
+    """Kafka no longer holds offsets that a query has not read."""
+
+
+class CheckpointMismatchError(TerminalError):
+    """A checkpoint and the table it feeds disagree about what has been written."""
+
+
+class GroupOwnedError(TerminalError):
+    """Another live process owns the stream group."""
+
+
+class StorageError(TerminalError):
+    """A folder or disk cannot be written (permissions, no space)."""
+
+
+class MissingDependencyError(TerminalError):
+    """Something that must be installed (Java, a jar) is missing or of the wrong version."""

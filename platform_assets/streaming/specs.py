@@ -1,0 +1,107 @@
+"""What a table, a source and a stream are, as frozen values. Nothing here runs or imports Spark.
+
+A stream file in `platform_assets/streams/` builds one `StreamSpec`; `streaming.query_group` runs it; the
+composition root turns it into Dagster assets. Specs are safe to build at import in the code server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a public table. `type` is a Spark SQL type name (`string`, `timestamp`, `double`, ...)."""
+
+    name: str
+    type: str
+    description: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One public Delta table.
+
+    `name` is `<layer>.<table>`; the table lies at `<root>/<layer>/<table>` and its Dagster asset key is
+    `[<layer>, <table>]`. `key` is the grain: no two rows share it. `statistics_columns` are the columns that
+    readers filter by; Delta collects file statistics for these only.
+    """
+
+    name: str
+    description: str
+    grain: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    partition_columns: tuple[str, ...] = ()
+    statistics_columns: tuple[str, ...] = ()
+
+    @property
+    def layer(self) -> str:
+        """The part of the name before the dot (`silver`, `gold`, `platform`)."""
+        return self.name.split(".")[0]
+
+    @property
+    def asset_path(self) -> tuple[str, str]:
+        """The Dagster asset key's parts."""
+        layer, table = self.name.split(".")
+        return layer, table
+
+    @property
+    def ddl(self) -> str:
+        """The schema as Spark DDL, in column order."""
+        return ", ".join(f"`{c.name}` {c.type}{'' if c.nullable else ' NOT NULL'}" for c in self.columns)
+
+
+@dataclass(frozen=True)
+class KafkaSource:
+    """A stream that reads a Kafka topic. Offsets live in the query's checkpoint, never in a consumer group."""
+
+    topic: str
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """A stream that reads the appends of a Delta table, and only the named columns of it."""
+
+    table: TableSpec
+    columns: tuple[str, ...]
+    watermark_column: str
+    watermark_delay: str
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """One streaming query and the tables it writes.
+
+    `name` is the query's name and the last part of its checkpoint's path; `tables[0]` is the main table, whose
+    commits say how far the query is. A stream over Kafka is written by `streaming.event_writer`; a stream over a
+    table has a `transform`, a pure function that runs on a stream and, as the *twin*, on a batch: it gets the
+    source's columns (the watermark already defined on a stream) and returns rows of `tables[0]`.
+    `write_mode` is `upsert` (rows of the table's key are replaced while their window is open) or `append`.
+    """
+
+    name: str
+    source: KafkaSource | TableSource
+    tables: tuple[TableSpec, ...]
+    trigger_seconds: float
+    transform: Callable[[DataFrame], DataFrame] | None = None
+    write_mode: Literal["append", "upsert"] = "append"
+
+    @property
+    def main_table(self) -> TableSpec:
+        """The table whose commits mark the query's progress."""
+        return self.tables[0]
+
+
+@dataclass(frozen=True)
+class StreamGroup:
+    """Streams that share one Spark application: the unit that is deployed, supervised, stopped and restarted."""
+
+    name: str
+    streams: tuple[StreamSpec, ...]

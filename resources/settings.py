@@ -1,0 +1,111 @@
+"""Every setting, read in one place. A bad value is refused here, by its name, before anything starts.
+
+Reads the process environment only (`.env` is read by Dagster and by the Makefile). The README's table of settings
+lists these fields; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from platform_assets.errors import SettingError
+
+
+class Settings(BaseSettings):
+    """The platform's settings. Paths are absolute; durations carry their unit in the name."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore", frozen=True, populate_by_name=True)
+
+    home: Annotated[Path, Field(description="Dagster home, broker data, logs, caches")] = Path(".headrace")
+    lakehouse: Annotated[str, Field(description="Root of all tables and checkpoints: a path or any Hadoop URI")] = ""
+    storage_options: Annotated[
+        dict[str, str], Field(description="JSON; object-store options for readers outside Spark")
+    ] = {}
+
+    kafka_bootstrap_servers: Annotated[
+        str, Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="Unset: the embedded broker")
+    ] = ""
+    kafka_config: Annotated[
+        SecretStr, Field(description="JSON; librdkafka options such as security.protocol, sasl.*, ssl.*")
+    ] = SecretStr("{}")
+    kafka_port: Annotated[int, Field(ge=0, le=65535, description="Embedded broker's port; 0: any free one")] = 0
+    topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="Topic of shop events")] = (
+        "ecommerce-events"
+    )
+    topic_partitions: Annotated[int, Field(ge=1, le=1000, description="Used when the topic is created")] = 3
+
+    starting_offsets: Annotated[
+        Literal["earliest", "latest"], Field(description="Where a stream without a checkpoint begins")
+    ] = "earliest"
+    max_offsets_per_trigger: Annotated[int, Field(ge=1, description="Upper bound of one micro-batch, in records")] = (
+        200_000
+    )
+    trigger_seconds: Annotated[float, Field(ge=0, description="Interval of the stream `events`")] = 1.0
+    deduplication: Annotated[bool, Field(description="Take repeated event_ids out of silver.events")] = True
+    deduplication_horizon_minutes: Annotated[
+        int, Field(ge=1, description="How long an event_id is remembered, by arrival")
+    ] = 60
+    max_record_bytes: Annotated[int, Field(ge=1, description="A larger value is quarantined as oversized")] = 1_048_576
+
+    spark_master: Annotated[str, Field(min_length=1, description="Any Spark master")] = "local[2]"
+    spark_heap_mib: Annotated[int, Field(ge=512, description="JVM heap of one Spark application")] = 1024
+    spark_conf: Annotated[dict[str, str], Field(description="JSON; further Spark configuration, wins over ours")] = {}
+    state_memory_mib: Annotated[int, Field(ge=16, description="RocksDB memory of all state stores together")] = 128
+
+    supervisor_interval_seconds: Annotated[int, Field(ge=1, description="Time between two supervisor ticks")] = 5
+    heartbeat_timeout_seconds: Annotated[int, Field(ge=5, description="Silence after which a run is suspect")] = 30
+    stop_grace_seconds: Annotated[int, Field(ge=1, description="Time for batches in flight at a stop")] = 60
+    backoff_seconds: Annotated[float, Field(ge=0, description="First restart delay after a repeated failure")] = 5.0
+    backoff_cap_seconds: Annotated[float, Field(ge=1, description="Longest restart delay")] = 300.0
+    crash_loop_failures: Annotated[int, Field(ge=2, description="Failures that mark a crash loop")] = 5
+    crash_loop_minutes: Annotated[int, Field(ge=1, description="Time in which these failures must fall")] = 15
+
+    ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
+
+    @field_validator("home")
+    @classmethod
+    def _absolute_home(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Derives the lakehouse root from the home when it is not set, and makes a local path absolute."""
+        root = self.lakehouse or str(self.home / "lakehouse")
+        if "://" not in root and not root.startswith("file:"):
+            root = str(Path(root).expanduser().absolute())
+        object.__setattr__(self, "lakehouse", root)
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where Dagster keeps its instance: `<home>/dagster`."""
+        return self.home / "dagster"
+
+    @property
+    def uses_embedded_broker(self) -> bool:
+        """Whether Headrace starts its own broker."""
+        return not self.kafka_bootstrap_servers
+
+
+def _variable_of(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias if field in Settings.model_fields else None
+    return str(alias) if alias else f"HEADRACE_{field.upper()}"
+
+
+@functools.cache
+def load_settings() -> Settings:
+    """Reads the settings from the environment, once a process.
+
+    Raises `SettingError`, one line a bad value, each with the variable's name and what it must be. Values are never
+    repeated in the message: they may be secrets.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{_variable_of(str(e['loc'][0]))}: {e['msg']}" for e in error.errors()]
+        raise SettingError("Bad setting. " + "; ".join(lines)) from None
+    except ValueError as error:
+        raise SettingError(f"Bad setting. {error}") from None
