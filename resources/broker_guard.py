@@ -1,0 +1,173 @@
+"""The guard process: the parent of the embedded broker's JVM, which ends the JVM when nobody uses it any more.
+
+    python -m resources.broker_guard <launch file>
+
+Whoever uses the broker holds a shared lock on `users.lock`. The kernel frees such a lock however its holder ends
+(kill -9 too), so a broker without users is seen for certain. The guard runs in a session of its own: Ctrl-C in a
+terminal reaches the users, never the guard or the JVM. Standard library only: it stays small and starts at once.
+
+Exit codes: 0 stopped because it was asked to or nobody was left; 1 the JVM would not start or run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# How long the broker waits for a new user: bridges a run that is restarted, without a restart of the broker.
+_GRACE_SECONDS = 10.0
+
+_POLL_SECONDS = 0.5
+
+# A start takes 2-4 s on two idle cores; recovery of an unclean log takes longer.
+_START_TIMEOUT_SECONDS = 120.0
+
+# A controlled shutdown flushes the log in well under a second; past the limit the log is recovered at the next start.
+_STOP_TIMEOUT_SECONDS = 20.0
+
+# A JVM that dies under its users (out of memory, kill -9) is started again on the same port, which clients bridge
+# by themselves. More deaths than this within the window are a fault that a restart does not mend.
+_MAX_RESTARTS = 5
+_RESTART_WINDOW_SECONDS = 300.0
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Guard:
+    """Owns the JVM. `launch` is the launch file's content, written by `EmbeddedBroker`."""
+
+    def __init__(self, launch: dict[str, Any]) -> None:
+        self._launch = launch
+        self._folder = Path(launch["folder"])
+        self._stop = threading.Event()
+        self._deaths: list[float] = []
+        self._users = os.open(self._folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def run(self) -> int:
+        """Starts the JVM, watches it and its users, and returns the process's exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._format()
+        jvm = self._start()
+        idle_since: float | None = None
+        try:
+            while not self._stop.wait(_POLL_SECONDS):
+                if jvm.poll() is not None:
+                    if not self._may_restart():
+                        return 1
+                    jvm = self._start()
+                # From here to the end of the process the lock stays taken when nobody else holds it: a user who
+                # comes now waits in `EmbeddedBroker.start` until this broker is gone, then starts the next one.
+                if not self._is_unused():
+                    idle_since = None
+                    continue
+                idle_since = idle_since or time.monotonic()
+                if time.monotonic() - idle_since > _GRACE_SECONDS:
+                    return 0
+                fcntl.flock(self._users, fcntl.LOCK_UN)
+            return 0
+        finally:
+            self._end(jvm)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stop.set()
+
+    def _is_unused(self) -> bool:
+        try:
+            fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _may_restart(self) -> bool:
+        now = time.monotonic()
+        self._deaths = [death for death in self._deaths if now - death < _RESTART_WINDOW_SECONDS] + [now]
+        return len(self._deaths) <= _MAX_RESTARTS
+
+    def _format(self) -> None:
+        if (self._folder / "data" / "meta.properties").exists():
+            return
+        self._report("formatting")
+        subprocess.run(self._launch["format_command"], check=True, stdin=subprocess.DEVNULL)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Starts the JVM, waits until its port answers and publishes the state file."""
+        jvm = subprocess.Popen(self._launch["command"], stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        try:
+            while not _answers(self._launch["port"]):
+                if jvm.poll() is not None:
+                    raise SystemExit(f"the broker's JVM ended with code {jvm.returncode} while it started")
+                if self._stop.wait(0.05) or time.monotonic() > deadline:
+                    raise SystemExit("the broker was stopped, or did not open its port in time, while it started")
+        except BaseException:
+            self._end(jvm)
+            raise
+        self._publish(jvm.pid)
+        return jvm
+
+    def _publish(self, jvm_pid: int) -> None:
+        state = {"port": self._launch["port"], "guard_pid": os.getpid(), "jvm_pid": jvm_pid}
+        partial = self._folder / ".state.json"
+        partial.write_text(json.dumps(state))
+        partial.replace(self._folder / "state.json")
+        self._report(f"broker pid {jvm_pid} on port {self._launch['port']}")
+
+    def _end(self, jvm: subprocess.Popen[bytes]) -> None:
+        if jvm.poll() is None:
+            jvm.terminate()
+            try:
+                jvm.wait(_STOP_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                jvm.kill()
+                jvm.wait()
+        with contextlib.suppress(FileNotFoundError):
+            (self._folder / "state.json").unlink()
+        self._report("stopped")
+
+    def _report(self, message: str) -> None:
+        print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} guard {os.getpid()}: {message}", flush=True)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec: the kernel ends the JVM when the guard dies, even by kill -9 (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def main(launch_file: Path) -> int:
+    """Runs one guard; a second one for the same folder ends at once, for the first holds `guard.lock`."""
+    launch = json.loads(launch_file.read_text())
+    descriptor = os.open(Path(launch["folder"]) / "guard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # A process that looks whether a guard lives holds the lock for an instant: that must not stop a start.
+    deadline = time.monotonic() + _POLL_SECONDS * 4
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return Guard(launch).run()
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return 0
+            time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,250 @@
+"""Kafka for Dagster and for plain Python: admin, producer, offsets, lag, and the options for Spark's reader."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError
+from resources import librdkafka
+from resources.embedded_broker import EmbeddedBroker
+from resources.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
+    from confluent_kafka.admin import AdminClient, OffsetSpec
+
+# A broker that is there answers in milliseconds, one that is restarting in a few seconds.
+_TIMEOUT_SECONDS = 10.0
+
+# librdkafka's default of 1 MB would refuse in the producer what the broker and the quarantine are made for.
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+class KafkaResource(dg.ConfigurableResource[Any]):
+    """A Kafka cluster: the configured one, or the embedded broker, which is started at the first use.
+
+    Within Dagster, set-up is lazy and tear-down ends the use of the embedded broker; outside, make one with
+    `from_settings` and call `close` (or use it as a context manager). Secret options come from the settings and are no
+    fields of the resource, so that Dagster neither stores nor shows them. Every call that needs the cluster raises
+    `BrokerUnavailableError`, naming the address, when nothing answers within about ten seconds.
+    """
+
+    bootstrap_servers: str = ""
+    """Host and port list; empty: the embedded broker."""
+
+    _settings: Settings | None = PrivateAttr(default=None)
+    _embedded: EmbeddedBroker | None = PrivateAttr(default=None)
+    _admin: Any = PrivateAttr(default=None)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> KafkaResource:
+        """The resource that these settings describe. Nothing is contacted or started."""
+        resource = cls(bootstrap_servers=settings.kafka_bootstrap_servers)
+        resource._settings = settings
+        return resource
+
+    def __enter__(self) -> KafkaResource:
+        """The resource itself; the block's end closes it."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Closes, whatever happened in the block."""
+        self.close()
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Called by Dagster when the run or the tick is over."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends the use of the embedded broker and drops the admin client. The resource can be used again after."""
+        self._admin = None
+        if self._embedded is not None:
+            self._embedded.stop()
+            self._embedded = None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the broker is ours: then a missing topic is created."""
+        return not self.bootstrap_servers
+
+    def servers(self) -> str:
+        """The address for clients. Starts the embedded broker when that is the one meant and it is not running."""
+        if not self.is_embedded:
+            return self.bootstrap_servers
+        if self._embedded is None:
+            settings = self._settings_or_environment()
+            self._embedded = EmbeddedBroker(settings.home, settings.kafka_port)
+        return self._embedded.start().bootstrap_servers
+
+    def client_config(self) -> dict[str, str]:
+        """librdkafka's options for any client: the address and the secret options. Never log it."""
+        return {"bootstrap.servers": self.servers(), **self._secret_options()}
+
+    def spark_options(self) -> dict[str, str]:
+        """The same for Spark's Kafka source and sink (`kafka.*`). Raises `SettingError` as `java_client_options`."""
+        return librdkafka.java_client_options(self.client_config())
+
+    def admin(self) -> AdminClient:
+        """An admin client that has reached the cluster once; the same one until `close`."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        if self._admin is None:
+            client = AdminClient(librdkafka.quiet(self.client_config()))
+            try:
+                client.list_topics(timeout=_TIMEOUT_SECONDS)
+            except KafkaException as error:
+                raise self._unavailable(error) from None
+            self._admin = client
+        admin: AdminClient = self._admin
+        return admin
+
+    def producer(self, **overrides: Any) -> Producer:
+        """A producer that loses and doubles nothing (`acks=all`, idempotent), compressed.
+
+        `overrides` are librdkafka options with `_` for `.`. The caller flushes it.
+        """
+        from confluent_kafka import Producer
+
+        self.admin()  # a broker that is not there is one clear error here and not a full queue later
+        reliable = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "message.max.bytes": _MAX_MESSAGE_BYTES,
+        }
+        options = {key.replace("_", "."): value for key, value in overrides.items()}
+        return Producer(librdkafka.quiet({**reliable, **self.client_config(), **options}))
+
+    def partitions(self, topic: str) -> list[int]:
+        """The topic's partition numbers. Raises `MissingTopicError`."""
+        from confluent_kafka import KafkaException
+
+        try:
+            # Asked by name, the answer for a topic that was just created may be stale: the whole list is not.
+            metadata = self.admin().list_topics(timeout=_TIMEOUT_SECONDS).topics.get(topic)
+        except KafkaException as error:
+            raise self._unavailable(error) from None
+        if metadata is None or not metadata.partitions:
+            raise MissingTopicError(
+                f"Topic {topic} does not exist on {self.servers()}. Create it there, or set HEADRACE_TOPIC."
+            )
+        return sorted(metadata.partitions)
+
+    def ensure_topic(self, topic: str, partitions: int) -> None:
+        """Makes sure that the topic exists and clients can see it.
+
+        Creates it on the embedded broker only; on any other a missing one raises `MissingTopicError`, for its
+        replication and retention are its owner's to choose. An existing topic is left as it is.
+        """
+        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka.admin import NewTopic
+
+        if not self.is_embedded:
+            self.partitions(topic)
+            return
+        created = self.admin().create_topics([NewTopic(topic, partitions, 1)], operation_timeout=_TIMEOUT_SECONDS)
+        try:
+            created[topic].result(_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise self._unavailable(error) from None
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while True:  # creation is acknowledged before every partition has a leader
+            try:
+                self.partitions(topic)
+                self.end_offsets(topic)
+                return
+            except (MissingTopicError, BrokerUnavailableError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def beginning_offsets(self, topic: str) -> dict[int, int]:
+        """The first offset still held, by partition."""
+        from confluent_kafka.admin import OffsetSpec
+
+        return self._list_offsets(topic, OffsetSpec.earliest())
+
+    def end_offsets(self, topic: str, *, committed: bool = False) -> dict[int, int]:
+        """The offset that the next record gets, by partition; `committed`: the first of an open transaction, if any."""
+        from confluent_kafka.admin import OffsetSpec
+
+        return self._list_offsets(topic, OffsetSpec.latest(), committed=committed)
+
+    def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
+        """The first offset whose record is not older than `moment`, by partition; the end where there is none.
+
+        Raises `ValueError` for a time without a zone.
+        """
+        from confluent_kafka.admin import OffsetSpec
+
+        if moment.tzinfo is None:
+            raise ValueError(f"{moment.isoformat()} has no time zone")
+        ends = self.end_offsets(topic)
+        found = self._list_offsets(topic, OffsetSpec.for_timestamp(int(moment.timestamp() * 1000)))
+        return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+
+    def lag(self, topic: str, positions: dict[int, int]) -> dict[int, int]:
+        """Records between `positions` (the next offset to read) and the end, by partition, never negative.
+
+        A partition without a position counts from its first held offset.
+        """
+        ends, beginnings = self.end_offsets(topic), self.beginning_offsets(topic)
+        return {p: max(0, end - max(positions.get(p, 0), beginnings[p])) for p, end in ends.items()}
+
+    def retention(self, topic: str) -> timedelta | None:
+        """How long the broker keeps a record of the topic; None: without a limit of time."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import ConfigResource, ResourceType
+
+        self.partitions(topic)
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        try:
+            described = self.admin().describe_configs([resource], request_timeout=_TIMEOUT_SECONDS)[resource].result()
+        except KafkaException as error:
+            raise self._unavailable(error) from None
+        milliseconds = int(described["retention.ms"].value)
+        return None if milliseconds < 0 else timedelta(milliseconds=milliseconds)
+
+
+    def _list_offsets(self, topic: str, spec: OffsetSpec, *, committed: bool = False) -> dict[int, int]:
+        from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+
+        wanted = {TopicPartition(topic, partition): spec for partition in self.partitions(topic)}
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        futures = self.admin().list_offsets(wanted, isolation_level=level, request_timeout=_TIMEOUT_SECONDS)
+        try:
+            return {tp.partition: future.result(_TIMEOUT_SECONDS).offset for tp, future in futures.items()}
+        except (KafkaException, TimeoutError) as error:
+            raise self._unavailable(error) from None
+
+    def _settings_or_environment(self) -> Settings:
+        # Dagster copies a resource for each run, without its private attributes.
+        return self._settings or load_settings()
+
+    def _secret_options(self) -> dict[str, str]:
+        try:
+            options = json.loads(self._settings_or_environment().kafka_config.get_secret_value() or "{}")
+            if not isinstance(options, dict):
+                raise TypeError
+        except (ValueError, TypeError):
+            raise SettingError("HEADRACE_KAFKA_CONFIG: must be a JSON object of librdkafka options.") from None
+        return {key: _option_text(value) for key, value in options.items()}
+
+    def _unavailable(self, error: Exception) -> BrokerUnavailableError:
+        address = self.bootstrap_servers or "the embedded broker"
+        return BrokerUnavailableError(
+            f"No Kafka broker answered at {address} within {_TIMEOUT_SECONDS:g} s ({error}). Check that it runs, "
+            "KAFKA_BOOTSTRAP_SERVERS, and the security options in HEADRACE_KAFKA_CONFIG."
+        )
+
+
+def _option_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)

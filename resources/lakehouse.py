@@ -1,0 +1,105 @@
+"""The lakehouse root: where tables and checkpoints lie, on a local disk or behind any Hadoop or object-store URI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from platform_assets.errors import StorageError
+from resources.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+
+class LakehouseResource(dg.ConfigurableResource[Any]):
+    """Paths of all tables, and a reader of them that is independent of Spark.
+
+    Storage options (keys of an object store) come from the settings and are no fields, so that Dagster neither stores
+    nor shows them.
+    """
+
+    root: str = ""
+    """A path, a `file:` URI or any `scheme://` URI; empty: the settings' root."""
+
+    _settings: Settings | None = PrivateAttr(default=None)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> LakehouseResource:
+        """The resource that these settings describe. Nothing is created."""
+        resource = cls(root=settings.lakehouse)
+        resource._settings = settings
+        return resource
+
+    @property
+    def root_uri(self) -> str:
+        """The root: an absolute path when local, else the URI; without a slash at its end."""
+        return normalize_root(self.root or load_settings().lakehouse)
+
+    @property
+    def local_root(self) -> Path | None:
+        """The root as a path; None when it is not on this machine's file system."""
+        return None if "://" in self.root_uri else Path(self.root_uri)
+
+    def table_uri(self, name: str) -> str:
+        """Where the table `silver.events` lies: `<root>/silver/events`."""
+        layer, table = name.split(".")
+        return f"{self.root_uri}/{layer}/{table}"
+
+    def checkpoint_uri(self, name: str) -> str:
+        """Where the checkpoint of the query that feeds `silver.events` lies: `<root>/_checkpoints/silver/events`."""
+        layer, table = name.split(".")
+        return f"{self.root_uri}/_checkpoints/{layer}/{table}"
+
+    def check_writable(self) -> None:
+        """Creates the root when it is local, and proves by a probe that files can be written in it.
+
+        Raises `StorageError` naming the path and the mend. A remote root is not contacted: the first commit proves it.
+        """
+        root = self.local_root
+        if root is None:
+            return
+        probe = root / f".headrace-probe-{os.getpid()}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"x" * 4096)  # an empty file can be made on a full disk
+            probe.unlink()
+        except OSError as error:
+            probe.unlink(missing_ok=True)
+            raise StorageError(
+                f"The lakehouse {root} cannot be written ({error.strerror}). Give this user the right to write there, "
+                "free space, or set HEADRACE_LAKEHOUSE to another place."
+            ) from None
+
+    def free_bytes(self) -> int | None:
+        """Free space for this user under the root; None when it is not local. The root need not exist yet."""
+        root = self.local_root
+        if root is None:
+            return None
+        existing = next(folder for folder in (root, *root.parents) if folder.exists())
+        return shutil.disk_usage(existing).free
+
+    def delta_table(self, name: str) -> DeltaTable:
+        """The table through delta-rs, at its latest version. Raises deltalake's `TableNotFoundError`."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.table_uri(name), storage_options=self.storage_options() or None)
+
+    def storage_options(self) -> dict[str, str]:
+        """Object-store options for readers outside Spark (delta-rs, DuckDB). May hold secrets: never log it."""
+        return dict((self._settings or load_settings()).storage_options)
+
+
+def normalize_root(root: str) -> str:
+    """One spelling for each place: absolute path for local ones (`file:` URIs too), no slash at the end."""
+    if root.startswith("file:"):
+        return str(Path(unquote(urlsplit(root).path)))
+    if "://" in root:
+        return root.rstrip("/")
+    return str(Path(root).expanduser().absolute())
