@@ -1,0 +1,226 @@
+"""Spark for Dagster and for plain Python: dagster-pyspark's lazy resource, with a start and an end that are ours.
+
+dagster-pyspark leaves the JVM's launch to `getOrCreate` and never stops it. A supervised stream needs both: the JVM
+must inherit the group's lock file (so that the lock is free only when the JVM is dead), and it must be gone when a run
+is over. So the gateway is launched here, dagster-pyspark adopts it, and `stop` ends session, gateway and JVM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from platform_assets.errors import MissingDependencyError, TerminalError
+from resources.jars import spark_jars
+from resources.java import java_home
+from resources.processes import ProcessIdentity, identify, is_alive
+from resources.settings import Settings, load_settings
+from resources.spark_configuration import is_secret, spark_conf
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# The JVM ends 0.3-2 s after its standard input closes; one that does not is blocked for good.
+_STOP_TIMEOUT_SECONDS = 20.0
+
+# Each application has its own log; the newest ones tell what happened, older ones only take space.
+_KEPT_LOGS = 20
+
+
+class SparkResource(dg.ConfigurableResource[Any]):
+    """One Spark application in this process, started at the first use of `spark_session`.
+
+    Within Dagster the tear-down stops it; outside, use `running()` or `start`/`stop`. After `stop` a new application
+    can be started in the same process. Only one application can run in a process at a time.
+    """
+
+    app_name: str = "headrace"
+    """Shows in logs and file names."""
+
+    spark_config: dict[str, str] = {}
+    """Further Spark configuration for this resource; wins over the settings. No secrets: Dagster shows it."""
+
+    _settings: Settings | None = PrivateAttr(default=None)
+    _delegate: Any = PrivateAttr(default=None)
+    _jvm: subprocess.Popen[bytes] | None = PrivateAttr(default=None)
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, app_name: str = "headrace", **spark_config: str) -> SparkResource:
+        """The resource that these settings describe. Nothing is started."""
+        resource = cls(app_name=app_name, spark_config=spark_config)
+        resource._settings = settings
+        return resource
+
+    @property
+    def spark_session(self) -> SparkSession:
+        """The session; starts the application when it does not run. Errors as `start`."""
+        return self.start()
+
+    @property
+    def jvm_pid(self) -> int | None:
+        """The JVM's process id; None when none runs."""
+        return None if self._jvm is None or self._jvm.poll() is not None else self._jvm.pid
+
+    @property
+    def jvm(self) -> ProcessIdentity | None:
+        """The JVM's identity, for who may have to kill exactly it; None when none runs."""
+        return None if self.jvm_pid is None else identify(self.jvm_pid)
+
+    def start(self, inherited_descriptors: tuple[int, ...] = ()) -> SparkSession:
+        """Starts the application and returns its session; the running one when there is one.
+
+        `inherited_descriptors` are open files (a group's lock) that the JVM keeps open until it is dead. The caller
+        closes its own copy afterwards, else a dead JVM looks alive. Takes 3-6 s. The SIGINT handler that pyspark
+        installs is taken back: who hosts the application decides what Ctrl-C means. Raises `MissingDependencyError`
+        when Java or a jar is missing, `TerminalError` when the JVM does not come up; no JVM is left running then.
+        """
+        if self._delegate is None:
+            if self._jvm is not None:
+                self.stop()
+            handler = signal.getsignal(signal.SIGINT) if _on_main_thread() else None
+            try:
+                self._launch(inherited_descriptors)
+            except BaseException:
+                self.stop()
+                raise
+            finally:
+                if handler is not None:
+                    signal.signal(signal.SIGINT, handler)
+        session: SparkSession = self._delegate.spark_session
+        return session
+
+    def stop(self) -> None:
+        """Stops session, gateway and JVM and waits for the JVM's end; kill -9 of exactly that process after a limit.
+
+        Stop streaming queries first: a query under way when its context stops prints pages of errors. Never raises for
+        a JVM that is already dead.
+        """
+        from py4j.protocol import Py4JError
+        from pyspark import SparkContext
+
+        delegate, self._delegate = self._delegate, None
+        if delegate is not None and self.jvm_pid is not None:
+            with contextlib.suppress(Py4JError, OSError):  # the JVM died under us: what follows cleans up
+                delegate.spark_session.stop()
+        gateway = SparkContext._gateway
+        if gateway is not None and self._jvm is not None:
+            with contextlib.suppress(Py4JError, OSError):
+                gateway.shutdown()
+            # pyspark keeps the gateway of a process for good; without this the next start would talk to a dead JVM.
+            _forget_gateway()
+        if self._jvm is not None:
+            _end(self._jvm)
+            self._jvm = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    @contextlib.contextmanager
+    def running(self, inherited_descriptors: tuple[int, ...] = ()) -> Iterator[SparkSession]:
+        """The session for the block; stopped at its end, whatever happened."""
+        try:
+            yield self.start(inherited_descriptors)
+        finally:
+            self.stop()
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Called by Dagster when the run is over."""
+        if self._jvm is not None:
+            self.stop()
+
+    def _launch(self, inherited_descriptors: tuple[int, ...]) -> None:
+        settings = self._settings or load_settings()  # Dagster's copy of a resource has no private attributes
+        jars = spark_jars()
+        os.environ["JAVA_HOME"] = str(java_home())
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.pop("SPARK_HOME", None)  # another Spark's jars beside pyspark's own end in NoSuchMethodError
+        logs, self._folder = _prepare_folders(settings.home, self.app_name)
+
+        from dagster_pyspark import LazyPySparkResource
+        from pyspark import SparkConf, SparkContext
+        from pyspark.errors import PySparkRuntimeError
+        from pyspark.java_gateway import launch_gateway
+
+        if SparkContext._active_spark_context is not None:
+            raise TerminalError("Another Spark application runs in this process. Stop it before starting a second one.")
+        conf = spark_conf(settings, jars, log_file=logs.with_suffix(".log"))
+        conf |= {"spark.app.name": self.app_name, **self.spark_config}
+        conf.setdefault("spark.local.dir", str(self._folder))
+        public = SparkConf(loadDefaults=False).setAll([(k, v) for k, v in conf.items() if not is_secret(k)])
+        with logs.with_suffix(".out").open("ab") as output:
+            # The JVM's own words (before and outside log4j) go to a file: a terminal with a progress bar stays whole.
+            popen_kwargs = {"stdout": output, "stderr": output, "pass_fds": inherited_descriptors}
+            try:
+                gateway: Any = launch_gateway(public, popen_kwargs)
+            except PySparkRuntimeError as error:
+                raise self._not_started(logs, error) from error
+        self._jvm = gateway.proc
+        _forget_gateway()
+        SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))
+        delegate = LazyPySparkResource(spark_config=conf)
+        assert delegate.spark_context is not None  # adopts the context now, not at the first use
+        self._delegate = delegate
+
+    def _not_started(self, logs: Path, error: Exception) -> MissingDependencyError:
+        output = logs.with_suffix(".out")
+        lines = output.read_text(errors="replace").strip().splitlines() if output.exists() else []
+        reason = lines[-1] if lines else str(error)
+        return MissingDependencyError(
+            f"Spark's JVM did not start ({reason}). See {output}; check HEADRACE_SPARK_CONF, HEADRACE_SPARK_HEAP_MIB "
+            "and that Java works."
+        )
+
+
+def _forget_gateway() -> None:
+    from pyspark import SparkContext
+
+    SparkContext._gateway = None
+    SparkContext._jvm = None
+
+
+def _end(jvm: subprocess.Popen[bytes]) -> None:
+    if jvm.stdin is not None:
+        with contextlib.suppress(OSError):
+            jvm.stdin.close()  # Spark's gateway server ends with its standard input
+    try:
+        jvm.wait(_STOP_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        jvm.kill()
+        jvm.wait()
+
+
+def _prepare_folders(home: Path, app_name: str) -> tuple[Path, Path]:
+    """Log path without ending, and the folder for this application's temporary files.
+
+    A JVM that was killed leaves shuffle files and local copies of its state behind: folders whose process is gone are
+    removed here.
+    """
+    logs, scratch = home / "logs" / "spark", home / "spark" / "local"
+    logs.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    for folder in scratch.iterdir():
+        pid, _, start_tick = folder.name.partition("-")
+        if pid.isdigit() and start_tick.isdigit() and not is_alive(ProcessIdentity(int(pid), int(start_tick))):
+            shutil.rmtree(folder, ignore_errors=True)
+    for log in sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT_LOGS:]:
+        log.unlink(missing_ok=True)
+    this = identify(os.getpid())
+    folder = scratch / (f"{this.pid}-{this.start_tick}" if this else str(os.getpid()))
+    folder.mkdir(exist_ok=True)
+    return logs / f"{app_name}-{os.getpid()}", folder
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,116 @@
+"""Settings to Spark configuration: a plain function, each value with the failure or the cost that it prevents."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from resources.settings import Settings
+
+_LOG4J = Path(__file__).with_name("spark_log4j2.properties")
+
+# The same keys that Spark redacts in its own UI and logs: they must not stand on a command line either.
+_SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")
+
+
+def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = None) -> dict[str, str]:
+    """The configuration of one Spark application.
+
+    `jars` are local files; nothing is resolved from the network at start. `log_file` receives the JVM's log (None: its
+    stderr). The user's `HEADRACE_SPARK_CONF` wins over everything here; its `spark.driver.extraJavaOptions` are
+    appended to ours, where the JVM lets the later one win.
+    """
+    conf = {
+        "spark.app.name": "headrace",
+        "spark.master": settings.spark_master,
+        "spark.submit.deployMode": "client",
+        "spark.jars": ",".join(jar.as_uri() for jar in jars),
+        **_jvm(settings, log_file),
+        **_sql(settings),
+        **_delta(),
+        **_state_store(settings),
+        **_memory_over_time(),
+    }
+    if settings.spark_master.startswith("local"):
+        conf |= _single_machine(settings)
+    user_conf = dict(settings.spark_conf)
+    options = user_conf.pop("spark.driver.extraJavaOptions", "")
+    conf["spark.driver.extraJavaOptions"] = f"{conf['spark.driver.extraJavaOptions']} {options}".strip()
+    return conf | user_conf
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of this configuration key must not be shown, logged or put on a command line."""
+    return _SECRET.search(key) is not None
+
+
+def _jvm(settings: Settings, log_file: Path | None) -> dict[str, str]:
+    options = [
+        "-Duser.timezone=UTC",  # java.sql.Timestamp uses the JVM's zone, whatever the session's zone is
+        "-XX:+UseParallelGC",  # G1's concurrent threads cost 15 % of the ingest on two cores
+        "-XX:+ExitOnOutOfMemoryError",  # a JVM that limps on after an OOM holds the lock and commits nothing
+        f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}",
+        f"-Dderby.system.home={settings.home / 'spark'}",  # else derby.log in the working directory
+    ]
+    if log_file is not None:
+        options += [f"-Dheadrace.log={log_file}", "-Dheadrace.appender=file"]
+    return {"spark.driver.memory": f"{settings.spark_heap_mib}m", "spark.driver.extraJavaOptions": " ".join(options)}
+
+
+def _sql(settings: Settings) -> dict[str, str]:
+    return {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.warehouse.dir": (settings.home / "spark" / "warehouse").as_uri(),  # else in the working directory
+        # INT96, the default, is deprecated, larger, has no statistics and costs conversions on both sides.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+    }
+
+
+def _delta() -> dict[str, str]:
+    return {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # 50 tasks to read a log of a few hundred actions are most of a small commit's time.
+        "spark.databricks.delta.snapshotPartitions": "2",
+        # Independent readers refuse tables with deletion vectors.
+        "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+    }
+
+
+def _state_store(settings: Settings) -> dict[str, str]:
+    prefix = "spark.sql.streaming.stateStore"
+    return {
+        f"{prefix}.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
+        # Uploads what changed instead of a snapshot of all state with each batch.
+        f"{prefix}.rocksdb.changelogCheckpointing.enabled": "true",
+        # RocksDB is outside the heap, and by default each of queries × partitions × stores takes its own share.
+        f"{prefix}.rocksdb.boundedMemoryUsage": "true",
+        f"{prefix}.rocksdb.maxMemoryUsageMB": str(settings.state_memory_mib),
+    }
+
+
+def _memory_over_time() -> dict[str, str]:
+    """What Spark remembers for its UI, UI or not: with the defaults the heap of a 24/7 stream fills in days."""
+    return {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.ui.retainedJobs": "50",
+        "spark.ui.retainedStages": "50",
+        "spark.ui.retainedTasks": "500",
+        "spark.sql.ui.retainedExecutions": "20",
+        "spark.sql.streaming.ui.enabled": "false",
+    }
+
+
+def _single_machine(settings: Settings) -> dict[str, str]:
+    return {
+        # Nothing listens on an address that others can reach, and a host name that does not resolve is no failure.
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        # The fixed cost of a micro-batch is per task and per state store. Frozen for a query at its first start.
+        "spark.sql.shuffle.partitions": "2",
+        "spark.default.parallelism": "2",
+        # A local shuffle is disk to page cache: no time is won by waiting for a "local" slot.
+        "spark.locality.wait": "0",
+    }

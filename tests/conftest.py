@@ -1,0 +1,97 @@
+"""What all tests share: one real broker, one Spark session, a topic and a lakehouse of one's own.
+
+The folder decides the tier: everything below `tests/<tier>/` carries the marker `<tier>`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resources.embedded_broker import BrokerState, EmbeddedBroker
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from resources.spark import SparkResource
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_TESTS = Path(__file__).parent
+_TIERS = ("unit", "spark", "integration", "chaos")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test by its folder, so that `-m unit` needs no decorators."""
+    for item in items:
+        tier = item.path.relative_to(_TESTS).parts[0]
+        if tier in _TIERS:
+            item.add_marker(tier)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own HEADRACE_* variables must not change a test's outcome."""
+    for name in list(os.environ):
+        if name == "KAFKA_BOOTSTRAP_SERVERS" or (name.startswith("HEADRACE_") and name != "HEADRACE_CACHE"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerState]:
+    """A real Kafka for the whole run, in a home of its own; `broker.bootstrap_servers` is its address."""
+    embedded = EmbeddedBroker(tmp_path_factory.mktemp("broker-home"))
+    yield embedded.start()
+    embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def broker_home(broker: BrokerState, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home in which `broker` runs: `Settings(home=broker_home)` finds it as its embedded broker."""
+    return next(tmp_path_factory.getbasetemp().glob("broker-home*"))
+
+
+@pytest.fixture(scope="session")
+def kafka(broker: BrokerState, broker_home: Path) -> Iterator[KafkaResource]:
+    """The resource for `broker`, as embedded: it may create topics."""
+    with KafkaResource.from_settings(Settings(home=broker_home, kafka_bootstrap_servers="")) as resource:
+        yield resource
+
+
+@pytest.fixture
+def topic(kafka: KafkaResource) -> Callable[..., str]:
+    """Makes topics that no other test uses: `topic()` has three partitions, `topic(1)` one."""
+
+    def create(partitions: int = 3) -> str:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        kafka.ensure_topic(name, partitions)
+        return name
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """One session for the whole run, configured as the platform's own, with all jars."""
+    settings = Settings(home=tmp_path_factory.mktemp("spark-home"), kafka_bootstrap_servers="", spark_heap_mib=1024)
+    with SparkResource.from_settings(settings, "tests").running() as session:
+        yield session
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an empty home in the test's own folder; the embedded broker, the default lakehouse."""
+    return Settings(home=tmp_path / "home", kafka_bootstrap_servers="")
+
+
+@pytest.fixture
+def lakehouse(tmp_path: Path) -> LakehouseResource:
+    """An empty lakehouse in the test's own folder, already writable."""
+    resource = LakehouseResource(root=str(tmp_path / "lakehouse"))
+    resource.check_writable()
+    return resource

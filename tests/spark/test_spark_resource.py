@@ -1,0 +1,112 @@
+"""The Spark resource: what a session is made of, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+
+def test_session_is_utc_and_writes_delta_without_deletion_vectors(spark: SparkSession, tmp_path: Path) -> None:
+    from deltalake import DeltaTable
+
+    path = str(tmp_path / "table")
+    spark.sql("SELECT timestamp'2026-01-01 00:00:00' AS at, 1 AS n").write.format("delta").save(path)
+    spark.sql(f"DELETE FROM delta.`{path}` WHERE n = 2")
+
+    table = DeltaTable(path)
+    assert table.protocol().min_reader_version == 1
+    assert table.to_pyarrow_table().column("at").to_pylist()[0].isoformat() == "2026-01-01T00:00:00+00:00"
+    assert spark.sql("SELECT cast(at AS string) AS s FROM delta.`" + path + "`").first()["s"] == "2026-01-01 00:00:00"
+    assert spark.sparkContext._jvm.java.util.TimeZone.getDefault().getID() == "UTC"
+
+
+def test_stateful_query_runs_on_rocksdb(spark: SparkSession, tmp_path: Path) -> None:
+    spark.range(10).write.format("delta").save(str(tmp_path / "in"))
+    query = (
+        spark.readStream.format("delta").load(str(tmp_path / "in")).dropDuplicates(["id"]).writeStream.format("delta")
+        .option("checkpointLocation", str(tmp_path / "checkpoint")).trigger(availableNow=True)
+        .start(str(tmp_path / "out"))
+    )  # fmt: skip
+    assert query.awaitTermination(120)
+    assert "rocksdbPutCount" in str(query.lastProgress["stateOperators"][0]["customMetrics"])
+    assert spark.read.format("delta").load(str(tmp_path / "out")).count() == 10
+    assert list((tmp_path / "checkpoint" / "state").rglob("*.changelog"))
+
+
+_PROGRAM = """
+import os, signal, sys, fcntl
+from pathlib import Path
+from resources.settings import Settings
+from resources.spark import SparkResource
+
+home, lock = Path(sys.argv[1]), sys.argv[2]
+handler = lambda *_: None
+signal.signal(signal.SIGINT, handler)
+resource = SparkResource.from_settings(Settings(home=home, spark_heap_mib=512), "probe")
+pids = []
+for _ in range(2):
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    session = resource.start((descriptor,))
+    os.close(descriptor)
+    assert session.range(3).count() == 3
+    assert signal.getsignal(signal.SIGINT) is handler
+    pids.append(resource.jvm_pid)
+    if sys.argv[3] == "stop":
+        resource.stop()
+        assert resource.jvm_pid is None
+    else:
+        print(*pids, flush=True)
+        signal.pause()
+print(*pids, flush=True)
+"""
+
+
+def _run(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, *arguments], stdout=subprocess.PIPE, text=True, cwd=folder, env=environment
+    )
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_stopped_application_leaves_no_jvm_and_a_second_one_starts_in_the_same_process(tmp_path: Path) -> None:
+    (tmp_path / "cwd").mkdir()
+    with _run([str(tmp_path / "home"), str(tmp_path / "lock"), "stop"], tmp_path / "cwd") as program:
+        output, _ = program.communicate(timeout=120)
+    assert program.returncode == 0
+    first, second = (int(pid) for pid in output.split())
+    assert first != second
+    assert not _exists(first)
+    assert not _exists(second)
+    assert list((tmp_path / "cwd").iterdir()) == []  # no warehouse, no derby.log
+    assert list((tmp_path / "home" / "spark" / "local").iterdir()) == []
+
+
+def test_jvm_holds_the_inherited_lock_until_it_is_dead(tmp_path: Path) -> None:
+    with _run([str(tmp_path / "home"), str(tmp_path / "lock"), "hold"], tmp_path) as program:
+        assert program.stdout is not None
+        jvm = int(program.stdout.readline())
+        descriptor = os.open(tmp_path / "lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        program.send_signal(signal.SIGKILL)
+        program.wait()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # returns when the JVM, which sees the end of its input, has gone
+        status = Path(f"/proc/{jvm}/stat")
+        assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+        os.close(descriptor)
