@@ -44,6 +44,10 @@ _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 # Enough for 50,000 events/s; the default heap of a quarter of the machine would starve Spark beside it.
 _HEAP = "-Xmx512m"
 
+# The guards that this process started. They may outlive the object that started them, and Python wants a child's
+# handle kept until its end is seen.
+_GUARDS: list[subprocess.Popen[bytes]] = []
+
 
 @dataclass(frozen=True)
 class BrokerState:
@@ -71,7 +75,6 @@ class EmbeddedBroker:
         self._folder = home / "broker"
         self._configured_port = port
         self._registration: int | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap_servers(self) -> str:
@@ -149,9 +152,7 @@ class EmbeddedBroker:
             kill(state.guard, signal.SIGKILL)
             kill(state.jvm, signal.SIGKILL)
             _wait_until_gone((state.guard, state.jvm), _STOP_TIMEOUT_SECONDS)
-        if self._guard is not None:
-            self._guard.wait()
-            self._guard = None
+        _forget_ended_guards()
 
     def _is_guarded(self) -> bool:
         """Whether a guard of this folder lives: pids in a state file could meanwhile belong to others."""
@@ -166,12 +167,13 @@ class EmbeddedBroker:
             os.close(descriptor)
 
     def _launch(self) -> BrokerState:
+        _forget_ended_guards()
         self._wait_for_previous()
         port, controller_port = self._choose_ports()
         launch_file = self._write_launch_file(port, controller_port)
         log = self._folder / "guard.log"
         with log.open("wb") as output:
-            self._guard = subprocess.Popen(
+            guard = subprocess.Popen(
                 [sys.executable, "-P", "-m", "resources.broker_guard", str(launch_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -179,20 +181,18 @@ class EmbeddedBroker:
                 start_new_session=True,
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
             )
+        _GUARDS.append(guard)
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and guard.poll() is None:
             state = self.state()
-            if state is not None and state.guard.pid == self._guard.pid:
+            if state is not None and state.guard.pid == guard.pid:
                 (self._folder / "port").write_text(str(port))
                 return state
-            if self._guard.poll() is not None:
-                break
             time.sleep(0.05)
-        else:
-            self._guard.terminate()
-            self._guard.wait()
+        guard.terminate()
+        guard.wait()
+        _forget_ended_guards()
         reason = log.read_text(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        self._guard = None
         raise BrokerUnavailableError(
             f"The embedded broker did not start ({reason[0]}). See {log} and {self._folder / 'broker.log'}."
         )
@@ -303,6 +303,10 @@ def running_broker(settings: Settings) -> Iterator[str]:
         yield state.bootstrap_servers
     finally:
         broker.stop()
+
+
+def _forget_ended_guards() -> None:
+    _GUARDS[:] = [guard for guard in _GUARDS if guard.poll() is None]
 
 
 def _answers(port: int) -> bool:
