@@ -1,0 +1,170 @@
+"""The sensor that keeps stream groups running: reads the world, asks `decide`, does what it says. No Spark here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from jobs.supervision.decide import decide
+from jobs.supervision.fingerprint import build_fingerprint
+from jobs.supervision.group_lock import read_lock
+from jobs.supervision.lease import read_control, read_report, write_stop
+from jobs.supervision.model import (
+    Action,
+    CancelRun,
+    Decision,
+    GroupSpec,
+    KillProcess,
+    Launch,
+    Phase,
+    ReportRunEnded,
+    SupervisorState,
+    WriteStop,
+)
+from jobs.supervision.policy import Policy, build_policy
+from jobs.supervision.process import is_alive, kill
+from jobs.supervision.run_records import build_run_config, build_run_tags, read_runs, record_stop
+from jobs.supervision.stream_running import STREAM_RUNNING, judge_phase
+from platform_assets.streaming.specs import StreamGroup
+from resources.settings import Settings, load_settings
+
+
+def build_stream_supervisor(
+    groups: Sequence[StreamGroup],
+    streaming_job: dg.JobDefinition,
+    settings: Settings | None = None,
+    disabled: frozenset[str] = frozenset(),
+) -> dg.SensorDefinition:
+    """The sensor `stream_supervisor` over these groups, on by default. Groups named in `disabled` are kept down.
+
+    A tick takes tens of milliseconds. It may run twice, be cut off, or lose its cursor: every action is idempotent
+    (one run key per predecessor, kills by process identity, records that say which step was taken).
+    """
+    settings = settings or load_settings()
+    policy = build_policy(settings)
+    specs = {g.name: GroupSpec(g.name, build_fingerprint(g, settings), g.name not in disabled) for g in groups}
+
+    @dg.sensor(
+        name="stream_supervisor",
+        job=streaming_job,
+        minimum_interval_seconds=settings.supervisor_interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Keeps each stream group's run alive; its tick says each group's phase, the reason and the mend.",
+    )
+    def stream_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        states = _parse_cursor(context.cursor)
+        tick = _Tick(context.instance, settings, policy, context)
+        for group in groups:
+            states[group.name] = tick.supervise(group, specs[group.name], states.get(group.name, SupervisorState()))
+        message = "\n".join(tick.lines)
+        if tick.run_requests:  # such a tick has no skip reason to say it
+            context.log.info(message)
+        return dg.SensorResult(
+            run_requests=tick.run_requests,
+            skip_reason=None if tick.run_requests else dg.SkipReason(message),
+            cursor=_format_cursor(states),
+            asset_events=tick.events,
+        )
+
+    return stream_supervisor
+
+
+@dataclass
+class _Tick:
+    """One evaluation: gathers requests, check events and lines over the groups."""
+
+    instance: dg.DagsterInstance
+    settings: Settings
+    policy: Policy
+    context: dg.SensorEvaluationContext
+    run_requests: list[dg.RunRequest] = field(default_factory=list)
+    events: list[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def supervise(self, group: StreamGroup, spec: GroupSpec, state: SupervisorState) -> SupervisorState:
+        """Observes one group, decides, acts. Returns the state for the next tick."""
+        decision = self._observe(spec, state)
+        for action in decision.actions:
+            self._act(spec, action)
+        self.lines.append(f"{spec.name}: {decision.phase.value}: {decision.reason}")
+        if state.phase is None or judge_phase(state.phase) != judge_phase(decision.phase):
+            self._announce(group, decision)
+        return decision.state
+
+    def _observe(self, spec: GroupSpec, state: SupervisorState) -> Decision:
+        instance = self.instance
+        # Three times the crash loop's length: failures are counted from the runs themselves.
+        runs = read_runs(instance, spec.name, limit=max(25, 3 * self.policy.crash_loop_failures))
+        report = read_report(instance, spec.name)
+        heartbeat = report.heartbeat if report else None
+        # The lock is read after the runs: a run that ended in between is found to hold it, never the other way round.
+        return decide(
+            now=time.time(),
+            spec=spec,
+            runs=runs,
+            heartbeat=heartbeat,
+            process_alive=is_alive(heartbeat.process) if heartbeat else None,
+            lock=read_lock(self.settings.home, spec.name),
+            control=read_control(instance, spec.name),
+            state=state,
+            policy=self.policy,
+        )
+
+    def _act(self, spec: GroupSpec, action: Action) -> None:
+        match action:
+            case Launch(run_key):
+                config, tags = build_run_config(spec.name), build_run_tags(spec.name, spec.version)
+                self.run_requests.append(dg.RunRequest(run_key=run_key, run_config=config, tags=tags))
+            case WriteStop(record):
+                record_stop(self.instance, record)
+                write_stop(self.instance, spec.name, record)
+            case CancelRun(run_id):
+                self._cancel(run_id)
+            case KillProcess(process):
+                killed = kill(process)
+                self.context.log.warning(f"kill -9 of pid {process.pid}: {'done' if killed else 'it was gone'}")
+            case ReportRunEnded(run_id, message, cancelled):
+                run = self.instance.get_run_by_id(run_id)
+                if run is None or run.is_finished:  # its code server has said so since
+                    return
+                if cancelled:
+                    self.instance.report_run_canceled(run, message)
+                else:
+                    self.instance.report_run_failed(run, message)
+
+    def _cancel(self, run_id: str) -> None:
+        try:
+            self.instance.run_coordinator.cancel_run(run_id)
+        except Exception as error:  # noqa: BLE001
+            # A code server that died with its run cannot be asked (it raises all kinds); the ladder's next step can.
+            self.context.log.warning(f"Run {run_id} could not be cancelled: {error}")
+
+    def _announce(self, group: StreamGroup, decision: Decision) -> None:
+        verdict = judge_phase(decision.phase)
+        for stream in group.streams:
+            self.events.append(
+                dg.AssetCheckEvaluation(
+                    asset_key=dg.AssetKey(stream.main_table.asset_path),
+                    check_name=STREAM_RUNNING,
+                    passed=verdict.passed,
+                    severity=verdict.severity,
+                    metadata={"phase": decision.phase.value, "reason": decision.reason, "group": group.name},
+                )
+            )
+
+
+def _parse_cursor(cursor: str | None) -> dict[str, SupervisorState]:
+    """The cursor is a cache that people can edit in the UI: what cannot be read is forgotten."""
+    try:
+        values = json.loads(cursor or "{}")
+        return {name: SupervisorState(Phase(v["phase"]), float(v["phase_since"])) for name, v in values.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _format_cursor(states: dict[str, SupervisorState]) -> str:
+    return json.dumps({n: {"phase": s.phase, "phase_since": round(s.phase_since, 1)} for n, s in states.items()})

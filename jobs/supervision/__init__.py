@@ -1,0 +1,1 @@
+"""Supervision of stream groups: the pure decision, the lease and records around it, the host loop it watches."""

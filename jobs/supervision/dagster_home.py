@@ -1,0 +1,99 @@
+"""The Dagster instance that Headrace runs on: `<HEADRACE_HOME>/dagster/dagster.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.supervision.run_records import GROUP_TAG
+from platform_assets.errors import StorageError
+from resources.settings import Settings
+
+# Batch runs that start Spark carry this tag: two JVMs beside the stream's own do not fit a small machine.
+SPARK_TAG = "headrace/spark"
+
+_MARK = "# Written by Headrace at each start. Delete this line to keep your own changes.\n"
+
+_TEMPLATE = """\
+telemetry:
+  enabled: false
+
+# Marks runs failed whose process is gone. The limits must exceed the longest graceful stop.
+run_launcher:
+  module: jobs.supervision.launcher
+  class: LocalHealthRunLauncher
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 180
+  cancel_timeout_seconds: {cancel_timeout}
+  poll_interval_seconds: 15
+  free_slots_after_run_end_seconds: 60
+
+# One run a stream group, one batch Spark application beside it. A restart waits at most one dequeue interval.
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    max_concurrent_runs: 10
+    dequeue_interval_seconds: 2
+    tag_concurrency_limits:
+      - key: {group_tag}
+        value:
+          applyLimitPerUniqueValue: true
+        limit: 1
+      - key: {spark_tag}
+        limit: 1
+
+# One slow sensor must not delay the supervisor's tick.
+sensors:
+  use_threads: true
+  num_workers: 4
+schedules:
+  use_threads: true
+  num_workers: 2
+
+retention:
+  sensor:
+    purge_after_days:
+      skipped: 1
+      success: 14
+      failure: 30
+  schedule:
+    purge_after_days:
+      skipped: 7
+      success: 90
+      failure: 90
+
+# A stream's stderr grows without bound, and each capture costs four processes.
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+
+
+def render_dagster_yaml(settings: Settings) -> str:
+    """The file's text for these settings."""
+    return _MARK + _TEMPLATE.format(
+        cancel_timeout=settings.stop_grace_seconds + 60, group_tag=GROUP_TAG, spark_tag=SPARK_TAG
+    )
+
+
+def ensure_dagster_home(settings: Settings) -> Path:
+    """Creates the home and writes its `dagster.yaml` unless a person has taken it over; returns the home's path.
+
+    Idempotent. Raises `StorageError` when the folder cannot be written. The caller sets `DAGSTER_HOME` to the result.
+    """
+    home = settings.dagster_home
+    path, text = home / "dagster.yaml", render_dagster_yaml(settings)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        present = path.read_text(encoding="utf-8") if path.exists() else None
+        if present is None or (present.startswith(_MARK) and present != text):
+            draft = path.with_suffix(".yaml.new")
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"The Dagster home {home} cannot be written: {error.strerror}. "
+            "Make the folder writable, or set HEADRACE_HOME to another one."
+        ) from error
+    return home

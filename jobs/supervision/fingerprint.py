@@ -1,0 +1,53 @@
+"""What a streaming run is made of, as one short word: a run with another word is replaced by the supervisor."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from functools import cache
+from pathlib import Path
+
+import jobs.supervision
+from platform_assets.streaming.specs import StreamGroup
+from resources.settings import Settings
+
+# Settings that say where people look or how patient the supervisor is; a host does not read them.
+_NOT_THE_HOSTS = frozenset(
+    {
+        "ui_port",
+        "supervisor_interval_seconds",
+        "heartbeat_timeout_seconds",
+        "backoff_seconds",
+        "backoff_cap_seconds",
+        "crash_loop_failures",
+        "crash_loop_minutes",
+    }
+)
+_CODE = ("platform_assets/streaming", "platform_assets/streams", "resources", "jobs/supervision")
+
+
+def build_fingerprint(group: StreamGroup, settings: Settings) -> str:
+    """Twelve hex digits over the package version, the code a host runs, the group's streams and the host's settings.
+
+    Secret settings take part by their value and cannot be read back from the digits.
+    """
+    values = settings.model_dump(mode="json", exclude=set(_NOT_THE_HOSTS) | {"kafka_config"})
+    values["kafka_config"] = settings.kafka_config.get_secret_value()
+    streams = [stream.name for stream in group.streams]
+    text = json.dumps([_hash_code(), group.name, streams, values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@cache
+def _hash_code() -> str:
+    """Once a process: a code server keeps the code it has loaded, whatever is saved to disk meanwhile."""
+    root = Path(jobs.supervision.__file__).parents[2]
+    digest = hashlib.sha256(importlib.metadata.version("dagster").encode())
+    for path in sorted(path for folder in _CODE for path in (root / folder).rglob("*") if path.suffix in _SOURCES):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_SOURCES = frozenset({".py", ".toml", ".lock"})

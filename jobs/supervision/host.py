@@ -1,0 +1,156 @@
+"""The host loop: one Spark application that runs a stream group until it is told to stop, is done, or fails.
+
+The supervised run and `drain` share it. It knows neither Dagster nor Spark: sessions, the engine and the outside
+world (heartbeats, stop records, events) are given to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from jobs.supervision.model import ExitKind, ProcessIdentity
+from jobs.supervision.process import is_alive, read_identity
+from jobs.supervision.stop_signals import StopSignals
+from platform_assets.errors import HeadraceError, QueryFailedError
+
+# A kill of the JVM or of a query is seen within one beat, and a stop record is obeyed within one. Each beat costs
+# about 10 ms (one write, one read, a few py4j calls); every half second it would show in an idle laptop's battery.
+BEAT_SECONDS = 2.0
+# After one query has failed the others get this long for their batches in flight: the failure must not wait for a
+# batch that hangs for the same reason.
+_GRACE_AFTER_FAILURE_SECONDS = 10.0
+
+HostPhase = Literal["starting", "running", "stopping"]
+
+
+class Progress(Protocol):
+    """What the loop reads of a query's progress (see `streaming.query_group.QueryProgress`)."""
+
+    @property
+    def batch_id(self) -> int:
+        """Last committed batch, -1 for none."""
+        ...
+
+
+P_co = TypeVar("P_co", bound=Progress, covariant=True)
+
+
+class RunningGroup(Protocol[P_co]):
+    """The engine, as far as the loop needs it (see `streaming.query_group.QueryGroup`)."""
+
+    def start(self, *, bounded: bool = False) -> None: ...
+
+    def progress(self) -> Mapping[str, P_co]: ...
+
+    def failure(self) -> HeadraceError | None: ...
+
+    def is_finished(self) -> bool: ...
+
+    def stop(self, grace_seconds: float) -> None: ...
+
+
+class Outside(Protocol):
+    """The world around the loop. Called from the loop's thread only, every `BEAT_SECONDS` and at changes of phase."""
+
+    def report(self, phase: HostPhase, progress: Mapping[str, Any], jvm: ProcessIdentity | None) -> None:
+        """Takes a sign of life. Must not raise for trouble that passes."""
+        ...
+
+    def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
+        """Whether to stop now, and why. `signalled`: SIGINT or SIGTERM has arrived; the answer must not be None then."""
+        ...
+
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Application(Generic[S]):
+    """A Spark application that is up: its session and the pid of its JVM."""
+
+    session: S
+    jvm_pid: int | None
+
+
+@dataclass(frozen=True)
+class HostEnd:
+    """How the loop ended without a failure. `finished`: bounded mode came to its end."""
+
+    finished: bool
+    kind: ExitKind
+    reason: str
+
+
+def host_group(
+    open_application: Callable[[], AbstractContextManager[Application[S]]],
+    build_group: Callable[[S], RunningGroup[P_co]],
+    outside: Outside,
+    *,
+    grace_seconds: float,
+    bounded: bool = False,
+    signals: StopSignals | None = None,
+) -> HostEnd:
+    """Runs the group. The caller holds the group's lock and has passed its descriptor to `open_application`.
+
+    Returns after a stop or, in bounded mode, when everything is read. Raises the first `HeadraceError` that a query,
+    the start or the JVM's death causes. In every case the queries and Spark are down when it returns or raises.
+    """
+    with signals or StopSignals() as stop:
+        outside.report("starting", {}, None)
+        asked = outside.read_stop(signalled=stop.received.is_set()) if stop.received.is_set() else None
+        if asked is not None:
+            return HostEnd(False, *asked)
+        with open_application() as application:
+            stop.install()
+            jvm = read_identity(application.jvm_pid) if application.jvm_pid is not None else None
+            outside.report("starting", {}, jvm)
+            group = build_group(application.session)
+            grace = _GRACE_AFTER_FAILURE_SECONDS
+            try:
+                if not stop.received.is_set():
+                    group.start(bounded=bounded)
+                end = _watch(group, outside, stop, jvm, bounded)
+                grace = grace_seconds
+                return end
+            finally:
+                group.stop(min(grace, grace_seconds))
+
+
+def _watch(
+    group: RunningGroup[P_co], outside: Outside, stop: StopSignals, jvm: ProcessIdentity | None, bounded: bool
+) -> HostEnd:
+    progress: Mapping[str, P_co] = {}
+    while True:
+        asked = outside.read_stop(signalled=stop.received.is_set())
+        if asked is not None:
+            outside.report("stopping", progress, jvm)
+            return HostEnd(False, *asked)
+        _check_jvm(jvm)
+        try:
+            failure = group.failure()
+            finished = bounded and failure is None and group.is_finished()
+            progress = group.progress()
+        except HeadraceError:
+            raise
+        except Exception:
+            # py4j's own errors when the JVM died during the call; with a living JVM they are bugs and stay loud.
+            _check_jvm(jvm)
+            raise
+        if failure is not None:
+            _check_jvm(jvm)  # a dead JVM fails every query; say the cause, not a symptom
+            raise failure
+        outside.report("running", progress, jvm)
+        if finished:
+            return HostEnd(True, ExitKind.STOPPED, "everything is read")
+        stop.received.wait(BEAT_SECONDS)
+
+
+def _check_jvm(jvm: ProcessIdentity | None) -> None:
+    if jvm is not None and is_alive(jvm) is False:
+        raise QueryFailedError(
+            f"Spark's JVM (pid {jvm.pid}) died under the queries. They go on from their checkpoints at the next start; "
+            "if it dies again, look for an out-of-memory kill and raise HEADRACE_SPARK_HEAP_MIB or the machine's memory."
+        )

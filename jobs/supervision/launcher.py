@@ -1,0 +1,42 @@
+"""Dagster's default launcher, able to say that a local run's process is dead.
+
+Without it a run whose machine rebooted reads STARTED for ever and keeps its concurrency slot (measured; the default
+launcher has no health check). Uses Dagster's internals; `tests/unit/test_launcher.py` covers that use.
+"""
+
+from __future__ import annotations
+
+import psutil
+from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+
+# The worker logs its pid after it has imported the code. A process made later than that event has only the same pid.
+_CLOCK_TOLERANCE_SECONDS = 2.0
+
+
+class LocalHealthRunLauncher(DefaultRunLauncher):
+    """Named in `dagster.yaml`; run monitoring asks it about every STARTED run."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Yes, unlike the parent."""
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """FAILED when the process that reported itself for this run is gone; RUNNING otherwise or when none did."""
+        records = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+        for entry in reversed(records):
+            event = entry.dagster_event
+            if event is None or not (event.message or "").startswith("Started process for run"):
+                continue
+            pid = int(str(event.engine_event_data.metadata["pid"].value))
+            try:
+                process = psutil.Process(pid)
+                is_worker = process.create_time() <= entry.timestamp + _CLOCK_TOLERANCE_SECONDS
+                alive = is_worker and process.status() != psutil.STATUS_ZOMBIE
+            except psutil.NoSuchProcess:
+                alive = False
+            if alive:
+                return CheckRunHealthResult(WorkerStatus.RUNNING)
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"its process (pid {pid}) is gone")
+        return CheckRunHealthResult(WorkerStatus.RUNNING)

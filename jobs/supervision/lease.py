@@ -1,0 +1,117 @@
+"""Heartbeats, stop records and people's requests, in the Dagster instance's key-value storage.
+
+That storage (`daemon_cursor_storage`, not a public name in Dagster 1.13; a test covers our use) takes 3 ms a write,
+does not grow, and is the same in SQLite and Postgres, so that hosts need no second place to meet. Each value is JSON
+with a version; a value of another version reads as absent.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import dagster as dg
+
+from jobs.supervision.model import Control, Heartbeat, ProcessIdentity, StopCause, StopRecord
+
+_VERSION = 1
+
+ControlCommand = Literal["pause", "resume", "restart"]
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """A heartbeat with what people want to see beside it: plain progress values by query name."""
+
+    heartbeat: Heartbeat
+    queries: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def write_heartbeat(instance: dg.DagsterInstance, group: str, report: HostReport) -> None:
+    """Called by the host every few seconds, and at each change of its phase."""
+    beat = report.heartbeat
+    _write(instance, f"headrace/heartbeat/{group}", {**asdict(beat), "queries": report.queries})
+
+
+def read_report(instance: dg.DagsterInstance, group: str) -> HostReport | None:
+    """The last heartbeat of any host of the group, with its queries' progress; None when there never was one."""
+    value = _read(instance, f"headrace/heartbeat/{group}")
+    if value is None:
+        return None
+    queries = value.pop("queries")
+    jvm = value.pop("jvm")
+    process = ProcessIdentity(**value.pop("process"))
+    beat = Heartbeat(process=process, jvm=ProcessIdentity(**jvm) if jvm else None, **value)
+    return HostReport(beat, queries)
+
+
+def write_stop(instance: dg.DagsterInstance, group: str, record: StopRecord) -> None:
+    """Asks the host of `record.run_id` to stop; it polls for this with every heartbeat."""
+    _write(instance, f"headrace/stop/{group}", asdict(record))
+
+
+def read_stop(instance: dg.DagsterInstance, group: str) -> StopRecord | None:
+    """The last stop that was asked for in this group; it may be about a run that ended long ago."""
+    value = _read(instance, f"headrace/stop/{group}")
+    if value is None:
+        return None
+    return StopRecord(cause=StopCause(value.pop("cause")), **value)
+
+
+def request_shutdown(instance: dg.DagsterInstance, group: str, why: str) -> str | None:
+    """Asks the group's host to stop with no supervisor's help, as a platform does that goes down.
+
+    Returns the id of the run that was asked, or None when no host has ever reported. The run ends cleanly and is
+    started again by the next supervisor that ticks: stop the daemon before, or at once after.
+    """
+    report = read_report(instance, group)
+    if report is None:
+        return None
+    run_id = report.heartbeat.run_id
+    write_stop(instance, group, StopRecord(run_id, StopCause.SHUTDOWN, why, time.time()))
+    return run_id
+
+
+def write_control(
+    instance: dg.DagsterInstance,
+    group: str,
+    command: ControlCommand,
+    by: str,
+    reason: str = "",
+    at: float | None = None,
+) -> None:
+    """Records a person's request; the supervisor acts on it at its next tick.
+
+    `pause` stops the group and holds it. `resume` ends every hold (pause, Terminate, crash loop, terminal error).
+    `restart` does the same and replaces a run that is live.
+    """
+    now = time.time() if at is None else at
+    control = read_control(instance, group)
+    if command == "pause":
+        control = replace(control, paused=True, paused_by=by, pause_reason=reason)
+    else:
+        restart_at = now if command == "restart" else control.restart_at
+        control = replace(control, paused=False, paused_by="", pause_reason="", resumed_at=now, restart_at=restart_at)
+    value = asdict(control)
+    del value["stop"]
+    _write(instance, f"headrace/control/{group}", value)
+
+
+def read_control(instance: dg.DagsterInstance, group: str) -> Control:
+    """What people asked for, and the last stop."""
+    value = _read(instance, f"headrace/control/{group}") or {}
+    return Control(**value, stop=read_stop(instance, group))
+
+
+def _write(instance: dg.DagsterInstance, key: str, value: dict[str, Any]) -> None:
+    instance.daemon_cursor_storage.set_cursor_values({key: json.dumps({"v": _VERSION, **value})})
+
+
+def _read(instance: dg.DagsterInstance, key: str) -> dict[str, Any] | None:
+    text = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
+    if not text:
+        return None
+    value: dict[str, Any] = json.loads(text)
+    return value if value.pop("v", None) == _VERSION else None

@@ -1,0 +1,117 @@
+"""The world around a supervised host: heartbeats, stop records, the run's own status, commits, asset events."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+
+from jobs.supervision.host import HostPhase
+from jobs.supervision.lease import HostReport, read_report, read_stop, write_heartbeat
+from jobs.supervision.model import ExitKind, Heartbeat, ProcessIdentity
+from jobs.supervision.process import read_identity
+from jobs.supervision.run_records import record_commit, record_exit
+from jobs.supervision.table_events import TableEvents
+from platform_assets.errors import StorageError
+
+
+class RunOutside:
+    """The `Outside` of one Dagster run. Create it after the group's lock was taken: its first beat claims the lease.
+
+    The lease's epoch rises with each host. A host that finds a higher epoch than its own has been replaced by one on
+    another machine, where the lock file does not reach, and stops.
+    """
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        group: str,
+        run_id: str,
+        events: TableEvents,
+        log: logging.Logger,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        me = read_identity(os.getpid())
+        if me is None:  # /proc without ourselves: no supervision is possible on such a host
+            raise StorageError("This process cannot read its own entry under /proc. Mount /proc in the container.")
+        self._me = me
+        self._instance = instance
+        self._group = group
+        self._run_id = run_id
+        self._events = events
+        self._log = log
+        self._clock = clock
+        before = read_report(instance, group)
+        self._epoch = 1 if before is None else before.heartbeat.epoch + 1
+        self._first_batches: dict[str, int] = {}
+        self._has_committed = False
+        self._is_superseded = False
+        self._claimed = False
+
+    def report(self, phase: HostPhase, progress: Mapping[str, Any], jvm: ProcessIdentity | None) -> None:
+        """Beats, marks the first commit, logs asset events that are due.
+
+        Trouble of the instance's storage (a database that restarts, a lock) must not stop streams that write well: it
+        is logged, and if it lasts the supervisor grows suspicious by the heartbeat's age.
+        """
+        try:
+            current = read_report(self._instance, self._group)
+            if self._claimed and current is not None and current.heartbeat.epoch > self._epoch:
+                self._is_superseded = True
+                return
+            beat = Heartbeat(self._run_id, self._clock(), self._me, phase, self._epoch, jvm)
+            queries = {name: asdict(query) for name, query in progress.items()}
+            write_heartbeat(self._instance, self._group, HostReport(beat, queries))
+            self._claimed = True
+            self._mark_commit(progress)
+            self._events.publish(progress, time.monotonic())
+        except Exception:  # noqa: BLE001
+            self._log.warning("The heartbeat could not be written; streams go on.", exc_info=True)
+
+    def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
+        """Stop records, a takeover by another host, Terminate (also when its signal did not arrive), signals."""
+        found = self._find_stop(signalled)
+        if found is not None:
+            try:
+                record_exit(self._instance, self._run_id, *found)
+            except Exception:  # noqa: BLE001
+                self._log.warning("The run's exit could not be recorded.", exc_info=True)
+        return found
+
+    def _find_stop(self, signalled: bool) -> tuple[ExitKind, str] | None:
+        if self._is_superseded:
+            return ExitKind.OWNED, "another host has taken over the group"
+        try:
+            run = self._instance.get_run_by_id(self._run_id)
+            if run is not None and run.status == dg.DagsterRunStatus.CANCELING:
+                return ExitKind.TERMINATED, "terminated"
+            if run is not None and run.is_finished:
+                return ExitKind.STOPPED, f"the run was ended from outside ({run.status.value})"
+            stop = read_stop(self._instance, self._group)
+        except Exception:  # noqa: BLE001
+            self._log.warning("The stop record could not be read; streams go on.", exc_info=True)
+            stop = None
+        if stop is not None and stop.run_id == self._run_id:
+            return ExitKind.STOPPED, stop.why
+        return (ExitKind.INTERRUPTED, "interrupted by a signal") if signalled else None
+
+    def _mark_commit(self, progress: Mapping[str, Any]) -> None:
+        """Marks the run once it has moved and no query is behind one batch that might be the one it always dies of."""
+        if self._has_committed:
+            return
+        moved = healthy = False
+        for name, query in progress.items():
+            first = self._first_batches.setdefault(name, query.batch_id)
+            advanced = query.batch_id > first
+            moved = moved or advanced
+            healthy = advanced or (not query.busy and not query.lag_records)
+            if not healthy:
+                return
+        if moved and healthy:
+            record_commit(self._instance, self._run_id)
+            self._has_committed = True

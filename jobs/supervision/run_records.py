@@ -1,0 +1,80 @@
+"""Dagster's runs as the supervisor's values, and the tags through which hosts and supervisor speak about a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from jobs.supervision.model import ExitKind, RunStatus, RunView, StopCause, StopRecord, StopStep
+
+GROUP_TAG = "headrace/group"
+VERSION_TAG = "headrace/version"
+EXIT_TAG = "headrace/exit"
+EXIT_REASON_TAG = "headrace/exit_reason"
+COMMITTED_TAG = "headrace/committed"
+STOP_CAUSE_TAG = "headrace/stop_cause"
+STOP_STEP_TAG = "headrace/stop_step"
+
+_STATUS: Mapping[dg.DagsterRunStatus, RunStatus] = {
+    dg.DagsterRunStatus.QUEUED: "queued",
+    dg.DagsterRunStatus.NOT_STARTED: "queued",
+    dg.DagsterRunStatus.MANAGED: "queued",
+    dg.DagsterRunStatus.STARTING: "starting",
+    dg.DagsterRunStatus.STARTED: "started",
+    dg.DagsterRunStatus.CANCELING: "canceling",
+    dg.DagsterRunStatus.SUCCESS: "success",
+    dg.DagsterRunStatus.FAILURE: "failure",
+    dg.DagsterRunStatus.CANCELED: "canceled",
+}
+
+
+def read_runs(instance: dg.DagsterInstance, group: str, limit: int) -> list[RunView]:
+    """The group's newest runs, newest first."""
+    records = instance.get_run_records(dg.RunsFilter(tags={GROUP_TAG: group}), limit=limit)
+    return [_view(record) for record in records]
+
+
+def _view(record: dg.RunRecord) -> RunView:
+    run = record.dagster_run
+    tags = run.tags
+    return RunView(
+        run_id=run.run_id,
+        status=_STATUS[run.status],
+        created_at=record.create_timestamp.timestamp(),
+        started_at=record.start_time,
+        ended_at=record.end_time,
+        version=tags.get(VERSION_TAG, ""),
+        exit_kind=ExitKind(tags[EXIT_TAG]) if EXIT_TAG in tags else None,
+        exit_reason=tags.get(EXIT_REASON_TAG, ""),
+        committed=COMMITTED_TAG in tags,
+        stop_cause=StopCause(tags[STOP_CAUSE_TAG]) if STOP_CAUSE_TAG in tags else None,
+        stop_step=StopStep(tags[STOP_STEP_TAG]) if STOP_STEP_TAG in tags else None,
+    )
+
+
+def build_run_tags(group: str, version: str) -> dict[str, str]:
+    """Tags of a streaming run. Dagster's own limits and retries are off: they would double the supervisor's work."""
+    return {GROUP_TAG: group, VERSION_TAG: version, "dagster/max_runtime": "0", "dagster/max_retries": "0"}
+
+
+def build_run_config(group: str) -> dict[str, Any]:
+    """Run config of `streaming_job` for one group."""
+    return {"ops": {"host_streams": {"config": {"group": group}}}}
+
+
+def record_exit(instance: dg.DagsterInstance, run_id: str, kind: ExitKind, reason: str) -> None:
+    """Says how a host leaves. Written before the host closes anything, so that a kill after it is not read as a crash."""
+    # A tag is an index entry, not a log: the log has the whole message.
+    instance.add_run_tags(run_id, {EXIT_TAG: kind.value, EXIT_REASON_TAG: reason[:400]})
+
+
+def record_commit(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Marks the run's first committed batch, which forgives earlier failures."""
+    instance.add_run_tags(run_id, {COMMITTED_TAG: "true"})
+
+
+def record_stop(instance: dg.DagsterInstance, record: StopRecord) -> None:
+    """Marks a run as stopped by us, so that its end is not taken for a person's decision or a crash."""
+    instance.add_run_tags(record.run_id, {STOP_CAUSE_TAG: record.cause.value, STOP_STEP_TAG: record.step.value})

@@ -1,0 +1,67 @@
+"""The check `stream_running`: whether the supervisor sees a stream's group run."""
+
+# No postponed annotations in this file: Dagster reads those of checks at definition time.
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from jobs.supervision.lease import read_report
+from jobs.supervision.model import Phase
+from platform_assets.streaming.specs import StreamGroup
+from resources.settings import load_settings
+
+STREAM_RUNNING = "stream_running"
+
+_HELD = frozenset({Phase.HELD_CRASH_LOOP, Phase.NEEDS_ATTENTION, Phase.ORPHAN})
+
+
+@dataclass(frozen=True)
+class PhaseVerdict:
+    """How a phase reads as a check: a warning passes by itself, an error waits for a person."""
+
+    passed: bool
+    severity: dg.AssetCheckSeverity
+
+
+def judge_phase(phase: Phase) -> PhaseVerdict:
+    """RUNNING passes; a hold that nobody chose is an error; all else is on its way, or wanted, and a warning."""
+    severity = dg.AssetCheckSeverity.ERROR if phase in _HELD else dg.AssetCheckSeverity.WARN
+    return PhaseVerdict(phase is Phase.RUNNING, severity)
+
+
+def build_stream_running_checks(groups: Sequence[StreamGroup]) -> dg.AssetChecksDefinition:
+    """The check on every stream's main table. The supervisor reports it when a group's phase changes its meaning.
+
+    Executed by hand it reads the heartbeat. A group that is not running is a warning then: a check of the tables on a
+    platform that is switched off is no failure.
+    """
+    specs = [
+        dg.AssetCheckSpec(
+            STREAM_RUNNING, asset=dg.AssetKey(s.main_table.asset_path), description="The supervisor sees it run."
+        )
+        for group in groups
+        for s in group.streams
+    ]
+
+    @dg.multi_asset_check(name=STREAM_RUNNING, specs=specs, can_subset=True)
+    def stream_running(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        limit = load_settings().heartbeat_timeout_seconds
+        for group in groups:
+            report = read_report(context.instance, group.name)
+            age = None if report is None else time.time() - report.heartbeat.at
+            running = report is not None and age is not None and age <= limit and report.heartbeat.phase == "running"
+            for stream in group.streams:
+                key = dg.AssetKey(stream.main_table.asset_path)
+                if dg.AssetCheckKey(key, STREAM_RUNNING) not in context.selected_asset_check_keys:
+                    continue
+                yield dg.AssetCheckResult(
+                    asset_key=key,
+                    check_name=STREAM_RUNNING,
+                    passed=running,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"group": group.name, "heartbeat_age_seconds": -1.0 if age is None else round(age, 1)},
+                )
+
+    return stream_running
