@@ -1,0 +1,80 @@
+# Every target first makes sure that the environment is there; once it is, that costs milliseconds.
+# Recipes `exec` their program: a SIGTERM that make gets must reach it, or it would stay behind as an orphan.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# `.env` is read by the shell, as Dagster does, so that both see the same settings.
+WITH_ENV = set -a; if [ -f .env ]; then . ./.env; fi; set +a;
+RUN = @$(WITH_ENV) exec $(BIN)/
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev up drain check simulate test lint format lock lock-jars bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.jars ## create the environment and fetch the jars; the other targets do it by themselves
+
+demo: $(VENV)/.jars ## everything on real services, from a history to the checked result tables; then stops
+	$(RUN)headrace demo $(ARGS)
+
+dev: $(VENV)/.jars ## the platform with the web UI and a simulated shop, until Ctrl-C
+	$(RUN)headrace dev $(ARGS)
+
+up: $(VENV)/.jars ## the platform headless, until SIGINT or SIGTERM
+	$(RUN)headrace up $(ARGS)
+
+drain: $(VENV)/.jars ## let every stream catch up with Kafka, then stop
+	$(RUN)headrace drain $(ARGS)
+
+check: $(VENV)/.jars ## run the asset checks; the exit code is the verdict
+	$(RUN)headrace check $(ARGS)
+
+simulate: $(VENV)/.jars ## send simulated shop events; ARGS="--help" shows the rates
+	$(RUN)headrace simulate $(ARGS)
+
+test: $(VENV)/.jars ## all tests; ARGS="-m unit" for one tier
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.project ## style, types and import rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && exec $(BIN)/lint-imports
+
+format: $(VENV)/.project ## mend style where a machine can
+	@$(BIN)/ruff check --fix . && exec $(BIN)/ruff format .
+
+bench: $(VENV)/.jars ## the measurements of docs and README
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate
+
+lock: $(VENV)/.project ## resolve the Python dependencies again; ARGS="--upgrade" for newer versions
+	@$(LOCK) --extra dev --output-file requirements.lock $(ARGS)
+	@$(LOCK) --constraints requirements.lock --output-file deploy/requirements.lock
+
+lock-jars: $(VENV)/.project ## resolve the Maven coordinates of resources/jars.toml again
+	@exec $(BIN)/python -m resources.jars lock
+
+clean: ## remove the environment, the caches and the platform's data (.headrace)
+	@if [ -x $(BIN)/python ] && [ -f .headrace/broker/users.lock ] && ! $(BIN)/python -c 'import fcntl; \
+	  fcntl.flock(open(".headrace/broker/users.lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null; then \
+	  echo "The platform is running in .headrace. Stop it first (Ctrl-C), then run make clean again." >&2; exit 1; fi
+	rm -rf $(VENV) .headrace build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the environment ------------------------------------------------------------------------------------------------
+
+$(VENV)/.packages: requirements.lock
+	@deploy/create_environment.sh $(VENV)
+	@touch $@
+
+$(VENV)/.project: pyproject.toml $(VENV)/.packages
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.jars: resources/jars.lock $(VENV)/.project
+	@$(BIN)/python -m resources.jars > /dev/null
+	@touch $@
