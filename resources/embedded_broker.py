@@ -230,7 +230,13 @@ class EmbeddedBroker:
         properties.write_text(
             "".join(f"{key}={value}\n" for key, value in server_properties(self._folder, port, controller_port).items())
         )
-        java = [str(java_binary()), _HEAP, "-XX:+UseParallelGC", "-XX:ParallelGCThreads=2", "-XX:+ExitOnOutOfMemoryError"]
+        java = [
+            str(java_binary()),
+            _HEAP,
+            "-XX:+UseParallelGC",
+            "-XX:ParallelGCThreads=2",
+            "-XX:+ExitOnOutOfMemoryError",
+        ]
         java += ["-Duser.timezone=UTC", "-Djava.awt.headless=true"]
         java += [f"-Dheadrace.log={self._folder / 'broker.log'}"]
         java += [f"-Dlog4j2.configurationFile={Path(__file__).with_name('broker_log4j2.properties')}"]

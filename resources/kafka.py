@@ -213,7 +213,6 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         milliseconds = int(described["retention.ms"].value)
         return None if milliseconds < 0 else timedelta(milliseconds=milliseconds)
 
-
     def _list_offsets(self, topic: str, spec: OffsetSpec, *, committed: bool = False) -> dict[int, int]:
         from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -23,8 +24,10 @@ def test_session_is_utc_and_writes_delta_without_deletion_vectors(spark: SparkSe
     table = DeltaTable(path)
     assert table.protocol().min_reader_version == 1
     assert table.to_pyarrow_table().column("at").to_pylist()[0].isoformat() == "2026-01-01T00:00:00+00:00"
-    assert spark.sql("SELECT cast(at AS string) AS s FROM delta.`" + path + "`").first()["s"] == "2026-01-01 00:00:00"
-    assert spark.sparkContext._jvm.java.util.TimeZone.getDefault().getID() == "UTC"
+    (row,) = spark.sql(f"SELECT cast(at AS string) AS s FROM delta.`{path}`").collect()
+    assert row["s"] == "2026-01-01 00:00:00"
+    jvm: Any = spark.sparkContext._jvm
+    assert jvm.java.util.TimeZone.getDefault().getID() == "UTC"
 
 
 def test_stateful_query_runs_on_rocksdb(spark: SparkSession, tmp_path: Path) -> None:
@@ -35,6 +38,7 @@ def test_stateful_query_runs_on_rocksdb(spark: SparkSession, tmp_path: Path) -> 
         .start(str(tmp_path / "out"))
     )  # fmt: skip
     assert query.awaitTermination(120)
+    assert query.lastProgress is not None
     assert "rocksdbPutCount" in str(query.lastProgress["stateOperators"][0]["customMetrics"])
     assert spark.read.format("delta").load(str(tmp_path / "out")).count() == 10
     assert list((tmp_path / "checkpoint" / "state").rglob("*.changelog"))
