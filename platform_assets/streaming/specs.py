@@ -60,9 +60,7 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class KafkaSource:
-    """A stream that reads a Kafka topic. Offsets live in the query's checkpoint, never in a consumer group."""
-
-    topic: str
+    """A stream that reads the shop's topic (a setting). Offsets live in its checkpoint, never in a consumer group."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,20 @@
+"""The catalogue of streams: every module in this folder that defines `STREAM` is one. A new stream is a new file."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec
+
+
+def load_streams() -> tuple[StreamSpec, ...]:
+    """All streams, those that read Kafka first: the others read their tables. Names are unique."""
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    streams: list[StreamSpec] = [module.STREAM for module in modules if hasattr(module, "STREAM")]
+    return tuple(sorted(streams, key=lambda stream: (not isinstance(stream.source, KafkaSource), stream.name)))
+
+
+def load_stream_groups() -> tuple[StreamGroup, ...]:
+    """The groups that the supervisor keeps running: one Spark application with all streams."""
+    return (StreamGroup(name="clickstream", streams=load_streams()),)

@@ -1,0 +1,31 @@
+"""Builds what the engine must know from settings and resources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from platform_assets.streaming.context import StreamContext
+
+if TYPE_CHECKING:
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+    from resources.settings import Settings
+
+
+def build_stream_context(settings: Settings, kafka: KafkaResource, lakehouse: LakehouseResource) -> StreamContext:
+    """Checks that the lakehouse can be written and the topic is there (creates it on our own broker).
+
+    Raises `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the mend.
+    """
+    lakehouse.check_writable()
+    kafka.ensure_topic(settings.topic, settings.topic_partitions)
+    minutes = settings.deduplication_horizon_minutes
+    return StreamContext(
+        lakehouse_root=lakehouse.root_uri,
+        topic=settings.topic,
+        kafka_options=kafka.spark_options(),
+        starting_offsets=settings.starting_offsets,
+        max_offsets_per_trigger=settings.max_offsets_per_trigger,
+        max_record_bytes=settings.max_record_bytes,
+        deduplication_horizon_micros=minutes * 60_000_000 if settings.deduplication else None,
+    )

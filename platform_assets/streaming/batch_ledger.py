@@ -1,0 +1,98 @@
+"""What one micro-batch did with every offset it read: the entry that rides in its commit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from platform_assets.streaming.checkpoints import OffsetRange, PlannedBatch
+from platform_assets.streaming.deduplication import pack_coordinates
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.deduplication import Int64s
+
+
+@dataclass(frozen=True)
+class PartitionEntry:
+    """One topic partition's part of a batch: rows_in = accepted + quarantined + deduplicated, always.
+
+    `gaps` are the ranges [from, until) of the read range in which Kafka delivered no record: transaction markers,
+    aborted or compacted records. They are proved empty by a second read (the ledger check).
+    """
+
+    range: OffsetRange
+    accepted: int
+    quarantined: int
+    deduplicated: int
+    gaps: tuple[tuple[int, int], ...]
+
+    @property
+    def rows_in(self) -> int:
+        """Records that Kafka delivered."""
+        return self.accepted + self.quarantined + self.deduplicated
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry as it is stored in commits and in `platform.ledger`."""
+        return {
+            "topic": self.range.topic,
+            "kafka_partition": self.range.kafka_partition,
+            "from_offset": self.range.from_offset,
+            "until_offset": self.range.until_offset,
+            "rows_in": self.rows_in,
+            "accepted": self.accepted,
+            "quarantined": self.quarantined,
+            "deduplicated": self.deduplicated,
+            "gaps": [list(gap) for gap in self.gaps],
+        }
+
+
+def build_entries(
+    planned: PlannedBatch, partitions: Int64s, offsets: Int64s, is_rejected: Any, duplicates: Int64s
+) -> list[PartitionEntry]:
+    """Counts a batch's records by topic partition and verdict.
+
+    `partitions`, `offsets`, `is_rejected` are parallel, one item a record; `duplicates` are packed coordinates.
+    """
+    packed = pack_coordinates(partitions, offsets)
+    is_duplicate = np.isin(packed, duplicates) if len(duplicates) else np.zeros(len(packed), dtype=bool)
+    entries = []
+    for planned_range in planned.ranges:
+        own = partitions == planned_range.kafka_partition
+        entries.append(
+            PartitionEntry(
+                planned_range,
+                accepted=int((own & ~is_rejected & ~is_duplicate).sum()),
+                quarantined=int((own & is_rejected).sum()),
+                deduplicated=int((own & is_duplicate).sum()),
+                gaps=find_gaps(planned_range, np.sort(offsets[own])),
+            )
+        )
+    return entries
+
+
+def find_gaps(planned_range: OffsetRange, offsets: Int64s) -> tuple[tuple[int, int], ...]:
+    """The ranges of offsets without a record, given the sorted offsets of the records."""
+    if len(offsets) == planned_range.length:
+        return ()
+    edges = np.concatenate(([planned_range.from_offset - 1], offsets, [planned_range.until_offset]))
+    starts = np.flatnonzero(np.diff(edges) > 1)
+    return tuple((int(edges[start]) + 1, int(edges[start + 1])) for start in starts)
+
+
+def build_commit_metadata(
+    query: str, txn_app_id: str, planned: PlannedBatch, entries: list[PartitionEntry] | None
+) -> str:
+    """The text for Delta's `userMetadata`: which batch made the commit, its ranges and, in the main table, counts."""
+    body: dict[str, Any] = {
+        "query": query,
+        "app": txn_app_id,
+        "batch": planned.batch_id,
+        "arrival_micros": planned.arrival_micros,
+        "ranges": [[r.topic, r.kafka_partition, r.from_offset, r.until_offset] for r in planned.ranges],
+    }
+    if entries is not None:
+        body["partitions"] = [entry.as_json() for entry in entries]
+    return json.dumps({"headrace": body}, separators=(",", ":"))

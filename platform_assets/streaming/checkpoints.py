@@ -1,0 +1,106 @@
+"""What a query's checkpoint says: its generation, and each micro-batch's offsets and time.
+
+Layout as Spark 4.2 writes it: `metadata` holds the query's id, made once a checkpoint; `offsets/<batch>` is created
+once before a batch runs (so a replay sees the same ranges and the same time); `commits/<batch>` after it;
+`sources/0/0` holds the first offsets of the source.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from platform_assets.errors import CheckpointMismatchError
+from platform_assets.streaming.hadoop_files import list_numbers, read_text
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+TopicOffsets = dict[str, dict[int, int]]  # topic -> kafka_partition -> offset
+
+
+@dataclass(frozen=True)
+class OffsetRange:
+    """Offsets [from_offset, until_offset) of one topic partition."""
+
+    topic: str
+    kafka_partition: int
+    from_offset: int
+    until_offset: int
+
+    @property
+    def length(self) -> int:
+        """How many offsets the range has; records may be fewer (transaction markers, aborted records)."""
+        return self.until_offset - self.from_offset
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """What Spark decided about a micro-batch before it ran. The same on every replay."""
+
+    batch_id: int
+    arrival_micros: int
+    ranges: tuple[OffsetRange, ...]
+
+
+def read_generation(session: SparkSession, checkpoint: str) -> str | None:
+    """The checkpoint's generation (Spark's query id), or None before the first start."""
+    text = read_text(session, f"{checkpoint}/metadata")
+    return None if text is None else str(json.loads(text)["id"])
+
+
+def read_last_committed_batch(session: SparkSession, checkpoint: str) -> int:
+    """The newest batch that Spark recorded as done, -1 when none."""
+    return max(list_numbers(session, f"{checkpoint}/commits"), default=-1)
+
+
+def read_planned_batch(session: SparkSession, checkpoint: str, batch_id: int) -> PlannedBatch:
+    """The planned ranges and time of a batch over Kafka.
+
+    Raises `CheckpointMismatchError` when the checkpoint's log does not hold the batch or its predecessor.
+    """
+    micros, until = _read_offsets(session, checkpoint, batch_id)
+    if batch_id > 0:
+        _, start = _read_offsets(session, checkpoint, batch_id - 1)
+    else:
+        start = _read_initial_offsets(session, checkpoint)
+    ranges = [
+        # A partition that the previous batch did not know is new: Spark reads it from its first offset.
+        OffsetRange(topic, partition, start.get(topic, {}).get(partition, 0), offset)
+        for topic, partitions in sorted(until.items())
+        for partition, offset in sorted(partitions.items())
+    ]
+    return PlannedBatch(batch_id, micros, tuple(ranges))
+
+
+def read_read_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets:
+    """The offsets up to which the query has planned its reads; empty before the first batch."""
+    batches = list_numbers(session, f"{checkpoint}/offsets")
+    return _read_offsets(session, checkpoint, batches[-1])[1] if batches else {}
+
+
+def _read_offsets(session: SparkSession, checkpoint: str, batch_id: int) -> tuple[int, TopicOffsets]:
+    text = read_text(session, f"{checkpoint}/offsets/{batch_id}")
+    if text is None:
+        raise CheckpointMismatchError(
+            f"The checkpoint {checkpoint} has no offsets of batch {batch_id}. It was changed by hand or is incomplete: "
+            "restore it whole, or start with a new one."
+        )
+    _version, metadata, source = text.splitlines()[:3]
+    return int(json.loads(metadata)["batchTimestampMs"]) * 1000, _topic_offsets(source)
+
+
+def _read_initial_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets:
+    text = read_text(session, f"{checkpoint}/sources/0/0")
+    if text is None:
+        raise CheckpointMismatchError(f"The checkpoint {checkpoint} has no first offsets (sources/0/0).")
+    # Spark puts a zero byte and a version line before the JSON.
+    return _topic_offsets(text[text.index("{") :])
+
+
+def _topic_offsets(text: str) -> TopicOffsets:
+    return {
+        topic: {int(partition): int(offset) for partition, offset in partitions.items()}
+        for topic, partitions in json.loads(text).items()
+    }

@@ -1,0 +1,31 @@
+"""What a query group must be told about its surroundings, as plain values: no resource, no Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StreamContext:
+    """Where tables and checkpoints lie, what is read, and how the streams are to run. Built by `jobs.stream_context`.
+
+    `kafka_options` are options of Spark's Kafka source (`kafka.*` and others) and may hold secrets: they are left out
+    of the repr. `deduplication_horizon_micros` None turns deduplication off.
+    """
+
+    lakehouse_root: str
+    topic: str
+    kafka_options: Mapping[str, str] = field(repr=False)
+    starting_offsets: str
+    max_offsets_per_trigger: int
+    max_record_bytes: int
+    deduplication_horizon_micros: int | None
+
+    def table_uri(self, name: str) -> str:
+        """Where the table `<layer>.<table>` lies."""
+        return f"{self.lakehouse_root}/{name.replace('.', '/')}"
+
+    def checkpoint_uri(self, name: str) -> str:
+        """Where the checkpoint of the query that writes the table `<layer>.<table>` lies."""
+        return f"{self.lakehouse_root}/_checkpoints/{name.replace('.', '/')}"

@@ -1,0 +1,47 @@
+"""What a query has done so far, as plain values for heartbeats, metadata and `platform.query_progress`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyspark.sql.streaming import StreamingQuery
+
+
+@dataclass(frozen=True)
+class QueryProgress:
+    """One query's state. `batch_id` is the last committed batch, -1 for none; times are ISO-8601, UTC."""
+
+    query: str
+    query_id: str
+    batch_id: int
+    rows_in: int
+    rows_per_second: float
+    lag_records: int | None
+    watermark: str | None
+    table_versions: dict[str, int]
+    last_commit_at: str | None
+    busy: bool
+
+
+def read_progresses(query: StreamingQuery) -> list[dict[str, Any]]:
+    """Spark's recent progress reports (up to 100), oldest first, as it writes them."""
+    return [json.loads(report.json) for report in query.recentProgress]
+
+
+def lag_of(report: dict[str, Any]) -> int | None:
+    """Records that Kafka holds and the query has not read; None for a source that has no such number."""
+    lags = [
+        sum(int(offset) - int(source["endOffset"].get(topic, {}).get(partition, 0)) for topic, partitions in
+            source["latestOffset"].items() for partition, offset in partitions.items())
+        for source in report["sources"]
+        if source["description"].startswith("KafkaV2") and source.get("latestOffset") and source.get("endOffset")
+    ]  # fmt: skip
+    return sum(lags) if lags else None
+
+
+def is_batch(report: dict[str, Any]) -> bool:
+    """Whether the report is of a micro-batch that ran, not of a trigger that found nothing."""
+    return "addBatch" in report["durationMs"]

@@ -1,0 +1,60 @@
+"""Turns Spark's many words about a dead query into one error that names the thing and the mend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from platform_assets.errors import (
+    BrokerUnavailableError,
+    CheckpointMismatchError,
+    HeadraceError,
+    LostOffsetsError,
+    MissingTopicError,
+    QueryFailedError,
+    StorageError,
+)
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.context import StreamContext
+
+# Spark repeats a cause with each layer; people read the first lines.
+MAX_CAUSE_CHARS = 400
+
+
+def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceError:
+    """The error for a query (or `start`) that failed with this text. Unknown causes are transient: retried, slowly."""
+    lower = text.lower()
+    if "no space left on device" in lower or "disk quota exceeded" in lower:
+        return StorageError(
+            f"No space is left under {context.lakehouse_root}: query {query} has stopped, nothing is lost. "
+            "Free space or move HEADRACE_LAKEHOUSE; it goes on where it was."
+        )
+    if "permission denied" in lower:
+        return StorageError(
+            f"{context.lakehouse_root} cannot be written: query {query} has stopped. Mend its permissions."
+        )
+    if "kafka_data_loss" in lower or "failondataloss" in lower or "offsetoutofrange" in lower:
+        return LostOffsetsError(
+            f"Kafka no longer holds offsets of {context.topic} that query {query} has not read: {_cause(text)} "
+            "Nothing is skipped without a decision: restore the records, or start with a new checkpoint."
+        )
+    if "unknowntopicorpartition" in lower:
+        return MissingTopicError(f"Topic {context.topic} is gone from the broker. Create it again or set HEADRACE_TOPIC.")
+    if "streaming_stateful_operator_not_match" in lower or "state_store_" in lower and "schema" in lower:
+        return CheckpointMismatchError(
+            f"The checkpoint of query {query} does not fit its code: {_cause(text)} "
+            "Run the code that made it, or start with a new checkpoint."
+        )
+    if "timed out waiting for a node assignment" in lower or "timeoutexception" in lower:
+        return BrokerUnavailableError(
+            f"No Kafka broker answers query {query}. It goes on by itself when the broker is back: "
+            "check KAFKA_BOOTSTRAP_SERVERS and the broker's log."
+        )
+    return QueryFailedError(f"Query {query} failed: {_cause(text)}")
+
+
+def _cause(text: str) -> str:
+    """The most telling line of a Spark error, shortened."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]
+    caused = [line for line in lines if line.startswith("Caused by:")]
+    return (caused[-1] if caused else lines[0] if lines else "no message")[:MAX_CAUSE_CHARS]

@@ -1,0 +1,194 @@
+"""Runs the streams of a group as queries of one Spark application.
+
+Called by the host loop (a supervised run or a drain), from one thread. Tables are created, empty, before the first
+batch. In bounded mode the streams over Kafka catch up first, then those over their tables: a stage a kind of source.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from platform_assets.errors import HeadraceError
+from platform_assets.streaming.delta_tables import create_table, read_version
+from platform_assets.streaming.event_writer import BatchWriter, EventWriter
+from platform_assets.streaming.platform_tables import LEDGER, QUERY_PROGRESS, HistoryWriter
+from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, read_progresses
+from platform_assets.streaming.query_errors import classify_failure
+from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+from platform_assets.streaming.table_writer import TableWriter
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming import StreamingQuery
+
+    from platform_assets.streaming.context import StreamContext
+
+# History is rolled up: one commit a minute costs 1,440 files a day, one a batch would cost 86,400.
+HISTORY_SECONDS = 60.0
+# A query between two triggers is idle for milliseconds under load: a coarser look would miss the gap.
+IDLE_POLL_SECONDS = 0.02
+
+
+class QueryGroup:
+    """See the module. `start` once, then `progress`/`failure`/`is_finished` as often as wanted, then `stop`."""
+
+    def __init__(self, session: SparkSession, streams: Sequence[StreamSpec], context: StreamContext) -> None:
+        self._session = session
+        self._context = context
+        self._bounded = False
+        kafka = [stream for stream in streams if isinstance(stream.source, KafkaSource)]
+        self._stages = [stage for stage in (kafka, [s for s in streams if s not in kafka]) if stage]
+        self._queries: dict[str, tuple[StreamSpec, BatchWriter, StreamingQuery]] = {}
+        self._rows_in: dict[str, tuple[int, int]] = {}
+        self._history = HistoryWriter(session, context, tuple(streams))
+        self._stopping = threading.Event()
+        self._history_error: HeadraceError | None = None
+        self._history_thread = threading.Thread(target=self._write_history_often, name="history", daemon=True)
+
+    def start(self, *, bounded: bool = False) -> None:
+        """Creates the tables and starts the queries: all of them, or the first stage of a bounded run.
+
+        Raises `HeadraceError` when a query cannot start; those started before run on until `stop`.
+        """
+        self._bounded = bounded
+        try:
+            for stage in self._stages:
+                for stream in stage:
+                    for table in stream.tables:
+                        create_table(self._session, self._context.table_uri(table.name), table)
+            for table in (LEDGER, QUERY_PROGRESS):
+                create_table(self._session, self._context.table_uri(table.name), table)
+            self._start_stage()
+            while self._stages and not bounded:
+                self._start_stage()
+        except HeadraceError:
+            raise
+        except Exception as error:
+            raise classify_failure("start", str(error), self._context) from error
+        self._history_thread.start()
+
+    def progress(self) -> dict[str, QueryProgress]:
+        """Each started query's progress, by stream name."""
+        return {name: self._progress_of(*parts) for name, parts in self._queries.items()}
+
+    def failure(self) -> HeadraceError | None:
+        """Why the first query died, classified; None while all are well."""
+        for name, (_, writer, query) in self._queries.items():
+            if writer.error is not None:
+                return writer.error
+            if not query.isActive and (error := query.exception()) is not None:
+                return classify_failure(name, str(error), self._context)
+        return self._history_error
+
+    def is_finished(self) -> bool:
+        """Bounded mode: whether all stages have ended without a failure. Starts the next stage when one has ended."""
+        if not self._bounded or any(query.isActive for _, _, query in self._queries.values()):
+            return False
+        if self.failure() is not None:
+            return False
+        if self._stages:
+            self._start_stage()
+            return False
+        return True
+
+    def stop(self, grace_seconds: float) -> None:
+        """Waits for the batches in flight, at most `grace_seconds` in all, stops the queries, writes the history.
+
+        What a stop cuts short is replayed from the checkpoint at the next start. Never raises for a dead JVM.
+        """
+        from py4j.protocol import Py4JError
+
+        deadline = time.monotonic() + grace_seconds
+        self._stopping.set()
+        try:
+            for _, _, query in self._queries.values():
+                while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
+                    time.sleep(IDLE_POLL_SECONDS)
+                query.stop()
+            if self._history_thread.is_alive():
+                self._history_thread.join(max(1.0, deadline - time.monotonic()))
+            if self._history_error is None and self._queries:
+                self._history.write([query for _, _, query in self._queries.values()])
+        except (Py4JError, OSError):
+            # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
+            return
+
+    def _start_stage(self) -> None:
+        for stream in self._stages.pop(0):
+            writer: BatchWriter
+            if isinstance(stream.source, KafkaSource):
+                writer = EventWriter(self._session, stream, self._context)
+                rows = self._read_kafka()
+            else:
+                writer = TableWriter(stream, self._context)
+                rows = self._read_table(stream, stream.source)
+            trigger = (
+                {"availableNow": True} if self._bounded else {"processingTime": f"{stream.trigger_seconds} seconds"}
+            )
+            query = (
+                rows.writeStream.queryName(stream.name)
+                .outputMode("update" if stream.write_mode == "upsert" else "append")
+                .option("checkpointLocation", self._context.checkpoint_uri(stream.main_table.name))
+                .trigger(**trigger)  # type: ignore[call-overload]
+                .foreachBatch(writer)
+                .start()
+            )
+            self._queries[stream.name] = (stream, writer, query)
+
+    def _read_kafka(self) -> DataFrame:
+        options = {
+            **self._context.kafka_options,
+            "subscribe": self._context.topic,
+            "startingOffsets": self._context.starting_offsets,
+            "maxOffsetsPerTrigger": str(self._context.max_offsets_per_trigger),
+            "failOnDataLoss": "true",
+            "kafka.isolation.level": "read_committed",
+        }
+        return self._session.readStream.format("kafka").options(**options).load()
+
+    def _read_table(self, stream: StreamSpec, source: TableSource) -> DataFrame:
+        assert stream.transform is not None
+        rows = (
+            self._session.readStream.format("delta")
+            # Upkeep and privacy deletes rewrite rows that this query has seen.
+            .option("skipChangeCommits", "true")
+            .load(self._context.table_uri(source.table.name))
+            .select(*source.columns)
+            .withWatermark(source.watermark_column, source.watermark_delay)
+        )
+        return stream.transform(rows)
+
+    def _progress_of(self, stream: StreamSpec, writer: BatchWriter, query: StreamingQuery) -> QueryProgress:
+        reports = read_progresses(query)
+        batches = [report for report in reports if is_batch(report)]
+        seen, total = self._rows_in.get(stream.name, (-1, 0))
+        total += sum(r["numInputRows"] for r in batches if r["batchId"] > seen)
+        last = batches[-1] if batches else None
+        if last is not None:
+            self._rows_in[stream.name] = (last["batchId"], total)
+        return QueryProgress(
+            query=stream.name,
+            query_id=str(query.id),
+            batch_id=-1 if last is None else int(last["batchId"]),
+            rows_in=total,
+            rows_per_second=0.0 if last is None else float(last.get("processedRowsPerSecond", 0.0)),
+            lag_records=lag_of(reports[-1]) if reports else None,
+            watermark=reports[-1].get("eventTime", {}).get("watermark") if reports else None,
+            table_versions={t.name: read_version(self._session, self._context.table_uri(t.name)) for t in stream.tables},
+            last_commit_at=None if last is None else str(last["timestamp"]),
+            busy=query.isActive and bool(query.status["isTriggerActive"]),
+        )
+
+    def _write_history_often(self) -> None:
+        while not self._stopping.wait(HISTORY_SECONDS):
+            try:
+                self._history.write([query for _, _, query in list(self._queries.values())])
+            except HeadraceError as error:
+                self._history_error = error
+                return
+            except Exception as error:
+                self._history_error = classify_failure("history", str(error), self._context)
+                return
