@@ -161,7 +161,13 @@ class SparkResource(dg.ConfigurableResource[Any]):
         public = SparkConf(loadDefaults=False).setAll([(k, v) for k, v in conf.items() if not is_secret(k)])
         with logs.with_suffix(".out").open("ab") as output:
             # The JVM's own words (before and outside log4j) go to a file: a terminal with a progress bar stays whole.
-            popen_kwargs = {"stdout": output, "stderr": output, "pass_fds": inherited_descriptors}
+            # A session of its own: a SIGTERM to our process group is for the host, which ends its queries first.
+            popen_kwargs = {
+                "stdout": output,
+                "stderr": output,
+                "pass_fds": inherited_descriptors,
+                "start_new_session": True,
+            }
             try:
                 gateway: Any = launch_gateway(public, popen_kwargs)
             except PySparkRuntimeError as error:

@@ -1,0 +1,63 @@
+"""The main process of the code server's container: serves the code, and ends the streams before it ends itself.
+
+A container's SIGTERM reaches its first process only, while the streaming run is a grandchild that would be killed with
+the container. So the run is asked to stop through the instance, as the supervisor does, and its lock is awaited.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import dagster as dg
+
+from jobs.supervision.group_lock import read_lock
+from jobs.supervision.lease import request_shutdown
+from platform_assets.streams import load_stream_groups
+from resources.settings import load_settings
+
+# Below the container's stop_grace_period of 90 s, which also has to cover the end of the server.
+_STREAMS_TIMEOUT_SECONDS = 75.0
+
+_SERVER_TIMEOUT_SECONDS = 10.0
+
+
+def main() -> int:
+    """Runs until SIGTERM or SIGINT, or until the server ends by itself. Returns the server's exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    server = subprocess.Popen(
+        ["dagster", "code-server", "start", "-h", "0.0.0.0", "-p", "4000", "-m", "platform_assets.definitions"],
+        start_new_session=True,  # a signal to this process's group must not reach the run directly
+    )
+    while server.poll() is None and not stop.wait(0.5):
+        pass
+    if server.poll() is not None:
+        return server.returncode
+    stop_streams()
+    server.terminate()
+    try:
+        server.wait(_SERVER_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+    return 0
+
+
+def stop_streams() -> None:
+    """Asks each group's host to stop and waits until the locks are free, or the time is over."""
+    home = load_settings().home
+    groups = [group.name for group in load_stream_groups()]
+    with dg.DagsterInstance.get() as instance:
+        for group in groups:
+            request_shutdown(instance, group, "the container stops")
+    deadline = time.monotonic() + _STREAMS_TIMEOUT_SECONDS
+    while any(read_lock(home, group).held for group in groups) and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
