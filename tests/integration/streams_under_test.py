@@ -1,0 +1,80 @@
+"""Runs the platform's streams over a test's own topic and lakehouse, and reads the tables with another engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+from deltalake import DeltaTable
+
+from jobs.stream_context import build_stream_context
+from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streams import load_streams
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+    from resources.settings import Settings
+
+# Generous: a bounded run of two stages takes 5-15 s on two busy cores. Only a hang reaches it.
+LIMIT_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class StreamsUnderTest:
+    """The streams, a topic and a lakehouse."""
+
+    session: SparkSession
+    kafka: KafkaResource
+    context: StreamContext
+
+    @staticmethod
+    def build(
+        session: SparkSession, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: str,
+        **overrides: Any,
+    ) -> StreamsUnderTest:  # fmt: skip
+        """Over an existing topic."""
+        context = build_stream_context(settings.model_copy(update={"topic": topic}), kafka, lakehouse)
+        return StreamsUnderTest(session, kafka, dataclasses.replace(context, **overrides))
+
+    def send(self, values: Iterable[bytes | None], key: bytes = b"user", partition: int = 0) -> None:
+        """Sends records, in order, and waits until the broker has them."""
+        producer = self.kafka.producer()
+        for value in values:
+            producer.produce(self.context.topic, value=value, key=key, partition=partition)
+        assert producer.flush(30) == 0
+
+    def drain(self, *names: str) -> QueryGroup:
+        """Runs the named streams (default: all) in bounded mode to their end; raises what a query died of."""
+        streams = [stream for stream in load_streams() if not names or stream.name in names]
+        group = QueryGroup(self.session, streams, self.context)
+        try:
+            group.start(bounded=True)
+            deadline = time.monotonic() + LIMIT_SECONDS
+            while not group.is_finished():
+                if (failure := group.failure()) is not None:
+                    raise failure
+                assert time.monotonic() < deadline, "the bounded run does not end"
+                time.sleep(0.1)
+        finally:
+            group.stop(30)
+        return group
+
+    def rows(self, table: str, sql: str = "select * from t") -> list[dict[str, Any]]:
+        """Rows of a table, read by delta-rs and queried by DuckDB as `t`."""
+        t = DeltaTable(self.context.table_uri(table)).to_pyarrow_dataset()
+        connection = duckdb.connect()
+        connection.execute("set timezone = 'UTC'")
+        connection.register("t", t)
+        return connection.sql(sql).to_arrow_table().to_pylist()
+
+    def version(self, table: str) -> int:
+        """The table's newest version."""
+        return DeltaTable(self.context.table_uri(table)).version()
