@@ -92,7 +92,9 @@ def write_lock(path: Path = _LOCK) -> None:
 
 def artifact_id(file_name: str) -> str:
     """The file name without version and ending: `kafka-clients-3.9.2.jar` is `kafka-clients`."""
-    return re.sub(r"-\d[^-]*(-[A-Za-z0-9.]+)*\.jar$", "", file_name)
+    # The last part that looks like a version: artifact names hold numbers too (`spark-sql-kafka-0-10_2.13-4.2.0.jar`).
+    match = re.fullmatch(r"(.+)-\d+\.\d[^-]*(?:-\w+)*\.jar", file_name)
+    return match[1] if match else file_name.removesuffix(".jar")
 
 
 def select_missing(candidates: list[Path], shipped: frozenset[str]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -71,7 +72,8 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
             probe.write_bytes(b"x" * 4096)  # an empty file can be made on a full disk
             probe.unlink()
         except OSError as error:
-            probe.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                probe.unlink()
             raise StorageError(
                 f"The lakehouse {root} cannot be written ({error.strerror}). Give this user the right to write there, "
                 "free space, or set HEADRACE_LAKEHOUSE to another place."

@@ -1,0 +1,67 @@
+"""Where tables and checkpoints lie, and what is said when they cannot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from platform_assets.errors import StorageError
+from resources.lakehouse import LakehouseResource, normalize_root
+from resources.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("root", "normalized"),
+    [
+        ("/data/lake/", "/data/lake"),
+        ("file:/data/lake", "/data/lake"),
+        ("file:///data/my%20lake/", "/data/my lake"),
+        ("s3a://bucket/lake/", "s3a://bucket/lake"),
+        ("abfss://c@account.dfs.core.windows.net/lake", "abfss://c@account.dfs.core.windows.net/lake"),
+    ],
+)
+def test_root_has_one_spelling(root: str, normalized: str) -> None:
+    assert normalize_root(root) == normalized
+
+
+def test_relative_root_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert normalize_root("lake") == str(tmp_path / "lake")
+
+
+def test_paths_follow_from_the_name(tmp_path: Path) -> None:
+    lakehouse = LakehouseResource.from_settings(Settings(home=tmp_path, kafka_bootstrap_servers=""))
+    assert lakehouse.table_uri("silver.events") == f"{tmp_path}/lakehouse/silver/events"
+    assert lakehouse.checkpoint_uri("silver.events") == f"{tmp_path}/lakehouse/_checkpoints/silver/events"
+    assert not (tmp_path / "lakehouse").exists()
+
+
+def test_remote_root_has_no_local_side() -> None:
+    lakehouse = LakehouseResource(root="s3a://bucket/lake")
+    lakehouse.check_writable()
+    assert lakehouse.free_bytes() is None
+    assert lakehouse.table_uri("gold.sessions") == "s3a://bucket/lake/gold/sessions"
+
+
+def test_writable_root_is_created_and_left_empty(tmp_path: Path) -> None:
+    lakehouse = LakehouseResource(root=str(tmp_path / "a" / "b"))
+    free = lakehouse.free_bytes()
+    lakehouse.check_writable()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    assert free is not None
+    assert free > 0
+
+
+def test_root_that_is_a_file_is_named_with_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "lake").write_text("")
+    with pytest.raises(StorageError, match=f"{tmp_path}/lake cannot be written.*HEADRACE_LAKEHOUSE"):
+        LakehouseResource(root=str(tmp_path / "lake")).check_writable()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_is_noticed_although_an_empty_file_fits(tmp_path: Path) -> None:
+    (tmp_path / f".headrace-probe-{os.getpid()}").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match="No space left on device"):
+        LakehouseResource(root=str(tmp_path)).check_writable()

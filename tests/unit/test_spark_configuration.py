@@ -1,0 +1,64 @@
+"""Settings become Spark configuration; the user has the last word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resources.settings import Settings
+from resources.spark_configuration import is_secret, spark_conf
+
+
+def _conf(tmp_path: Path, **settings: object) -> dict[str, str]:
+    values = {"home": tmp_path, "kafka_bootstrap_servers": "", **settings}
+    return spark_conf(Settings.model_validate(values), [Path("/jars/a.jar"), Path("/jars/b.jar")])
+
+
+def test_local_application_is_bounded_private_and_in_utc(tmp_path: Path) -> None:
+    conf = _conf(tmp_path, spark_heap_mib=700, state_memory_mib=64)
+    assert conf["spark.jars"] == "file:///jars/a.jar,file:///jars/b.jar"
+    assert conf["spark.driver.memory"] == "700m"
+    assert conf["spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage"] == "true"
+    assert conf["spark.sql.streaming.stateStore.rocksdb.maxMemoryUsageMB"] == "64"
+    assert conf["spark.driver.bindAddress"] == "127.0.0.1"
+    assert conf["spark.sql.session.timeZone"] == "UTC"
+    assert "-Duser.timezone=UTC" in conf["spark.driver.extraJavaOptions"]
+    assert all(isinstance(value, str) for value in conf.values())
+
+
+def test_nothing_is_resolved_from_the_network(tmp_path: Path) -> None:
+    assert not any(key.startswith(("spark.jars.packages", "spark.jars.ivy")) for key in _conf(tmp_path))
+
+
+def test_user_configuration_wins(tmp_path: Path) -> None:
+    conf = _conf(tmp_path, spark_conf={"spark.sql.shuffle.partitions": "7", "spark.ui.enabled": "true", "my.own": "x"})
+    assert conf["spark.sql.shuffle.partitions"] == "7"
+    assert conf["spark.ui.enabled"] == "true"
+    assert conf["my.own"] == "x"
+
+
+def test_users_java_options_come_after_ours_and_replace_none(tmp_path: Path) -> None:
+    conf = _conf(tmp_path, spark_conf={"spark.driver.extraJavaOptions": "-XX:+UseG1GC"})
+    options = conf["spark.driver.extraJavaOptions"].split()
+    assert options[-1] == "-XX:+UseG1GC"
+    assert "-Duser.timezone=UTC" in options
+
+
+def test_cluster_keeps_its_own_network_and_parallelism(tmp_path: Path) -> None:
+    conf = _conf(tmp_path, spark_master="spark://head:7077")
+    assert conf["spark.master"] == "spark://head:7077"
+    assert not {"spark.driver.host", "spark.driver.bindAddress", "spark.sql.shuffle.partitions"} & conf.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "secret"),
+    [
+        ("spark.hadoop.fs.s3a.secret.key", True),
+        ("spark.hadoop.fs.s3a.access.key", True),
+        ("spark.ssl.keyPassword", True),
+        ("spark.sql.shuffle.partitions", False),
+    ],
+)
+def test_secrets_are_known_by_their_key(key: str, secret: bool) -> None:
+    assert is_secret(key) is secret
