@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -31,6 +34,14 @@ from jobs.supervision.run_records import build_run_config, build_run_tags, read_
 from jobs.supervision.stream_running import STREAM_RUNNING, judge_phase
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from dagster._core.instance import InstanceRef
+
+_log = logging.getLogger(__name__)
+
+# A healthy code server cancels within 0.3 s; a tick that waits for another one would delay the other groups.
+_CANCEL_SECONDS = 3.0
 
 
 def build_stream_supervisor(
@@ -137,11 +148,16 @@ class _Tick:
                     self.instance.report_run_failed(run, message)
 
     def _cancel(self, run_id: str) -> None:
-        try:
+        """Cancels in a thread of its own: the code server of a hung process answers after 60 s, the tick's own limit.
+
+        What it says then does not matter: the host polls for the run's status, and the ladder's next step is timed.
+        """
+        if self.instance.is_ephemeral:
             self.instance.run_coordinator.cancel_run(run_id)
-        except Exception as error:  # noqa: BLE001
-            # A code server that died with its run cannot be asked (it raises all kinds); the ladder's next step can.
-            self.context.log.warning(f"Run {run_id} could not be cancelled: {error}")
+            return
+        thread = threading.Thread(target=_cancel_run, args=(self.instance.get_ref(), run_id), daemon=True)
+        thread.start()
+        thread.join(_CANCEL_SECONDS)
 
     def _announce(self, group: StreamGroup, decision: Decision) -> None:
         verdict = judge_phase(decision.phase)
@@ -155,6 +171,15 @@ class _Tick:
                     metadata={"phase": decision.phase.value, "reason": decision.reason, "group": group.name},
                 )
             )
+
+
+def _cancel_run(instance_ref: InstanceRef, run_id: str) -> None:
+    with dg.DagsterInstance.from_ref(instance_ref) as instance:
+        try:
+            instance.run_coordinator.cancel_run(run_id)
+        except Exception as error:  # noqa: BLE001
+            # A code server that died with its run cannot be asked (it raises all kinds); the ladder's next step can.
+            _log.warning("Run %s could not be cancelled: %s", run_id, error)
 
 
 def _parse_cursor(cursor: str | None) -> dict[str, SupervisorState]:

@@ -22,8 +22,6 @@ from resources.settings import Settings, load_settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from platform_assets.streaming.query_group import QueryProgress
-
 
 def build_streaming_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     """`streaming_job` over these groups. Launched by the supervisor; a launch by hand works and is supervised too.
@@ -108,7 +106,7 @@ def open_application(settings: Settings, app_name: str, lock_fd: int) -> Iterato
         yield Application(session, spark.jvm_pid)
 
 
-def build_query_group(session: "SparkSession", group: StreamGroup, settings: Settings) -> "RunningGroup[QueryProgress]":
+def build_query_group(session: "SparkSession", group: StreamGroup, settings: Settings) -> RunningGroup:
     """The engine over this session, not yet started."""
     from jobs.stream_context import build_stream_context
     from platform_assets.streaming.query_group import QueryGroup

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
 from jobs.supervision.model import ExitKind, ProcessIdentity
 from jobs.supervision.process import is_alive, read_identity
 from jobs.supervision.stop_signals import StopSignals
 from platform_assets.errors import HeadraceError, QueryFailedError
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.progress import QueryProgress
 
 # A kill of the JVM or of a query is seen within one beat, and a stop record is obeyed within one. Each beat costs
 # about 10 ms (one write, one read, a few py4j calls); every half second it would show in an idle laptop's battery.
@@ -26,41 +29,39 @@ _GRACE_AFTER_FAILURE_SECONDS = 10.0
 HostPhase = Literal["starting", "running", "stopping"]
 
 
-class Progress(Protocol):
-    """What the loop reads of a query's progress (see `streaming.query_group.QueryProgress`)."""
+class RunningGroup(Protocol):
+    """The engine, as far as the loop needs it: `streaming.query_group.QueryGroup`, which says what each call does."""
 
-    @property
-    def batch_id(self) -> int:
-        """Last committed batch, -1 for none."""
+    def start(self, *, bounded: bool = False) -> None:
+        """Starts the queries; `bounded` ones end when they have read what was there."""
         ...
 
+    def progress(self) -> Mapping[str, QueryProgress]:
+        """How far each query is."""
+        ...
 
-P_co = TypeVar("P_co", bound=Progress, covariant=True)
+    def failure(self) -> HeadraceError | None:
+        """Why the first query died that did."""
+        ...
 
+    def is_finished(self) -> bool:
+        """Whether all bounded queries came to their end."""
+        ...
 
-class RunningGroup(Protocol[P_co]):
-    """The engine, as far as the loop needs it (see `streaming.query_group.QueryGroup`)."""
-
-    def start(self, *, bounded: bool = False) -> None: ...
-
-    def progress(self) -> Mapping[str, P_co]: ...
-
-    def failure(self) -> HeadraceError | None: ...
-
-    def is_finished(self) -> bool: ...
-
-    def stop(self, grace_seconds: float) -> None: ...
+    def stop(self, grace_seconds: float) -> None:
+        """Waits for batches in flight and stops the queries. Never raises for a dead JVM."""
+        ...
 
 
 class Outside(Protocol):
     """The world around the loop. Called from the loop's thread only, every `BEAT_SECONDS` and at changes of phase."""
 
-    def report(self, phase: HostPhase, progress: Mapping[str, Any], jvm: ProcessIdentity | None) -> None:
+    def report(self, phase: HostPhase, progress: Mapping[str, QueryProgress], jvm: ProcessIdentity | None) -> None:
         """Takes a sign of life. Must not raise for trouble that passes."""
         ...
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
-        """Whether to stop now, and why. `signalled`: SIGINT or SIGTERM has arrived; the answer must not be None then."""
+        """Whether to stop now, and why. `signalled`: SIGINT or SIGTERM has arrived; the answer is never None then."""
         ...
 
 
@@ -86,7 +87,7 @@ class HostEnd:
 
 def host_group(
     open_application: Callable[[], AbstractContextManager[Application[S]]],
-    build_group: Callable[[S], RunningGroup[P_co]],
+    build_group: Callable[[S], RunningGroup],
     outside: Outside,
     *,
     grace_seconds: float,
@@ -120,9 +121,9 @@ def host_group(
 
 
 def _watch(
-    group: RunningGroup[P_co], outside: Outside, stop: StopSignals, jvm: ProcessIdentity | None, bounded: bool
+    group: RunningGroup, outside: Outside, stop: StopSignals, jvm: ProcessIdentity | None, bounded: bool
 ) -> HostEnd:
-    progress: Mapping[str, P_co] = {}
+    progress: Mapping[str, QueryProgress] = {}
     while True:
         asked = outside.read_stop(signalled=stop.received.is_set())
         if asked is not None:
@@ -152,5 +153,5 @@ def _check_jvm(jvm: ProcessIdentity | None) -> None:
     if jvm is not None and is_alive(jvm) is False:
         raise QueryFailedError(
             f"Spark's JVM (pid {jvm.pid}) died under the queries. They go on from their checkpoints at the next start; "
-            "if it dies again, look for an out-of-memory kill and raise HEADRACE_SPARK_HEAP_MIB or the machine's memory."
+            "if it dies again, the machine is short of memory: look for an out-of-memory kill."
         )

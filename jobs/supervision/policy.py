@@ -32,7 +32,7 @@ class Policy:
     def delay(self, failures: int, run_id: str) -> float:
         """Seconds to wait after the last of `failures` (1 or more) failures in a row, jittered by the run's id.
 
-        The first failure waits nothing: most deaths are accidents. The jitter is deterministic, so that two ticks agree.
+        The first failure waits nothing: most deaths are accidents. The jitter is deterministic: two ticks agree.
         """
         if failures <= 1:
             return 0.0

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -18,6 +18,9 @@ from jobs.supervision.process import read_identity
 from jobs.supervision.run_records import record_commit, record_exit
 from jobs.supervision.table_events import TableEvents
 from platform_assets.errors import StorageError
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.progress import QueryProgress
 
 
 class RunOutside:
@@ -53,7 +56,7 @@ class RunOutside:
         self._is_superseded = False
         self._claimed = False
 
-    def report(self, phase: HostPhase, progress: Mapping[str, Any], jvm: ProcessIdentity | None) -> None:
+    def report(self, phase: HostPhase, progress: Mapping[str, QueryProgress], jvm: ProcessIdentity | None) -> None:
         """Beats, marks the first commit, logs asset events that are due.
 
         Trouble of the instance's storage (a database that restarts, a lock) must not stop streams that write well: it
@@ -100,7 +103,7 @@ class RunOutside:
             return ExitKind.STOPPED, stop.why
         return (ExitKind.INTERRUPTED, "interrupted by a signal") if signalled else None
 
-    def _mark_commit(self, progress: Mapping[str, Any]) -> None:
+    def _mark_commit(self, progress: Mapping[str, QueryProgress]) -> None:
         """Marks the run once it has moved and no query is behind one batch that might be the one it always dies of."""
         if self._has_committed:
             return

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from jobs.supervision.model import ExitKind, RunStatus, RunView, StopCause, StopRecord, StopStep
+from jobs.supervision.model import FINISHED, ExitKind, RunStatus, RunView, StopCause, StopRecord, StopStep
 
 GROUP_TAG = "headrace/group"
 VERSION_TAG = "headrace/version"
@@ -31,9 +31,17 @@ _STATUS: Mapping[dg.DagsterRunStatus, RunStatus] = {
 
 
 def read_runs(instance: dg.DagsterInstance, group: str, limit: int) -> list[RunView]:
-    """The group's newest runs, newest first."""
-    records = instance.get_run_records(dg.RunsFilter(tags={GROUP_TAG: group}), limit=limit)
-    return [_view(record) for record in records]
+    """The group's newest runs and all that are unfinished, newest first.
+
+    The second part matters: a run that has lived for weeks must not be forgotten behind newer ones that were refused.
+    """
+    tags = {GROUP_TAG: group}
+    unfinished = [status for status, name in _STATUS.items() if name not in FINISHED]
+    newest = instance.get_run_records(dg.RunsFilter(tags=tags), limit=limit)
+    known = {record.dagster_run.run_id for record in newest}
+    # Read after the newest: a run that ended in between is in the first list, as unfinished, and judged next time.
+    older = instance.get_run_records(dg.RunsFilter(tags=tags, statuses=unfinished))
+    return [_view(record) for record in [*newest, *(r for r in older if r.dagster_run.run_id not in known)]]
 
 
 def _view(record: dg.RunRecord) -> RunView:
@@ -65,7 +73,7 @@ def build_run_config(group: str) -> dict[str, Any]:
 
 
 def record_exit(instance: dg.DagsterInstance, run_id: str, kind: ExitKind, reason: str) -> None:
-    """Says how a host leaves. Written before the host closes anything, so that a kill after it is not read as a crash."""
+    """Says how a host leaves. Written before the host closes anything: a kill after it is then not read as a crash."""
     # A tag is an index entry, not a log: the log has the whole message.
     instance.add_run_tags(run_id, {EXIT_TAG: kind.value, EXIT_REASON_TAG: reason[:400]})
 

@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM as an event that a loop waits on.
 
 Dagster's handler raises in the middle of whatever runs, and PySpark replaces it by one that cancels all jobs and
-raises KeyboardInterrupt inside py4j (measured: a stop that should finish a batch tears it apart). Ours only set an event.
+raises KeyboardInterrupt inside py4j (measured: a stop that should finish a batch tears it apart). Ours set an event.
 """
 
 from __future__ import annotations

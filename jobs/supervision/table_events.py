@@ -9,34 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from platform_assets.streaming.specs import StreamSpec
 
+if TYPE_CHECKING:
+    from platform_assets.streaming.progress import QueryProgress
+
 EVENT_INTERVAL_SECONDS = 300.0
 
 AssetEvent = dg.AssetMaterialization | dg.AssetObservation
-
-
-class QueryFacts(Protocol):
-    """What is read of `streaming.query_group.QueryProgress`."""
-
-    @property
-    def batch_id(self) -> int: ...
-    @property
-    def rows_in(self) -> int: ...
-    @property
-    def rows_per_second(self) -> float: ...
-    @property
-    def lag_records(self) -> int | None: ...
-    @property
-    def watermark(self) -> str | None: ...
-    @property
-    def table_versions(self) -> Mapping[str, int]: ...
-    @property
-    def last_commit_at(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -57,14 +41,14 @@ class TableEvents:
         self._log_event = log_event
         self._logged: dict[str, _Logged] = {}
 
-    def publish(self, progress: Mapping[str, QueryFacts], now: float) -> None:
+    def publish(self, progress: Mapping[str, QueryProgress], now: float) -> None:
         """Logs what is due. `now` is a monotonic clock in seconds."""
         for name, facts in progress.items():
             stream = self._streams.get(name)
             if stream is not None and facts.last_commit_at is not None:
                 self._publish_stream(stream, facts, now)
 
-    def _publish_stream(self, stream: StreamSpec, facts: QueryFacts, now: float) -> None:
+    def _publish_stream(self, stream: StreamSpec, facts: QueryProgress, now: float) -> None:
         before = self._logged.get(stream.name)
         moved = before is None or facts.batch_id > before.batch_id
         first_commit = moved and (before is None or not before.is_materialization)
@@ -85,7 +69,7 @@ class TableEvents:
         self._logged[stream.name] = _Logged(now, facts.batch_id, dict(facts.table_versions), was_materialized)
 
 
-def _metadata(table: str, facts: QueryFacts) -> dict[str, int | float | str]:
+def _metadata(table: str, facts: QueryProgress) -> dict[str, int | float | str]:
     """Numbers stay numbers: the UI plots int and float entries only."""
     metadata: dict[str, int | float | str] = {
         "spark/batch_id": facts.batch_id,
