@@ -1,0 +1,187 @@
+"""`headrace simulate`: the simulated shop, or a recorded clickstream, into Kafka."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.simulator.mapping import RowMapping, load_mapping, parse_mapping
+from jobs.simulator.producer import PRODUCER_OPTIONS, SendReport, send_records, stopping_on_signals
+from jobs.simulator.profile import FAULTS, ShopProfile
+from jobs.simulator.progress import show_progress
+from jobs.simulator.recorded import Recording
+from jobs.simulator.shop import Record, Shop
+from jobs.simulator.simulation import SimulationPlan, now_microseconds, parse_malformed
+from platform_assets.errors import SettingError
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
+
+
+def _rate(text: str) -> float:
+    return math.inf if text == "max" else float(text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `headrace simulate`. Called by the command line's composition."""
+    parser.description = (
+        "Sends events of a simulated shop, live or as a history, or replays a recorded clickstream. "
+        "Ctrl-C ends it cleanly. More in docs/simulator.md."
+    )
+    parser.add_argument("--topic", help="topic (default: HEADRACE_TOPIC)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+
+    shop = parser.add_argument_group("simulated shop")
+    shop.add_argument("--rate", type=_rate, metavar="N", help="records a second, or max (default: 100; history: 2)")
+    shop.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long (default: until Ctrl-C)")
+    shop.add_argument("--count", type=int, metavar="N", help="end after N records; with --hours: about N in all")
+    shop.add_argument("--hours", type=float, metavar="H", help="a history of H hours that ends now, at original times")
+    shop.add_argument("--seed", type=int, help="the same seed gives the same shoppers (default: a new one, shown)")
+    shop.add_argument("--users", type=int, help=f"customers (default: {ShopProfile.users})")
+    shop.add_argument("--products", type=int, help=f"products (default: {ShopProfile.products})")
+    shop.add_argument("--late", type=float, metavar="RATE", help=f"late events (default: {ShopProfile.late})")
+    shop.add_argument(
+        "--duplicates", type=float, metavar="RATE", help=f"records sent twice (default: {ShopProfile.duplicates})"
+    )
+    shop.add_argument(
+        "--malformed",
+        action="append",
+        default=[],
+        metavar="[REASON=]RATE",
+        help=f"malformed records, in all or of one reason ({', '.join(FAULTS)}); repeatable "
+        f"(default: {ShopProfile.not_json} each, oversized 0)",
+    )
+    shop.add_argument(
+        "--habit",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="any other setting of the shop, such as purchase_rate=0.6; repeatable",
+    )
+
+    replay = parser.add_argument_group("recorded clickstream")
+    replay.add_argument("--replay", type=Path, metavar="FILE", help="JSON lines, CSV (both also .gz) or Parquet")
+    replay.add_argument("--format", choices=("jsonl", "csv", "parquet"), help="default: by the file's name")
+    replay.add_argument("--mapping", type=Path, metavar="FILE", help="TOML or JSON with columns, constants, values")
+    replay.add_argument("--map", action="append", default=[], metavar="THEIR_COLUMN=OUR_FIELD", help="repeatable")
+    replay.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="in every row; repeatable")
+    replay.add_argument(
+        "--value", action="append", default=[], metavar="FIELD.THEIRS=OURS", help="translate a value; repeatable"
+    )
+    replay.add_argument(
+        "--time",
+        choices=("original", "compressed", "present"),
+        default="original",
+        help="original: recorded times, sent at once (default); compressed: recorded times, paced at --speed; "
+        "present: times shifted to now",
+    )
+    replay.add_argument("--anchor", choices=("first", "last"), default="first", help="with present: which row is now")
+    replay.add_argument("--strict", action="store_true", help="end at the first row that cannot become a record")
+    parser.add_argument("--speed", type=float, metavar="X", help="X times as fast as it happened (replay or history)")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Runs the command to its end, or to SIGINT or SIGTERM, after which everything in hand is still delivered.
+
+    Returns 0 when every record is acknowledged, also when stopped. Raises `SettingError` for bad arguments and
+    `BrokerUnavailableError` for a broker that is not there or gave up records (after the summary is printed).
+    """
+    # To stderr: standard output stays free for programs.
+    console = Console(stderr=True, quiet=args.quiet)
+    if args.replay is not None:
+        recording = _recording(args)
+        report = _send(args, settings, console, recording.records(now_microseconds()), recording.pace, None)
+        counts = {"records": recording.tally.records, "bad rows (not sent)": recording.tally.bad_rows}
+        for line in recording.tally.shown:
+            console.print(f"not sent: {line}", style="yellow", markup=False, highlight=False)
+    else:
+        plan = _plan(args)
+        console.print(f"Simulated shop, seed {plan.seed}", highlight=False)
+        shop = Shop(plan.profile, plan.seed)
+        report = _send(args, settings, console, plan.records(shop), plan.pace, plan.total)
+        counts = shop.tally.as_dict()
+    _print_summary(console, counts, report)
+    report.raise_if_failed()
+    return 0
+
+
+def _send(
+    args: argparse.Namespace,
+    settings: Settings,
+    console: Console,
+    records: Iterator[Record],
+    pace: float | None,
+    total: int | None,
+) -> SendReport:
+    # Here, for the resource brings Dagster along, which `--help` can do without.
+    from resources.kafka import KafkaResource
+
+    topic = args.topic or settings.topic
+    with stopping_on_signals() as stop, KafkaResource.from_settings(settings) as kafka:
+        kafka.ensure_topic(topic, settings.topic_partitions)
+        producer = kafka.producer(**PRODUCER_OPTIONS)
+        with show_progress(topic, total, console, quiet=args.quiet) as on_progress:
+            return send_records(records, producer, topic, speed=pace, stop=stop, on_progress=on_progress)
+
+
+def _plan(args: argparse.Namespace) -> SimulationPlan:
+    for option in ("map", "set", "value", "mapping", "format", "strict"):
+        if getattr(args, option):
+            raise SettingError(f"--{option} is for a recorded clickstream. Give --replay FILE as well.")
+    habits = {}
+    for text in args.habit:
+        name, _, number = text.partition("=")
+        try:
+            habits[name] = int(number) if name in ("users", "products") else float(number)
+        except ValueError:
+            raise SettingError(f"habit is {text!r}. Write NAME=NUMBER.") from None
+    for name in ("users", "products", "late", "duplicates"):
+        if getattr(args, name) is not None:
+            habits[name] = getattr(args, name)
+    profile = parse_malformed(ShopProfile().with_rates(habits), args.malformed)
+    return SimulationPlan(
+        profile=profile,
+        seed=secrets.randbelow(2**31) if args.seed is None else args.seed,
+        rate=args.rate,
+        hours=args.hours,
+        duration_seconds=args.duration,
+        count=args.count,
+        speed=args.speed,
+    )
+
+
+def _recording(args: argparse.Namespace) -> Recording:
+    for option in ("rate", "duration", "count", "hours", "seed", "users", "products", "late", "duplicates"):
+        if getattr(args, option) is not None:
+            raise SettingError(f"--{option} is for the simulated shop. Leave it out of a replay.")
+    mapping = load_mapping(args.mapping) if args.mapping else RowMapping()
+    return Recording(
+        path=args.replay,
+        format=args.format,
+        mapping=mapping.merged(parse_mapping(args.map, args.set, args.value)),
+        time=args.time,
+        speed=args.speed,
+        anchor=args.anchor,
+        strict=args.strict,
+    )
+
+
+def _print_summary(console: Console, counts: dict[str, int], report: SendReport) -> None:
+    table = Table(show_header=False, box=None)
+    for name, count in counts.items():
+        table.add_row(name, f"{count:,}")
+    table.add_row("acknowledged", f"{report.acknowledged:,}")
+    if report.failed:
+        table.add_row("failed", f"{report.failed:,}", style="red")
+    table.add_row("seconds", f"{report.seconds:,.1f}")
+    table.add_row("records/s", f"{report.rate:,.0f}")
+    console.print(table)
+    if report.stopped:
+        console.print("Stopped on request; everything in hand was delivered." if not report.failed else "Stopped.")

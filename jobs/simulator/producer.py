@@ -1,0 +1,213 @@
+"""Sends records to Kafka: paced by deadlines, nothing lost silently, stopped cleanly."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from jobs.simulator.shop import Record
+from platform_assets.errors import BrokerUnavailableError
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
+
+# For `KafkaResource.producer`, beside its acks=all, idempotence and compression. Java clients place a key by murmur2:
+# with librdkafka's own default a user's events of two producers would lie in two partitions, out of order. Delivery
+# reports of successes would cost more than the sending; failures are all that we must hear of.
+PRODUCER_OPTIONS: dict[str, Any] = {
+    "partitioner": "murmur2_random",
+    "delivery_report_only_error": True,
+    "delivery_timeout_ms": 120_000,
+}
+
+# Between two looks at the clock, the stop event and librdkafka's callbacks: less than 5 ms of work at full speed.
+_RECORDS_PER_LOOK = 1000
+# The longest wait for a deadline before the stop event and the progress are looked at again.
+_LONGEST_WAIT_SECONDS = 0.1
+_PROGRESS_SECONDS = 0.2
+# After a stop, a broker that still answers needs well under a second for what is in the queue; one that does not answer
+# must not hold up a shutdown, which has 90 s in all.
+_FLUSH_AFTER_STOP_SECONDS = 30.0
+# Errors that concern one record; after any other the rest would fail as well.
+_RECORD_ERRORS = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE, KafkaError.INVALID_MSG)
+
+# (sent, acknowledged, seconds since the start).
+OnProgress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class SendReport:
+    """What became of the records: `sent` were taken from the source, `acknowledged` are on all in-sync replicas.
+
+    `sent` = `acknowledged` + `failed`. `stopped`: ended by the stop event and not by the source's end. `error` is the
+    first failure, one sentence, or empty.
+    """
+
+    sent: int
+    acknowledged: int
+    failed: int
+    seconds: float
+    stopped: bool
+    error: str
+
+    @property
+    def rate(self) -> float:
+        """Acknowledged records a second."""
+        return self.acknowledged / self.seconds if self.seconds else 0.0
+
+    def raise_if_failed(self) -> None:
+        """Raises `BrokerUnavailableError` when a record was not acknowledged."""
+        if self.failed:
+            raise BrokerUnavailableError(
+                f"{self.failed:,} of {self.sent:,} records were not acknowledged by Kafka ({self.error}). "
+                "Check that the broker runs and takes records of this size, then send again."
+            )
+
+
+def send_records(
+    records: Iterable[Record],
+    producer: Producer,
+    topic: str,
+    *,
+    speed: float | None = None,
+    stop: threading.Event | None = None,
+    on_progress: OnProgress | None = None,
+) -> SendReport:
+    """Sends every record, flushes, and reports. Blocks; call it from one thread.
+
+    `speed` None sends as fast as the broker takes them; else a record leaves when its send time is due, with time
+    running `speed` times as fast as the wall clock, beginning now with the first record. `stop` ends it after the
+    record in hand, so that the source's own count of what it handed out is what was sent. `on_progress(sent,
+    acknowledged, seconds)` is called a few times a second, from here.
+
+    Nothing is raised for failed records: they are counted, and `SendReport.raise_if_failed` tells. What the source
+    raises is passed on after a flush.
+    """
+    return _Sending(producer, topic, stop or threading.Event(), on_progress).run(records, speed)
+
+
+class _Sending:
+    def __init__(self, producer: Producer, topic: str, stop: threading.Event, on_progress: OnProgress | None) -> None:
+        self._producer, self._topic, self._stop, self._on_progress = producer, topic, stop, on_progress
+        self._sent = self._failed = 0
+        self._error = ""
+        self._broken = False
+        self._begun = self._next_progress = time.perf_counter()
+
+    def run(self, records: Iterable[Record], speed: float | None) -> SendReport:
+        try:
+            self._send_all(records, speed)
+        finally:
+            self._flush()
+        seconds = time.perf_counter() - self._begun
+        if self._on_progress is not None:
+            self._on_progress(self._sent, self._sent - self._failed, seconds)
+        stopped = self._stop.is_set()
+        return SendReport(self._sent, self._sent - self._failed, self._failed, seconds, stopped, self._error)
+
+    def _send_all(self, records: Iterable[Record], speed: float | None) -> None:
+        produce, topic, failed = self._producer.produce, self._topic, self._on_failure
+        begun, first, due = time.perf_counter(), None, float("inf")
+        since_look = 0
+        for sent_at, key, value in records:
+            if speed is not None:
+                if first is None:
+                    first = due = sent_at
+                while sent_at > due and not self._stop.is_set():
+                    due = first + (time.perf_counter() - begun) * speed * 1e6
+                    if sent_at > due:
+                        self._look()
+                        self._stop.wait(min((sent_at - due) / 1e6 / speed, _LONGEST_WAIT_SECONDS))
+            self._sent += 1
+            try:
+                produce(topic, value, key, on_delivery=failed)
+            except BufferError:
+                self._produce_when_there_is_room(key, value)
+            except KafkaException as error:
+                self._on_failure(error.args[0], None)
+            since_look += 1
+            if since_look >= _RECORDS_PER_LOOK:
+                since_look = 0
+                self._look()
+            if self._broken or self._stop.is_set():
+                return
+
+    def _look(self) -> None:
+        self._producer.poll(0)
+        now = time.perf_counter()
+        if self._on_progress is not None and now >= self._next_progress:
+            self._next_progress = now + _PROGRESS_SECONDS
+            acknowledged = max(0, self._sent - self._failed - len(self._producer))
+            self._on_progress(self._sent, acknowledged, now - self._begun)
+
+    def _produce_when_there_is_room(self, key: bytes, value: bytes | None) -> None:
+        limit: float | None = None
+        while True:
+            self._producer.poll(0.05)
+            self._look()
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=self._on_failure)
+                return
+            except KafkaException as error:
+                self._on_failure(error.args[0], None)
+                return
+            except BufferError:
+                if self._broken:
+                    self._fail("the broker does not answer")
+                    return
+                if self._stop.is_set():
+                    limit = limit or time.perf_counter() + _FLUSH_AFTER_STOP_SECONDS
+                    if time.perf_counter() > limit:
+                        self._fail("the broker does not answer")
+                        return
+
+    def _flush(self) -> None:
+        limit: float | None = None
+        while len(self._producer):
+            self._producer.flush(_LONGEST_WAIT_SECONDS)
+            self._look()
+            if self._stop.is_set() or self._broken:
+                limit = limit or time.perf_counter() + _FLUSH_AFTER_STOP_SECONDS
+                if time.perf_counter() > limit:
+                    # Each purged record is reported to `_on_failure`.
+                    self._producer.purge()
+                    self._producer.flush(_LONGEST_WAIT_SECONDS)
+                    return
+
+    def _on_failure(self, error: KafkaError | None, _message: object) -> None:
+        # librdkafka may call this for a success as well, with None.
+        if error is None:
+            return
+        self._fail(error.str())
+        self._broken = self._broken or error.code() not in _RECORD_ERRORS
+
+    def _fail(self, text: str) -> None:
+        self._failed += 1
+        self._error = self._error or text
+
+
+@contextlib.contextmanager
+def stopping_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set while the block runs, in place of ending the process.
+
+    Outside the main thread, where Python allows no handlers, the event is just never set by a signal.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda _number, _frame: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,103 @@
+"""One run of the simulated shop, as the command and the Dagster job start it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from jobs.simulator.profile import FAULTS, ShopProfile
+from jobs.simulator.shop import Record, Shop
+from platform_assets.errors import SettingError
+
+_LIVE_RATE = 100.0
+_HISTORY_RATE = 2.0
+
+
+def now_microseconds() -> int:
+    """The wall clock, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True)
+class SimulationPlan:
+    """How long, how much, how fast. Without `hours` the shop is live; with them it tells a history that ends now.
+
+    `rate` is records a second: of the wall clock when live (None: 100; infinity: as many as possible), of the shop's
+    own time in a history (None: 2, or what `count` asks for). `count` ends a live run after so many records; for a
+    history it is the volume, met on average. `duration_seconds` bounds a live run. `speed` paces a history (3600: an
+    hour a second; None: as fast as possible). Raises `SettingError` for values that cannot be used together.
+    """
+
+    profile: ShopProfile = field(default_factory=ShopProfile)
+    seed: int = field(default_factory=lambda: secrets.randbelow(2**31))
+    rate: float | None = None
+    hours: float | None = None
+    duration_seconds: float | None = None
+    count: int | None = None
+    speed: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "hours", "duration_seconds", "count", "speed"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and (math.isfinite(value) or name == "rate")):
+                raise SettingError(f"{name} is {value}. Give a number above 0.")
+        if self.hours is None and self.speed is not None:
+            raise SettingError("speed is for a history or a replay. Give hours as well, or leave speed out.")
+        if self.hours is not None:
+            if self.duration_seconds is not None:
+                raise SettingError("duration is for live events. Give hours or duration, not both.")
+            if self.rate is not None and (self.count is not None or math.isinf(self.rate)):
+                raise SettingError("A history's volume is a finite rate or a count. Give one of them.")
+
+    @property
+    def pace(self) -> float | None:
+        """The speed of time for `send_records`: None is as fast as possible."""
+        if self.hours is not None:
+            return self.speed
+        return None if self.rate is not None and math.isinf(self.rate) else 1.0
+
+    @property
+    def total(self) -> int | None:
+        """Records to expect, for a progress bar; None when only a person will end it."""
+        if self.hours is not None:
+            return self.count or round(self.hours * 3600 * (self.rate or _HISTORY_RATE))
+        if self.count is not None:
+            return self.count
+        if self.duration_seconds is not None and self.pace is not None:
+            return round(self.duration_seconds * (self.rate or _LIVE_RATE))
+        return None
+
+    def records(self, shop: Shop) -> Iterator[Record]:
+        """The records of this plan, from `shop`, which must have been made with its profile and seed."""
+        now = now_microseconds()
+        if self.hours is not None:
+            seconds = self.hours * 3600
+            rate = self.count / seconds if self.count is not None else self.rate or _HISTORY_RATE
+            return shop.history(now - round(seconds * 1e6), now, rate)
+        paced = None if self.pace is None else self.rate or _LIVE_RATE
+        records = shop.live(now, paced, self.duration_seconds, now_microseconds)
+        return itertools.islice(records, self.count) if self.count is not None else records
+
+
+def parse_malformed(profile: ShopProfile, texts: list[str]) -> ShopProfile:
+    """The profile with `RATE` (all malformed records together) or `REASON=RATE` settings applied, in order.
+
+    Raises `SettingError` for an unknown reason or a rate that is no number from 0 to 1.
+    """
+    for text in texts:
+        reason, separator, number = text.rpartition("=")
+        try:
+            rate = float(number)
+        except ValueError:
+            raise SettingError(f"malformed is {text!r}. Give a rate from 0 to 1, or REASON=RATE.") from None
+        if not separator:
+            profile = profile.with_malformed(rate)
+        elif reason in FAULTS:
+            profile = profile.with_rates({reason: rate})
+        else:
+            raise SettingError(f"malformed is {text!r}. The reasons are {', '.join(FAULTS)}.")
+    return profile
