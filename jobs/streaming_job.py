@@ -2,15 +2,14 @@
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import dagster as dg
 
+from jobs.supervision.application import open_application
 from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.group_lock import hold_group_lock
-from jobs.supervision.host import Application, HostEnd, RunningGroup, host_group
+from jobs.supervision.host import HostEnd, host_group
 from jobs.supervision.model import ExitKind
 from jobs.supervision.run_outside import RunOutside
 from jobs.supervision.run_records import GROUP_TAG, build_run_tags, record_exit
@@ -18,9 +17,6 @@ from jobs.supervision.table_events import TableEvents
 from platform_assets.errors import GroupOwnedError, HeadraceError, TerminalError
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 
 def build_streaming_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
@@ -64,8 +60,7 @@ def _host(context: dg.OpExecutionContext, group: StreamGroup, settings: Settings
             events = TableEvents(group.streams, context.log_event)
             outside = RunOutside(instance, group.name, run_id, events, log)
             end = host_group(
-                lambda: open_application(settings, f"stream-{group.name}", lock_fd),
-                lambda session: build_query_group(session, group, settings),
+                lambda: open_application(group, settings, lock_fd),
                 outside,
                 grace_seconds=settings.stop_grace_seconds,
             )
@@ -94,26 +89,3 @@ def _fail(context: dg.OpExecutionContext, kind: ExitKind, error: HeadraceError, 
     record_exit(context.instance, context.run_id, kind, str(error))
     log.error("The stream group failed; what Spark said:", exc_info=error)
     raise dg.Failure(str(error), allow_retries=False) from None
-
-
-@contextmanager
-def open_application(settings: Settings, app_name: str, lock_fd: int) -> Iterator["Application[SparkSession]"]:
-    """Spark for a host: the JVM inherits the group's lock, and is down when the block ends."""
-    from resources.spark import SparkResource
-
-    spark = SparkResource.from_settings(settings, app_name=app_name)
-    with spark.running((lock_fd,)) as session:
-        yield Application(session, spark.jvm_pid)
-
-
-def build_query_group(session: "SparkSession", group: StreamGroup, settings: Settings) -> RunningGroup:
-    """The engine over this session, not yet started."""
-    from jobs.stream_context import build_stream_context
-    from platform_assets.streaming.query_group import QueryGroup
-    from resources.kafka import KafkaResource
-    from resources.lakehouse import LakehouseResource
-
-    context = build_stream_context(
-        settings, KafkaResource.from_settings(settings), LakehouseResource.from_settings(settings)
-    )
-    return QueryGroup(session, group.streams, context)

@@ -78,7 +78,7 @@ def decide(
 
 
 def _host_among(live: Sequence[RunView], heartbeat: Heartbeat | None) -> RunView:
-    """Of several unfinished runs the one that beats, else one that runs, else the oldest: it comes to the lock first."""
+    """Of several unfinished runs the one that beats, else one that runs, else the oldest: first in the queue."""
     for run in live:
         if heartbeat is not None and run.run_id == heartbeat.run_id:
             return run

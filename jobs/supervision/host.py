@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from jobs.supervision.model import ExitKind, ProcessIdentity
 from jobs.supervision.process import is_alive, read_identity
@@ -65,14 +65,11 @@ class Outside(Protocol):
         ...
 
 
-S = TypeVar("S")
-
-
 @dataclass(frozen=True)
-class Application(Generic[S]):
-    """A Spark application that is up: its session and the pid of its JVM."""
+class Application:
+    """A Spark application that is up. `build_group` makes the engine over it; `jvm_pid` is None where there is none."""
 
-    session: S
+    build_group: Callable[[], RunningGroup]
     jvm_pid: int | None
 
 
@@ -86,8 +83,7 @@ class HostEnd:
 
 
 def host_group(
-    open_application: Callable[[], AbstractContextManager[Application[S]]],
-    build_group: Callable[[S], RunningGroup],
+    open_application: Callable[[], AbstractContextManager[Application]],
     outside: Outside,
     *,
     grace_seconds: float,
@@ -108,7 +104,7 @@ def host_group(
             stop.install()
             jvm = read_identity(application.jvm_pid) if application.jvm_pid is not None else None
             outside.report("starting", {}, jvm)
-            group = build_group(application.session)
+            group = application.build_group()
             grace = _GRACE_AFTER_FAILURE_SECONDS
             try:
                 if not stop.received.is_set():

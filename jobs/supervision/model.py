@@ -77,7 +77,7 @@ class GroupSpec:
 class RunView:
     """One run of a group. `committed`: a batch was committed in it, so that earlier failures are forgiven.
 
-    `stop_cause` and `stop_step` are set when the supervisor stopped this run: they tell its cancellation from a person's.
+    `stop_cause` and `stop_step` are set when the supervisor stopped this run, and mark its cancellation as ours.
     """
 
     run_id: str

@@ -29,6 +29,7 @@ class _Logged:
 
     at: float
     batch_id: int
+    rows_in: int
     versions: Mapping[str, int]
     is_materialization: bool
 
@@ -55,25 +56,28 @@ class TableEvents:
         if not first_commit and before is not None and now - before.at < EVENT_INTERVAL_SECONDS:
             return
         main = dg.AssetKey(stream.main_table.asset_path)
+        metadata = _metadata(stream.main_table.name, facts, facts.rows_in - (before.rows_in if before else 0))
         if moved:
-            self._log_event(dg.AssetMaterialization(main, metadata=_metadata(stream.main_table.name, facts)))
+            self._log_event(dg.AssetMaterialization(main, metadata=metadata))
         else:
-            self._log_event(dg.AssetObservation(main, metadata=_metadata(stream.main_table.name, facts)))
+            self._log_event(dg.AssetObservation(main, metadata=metadata))
         versions = before.versions if before is not None else {}
         for table in stream.tables[1:]:
             version = facts.table_versions.get(table.name)
             if version is not None and version != versions.get(table.name):
-                metadata = {"delta/version": version, "spark/batch_id": facts.batch_id}
-                self._log_event(dg.AssetMaterialization(dg.AssetKey(table.asset_path), metadata=metadata))
+                side = {"delta/version": version, "spark/batch_id": facts.batch_id}
+                self._log_event(dg.AssetMaterialization(dg.AssetKey(table.asset_path), metadata=side))
         was_materialized = moved or (before is not None and before.is_materialization)
-        self._logged[stream.name] = _Logged(now, facts.batch_id, dict(facts.table_versions), was_materialized)
+        self._logged[stream.name] = _Logged(
+            now, facts.batch_id, facts.rows_in, dict(facts.table_versions), was_materialized
+        )
 
 
-def _metadata(table: str, facts: QueryProgress) -> dict[str, int | float | str]:
-    """Numbers stay numbers: the UI plots int and float entries only."""
+def _metadata(table: str, facts: QueryProgress, rows: int) -> dict[str, int | float | str]:
+    """Numbers stay numbers: the UI plots int and float entries only. `rows`: read since the event before this one."""
     metadata: dict[str, int | float | str] = {
         "spark/batch_id": facts.batch_id,
-        "spark/rows_in_batch": facts.rows_in,
+        "spark/rows": rows,
         "spark/rows_per_second": round(float(facts.rows_per_second), 3),
     }
     if facts.lag_records is not None:

@@ -1,0 +1,30 @@
+"""The Spark application that a host runs its stream group in: broker, lakehouse, JVM and engine put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from jobs.supervision.host import Application
+from platform_assets.streaming.specs import StreamGroup
+from resources.settings import Settings
+
+
+@contextmanager
+def open_application(group: StreamGroup, settings: Settings, lock_fd: int) -> Iterator[Application]:
+    """Yields the application, its queries not yet started. The JVM inherits `lock_fd`, the group's lock.
+
+    What can be refused cheaply is tried first: a missing broker, topic or folder costs no JVM start. When the block
+    ends the JVM is dead and the embedded broker no longer in use by this process. Raises `HeadraceError`.
+    """
+    from jobs.stream_context import build_stream_context
+    from platform_assets.streaming.query_group import QueryGroup
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+    from resources.spark import SparkResource
+
+    with KafkaResource.from_settings(settings) as kafka:
+        context = build_stream_context(settings, kafka, LakehouseResource.from_settings(settings))
+        spark = SparkResource.from_settings(settings, app_name=f"stream-{group.name}")
+        with spark.running((lock_fd,)) as session:
+            yield Application(lambda: QueryGroup(session, group.streams, context), spark.jvm_pid)

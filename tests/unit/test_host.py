@@ -1,0 +1,180 @@
+"""The host loop and the asset events, with an engine double that fails the way engines do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import dagster as dg
+import pytest
+
+from jobs.supervision.host import Application, HostEnd, HostPhase, host_group
+from jobs.supervision.model import ExitKind, ProcessIdentity
+from jobs.supervision.table_events import EVENT_INTERVAL_SECONDS, AssetEvent, TableEvents
+from platform_assets.errors import HeadraceError, MissingTopicError, QueryFailedError
+from platform_assets.streaming.progress import QueryProgress
+from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSpec
+
+
+def progress(batch_id: int, rows: int = 0, side_version: int = 0) -> dict[str, QueryProgress]:
+    at = None if batch_id < 0 else "2026-01-01T00:00:00Z"
+    versions = {"silver.events": batch_id, "silver.quarantined_events": side_version}
+    return {"events": QueryProgress("events", "q", batch_id, rows, 10.0, 5, None, versions, at, False)}
+
+
+@dataclass
+class ScriptedGroup:
+    """Ends by `dies_of` or `finishes` at its n-th look."""
+
+    dies_of: HeadraceError | None = None
+    finishes_after: int = 1_000_000
+    calls: list[str] = field(default_factory=list)
+    looks: int = 0
+
+    def start(self, *, bounded: bool = False) -> None:
+        self.calls.append("start bounded" if bounded else "start")
+
+    def progress(self) -> Mapping[str, QueryProgress]:
+        return progress(self.looks)
+
+    def failure(self) -> HeadraceError | None:
+        self.looks += 1
+        return self.dies_of
+
+    def is_finished(self) -> bool:
+        return self.looks >= self.finishes_after
+
+    def stop(self, grace_seconds: float) -> None:
+        self.calls.append(f"stop {grace_seconds:g}")
+
+
+@dataclass
+class Recorder:
+    """Records phases; at the n-th beat does what a test asks for."""
+
+    stop_after: int | None = None
+    signal_after: int | None = None
+    phases: list[str] = field(default_factory=list)
+
+    def report(self, phase: HostPhase, progress: Mapping[str, QueryProgress], jvm: ProcessIdentity | None) -> None:
+        self.phases.append(phase)
+        if self.signal_after is not None and self.phases.count("running") == self.signal_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
+        if self.stop_after is not None and self.phases.count("running") >= self.stop_after:
+            return ExitKind.STOPPED, "asked"
+        return (ExitKind.INTERRUPTED, "signal") if signalled else None
+
+
+def run_host(group: ScriptedGroup, outside: Recorder, jvm_pid: int | None = None, bounded: bool = False) -> HostEnd:
+    @contextmanager
+    def application() -> Iterator[Application]:
+        group.calls.append("open")
+        yield Application(lambda: group, jvm_pid)
+        group.calls.append("close")
+
+    return host_group(application, outside, grace_seconds=60, bounded=bounded)
+
+
+def test_stop_record_ends_the_loop_after_the_batches_in_flight() -> None:
+    group, outside = ScriptedGroup(), Recorder(stop_after=1)
+    assert run_host(group, outside) == HostEnd(False, ExitKind.STOPPED, "asked")
+    assert group.calls == ["open", "start", "stop 60", "close"]
+    assert outside.phases == ["starting", "starting", "running", "stopping"]
+
+
+def test_signal_ends_the_loop_at_once_and_its_handler_is_gone_after() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    group = ScriptedGroup()
+    assert run_host(group, Recorder(signal_after=1)).kind is ExitKind.INTERRUPTED
+    assert group.calls[-2:] == ["stop 60", "close"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_failed_query_raises_its_error_and_the_others_get_a_short_grace() -> None:
+    group = ScriptedGroup(dies_of=MissingTopicError("Gone. Create it."))
+    with pytest.raises(MissingTopicError, match="Create it"):
+        run_host(group, Recorder())
+    assert "stop 10" in group.calls
+
+
+def test_dead_jvm_is_named_instead_of_the_failures_it_causes() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as jvm:
+
+        class Dying(ScriptedGroup):
+            def failure(self) -> HeadraceError | None:
+                jvm.kill()
+                jvm.wait()
+                raise ConnectionRefusedError("py4j")
+
+        with pytest.raises(QueryFailedError, match=f"JVM .pid {jvm.pid}. died"):
+            run_host(Dying(), Recorder(), jvm_pid=jvm.pid)
+
+
+def test_error_of_ours_with_a_living_jvm_stays_loud() -> None:
+    class Broken(ScriptedGroup):
+        def failure(self) -> HeadraceError | None:
+            raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        run_host(Broken(), Recorder())
+
+
+def test_bounded_group_ends_when_everything_is_read() -> None:
+    group = ScriptedGroup(finishes_after=1)
+    end = run_host(group, Recorder(), bounded=True)
+    assert end.finished
+    assert group.calls == ["open", "start bounded", "stop 60", "close"]
+
+
+# --- asset events
+
+
+TABLES = tuple(
+    TableSpec(name, "A table.", "one record", ("event_id",), ())
+    for name in ("silver.events", "silver.quarantined_events")
+)
+STREAM = StreamSpec("events", KafkaSource(), TABLES, 1.0)
+
+
+def publish(*steps: tuple[float, dict[str, QueryProgress]]) -> list[AssetEvent]:
+    logged: list[AssetEvent] = []
+    events = TableEvents([STREAM], logged.append)
+    for now, facts in steps:
+        events.publish(facts, now)
+    return logged
+
+
+def test_first_commit_is_logged_at_once_with_numbers_as_numbers() -> None:
+    first = publish((0.0, progress(-1)), (2.0, progress(0, rows=7)))[0]
+    assert isinstance(first, dg.AssetMaterialization)
+    assert first.asset_key == dg.AssetKey(["silver", "events"])
+    values = {name: entry.value for name, entry in first.metadata.items()}
+    assert values["spark/batch_id"] == 0 and values["spark/rows"] == 7
+    assert values["kafka/lag_records"] == 5 and values["delta/version"] == 0
+    assert isinstance(values["spark/rows_per_second"], float)
+
+
+def test_busy_stream_costs_one_event_per_interval() -> None:
+    steps = [(float(second), progress(second, rows=second)) for second in range(0, 3601, 2)]
+    events = [e for e in publish(*steps) if e.asset_key == dg.AssetKey(["silver", "events"])]
+    assert len(events) == 1 + 3600 / EVENT_INTERVAL_SECONDS
+    assert events[-1].metadata["spark/rows"].value == EVENT_INTERVAL_SECONDS
+
+
+def test_idle_stream_is_observed_and_never_materialized() -> None:
+    events = publish(*[(float(second), progress(0)) for second in range(0, 1201, 2)])
+    kinds = [type(e).__name__ for e in events if e.asset_key == dg.AssetKey(["silver", "events"])]
+    assert kinds == ["AssetMaterialization", *["AssetObservation"] * 4]
+
+
+def test_side_table_is_logged_only_when_its_version_moved() -> None:
+    steps = [(0.0, progress(0)), (300.0, progress(1)), (600.0, progress(2, side_version=1))]
+    side = [e for e in publish(*steps) if e.asset_key == dg.AssetKey(["silver", "quarantined_events"])]
+    assert [e.metadata["delta/version"].value for e in side] == [0, 1]
