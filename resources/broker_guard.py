@@ -100,7 +100,8 @@ class Guard:
         if (self._folder / "data" / "meta.properties").exists():
             return
         self._report("formatting")
-        subprocess.run(self._launch["format_command"], check=True, stdin=subprocess.DEVNULL)
+        if subprocess.run(self._launch["format_command"], check=False, stdin=subprocess.DEVNULL).returncode:
+            raise SystemExit("the broker's folder could not be formatted")
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Starts the JVM, waits until its port answers and publishes the state file."""

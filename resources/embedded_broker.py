@@ -17,32 +17,21 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from platform_assets.errors import BrokerUnavailableError, SettingError, StorageError
 from resources import file_lock
-from resources.jars import broker_jars
-from resources.java import java_binary
+from resources.broker_configuration import HOST, write_launch_file
 from resources.processes import ProcessIdentity, identify, is_alive, kill
 from resources.settings import Settings
-
-_HOST = "127.0.0.1"
 
 # 2-4 s on idle cores. Longer than the guard's own limit, so that the guard's reason is what a person reads.
 _START_TIMEOUT_SECONDS = 150.0
 
 # Longer than the guard gives the JVM (20 s) before it kills it.
 _STOP_TIMEOUT_SECONDS = 40.0
-
-# The default of 1 MiB would refuse a 5 MB record, which must reach the quarantine and not stop the producer.
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-
-# Enough for 50,000 events/s; the default heap of a quarter of the machine would starve Spark beside it.
-_HEAP = "-Xmx512m"
 
 # The guards that this process started. They may outlive the object that started them, and Python wants a child's
 # handle kept until its end is seen.
@@ -60,7 +49,7 @@ class BrokerState:
     @property
     def bootstrap_servers(self) -> str:
         """The address for clients."""
-        return f"{_HOST}:{self.port}"
+        return f"{HOST}:{self.port}"
 
 
 class EmbeddedBroker:
@@ -170,7 +159,7 @@ class EmbeddedBroker:
         _forget_ended_guards()
         self._wait_for_previous()
         port, controller_port = self._choose_ports()
-        launch_file = self._write_launch_file(port, controller_port)
+        launch_file = write_launch_file(self._folder, port, controller_port)
         log = self._folder / "guard.log"
         with log.open("wb") as output:
             guard = subprocess.Popen(
@@ -214,7 +203,7 @@ class EmbeddedBroker:
         if self._configured_port:
             if not _is_free(self._configured_port):
                 raise SettingError(
-                    f"HEADRACE_KAFKA_PORT: port {self._configured_port} of {_HOST} is taken by another program. "
+                    f"HEADRACE_KAFKA_PORT: port {self._configured_port} of {HOST} is taken by another program. "
                     "Choose another port, or 0 for any free one."
                 )
             return self._configured_port, _free_port()
@@ -224,74 +213,6 @@ class EmbeddedBroker:
             last = 0
         port = last if last and _is_free(last) else _free_port()
         return port, _free_port()
-
-    def _write_launch_file(self, port: int, controller_port: int) -> Path:
-        properties = self._folder / "server.properties"
-        properties.write_text(
-            "".join(f"{key}={value}\n" for key, value in server_properties(self._folder, port, controller_port).items())
-        )
-        java = [
-            str(java_binary()),
-            _HEAP,
-            "-XX:+UseParallelGC",
-            "-XX:ParallelGCThreads=2",
-            "-XX:+ExitOnOutOfMemoryError",
-        ]
-        java += ["-Duser.timezone=UTC", "-Djava.awt.headless=true"]
-        java += [f"-Dheadrace.log={self._folder / 'broker.log'}"]
-        java += [f"-Dlog4j2.configurationFile={Path(__file__).with_name('broker_log4j2.properties')}"]
-        java += ["-cp", os.pathsep.join(str(jar) for jar in broker_jars())]
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        launch_file = self._folder / "launch.json"
-        launch_file.write_text(
-            json.dumps(
-                {
-                    "folder": str(self._folder),
-                    "port": port,
-                    "command": [*java, "kafka.Kafka", str(properties)],
-                    "format_command": [
-                        *java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties),
-                    ],
-                }
-            )
-        )  # fmt: skip
-        return launch_file
-
-
-def server_properties(folder: Path, port: int, controller_port: int) -> dict[str, str]:
-    """The broker's configuration: one node, both roles, bound to the loopback interface only."""
-    return {
-        "process.roles": "broker,controller",
-        "node.id": "1",
-        # A static quorum of one: the controller's port may change between two starts.
-        "controller.quorum.voters": f"1@{_HOST}:{controller_port}",
-        "listeners": f"PLAINTEXT://{_HOST}:{port},CONTROLLER://{_HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{_HOST}:{port}",
-        "controller.listener.names": "CONTROLLER",
-        "inter.broker.listener.name": "PLAINTEXT",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": str(folder / "data"),
-        # One node can hold one replica; with the defaults of three no consumer group and no transaction would start.
-        "default.replication.factor": "1",
-        "offsets.topic.replication.factor": "1",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
-        "share.coordinator.state.topic.replication.factor": "1",
-        "share.coordinator.state.topic.min.isr": "1",
-        # The default of 50 partitions each costs seconds at the first use and 100 open files.
-        "offsets.topic.num.partitions": "2",
-        "transaction.state.log.num.partitions": "2",
-        "share.coordinator.state.topic.num.partitions": "2",
-        "group.initial.rebalance.delay.ms": "0",
-        # A misspelt topic must be an error and not a new, empty topic.
-        "auto.create.topics.enable": "false",
-        "message.max.bytes": str(_MAX_MESSAGE_BYTES),
-        "replica.fetch.max.bytes": str(_MAX_MESSAGE_BYTES),
-        "log.retention.hours": str(7 * 24),
-        "log.segment.bytes": str(256 * 1024 * 1024),
-        # Index files are sparse but preallocated; the default of 10 MB per partition makes `du` and backups lie.
-        "log.index.size.max.bytes": str(2 * 1024 * 1024),
-    }
 
 
 @contextlib.contextmanager
@@ -318,7 +239,7 @@ def _forget_ended_guards() -> None:
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
-        return probe.connect_ex((_HOST, port)) == 0
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def _is_free(port: int) -> bool:
@@ -326,7 +247,7 @@ def _is_free(port: int) -> bool:
         # As the broker itself binds: connections of a broker that just ended (TIME_WAIT) are not in the way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, port))
+            probe.bind((HOST, port))
         except OSError:
             return False
         return True
@@ -334,7 +255,7 @@ def _is_free(port: int) -> bool:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((_HOST, 0))
+        probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +213,50 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             raise self._unavailable(error) from None
         milliseconds = int(described["retention.ms"].value)
         return None if milliseconds < 0 else timedelta(milliseconds=milliseconds)
+
+    def find_records(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        """The (partition, offset) of every committed record in ranges of (partition, from_offset, until_offset).
+
+        A second, independent read (`read_committed`), for proofs that a range is empty. What Kafka no longer holds
+        cannot be read again and is left out.
+        """
+        from confluent_kafka import Consumer, TopicPartition
+
+        held = self.beginning_offsets(topic)
+        options = {
+            "group.id": "headrace-proof",  # required by librdkafka; nothing is ever committed to it
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+        }
+        consumer = Consumer(librdkafka.quiet({**self.client_config(), **options}))
+        found: list[tuple[int, int]] = []
+        try:
+            for partition, low, high in ranges:
+                start = max(low, held[partition])
+                if start >= high:
+                    continue
+                consumer.assign([TopicPartition(topic, partition, start)])
+                found += [(partition, offset) for offset in self._read_until(consumer, high)]
+        finally:
+            consumer.close()
+        return found
+
+    def _read_until(self, consumer: Any, until: int) -> list[int]:
+        """Offsets of the records before `until` in the one assigned partition, from its position on."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        offsets: list[int] = []
+        while True:
+            record = consumer.poll(_TIMEOUT_SECONDS)
+            if record is None:
+                raise self._unavailable(KafkaException("a second read got no answer"))
+            if record.error() is not None and record.error().code() != KafkaError._PARTITION_EOF:
+                raise self._unavailable(KafkaException(record.error()))
+            if record.error() is not None or record.offset() >= until:
+                return offsets
+            offsets.append(record.offset())
 
     def _list_offsets(self, topic: str, spec: OffsetSpec, *, committed: bool = False) -> dict[int, int]:
         from confluent_kafka import IsolationLevel, KafkaException, TopicPartition

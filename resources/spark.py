@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,9 +112,15 @@ class SparkResource(dg.ConfigurableResource[Any]):
         from pyspark import SparkContext
 
         delegate, self._delegate = self._delegate, None
-        if delegate is not None and self.jvm_pid is not None:
-            with contextlib.suppress(Py4JError, OSError):  # the JVM died under us: what follows cleans up
-                delegate.spark_session.stop()
+        if delegate is not None:
+            with contextlib.suppress(Py4JError, OSError), warnings.catch_warnings():
+                # A JVM that died under us refuses the connection, and pyspark warns of it.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                (delegate.spark_session if self.jvm_pid is not None else delegate.spark_context).stop()
+            if SparkContext._active_spark_context is not None:
+                # Then the first call gave up half-way; the second one, which no longer asks the JVM, resets the
+                # Python side, without which no other context could be made in this process.
+                SparkContext._active_spark_context.stop()
         gateway = SparkContext._gateway
         if gateway is not None and self._jvm is not None:
             with contextlib.suppress(Py4JError, OSError):

@@ -114,3 +114,64 @@ def test_jvm_holds_the_inherited_lock_until_it_is_dead(tmp_path: Path) -> None:
         status = Path(f"/proc/{jvm}/stat")
         assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
         os.close(descriptor)
+
+
+_CRASH = """
+import os, signal, sys
+from pathlib import Path
+from resources.settings import Settings
+from resources.spark import SparkResource
+
+resource = SparkResource.from_settings(Settings(home=Path(sys.argv[1]), spark_heap_mib=512), "probe")
+for _ in range(2):
+    assert resource.start().range(3).count() == 3
+    os.kill(resource.jvm_pid, signal.SIGKILL)
+    resource._jvm.wait()
+    assert resource.jvm is None
+    resource.stop()
+print("survived")
+"""
+
+
+def test_killed_jvm_is_cleaned_up_and_the_next_start_works(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", _CRASH, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert result.stdout == "survived\n", result.stderr
+    assert list((tmp_path / "spark" / "local").iterdir()) == []
+
+
+_DAGSTER = """
+import os, sys
+import dagster as dg
+from resources.spark import SparkResource
+
+pids = []
+
+@dg.asset
+def plain() -> dg.MaterializeResult:
+    return dg.MaterializeResult()
+
+@dg.asset
+def counted(spark: SparkResource) -> dg.MaterializeResult:
+    rows = spark.spark_session.range(5).count()
+    pids.append(spark.jvm_pid)
+    return dg.MaterializeResult(metadata={"rows": rows})
+
+spark = SparkResource(app_name="asset", spark_config={"spark.sql.shuffle.partitions": "3"})
+assert dg.materialize([plain], resources={"spark": spark}).success
+assert not os.path.exists(os.path.join(sys.argv[1], "logs"))  # no use, no JVM
+result = dg.materialize([counted], resources={"spark": spark})
+(event,) = result.asset_materializations_for_node("counted")
+print(event.metadata["rows"].value, pids[0])
+"""
+
+
+def test_dagster_run_starts_spark_at_its_first_use_and_leaves_no_jvm(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HEADRACE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", _DAGSTER, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    rows, pid = result.stdout.split()
+    assert rows == "5"
+    assert not _exists(int(pid))

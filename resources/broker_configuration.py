@@ -1,0 +1,91 @@
+"""What the embedded broker's JVM is started with: its properties, its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from resources.jars import broker_jars
+from resources.java import java_binary
+
+HOST = "127.0.0.1"
+
+# The default of 1 MiB would refuse a 5 MB record, which must reach the quarantine and not stop the producer.
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+# Enough for 50,000 events/s; the default heap of a quarter of the machine would starve Spark beside it.
+_HEAP = "-Xmx512m"
+
+
+def write_launch_file(folder: Path, port: int, controller_port: int) -> Path:
+    """Writes `server.properties` and the guard's launch file into `folder`; returns the latter's path.
+
+    Raises `MissingDependencyError` when Java or a jar is missing.
+    """
+    properties = folder / "server.properties"
+    lines = (f"{key}={value}\n" for key, value in server_properties(folder, port, controller_port).items())
+    properties.write_text("".join(lines))
+    java = [str(java_binary()), _HEAP, "-XX:+UseParallelGC", "-XX:ParallelGCThreads=2"]
+    java += ["-XX:+ExitOnOutOfMemoryError"]  # the guard starts it again; a broker that limps on blocks producers
+    java += ["-Duser.timezone=UTC", "-Djava.awt.headless=true"]
+    java += [f"-Dheadrace.log={folder / 'broker.log'}"]
+    java += [f"-Dlog4j2.configurationFile={Path(__file__).with_name('broker_log4j2.properties')}"]
+    java += ["-cp", os.pathsep.join(str(jar) for jar in broker_jars())]
+    launch = {
+        "folder": str(folder),
+        "port": port,
+        "command": [*java, "kafka.Kafka", str(properties)],
+        "format_command": [*java, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)],
+    }
+    launch_file = folder / "launch.json"
+    launch_file.write_text(json.dumps(launch))
+    return launch_file
+
+
+def new_cluster_id() -> str:
+    """A random id in Kafka's own form: 22 characters of URL-safe base64, none a dash at the start.
+
+    One in 64 random ids starts with a dash, and the storage tool takes it for an option.
+    """
+    while (identifier := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return identifier
+
+
+def server_properties(folder: Path, port: int, controller_port: int) -> dict[str, str]:
+    """The broker's configuration: one node, both roles, bound to the loopback interface only."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        # A static quorum of one: the controller's port may change between two starts.
+        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(folder / "data"),
+        # One node can hold one replica; with the defaults of three no consumer group and no transaction would start.
+        "default.replication.factor": "1",
+        "offsets.topic.replication.factor": "1",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        # The default of 50 partitions each costs seconds at the first use and 100 open files.
+        "offsets.topic.num.partitions": "2",
+        "transaction.state.log.num.partitions": "2",
+        "share.coordinator.state.topic.num.partitions": "2",
+        "group.initial.rebalance.delay.ms": "0",
+        # A misspelt topic must be an error and not a new, empty topic.
+        "auto.create.topics.enable": "false",
+        "message.max.bytes": str(_MAX_MESSAGE_BYTES),
+        "replica.fetch.max.bytes": str(_MAX_MESSAGE_BYTES),
+        "log.retention.hours": str(7 * 24),
+        "log.segment.bytes": str(256 * 1024 * 1024),
+        # Index files are sparse but preallocated; the default of 10 MB per partition makes `du` and backups lie.
+        "log.index.size.max.bytes": str(2 * 1024 * 1024),
+    }
