@@ -17,6 +17,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.jars ## create the environment and fetch the jars; the other targets do it by themselves
+	@echo "Ready. Next: make demo"
 
 demo: $(VENV)/.jars ## everything on real services, from a history to the checked result tables; then stops
 	$(RUN)headrace demo $(ARGS)

@@ -17,7 +17,7 @@ for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
     fi
 done
 if [ -z "$chosen" ]; then
-    found=$("${PYTHON:-python3}" --version 2>&1 || true)
+    found=$("${PYTHON:-python3}" --version 2>&1 | head -n 1 || true)
     echo "Headrace needs Python 3.11, 3.12 or 3.13; found: ${found:-none}." >&2
     echo "Install one of them, or name it: make PYTHON=/path/to/python3.12 setup" >&2
     exit 1
