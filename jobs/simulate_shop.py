@@ -1,7 +1,6 @@
 """The job `simulate_shop`: the simulated shop under Dagster's eyes, for a demonstration or a load test."""
 
-from __future__ import annotations
-
+# No postponed annotations in this file: Dagster reads those of ops at definition time.
 import math
 import secrets
 
@@ -72,7 +71,7 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
             plan.records(shop),
             kafka.producer(**PRODUCER_OPTIONS),
             topic,
-            speed=plan.pace,
+            pace=plan.pace,
             stop=stop,
             on_progress=log_progress,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.simulator.mapping import RowMapping, load_mapping, parse_mapping
-from jobs.simulator.producer import PRODUCER_OPTIONS, SendReport, send_records, stopping_on_signals
+from jobs.simulator.producer import PRODUCER_OPTIONS, Pace, SendReport, send_records, stopping_on_signals
 from jobs.simulator.profile import FAULTS, ShopProfile
 from jobs.simulator.progress import show_progress
 from jobs.simulator.recorded import Recording
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     console = Console(stderr=True, quiet=args.quiet)
     if args.replay is not None:
         recording = _recording(args)
-        report = _send(args, settings, console, recording.records(now_microseconds()), recording.pace, None)
+        report = _send(args, settings, console, lambda: recording.records(now_microseconds()), recording.pace, None)
         counts = {"records": recording.tally.records, "bad rows (not sent)": recording.tally.bad_rows}
         for line in recording.tally.shown:
             console.print(f"not sent: {line}", style="yellow", markup=False, highlight=False)
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         plan = _plan(args)
         console.print(f"Simulated shop, seed {plan.seed}", highlight=False)
         shop = Shop(plan.profile, plan.seed)
-        report = _send(args, settings, console, plan.records(shop), plan.pace, plan.total)
+        report = _send(args, settings, console, lambda: plan.records(shop), plan.pace, plan.total)
         counts = shop.tally.as_dict()
     _print_summary(console, counts, report)
     report.raise_if_failed()
@@ -116,8 +116,8 @@ def _send(
     args: argparse.Namespace,
     settings: Settings,
     console: Console,
-    records: Iterator[Record],
-    pace: float | None,
+    begin: Callable[[], Iterator[Record]],
+    pace: Pace,
     total: int | None,
 ) -> SendReport:
     # Here, for the resource brings Dagster along, which `--help` can do without.
@@ -128,7 +128,7 @@ def _send(
         kafka.ensure_topic(topic, settings.topic_partitions)
         producer = kafka.producer(**PRODUCER_OPTIONS)
         with show_progress(topic, total, console, quiet=args.quiet) as on_progress:
-            return send_records(records, producer, topic, speed=pace, stop=stop, on_progress=on_progress)
+            return send_records(begin(), producer, topic, pace=pace, stop=stop, on_progress=on_progress)
 
 
 def _plan(args: argparse.Namespace) -> SimulationPlan:

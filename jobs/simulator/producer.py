@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -38,6 +38,9 @@ _FLUSH_AFTER_STOP_SECONDS = 30.0
 # Errors that concern one record; after any other the rest would fail as well.
 _RECORD_ERRORS = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE, KafkaError.INVALID_MSG)
 
+# When a record leaves: as fast as possible (None), when the wall clock reads its send time, or with time running so many
+# times as fast as the wall clock, beginning with the first record.
+Pace = float | Literal["wall_clock"] | None
 # (sent, acknowledged, seconds since the start).
 OnProgress = Callable[[int, int, float], None]
 
@@ -76,21 +79,20 @@ def send_records(
     producer: Producer,
     topic: str,
     *,
-    speed: float | None = None,
+    pace: Pace = None,
     stop: threading.Event | None = None,
     on_progress: OnProgress | None = None,
 ) -> SendReport:
     """Sends every record, flushes, and reports. Blocks; call it from one thread.
 
-    `speed` None sends as fast as the broker takes them; else a record leaves when its send time is due, with time
-    running `speed` times as fast as the wall clock, beginning now with the first record. `stop` ends it after the
+    A record whose time has come leaves at once, one that is early waits for it (see `Pace`). `stop` ends it after the
     record in hand, so that the source's own count of what it handed out is what was sent. `on_progress(sent,
     acknowledged, seconds)` is called a few times a second, from here.
 
     Nothing is raised for failed records: they are counted, and `SendReport.raise_if_failed` tells. What the source
     raises is passed on after a flush.
     """
-    return _Sending(producer, topic, stop or threading.Event(), on_progress).run(records, speed)
+    return _Sending(producer, topic, stop or threading.Event(), on_progress).run(records, pace)
 
 
 class _Sending:
@@ -101,9 +103,9 @@ class _Sending:
         self._broken = False
         self._begun = self._next_progress = time.perf_counter()
 
-    def run(self, records: Iterable[Record], speed: float | None) -> SendReport:
+    def run(self, records: Iterable[Record], pace: Pace) -> SendReport:
         try:
-            self._send_all(records, speed)
+            self._send_all(records, pace)
         finally:
             self._flush()
         seconds = time.perf_counter() - self._begun
@@ -112,19 +114,21 @@ class _Sending:
         stopped = self._stop.is_set()
         return SendReport(self._sent, self._sent - self._failed, self._failed, seconds, stopped, self._error)
 
-    def _send_all(self, records: Iterable[Record], speed: float | None) -> None:
+    def _send_all(self, records: Iterable[Record], pace: Pace) -> None:
         produce, topic, failed = self._producer.produce, self._topic, self._on_failure
-        begun, first, due = time.perf_counter(), None, float("inf")
+        speed = 1.0 if pace == "wall_clock" else pace
+        begun, first, due = time.perf_counter(), None, -1.0
         since_look = 0
         for sent_at, key, value in records:
-            if speed is not None:
+            if speed is not None and sent_at > due:
                 if first is None:
-                    first = due = sent_at
+                    first = time.time_ns() / 1000 if pace == "wall_clock" else sent_at
+                    begun = time.perf_counter()
+                due = first + (time.perf_counter() - begun) * speed * 1e6
                 while sent_at > due and not self._stop.is_set():
+                    self._look()
+                    self._stop.wait(min((sent_at - due) / 1e6 / speed, _LONGEST_WAIT_SECONDS))
                     due = first + (time.perf_counter() - begun) * speed * 1e6
-                    if sent_at > due:
-                        self._look()
-                        self._stop.wait(min((sent_at - due) / 1e6 / speed, _LONGEST_WAIT_SECONDS))
             self._sent += 1
             try:
                 produce(topic, value, key, on_delivery=failed)

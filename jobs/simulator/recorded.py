@@ -14,6 +14,7 @@ from typing import IO, Any, Literal
 import msgspec
 
 from jobs.simulator.mapping import RowError, RowMapping, derived_event_id, microseconds
+from jobs.simulator.producer import Pace
 from jobs.simulator.shop import Record
 from platform_assets.errors import SettingError
 
@@ -83,12 +84,11 @@ class Recording:
             raise SettingError("speed needs a paced replay. Take time compressed, or present with anchor first.")
 
     @property
-    def pace(self) -> float | None:
-        """The speed of time for `send_records`: None is as fast as possible."""
+    def pace(self) -> Pace:
+        """When a record leaves, for `send_records`."""
         if self.time == "compressed":
             return self.speed or 60.0
-        # Timestamps are compressed already: they are the wall clock's.
-        return 1.0 if self.time == "present" and self.anchor == "first" else None
+        return "wall_clock" if self.time == "present" and self.anchor == "first" else None
 
     def records(self, now: int) -> Iterator[Record]:
         """Records in the file's order; a send time is never before the one of the row above.
@@ -97,7 +97,7 @@ class Recording:
         for a file that is not what its format says.
         """
         shift = now - self._latest() if self.time == "present" and self.anchor == "last" else 0
-        rate = (self.speed or 1.0) if self.pace == 1.0 and self.time == "present" else None
+        rate = self.speed or 1.0 if self.pace == "wall_clock" else None
         first: int | None = None
         sent_at = 0
         for number, row in self._rows():

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from jobs.simulator.producer import Pace
 from jobs.simulator.profile import FAULTS, ShopProfile
 from jobs.simulator.shop import Record, Shop
 from platform_assets.errors import SettingError
@@ -54,11 +55,11 @@ class SimulationPlan:
                 raise SettingError("A history's volume is a finite rate or a count. Give one of them.")
 
     @property
-    def pace(self) -> float | None:
-        """The speed of time for `send_records`: None is as fast as possible."""
+    def pace(self) -> Pace:
+        """When a record leaves, for `send_records`."""
         if self.hours is not None:
             return self.speed
-        return None if self.rate is not None and math.isinf(self.rate) else 1.0
+        return None if self.rate is not None and math.isinf(self.rate) else "wall_clock"
 
     @property
     def total(self) -> int | None:
@@ -72,7 +73,7 @@ class SimulationPlan:
         return None
 
     def records(self, shop: Shop) -> Iterator[Record]:
-        """The records of this plan, from `shop`, which must have been made with its profile and seed."""
+        """The records of this plan, beginning now, from `shop`, which must have been made with its profile and seed."""
         now = now_microseconds()
         if self.hours is not None:
             seconds = self.hours * 3600
