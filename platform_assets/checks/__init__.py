@@ -1,0 +1,34 @@
+"""The asset checks, as the composition root takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from platform_assets.streaming.specs import KafkaSource, StreamSpec
+
+
+def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChecksDefinition]:
+    """All checks of the streams' tables, the platform's own tables and the reports."""
+    from platform_assets.checks.freshness import (
+        build_ingest_freshness_checks,
+        build_report_freshness_checks,
+        build_stream_freshness_checks,
+    )
+    from platform_assets.checks.ledger import build_ledger_checks
+    from platform_assets.checks.report_consistency import build_report_consistency_checks
+    from platform_assets.checks.schema_contract import build_schema_contract_checks
+    from platform_assets.reports import REPORT_TABLES
+    from platform_assets.streaming.platform_tables import LEDGER, QUERY_PROGRESS
+
+    kafka = [stream for stream in streams if isinstance(stream.source, KafkaSource)]
+    tables = [table for stream in streams for table in stream.tables]
+    return [
+        *build_ledger_checks(kafka),
+        *build_schema_contract_checks([*tables, LEDGER, QUERY_PROGRESS, *REPORT_TABLES]),
+        *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
+        *build_stream_freshness_checks(streams),
+        *build_report_freshness_checks(REPORT_TABLES),
+        *build_report_consistency_checks(REPORT_TABLES),
+    ]

@@ -92,6 +92,28 @@ class PinnedTable:
         return spark.read.format("delta").option("versionAsOf", self.version).load(self.uri)
 
 
+@dataclass(frozen=True)
+class ReportCommit:
+    """What a report's commit says about itself: the days it replaced, and the version of each input that it read."""
+
+    days: DayRange
+    inputs: Mapping[str, int]
+
+    def as_json(self) -> str:
+        """The text for Delta's `userMetadata`."""
+        body = {"first_day": str(self.days.first), "last_day": str(self.days.last), "inputs": dict(self.inputs)}
+        return json.dumps({"report": body})
+
+    @classmethod
+    def parse(cls, user_metadata: str | None) -> ReportCommit | None:
+        """The reverse of `as_json`; None for a commit that no report made (the table's creation, upkeep)."""
+        if not user_metadata or not user_metadata.startswith('{"report"'):
+            return None
+        body = json.loads(user_metadata)["report"]
+        days = DayRange(date.fromisoformat(body["first_day"]), date.fromisoformat(body["last_day"]))
+        return cls(days, body["inputs"])
+
+
 def pin_table(lakehouse: Any, name: str, mend: str) -> PinnedTable:
     """Fixes the input `name` at its newest version.
 
@@ -118,15 +140,11 @@ def replace_days(
     has been written. No rows: the days are empty afterwards. `inputs` go into the commit's `userMetadata`, with the
     range of days.
     """
-    from platform_assets.streaming.tables import create_table
+    from platform_assets.streaming.delta_tables import create_table
 
     (date_column,) = spec.partition_columns
-    create_table(rows.sparkSession, spec, uri)
-    lineage = {
-        "first_day": str(days.first),
-        "last_day": str(days.last),
-        "inputs": {i.name: i.version for i in inputs},
-    }
+    create_table(rows.sparkSession, uri, spec)
+    lineage = ReportCommit(days, {i.name: i.version for i in inputs})
     (
         rows.select(*(c.name for c in spec.columns))
         # One file a day: a report's day is small, and a file for each shuffle partition would be read for ever.
@@ -134,7 +152,7 @@ def replace_days(
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", days.predicate(date_column))
-        .option("userMetadata", json.dumps(lineage))
+        .option("userMetadata", lineage.as_json())
         .save(uri)
     )
 

@@ -1,7 +1,6 @@
 """gold.purchase_correlations: which products are bought soon after they were viewed."""
 
-from __future__ import annotations
-
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ PURCHASE_CORRELATIONS_TABLE = TableSpec(
 )
 
 
-def pair_views_with_purchases(events: DataFrame) -> DataFrame:
+def pair_views_with_purchases(events: "DataFrame") -> "DataFrame":
     """All pairs of a page_view and a purchase of the same user and product with 0 < lag <= 30 minutes.
 
     Columns: `view` and `purchase` (each the event's Kafka coordinates and id: its identity), `user_id`,
@@ -83,7 +82,7 @@ def pair_views_with_purchases(events: DataFrame) -> DataFrame:
     )
 
 
-def correlate_purchases(events: DataFrame) -> DataFrame:
+def correlate_purchases(events: "DataFrame") -> "DataFrame":
     """Rows of `PURCHASE_CORRELATIONS_TABLE` for every day and product among `events` (columns of silver.events).
 
     Which day counts what:
@@ -141,7 +140,7 @@ def correlate_purchases(events: DataFrame) -> DataFrame:
     )
 
 
-def count_pairs_by_minute(pairs: DataFrame) -> list[int]:
+def count_pairs_by_minute(pairs: "DataFrame") -> list[int]:
     """Pairs by whole minutes of their lag: 30 numbers, the first for lags up to and with one minute."""
     from pyspark.sql import functions as F
 
@@ -175,7 +174,6 @@ def build_purchase_correlations_asset(partitions: dg.DailyPartitionsDefinition) 
         lakehouse = context.resources.lakehouse
         pinned = pin_table(lakehouse, "silver.events", "Start the stream group that writes it, or run `make drain`.")
         table = pinned.read(context.resources.spark.spark_session)
-        # 30 minutes and one event's resolution on: a purchase exactly 30 minutes after midnight's last view counts.
         events = read_events_between(table, days.start - MAX_LAG, days.end + MAX_LAG)
         rows = correlate_purchases(events).where(days.predicate("report_date"))
         uri = lakehouse.table_uri(PURCHASE_CORRELATIONS_TABLE.name)

@@ -1,7 +1,6 @@
 """gold.session_report: how many sessions a day brought, how long they were and how many of them bought."""
 
-from __future__ import annotations
-
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +46,7 @@ SESSION_REPORT_TABLE = TableSpec(
 )
 
 
-def summarize_sessions(sessions: DataFrame) -> DataFrame:
+def summarize_sessions(sessions: "DataFrame") -> "DataFrame":
     """Sums sessions (rows of gold.sessions) up to rows of `SESSION_REPORT_TABLE`.
 
     A session belongs wholly to the day on which it started. A group exists only when it has a session, so no divisor
@@ -75,7 +74,7 @@ def summarize_sessions(sessions: DataFrame) -> DataFrame:
     )
 
 
-def count_sessions_by_hour(sessions: DataFrame) -> list[int]:
+def count_sessions_by_hour(sessions: "DataFrame") -> list[int]:
     """Sessions by UTC hour of their start: 24 numbers, summed over the days given."""
     from pyspark.sql import functions as F
 

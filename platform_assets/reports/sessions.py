@@ -1,7 +1,6 @@
 """gold.sessions: what each user did between two pauses of at least 30 minutes."""
 
-from __future__ import annotations
-
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +56,7 @@ _EVENT_COLUMNS = (
 )  # fmt: skip
 
 
-def build_sessions(events: DataFrame) -> DataFrame:
+def build_sessions(events: "DataFrame") -> "DataFrame":
     """Groups events (columns of silver.events) into the sessions of `SESSIONS_TABLE`.
 
     Pure, and made of operators that run on a stream in append mode as well as on a batch. The order in which events
@@ -96,7 +95,7 @@ def build_sessions(events: DataFrame) -> DataFrame:
     )
 
 
-def read_sessions_of_days(spark: SparkSession, events: PinnedTable, days: DayRange) -> DataFrame:
+def read_sessions_of_days(spark: "SparkSession", events: PinnedTable, days: DayRange) -> "DataFrame":
     """The sessions that *start* in `days`, complete however long they are; rows of `SESSIONS_TABLE`, cached.
 
     Below the range, 30 minutes of events are enough and exact: a session that is seen to start inside the range has
@@ -123,7 +122,7 @@ def read_sessions_of_days(spark: SparkSession, events: PinnedTable, days: DayRan
         margin *= 2
 
 
-def read_events_between(events: DataFrame, start: datetime, end: datetime | None) -> DataFrame:
+def read_events_between(events: "DataFrame", start: datetime, end: datetime | None) -> "DataFrame":
     """Events of [start, end), by event time; `end` None: open. Prunes by the partition column `event_date`."""
     from pyspark.sql import functions as F
 

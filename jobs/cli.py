@@ -1,0 +1,129 @@
+"""The command `headrace`: what the Makefile's targets and service managers call."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from jobs.simulator import command as simulate
+from platform_assets.errors import HeadraceError
+from resources.settings import Settings, load_settings
+
+POLL_SECONDS = 1.0
+LIVE_RATE = "100"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parses the command line and runs the command. Returns the exit code; errors of ours are one line on stderr."""
+    parser = _build_parser()
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.run(args, load_settings()))
+    except HeadraceError as error:
+        if type(error).__name__ == "Interrupted":
+            return 130
+        print(f"headrace: {error}", file=sys.stderr)
+        return 1
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="headrace", description="Supervised streams: Kafka, Spark, Delta, Dagster.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("demo", _demo, "the whole platform once, from a simulated day to checked results; then everything stops"),
+        ("dev", _dev, "the platform with the web UI and a simulated shop, until Ctrl-C"),
+        ("up", _up, "the platform headless, until SIGINT or SIGTERM"),
+        ("drain", _drain, "every stream catches up with what Kafka holds now; then everything stops"),
+        ("check", _check, "run the asset checks against the current lakehouse; the exit code is the verdict"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+    dev = commands.choices["dev"]
+    dev.add_argument("--rate", default=LIVE_RATE, help="simulated events a second; 0: no shop (default: %(default)s)")
+    sender = commands.add_parser("simulate", help="send events of a simulated shop, or replay a recorded clickstream")
+    simulate.add_arguments(sender)
+    sender.set_defaults(run=simulate.run)
+    return parser
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second Ctrl-C while stopping changes nothing."""
+    stop = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _demo(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.platform.demonstration import run_demo
+
+    with _stop_on_signals() as stop:
+        return run_demo(settings, stop, Console())
+
+
+def _dev(args: argparse.Namespace, settings: Settings) -> int:
+    return _run_platform(settings, with_ui=True, shop_rate=args.rate)
+
+
+def _up(args: argparse.Namespace, settings: Settings) -> int:
+    return _run_platform(settings, with_ui=False, shop_rate="0")
+
+
+def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: str) -> int:
+    import subprocess
+
+    from jobs.platform.services import running_platform
+
+    console = Console()
+    with _stop_on_signals() as stop, running_platform(settings, with_ui=with_ui) as services:
+        shop = None
+        if float(shop_rate) > 0:
+            command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", shop_rate, "--quiet"]
+            shop = subprocess.Popen(command, start_new_session=True)  # noqa: S603
+        where = f", UI: http://127.0.0.1:{settings.ui_port}" if with_ui else ""
+        console.print(f"Headrace is up{where}. Tables: {settings.lakehouse}. Logs: {settings.home}/logs. Ctrl-C stops.")
+        try:
+            while not stop.wait(POLL_SECONDS):
+                services.check()
+            console.print("Stopping: batches in flight are finished first.")
+        finally:
+            if shop is not None:
+                shop.terminate()
+                shop.wait(30)
+    console.print("Stopped. Nothing is left running.")
+    return 0
+
+
+def _drain(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.drain import drain_streams
+    from jobs.platform.services import prepare_environment
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    prepare_environment(settings)
+    with running_broker(settings):
+        return max(drain_streams(group, settings) for group in load_stream_groups())
+
+
+def _check(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.platform.checks_run import run_checks
+    from jobs.platform.services import prepare_environment
+    from resources.embedded_broker import running_broker
+
+    prepare_environment(settings)
+    with running_broker(settings):
+        return 0 if run_checks(Console()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Runs the asset checks in this process and prints the verdicts: `headrace check`, and the end of the demonstration."""
+
+from __future__ import annotations
+
+import logging
+
+import dagster as dg
+from rich.console import Console
+from rich.table import Table
+
+CHECKS_JOB = "asset_checks"
+
+
+def run_checks(console: Console) -> bool:
+    """Runs every asset check against the current lakehouse; the results are stored, so the UI shows them too.
+
+    Returns whether all passed. A failed check of severity WARN is shown and does not fail the run.
+    """
+    from platform_assets.definitions import defs
+
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+    job = defs().get_repository_def().get_job(CHECKS_JOB)
+    with dg.DagsterInstance.get() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+    evaluations = sorted(result.get_asset_check_evaluations(), key=lambda e: (e.asset_key.path, e.check_name))
+    table = Table("table", "check", "verdict", "reason", title="Asset checks", title_justify="left")
+    failed = False
+    for evaluation in evaluations:
+        is_error = not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
+        failed = failed or is_error
+        verdict = "[green]passed" if evaluation.passed else "[red]FAILED" if is_error else "[yellow]warning"
+        table.add_row(".".join(evaluation.asset_key.path), evaluation.check_name, verdict, evaluation.description or "")
+    console.print(table)
+    broken = [
+        f"{event.step_key}: {event.event_specific_data.error.message.strip().splitlines()[0]}"  # type: ignore[union-attr]
+        for event in result.all_events
+        if event.is_step_failure
+    ]
+    for line in broken:
+        console.print(f"[red]A check could not run:[/red] {line}")
+    return not failed and not broken and bool(evaluations)

@@ -1,0 +1,201 @@
+"""`headrace demo`: the whole platform, from a simulated day to checked results, and then stopped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+from rich.console import Console
+from rich.table import Table
+
+from jobs.platform.checks_run import run_checks
+from jobs.platform.services import MODULE, Services, prepare_environment, running_platform
+from jobs.report_schedules import reports_job
+from platform_assets.errors import HeadraceError, QueryFailedError
+from platform_assets.reports import REPORT_TABLES
+from platform_assets.streams import load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+
+HISTORY_HOURS = 26
+HISTORY_RATE = "0.6"
+SEED = "7"
+LIVE_RATE = "200"
+POLL_SECONDS = 0.5
+# Each step takes 10-60 s on two cores; the limit turns a hang into a message.
+STEP_LIMIT_SECONDS = 240.0
+
+
+class Interrupted(HeadraceError):  # noqa: N818
+    """A person or a service manager stopped the demonstration."""
+
+
+def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int:
+    """Runs the demonstration to its end. Returns 0 when every asset is there and every check passed."""
+    started = time.monotonic()
+    console.rule("Headrace demo")
+    with running_platform(settings) as services:
+        demo = _Demo(settings, services, stop, console)
+        demo.say("Kafka and Dagster's daemon are up; the supervisor starts the streams")
+        demo.send("--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED)
+        demo.say(f"A seeded history of {HISTORY_HOURS} hours is in Kafka")
+        shop = demo.open_shop()
+        try:
+            demo.wait_for("the streams to write their tables", demo.streams_have_written)
+            demo.wait_for("the history to be read", demo.has_read_history)
+            demo.launch_reports()
+            demo.wait_for("the reports, materialized by the daemon", demo.reports_are_there)
+        finally:
+            shop.terminate()
+            shop.wait(30)
+        demo.wait_for("the last live events to be read", demo.has_read_everything)
+        passed = run_checks(console)
+        _print_results(settings, console)
+    console.print(f"\nEverything is stopped again. It took {time.monotonic() - started:.0f} s.")
+    console.print(f"The tables stay in {settings.lakehouse}. See them in the UI: [bold]make dev[/bold], then")
+    console.print(f"http://127.0.0.1:{settings.ui_port} - assets, checks, and the running sensor stream_supervisor.")
+    return 0 if passed else 1
+
+
+class _Demo:
+    def __init__(self, settings: Settings, services: Services, stop: threading.Event, console: Console) -> None:
+        self._settings = settings
+        self._services = services
+        self._stop = stop
+        self._console = console
+        self._lakehouse = LakehouseResource.from_settings(settings)
+        self._environment = prepare_environment(settings)
+        self._since = time.time()
+        self._history_end: dict[int, int] = {}
+        self._started = time.monotonic()
+
+    def say(self, text: str) -> None:
+        self._console.print(f"[dim]{time.monotonic() - self._started:5.0f} s[/dim]  {text}", highlight=False)
+
+    def send(self, *options: str) -> None:
+        """Runs the simulator to its end."""
+        sender = self._simulate(*options)
+        while sender.poll() is None:
+            if self._stop.wait(POLL_SECONDS):
+                sender.terminate()
+                sender.wait(30)
+                raise Interrupted("stopped")
+        if sender.returncode != 0:
+            raise QueryFailedError(f"The simulated shop ended with exit code {sender.returncode}; see the lines above.")
+        with KafkaResource.from_settings(self._settings) as kafka:
+            self._history_end = kafka.end_offsets(self._settings.topic)
+
+    def open_shop(self) -> subprocess.Popen[bytes]:
+        """Lets the simulated shop send live events until it is terminated."""
+        shop = self._simulate("--rate", LIVE_RATE, "--seed", SEED + "1", "--quiet")
+        self.say(f"The shop is open: {LIVE_RATE} live events a second")
+        return shop
+
+    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+        """Waits, with a display, until the condition holds. Raises when a service ends or the limit is over."""
+        deadline = time.monotonic() + STEP_LIMIT_SECONDS
+        with self._console.status(f"Waiting for {what}"):
+            while not condition():
+                self._services.check()
+                if self._stop.wait(POLL_SECONDS):
+                    raise Interrupted("stopped")
+                if time.monotonic() > deadline:
+                    raise QueryFailedError(
+                        f"Waited {STEP_LIMIT_SECONDS:.0f} s in vain for {what}. The logs in {self._settings.home}/logs "
+                        "and the run's page (make dev) say why."
+                    )
+        self.say(f"Done: {what}")
+
+    def streams_have_written(self) -> bool:
+        """Every stream's tables have a materialization of this run of the demonstration."""
+        return self._are_materialized([t.asset_path for s in load_streams() for t in s.tables[:1]])
+
+    def reports_are_there(self) -> bool:
+        """Every report is materialized; raises when their run has failed."""
+        with dg.DagsterInstance.get() as instance:
+            runs = instance.get_runs(dg.RunsFilter(job_name=reports_job.name), limit=1)
+        if runs and runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+            raise QueryFailedError(f"The run of the reports ended {runs[0].status.value}; its page (make dev) says why.")
+        finished = bool(runs) and runs[0].status == dg.DagsterRunStatus.SUCCESS
+        return finished and self._are_materialized([t.asset_path for t in REPORT_TABLES])
+
+    def has_read_history(self) -> bool:
+        """The stream `events` has committed every offset of the history."""
+        return self._has_committed(self._history_end)
+
+    def has_read_everything(self) -> bool:
+        """The stream `events` has committed all that Kafka holds now, and the ledger's projection exists."""
+        with KafkaResource.from_settings(self._settings) as kafka:
+            ends = kafka.end_offsets(self._settings.topic, committed=True)
+        return self._has_committed(ends) and self._lakehouse.delta_table("platform.ledger").version() > 0
+
+    def launch_reports(self) -> None:
+        """Asks the daemon for the reports of yesterday and today in one run, as a backfill does."""
+        today = datetime.now(UTC).date()
+        days = {"start": str(today - timedelta(days=1)), "end": str(today)}
+        tags = ", ".join(f'"dagster/asset_partition_range_{name}": "{day}"' for name, day in days.items())
+        command = [Path(sys.executable).parent / "dagster", "job", "launch", "-m", MODULE, "-j", reports_job.name]
+        launched = subprocess.run(  # noqa: S603
+            [*map(str, command), "--tags", f'{{{tags}, "headrace/spark": "batch"}}'],
+            env=self._environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if launched.returncode != 0:
+            raise QueryFailedError(f"The reports could not be launched: {launched.stderr.strip().splitlines()[-1]}")
+        self.say(f"The reports of {days['start']} and {days['end']} are queued for the daemon")
+
+    def _simulate(self, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "jobs.cli", "simulate", *options]
+        return subprocess.Popen(command, env=self._environment, start_new_session=True)  # noqa: S603
+
+    def _are_materialized(self, paths: list[tuple[str, str]]) -> bool:
+        with dg.DagsterInstance.get() as instance:
+            for path in paths:
+                found = instance.get_latest_materialization_event(dg.AssetKey(path))
+                if found is None or found.timestamp < self._since:
+                    return False
+        return True
+
+    def _has_committed(self, ends: dict[int, int]) -> bool:
+        from platform_assets.checks.freshness import read_committed_offsets
+
+        committed = read_committed_offsets(self._lakehouse.delta_table("silver.events"))
+        return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+
+
+def _print_results(settings: Settings, console: Console) -> None:
+    import duckdb
+
+    lakehouse = LakehouseResource.from_settings(settings)
+    tables = [table for stream in load_streams() for table in stream.tables] + list(REPORT_TABLES)
+    connection = duckdb.connect()
+    connection.execute("set timezone = 'UTC'")
+    overview = Table("table", "rows", "version", title="Tables", title_justify="left")
+    for table in tables:
+        found = lakehouse.delta_table(table.name)
+        connection.register(table.name.replace(".", "_"), found.to_pyarrow_dataset())
+        rows = connection.sql(f"select count(*) from {table.name.replace('.', '_')}").fetchone()  # noqa: S608
+        overview.add_row(table.name, f"{rows[0] if rows else 0:,}", str(found.version()))
+    console.print(overview)
+    for title, sql in (
+        ("gold.revenue_by_category, newest windows", "select window_start, category, total_revenue, purchase_count, "
+         "round(avg_order_value, 2) avg_order_value from gold_revenue_by_category order by 1 desc, 3 desc limit 5"),
+        ("gold.session_report", "select report_date, device_type, sum(sessions) sessions, sum(converted_sessions) "
+         "converted, round(sum(total_revenue), 2) revenue from gold_session_report group by all order by 1, 3 desc"),
+        ("gold.purchase_correlations, best sellers", "select report_date, product_id, views, purchases, "
+         "round(view_to_purchase_rate, 3) rate, round(lift, 2) lift from gold_purchase_correlations "
+         "order by purchases desc limit 5"),
+        ("silver.quarantined_events by reason",
+         "select reason, count(*) records from silver_quarantined_events group by all order by 2 desc"),
+    ):  # fmt: skip
+        result = connection.sql(sql)
+        shown = Table(*result.columns, title=title, title_justify="left")
+        for row in result.fetchall():
+            shown.add_row(*map(str, row))
+        console.print(shown)

@@ -1,0 +1,154 @@
+"""Starts and stops what the platform runs beside the streams: Dagster's daemon and, on demand, the web server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+
+from jobs.supervision.dagster_home import ensure_dagster_home
+from jobs.supervision.group_lock import daemon_lock, read_lock
+from jobs.supervision.lease import request_shutdown
+from platform_assets.errors import SettingError, StorageError, TransientError
+from platform_assets.streams import load_stream_groups
+from resources.embedded_broker import running_broker
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+
+MODULE = "platform_assets.definitions"
+# Dagster's daemon and web server end within seconds of a SIGTERM; one that does not is blocked for good.
+SERVICE_STOP_SECONDS = 20.0
+# How long the whole stop may take beyond the streams' own grace: Spark's end, the JVM's, the lock's release.
+STOP_MARGIN_SECONDS = 25.0
+POLL_SECONDS = 0.2
+
+
+class ServiceEndedError(TransientError):
+    """One of the platform's processes ended by itself; the message names its log."""
+
+
+class Services:
+    """The running services. Made by `running_platform`."""
+
+    def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Starts one service in a session of its own: a Ctrl-C in the terminal reaches only who stops the platform."""
+        log = self.log_path(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._processes[name] = subprocess.Popen(  # noqa: S603
+                [str(Path(sys.executable).parent / name), *arguments],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment, start_new_session=True,
+            )  # fmt: skip
+
+    def log_path(self, name: str) -> Path:
+        """Where a service's output goes."""
+        return self._settings.home / "logs" / f"{name}.log"
+
+    def check(self) -> None:
+        """Raises `ServiceEndedError` when a service has ended by itself."""
+        for name, process in self._processes.items():
+            if (code := process.poll()) is not None:
+                raise ServiceEndedError(f"{name} ended by itself (exit code {code}). Its log: {self.log_path(name)}.")
+
+    def stop(self) -> None:
+        """Ends the daemon, lets the streams finish their batches, ends the rest. Afterwards no process is left."""
+        tree = [member for process in self._processes.values() for member in _family(process.pid)]
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        self._stop_streams()
+        tree += [member for process in self._processes.values() for member in _family(process.pid)]
+        tree += [member for known in list(tree) for member in _family(known.pid) if known.is_running()]
+        _, alive = psutil.wait_procs(tree, timeout=1.0)
+        for member in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(alive, timeout=SERVICE_STOP_SECONDS)
+        for member in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(alive, timeout=5.0)
+        for process in self._processes.values():
+            process.wait(5.0)
+
+    def _stop_streams(self) -> None:
+        """Asks each group's host to stop until its lock is free, or the grace is over."""
+        deadline = time.monotonic() + self._settings.stop_grace_seconds + STOP_MARGIN_SECONDS
+        with dg.DagsterInstance.get() as instance:
+            for group in load_stream_groups():
+                while read_lock(self._settings.home, group.name).held and time.monotonic() < deadline:
+                    request_shutdown(instance, group.name, "the platform stops")
+                    time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[Services]:
+    """The platform for the length of the block: broker, topic, Dagster's daemon with the supervisor, maybe the UI.
+
+    Raises one clear error before anything is started: `StorageError`, `GroupOwnedError` (another daemon on this
+    home), `SettingError` (the UI's port is taken), `BrokerUnavailableError`, `MissingTopicError`.
+    """
+    environment = prepare_environment(settings)
+    LakehouseResource.from_settings(settings).check_writable()
+    if with_ui:
+        _check_port(settings.ui_port)
+    with daemon_lock(settings.home), running_broker(settings):
+        with KafkaResource.from_settings(settings) as kafka:
+            kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        services = Services(settings, environment)
+        try:
+            services.start("dagster-daemon", "run", "-m", MODULE)
+            if with_ui:
+                port = str(settings.ui_port)
+                services.start("dagster-webserver", "-m", MODULE, "-h", "127.0.0.1", "-p", port)
+            yield services
+        finally:
+            services.stop()
+
+
+def prepare_environment(settings: Settings) -> dict[str, str]:
+    """Makes the home usable and returns the environment for Dagster's processes; sets `DAGSTER_HOME` here too."""
+    home = ensure_dagster_home(settings)
+    os.environ["DAGSTER_HOME"] = str(home)
+    try:
+        (settings.home / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{settings.home} cannot be written ({error.strerror}). Mend its permissions or set HEADRACE_HOME."
+        ) from None
+    return {**os.environ, "DAGSTER_HOME": str(home), "HEADRACE_HOME": str(settings.home)}
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """The process and its descendants, as far as they live."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise SettingError(
+                f"HEADRACE_UI_PORT: port {port} is taken. Stop what listens there, or choose another port."
+            ) from None

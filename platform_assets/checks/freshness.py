@@ -1,0 +1,196 @@
+"""Checks that no table is behind what feeds it. Nothing unread is fresh, however old the table is.
+
+Freshness is measured against the source, not against the clock: a shop that sleeps, or a platform that was stopped
+in good order, is not stale. So the verdict can be trusted in CI, hours after the streams were stopped.
+"""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from platform_assets.streaming.specs import StreamSpec, TableSource, TableSpec
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+# A stream commits every few seconds. One that has unread records and has been silent for this long is stuck, also
+# when it is just coming back from a crash, which takes under two minutes with back-off.
+STREAM_LIMIT = timedelta(minutes=5)
+
+# Reports run hourly, behind other batch runs. Two missed runs are an error.
+REPORT_LIMIT = timedelta(hours=2, minutes=30)
+
+# Commits searched for the newest one that wrote rows; upkeep (OPTIMIZE, VACUUM) never makes so many in a row.
+_COMMITS_SEARCHED = 100
+
+_UPKEEP = {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "CREATE TABLE", "FSCK", "RESTORE"}
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Whether a table is fresh, and the sentence that says why."""
+
+    is_fresh: bool
+    description: str
+
+
+def judge_derived_table(
+    table_written: datetime | None, source_created: datetime, source_written: datetime | None, limit: timedelta
+) -> Freshness:
+    """A table that is computed from another one: its last write against the source's.
+
+    Fresh when the source has no rows (`source_written` None), or when the source went on for at most `limit` after
+    the table's last write (after the source's creation, when the table was never written).
+    """
+    if source_written is None:
+        return Freshness(True, "The source has no rows yet.")
+    if table_written is not None and table_written >= source_written:
+        return Freshness(True, "Nothing was written to the source since the table's last write.")
+    behind = source_written - (table_written or source_created)
+    written = "never written" if table_written is None else f"last written {table_written:%Y-%m-%d %H:%M:%S} UTC"
+    return Freshness(
+        behind <= limit,
+        f"The table was {written}, its source {source_written:%Y-%m-%d %H:%M:%S} UTC: {behind} behind, limit {limit}.",
+    )
+
+
+def judge_ingest(unread: int, table_written: datetime | None, now: datetime, limit: timedelta) -> Freshness:
+    """A table that is fed from Kafka: fresh when nothing is unread, or when the stream has committed recently."""
+    if unread == 0:
+        return Freshness(True, "Kafka holds no unread record.")
+    if table_written is None:
+        return Freshness(False, f"{unread:,} records are unread and the stream has never committed. Start the stream.")
+    silent = now - table_written
+    return Freshness(
+        silent <= limit, f"{unread:,} records are unread; the stream's last commit was {silent} ago, limit {limit}."
+    )
+
+
+def build_report_freshness_checks(
+    tables: Iterable[TableSpec], source: str = "silver.events", limit: timedelta = REPORT_LIMIT
+) -> list[dg.AssetChecksDefinition]:
+    """One check `freshness` for each table that is computed from `source`; needs the resource `lakehouse`."""
+    return [_build_derived_check(spec, source, limit) for spec in tables]
+
+
+def build_stream_freshness_checks(
+    streams: Iterable[StreamSpec], limit: timedelta = STREAM_LIMIT
+) -> list[dg.AssetChecksDefinition]:
+    """One check `freshness` for the main table of each stream over a table; needs the resource `lakehouse`.
+
+    A micro-batch without a result (no purchase in a quiet hour) commits nothing, so the query's progress counts as
+    well as the table's commits.
+    """
+    return [
+        _build_derived_check(stream.main_table, stream.source.table.name, limit, query=stream.name)
+        for stream in streams
+        if isinstance(stream.source, TableSource)
+    ]
+
+
+def build_ingest_freshness_checks(
+    tables: Iterable[TableSpec], topic: str, limit: timedelta = STREAM_LIMIT
+) -> list[dg.AssetChecksDefinition]:
+    """One check `freshness` for each main table of a stream over Kafka; needs `lakehouse` and `kafka`."""
+    return [_build_ingest_check(spec, topic, limit) for spec in tables]
+
+
+def read_last_write(table: "DeltaTable") -> datetime | None:
+    """When rows were last written (the commit's time); None when never. Upkeep of the table is no write."""
+    for commit in table.history(_COMMITS_SEARCHED):
+        if commit.get("operation") not in _UPKEEP and not _is_empty_commit(commit):
+            return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
+    return None
+
+
+def read_committed_offsets(table: "DeltaTable") -> dict[int, int]:
+    """The next offset to read of each topic partition: each commit of the stream names them all, the newest counts."""
+    for commit in table.history(_COMMITS_SEARCHED):
+        metadata = commit.get("userMetadata") or ""
+        if metadata.startswith('{"headrace"'):
+            return {partition: until for _topic, partition, _start, until in json.loads(metadata)["headrace"]["ranges"]}
+    return {}
+
+
+def _is_empty_commit(commit: dict[str, Any]) -> bool:
+    # A report's commit is a write though it may hold no rows: the day was computed.
+    if (commit.get("userMetadata") or "").startswith('{"report"'):
+        return False
+    metrics = commit.get("operationMetrics") or {}
+    return str(metrics.get("numOutputRows", "")) == "0"
+
+
+def _open(context: dg.AssetCheckExecutionContext, name: str) -> "DeltaTable | None":
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        table: DeltaTable = context.resources.lakehouse.delta_table(name)
+    except TableNotFoundError:
+        return None
+    return table
+
+
+def read_last_batch(progress: "DeltaTable", query: str) -> datetime | None:
+    """When the query's newest recorded micro-batch began; None when it has none in `platform.query_progress`."""
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+    started = progress.to_pyarrow_dataset().to_table(columns=["started_at"], filter=ds.field("query") == query)
+    newest: datetime | None = pc.max(started["started_at"]).as_py()
+    return newest
+
+
+def _build_derived_check(
+    spec: TableSpec, source: str, limit: timedelta, query: str | None = None
+) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=list(spec.asset_path),
+        name="freshness",
+        description=f"{spec.name} is at most {limit} behind {source}.",
+        required_resource_keys={"lakehouse"},
+    )
+    def freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        table, source_table = _open(context, spec.name), _open(context, source)
+        if source_table is None:
+            return dg.AssetCheckResult(
+                passed=True, description=f"{source} does not exist yet: nothing to be behind of."
+            )
+        written = [None if table is None else read_last_write(table)]
+        progress = None if query is None else _open(context, "platform.query_progress")
+        if query is not None and progress is not None:
+            written.append(read_last_batch(progress, query))
+        verdict = judge_derived_table(
+            max((moment for moment in written if moment is not None), default=None),
+            datetime.fromtimestamp((source_table.metadata().created_time or 0) / 1000, UTC),
+            read_last_write(source_table),
+            limit,
+        )
+        return dg.AssetCheckResult(passed=verdict.is_fresh, description=verdict.description)
+
+    return freshness
+
+
+def _build_ingest_check(spec: TableSpec, topic: str, limit: timedelta) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=list(spec.asset_path),
+        name="freshness",
+        description=f"Nothing in topic {topic} is unread, or the stream has committed in the last {limit}.",
+        required_resource_keys={"lakehouse", "kafka"},
+    )
+    def freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        table = _open(context, spec.name)
+        ends: dict[int, int] = context.resources.kafka.end_offsets(topic, committed=True)
+        committed = {} if table is None else read_committed_offsets(table)
+        unread = sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
+        written = None if table is None else read_last_write(table)
+        verdict = judge_ingest(unread, written, datetime.now(UTC), limit)
+        return dg.AssetCheckResult(
+            passed=verdict.is_fresh, description=verdict.description, metadata={"kafka/unread": unread}
+        )
+
+    return freshness

@@ -1,0 +1,233 @@
+"""The check that nothing was lost or doubled on the way from Kafka into the tables. Zero tolerance.
+
+Another engine than the writer's does it: delta-rs reads commits and rows, DuckDB compares, librdkafka reads Kafka a
+second time. Three proofs: the batches' ranges follow one another without a hole or an overlap, from the first offset
+read to the checkpoint's last batch, and each batch's numbers add up; each offset of these ranges is in exactly one of
+the stream's tables or in a recorded gap; each gap that Kafka still holds is read again and has no record.
+"""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import dagster as dg
+
+from platform_assets.streaming.specs import StreamSpec
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+# A breach is shown by its first examples: a table of a million lost offsets helps nobody.
+MAX_EXAMPLES = 5
+COMMIT_MARK = '{"headrace"'
+
+
+class RecordFinder(Protocol):
+    """What the check needs of Kafka (`resources.kafka.KafkaResource`)."""
+
+    def find_records(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        """The (partition, offset) of every committed record in ranges of (partition, from, until)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One batch's account of one topic partition, as it rode in the main table's commit."""
+
+    txn_app_id: str
+    batch_id: int
+    topic: str
+    kafka_partition: int
+    from_offset: int
+    until_offset: int
+    rows_in: int
+    accepted: int
+    quarantined: int
+    deduplicated: int
+    gaps: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the check found. `breaches` is empty when the ledger balances."""
+
+    breaches: tuple[str, ...]
+    totals: Mapping[str, int]
+
+
+def build_ledger_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
+    """One check `ledger` for each stream over Kafka; needs the resources `lakehouse` and `kafka`."""
+    return [_build_check(stream) for stream in streams]
+
+
+def read_entries(events: "DeltaTable") -> list[Entry]:
+    """The accounts of all batches, from the commits themselves, in the order of the commits."""
+    entries = []
+    for commit in reversed(events.history()):
+        text = commit.get("userMetadata") or ""
+        if text.startswith(COMMIT_MARK):
+            body = json.loads(text)["headrace"]
+            for part in body.get("partitions", []):
+                gaps = tuple((int(start), int(end)) for start, end in part.pop("gaps"))
+                entries.append(Entry(txn_app_id=body["app"], batch_id=body["batch"], gaps=gaps, **part))
+    return entries
+
+
+def entries_of_ledger(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """The accounts in rows of `platform.ledger`, for commits that the table's log no longer holds."""
+    names = Entry.__dataclass_fields__
+    return [
+        Entry(**{name: row[name] for name in names if name != "gaps"}, gaps=tuple(map(tuple, json.loads(row["gaps"]))))
+        for row in rows
+    ]
+
+
+def find_ledger_breaches(entries: Sequence[Entry]) -> list[str]:
+    """Holes and overlaps between the batches' ranges, and accounts that do not add up; one sentence each."""
+    breaches = []
+    reached: dict[tuple[str, int], Entry] = {}
+    for entry in sorted(entries, key=lambda e: (e.topic, e.kafka_partition, e.from_offset, e.until_offset)):
+        where = f"{entry.topic}/{entry.kafka_partition}"
+        before = reached.get((entry.topic, entry.kafka_partition))
+        if before is not None and entry.from_offset != before.until_offset:
+            kind = "lost" if entry.from_offset > before.until_offset else "read twice"
+            low, high = sorted((before.until_offset, entry.from_offset))
+            breaches.append(
+                f"{where}: offsets {low} to {high - 1} were {kind} between batch {before.batch_id} and {entry.batch_id}."
+            )
+        reached[entry.topic, entry.kafka_partition] = entry
+        outcomes = entry.accepted + entry.quarantined + entry.deduplicated
+        gap_length = sum(end - start for start, end in entry.gaps)
+        if entry.rows_in != outcomes or entry.rows_in + gap_length != entry.until_offset - entry.from_offset:
+            breaches.append(
+                f"{where}: batch {entry.batch_id} read {entry.until_offset - entry.from_offset} offsets but accounts for "
+                f"{outcomes} rows and {gap_length} offsets without a record."
+            )
+    return breaches
+
+
+def find_row_breaches(entries: Sequence[Entry], tables: Mapping[str, Any]) -> list[str]:
+    """Offsets that are not in exactly one place, by the tables' own coordinates.
+
+    `tables` maps each outcome (accepted, quarantined, deduplicated) to its Arrow dataset with `topic`,
+    `kafka_partition`, `kafka_offset`. Rows at or after a partition's last committed offset are a batch in flight and
+    not looked at, except in the accepted table, whose commit is the batch's end.
+    """
+    import duckdb
+    import pyarrow as pa
+
+    connection = duckdb.connect()
+    spans = [(e.topic, e.kafka_partition, e.from_offset, e.until_offset) for e in entries]
+    gaps = [(e.topic, e.kafka_partition, start, end) for e in entries for start, end in e.gaps]
+    for name, ranges in (("spans", spans), ("gaps", gaps)):
+        columns = list(zip(*ranges, strict=True)) or [[], [], [], []]
+        types = (pa.string(), pa.int32(), pa.int64(), pa.int64())
+        arrays = [pa.array(c, t) for c, t in zip(columns, types, strict=True)]
+        connection.register(name, pa.table(arrays, names=["topic", "p", "low", "high"]))
+    for outcome, rows in tables.items():
+        connection.register(outcome, rows)
+    union = " union all ".join(f"select '{o}' as place, topic, kafka_partition p, kafka_offset o from {o}" for o in tables)
+    connection.execute(f"""
+        create temp table ends as select topic, p, min(low) low, max(high) high from spans group by all;
+        create temp table places as
+          select r.*, e.low, e.high from ({union}) r left join ends e using (topic, p)
+          union all
+          select 'gap', g.topic, g.p, unnest(range(g.low, g.high)), e.low, e.high from gaps g join ends e using (topic, p);
+    """)  # noqa: S608
+    breaches = _describe(
+        connection.sql("""select topic, p, o, string_agg(place, ' and ' order by place) what from places
+                          where o >= low and o < high group by all having count(*) > 1 order by all"""),
+        "is in more than one place",
+    )
+    breaches += _describe(
+        connection.sql("""select topic, p, o, place what from places
+                          where o < low or low is null or (o >= high and place = 'accepted') order by all"""),
+        "was read by no recorded batch",
+    )
+    breaches += _describe(
+        connection.sql("""select s.topic, s.p, s.o, 'no table' what from
+                          (select topic, p, unnest(range(low, high)) o from ends where high - low != (select
+                             count(distinct o) from places where topic = ends.topic and p = ends.p and o >= low
+                             and o < high)) s
+                          anti join places using (topic, p, o) order by all"""),
+        "is lost",
+    )
+    return breaches
+
+
+def find_gap_breaches(entries: Sequence[Entry], kafka: RecordFinder) -> list[str]:
+    """Records that a second read finds where the writer found none."""
+    breaches = []
+    for topic in sorted({entry.topic for entry in entries}):
+        ranges = [(e.kafka_partition, start, end) for e in entries if e.topic == topic for start, end in e.gaps]
+        found = kafka.find_records(topic, ranges) if ranges else []
+        breaches += [f"{topic}/{p}/{o} has a record, but the stream recorded a gap there." for p, o in found[:MAX_EXAMPLES]]
+    return breaches
+
+
+def read_checkpoint_batch(checkpoint: str) -> int:
+    """The newest batch that the query's checkpoint records as done, -1 when none; any root that Arrow can open."""
+    from pyarrow import fs
+
+    files, path = fs.FileSystem.from_uri(checkpoint)
+    listing = files.get_file_info(fs.FileSelector(f"{path}/commits", allow_not_found=True))
+    return max((int(found.base_name) for found in listing if found.base_name.isdigit()), default=-1)
+
+
+def _describe(found: Any, what: str) -> list[str]:
+    rows = found.limit(MAX_EXAMPLES + 1).fetchall()
+    more = " (and more)" if len(rows) > MAX_EXAMPLES else ""
+    return [f"{topic}/{p}/{o} {what}: {where}{more}." for topic, p, o, where in rows[:MAX_EXAMPLES]]
+
+
+def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: RecordFinder) -> Audit:
+    """Runs all three proofs on one stream's tables. Consistent beside a live writer: see the order of the reads."""
+    # The checkpoint first, then the main table, then the others, which commit before it: what the checkpoint has,
+    # the main table has; what the main table has, the others have.
+    committed = read_checkpoint_batch(lakehouse.checkpoint_uri(stream.main_table.name))
+    events, quarantined, deduplicated = (lakehouse.delta_table(table.name) for table in stream.tables)
+    entries = read_entries(events)
+    held = {(entry.txn_app_id, entry.batch_id) for entry in entries}
+    ledger = lakehouse.delta_table("platform.ledger").to_pyarrow_table()
+    older = [e for e in entries_of_ledger(ledger.to_pylist()) if (e.txn_app_id, e.batch_id) not in held]
+    entries = older + entries
+    newest = max((entry.batch_id for entry in entries), default=-1)
+    breaches = find_ledger_breaches(entries)
+    if newest < committed:
+        breaches.append(f"The checkpoint has batch {committed}, the table's newest batch is {newest}.")
+    outcomes = {"accepted": events, "quarantined": quarantined, "deduplicated": deduplicated}
+    breaches += find_row_breaches(entries, {name: table.to_pyarrow_dataset() for name, table in outcomes.items()})
+    breaches += find_gap_breaches(entries, kafka)
+    totals = {name: sum(getattr(entry, name) for entry in entries) for name in ("rows_in", *outcomes)}
+    totals["offsets_without_record"] = sum(end - start for entry in entries for start, end in entry.gaps)
+    totals["batches"] = len({(entry.txn_app_id, entry.batch_id) for entry in entries})
+    return Audit(tuple(breaches), totals)
+
+
+def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=list(stream.main_table.asset_path),
+        name="ledger",
+        description="Every Kafka offset is in exactly one table or a proved gap; nothing lost, nothing doubled.",
+        required_resource_keys={"lakehouse", "kafka"},
+    )
+    def ledger(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            audit = audit_stream(stream, context.resources.lakehouse, context.resources.kafka)
+        except TableNotFoundError:
+            return dg.AssetCheckResult(passed=True, description="The stream has not run yet: nothing is accounted for.")
+        totals = {f"ledger/{name}": dg.MetadataValue.int(value) for name, value in audit.totals.items()}
+        if audit.breaches:
+            return dg.AssetCheckResult(passed=False, description="\n".join(audit.breaches), metadata=totals)
+        account = ", ".join(f"{audit.totals[name]:,} {name}" for name in ("accepted", "quarantined", "deduplicated"))
+        return dg.AssetCheckResult(
+            passed=True,
+            description=f"Lost 0, doubled 0: {audit.totals['rows_in']:,} records in = {account}.",
+            metadata=totals,
+        )
+
+    return ledger

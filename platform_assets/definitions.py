@@ -1,0 +1,46 @@
+"""The composition root: what Dagster loads. Small, and light to import: the daemon loads it again and again."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Everything the code location has. Settings are read here, once; a bad one fails the load with its name."""
+    from jobs.report_schedules import reports_job, reports_today, reports_yesterday
+    from jobs.simulate_shop import simulate_shop
+    from jobs.stream_supervisor import build_stream_supervisor
+    from jobs.streaming_job import build_streaming_job
+    from jobs.supervision.stream_running import build_stream_running_checks
+    from platform_assets.checks import build_checks
+    from platform_assets.reports import build_report_assets
+    from platform_assets.stream_assets import build_stream_assets
+    from platform_assets.streams import load_stream_groups
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+    from resources.settings import load_settings
+    from resources.spark import SparkResource
+
+    settings = load_settings()
+    groups = load_stream_groups()
+    streams = [stream for group in groups for stream in group.streams]
+    streaming_job = build_streaming_job(groups)
+    checks_job = dg.define_asset_job(
+        "asset_checks",
+        selection=dg.AssetSelection.all_asset_checks(),
+        executor_def=dg.in_process_executor,
+        description="Every asset check, in one process.",
+    )
+    return dg.Definitions(
+        assets=[*build_stream_assets(streams, settings.topic), *build_report_assets()],
+        asset_checks=[*build_checks(streams, settings.topic), build_stream_running_checks(groups)],
+        jobs=[streaming_job, reports_job, simulate_shop, checks_job],
+        sensors=[build_stream_supervisor(groups, streaming_job, settings)],
+        schedules=[reports_today, reports_yesterday],
+        resources={
+            "spark": SparkResource(app_name="reports"),
+            "kafka": KafkaResource(bootstrap_servers=settings.kafka_bootstrap_servers),
+            "lakehouse": LakehouseResource(root=settings.lakehouse),
+        },
+    )

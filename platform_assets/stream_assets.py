@@ -1,0 +1,64 @@
+"""The streams' topic and tables as Dagster assets. External ones: a table has no button that starts a second writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from platform_assets.streaming.platform_tables import LEDGER, QUERY_PROGRESS
+from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSpec
+
+OWNERS = ["team:data-platform"]
+
+
+def topic_asset_key(topic: str) -> dg.AssetKey:
+    """The asset key of a Kafka topic. Dagster allows letters, digits and underscores in a key's parts."""
+    return dg.AssetKey(["kafka", topic.replace("-", "_").replace(".", "_")])
+
+
+def build_stream_assets(streams: Iterable[StreamSpec], topic: str) -> list[dg.AssetSpec]:
+    """One spec for the topic, one for each table that a stream writes, and those of the platform's own tables."""
+    streams = list(streams)
+    topic_spec = dg.AssetSpec(
+        topic_asset_key(topic),
+        description="Events of the shop, keyed by user, as they happen.",
+        kinds={"kafka", "json"},
+        group_name="sources",
+        owners=OWNERS,
+        metadata={"kafka/topic": topic},
+    )
+    specs = [topic_spec]
+    for stream in streams:
+        source = topic_asset_key(topic) if isinstance(stream.source, KafkaSource) else _key(stream.source.table)
+        specs += [_table_asset(table, [source], f"Streaming query `{stream.name}`.") for table in stream.tables]
+    main_tables = [_key(stream.main_table) for stream in streams]
+    specs += [_table_asset(LEDGER, main_tables[:1], "Projection of the tables' commits.")]
+    specs += [_table_asset(QUERY_PROGRESS, main_tables, "Spark's own reports.")]
+    return specs
+
+
+def _table_asset(table: TableSpec, deps: Iterable[dg.AssetKey], origin: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        _key(table),
+        deps=list(deps),
+        description=f"{table.description}\n\nGrain: {table.grain}. {origin}",
+        kinds={"deltalake", "spark"},
+        group_name=table.layer,
+        owners=OWNERS,
+        metadata={
+            "dagster/table_name": table.name,
+            "dagster/column_schema": dg.TableSchema(
+                columns=[
+                    dg.TableColumn(
+                        c.name, c.type, c.description, constraints=dg.TableColumnConstraints(nullable=c.nullable)
+                    )
+                    for c in table.columns
+                ]
+            ),
+        },
+    )
+
+
+def _key(table: TableSpec) -> dg.AssetKey:
+    return dg.AssetKey(list(table.asset_path))
