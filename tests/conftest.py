@@ -76,9 +76,21 @@ def topic(kafka: KafkaResource) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+def spark_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of `spark`: its logs and temporary files."""
+    return tmp_path_factory.mktemp("spark-home")
+
+
+@pytest.fixture(scope="session")
+def spark_log(spark_home: Path) -> Path:
+    """The log4j file of `spark`; it comes into being with the first line."""
+    return spark_home / "logs" / "spark" / f"tests-{os.getpid()}.log"
+
+
+@pytest.fixture(scope="session")
+def spark(spark_home: Path) -> Iterator[SparkSession]:
     """One session for the whole run, configured as the platform's own, with all jars."""
-    settings = Settings(home=tmp_path_factory.mktemp("spark-home"), kafka_bootstrap_servers="", spark_heap_mib=1024)
+    settings = Settings(home=spark_home, kafka_bootstrap_servers="", spark_heap_mib=1024)
     with SparkResource.from_settings(settings, "tests").running() as session:
         yield session
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError, StorageError
 from resources.embedded_broker import BrokerState, EmbeddedBroker, running_broker
@@ -197,3 +198,38 @@ def test_configured_servers_are_used_and_nothing_is_started(tmp_path: Path) -> N
     with running_broker(Settings(home=tmp_path, kafka_bootstrap_servers="kafka:9092")) as servers:
         assert servers == "kafka:9092"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_users_that_start_at_once_share_one_broker(tmp_path: Path) -> None:
+    users = [_start_user(tmp_path) for _ in range(3)]
+    pids = set()
+    for user in users:
+        assert user.stdout is not None
+        pids.add(int(user.stdout.readline()))
+    state = EmbeddedBroker(tmp_path).state()
+    assert state is not None
+    assert pids == {state.jvm.pid}
+    for user in users:
+        user.kill()
+        user.communicate()
+    _wait_for(lambda: not is_alive(state.jvm))
+
+
+def test_spark_reads_with_the_resources_options_and_a_healthy_run_logs_nothing(
+    kafka: KafkaResource, topic: Callable[..., str], spark: SparkSession, spark_log: Path, tmp_path: Path
+) -> None:
+    name = topic(2)
+    _produce(kafka, name, *(str(number).encode() for number in range(50)))
+    before = spark_log.read_text() if spark_log.exists() else ""
+    query = (
+        spark.readStream.format("kafka").options(**kafka.spark_options()).option("subscribe", name)
+        .option("startingOffsets", "earliest").load().selectExpr("cast(value AS string) AS value", "offset")
+        .dropDuplicates(["value"]).writeStream.format("delta")
+        .option("checkpointLocation", str(tmp_path / "checkpoint")).trigger(availableNow=True)
+        .start(str(tmp_path / "table"))
+    )  # fmt: skip
+    assert query.awaitTermination(120)
+    rows = spark.read.format("delta").load(str(tmp_path / "table")).collect()
+    assert sorted(int(row["value"]) for row in rows) == list(range(50))
+    after = spark_log.read_text() if spark_log.exists() else ""
+    assert after.removeprefix(before) == ""
