@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from resources import spark_configuration
+from resources.jars import spark_jars
 from resources.settings import Settings
 from resources.spark_configuration import is_secret, spark_conf
 
@@ -62,3 +67,14 @@ def test_cluster_keeps_its_own_network_and_parallelism(tmp_path: Path) -> None:
 )
 def test_secrets_are_known_by_their_key(key: str, secret: bool) -> None:
     assert is_secret(key) is secret
+
+
+def test_every_silenced_logger_is_a_class_of_the_version_in_use() -> None:
+    """A class that moved in an upgrade would be silenced no longer, and its reason would be read as current."""
+    text = (Path(spark_configuration.__file__).with_name("spark_log4j2.properties")).read_text()
+    silenced = {name.replace(".", "/") + ".class" for name in re.findall(r"^logger\.\w+\.name = (\S+)$", text, re.M)}
+    assert len(silenced) >= 5
+    shipped = Path(str(find_spec("pyspark").submodule_search_locations[0])) / "jars"  # type: ignore[union-attr,index]
+    jars = [*shipped.glob("spark-sql*.jar"), *shipped.glob("hadoop-client-api*.jar"), *spark_jars()]
+    present = {name for jar in jars for name in zipfile.ZipFile(jar).namelist()}
+    assert silenced <= present
