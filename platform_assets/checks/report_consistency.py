@@ -23,6 +23,7 @@ _SHOWN = 10
 # Commits searched for the newest one made by a report; only the table's upkeep lies between.
 _COMMITS_SEARCHED = 50
 
+# Money becomes decimal by way of its text, as in Spark: 1.005 is 1.01 in both, and not what its binary value says.
 # Each query returns the rows that are in one of the two but not in both, under `side`. `report` and `source` hold the
 # rows of the days in question (`source` wider, where neighbours matter); `$first` and `$last` are the days.
 _SESSIONS_SQL = """
@@ -69,7 +70,7 @@ WITH expected AS (
          count(*) AS sessions, count(DISTINCT user_id) AS users,
          count(*) FILTER (WHERE event_count = 1) AS bounced_sessions,
          count(*) FILTER (WHERE purchase_count > 0) AS converted_sessions,
-         CAST(sum(CAST(total_revenue AS DECIMAL(28, 2))) AS DOUBLE) AS total_revenue
+         CAST(sum(CAST(total_revenue::VARCHAR AS DECIMAL(28, 2))) AS DOUBLE) AS total_revenue
   FROM source WHERE session_date BETWEEN $first AND $last
   GROUP BY ALL
 ), actual AS (
@@ -97,7 +98,7 @@ WITH views AS (
   WHERE v.report_date BETWEEN $first AND $last GROUP BY ALL
 ), bought AS (
   SELECT p.report_date, p.product_id, count(*) AS purchases,
-         COALESCE(CAST(sum(TRY_CAST(p.revenue AS DECIMAL(18, 2)))
+         COALESCE(CAST(sum(TRY_CAST(p.revenue::VARCHAR AS DECIMAL(18, 2)))
            FILTER (WHERE p.event_time - v.event_time <= INTERVAL 30 MINUTE) AS DOUBLE), 0) AS attributed_revenue
   FROM (SELECT *, event_time - INTERVAL 1 MICROSECOND AS before FROM purchases) p
   ASOF LEFT JOIN views v
@@ -171,7 +172,12 @@ def find_inconsistencies(
 
 
 def _read_source(
-    source: "DeltaTable", name: str, columns: list[str] | None, commit: ReportCommit, report: "DeltaTable", own_days: Any
+    source: "DeltaTable",
+    name: str,
+    columns: list[str] | None,
+    commit: ReportCommit,
+    report: "DeltaTable",
+    own_days: Any,
 ) -> Any:
     from datetime import timedelta
 

@@ -96,8 +96,8 @@ def correlate_purchases(events: "DataFrame") -> "DataFrame":
     must reach from 30 minutes before it to 30 minutes after it; rows of days at the rim are then partial, and the
     caller drops them.
     """
-    from pyspark.sql import functions as F
     from pyspark.sql import Window
+    from pyspark.sql import functions as F
 
     pairs = pair_views_with_purchases(events)
     lag_seconds = F.col("lag_micros") / 1_000_000
@@ -106,12 +106,10 @@ def correlate_purchases(events: "DataFrame") -> "DataFrame":
         F.percentile(lag_seconds, 0.5).alias("p50_lag_seconds"),
         F.percentile(lag_seconds, 0.9).alias("p90_lag_seconds"),
     )
-    by_purchase = (
-        pairs.groupBy("purchase")
-        .agg(F.first("product_id").alias("product_id"), F.first("purchase_time").alias("t"), F.first("revenue").alias("r"))
-        .groupBy(F.to_date("t").alias("report_date"), "product_id")
-        .agg(F.sum(F.col("r").try_cast("decimal(18,2)")).alias("attributed"))
-    )  # fmt: skip
+    attributed = pairs.groupBy("purchase", "product_id", "purchase_time", "revenue").count()
+    by_purchase = attributed.groupBy(F.to_date("purchase_time").alias("report_date"), "product_id").agg(
+        F.sum(F.col("revenue").try_cast("decimal(18,2)")).alias("attributed")
+    )
     counts = (
         events.where(F.col("product_id").isNotNull() & F.col("event_type").isin("page_view", "purchase"))
         .groupBy(F.to_date("event_time").alias("report_date"), "product_id")

@@ -1,0 +1,149 @@
+"""Generated shop events and a materialized lakehouse: what the tests of the reports share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from hypothesis import strategies as st
+
+from platform_assets.reports.daily import build_daily_partitions
+from platform_assets.reports.purchase_correlations import build_purchase_correlations_asset
+from platform_assets.reports.session_report import build_session_report_asset
+from platform_assets.reports.sessions import build_sessions_asset
+from platform_assets.streaming.delta_tables import create_table
+from platform_assets.streams.events import EVENTS
+from resources.lakehouse import LakehouseResource
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+Event = dict[str, Any]
+
+HALF_HOUR = timedelta(minutes=30)
+MICROSECOND = timedelta(microseconds=1)
+
+# Before, at and after midnight; the leap day's both ends.
+STARTS = [
+    datetime(2024, 2, 28, 23, 20, tzinfo=UTC),
+    datetime(2024, 2, 29, 0, 0, tzinfo=UTC),
+    datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC),
+    datetime(2024, 2, 29, 23, 45, tzinfo=UTC),
+    datetime(2024, 3, 1, 0, 0, tzinfo=UTC) - MICROSECOND,
+]
+PAUSES = [
+    timedelta(0), MICROSECOND, timedelta(seconds=7), timedelta(minutes=11), HALF_HOUR - MICROSECOND, HALF_HOUR,
+    HALF_HOUR + MICROSECOND, timedelta(hours=3),
+]  # fmt: skip
+
+
+def event(
+    user_id: str,
+    event_time: datetime,
+    event_type: str = "page_view",
+    product_id: str | None = "p1",
+    revenue: float | None = None,
+    device_type: str | None = "mobile",
+    country: str | None = "DE",
+) -> Event:
+    return {
+        "user_id": user_id, "event_time": event_time, "event_type": event_type, "product_id": product_id,
+        "revenue": (10.0 if event_type == "purchase" else 0.0) if revenue is None else revenue,
+        "device_type": device_type, "country": country,
+    }  # fmt: skip
+
+
+@st.composite
+def user_histories(draw: st.DrawFn) -> list[Event]:
+    """One user's events, a pause at the border of a session between any two, in any order of arrival."""
+    time = draw(st.sampled_from(STARTS))
+    events = []
+    for _ in range(draw(st.integers(1, 9))):
+        kind = draw(st.sampled_from(["page_view", "page_view", "add_to_cart", "remove_from_cart", "purchase"]))
+        events.append(
+            event(
+                "", time, kind,
+                draw(st.sampled_from(["p1", "p1", "p2", None])),
+                draw(st.sampled_from([0.0, 0.005, 1.005, 19.99, 0.1, 1e17])) if kind == "purchase" else 0.0,
+                draw(st.sampled_from(["mobile", "desktop", None])),
+                draw(st.sampled_from(["DE", "FR", None])),
+            )
+        )  # fmt: skip
+        time += draw(st.sampled_from(PAUSES))
+    return draw(st.permutations(events))
+
+
+def shops(min_users: int = 25) -> st.SearchStrategy[list[Event]]:
+    """Many users' histories in one table: one Spark job then tries dozens of generated cases."""
+    return st.lists(user_histories(), min_size=min_users, max_size=min_users + 15).map(
+        lambda histories: [{**e, "user_id": f"u{number}"} for number, own in enumerate(histories) for e in own]
+    )
+
+
+def events_frame(spark: SparkSession, events: Sequence[Event], first_offset: int = 0) -> DataFrame:
+    """Events as rows of silver.events; the position is the Kafka offset, so ties in time have an order."""
+    rows = []
+    for number, e in enumerate(events, first_offset):
+        values = {
+            **e, "event_id": f"e{number}", "topic": "t", "kafka_partition": number % 3, "kafka_offset": number,
+            "kafka_timestamp": e["event_time"], "ingested_at": e["event_time"],
+            "event_date": e["event_time"].astimezone(UTC).date(), "quantity": 1, "price": 1.0,
+        }  # fmt: skip
+        rows.append(tuple(values.get(column.name) for column in EVENTS.columns))
+    return spark.createDataFrame(rows, EVENTS.ddl)
+
+
+def with_coordinates(events: Sequence[Event]) -> list[Event]:
+    """The events as `events_frame` numbers them, for oracles."""
+    return [{**e, "kafka_partition": n % 3, "kafka_offset": n} for n, e in enumerate(events)]
+
+
+def append_events(
+    spark: SparkSession, lakehouse: LakehouseResource, events: Sequence[Event], first_offset: int = 0
+) -> None:
+    """Writes silver.events as a stream would have."""
+    uri = lakehouse.table_uri(EVENTS.name)
+    create_table(spark, uri, EVENTS)
+    frame = events_frame(spark, events, first_offset).coalesce(1)
+    frame.write.format("delta").mode("append").save(uri)
+
+
+PARTITIONS = build_daily_partitions(date(2024, 1, 1))
+ASSETS = [
+    build_sessions_asset(PARTITIONS),
+    build_session_report_asset(PARTITIONS),
+    build_purchase_correlations_asset(PARTITIONS),
+]
+
+
+def materialize_days(
+    spark: SparkSession,
+    lakehouse: LakehouseResource,
+    first: str,
+    last: str | None = None,
+    checks: Sequence[dg.AssetChecksDefinition] = (),
+    raise_on_error: bool = True,
+) -> dg.ExecuteInProcessResult:
+    """The three assets, in one run, over one day or a range of days."""
+    range_tags = {} if last is None else {
+        "dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last
+    }  # fmt: skip
+    return dg.materialize(
+        [*ASSETS, *checks],
+        resources={
+            "spark": dg.ResourceDefinition.hardcoded_resource(SimpleNamespace(spark_session=spark)),
+            "lakehouse": lakehouse,
+        },
+        partition_key=first if last is None else None,
+        tags=range_tags,
+        raise_on_error=raise_on_error,
+    )
+
+
+def read_rows(lakehouse: LakehouseResource, name: str) -> list[dict[str, Any]]:
+    """All rows, by another reader than Spark, in a stable order."""
+    rows = lakehouse.delta_table(name).to_pyarrow_table().to_pylist()
+    return sorted(rows, key=lambda row: tuple(str(value) for value in row.values()))
