@@ -23,7 +23,7 @@ run_launcher:
   class: LocalHealthRunLauncher
 run_monitoring:
   enabled: true
-  start_timeout_seconds: 180
+  start_timeout_seconds: 300
   cancel_timeout_seconds: {cancel_timeout}
   poll_interval_seconds: 15
   free_slots_after_run_end_seconds: 60

@@ -21,9 +21,9 @@ class Policy:
     # A group held for a crash loop whose cause has passed (a broker's long outage) must come back without a person;
     # two probes an hour cost two JVM starts.
     probe_interval: float = 1800.0
-    # The first start resolves jars and starts a JVM on a busy machine: 5-60 s seen. Without a longer limit than the
+    # The first start resolves jars and starts a JVM on a busy machine: 5-150 s seen. Without a longer limit than the
     # heartbeat's a slow start would be stopped as hung, for ever.
-    start_timeout: float = 180.0
+    start_timeout: float = 300.0
     # The host polls its stop record every 2 s and closes Spark after its batches: shorter would cancel a clean stop.
     stop_slack: float = 15.0
     # Batch times and heap creep up over days, and a run's event page grows: a planned restart a day keeps both bounded.

@@ -35,8 +35,8 @@ from tests.integration.streaming_definitions import GROUP
 
 ROOT = Path(__file__).parents[2]
 OUTPUT_TABLES = ("silver.events", "silver.quarantined_events", "silver.deduplicated_events")
-# A JVM start beside another test's on two cores took 40 s; what is waited for is a condition, never this time.
-LIMIT_SECONDS = 150.0
+# A JVM start beside another test's on two cores took two minutes; what is waited for is a condition, never this time.
+LIMIT_SECONDS = 300.0
 
 T = TypeVar("T")
 
@@ -192,7 +192,7 @@ def jvm_of(host: Heartbeat) -> ProcessIdentity:
     return host.jvm
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_run_that_dies_is_restarted_once_and_nothing_is_lost_or_doubled(
     platform: Platform, daemon: subprocess.Popen[bytes], shoppers: threading.Event
 ) -> None:
@@ -224,7 +224,7 @@ def test_run_that_dies_is_restarted_once_and_nothing_is_lost_or_doubled(
     assert {"spark/batch_id", "spark/rows_per_second", "kafka/lag_records", "delta/version"} <= set(metadata)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_terminate_ends_cleanly_and_holds_until_resumed(
     platform: Platform, daemon: subprocess.Popen[bytes], shoppers: threading.Event
 ) -> None:
