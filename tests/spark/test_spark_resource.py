@@ -91,7 +91,7 @@ def _exists(pid: int) -> bool:
 def test_stopped_application_leaves_no_jvm_and_a_second_one_starts_in_the_same_process(tmp_path: Path) -> None:
     (tmp_path / "cwd").mkdir()
     with _run([str(tmp_path / "home"), str(tmp_path / "lock"), "stop"], tmp_path / "cwd") as program:
-        output, _ = program.communicate(timeout=120)
+        output, _ = program.communicate(timeout=240)
     assert program.returncode == 0
     first, second = (int(pid) for pid in output.split())
     assert first != second
@@ -136,7 +136,7 @@ print("survived")
 def test_killed_jvm_is_cleaned_up_and_the_next_start_works(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", _CRASH, str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
     assert result.stdout == "survived\n", result.stderr
     assert list((tmp_path / "spark" / "local").iterdir()) == []
 
@@ -170,7 +170,7 @@ print(event.metadata["rows"].value, pids[0])
 def test_dagster_run_starts_spark_at_its_first_use_and_leaves_no_jvm(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HEADRACE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", _DAGSTER, str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
     assert result.returncode == 0, result.stderr
     rows, pid = result.stdout.split()
     assert rows == "5"
