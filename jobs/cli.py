@@ -89,7 +89,7 @@ def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: str) -> int:
         shop = None
         if float(shop_rate) > 0:
             command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", shop_rate, "--quiet"]
-            shop = subprocess.Popen(command, start_new_session=True)  # noqa: S603
+            shop = subprocess.Popen(command, start_new_session=True)
         where = f", UI: http://127.0.0.1:{settings.ui_port}" if with_ui else ""
         console.print(f"Headrace is up{where}. Tables: {settings.lakehouse}. Logs: {settings.home}/logs. Ctrl-C stops.")
         try:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import dagster as dg
 from rich.console import Console
-from rich.table import Table
 
 from jobs.platform.checks_run import run_checks
-from jobs.platform.services import MODULE, Services, prepare_environment, running_platform
+from jobs.platform.results import print_results
+from jobs.platform.services import WORKSPACE, Services, prepare_environment, running_platform
 from jobs.report_schedules import reports_job
 from platform_assets.errors import HeadraceError, QueryFailedError
 from platform_assets.reports import REPORT_TABLES
@@ -57,7 +57,7 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
             shop.wait(30)
         demo.wait_for("the last live events to be read", demo.has_read_everything)
         passed = run_checks(console)
-        _print_results(settings, console)
+        print_results(settings, console)
     console.print(f"\nEverything is stopped again. It took {time.monotonic() - started:.0f} s.")
     console.print(f"The tables stay in {settings.lakehouse}. See them in the UI: [bold]make dev[/bold], then")
     console.print(f"http://127.0.0.1:{settings.ui_port} - assets, checks, and the running sensor stream_supervisor.")
@@ -122,7 +122,9 @@ class _Demo:
         with dg.DagsterInstance.get() as instance:
             runs = instance.get_runs(dg.RunsFilter(job_name=reports_job.name), limit=1)
         if runs and runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
-            raise QueryFailedError(f"The run of the reports ended {runs[0].status.value}; its page (make dev) says why.")
+            raise QueryFailedError(
+                f"The run of the reports ended {runs[0].status.value}; its page (make dev) says why."
+            )
         finished = bool(runs) and runs[0].status == dg.DagsterRunStatus.SUCCESS
         return finished and self._are_materialized([t.asset_path for t in REPORT_TABLES])
 
@@ -141,8 +143,8 @@ class _Demo:
         today = datetime.now(UTC).date()
         days = {"start": str(today - timedelta(days=1)), "end": str(today)}
         tags = ", ".join(f'"dagster/asset_partition_range_{name}": "{day}"' for name, day in days.items())
-        command = [Path(sys.executable).parent / "dagster", "job", "launch", "-m", MODULE, "-j", reports_job.name]
-        launched = subprocess.run(  # noqa: S603
+        command = [Path(sys.executable).parent / "dagster", "job", "launch", "-w", WORKSPACE, "-j", reports_job.name]
+        launched = subprocess.run(
             [*map(str, command), "--tags", f'{{{tags}, "headrace/spark": "batch"}}'],
             env=self._environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -152,7 +154,7 @@ class _Demo:
 
     def _simulate(self, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "jobs.cli", "simulate", *options]
-        return subprocess.Popen(command, env=self._environment, start_new_session=True)  # noqa: S603
+        return subprocess.Popen(command, env=self._environment, start_new_session=True)
 
     def _are_materialized(self, paths: list[tuple[str, str]]) -> bool:
         with dg.DagsterInstance.get() as instance:
@@ -167,35 +169,3 @@ class _Demo:
 
         committed = read_committed_offsets(self._lakehouse.delta_table("silver.events"))
         return all(committed.get(partition, 0) >= end for partition, end in ends.items())
-
-
-def _print_results(settings: Settings, console: Console) -> None:
-    import duckdb
-
-    lakehouse = LakehouseResource.from_settings(settings)
-    tables = [table for stream in load_streams() for table in stream.tables] + list(REPORT_TABLES)
-    connection = duckdb.connect()
-    connection.execute("set timezone = 'UTC'")
-    overview = Table("table", "rows", "version", title="Tables", title_justify="left")
-    for table in tables:
-        found = lakehouse.delta_table(table.name)
-        connection.register(table.name.replace(".", "_"), found.to_pyarrow_dataset())
-        rows = connection.sql(f"select count(*) from {table.name.replace('.', '_')}").fetchone()  # noqa: S608
-        overview.add_row(table.name, f"{rows[0] if rows else 0:,}", str(found.version()))
-    console.print(overview)
-    for title, sql in (
-        ("gold.revenue_by_category, newest windows", "select window_start, category, total_revenue, purchase_count, "
-         "round(avg_order_value, 2) avg_order_value from gold_revenue_by_category order by 1 desc, 3 desc limit 5"),
-        ("gold.session_report", "select report_date, device_type, sum(sessions) sessions, sum(converted_sessions) "
-         "converted, round(sum(total_revenue), 2) revenue from gold_session_report group by all order by 1, 3 desc"),
-        ("gold.purchase_correlations, best sellers", "select report_date, product_id, views, purchases, "
-         "round(view_to_purchase_rate, 3) rate, round(lift, 2) lift from gold_purchase_correlations "
-         "order by purchases desc limit 5"),
-        ("silver.quarantined_events by reason",
-         "select reason, count(*) records from silver_quarantined_events group by all order by 2 desc"),
-    ):  # fmt: skip
-        result = connection.sql(sql)
-        shown = Table(*result.columns, title=title, title_justify="left")
-        for row in result.fetchall():
-            shown.add_row(*map(str, row))
-        console.print(shown)

@@ -15,6 +15,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
+import platform_assets
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import daemon_lock, read_lock
 from jobs.supervision.lease import request_shutdown
@@ -25,7 +26,8 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 
-MODULE = "platform_assets.definitions"
+# The same file as a person's `dagster dev`: the same location name, hence the same sensors and schedules.
+WORKSPACE = str(Path(platform_assets.__file__).parent.parent / "workspace.yaml")
 # Dagster's daemon and web server end within seconds of a SIGTERM; one that does not is blocked for good.
 SERVICE_STOP_SECONDS = 20.0
 # How long the whole stop may take beyond the streams' own grace: Spark's end, the JVM's, the lock's release.
@@ -50,7 +52,7 @@ class Services:
         log = self.log_path(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            self._processes[name] = subprocess.Popen(  # noqa: S603
+            self._processes[name] = subprocess.Popen(
                 [str(Path(sys.executable).parent / name), *arguments],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment, start_new_session=True,
             )  # fmt: skip
@@ -112,10 +114,10 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
             kafka.ensure_topic(settings.topic, settings.topic_partitions)
         services = Services(settings, environment)
         try:
-            services.start("dagster-daemon", "run", "-m", MODULE)
+            services.start("dagster-daemon", "run", "-w", WORKSPACE)
             if with_ui:
                 port = str(settings.ui_port)
-                services.start("dagster-webserver", "-m", MODULE, "-h", "127.0.0.1", "-p", port)
+                services.start("dagster-webserver", "-w", WORKSPACE, "-h", "127.0.0.1", "-p", port)
             yield services
         finally:
             services.stop()

@@ -159,7 +159,7 @@ def microseconds(value: Any) -> int:
     except InvalidOperation:
         number = None
     if number is not None:
-        if not 0 <= number < _LARGEST_SECONDS * 10**9:
+        if number.is_nan() or not 0 <= number < _LARGEST_SECONDS * 10**9:
             raise RowError(f"timestamp is {value!r}, not a time")
         scale = Decimal(1_000_000)
         while number >= _LARGEST_SECONDS * 1_000_000 / scale:

@@ -38,8 +38,8 @@ _FLUSH_AFTER_STOP_SECONDS = 30.0
 # Errors that concern one record; after any other the rest would fail as well.
 _RECORD_ERRORS = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE, KafkaError.INVALID_MSG)
 
-# When a record leaves: as fast as possible (None), when the wall clock reads its send time, or with time running so many
-# times as fast as the wall clock, beginning with the first record.
+# When a record leaves: as fast as possible (None), when the wall clock reads its send time, or with time running so
+# many times as fast as the wall clock, beginning with the first record.
 Pace = float | Literal["wall_clock"] | None
 # (sent, acknowledged, seconds since the start).
 OnProgress = Callable[[int, int, float], None]

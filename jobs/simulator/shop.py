@@ -183,10 +183,11 @@ class _Sessions:
 class _Deliveries:
     """From actions to records to send: delays, duplicates, faults. Keeps what is held back."""
 
-    def __init__(self, profile: ShopProfile, seed: int, run: int) -> None:
+    def __init__(self, profile: ShopProfile, seed: int, start: int) -> None:
         self._profile = profile
+        self._start = start
         self._rng = np.random.default_rng([seed, 2])
-        self._ids = np.random.default_rng([seed, 3, run])
+        self._ids = np.random.default_rng([seed, 3, start])
         self._held_back = np.empty(0, DELIVERY)
         self._fault_bounds = np.cumsum(list(profile.fault_rates.values()))
 
@@ -221,10 +222,12 @@ class _Deliveries:
         unknown = valid & (rng.random(count) < profile.unknown_fields)
         rows["sent_at"] = timestamps + delay
         rows["label"] = faults << FAULT_SHIFT | late * LATE | jitter * OUT_OF_ORDER | unknown * UNKNOWN_FIELDS
-        again = rows[valid & (rng.random(count) < profile.duplicates)]
+        # What left before the run began was not seen: neither it nor its repetition, which would be the only copy.
+        seen = rows["sent_at"] >= self._start
+        again = rows[seen & valid & (rng.random(count) < profile.duplicates)]
         again["sent_at"] += 1 + self._delays(len(again), profile.duplicate_seconds)
         again["label"] |= DUPLICATE
-        rows = np.concatenate([self._held_back, rows, again])
+        rows = np.concatenate([self._held_back, rows[seen], again])
         due = rows["sent_at"] <= until
         self._held_back = rows[~due]
         rows = rows[due]
@@ -338,7 +341,6 @@ class Shop:
         encoder = Encoder(self._catalogue, self.seed, start)
         codes = self.tally.codes
         for rows in chunks:
-            rows = rows[rows["sent_at"] >= start]
             ended = end is not None and len(rows) > 0 and int(rows["sent_at"][-1]) >= end
             if ended:
                 rows = rows[rows["sent_at"] < end]

@@ -94,15 +94,15 @@ def find_ledger_breaches(entries: Sequence[Entry]) -> list[str]:
         if before is not None and entry.from_offset != before.until_offset:
             kind = "lost" if entry.from_offset > before.until_offset else "read twice"
             low, high = sorted((before.until_offset, entry.from_offset))
-            breaches.append(
-                f"{where}: offsets {low} to {high - 1} were {kind} between batch {before.batch_id} and {entry.batch_id}."
-            )
+            batches = f"batch {before.batch_id} and {entry.batch_id}"
+            breaches.append(f"{where}: offsets {low} to {high - 1} were {kind} between {batches}.")
         reached[entry.topic, entry.kafka_partition] = entry
         outcomes = entry.accepted + entry.quarantined + entry.deduplicated
         gap_length = sum(end - start for start, end in entry.gaps)
-        if entry.rows_in != outcomes or entry.rows_in + gap_length != entry.until_offset - entry.from_offset:
+        length = entry.until_offset - entry.from_offset
+        if entry.rows_in != outcomes or entry.rows_in + gap_length != length:
             breaches.append(
-                f"{where}: batch {entry.batch_id} read {entry.until_offset - entry.from_offset} offsets but accounts for "
+                f"{where}: batch {entry.batch_id} read {length} offsets but accounts for "
                 f"{outcomes} rows and {gap_length} offsets without a record."
             )
     return breaches
@@ -122,20 +122,23 @@ def find_row_breaches(entries: Sequence[Entry], tables: Mapping[str, Any]) -> li
     spans = [(e.topic, e.kafka_partition, e.from_offset, e.until_offset) for e in entries]
     gaps = [(e.topic, e.kafka_partition, start, end) for e in entries for start, end in e.gaps]
     for name, ranges in (("spans", spans), ("gaps", gaps)):
-        columns = list(zip(*ranges, strict=True)) or [[], [], [], []]
+        values = list(zip(*ranges, strict=True)) or [(), (), (), ()]
         types = (pa.string(), pa.int32(), pa.int64(), pa.int64())
-        arrays = [pa.array(c, t) for c, t in zip(columns, types, strict=True)]
+        arrays = [pa.array(v, t) for v, t in zip(values, types, strict=True)]
         connection.register(name, pa.table(arrays, names=["topic", "p", "low", "high"]))
     for outcome, rows in tables.items():
         connection.register(outcome, rows)
-    union = " union all ".join(f"select '{o}' as place, topic, kafka_partition p, kafka_offset o from {o}" for o in tables)
+    union = " union all ".join(
+        f"select '{o}' as place, topic, kafka_partition p, kafka_offset o from {o}" for o in tables
+    )
     connection.execute(f"""
         create temp table ends as select topic, p, min(low) low, max(high) high from spans group by all;
         create temp table places as
           select r.*, e.low, e.high from ({union}) r left join ends e using (topic, p)
           union all
-          select 'gap', g.topic, g.p, unnest(range(g.low, g.high)), e.low, e.high from gaps g join ends e using (topic, p);
-    """)  # noqa: S608
+          select 'gap', g.topic, g.p, unnest(range(g.low, g.high)), e.low, e.high
+          from gaps g join ends e using (topic, p);
+    """)
     breaches = _describe(
         connection.sql("""select topic, p, o, string_agg(place, ' and ' order by place) what from places
                           where o >= low and o < high group by all having count(*) > 1 order by all"""),
@@ -163,7 +166,9 @@ def find_gap_breaches(entries: Sequence[Entry], kafka: RecordFinder) -> list[str
     for topic in sorted({entry.topic for entry in entries}):
         ranges = [(e.kafka_partition, start, end) for e in entries if e.topic == topic for start, end in e.gaps]
         found = kafka.find_records(topic, ranges) if ranges else []
-        breaches += [f"{topic}/{p}/{o} has a record, but the stream recorded a gap there." for p, o in found[:MAX_EXAMPLES]]
+        breaches += [
+            f"{topic}/{p}/{o} has a record, but the stream recorded a gap there." for p, o in found[:MAX_EXAMPLES]
+        ]
     return breaches
 
 

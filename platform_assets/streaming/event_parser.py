@@ -37,9 +37,7 @@ _UTC_MICROS = pa.timestamp("us", tz="UTC")
 _NO_EVENT = Event("", "page_view", "", "")
 
 
-def build_parser(
-    arrival_micros: int, max_bytes: int
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def build_parser(arrival_micros: int, max_bytes: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """A function for `DataFrame.mapInArrow` over (key, value, partition, offset, timestamp) of Kafka records.
 
     `arrival_micros` is the micro-batch's own time, the same on every replay, so that a record's verdict is too.
@@ -125,7 +123,5 @@ def _build_rows(
 def parse_rows(table: pa.Table, arrival_micros: int, max_bytes: int) -> list[dict[str, Any]]:
     """The same parse outside Spark, for tests and replays of small numbers of records."""
     return [
-        row
-        for batch in build_parser(arrival_micros, max_bytes)(iter(table.to_batches()))
-        for row in batch.to_pylist()
+        row for batch in build_parser(arrival_micros, max_bytes)(iter(table.to_batches())) for row in batch.to_pylist()
     ]

@@ -8,6 +8,7 @@ replay of the same offsets with the same verdicts, in which tables that have the
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +38,8 @@ class BatchWriter(Protocol):
     """The write path of a stream over Kafka. A columnar writer can take this one's place."""
 
     error: HeadraceError | None
+    gate: threading.Lock
+    """Held while a batch is written: who holds it knows that no batch is in flight in the tables."""
 
     def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
         """Writes one micro-batch; called by Spark, one batch after the other, again for a batch that did not end."""
@@ -57,6 +60,7 @@ class EventWriter:
 
     def __init__(self, session: SparkSession, spec: StreamSpec, context: StreamContext) -> None:
         self.error: HeadraceError | None = None
+        self.gate = threading.Lock()
         self._session = session
         self._query = spec.name
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
@@ -69,7 +73,8 @@ class EventWriter:
     def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`. A `HeadraceError` is kept in `error`, for Spark passes on only its text."""
         try:
-            self._write(batch_df, batch_id)
+            with self.gate:
+                self._write(batch_df, batch_id)
         except HeadraceError as error:
             self.error = error
             raise
@@ -175,7 +180,12 @@ class EventWriter:
         self._append_once(session, events, self._events, planned, verdicts.entries)
 
     def _append_once(
-        self, session: SparkSession, rows: DataFrame, uri: str, planned: PlannedBatch, entries: list[PartitionEntry] | None
+        self,
+        session: SparkSession,
+        rows: DataFrame,
+        uri: str,
+        planned: PlannedBatch,
+        entries: list[PartitionEntry] | None,
     ) -> None:
         """Appends the batch's rows unless the table has them from a run before.
 
@@ -207,9 +217,9 @@ class EventWriter:
         ours = [[r.topic, r.kafka_partition, r.from_offset, r.until_offset] for r in planned.ranges]
         if found["ranges"] != ours:
             raise CheckpointMismatchError(
-                f"Batch {planned.batch_id} of query {self._query} was committed to {uri} with offsets {found['ranges']}, "
-                f"but the checkpoint now plans {ours}: it was restored from a backup or changed. Nothing was written. "
-                "Restore the checkpoint that belongs to the table."
+                f"Batch {planned.batch_id} of query {self._query} was committed to {uri} with offsets "
+                f"{found['ranges']}, but the checkpoint now plans {ours}: it was restored from a backup or changed. "
+                "Nothing was written. Restore the checkpoint that belongs to the table."
             )
 
     def _read_txn_app_id(self, session: SparkSession) -> str:

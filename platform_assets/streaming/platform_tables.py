@@ -97,7 +97,7 @@ class HistoryWriter:
                 rows += ledger_rows(found, version)
         if rows:
             frame = self._session.createDataFrame(
-                [tuple(row[c.name] for c in LEDGER.columns[:-1]) + (row["arrival_micros"],) for row in rows],
+                [(*(row[c.name] for c in LEDGER.columns[:-1]), row["arrival_micros"]) for row in rows],
                 LEDGER.ddl.replace("`arrived_at` timestamp", "arrival_micros bigint"),
             ).selectExpr("* except (arrival_micros)", "timestamp_micros(arrival_micros) as arrived_at")
             frame.coalesce(1).write.format("delta").mode("append").options(txnAppId=app, txnVersion=str(newest)).save(

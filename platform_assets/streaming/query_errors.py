@@ -39,8 +39,10 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
             "Nothing is skipped without a decision: restore the records, or start with a new checkpoint."
         )
     if "unknowntopicorpartition" in lower:
-        return MissingTopicError(f"Topic {context.topic} is gone from the broker. Create it again or set HEADRACE_TOPIC.")
-    if "streaming_stateful_operator_not_match" in lower or "state_store_" in lower and "schema" in lower:
+        return MissingTopicError(
+            f"Topic {context.topic} is gone from the broker. Create it again or set HEADRACE_TOPIC."
+        )
+    if "streaming_stateful_operator_not_match" in lower or ("state_store_" in lower and "schema" in lower):
         return CheckpointMismatchError(
             f"The checkpoint of query {query} does not fit its code: {_cause(text)} "
             "Run the code that made it, or start with a new checkpoint."

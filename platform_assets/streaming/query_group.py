@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 # History is rolled up: one commit a minute costs 1,440 files a day, one a batch would cost 86,400.
 HISTORY_SECONDS = 60.0
+# After a write Spark records the batch as done within some 50 ms; the next one begins its write 100 ms later at the
+# earliest. Longer, and the stop would meet it inside.
+SETTLE_SECONDS = 0.1
 # A query between two triggers is idle for milliseconds under load: a coarser look would miss the gap.
-IDLE_POLL_SECONDS = 0.02
+IDLE_POLL_SECONDS = 0.01
 
 
 class QueryGroup:
@@ -104,10 +107,8 @@ class QueryGroup:
         deadline = time.monotonic() + grace_seconds
         self._stopping.set()
         try:
-            for _, _, query in self._queries.values():
-                while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
-                    time.sleep(IDLE_POLL_SECONDS)
-                query.stop()
+            for _, writer, query in self._queries.values():
+                self._stop_between_batches(writer, query, deadline)
             if self._history_thread.is_alive():
                 self._history_thread.join(max(1.0, deadline - time.monotonic()))
             if self._history_error is None and self._queries:
@@ -115,6 +116,18 @@ class QueryGroup:
         except (Py4JError, OSError):
             # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
             return
+
+    def _stop_between_batches(self, writer: BatchWriter, query: StreamingQuery, deadline: float) -> None:
+        """Stops one query while no batch is being written: an interrupt inside a write is replayed, but is noisy."""
+        held = writer.gate.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        try:
+            settled = time.monotonic() + SETTLE_SECONDS
+            while held and query.isActive and query.status["isTriggerActive"] and time.monotonic() < settled:
+                time.sleep(IDLE_POLL_SECONDS)
+            query.stop()
+        finally:
+            if held:
+                writer.gate.release()
 
     def _start_stage(self) -> None:
         for stream in self._stages.pop(0):
@@ -132,7 +145,7 @@ class QueryGroup:
                 rows.writeStream.queryName(stream.name)
                 .outputMode("update" if stream.write_mode == "upsert" else "append")
                 .option("checkpointLocation", self._context.checkpoint_uri(stream.main_table.name))
-                .trigger(**trigger)  # type: ignore[call-overload]
+                .trigger(**trigger)
                 .foreachBatch(writer)
                 .start()
             )
@@ -177,7 +190,9 @@ class QueryGroup:
             rows_per_second=0.0 if last is None else float(last.get("processedRowsPerSecond", 0.0)),
             lag_records=lag_of(reports[-1]) if reports else None,
             watermark=reports[-1].get("eventTime", {}).get("watermark") if reports else None,
-            table_versions={t.name: read_version(self._session, self._context.table_uri(t.name)) for t in stream.tables},
+            table_versions={
+                t.name: read_version(self._session, self._context.table_uri(t.name)) for t in stream.tables
+            },
             last_commit_at=None if last is None else str(last["timestamp"]),
             busy=query.isActive and bool(query.status["isTriggerActive"]),
         )
@@ -189,6 +204,7 @@ class QueryGroup:
             except HeadraceError as error:
                 self._history_error = error
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
+                # Whatever it is, it must reach the host and not end silently with this thread.
                 self._history_error = classify_failure("history", str(error), self._context)
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 TXN_APP_ID = "spark.databricks.delta.write.txnAppId"
 TXN_VERSION = "spark.databricks.delta.write.txnVersion"
+# The batch is cached and Spark can compute it again: Delta's own copy of a MERGE's source would be a third.
+MATERIALIZE_SOURCE = "spark.databricks.delta.merge.materializeSource"
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -28,6 +31,7 @@ class TableWriter:
 
     def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
         self.error: HeadraceError | None = None
+        self.gate = threading.Lock()
         self._spec = spec
         self._uri = context.table_uri(spec.main_table.name)
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
@@ -35,7 +39,8 @@ class TableWriter:
     def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""
         try:
-            self._write(batch_df, batch_id)
+            with self.gate:
+                self._write(batch_df, batch_id)
         except HeadraceError as error:
             self.error = error
             raise
@@ -54,11 +59,12 @@ class TableWriter:
         rows = batch_df.persist()
         try:
             if not rows.isEmpty():
-                self._upsert(session, rows, {TXN_APP_ID: app, TXN_VERSION: str(batch_id), USER_METADATA: metadata})
+                transaction = {TXN_APP_ID: app, TXN_VERSION: str(batch_id), USER_METADATA: metadata}
+                self._upsert(session, rows, transaction | {MATERIALIZE_SOURCE: "none"})
         finally:
             rows.unpersist()
 
-    def _upsert(self, session: SparkSession, rows: DataFrame, transaction: dict[str, str]) -> None:
+    def _upsert(self, session: SparkSession, rows: DataFrame, options: dict[str, str]) -> None:
         """One MERGE by the table's key; rows that would not change are left alone."""
         from delta.tables import DeltaTable
         from pyspark.sql import functions as F
@@ -72,7 +78,7 @@ class TableWriter:
         assert oldest is not None
         recent = f"t.{table.key[0]} >= timestamp_micros({oldest[0]})"
         # Delta reads these of the session (MERGE has no such options): it is the query's own, nobody else's.
-        for name, value in transaction.items():
+        for name, value in options.items():
             session.conf.set(name, value)
         try:
             (
@@ -83,5 +89,5 @@ class TableWriter:
                 .execute()
             )  # fmt: skip
         finally:
-            for name in transaction:
+            for name in options:
                 session.conf.unset(name)

@@ -1,0 +1,48 @@
+"""Prints what the tables hold: the end of the demonstration. Read by delta-rs and DuckDB, no Spark."""
+
+from __future__ import annotations
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from platform_assets.reports import REPORT_TABLES
+from platform_assets.streams import load_streams
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+
+EXCERPTS = {
+    "gold.revenue_by_category, newest windows": """
+        select window_start, category, total_revenue, purchase_count, round(avg_order_value, 2) avg_order_value
+        from gold_revenue_by_category order by 1 desc, 3 desc limit 5""",
+    "gold.session_report": """
+        select report_date, device_type, sum(sessions) sessions, sum(converted_sessions) converted,
+               round(sum(total_revenue), 2) revenue
+        from gold_session_report group by all order by 1, 3 desc""",
+    "gold.purchase_correlations, best sellers": """
+        select report_date, product_id, views, purchases, round(view_to_purchase_rate, 3) rate, round(lift, 2) lift
+        from gold_purchase_correlations order by purchases desc limit 5""",
+    "silver.quarantined_events by reason": """
+        select reason, count(*) records from silver_quarantined_events group by all order by 2 desc""",
+}
+
+
+def print_results(settings: Settings, console: Console) -> None:
+    """Every table with its size, then an excerpt of the interesting ones. All tables must exist."""
+    lakehouse = LakehouseResource.from_settings(settings)
+    connection = duckdb.connect()
+    connection.execute("set timezone = 'UTC'")
+    overview = Table("table", "rows", "version", title="Tables", title_justify="left")
+    for table in [table for stream in load_streams() for table in stream.tables] + list(REPORT_TABLES):
+        found = lakehouse.delta_table(table.name)
+        view = table.name.replace(".", "_")
+        connection.register(view, found.to_pyarrow_dataset())
+        rows = connection.table(view).count("*").fetchall()[0][0]
+        overview.add_row(table.name, f"{rows:,}", str(found.version()))
+    console.print(overview)
+    for title, sql in EXCERPTS.items():
+        result = connection.execute(sql)
+        shown = Table(*(column[0] for column in result.description or ()), title=title, title_justify="left")
+        for row in result.fetchall():
+            shown.add_row(*map(str, row))
+        console.print(shown)

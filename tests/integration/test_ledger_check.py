@@ -1,0 +1,130 @@
+"""The ledger check passes on what the stream wrote, and fails on each way in which data can be broken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from platform_assets.checks.ledger import Entry, audit_stream, find_gap_breaches, find_ledger_breaches
+from platform_assets.streams import load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.streams_under_test import StreamsUnderTest
+from tests.integration.test_events_stream import event
+
+EVENTS = next(stream for stream in load_streams() if stream.name == "events")
+
+
+@pytest.fixture(scope="module")
+def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
+    """Two batches over one partition: accepted, repeated and malformed records, a transaction that was aborted."""
+    root = tmp_path_factory.mktemp("ledger")
+    topic = f"ledger-{root.name}"
+    kafka.ensure_topic(topic, 1)
+    lakehouse = LakehouseResource(root=str(root / "lakehouse"))
+    settings = Settings(home=root / "home", kafka_bootstrap_servers="")
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
+    streams.send([event("a"), event("a"), b"bad", event("b")])
+    streams.drain("events")
+    producer = kafka.producer(**{"transactional.id": topic})
+    producer.init_transactions(30)
+    for name, finish in (("c", producer.commit_transaction), ("aborted", producer.abort_transaction)):
+        producer.begin_transaction()
+        producer.produce(topic, value=event(name), partition=0)
+        producer.flush(30)
+        finish(30)
+    streams.send([event("d")])
+    streams.drain("events")
+    return streams
+
+
+def audit(streams: StreamsUnderTest) -> tuple[str, ...]:
+    return audit_stream(EVENTS, LakehouseResource(root=streams.context.lakehouse_root), streams.kafka).breaches
+
+
+@pytest.fixture
+def lakehouse_copy(written: StreamsUnderTest, tmp_path: Any) -> StreamsUnderTest:
+    """The same lakehouse in a folder of its own, to be broken."""
+    import shutil
+
+    shutil.copytree(written.context.lakehouse_root, tmp_path / "copy")
+    return replace(written, context=replace(written.context, lakehouse_root=str(tmp_path / "copy")))
+
+
+def test_a_healthy_stream_balances(written: StreamsUnderTest) -> None:
+    found = audit_stream(EVENTS, LakehouseResource(root=written.context.lakehouse_root), written.kafka)
+    assert found.breaches == ()
+    assert found.totals["accepted"] == 4
+    assert found.totals["quarantined"] == 1
+    assert found.totals["deduplicated"] == 1
+    assert found.totals["offsets_without_record"] == 3  # an aborted record and two transaction markers
+
+
+def test_a_lost_row_is_found(lakehouse_copy: StreamsUnderTest) -> None:
+    DeltaTable(lakehouse_copy.context.table_uri("silver.events")).delete("event_id = 'b'")
+    assert any("is lost" in breach and "/0/3" in breach for breach in audit(lakehouse_copy))
+
+
+def test_a_doubled_row_is_found(lakehouse_copy: StreamsUnderTest) -> None:
+    _append_again(lakehouse_copy, "silver.events", "a")
+    assert any("more than one place" in breach for breach in audit(lakehouse_copy))
+
+
+def test_a_row_in_two_tables_is_found(lakehouse_copy: StreamsUnderTest) -> None:
+    uri = lakehouse_copy.context.table_uri("silver.deduplicated_events")
+    rows = DeltaTable(uri).to_pyarrow_table()
+    offsets = rows.schema.get_field_index("kafka_offset")
+    moved = rows.set_column(offsets, "kafka_offset", pa.array([0] * len(rows), pa.int64()))
+    write_deltalake(uri, moved, mode="append")
+    assert any("accepted and deduplicated" in breach for breach in audit(lakehouse_copy))
+
+
+def test_a_row_nobody_read_is_found(lakehouse_copy: StreamsUnderTest) -> None:
+    uri = lakehouse_copy.context.table_uri("silver.events")
+    rows = DeltaTable(uri).to_pyarrow_table().slice(0, 1)
+    offsets = rows.schema.get_field_index("kafka_offset")
+    write_deltalake(uri, rows.set_column(offsets, "kafka_offset", pa.array([999], pa.int64())), mode="append")
+    assert any("read by no recorded batch" in breach for breach in audit(lakehouse_copy))
+
+
+def test_a_checkpoint_ahead_of_the_table_is_found(lakehouse_copy: StreamsUnderTest) -> None:
+    from pathlib import Path
+
+    commits = Path(lakehouse_copy.context.checkpoint_uri("silver.events")) / "commits"
+    (commits / "57").write_text("v1\n{}")
+    assert any("checkpoint has batch 57" in breach for breach in audit(lakehouse_copy))
+
+
+def test_a_gap_with_a_record_in_it_is_found(written: StreamsUnderTest) -> None:
+    entry = Entry("app", 0, written.context.topic, 0, 0, 4, 3, 3, 0, 0, gaps=((3, 4),))
+    assert find_gap_breaches([entry], written.kafka) != []
+
+
+def _entry(batch: int, start: int, end: int, **counts: int) -> Entry:
+    values = {"rows_in": end - start, "accepted": end - start, "quarantined": 0, "deduplicated": 0} | counts
+    return Entry("app", batch, "t", 0, start, end, gaps=(), **values)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([_entry(0, 0, 5), _entry(1, 6, 9)], "offsets 5 to 5 were lost"),
+        ([_entry(0, 0, 5), _entry(1, 4, 9)], "offsets 4 to 4 were read twice"),
+        ([_entry(0, 0, 5, accepted=4)], "accounts for 4 rows"),
+        ([_entry(0, 0, 5, rows_in=4, accepted=4)], "read 5 offsets but accounts for 4"),
+    ],
+)
+def test_broken_accounts_are_found(entries: list[Entry], said: str) -> None:
+    assert any(said in breach for breach in find_ledger_breaches(entries))
+
+
+def _append_again(streams: StreamsUnderTest, table: str, event_id: str) -> None:
+    uri = streams.context.table_uri(table)
+    rows = DeltaTable(uri).to_pyarrow_table()
+    write_deltalake(uri, rows.filter(pc.field("event_id") == event_id), mode="append")
