@@ -26,6 +26,7 @@ def build_stream_context(settings: Settings, kafka: KafkaResource, lakehouse: La
         kafka_options=kafka.spark_options(),
         starting_offsets=settings.starting_offsets,
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
+        kafka_trigger_seconds=settings.trigger_seconds,
         max_record_bytes=settings.max_record_bytes,
         deduplication_horizon_micros=minutes * 60_000_000 if settings.deduplication else None,
     )

@@ -19,6 +19,7 @@ class StreamContext:
     kafka_options: Mapping[str, str] = field(repr=False)
     starting_offsets: str
     max_offsets_per_trigger: int
+    kafka_trigger_seconds: float
     max_record_bytes: int
     deduplication_horizon_micros: int | None
 

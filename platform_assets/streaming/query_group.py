@@ -138,9 +138,8 @@ class QueryGroup:
             else:
                 writer = TableWriter(stream, self._context)
                 rows = self._read_table(stream, stream.source)
-            trigger = (
-                {"availableNow": True} if self._bounded else {"processingTime": f"{stream.trigger_seconds} seconds"}
-            )
+            seconds = self._context.kafka_trigger_seconds if stream.trigger_seconds is None else stream.trigger_seconds
+            trigger = {"availableNow": True} if self._bounded else {"processingTime": f"{seconds} seconds"}
             query = (
                 rows.writeStream.queryName(stream.name)
                 .outputMode("update" if stream.write_mode == "upsert" else "append")

@@ -76,5 +76,4 @@ STREAM = StreamSpec(
     name="events",
     source=KafkaSource(),
     tables=(EVENTS, QUARANTINED_EVENTS, DEDUPLICATED_EVENTS),
-    trigger_seconds=1.0,
 )
