@@ -6,8 +6,9 @@ world (heartbeats, stop records, events) are given to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -25,6 +26,10 @@ BEAT_SECONDS = 2.0
 # After one query has failed the others get this long for their batches in flight: the failure must not wait for a
 # batch that hangs for the same reason.
 _GRACE_AFTER_FAILURE_SECONDS = 10.0
+
+# A killed process closes its sockets before it is gone: on a machine under load the first refused connection came
+# seconds earlier, and read as a bug.
+_JVM_DEATH_SECONDS = 10.0
 
 HostPhase = Literal["starting", "running", "stopping"]
 
@@ -104,16 +109,17 @@ def host_group(
             stop.install()
             jvm = read_identity(application.jvm_pid) if application.jvm_pid is not None else None
             outside.report("starting", {}, jvm)
-            group = application.build_group()
             grace = _GRACE_AFTER_FAILURE_SECONDS
-            try:
-                if not stop.received.is_set():
-                    group.start(bounded=bounded)
-                end = _watch(group, outside, stop, jvm, bounded)
-                grace = grace_seconds
-                return end
-            finally:
-                group.stop(min(grace, grace_seconds))
+            with _named_jvm_death(jvm):
+                group = application.build_group()
+                try:
+                    if not stop.received.is_set():
+                        group.start(bounded=bounded)
+                    end = _watch(group, outside, stop, jvm, bounded)
+                    grace = grace_seconds
+                    return end
+                finally:
+                    group.stop(min(grace, grace_seconds))
 
 
 def _watch(
@@ -125,29 +131,42 @@ def _watch(
         if asked is not None:
             outside.report("stopping", progress, jvm)
             return HostEnd(False, *asked)
-        _check_jvm(jvm)
-        try:
-            failure = group.failure()
-            finished = bounded and failure is None and group.is_finished()
-            progress = group.progress()
-        except HeadraceError:
-            raise
-        except Exception:
-            # py4j's own errors when the JVM died during the call; with a living JVM they are bugs and stay loud.
-            _check_jvm(jvm)
-            raise
+        if jvm is not None and is_alive(jvm) is False:
+            raise _jvm_died(jvm)
+        failure = group.failure()
         if failure is not None:
-            _check_jvm(jvm)  # a dead JVM fails every query; say the cause, not a symptom
             raise failure
+        finished = bounded and group.is_finished()
+        progress = group.progress()
         outside.report("running", progress, jvm)
         if finished:
             return HostEnd(True, ExitKind.STOPPED, "everything is read")
         stop.received.wait(BEAT_SECONDS)
 
 
-def _check_jvm(jvm: ProcessIdentity | None) -> None:
-    if jvm is not None and is_alive(jvm) is False:
-        raise QueryFailedError(
-            f"Spark's JVM (pid {jvm.pid}) died under the queries. They go on from their checkpoints at the next start; "
-            "if it dies again, the machine is short of memory: look for an out-of-memory kill."
-        )
+@contextmanager
+def _named_jvm_death(jvm: ProcessIdentity | None) -> Iterator[None]:
+    """Raises the JVM's death instead of the errors that it causes: refused connections, queries that end together."""
+    try:
+        yield
+    except Exception as error:
+        patience = 0.0 if isinstance(error, HeadraceError) else _JVM_DEATH_SECONDS
+        if jvm is not None and _is_dead_within(jvm, patience):
+            raise _jvm_died(jvm) from error
+        raise  # with a living JVM it is what it says, or a bug that stays loud
+
+
+def _is_dead_within(process: ProcessIdentity, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while is_alive(process) is not False:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _jvm_died(jvm: ProcessIdentity) -> QueryFailedError:
+    return QueryFailedError(
+        f"Spark's JVM (pid {jvm.pid}) died under the queries. They go on from their checkpoints at the next start; "
+        "if it dies again, the machine is short of memory: look for an out-of-memory kill."
+    )

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -114,6 +115,18 @@ def test_dead_jvm_is_named_instead_of_the_failures_it_causes() -> None:
                 raise ConnectionRefusedError("py4j")
 
         with pytest.raises(QueryFailedError, match=f"JVM .pid {jvm.pid}. died"):
+            run_host(Dying(), Recorder(), jvm_pid=jvm.pid)
+
+
+def test_connection_that_is_refused_before_the_jvm_is_gone_is_its_death_too() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as jvm:
+
+        class Dying(ScriptedGroup):
+            def failure(self) -> HeadraceError | None:
+                threading.Timer(0.3, jvm.kill).start()
+                raise ConnectionRefusedError("py4j")
+
+        with pytest.raises(QueryFailedError, match="died"):
             run_host(Dying(), Recorder(), jvm_pid=jvm.pid)
 
 
