@@ -81,7 +81,8 @@ class StreamSpec:
     commits say how far the query is. A stream over Kafka is written by `streaming.event_writer`; a stream over a
     table has a `transform`, a pure function that runs on a stream and, as the *twin*, on a batch: it gets the
     source's columns (the watermark already defined on a stream) and returns rows of `tables[0]`.
-    `trigger_seconds` None: the setting HEADRACE_TRIGGER_SECONDS. `write_mode` is `upsert` (rows of the table's key are replaced while their window is open) or `append`.
+    `trigger_seconds` None: the setting HEADRACE_TRIGGER_SECONDS. `write_mode` is `upsert` (rows of the table's key are
+    replaced while their window is open) or `append`.
     """
 
     name: str

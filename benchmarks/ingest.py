@@ -1,0 +1,169 @@
+"""What a million events cost from Kafka into Delta: the stream `events` beside the plain script that the field writes.
+
+Both read the same topic of clean events with two cores, in processes of their own, one after the other; each makes one
+warm-up pass and then the measured ones, every pass into a new table with a new checkpoint. CPU-seconds are those of
+the driver, the JVM and the Python workers together; the broker's are not counted. Deduplication is off in ours, for the
+plain script has none. Run: `make bench ARGS=ingest` (about ten minutes on two cores).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from resources.embedded_broker import EmbeddedBroker
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+TOPIC = "ingest"
+SCHEMA = (
+    "event_id string, event_type string, timestamp timestamp, user_id string, product_id string, product_name string, "
+    "category string, price double, quantity int, session_id string, device_type string, country string, revenue double"
+)
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and all that it started, ended workers included."""
+    me = psutil.Process()
+    total = 0.0
+    for process in (me, *me.children(recursive=True)):
+        times = process.cpu_times()
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def measure(passes: int, run: Callable[[Path], None], folder: Path) -> list[dict[str, float]]:
+    """Wall and CPU time of each pass after a warm-up pass."""
+    found = []
+    for number in range(passes + 1):
+        wall, cpu = time.monotonic(), cpu_seconds()
+        run(folder / str(number))
+        found.append({"wall": time.monotonic() - wall, "cpu": cpu_seconds() - cpu})
+    return found[1:]
+
+
+def run_plain(settings: Settings, passes: int, folder: Path) -> list[dict[str, float]]:
+    """The script of tutorials: readStream, from_json, writeStream, with Spark's and Delta's defaults."""
+    from pyspark.sql import SparkSession
+    from pyspark.sql import functions as F
+
+    from resources.jars import spark_jars
+
+    session = (
+        SparkSession.builder.master("local[2]").config("spark.driver.memory", "2g")
+        .config("spark.jars", ",".join(map(str, spark_jars())))
+        .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
+        .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+        .config("spark.ui.enabled", "false").config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1").getOrCreate()
+    )  # fmt: skip
+
+    def run(target: Path) -> None:
+        records = session.readStream.format("kafka").option("subscribe", TOPIC).option("startingOffsets", "earliest")
+        records = records.option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        parsed = records.load().select(
+            F.from_json(F.col("value").cast("string"), SCHEMA).alias("e"), "topic", "partition", "offset"
+        )
+        rows = parsed.select("e.*", "topic", "partition", "offset")
+        query = rows.writeStream.format("delta").option("checkpointLocation", f"{target}/checkpoint")
+        query.trigger(availableNow=True).start(f"{target}/table").awaitTermination()
+
+    return measure(passes, run, folder)
+
+
+def run_headrace(settings: Settings, passes: int, folder: Path) -> list[dict[str, float]]:
+    """The platform's stream, as `make drain` runs it: validated, quarantined, with its ledger."""
+    from jobs.stream_context import build_stream_context
+    from platform_assets.streaming.query_group import QueryGroup
+    from platform_assets.streams import load_streams
+    from resources.spark import SparkResource
+
+    events = [stream for stream in load_streams() if stream.name == "events"]
+
+    def run_once(session: SparkSession, target: Path) -> None:
+        lakehouse = LakehouseResource(root=str(target))
+        with KafkaResource.from_settings(settings) as kafka:
+            context = build_stream_context(settings, kafka, lakehouse)
+        group = QueryGroup(session, events, context)
+        group.start(bounded=True)
+        while not group.is_finished():
+            if (failure := group.failure()) is not None:
+                raise failure
+            time.sleep(0.05)
+        group.stop(30)
+
+    with SparkResource.from_settings(settings, "benchmark").running() as session:
+        return measure(passes, lambda target: run_once(session, target), folder)
+
+
+def main() -> None:
+    """Prepares the topic, runs both contenders in processes of their own, prints medians and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--contender", choices=("plain", "headrace"), help=argparse.SUPPRESS)
+    parser.add_argument("--servers", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as temporary:
+        folder = Path(temporary)
+        if args.contender:
+            settings = Settings(
+                home=folder / "home", kafka_bootstrap_servers=args.servers, topic=TOPIC, deduplication=False,
+                max_offsets_per_trigger=args.events, spark_heap_mib=2048,
+            )  # fmt: skip
+            contender = {"plain": run_plain, "headrace": run_headrace}[args.contender]
+            print(json.dumps(contender(settings, args.passes, folder / "tables")))
+            return
+        broker = EmbeddedBroker(folder / "home")
+        servers = broker.start().bootstrap_servers
+        try:
+            _fill_topic(folder / "home", args.events)
+            results = {name: _run_contender(name, servers, args) for name in ("plain", "headrace", "plain", "headrace")}
+        finally:
+            broker.stop()
+    _report(results, args.events)
+
+
+def _fill_topic(home: Path, events: int) -> None:
+    options = ["--count", str(events), "--rate", "max", "--seed", "1", "--quiet", "--topic", TOPIC]
+    clean = ["--late", "0", "--duplicates", "0", "--malformed", "0", "--habit", "unknown_fields=0"]
+    import os
+
+    environment = {**os.environ, "HEADRACE_HOME": str(home)}
+    subprocess.run([sys.executable, "-m", "jobs.cli", "simulate", *options, *clean], check=True, env=environment)
+
+
+def _run_contender(name: str, servers: str, args: argparse.Namespace) -> list[dict[str, float]]:
+    command = [sys.executable, "-m", "benchmarks.ingest", "--contender", name, "--servers", servers]
+    command += ["--events", str(args.events), "--passes", str(args.passes)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    passes: list[dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
+    print(name, *(f"{p['cpu'] * 1e6 / args.events:.2f}" for p in passes), "CPU-s per million events", flush=True)
+    return passes
+
+
+def _report(results: dict[str, list[dict[str, float]]], events: int) -> None:
+    costs = {}
+    for name, passes in results.items():
+        costs[name] = statistics.median(p["cpu"] for p in passes) * 1e6 / events
+        rate = events / statistics.median(p["wall"] for p in passes)
+        print(f"{name:10} {costs[name]:6.2f} CPU-s per million events, {rate:10,.0f} events/s (medians)")
+    print(f"ratio headrace / plain: {costs['headrace'] / costs['plain']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
