@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from platform_assets.reports.daily import DayRange, pin_table
 from platform_assets.reports.sessions import SESSIONS_TABLE, build_sessions, read_sessions_of_days
@@ -80,7 +80,7 @@ def collect(spark: SparkSession, events: Sequence[Event]) -> list[dict[str, Any]
     return by_key([{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in r.items()} for r in rows])
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(shops())
 def test_sessions_equal_a_walk_over_each_users_sorted_events(spark: SparkSession, events: list[Event]) -> None:
     assert collect(spark, events) == by_key(sessionize(events))
@@ -126,8 +126,8 @@ def test_a_session_that_goes_on_for_days_is_whole_and_belongs_to_its_first_day(
     assert read(NOON + timedelta(days=1)) == []
 
 
-@settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck))
-@given(shops(min_users=60))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(shops(min_users=40))
 def test_days_materialized_one_by_one_in_any_order_and_twice_equal_the_whole(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, events: list[Event]
 ) -> None:

@@ -1,0 +1,140 @@
+"""gold.purchase_correlations: against plain Python over all pairs, and at the borders of days and of the 30 minutes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from platform_assets.reports.purchase_correlations import (
+    PURCHASE_CORRELATIONS_TABLE,
+    correlate_purchases,
+    count_pairs_by_minute,
+    pair_views_with_purchases,
+)
+from resources.lakehouse import LakehouseResource
+from tests.spark.report_cases import (
+    HALF_HOUR,
+    MICROSECOND,
+    Event,
+    append_events,
+    event,
+    events_frame,
+    materialize_days,
+    read_rows,
+    shops,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
+MIDNIGHT = datetime(2024, 3, 1, tzinfo=UTC)
+
+Row = tuple[Any, ...]
+
+
+def correlate(events: Sequence[Event]) -> dict[tuple[date, str], Row]:
+    """The oracle: every view against every purchase."""
+    known = [e for e in events if e["product_id"] is not None]
+    views = [e for e in known if e["event_type"] == "page_view"]
+    purchases = [e for e in known if e["event_type"] == "purchase"]
+    counts: dict[tuple[date, str], dict[str, Any]] = defaultdict(
+        lambda: {"views": 0, "purchases": 0, "converted": 0, "lags": [], "revenue": Decimal(0)}
+    )
+    for view in views:
+        group = counts[view["event_time"].date(), view["product_id"]]
+        lags = [_lag(view, p) for p in purchases if _is_pair(view, p)]
+        group["views"] += 1
+        group["converted"] += bool(lags)
+        group["lags"] += lags
+    for purchase in purchases:
+        group = counts[purchase["event_time"].date(), purchase["product_id"]]
+        group["purchases"] += 1
+        money = Decimal(repr(purchase["revenue"])).quantize(Decimal("0.01"), ROUND_HALF_UP)
+        if any(_is_pair(view, purchase) for view in views) and money < Decimal(10) ** 16:
+            group["revenue"] += money
+    return {key: _row(group, [g for (day, _), g in counts.items() if day == key[0]]) for key, group in counts.items()}
+
+
+def _row(group: dict[str, Any], day: list[dict[str, Any]]) -> Row:
+    shop = sum(g["converted"] for g in day) / max(1, sum(g["views"] for g in day))
+    rate = group["converted"] / group["views"] if group["views"] else None
+    quantiles = [float(np.percentile(group["lags"], q)) if group["lags"] else None for q in (50, 90)]
+    lift = rate / shop if rate is not None and shop else None
+    counts = (group["views"], group["purchases"], group["converted"])
+    return (*counts, rate, *quantiles, float(group["revenue"]), lift)
+
+
+def _without_nulls(row: Row) -> Row:
+    return tuple(float("nan") if value is None else value for value in row)
+
+
+def _lag(view: Event, purchase: Event) -> float:
+    return ((purchase["event_time"] - view["event_time"]) // MICROSECOND) / 1_000_000
+
+
+def _is_pair(view: Event, purchase: Event) -> bool:
+    lag = purchase["event_time"] - view["event_time"]
+    same = (view["user_id"], view["product_id"]) == (purchase["user_id"], purchase["product_id"])
+    return same and timedelta(0) < lag <= HALF_HOUR
+
+
+def collect(spark: SparkSession, events: Sequence[Event]) -> dict[tuple[date, str], Row]:
+    report = correlate_purchases(events_frame(spark, events))
+    assert report.columns == [column.name for column in PURCHASE_CORRELATIONS_TABLE.columns]
+    return {(row[0], row[1]): tuple(row[2:]) for row in report.collect()}
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(shops())
+def test_the_report_equals_every_view_against_every_purchase(spark: SparkSession, events: list[Event]) -> None:
+    actual, expected = collect(spark, events), correlate(events)
+    assert actual.keys() == expected.keys()
+    for key, row in expected.items():
+        assert _without_nulls(actual[key]) == pytest.approx(_without_nulls(row), rel=1e-9, nan_ok=True), key
+
+
+@pytest.mark.parametrize(
+    ("lag", "converted"),
+    [(timedelta(0), 0), (MICROSECOND, 1), (HALF_HOUR, 1), (HALF_HOUR + MICROSECOND, 0), (-MICROSECOND, 0)],
+)
+def test_a_purchase_follows_a_view_after_more_than_nothing_and_at_most_thirty_minutes(
+    spark: SparkSession, lag: timedelta, converted: int
+) -> None:
+    row = collect(spark, [event("u", NOON), event("u", NOON + lag, "purchase", revenue=5.0)])[NOON.date(), "p1"]
+    assert (row[2], row[6]) == (converted, 5.0 * converted)
+
+
+def test_lags_are_counted_by_the_minute_with_thirty_minutes_in_the_last(spark: SparkSession) -> None:
+    lags = [MICROSECOND, timedelta(minutes=1), timedelta(minutes=1) + MICROSECOND, HALF_HOUR]
+    events = [event("u", NOON), *(event("u", NOON + lag, "purchase") for lag in lags)]
+    counts = count_pairs_by_minute(pair_views_with_purchases(events_frame(spark, events)))
+    assert counts == [2, 1, *[0] * 26, 0, 1]
+
+
+def test_a_view_before_midnight_bought_after_it_counts_on_both_days_whichever_day_is_run(
+    spark: SparkSession, lakehouse: LakehouseResource
+) -> None:
+    last_view = MIDNIGHT - MICROSECOND
+    append_events(
+        spark,
+        lakehouse,
+        [
+            event("u", last_view),
+            event("u", last_view + HALF_HOUR, "purchase", revenue=7.5),
+            event("v", last_view),  # not converted: the rate is one of two
+        ],
+    )
+    wanted = {date(2024, 2, 29): (2, 0, 1, 0.5, 0.0), date(2024, 3, 1): (0, 1, 0, None, 7.5)}
+    for day in wanted:
+        materialize_days(spark, lakehouse, day.isoformat())
+    columns = ("views", "purchases", "converted_views", "view_to_purchase_rate", "attributed_revenue")
+    rows = read_rows(lakehouse, PURCHASE_CORRELATIONS_TABLE.name)
+    assert {row["report_date"]: tuple(row[c] for c in columns) for row in rows} == wanted

@@ -1,0 +1,93 @@
+"""gold.session_report: against DuckDB, and by day as by range."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
+from platform_assets.reports.session_report import SESSION_REPORT_TABLE, count_sessions_by_hour, summarize_sessions
+from platform_assets.reports.sessions import SESSIONS_TABLE, build_sessions
+from resources.lakehouse import LakehouseResource
+from tests.spark.report_cases import (
+    Event,
+    append_events,
+    event,
+    events_frame,
+    materialize_days,
+    read_rows,
+    shops,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
+
+ORACLE = """
+SELECT session_date AS report_date, device_type, country, count(*) AS sessions, count(DISTINCT user_id) AS users,
+       sum((event_count = 1)::INT)::BIGINT AS bounced_sessions, avg((event_count = 1)::INT) AS bounce_rate,
+       sum((purchase_count > 0)::INT)::BIGINT AS converted_sessions, avg((purchase_count > 0)::INT) AS conversion_rate,
+       sum(total_revenue) AS total_revenue, avg(duration_seconds) AS avg_duration_seconds,
+       quantile_cont(duration_seconds, 0.5) AS p50_duration_seconds,
+       quantile_cont(duration_seconds, 0.9) AS p90_duration_seconds,
+       avg(event_count) AS avg_events, avg(unique_products) AS avg_products
+FROM sessions GROUP BY ALL ORDER BY ALL
+"""
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(shops())
+def test_the_report_equals_the_same_question_asked_of_duckdb(spark: SparkSession, events: list[Event]) -> None:
+    rows = build_sessions(events_frame(spark, events)).persist()
+    report = summarize_sessions(rows)
+    assert report.columns == [column.name for column in SESSION_REPORT_TABLE.columns]
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("sessions", rows.toArrow())
+        connection.register("report", report.toArrow())
+        expected = connection.execute(ORACLE).fetchall()
+        actual = connection.execute("SELECT * FROM report ORDER BY ALL").fetchall()
+        hours = connection.execute(
+            "SELECT count(session_start) FROM range(24) h LEFT JOIN sessions ON hour(session_start) = h.range "
+            "GROUP BY h.range ORDER BY h.range"
+        ).fetchall()
+    rows_by_hour = count_sessions_by_hour(rows)
+    rows.unpersist()
+    assert [row[:3] for row in actual] == [row[:3] for row in expected]
+    for got, wanted in zip(actual, expected, strict=True):
+        assert got[3:] == pytest.approx(wanted[3:], rel=1e-12)
+    assert rows_by_hour == [count for (count,) in hours]
+
+
+def test_one_backfill_over_a_range_equals_runs_day_by_day(spark: SparkSession, tmp_path: Path) -> None:
+    events = [
+        event(f"u{n % 7}", NOON - timedelta(hours=30) + timedelta(minutes=17 * n), kind, f"p{n % 3}")
+        for n in range(150)
+        for kind in ("page_view", *(["purchase"] if n % 4 == 0 else []))
+    ]
+    whole, by_day = (LakehouseResource(root=str(tmp_path / name)) for name in ("whole", "by_day"))
+    for lakehouse in (whole, by_day):
+        append_events(spark, lakehouse, events)
+    result = materialize_days(spark, whole, "2024-02-28", "2024-03-01")
+    for day in ("2024-03-01", "2024-02-28", "2024-02-29"):
+        materialize_days(spark, by_day, day)
+    for table in (SESSIONS_TABLE, SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE):
+        rows = read_rows(whole, table.name)
+        assert rows
+        assert rows == read_rows(by_day, table.name)
+
+    for node, picture in (("session_report", "sessions_by_hour"), ("purchase_correlations", "lag_distribution")):
+        (materialization, *_) = result.asset_materializations_for_node(f"gold__{node}")
+        metadata = materialization.metadata
+        table_rows = len(read_rows(whole, f"gold.{node}"))
+        assert metadata["dagster/row_count"].value == table_rows
+        assert metadata["dagster/table_name"].value == f"gold.{node}"
+        assert str(metadata[picture].value).startswith("![")
+        assert "| report_date |" in str(metadata["preview"].value)
+        assert metadata["headrace/state"].value == "the days are over"
