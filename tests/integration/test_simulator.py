@@ -173,9 +173,7 @@ def test_a_record_that_kafka_refuses_is_counted_and_reported(kafka: KafkaResourc
 
 
 def test_a_broker_that_is_gone_ends_the_sending_with_one_error() -> None:
-    options = {
-        "bootstrap.servers": "127.0.0.1:9", "message.timeout.ms": 500, "log_level": 0, "delivery.report.only.error": True
-    }  # fmt: skip
+    options = {"bootstrap.servers": "127.0.0.1:9", "message.timeout.ms": 500, "log_level": 0}
     report = send_records(Shop(ShopProfile(), 3).live(START, 1000), Producer(options), "nowhere", pace=1.0)
     assert report.acknowledged == 0 and report.failed == report.sent > 0
     assert "timed out" in report.error.lower()
@@ -195,3 +193,40 @@ def test_job_sends_and_reports_its_counts(
     metadata = {name: entry.value for name, entry in output.step_output_data.metadata.items()}
     assert metadata["kafka/acknowledged"] == metadata["shop/records"] == 2500
     assert len(read_all(kafka, name)) == 2500
+
+
+def test_terminated_job_delivers_what_is_in_hand_and_reads_as_canceled(
+    kafka: KafkaResource, topic: NewTopic, tmp_path: Path
+) -> None:
+    name = topic()
+    script = f"""
+import dagster as dg
+from jobs.simulate_shop import simulate_shop
+from resources.kafka import KafkaResource
+defs = dg.Definitions(jobs=[simulate_shop], resources={{"kafka": KafkaResource(bootstrap_servers={kafka.servers()!r})}})
+job = defs.resolve_job_def("simulate_shop")
+ops = {{"send_shop_events": {{"config": {{"rate": 500.0, "topic": {name!r}}}}}}}
+with dg.DagsterInstance.local_temp({str(tmp_path)!r}) as instance:
+    job.execute_in_process(run_config={{"ops": ops}}, raise_on_error=False, instance=instance)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka.servers()},
+    )
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        try:
+            deadline = time.monotonic() + 60
+            while sum(kafka.end_offsets(name).values()) < 100:
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.1)
+            # What Terminate does: the run is marked, then its process is interrupted.
+            instance.report_run_canceling(instance.get_runs()[0])
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert instance.get_runs()[0].status == dg.DagsterRunStatus.CANCELED
+    held = sum(kafka.end_offsets(name).values())
+    assert f"{held:,} of {held:,} records acknowledged" in said
