@@ -221,7 +221,9 @@ def test_run_that_dies_is_restarted_once_and_nothing_is_lost_or_doubled(
     assert is_alive(fourth.process)
     platform.prove_complete()
     metadata = wait_for(lambda: _latest_metadata(platform), "a materialization of silver.events")
-    assert {"spark/batch_id", "spark/rows_per_second", "kafka/lag_records", "delta/version"} <= set(metadata)
+    assert {"spark/batch_id", "spark/rows_per_second", "spark/rows", "delta/version"} <= set(metadata)
+    # Spark does not know the lag in a replayed batch, so the first event after a crash may lack it; a heartbeat has it.
+    wait_for(lambda: _lag(platform) == 0, "the heartbeat says that nothing is unread")
 
 
 @pytest.mark.timeout(1800)
@@ -248,6 +250,11 @@ def test_terminate_ends_cleanly_and_holds_until_resumed(
     lines: list[str] = []
     assert drain_streams(GROUP, platform.settings, lines.append) == EXIT_FAILED
     assert len(lines) == 1 and "is owned by run" in lines[0]
+
+
+def _lag(platform: Platform) -> int | None:
+    report = read_report(platform.instance, GROUP.name)
+    return None if report is None else report.queries["events"]["lag_records"]
 
 
 def _latest_metadata(platform: Platform) -> Mapping[str, dg.MetadataValue] | None:
