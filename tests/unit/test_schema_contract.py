@@ -28,7 +28,7 @@ SPEC = TableSpec(
 
 ID = Field("id", PrimitiveType("long"), nullable=False)
 AT = Field("at", PrimitiveType("timestamp"))
-TAGS = Field("tags", ArrayType(PrimitiveType("string"), True))
+TAGS = Field("tags", ArrayType(PrimitiveType("string"), contains_null=True))
 AMOUNT = Field("amount", PrimitiveType("decimal(18,2)"))
 DAY = Field("day", PrimitiveType("date"))
 
