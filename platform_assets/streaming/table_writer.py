@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 TXN_APP_ID = "spark.databricks.delta.write.txnAppId"
 TXN_VERSION = "spark.databricks.delta.write.txnVersion"
-# The batch is cached and Spark can compute it again: Delta's own copy of a MERGE's source would be a third.
-MATERIALIZE_SOURCE = "spark.databricks.delta.merge.materializeSource"
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -59,8 +57,7 @@ class TableWriter:
         rows = batch_df.persist()
         try:
             if not rows.isEmpty():
-                transaction = {TXN_APP_ID: app, TXN_VERSION: str(batch_id), USER_METADATA: metadata}
-                self._upsert(session, rows, transaction | {MATERIALIZE_SOURCE: "none"})
+                self._upsert(session, rows, {TXN_APP_ID: app, TXN_VERSION: str(batch_id), USER_METADATA: metadata})
         finally:
             rows.unpersist()
 
