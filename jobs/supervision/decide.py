@@ -117,7 +117,7 @@ def _judge_live(
     if stop is not None and stop.run_id == run.run_id:
         return _climb(now, run, beat, process_alive, stop, policy)
     if run.status == "canceling":
-        return [], Phase.STOPPING, f"run {short} is being terminated and finishes its batches in flight"
+        return _judge_terminated(now, run, beat, process_alive, state, policy)
 
     if beat is None:
         silent = now - (run.started_at or run.created_at)
@@ -154,6 +154,24 @@ def _judge_live(
     if beat.phase == "stopping":
         return [], Phase.STOPPING, f"run {short} finishes its batches in flight"
     return [], Phase.RUNNING, f"run {short}, heartbeat {max(0.0, silent):.0f} s ago"
+
+
+def _judge_terminated(
+    now: float,
+    run: RunView,
+    beat: Heartbeat | None,
+    process_alive: bool | None,
+    state: SupervisorState,
+    policy: Policy,
+) -> _Verdict:
+    """A person pressed Terminate: the host has the stop ladder's patience, watched by this supervisor, then no more."""
+    short, patience = run.run_id[:8], policy.stop_grace + policy.stop_slack
+    watched = now - state.phase_since if state.phase == Phase.STOPPING else 0.0
+    if watched <= patience:
+        return [], Phase.STOPPING, f"run {short} is being terminated and finishes its batches in flight"
+    kill: list[Action] = [KillProcess(beat.process)] if beat is not None and process_alive else []
+    ended = ReportRunEnded(run.run_id, f"Stopped by force: it ignored Terminate for {watched:.0f} s.", cancelled=True)
+    return [*kill, ended], Phase.FAILING, f"run {short} ignored Terminate and is killed"
 
 
 def _undesired(spec: GroupSpec, control: Control) -> tuple[StopCause, str] | None:
