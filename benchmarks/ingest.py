@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,8 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
+from benchmarks.spark_cpu import spark_cpu_seconds
 from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -36,23 +36,13 @@ SCHEMA = (
 )
 
 
-def cpu_seconds() -> float:
-    """User and system time of this process and all that it started, ended workers included."""
-    me = psutil.Process()
-    total = 0.0
-    for process in (me, *me.children(recursive=True)):
-        times = process.cpu_times()
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
-
-
 def measure(passes: int, run: Callable[[Path], None], folder: Path) -> list[dict[str, float]]:
     """Wall and CPU time of each pass after a warm-up pass."""
     found = []
     for number in range(passes + 1):
-        wall, cpu = time.monotonic(), cpu_seconds()
+        wall, cpu = time.monotonic(), spark_cpu_seconds()
         run(folder / str(number))
-        found.append({"wall": time.monotonic() - wall, "cpu": cpu_seconds() - cpu})
+        found.append({"wall": time.monotonic() - wall, "cpu": spark_cpu_seconds() - cpu})
     return found[1:]
 
 
@@ -132,7 +122,7 @@ def main() -> None:
         servers = broker.start().bootstrap_servers
         try:
             _fill_topic(folder / "home", args.events)
-            results = {name: _run_contender(name, servers, args) for name in ("plain", "headrace", "plain", "headrace")}
+            results = {name: _run_contender(name, servers, args) for name in ("plain", "headrace")}
         finally:
             broker.stop()
     _report(results, args.events)
@@ -141,8 +131,6 @@ def main() -> None:
 def _fill_topic(home: Path, events: int) -> None:
     options = ["--count", str(events), "--rate", "max", "--seed", "1", "--quiet", "--topic", TOPIC]
     clean = ["--late", "0", "--duplicates", "0", "--malformed", "0", "--habit", "unknown_fields=0"]
-    import os
-
     environment = {**os.environ, "HEADRACE_HOME": str(home)}
     subprocess.run([sys.executable, "-m", "jobs.cli", "simulate", *options, *clean], check=True, env=environment)
 

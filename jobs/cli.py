@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from jobs.simulator import command as simulate
-from platform_assets.errors import HeadraceError
+from platform_assets.errors import HeadraceError, InterruptedByUserError, SettingError
 from resources.settings import Settings, load_settings
 
 POLL_SECONDS = 1.0
@@ -25,9 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         return int(args.run(args, load_settings()))
+    except InterruptedByUserError:
+        return 128 + signal.SIGINT
     except HeadraceError as error:
-        if type(error).__name__ == "Interrupted":
-            return 130
         print(f"headrace: {error}", file=sys.stderr)
         return 1
 
@@ -44,6 +44,15 @@ def _build_parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
+    for name, text in (
+        ("pause", "stop a group at a batch boundary and hold it until it is resumed"),
+        ("resume", "end every hold of a group: pause, Terminate, crash loop, an error that needed a mend"),
+        ("restart", "stop a group at a batch boundary and start it again"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.add_argument("group", nargs="?", default="", help="the stream group (default: all)")
+        command.add_argument("--reason", default="", help="shown where the hold is shown")
+        command.set_defaults(run=_control, command=name)
     dev = commands.choices["dev"]
     dev.add_argument("--rate", default=LIVE_RATE, help="simulated events a second; 0: no shop (default: %(default)s)")
     sender = commands.add_parser("simulate", help="send events of a simulated shop, or replay a recorded clickstream")
@@ -113,6 +122,26 @@ def _drain(args: argparse.Namespace, settings: Settings) -> int:
     prepare_environment(settings)
     with running_broker(settings):
         return max(drain_streams(group, settings) for group in load_stream_groups())
+
+
+def _control(args: argparse.Namespace, settings: Settings) -> int:
+    import getpass
+
+    import dagster as dg
+
+    from jobs.platform.services import prepare_environment
+    from jobs.supervision.lease import write_control
+    from platform_assets.streams import load_stream_groups
+
+    prepare_environment(settings)
+    names = [group.name for group in load_stream_groups()]
+    if args.group and args.group not in names:
+        raise SettingError(f"There is no stream group {args.group}. There are: {', '.join(names)}.")
+    with dg.DagsterInstance.get() as instance:
+        for name in [args.group] if args.group else names:
+            write_control(instance, name, args.command, by=getpass.getuser(), reason=args.reason)
+            print(f"{name}: {args.command} is recorded; the supervisor acts at its next tick.")
+    return 0
 
 
 def _check(args: argparse.Namespace, settings: Settings) -> int:

@@ -11,7 +11,8 @@
         ├── CheckpointMismatchError
         ├── GroupOwnedError
         ├── StorageError
-        └── MissingDependencyError
+        ├── MissingDependencyError
+        └── InterruptedByUserError
 
 Every message is one sentence that names the thing and one that names the mend, so that it can be shown to a
 person as it is, without a stack trace.
@@ -64,3 +65,7 @@ class StorageError(TerminalError):
 
 class MissingDependencyError(TerminalError):
     """Something that must be installed (Java, a jar) is missing or of the wrong version."""
+
+
+class InterruptedByUserError(TerminalError):
+    """A person or a service manager stopped a command before its end."""

@@ -64,6 +64,9 @@ def _sql(settings: Settings) -> dict[str, str]:
         # INT96, the default, is deprecated, larger, has no statistics and costs conversions on both sides.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # The plans of a handful of queries and their Delta commits are some hundred pieces of generated code; with room
+        # for 100, the default, each micro-batch compiles its own again.
+        "spark.sql.codegen.cache.maxEntries": "2000",
     }
 
 

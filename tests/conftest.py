@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from resources.embedded_broker import BrokerState, EmbeddedBroker
@@ -21,6 +22,10 @@ from resources.spark import SparkResource
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# On a loaded machine a first example takes seconds: a deadline would judge the machine, not the code.
+hypothesis.settings.register_profile("headrace", deadline=None)
+hypothesis.settings.load_profile("headrace")
 
 _TESTS = Path(__file__).parent
 _TIERS = ("unit", "spark", "integration", "chaos")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 import dagster as dg
 from rich.console import Console
 from rich.table import Table
 
 CHECKS_JOB = "asset_checks"
+# The verdicts are printed as a table: Dagster's line for each of its events would bury it.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
 def run_checks(console: Console) -> bool:
@@ -18,10 +18,9 @@ def run_checks(console: Console) -> bool:
     """
     from platform_assets.definitions import defs
 
-    logging.getLogger("dagster").setLevel(logging.ERROR)
     job = defs().get_repository_def().get_job(CHECKS_JOB)
     with dg.DagsterInstance.get() as instance:
-        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=_QUIET)
     evaluations = sorted(result.get_asset_check_evaluations(), key=lambda e: (e.asset_key.path, e.check_name))
     table = Table("table", "check", "verdict", "reason", title="Asset checks", title_justify="left")
     failed = False

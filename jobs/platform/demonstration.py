@@ -17,7 +17,7 @@ from jobs.platform.checks_run import run_checks
 from jobs.platform.results import print_results
 from jobs.platform.services import WORKSPACE, Services, prepare_environment, running_platform
 from jobs.report_schedules import reports_job
-from platform_assets.errors import HeadraceError, QueryFailedError
+from platform_assets.errors import InterruptedByUserError, QueryFailedError
 from platform_assets.reports import REPORT_TABLES
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
@@ -31,10 +31,6 @@ LIVE_RATE = "200"
 POLL_SECONDS = 0.5
 # Each step takes 10-60 s on two cores; the limit turns a hang into a message.
 STEP_LIMIT_SECONDS = 240.0
-
-
-class Interrupted(HeadraceError):  # noqa: N818
-    """A person or a service manager stopped the demonstration."""
 
 
 def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int:
@@ -86,7 +82,7 @@ class _Demo:
             if self._stop.wait(POLL_SECONDS):
                 sender.terminate()
                 sender.wait(30)
-                raise Interrupted("stopped")
+                raise InterruptedByUserError("stopped")
         if sender.returncode != 0:
             raise QueryFailedError(f"The simulated shop ended with exit code {sender.returncode}; see the lines above.")
         with KafkaResource.from_settings(self._settings) as kafka:
@@ -105,7 +101,7 @@ class _Demo:
             while not condition():
                 self._services.check()
                 if self._stop.wait(POLL_SECONDS):
-                    raise Interrupted("stopped")
+                    raise InterruptedByUserError("stopped")
                 if time.monotonic() > deadline:
                     raise QueryFailedError(
                         f"Waited {STEP_LIMIT_SECONDS:.0f} s in vain for {what}. The logs in {self._settings.home}/logs "

@@ -60,8 +60,16 @@ def build_stream_running_checks(groups: Sequence[StreamGroup]) -> dg.AssetChecks
                     asset_key=key,
                     check_name=STREAM_RUNNING,
                     passed=running,
+                    description=_describe(group.name, age, running),
                     severity=dg.AssetCheckSeverity.WARN,
                     metadata={"group": group.name, "heartbeat_age_seconds": -1.0 if age is None else round(age, 1)},
                 )
 
     return stream_running
+
+
+def _describe(group: str, age_seconds: float | None, running: bool) -> str:
+    if age_seconds is None:
+        return f"Group {group} has never run."
+    state = "runs" if running else "does not run"
+    return f"Group {group} {state}; last heartbeat {age_seconds:.0f} s ago."

@@ -31,7 +31,7 @@ PARSED_DDL = (
     "event_id string, event_type string, event_time timestamp, user_id string, product_id string, "
     "product_name string, category string, price double, quantity int, session_id string, device_type string, "
     "country string, revenue double, unknown_fields string, "
-    "kafka_partition int, kafka_offset bigint, kafka_timestamp timestamp, event_date date"
+    "kafka_partition int, kafka_offset bigint, kafka_timestamp timestamp, event_date date, arrived_at timestamp"
 )
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 _NO_EVENT = Event("", "page_view", "", "")
@@ -67,16 +67,21 @@ def _parse_batch(batch: pa.RecordBatch, arrival_micros: int, max_bytes: int) -> 
         times.append(time)
         if unknown_fields is not None:
             unknown[row] = unknown_fields
-    return _build_rows(batch, events, times, unknown, rejected)
+    columns = _build_columns(batch, events, times, unknown, rejected)
+    # A column, not a literal in Spark's plan: generated code with another literal in each micro-batch would be compiled
+    # anew each time, for seconds of CPU.
+    columns["arrived_at"] = pa.array(np.full(len(batch), arrival_micros)).cast(_UTC_MICROS)
+    names = [part.split()[0] for part in PARSED_DDL.split(", ")]
+    return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
 
 
-def _build_rows(
+def _build_columns(
     batch: pa.RecordBatch,
     events: list[Event],
     times: list[int],
     unknown: dict[int, str],
     rejected: dict[int, RejectedRecordError],
-) -> pa.RecordBatch:
+) -> dict[str, pa.Array]:
     rows = len(events)
     mask = np.zeros(rows, dtype=bool)
     mask[list(rejected)] = True
@@ -116,8 +121,7 @@ def _build_rows(
         "kafka_timestamp": batch.column("timestamp"),
     }
     columns["revenue"] = when_accepted(pa.compute.fill_null(columns["revenue"], 0.0))
-    names = [part.split()[0] for part in PARSED_DDL.split(", ")]
-    return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
+    return columns
 
 
 def parse_rows(table: pa.Table, arrival_micros: int, max_bytes: int) -> list[dict[str, Any]]:

@@ -150,7 +150,6 @@ class EventWriter:
     ) -> None:
         from pyspark.sql import functions as F
 
-        arrived = F.timestamp_micros(F.lit(planned.arrival_micros))
         topic = F.lit(planned.ranges[0].topic).alias("topic")
         coordinates = (topic, "kafka_partition", "kafka_offset", "kafka_timestamp")
         accepted = parsed.where("reason is null")
@@ -162,17 +161,17 @@ class EventWriter:
             repeated = accepted.join(F.broadcast(pairs), ["kafka_partition", "kafka_offset"])
             rows = repeated.select(
                 *coordinates, "event_id", topic.alias("kept_topic"), "kept_partition", "kept_offset",
-                arrived.alias("deduplicated_at"),
+                F.col("arrived_at").alias("deduplicated_at"),
             )  # fmt: skip
             self._append_once(session, rows.coalesce(1), self._deduplicated, planned, None)
             accepted = accepted.join(F.broadcast(pairs), ["kafka_partition", "kafka_offset"], "left_anti")
         if verdicts.quarantined:
             rows = parsed.where("reason is not null").select(
-                "key", "value", *coordinates, "reason", "detail", arrived.alias("quarantined_at")
+                "key", "value", *coordinates, "reason", "detail", F.col("arrived_at").alias("quarantined_at")
             )
             self._append_once(session, rows.coalesce(1), self._quarantined, planned, None)
         events = accepted.drop("reason", "detail", "key", "value")
-        events = events.withColumns({"topic": topic, "ingested_at": arrived})
+        events = events.withColumn("topic", topic).withColumnRenamed("arrived_at", "ingested_at")
         if verdicts.accepted <= ROWS_OF_ONE_FILE:
             events = events.coalesce(1)
         elif verdicts.dates > DATES_OF_ONE_SHUFFLE:

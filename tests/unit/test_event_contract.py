@@ -1,0 +1,177 @@
+"""The event contract against the same rules written another way (plain json and arithmetic), on random records."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.streaming.event_contract import Reason, RejectedRecordError, parse_event
+from platform_assets.streaming.event_parser import parse_rows
+
+ARRIVAL_MICROS = calendar.timegm((2026, 3, 1, 12, 0, 0)) * 1_000_000
+MAX_BYTES = 2_000
+STRINGS = ["event_id", "event_type", "timestamp", "user_id", "product_id", "product_name", "category", "session_id"]
+STRINGS += ["device_type", "country"]
+EVENT_TYPES = ["page_view", "add_to_cart", "remove_from_cart", "purchase"]
+_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(Z|[+-]\d\d:\d\d)?")
+
+
+def micros_of(timestamp: str) -> int | None:
+    """Calendar arithmetic instead of a datetime parser. None when it is not such a time."""
+    match = _ISO.fullmatch(timestamp)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    if not (1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1]) or hour > 23 or minute > 59:
+        return None
+    fraction, zone = int((match[7] or "").ljust(6, "0")), match[8] or "Z"
+    shift = 0 if zone == "Z" else int(zone[0] + "1") * (int(zone[1:3]) * 60 + int(zone[4:6])) * 60
+    return (calendar.timegm((year, month, day, hour, minute, second)) - shift) * 1_000_000 + fraction
+
+
+def judge(value: bytes | None) -> str | None:
+    """The first broken rule, or None. Written from the contract's text, not from the code."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(constant)
+
+    if value is None:
+        return "tombstone"
+    if len(value) > MAX_BYTES:
+        return "oversized"
+    try:
+        record = json.loads(value.decode("utf-8"), parse_constant=refuse)
+    except ValueError:
+        return "not_json"
+    if not isinstance(record, dict):
+        return "wrong_type"
+    if any(record.get(name) is None for name in ("event_id", "event_type", "timestamp", "user_id")):
+        return "missing_field"
+    if any(not _has_type(name, found) for name, found in record.items() if found is not None):
+        return "wrong_type"
+    if record["event_type"] not in EVENT_TYPES:
+        return "unknown_event_type"
+    micros = micros_of(record["timestamp"])
+    first, last = calendar.timegm((2000, 1, 1, 0, 0, 0)) * 1_000_000, ARRIVAL_MICROS + 86_400 * 1_000_000
+    if micros is None or not first <= micros <= last:
+        return "bad_timestamp"
+    if any((record.get(name) or 0) < 0 for name in ("price", "quantity", "revenue")):
+        return "negative_amount"
+    return None
+
+
+def _has_type(name: str, found: Any) -> bool:
+    if name in STRINGS:
+        return isinstance(found, str)
+    if name == "quantity":
+        return isinstance(found, int) and not isinstance(found, bool) and abs(found + 0.5) < 2**31
+    if name in ("price", "revenue"):
+        return isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
+    return True  # a field that the contract does not know
+
+
+times = st.one_of(
+    st.datetimes().map(lambda at: f"{at:%Y-%m-%dT%H:%M:%S.%f}".rjust(26, "0") + "Z"),
+    st.sampled_from(
+        [
+            "2026-03-01T12:00:00Z", "2026-03-01 12:00:00.5", "2026-03-01T14:00:00+02:00", "1999-12-31T23:59:59Z",
+            "2000-01-01T00:00:00Z", "1999-12-31T23:30:00-01:00", "2026-03-02T12:00:00Z", "2026-03-02T12:00:00.000001Z",
+            "2026-02-29T00:00:00Z", "2024-02-29T23:59:59.999999Z", "2026-03-01", "yesterday", "", "1772366400",
+        ]
+    ),
+)  # fmt: skip
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**33), 2**33), st.floats(), st.text(max_size=8), st.just([]), st.just({})
+)
+numbers = st.one_of(st.none(), st.integers(-2, 5), st.floats(-1, 1e6), scalars)
+valid = st.fixed_dictionaries(
+    {
+        "event_id": st.text(max_size=8),
+        "event_type": st.sampled_from(EVENT_TYPES),
+        "timestamp": st.just("2026-03-01T11:00:00Z"),
+        "user_id": st.text(max_size=5),
+    },
+    optional={name: st.text(max_size=5) for name in STRINGS[4:]}
+    | {"price": st.floats(0, 1e9), "revenue": st.integers(0, 10**12), "quantity": st.integers(0, 2**31 - 1)},
+)
+flaws = st.one_of(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(STRINGS, scalars)),
+    st.fixed_dictionaries({}, optional={"timestamp": times, "price": numbers, "quantity": numbers, "revenue": numbers}),
+    st.dictionaries(st.text(max_size=5), st.recursive(scalars, lambda inner: st.lists(inner, max_size=2))),
+)
+records = st.one_of(
+    st.none(),
+    st.binary(max_size=40),
+    scalars.map(lambda found: json.dumps(found).encode()),
+    st.builds(lambda event, flaw: json.dumps({**event, **flaw}).encode(), valid, flaws),
+    st.builds(lambda event, flaw: json.dumps({**event, **flaw}, ensure_ascii=False).encode(), valid, flaws),
+    valid.map(lambda event: json.dumps({**event, "padding": "x" * MAX_BYTES}).encode()),
+)
+
+
+@given(records)
+def test_verdict_is_the_one_of_the_contracts_text(value: bytes | None) -> None:
+    expected = judge(value)
+    try:
+        event, micros, unknown = parse_event(value, MAX_BYTES, ARRIVAL_MICROS)
+    except RejectedRecordError as error:
+        assert error.reason == expected
+        return
+    assert expected is None
+    assert value is not None
+    sent = json.loads(value)
+    assert micros == micros_of(sent["timestamp"])
+    for name in [*STRINGS, "price", "quantity", "revenue"]:
+        assert getattr(event, name) == sent.pop(name, None)
+    assert json.loads(unknown or "{}") == sent
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"user_id": None, "price": "1", "event_type": "x"}, Reason.MISSING_FIELD),
+        ({"price": "1", "event_type": "x", "timestamp": "?"}, Reason.WRONG_TYPE),
+        ({"event_type": "x", "timestamp": "?", "revenue": -1}, Reason.UNKNOWN_EVENT_TYPE),
+        ({"timestamp": "?", "revenue": -1}, Reason.BAD_TIMESTAMP),
+        ({"quantity": 1.0}, Reason.WRONG_TYPE),
+        ({"quantity": 2**31}, Reason.WRONG_TYPE),
+        ({"quantity": True}, Reason.WRONG_TYPE),
+        ({"price": -0.01}, Reason.NEGATIVE_AMOUNT),
+    ],
+)
+def test_first_broken_rule_names_the_reason(change: dict[str, Any], reason: Reason) -> None:
+    event = {"event_id": "e", "event_type": "purchase", "timestamp": "2026-03-01T11:00:00Z", "user_id": "u"}
+    with pytest.raises(RejectedRecordError) as caught:
+        parse_event(json.dumps({**event, **change}).encode(), MAX_BYTES, ARRIVAL_MICROS)
+    assert caught.value.reason is reason
+
+
+@given(st.lists(records, min_size=1, max_size=12))
+def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(values: list[bytes | None]) -> None:
+    batch = pa.table(
+        {
+            "key": pa.array([b"k"] * len(values), pa.binary()),
+            "value": pa.array(values, pa.binary()),
+            "partition": pa.array([0] * len(values), pa.int32()),
+            "offset": pa.array(range(len(values)), pa.int64()),
+            "timestamp": pa.array([ARRIVAL_MICROS] * len(values)).cast(pa.timestamp("us", tz="UTC")),
+        }
+    )
+    rows = parse_rows(batch, ARRIVAL_MICROS, MAX_BYTES)
+    assert [row["kafka_offset"] for row in rows] == list(range(len(values)))
+    for row, value in zip(rows, values, strict=True):
+        expected = judge(value)
+        assert row["reason"] == expected
+        assert (row["key"], row["value"]) == ((None, None) if expected is None else (b"k", value))
+        sent = {} if expected else json.loads(value or b"")
+        assert row["event_id"] == sent.get("event_id")
+        assert row["revenue"] == (None if expected else sent.get("revenue") or 0.0)
+        assert (row["event_date"] is None) == (expected is not None)
