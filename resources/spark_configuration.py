@@ -103,6 +103,8 @@ def _memory_over_time() -> dict[str, str]:
         "spark.ui.retainedTasks": "500",
         "spark.sql.ui.retainedExecutions": "20",
         "spark.sql.streaming.ui.enabled": "false",
+        # A query that does not end when it is stopped must not keep the whole application, and its lock, for ever.
+        "spark.sql.streaming.stopTimeout": "60s",
     }
 
 

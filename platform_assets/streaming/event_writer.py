@@ -8,13 +8,13 @@ replay of the same offsets with the same verdicts, in which tables that have the
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from platform_assets.errors import CheckpointMismatchError, HeadraceError
+from platform_assets.streaming.batch_gate import BatchGate
 from platform_assets.streaming.batch_ledger import PartitionEntry, build_commit_metadata, build_entries
 from platform_assets.streaming.checkpoints import PlannedBatch, read_generation, read_planned_batch
 from platform_assets.streaming.deduplication import Duplicates, RecentIds, list_pairs, pack_coordinates
@@ -38,8 +38,8 @@ class BatchWriter(Protocol):
     """The write path of a stream over Kafka. A columnar writer can take this one's place."""
 
     error: HeadraceError | None
-    gate: threading.Lock
-    """Held while a batch is written: who holds it knows that no batch is in flight in the tables."""
+    gate: BatchGate
+    """Every batch passes it: who has closed it knows that none is in flight in the tables, nor will be."""
 
     def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
         """Writes one micro-batch; called by Spark, one batch after the other, again for a batch that did not end."""
@@ -60,7 +60,7 @@ class EventWriter:
 
     def __init__(self, session: SparkSession, spec: StreamSpec, context: StreamContext) -> None:
         self.error: HeadraceError | None = None
-        self.gate = threading.Lock()
+        self.gate = BatchGate()
         self._session = session
         self._query = spec.name
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
@@ -73,7 +73,7 @@ class EventWriter:
     def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`. A `HeadraceError` is kept in `error`, for Spark passes on only its text."""
         try:
-            with self.gate:
+            with self.gate.admit(batch_df.sparkSession):
                 self._write(batch_df, batch_id)
         except HeadraceError as error:
             self.error = error

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 # History is rolled up: one commit a minute costs 1,440 files a day, one a batch would cost 86,400.
 HISTORY_SECONDS = 60.0
-# After a write Spark records the batch as done within some 50 ms; the next one begins its write 100 ms later at the
-# earliest. Longer, and the stop would meet it inside.
-SETTLE_SECONDS = 0.1
+# After a write Spark records the batch as done, within some 50 ms; a stop before that means a replay at the next start.
+SETTLE_SECONDS = 2.0
 # A query between two triggers is idle for milliseconds under load: a coarser look would miss the gap.
 IDLE_POLL_SECONDS = 0.01
 
@@ -119,15 +118,12 @@ class QueryGroup:
 
     def _stop_between_batches(self, writer: BatchWriter, query: StreamingQuery, deadline: float) -> None:
         """Stops one query while no batch is being written: an interrupt inside a write is replayed, but is noisy."""
-        held = writer.gate.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        try:
+        if writer.gate.close(deadline - time.monotonic()):
             settled = time.monotonic() + SETTLE_SECONDS
-            while held and query.isActive and query.status["isTriggerActive"] and time.monotonic() < settled:
-                time.sleep(IDLE_POLL_SECONDS)
-            query.stop()
-        finally:
-            if held:
-                writer.gate.release()
+            while query.isActive and query.status["isTriggerActive"] and time.monotonic() < settled:
+                if writer.gate.has_arrival.wait(IDLE_POLL_SECONDS):
+                    break
+        query.stop()
 
     def _start_stage(self) -> None:
         for stream in self._stages.pop(0):

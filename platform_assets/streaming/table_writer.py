@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
+from platform_assets.streaming.batch_gate import BatchGate
 from platform_assets.streaming.batch_ledger import build_commit_metadata
 from platform_assets.streaming.checkpoints import PlannedBatch, read_generation
 from platform_assets.streaming.delta_tables import read_transaction_version
@@ -29,7 +29,7 @@ class TableWriter:
 
     def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
         self.error: HeadraceError | None = None
-        self.gate = threading.Lock()
+        self.gate = BatchGate()
         self._spec = spec
         self._uri = context.table_uri(spec.main_table.name)
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
@@ -37,7 +37,7 @@ class TableWriter:
     def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""
         try:
-            with self.gate:
+            with self.gate.admit(batch_df.sparkSession):
                 self._write(batch_df, batch_id)
         except HeadraceError as error:
             self.error = error

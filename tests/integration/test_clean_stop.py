@@ -1,0 +1,86 @@
+"""A group that is stopped under load, at any moment: it ends soon, without an error, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streams import load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.streams_under_test import LIMIT_SECONDS, StreamsUnderTest
+
+STOPS = 6
+GRACE_SECONDS = 60.0
+
+
+def test_a_stop_at_any_moment_is_clean(
+    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str],
+    spark_log: Path,
+) -> None:  # fmt: skip
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    # Batches follow one another without a pause, so that most stops fall into one or between two.
+    context = dataclasses.replace(streams.context, kafka_trigger_seconds=0.0, max_offsets_per_trigger=50)
+    eager = [dataclasses.replace(stream, trigger_seconds=0.0) for stream in load_streams()]
+    enough = threading.Event()
+    sender = threading.Thread(target=_send_until, args=(streams, enough))
+    sender.start()
+    moments = random.Random(7)
+    try:
+        for number in range(STOPS):
+            group = QueryGroup(spark, eager, context)
+            group.start()
+            _wait_for_batches(group, moments.randint(1, 3))
+            time.sleep(moments.random())  # not a wait for anything: the stop comes at a random moment of a batch
+            began = time.monotonic()
+            group.stop(GRACE_SECONDS)
+            assert time.monotonic() - began < GRACE_SECONDS / 2
+            assert group.failure() is None, f"stop {number} ended a query with an error"
+    finally:
+        enough.set()
+        sender.join()
+    assert "ERROR" not in (spark_log.read_text() if spark_log.exists() else "")
+    streams.drain()
+    places = Counter(
+        row["kafka_offset"]
+        for table in ("silver.events", "silver.quarantined_events", "silver.deduplicated_events")
+        for row in streams.rows(table, "select kafka_offset from t")
+    )
+    (end,) = kafka.end_offsets(streams.context.topic).values()
+    assert places == Counter(range(end))
+
+
+def _wait_for_batches(group: QueryGroup, batches: int) -> None:
+    """Until the stream `events` has done so many batches since the group's start."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    first: int | None = None
+    while time.monotonic() < deadline:
+        assert group.failure() is None
+        batch_id = group.progress()["events"].batch_id
+        first = batch_id if first is None and batch_id >= 0 else first
+        if first is not None and batch_id >= first + batches - 1:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no batch was done in time")
+
+
+def _send_until(streams: StreamsUnderTest, enough: threading.Event) -> None:
+    number = 0
+    while not enough.wait(0.1):
+        at = datetime.now(UTC).isoformat()
+        events = [
+            {"event_id": f"{number - number % 7}-{n}", "event_type": "purchase", "timestamp": at, "user_id": f"u{n}"}
+            for n in range(20)
+        ]
+        number += 1
+        streams.send([json.dumps(event).encode() for event in events] + [b"not JSON"])
