@@ -29,4 +29,5 @@ def build_stream_context(settings: Settings, kafka: KafkaResource, lakehouse: La
         kafka_trigger_seconds=settings.trigger_seconds,
         max_record_bytes=settings.max_record_bytes,
         deduplication_horizon_micros=minutes * 60_000_000 if settings.deduplication else None,
+        storage_options=lakehouse.storage_options(),
     )

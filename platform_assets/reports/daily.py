@@ -132,9 +132,9 @@ def pin_table(lakehouse: Any, name: str, mend: str) -> PinnedTable:
 
 
 def replace_days(
-    rows: DataFrame, spec: TableSpec, uri: str, days: DayRange, inputs: tuple[PinnedTable, ...] = ()
+    rows: DataFrame, spec: TableSpec, lakehouse: Any, days: DayRange, inputs: tuple[PinnedTable, ...] = ()
 ) -> None:
-    """Replaces the days of `spec`'s table at `uri` with `rows`, in one commit; creates the table when it is missing.
+    """Replaces the days of `spec`'s table with `rows`, in one commit; creates the table when it is missing.
 
     `rows` must hold the table's columns (any order) and only rows of `days`: Delta refuses others, and then nothing
     has been written. No rows: the days are empty afterwards. `inputs` go into the commit's `userMetadata`, with the
@@ -143,7 +143,8 @@ def replace_days(
     from platform_assets.streaming.delta_tables import create_table
 
     (date_column,) = spec.partition_columns
-    create_table(rows.sparkSession, uri, spec)
+    uri = lakehouse.table_uri(spec.name)
+    create_table(uri, spec, lakehouse.storage_options())
     lineage = ReportCommit(days, {i.name: i.version for i in inputs})
     (
         rows.select(*(c.name for c in spec.columns))

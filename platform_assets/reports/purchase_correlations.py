@@ -181,10 +181,9 @@ def build_purchase_correlations_asset(partitions: dg.DailyPartitionsDefinition) 
         events = read_events_between(table, days.start - MAX_LAG, days.end + MAX_LAG).select(*_EVENT_COLUMNS)
         # Spark recognises the plan of a cached frame wherever it occurs: the table and the picture share one join.
         pairs = pair_views_with_purchases(events).persist()
-        uri = lakehouse.table_uri(PURCHASE_CORRELATIONS_TABLE.name)
         try:
             rows = correlate_purchases(events).where(days.predicate("report_date"))
-            replace_days(rows, PURCHASE_CORRELATIONS_TABLE, uri, days, (pinned,))
+            replace_days(rows, PURCHASE_CORRELATIONS_TABLE, lakehouse, days, (pinned,))
             lags = count_pairs_by_minute(pairs.where(days.predicate("to_date(view_time)")))
         finally:
             pairs.unpersist()

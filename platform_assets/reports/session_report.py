@@ -107,8 +107,7 @@ def build_session_report_asset(partitions: dg.DailyPartitionsDefinition) -> dg.A
         lakehouse = context.resources.lakehouse
         pinned = pin_table(lakehouse, SESSIONS_TABLE.name, "Materialize gold/sessions for the same days first.")
         sessions = pinned.read(context.resources.spark.spark_session).where(days.predicate("session_date"))
-        uri = lakehouse.table_uri(SESSION_REPORT_TABLE.name)
-        replace_days(summarize_sessions(sessions), SESSION_REPORT_TABLE, uri, days, (pinned,))
+        replace_days(summarize_sessions(sessions), SESSION_REPORT_TABLE, lakehouse, days, (pinned,))
         metadata = describe_days(
             lakehouse.delta_table(SESSION_REPORT_TABLE.name), SESSION_REPORT_TABLE, days, datetime.now(UTC)
         )

@@ -154,7 +154,7 @@ def build_sessions_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsD
         events = pin_table(lakehouse, "silver.events", "Start the stream group that writes it, or run `make drain`.")
         rows = read_sessions_of_days(context.resources.spark.spark_session, events, days)
         try:
-            replace_days(rows, SESSIONS_TABLE, lakehouse.table_uri(SESSIONS_TABLE.name), days, (events,))
+            replace_days(rows, SESSIONS_TABLE, lakehouse, days, (events,))
         finally:
             rows.unpersist()
         table = lakehouse.delta_table(SESSIONS_TABLE.name)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from platform_assets.streaming.batch_table import BatchCommit
 from platform_assets.streaming.checkpoints import OffsetRange, PlannedBatch
-from platform_assets.streaming.deduplication import pack_coordinates
 
 if TYPE_CHECKING:
     from platform_assets.streaming.deduplication import Int64s
@@ -50,14 +49,12 @@ class PartitionEntry:
 
 
 def build_entries(
-    planned: PlannedBatch, partitions: Int64s, offsets: Int64s, is_rejected: Any, duplicates: Int64s
+    planned: PlannedBatch, partitions: Int64s, offsets: Int64s, is_rejected: Any, is_duplicate: Any
 ) -> list[PartitionEntry]:
     """Counts a batch's records by topic partition and verdict.
 
-    `partitions`, `offsets`, `is_rejected` are parallel, one item a record; `duplicates` are packed coordinates.
+    The arrays are parallel, one item a record.
     """
-    packed = pack_coordinates(partitions, offsets)
-    is_duplicate = np.isin(packed, duplicates) if len(duplicates) else np.zeros(len(packed), dtype=bool)
     entries = []
     for planned_range in planned.ranges:
         own = partitions == planned_range.kafka_partition
@@ -82,17 +79,12 @@ def find_gaps(planned_range: OffsetRange, offsets: Int64s) -> tuple[tuple[int, i
     return tuple((int(edges[start]) + 1, int(edges[start + 1])) for start in starts)
 
 
-def build_commit_metadata(
+def build_batch_commit(
     query: str, txn_app_id: str, planned: PlannedBatch, entries: list[PartitionEntry] | None
-) -> str:
-    """The text for Delta's `userMetadata`: which batch made the commit, its ranges and, in the main table, counts."""
-    body: dict[str, Any] = {
-        "query": query,
-        "app": txn_app_id,
-        "batch": planned.batch_id,
-        "arrival_micros": planned.arrival_micros,
-        "ranges": [[r.topic, r.kafka_partition, r.from_offset, r.until_offset] for r in planned.ranges],
-    }
+) -> BatchCommit:
+    """The commit of one batch over Kafka: its ranges and, in the main table (`entries`), its account."""
+    account: dict[str, Any] = {"arrival_micros": planned.arrival_micros}
     if entries is not None:
-        body["partitions"] = [entry.as_json() for entry in entries]
-    return json.dumps({"headrace": body}, separators=(",", ":"))
+        account["partitions"] = [entry.as_json() for entry in entries]
+    ranges = [[r.topic, r.kafka_partition, r.from_offset, r.until_offset] for r in planned.ranges]
+    return BatchCommit(query, txn_app_id, planned.batch_id, {"ranges": ranges}, account)

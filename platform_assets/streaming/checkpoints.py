@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.hadoop_files import list_numbers, read_text
@@ -50,6 +50,11 @@ def read_generation(session: SparkSession, checkpoint: str) -> str | None:
     return None if text is None else str(json.loads(text)["id"])
 
 
+def read_txn_app_id(session: SparkSession, query: str, checkpoint: str) -> str:
+    """The name of the query's Delta transactions. A new checkpoint begins at batch 0 again, under a new name."""
+    return f"headrace/{query}/{read_generation(session, checkpoint)}"
+
+
 def read_last_committed_batch(session: SparkSession, checkpoint: str) -> int:
     """The newest batch that Spark recorded as done, -1 when none."""
     return max(list_numbers(session, f"{checkpoint}/commits"), default=-1)
@@ -74,6 +79,19 @@ def read_planned_batch(session: SparkSession, checkpoint: str, batch_id: int) ->
     return PlannedBatch(batch_id, micros, tuple(ranges))
 
 
+def read_planned_source(session: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any]:
+    """Up to where a batch over a Delta table reads it, as Spark recorded it before the batch ran."""
+    _, source = _read_plan(session, checkpoint, batch_id)
+    found: dict[str, Any] = json.loads(source)
+    return found
+
+
+def read_last_planned_source(session: SparkSession, checkpoint: str) -> dict[str, Any] | None:
+    """Up to where the newest batch over a Delta table reads it; None before the first batch."""
+    batches = list_numbers(session, f"{checkpoint}/offsets")
+    return read_planned_source(session, checkpoint, batches[-1]) if batches else None
+
+
 def read_read_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets:
     """The offsets up to which the query has planned its reads; empty before the first batch."""
     batches = list_numbers(session, f"{checkpoint}/offsets")
@@ -81,6 +99,12 @@ def read_read_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets:
 
 
 def _read_offsets(session: SparkSession, checkpoint: str, batch_id: int) -> tuple[int, TopicOffsets]:
+    micros, source = _read_plan(session, checkpoint, batch_id)
+    return micros, _topic_offsets(source)
+
+
+def _read_plan(session: SparkSession, checkpoint: str, batch_id: int) -> tuple[int, str]:
+    """The batch's time in microseconds and its source's end, as JSON."""
     text = read_text(session, f"{checkpoint}/offsets/{batch_id}")
     if text is None:
         raise CheckpointMismatchError(
@@ -88,7 +112,7 @@ def _read_offsets(session: SparkSession, checkpoint: str, batch_id: int) -> tupl
             "restore it whole, or start with a new one."
         )
     _version, metadata, source = text.splitlines()[:3]
-    return int(json.loads(metadata)["batchTimestampMs"]) * 1000, _topic_offsets(source)
+    return int(json.loads(metadata)["batchTimestampMs"]) * 1000, source
 
 
 def _read_initial_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets:

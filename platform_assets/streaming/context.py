@@ -12,6 +12,7 @@ class StreamContext:
 
     `kafka_options` are options of Spark's Kafka source (`kafka.*` and others) and may hold secrets: they are left out
     of the repr. `deduplication_horizon_micros` None turns deduplication off.
+    `storage_options` are the object store's, for delta-rs; secrets too.
     """
 
     lakehouse_root: str
@@ -22,6 +23,7 @@ class StreamContext:
     kafka_trigger_seconds: float
     max_record_bytes: int
     deduplication_horizon_micros: int | None
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def table_uri(self, name: str) -> str:
         """Where the table `<layer>.<table>` lies."""

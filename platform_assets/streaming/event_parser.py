@@ -7,12 +7,12 @@ pass over Kafka feeds every table of the stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+import pyarrow.ipc
 
 from platform_assets.streaming.event_contract import (
     Event,
@@ -25,15 +25,29 @@ TEXT_COLUMNS = ("event_id", "event_type", "user_id", "product_id", "product_name
                 "device_type", "country")  # fmt: skip
 DOUBLE_COLUMNS = ("price", "revenue")
 
-# What `parse_batches` returns, as Spark DDL. A rejected row has a reason and raw bytes, and null event columns.
-PARSED_DDL = (
-    "reason string, detail string, key binary, value binary, "
-    "event_id string, event_type string, event_time timestamp, user_id string, product_id string, "
-    "product_name string, category string, price double, quantity int, session_id string, device_type string, "
-    "country string, revenue double, unknown_fields string, "
-    "kafka_partition int, kafka_offset bigint, kafka_timestamp timestamp, event_date date, arrived_at timestamp"
-)
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
+
+# A parsed record. A rejected one has a reason and raw bytes, and null event columns.
+PARSED_SCHEMA = pa.schema(
+    {
+        "reason": pa.string(),
+        "detail": pa.string(),
+        "key": pa.binary(),
+        "value": pa.binary(),
+        **dict.fromkeys(TEXT_COLUMNS, pa.string()),
+        **dict.fromkeys(DOUBLE_COLUMNS, pa.float64()),
+        "quantity": pa.int32(),
+        "event_time": _UTC_MICROS,
+        "event_date": pa.date32(),
+        "unknown_fields": pa.string(),
+        "kafka_partition": pa.int32(),
+        "kafka_offset": pa.int64(),
+        "kafka_timestamp": _UTC_MICROS,
+    }
+)
+# Parsed batches cross the JVM as whole Arrow messages: unpacking them into Spark's rows and packing those again for
+# the driver would cost more than parsing them.
+MESSAGE_DDL = "message binary"
 _NO_EVENT = Event("", "page_view", "", "")
 
 
@@ -41,14 +55,23 @@ def build_parser(arrival_micros: int, max_bytes: int) -> Callable[[Iterator[pa.R
     """A function for `DataFrame.mapInArrow` over (key, value, partition, offset, timestamp) of Kafka records.
 
     `arrival_micros` is the micro-batch's own time, the same on every replay, so that a record's verdict is too.
-    Returns rows of `PARSED_DDL`, in the order of the input.
+    Returns rows of `MESSAGE_DDL` for `read_messages`, in the order of the input.
     """
 
     def parse_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in filter(len, batches):
-            yield _parse_batch(batch, arrival_micros, max_bytes)
+            message = _parse_batch(batch, arrival_micros, max_bytes).serialize().to_pybytes()
+            yield pa.RecordBatch.from_arrays([pa.array([message], pa.binary())], names=["message"])
 
     return parse_batches
+
+
+def read_messages(messages: pa.Table) -> pa.Table:
+    """The parsed records (`PARSED_SCHEMA`) in collected rows of `MESSAGE_DDL`."""
+    column = messages.column("message")
+    return pa.Table.from_batches(
+        [pa.ipc.read_record_batch(message.as_buffer(), PARSED_SCHEMA) for message in column], PARSED_SCHEMA
+    )
 
 
 def _parse_batch(batch: pa.RecordBatch, arrival_micros: int, max_bytes: int) -> pa.RecordBatch:
@@ -67,21 +90,16 @@ def _parse_batch(batch: pa.RecordBatch, arrival_micros: int, max_bytes: int) -> 
         times.append(time)
         if unknown_fields is not None:
             unknown[row] = unknown_fields
-    columns = _build_columns(batch, events, times, unknown, rejected)
-    # A column, not a literal in Spark's plan: generated code with another literal in each micro-batch would be compiled
-    # anew each time, for seconds of CPU.
-    columns["arrived_at"] = pa.array(np.full(len(batch), arrival_micros)).cast(_UTC_MICROS)
-    names = [part.split()[0] for part in PARSED_DDL.split(", ")]
-    return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
+    return _build_rows(batch, events, times, unknown, rejected)
 
 
-def _build_columns(
+def _build_rows(
     batch: pa.RecordBatch,
     events: list[Event],
     times: list[int],
     unknown: dict[int, str],
     rejected: dict[int, RejectedRecordError],
-) -> dict[str, pa.Array]:
+) -> pa.RecordBatch:
     rows = len(events)
     mask = np.zeros(rows, dtype=bool)
     mask[list(rejected)] = True
@@ -121,11 +139,5 @@ def _build_columns(
         "kafka_timestamp": batch.column("timestamp"),
     }
     columns["revenue"] = when_accepted(pa.compute.fill_null(columns["revenue"], 0.0))
-    return columns
-
-
-def parse_rows(table: pa.Table, arrival_micros: int, max_bytes: int) -> list[dict[str, Any]]:
-    """The same parse outside Spark, for tests and replays of small numbers of records."""
-    return [
-        row for batch in build_parser(arrival_micros, max_bytes)(iter(table.to_batches())) for row in batch.to_pylist()
-    ]
+    arrays = [columns[name].cast(PARSED_SCHEMA.field(name).type) for name in PARSED_SCHEMA.names]
+    return pa.RecordBatch.from_arrays(arrays, schema=PARSED_SCHEMA)

@@ -7,14 +7,15 @@ exactly once: each append carries, as Delta transaction, the version up to which
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.delta_tables import read_commit_metadata, read_transaction_version, read_version
+from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses
 from platform_assets.streaming.specs import Column, KafkaSource, StreamSpec, TableSpec
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from deltalake import CommitProperties, DeltaTable
     from pyspark.sql.streaming import StreamingQuery
 
     from platform_assets.streaming.context import StreamContext
@@ -69,10 +70,12 @@ QUERY_PROGRESS = TableSpec(
 class HistoryWriter:
     """Appends to the platform tables. Used from one thread at a time."""
 
-    def __init__(self, session: SparkSession, context: StreamContext, streams: tuple[StreamSpec, ...]) -> None:
-        self._session = session
-        self._ledger = context.table_uri(LEDGER.name)
-        self._progress = context.table_uri(QUERY_PROGRESS.name)
+    def __init__(self, context: StreamContext, streams: tuple[StreamSpec, ...]) -> None:
+        self._context = context
+        self._ledger, self._progress = (
+            create_table(context.table_uri(spec.name), spec, context.storage_options)
+            for spec in (LEDGER, QUERY_PROGRESS)
+        )
         self._sources = [
             (stream.name, context.table_uri(stream.main_table.name))
             for stream in streams
@@ -87,22 +90,20 @@ class HistoryWriter:
         self._append_progress(queries)
 
     def _project_ledger(self, query: str, uri: str) -> None:
+        from deltalake import CommitProperties, Transaction
+
         app = f"headrace/ledger/{query}"
-        newest = read_version(self._session, uri)
-        projected = read_transaction_version(self._session, self._ledger, app)
-        rows: list[dict[str, Any]] = []
-        for version in range(projected + 1, newest + 1):
-            found = read_commit_metadata(self._session, uri, version)
-            if found is not None:
-                rows += ledger_rows(found, version)
+        source = open_table(uri, self._context.storage_options)
+        self._ledger.update_incremental()
+        projected = self._ledger.transaction_version(app)
+        unseen = source.version() - (-1 if projected is None else projected)
+        if unseen <= 0:
+            return
+        commits = reversed(read_batch_commits(source, unseen))
+        rows = [row for commit in commits for row in ledger_rows(commit)]
         if rows:
-            frame = self._session.createDataFrame(
-                [(*(row[c.name] for c in LEDGER.columns[:-1]), row["arrival_micros"]) for row in rows],
-                LEDGER.ddl.replace("`arrived_at` timestamp", "arrival_micros bigint"),
-            ).selectExpr("* except (arrival_micros)", "timestamp_micros(arrival_micros) as arrived_at")
-            frame.coalesce(1).write.format("delta").mode("append").options(txnAppId=app, txnVersion=str(newest)).save(
-                self._ledger
-            )
+            transaction = [Transaction(app, source.version())]
+            _append(self._ledger, LEDGER, rows, CommitProperties(app_transactions=transaction))
 
     def _append_progress(self, queries: list[StreamingQuery]) -> None:
         rows = []
@@ -114,43 +115,49 @@ class HistoryWriter:
             if fresh:
                 self._written[run_id] = fresh[-1]["batchId"]
         if rows:
-            ddl = ", ".join(f"{c.name} {'string' if c.type == 'timestamp' else c.type}" for c in QUERY_PROGRESS.columns)
-            times = {c.name for c in QUERY_PROGRESS.columns if c.type == "timestamp"}
-            columns = [f"cast({c.name} as {c.type}) as {c.name}" if c.name in times else c.name
-                       for c in QUERY_PROGRESS.columns]  # fmt: skip
-            frame = self._session.createDataFrame(rows, ddl).selectExpr(*columns)
-            frame.coalesce(1).write.format("delta").mode("append").save(self._progress)
+            _append(self._progress, QUERY_PROGRESS, rows)
 
 
-def ledger_rows(metadata: dict[str, Any], table_version: int) -> list[dict[str, Any]]:
-    """Rows of `platform.ledger` (with `arrival_micros` for `arrived_at`) from one commit's metadata."""
+def _append(
+    table: DeltaTable, spec: TableSpec, rows: list[dict[str, Any]], properties: CommitProperties | None = None
+) -> None:
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    data = pa.Table.from_pylist(rows, build_arrow_schema(spec))
+    write_deltalake(table, data, mode="append", commit_properties=properties)
+
+
+def ledger_rows(commit: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of `platform.ledger` from one commit's metadata with its `version`."""
     return [
         {
             **entry,
             "gaps": json.dumps(entry["gaps"]),
-            "query": metadata["query"],
-            "txn_app_id": metadata["app"],
-            "batch_id": metadata["batch"],
-            "table_version": table_version,
-            "arrival_micros": metadata["arrival_micros"],
+            "query": commit["query"],
+            "txn_app_id": commit["app"],
+            "batch_id": commit["batch"],
+            "table_version": commit["version"],
+            "arrived_at": datetime.fromtimestamp(commit["arrival_micros"] / 1e6, UTC),
         }
-        for entry in metadata.get("partitions", [])
+        for entry in commit.get("partitions", [])
     ]
 
 
-def _progress_row(report: dict[str, Any]) -> tuple[Any, ...]:
+def _progress_row(report: dict[str, Any]) -> dict[str, Any]:
     states = report.get("stateOperators", [])
-    return (
-        report["name"],
-        report["id"],
-        report["runId"],
-        report["batchId"],
-        report["timestamp"],
-        report["numInputRows"],
-        report["durationMs"].get("triggerExecution"),
-        json.dumps(report["durationMs"]),
-        lag_of(report),
-        report.get("eventTime", {}).get("watermark"),
-        sum(state["numRowsTotal"] for state in states),
-        sum(state["memoryUsedBytes"] for state in states),
-    )
+    watermark = report.get("eventTime", {}).get("watermark")
+    return {
+        "query": report["name"],
+        "query_id": report["id"],
+        "run_id": report["runId"],
+        "batch_id": report["batchId"],
+        "started_at": datetime.fromisoformat(report["timestamp"]),
+        "rows_in": report["numInputRows"],
+        "duration_ms": report["durationMs"].get("triggerExecution"),
+        "durations": json.dumps(report["durationMs"]),
+        "lag_records": lag_of(report),
+        "watermark": None if watermark is None else datetime.fromisoformat(watermark),
+        "state_rows": sum(state["numRowsTotal"] for state in states),
+        "state_bytes": sum(state["memoryUsedBytes"] for state in states),
+    }

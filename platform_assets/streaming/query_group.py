@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
-from platform_assets.streaming.delta_tables import create_table, read_version
 from platform_assets.streaming.event_writer import BatchWriter, EventWriter
-from platform_assets.streaming.platform_tables import LEDGER, QUERY_PROGRESS, HistoryWriter
+from platform_assets.streaming.log_upkeep import LogUpkeep
+from platform_assets.streaming.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, read_progresses
 from platform_assets.streaming.query_errors import classify_failure
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 # History is rolled up: one commit a minute costs 1,440 files a day, one a batch would cost 86,400.
 HISTORY_SECONDS = 60.0
-# After a write Spark records the batch as done, within some 50 ms; a stop before that means a replay at the next start.
-SETTLE_SECONDS = 2.0
+# Between two writes a query records the one batch as done and plans the next: an interrupt there fills the log with
+# errors of tasks. A query that is not done with it by then waits for a source that does not answer.
+SETTLE_SECONDS = 15.0
 # A query between two triggers is idle for milliseconds under load: a coarser look would miss the gap.
 IDLE_POLL_SECONDS = 0.01
 
@@ -43,9 +44,12 @@ class QueryGroup:
         self._bounded = False
         kafka = [stream for stream in streams if isinstance(stream.source, KafkaSource)]
         self._stages = [stage for stage in (kafka, [s for s in streams if s not in kafka]) if stage]
+        self._writers: dict[str, BatchWriter] = {}
         self._queries: dict[str, tuple[StreamSpec, BatchWriter, StreamingQuery]] = {}
         self._rows_in: dict[str, tuple[int, int]] = {}
-        self._history = HistoryWriter(session, context, tuple(streams))
+        self._streams = tuple(streams)
+        self._history: HistoryWriter | None = None
+        self._upkeep = LogUpkeep(session, self._streams, context)
         self._stopping = threading.Event()
         self._history_error: HeadraceError | None = None
         self._history_thread = threading.Thread(target=self._write_history_often, name="history", daemon=True)
@@ -57,12 +61,9 @@ class QueryGroup:
         """
         self._bounded = bounded
         try:
-            for stage in self._stages:
-                for stream in stage:
-                    for table in stream.tables:
-                        create_table(self._session, self._context.table_uri(table.name), table)
-            for table in (LEDGER, QUERY_PROGRESS):
-                create_table(self._session, self._context.table_uri(table.name), table)
+            # All tables first: a stream reads another one's, and a person finds every table from the first moment.
+            self._writers = {stream.name: _build_writer(stream, self._context) for stream in self._streams}
+            self._history = HistoryWriter(self._context, self._streams)
             self._start_stage()
             while self._stages and not bounded:
                 self._start_stage()
@@ -110,7 +111,7 @@ class QueryGroup:
                 self._stop_between_batches(writer, query, deadline)
             if self._history_thread.is_alive():
                 self._history_thread.join(max(1.0, deadline - time.monotonic()))
-            if self._history_error is None and self._queries:
+            if self._history_error is None and self._history is not None:
                 self._history.write([query for _, _, query in self._queries.values()])
         except (Py4JError, OSError):
             # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
@@ -127,13 +128,12 @@ class QueryGroup:
 
     def _start_stage(self) -> None:
         for stream in self._stages.pop(0):
-            writer: BatchWriter
-            if isinstance(stream.source, KafkaSource):
-                writer = EventWriter(self._session, stream, self._context)
-                rows = self._read_kafka()
-            else:
-                writer = TableWriter(stream, self._context)
-                rows = self._read_table(stream, stream.source)
+            writer = self._writers[stream.name]
+            rows = (
+                self._read_kafka()
+                if isinstance(stream.source, KafkaSource)
+                else self._read_table(stream, stream.source)
+            )
             seconds = self._context.kafka_trigger_seconds if stream.trigger_seconds is None else stream.trigger_seconds
             trigger = {"availableNow": True} if self._bounded else {"processingTime": f"{seconds} seconds"}
             query = (
@@ -185,9 +185,7 @@ class QueryGroup:
             rows_per_second=0.0 if last is None else float(last.get("processedRowsPerSecond", 0.0)),
             lag_records=lag_of(reports[-1]) if reports else None,
             watermark=reports[-1].get("eventTime", {}).get("watermark") if reports else None,
-            table_versions={
-                t.name: read_version(self._session, self._context.table_uri(t.name)) for t in stream.tables
-            },
+            table_versions=writer.table_versions(),
             last_commit_at=None if last is None else str(last["timestamp"]),
             busy=query.isActive and bool(query.status["isTriggerActive"]),
         )
@@ -195,7 +193,9 @@ class QueryGroup:
     def _write_history_often(self) -> None:
         while not self._stopping.wait(HISTORY_SECONDS):
             try:
+                assert self._history is not None
                 self._history.write([query for _, _, query in list(self._queries.values())])
+                self._upkeep.run()
             except HeadraceError as error:
                 self._history_error = error
                 return
@@ -203,3 +203,7 @@ class QueryGroup:
                 # Whatever it is, it must reach the host and not end silently with this thread.
                 self._history_error = classify_failure("history", str(error), self._context)
                 return
+
+
+def _build_writer(stream: StreamSpec, context: StreamContext) -> BatchWriter:
+    return EventWriter(stream, context) if isinstance(stream.source, KafkaSource) else TableWriter(stream, context)

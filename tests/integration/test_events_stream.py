@@ -173,18 +173,18 @@ def test_aborted_transactions_are_gaps(streams: StreamsUnderTest) -> None:
 def test_a_crash_between_the_tables_writes_is_made_good_once(
     streams: StreamsUnderTest, crash_before: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from platform_assets.streaming.event_writer import EventWriter
+    from platform_assets.streaming.batch_table import BatchTable
 
     streams.send([event("a"), event("a"), b"bad", event("b")])
-    append = EventWriter._append_once
+    append = BatchTable.append
 
-    def crash(self: EventWriter, session: Any, rows: Any, uri: str, *rest: Any) -> None:
-        if uri == streams.context.table_uri(crash_before):
+    def crash(self: BatchTable, *batch: Any) -> None:
+        if self.uri == streams.context.table_uri(crash_before):
             raise CheckpointMismatchError("killed here by the test")
-        append(self, session, rows, uri, *rest)
+        append(self, *batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(EventWriter, "_append_once", crash)
+        patch.setattr(BatchTable, "append", crash)
         with pytest.raises(CheckpointMismatchError, match="killed here"):
             streams.drain("events")
     streams.drain("events")

@@ -106,7 +106,7 @@ def append_events(
 ) -> None:
     """Writes silver.events as a stream would have."""
     uri = lakehouse.table_uri(EVENTS.name)
-    create_table(spark, uri, EVENTS)
+    create_table(uri, EVENTS)
     frame = events_frame(spark, events, first_offset).coalesce(1)
     frame.write.format("delta").mode("append").save(uri)
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.streaming.event_contract import Reason, RejectedRecordError, parse_event
-from platform_assets.streaming.event_parser import parse_rows
+from platform_assets.streaming.event_parser import build_parser, read_messages
 
 ARRIVAL_MICROS = calendar.timegm((2026, 3, 1, 12, 0, 0)) * 1_000_000
 MAX_BYTES = 2_000
@@ -165,7 +165,8 @@ def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(val
             "timestamp": pa.array([ARRIVAL_MICROS] * len(values)).cast(pa.timestamp("us", tz="UTC")),
         }
     )
-    rows = parse_rows(batch, ARRIVAL_MICROS, MAX_BYTES)
+    messages = build_parser(ARRIVAL_MICROS, MAX_BYTES)(iter(batch.to_batches()))
+    rows = read_messages(pa.Table.from_batches(messages)).to_pylist()
     assert [row["kafka_offset"] for row in rows] == list(range(len(values)))
     for row, value in zip(rows, values, strict=True):
         expected = judge(value)
