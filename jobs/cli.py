@@ -61,6 +61,11 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _open_console() -> Console:
+    # Rich takes 80 columns where it sees no terminal: in a CI log the names of tables would be cut.
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
 @contextmanager
 def _stop_on_signals() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set; a second Ctrl-C while stopping changes nothing."""
@@ -77,7 +82,7 @@ def _demo(args: argparse.Namespace, settings: Settings) -> int:
     from jobs.platform.demonstration import run_demo
 
     with _stop_on_signals() as stop:
-        return run_demo(settings, stop, Console())
+        return run_demo(settings, stop, _open_console())
 
 
 def _dev(args: argparse.Namespace, settings: Settings) -> int:
@@ -93,7 +98,7 @@ def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: str) -> int:
 
     from jobs.platform.services import running_platform
 
-    console = Console()
+    console = _open_console()
     with _stop_on_signals() as stop, running_platform(settings, with_ui=with_ui) as services:
         shop = None
         if float(shop_rate) > 0:
@@ -151,7 +156,7 @@ def _check(args: argparse.Namespace, settings: Settings) -> int:
 
     prepare_environment(settings)
     with running_broker(settings):
-        return 0 if run_checks(Console()) else 1
+        return 0 if run_checks(_open_console()) else 1
 
 
 if __name__ == "__main__":

@@ -39,6 +39,10 @@ class Freshness:
     description: str
 
 
+def _seconds(span: timedelta) -> timedelta:
+    return timedelta(seconds=round(span.total_seconds()))
+
+
 def judge_derived_table(
     table_written: datetime | None, source_created: datetime, source_written: datetime | None, limit: timedelta
 ) -> Freshness:
@@ -55,7 +59,7 @@ def judge_derived_table(
     written = "never written" if table_written is None else f"last written {table_written:%Y-%m-%d %H:%M:%S} UTC"
     return Freshness(
         behind <= limit,
-        f"The table was {written}, its source {source_written:%Y-%m-%d %H:%M:%S} UTC: {behind} behind, limit {limit}.",
+        f"The table was {written}, its source {source_written:%Y-%m-%d %H:%M:%S} UTC: {_seconds(behind)} behind, limit {limit}.",
     )
 
 
@@ -67,7 +71,8 @@ def judge_ingest(unread: int, table_written: datetime | None, now: datetime, lim
         return Freshness(False, f"{unread:,} records are unread and the stream has never committed. Start the stream.")
     silent = now - table_written
     return Freshness(
-        silent <= limit, f"{unread:,} records are unread; the stream's last commit was {silent} ago, limit {limit}."
+        silent <= limit,
+        f"{unread:,} records are unread; the stream's last commit was {_seconds(silent)} ago, limit {limit}.",
     )
 
 

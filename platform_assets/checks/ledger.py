@@ -1,9 +1,9 @@
 """The check that nothing was lost or doubled on the way from Kafka into the tables. Zero tolerance.
 
-Another engine than the writer's does it: delta-rs reads commits and rows, DuckDB compares, librdkafka reads Kafka a
-second time. Three proofs: the batches' ranges follow one another without a hole or an overlap, from the first offset
-read to the checkpoint's last batch, and each batch's numbers add up; each offset of these ranges is in exactly one of
-the stream's tables or in a recorded gap; each gap that Kafka still holds is read again and has no record.
+It shares no code with the writer: Arrow reads the rows, DuckDB compares them, librdkafka reads Kafka a second time.
+Three proofs: the batches' ranges follow one another without a hole or an overlap, from the first offset read to the
+checkpoint's last batch, and each batch's numbers add up; each offset of these ranges is in exactly one of the stream's
+tables or in a recorded gap; each gap that Kafka still holds is read again and has no record.
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.

@@ -161,7 +161,7 @@ def replace_days(
 def describe_days(table: DeltaTable, spec: TableSpec, days: DayRange, now: datetime) -> dict[str, Any]:
     """The metadata of a materialization: counts, schema, version and a preview of the days just written.
 
-    Read by delta-rs, not by the engine that wrote the rows, so that a table which only Spark can read fails here.
+    Read by delta-rs, not by the Spark that wrote the rows, so that a table which only Spark can read fails here.
     """
     import pyarrow.dataset as ds
 
