@@ -39,7 +39,7 @@ class Freshness:
     description: str
 
 
-def _whole_seconds(span: timedelta) -> timedelta:
+def _rounded(span: timedelta) -> timedelta:
     return timedelta(seconds=round(span.total_seconds()))
 
 
@@ -55,11 +55,12 @@ def judge_derived_table(
         return Freshness(True, "The source has no rows yet.")
     if table_written is not None and table_written >= source_written:
         return Freshness(True, "Nothing was written to the source since the table's last write.")
-    behind = _whole_seconds(source_written - (table_written or source_created))
+    behind = source_written - (table_written or source_created)
     written = "never written" if table_written is None else f"last written {table_written:%Y-%m-%d %H:%M:%S} UTC"
     return Freshness(
         behind <= limit,
-        f"The table was {written}, its source {source_written:%Y-%m-%d %H:%M:%S} UTC: {behind} behind, limit {limit}.",
+        f"The table was {written}, its source {source_written:%Y-%m-%d %H:%M:%S} UTC: {_rounded(behind)} behind, "
+        f"limit {limit}.",
     )
 
 
@@ -69,10 +70,10 @@ def judge_ingest(unread: int, table_written: datetime | None, now: datetime, lim
         return Freshness(True, "Kafka holds no unread record.")
     if table_written is None:
         return Freshness(False, f"{unread:,} records are unread and the stream has never committed. Start the stream.")
-    silent = _whole_seconds(now - table_written)
+    silent = now - table_written
     return Freshness(
         silent <= limit,
-        f"{unread:,} records are unread; the stream's last commit was {silent} ago, limit {limit}.",
+        f"{unread:,} records are unread; the stream's last commit was {_rounded(silent)} ago, limit {limit}.",
     )
 
 
