@@ -21,7 +21,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from jobs.drain import EXIT_DONE, EXIT_FAILED, drain_streams
+from jobs.drain import EXIT_DONE, EXIT_FAILED
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report, write_control
@@ -70,6 +70,11 @@ class Platform:
         log = (self.settings.home / "daemon.log").open("ab")
         with log:
             return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+
+    def drain(self) -> subprocess.CompletedProcess[str]:
+        """The command as a person runs it: a process of its own, like the Spark application that it starts."""
+        command = [sys.executable, "-m", "jobs.cli", "drain"]
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
 
     def runs(self) -> list[RunView]:
         return read_runs(self.instance, GROUP.name, 50)
@@ -241,15 +246,16 @@ def test_terminate_ends_cleanly_and_holds_until_resumed(
     shoppers.set()
 
     # While it is held: a drain works, and reads the rest.
-    assert drain_streams(GROUP, platform.settings) == EXIT_DONE
+    drain = platform.drain()
+    assert drain.returncode == EXIT_DONE, drain.stderr
     platform.prove_complete()
     assert len(platform.runs()) == 1
 
     write_control(platform.instance, GROUP.name, "resume", by="a test")
     wait_for(lambda: platform.running_host(host.run_id), "a run after resume")
-    lines: list[str] = []
-    assert drain_streams(GROUP, platform.settings, lines.append) == EXIT_FAILED
-    assert len(lines) == 1 and "is owned by run" in lines[0]
+    drain = platform.drain()
+    assert drain.returncode == EXIT_FAILED
+    assert len(drain.stderr.splitlines()) == 1 and "is owned by run" in drain.stderr
 
 
 def _lag(platform: Platform) -> int | None:
