@@ -14,6 +14,10 @@ SPARK_TAG = "headrace/spark"
 _MARK = "# Written by Headrace at each start. Delete this line to keep your own changes.\n"
 
 _TEMPLATE = """\
+# No pop-up that asks for an e-mail address.
+nux:
+  enabled: false
+
 telemetry:
   enabled: false
 
