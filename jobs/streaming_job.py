@@ -87,5 +87,6 @@ def _finish(end: HostEnd, log: logging.Logger) -> None:
 
 def _fail(context: dg.OpExecutionContext, kind: ExitKind, error: HeadraceError, log: logging.Logger) -> None:
     record_exit(context.instance, context.run_id, kind, str(error))
-    log.error("The stream group failed; what Spark said:", exc_info=error)
+    if error.__cause__ is not None:
+        log.error("The stream group failed; what Spark said:", exc_info=error.__cause__)
     raise dg.Failure(str(error), allow_retries=False) from None

@@ -91,6 +91,7 @@ def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
         except TableNotFoundError:
             return dg.AssetCheckResult(
                 passed=False,
+                severity=dg.AssetCheckSeverity.WARN,  # nothing is wrong with a table that nothing has made yet
                 description=f"{spec.name} does not exist at {context.resources.lakehouse.table_uri(spec.name)}. "
                 "Start the stream or materialize the asset that writes it.",
             )

@@ -11,13 +11,11 @@ that.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from platform_assets.errors import HeadraceError
-from platform_assets.streaming.batch_gate import BatchGate
 from platform_assets.streaming.batch_ledger import build_batch_commit, build_entries
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import PlannedBatch, read_planned_batch, read_txn_app_id
@@ -40,21 +38,6 @@ if TYPE_CHECKING:
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
-class BatchWriter(Protocol):
-    """Writes the micro-batches of one query; one instance a query."""
-
-    error: HeadraceError | None
-    """What the last batch failed with; Spark passes on only its text."""
-    gate: BatchGate
-    """Every batch passes it: who has closed it knows that none is in flight in the tables, nor will be."""
-
-    def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
-        """Writes one micro-batch; called by Spark, one batch after the other, again for a batch that did not end."""
-
-    def table_versions(self) -> dict[str, int]:
-        """The newest version of each table that this writer has made or seen. From any thread."""
-
-
 @dataclass(frozen=True)
 class _Batch:
     """The parsed records of a batch with what became of each: parallel arrays, one item a record."""
@@ -71,8 +54,6 @@ class EventWriter:
     """`BatchWriter` of a stream over Kafka. Keeps the recent ids between batches."""
 
     def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
-        self.error: HeadraceError | None = None
-        self.gate = BatchGate()
         self._query = spec.name
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
         self._tables = {table.name: BatchTable(table, context) for table in spec.tables}
@@ -81,20 +62,12 @@ class EventWriter:
         self._horizon_micros = context.deduplication_horizon_micros
         self._recent: RecentIds | None = None
 
-    def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
-        """See `BatchWriter`."""
-        try:
-            with self.gate.admit(batch_df.sparkSession):
-                self._write(batch_df, batch_id)
-        except HeadraceError as error:
-            self.error = error
-            raise
-
     def table_versions(self) -> dict[str, int]:
         """See `BatchWriter`."""
         return {name: table.version for name, table in self._tables.items()}
 
-    def _write(self, batch_df: DataFrame, batch_id: int) -> None:
+    def write(self, batch_df: DataFrame, batch_id: int) -> None:
+        """See `BatchWriter`."""
         session = batch_df.sparkSession
         planned = read_planned_batch(session, self._checkpoint, batch_id)
         app = read_txn_app_id(session, self._query, self._checkpoint)

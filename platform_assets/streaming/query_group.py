@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
-from platform_assets.streaming.event_writer import BatchWriter, EventWriter
+from platform_assets.streaming.event_writer import EventWriter
+from platform_assets.streaming.foreach_batch import BatchWriter, ForeachBatch
 from platform_assets.streaming.log_upkeep import LogUpkeep
 from platform_assets.streaming.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, read_progresses
@@ -44,8 +45,8 @@ class QueryGroup:
         self._bounded = False
         kafka = [stream for stream in streams if isinstance(stream.source, KafkaSource)]
         self._stages = [stage for stage in (kafka, [s for s in streams if s not in kafka]) if stage]
-        self._writers: dict[str, BatchWriter] = {}
-        self._queries: dict[str, tuple[StreamSpec, BatchWriter, StreamingQuery]] = {}
+        self._writers: dict[str, ForeachBatch] = {}
+        self._queries: dict[str, tuple[StreamSpec, ForeachBatch, StreamingQuery]] = {}
         self._rows_in: dict[str, tuple[int, int]] = {}
         self._streams = tuple(streams)
         self._history: HistoryWriter | None = None
@@ -117,12 +118,12 @@ class QueryGroup:
             # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
             return
 
-    def _stop_between_batches(self, writer: BatchWriter, query: StreamingQuery, deadline: float) -> None:
+    def _stop_between_batches(self, writer: ForeachBatch, query: StreamingQuery, deadline: float) -> None:
         """Stops one query while no batch is being written: an interrupt inside a write is replayed, but is noisy."""
-        if writer.gate.close(deadline - time.monotonic()):
+        if writer.close(deadline - time.monotonic()):
             settled = time.monotonic() + SETTLE_SECONDS
             while query.isActive and query.status["isTriggerActive"] and time.monotonic() < settled:
-                if writer.gate.has_arrival.wait(IDLE_POLL_SECONDS):
+                if writer.has_arrival.wait(IDLE_POLL_SECONDS):
                     break
         query.stop()
 
@@ -169,7 +170,7 @@ class QueryGroup:
         )
         return stream.transform(rows)
 
-    def _progress_of(self, stream: StreamSpec, writer: BatchWriter, query: StreamingQuery) -> QueryProgress:
+    def _progress_of(self, stream: StreamSpec, writer: ForeachBatch, query: StreamingQuery) -> QueryProgress:
         reports = read_progresses(query)
         batches = [report for report in reports if is_batch(report)]
         seen, total = self._rows_in.get(stream.name, (-1, 0))
@@ -205,5 +206,6 @@ class QueryGroup:
                 return
 
 
-def _build_writer(stream: StreamSpec, context: StreamContext) -> BatchWriter:
-    return EventWriter(stream, context) if isinstance(stream.source, KafkaSource) else TableWriter(stream, context)
+def _build_writer(stream: StreamSpec, context: StreamContext) -> ForeachBatch:
+    writer: BatchWriter = (EventWriter if isinstance(stream.source, KafkaSource) else TableWriter)(stream, context)
+    return ForeachBatch(stream.name, writer, context)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from platform_assets.errors import HeadraceError
-from platform_assets.streaming.batch_gate import BatchGate
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.checkpoints import read_planned_source, read_txn_app_id
 
@@ -20,26 +18,16 @@ class TableWriter:
     """`BatchWriter` of a stream whose source is a table. A batch is one commit; one without rows makes none."""
 
     def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
-        self.error: HeadraceError | None = None
-        self.gate = BatchGate()
         self._spec = spec
         self._table = BatchTable(spec.main_table, context)
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
-
-    def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
-        """See `BatchWriter`."""
-        try:
-            with self.gate.admit(batch_df.sparkSession):
-                self._write(batch_df, batch_id)
-        except HeadraceError as error:
-            self.error = error
-            raise
 
     def table_versions(self) -> dict[str, int]:
         """See `BatchWriter`."""
         return {self._spec.main_table.name: self._table.version}
 
-    def _write(self, batch_df: DataFrame, batch_id: int) -> None:
+    def write(self, batch_df: DataFrame, batch_id: int) -> None:
+        """See `BatchWriter`."""
         session = batch_df.sparkSession
         rows = batch_df.toArrow()
         if not len(rows):

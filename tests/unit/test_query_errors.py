@@ -1,0 +1,44 @@
+"""Spark's and delta-rs's words about a failure become one error that says what to do, and whether to try again."""
+
+from __future__ import annotations
+
+import pytest
+
+from platform_assets.errors import (
+    BrokerUnavailableError,
+    CheckpointMismatchError,
+    LostOffsetsError,
+    MissingTopicError,
+    QueryFailedError,
+    StorageError,
+    TransientError,
+)
+from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.query_errors import classify_failure
+
+CONTEXT = StreamContext("/lake", "shop-events", {"kafka.sasl.jaas.config": "secret"}, "earliest", 1, 1.0, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "says"),
+    [
+        # As delta-rs 1.6 says it, and as Hadoop's local file system does.
+        ("Generic LocalFileSystem error\n ↳ Unable to copy data to file\n ↳ No space left on device (os error 28)",
+         StorageError, "Free space"),
+        ("java.io.IOException: No space left on device", StorageError, "/lake"),
+        ("Generic S3 error: Permission denied", StorageError, "permissions"),
+        ("[KAFKA_DATA_LOSS.START_OFFSET_RESET] ...", LostOffsetsError, "shop-events"),
+        ("org.apache.kafka.common.errors.UnknownTopicOrPartitionException: gone", MissingTopicError, "HEADRACE_TOPIC"),
+        ("[STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA] ...", CheckpointMismatchError, "new checkpoint"),
+        ("org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment. Call: describe",
+         BrokerUnavailableError, "KAFKA_BOOTSTRAP_SERVERS"),
+        ("Job aborted.\n\tat org.apache.Foo\nCaused by: java.lang.IllegalStateException: odd", QueryFailedError, "odd"),
+        ("", QueryFailedError, "no message"),
+    ],
+)  # fmt: skip
+def test_failure_is_named_with_its_mend(text: str, kind: type[Exception], says: str) -> None:
+    error = classify_failure("events", text, CONTEXT)
+    assert type(error) is kind
+    assert says in str(error)
+    assert "secret" not in str(error)
+    assert isinstance(error, TransientError) == (kind in (BrokerUnavailableError, QueryFailedError))
