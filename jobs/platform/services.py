@@ -112,6 +112,8 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
     with daemon_lock(settings.home), running_broker(settings):
         with KafkaResource.from_settings(settings) as kafka:
             kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        with dg.DagsterInstance.get():
+            pass  # creates the database of a fresh home: two services that do so at once would trip over each other
         services = Services(settings, environment)
         try:
             services.start("dagster-daemon", "run", "-w", WORKSPACE)
