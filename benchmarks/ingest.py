@@ -113,7 +113,7 @@ def main() -> None:
         if args.contender:
             settings = Settings(
                 home=folder / "home", kafka_bootstrap_servers=args.servers, topic=TOPIC, deduplication=False,
-                max_offsets_per_trigger=args.events, spark_heap_mib=2048,
+                spark_heap_mib=2048,
             )  # fmt: skip
             contender = {"plain": run_plain, "headrace": run_headrace}[args.contender]
             print(json.dumps(contender(settings, args.passes, folder / "tables")))

@@ -13,6 +13,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_p
 @dg.definitions
 def defs() -> dg.Definitions:
     """Everything the code location has. Settings are read here, once; a bad one fails the load with its name."""
+    from jobs.asset_checks import checks_hourly, checks_job
     from jobs.report_schedules import reports_job, reports_today, reports_yesterday
     from jobs.simulate_shop import simulate_shop
     from jobs.stream_supervisor import build_stream_supervisor
@@ -31,18 +32,12 @@ def defs() -> dg.Definitions:
     groups = load_stream_groups()
     streams = [stream for group in groups for stream in group.streams]
     streaming_job = build_streaming_job(groups)
-    checks_job = dg.define_asset_job(
-        "asset_checks",
-        selection=dg.AssetSelection.all_asset_checks(),
-        executor_def=dg.in_process_executor,
-        description="Every asset check, in one process.",
-    )
     return dg.Definitions(
         assets=[*build_stream_assets(streams, settings.topic), *build_report_assets()],
         asset_checks=[*build_checks(streams, settings.topic), build_stream_running_checks(groups)],
         jobs=[streaming_job, reports_job, simulate_shop, checks_job],
         sensors=[build_stream_supervisor(groups, streaming_job, settings)],
-        schedules=[reports_today, reports_yesterday],
+        schedules=[reports_today, reports_yesterday, checks_hourly],
         resources={
             "spark": SparkResource(app_name="reports"),
             "kafka": KafkaResource(bootstrap_servers=settings.kafka_bootstrap_servers),

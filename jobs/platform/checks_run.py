@@ -6,7 +6,8 @@ import dagster as dg
 from rich.console import Console
 from rich.table import Table
 
-CHECKS_JOB = "asset_checks"
+from jobs.asset_checks import checks_job
+
 # The verdicts are printed as a table: Dagster's line for each of its events would bury it.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
@@ -18,7 +19,7 @@ def run_checks(console: Console) -> bool:
     """
     from platform_assets.definitions import defs
 
-    job = defs().get_repository_def().get_job(CHECKS_JOB)
+    job = defs().get_repository_def().get_job(checks_job.name)
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=_QUIET)
     evaluations = sorted(result.get_asset_check_evaluations(), key=lambda e: (e.asset_key.path, e.check_name))

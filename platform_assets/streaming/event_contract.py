@@ -78,7 +78,10 @@ class RejectedRecordError(Exception):
         self.detail = detail[:MAX_DETAIL_CHARS]
 
 
-_decode_known = msgspec.json.Decoder(Event).decode
+# Decodes a record that has known fields only, and obeys every rule but those of size and time. Any other record raises
+# one of `NOT_PLAIN` and is judged by `parse_event`.
+decode_plain_event = msgspec.json.Decoder(Event).decode
+NOT_PLAIN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 _decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -93,8 +96,8 @@ def parse_event(value: bytes | None, max_bytes: int, arrival_micros: int) -> tup
     if len(value) > max_bytes:
         raise RejectedRecordError(Reason.OVERSIZED, f"{len(value)} bytes, at most {max_bytes} are accepted")
     try:
-        event = _decode_known(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        event = decode_plain_event(value)
+    except NOT_PLAIN:
         return _parse_slowly(value, arrival_micros)
     return event, event_time_micros(event.timestamp, arrival_micros), None
 

@@ -115,7 +115,7 @@ class EventWriter:
             rejected = records.filter(pa.array(batch.is_rejected))
             self._quarantined.append(_rename(rejected, "quarantined_at"), side_commit)
         is_accepted = ~(batch.is_rejected | batch.is_duplicate)
-        accepted = records.filter(pa.array(is_accepted))
+        accepted = records if is_accepted.all() else records.filter(pa.array(is_accepted))
         entries = build_entries(planned, batch.partitions, batch.offsets, batch.is_rejected, batch.is_duplicate)
         self._events.append(_rename(accepted, "ingested_at"), build_batch_commit(self._query, app, planned, entries))
         if self._recent is not None:
