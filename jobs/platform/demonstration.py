@@ -78,11 +78,7 @@ class _Demo:
     def send(self, *options: str) -> None:
         """Runs the simulator to its end."""
         sender = self._simulate(*options)
-        while sender.poll() is None:
-            if self._stop.wait(POLL_SECONDS):
-                sender.terminate()
-                sender.wait(30)
-                raise InterruptedByUserError("stopped")
+        self._wait_for_end(sender)
         if sender.returncode != 0:
             raise QueryFailedError(f"The simulated shop ended with exit code {sender.returncode}; see the lines above.")
         with KafkaResource.from_settings(self._settings) as kafka:
@@ -140,13 +136,24 @@ class _Demo:
         days = {"start": str(today - timedelta(days=1)), "end": str(today)}
         tags = ", ".join(f'"dagster/asset_partition_range_{name}": "{day}"' for name, day in days.items())
         command = [Path(sys.executable).parent / "dagster", "job", "launch", "-w", WORKSPACE, "-j", reports_job.name]
-        launched = subprocess.run(
-            [*map(str, command), "--tags", f'{{{tags}, "headrace/spark": "batch"}}'],
-            env=self._environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if launched.returncode != 0:
-            raise QueryFailedError(f"The reports could not be launched: {launched.stderr.strip().splitlines()[-1]}")
+        log = self._services.log_path("launch-reports")
+        with log.open("wb") as output:
+            launch = subprocess.Popen(
+                [*map(str, command), "--tags", f'{{{tags}, "headrace/spark": "batch"}}'],
+                env=self._environment, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        self._wait_for_end(launch)
+        if launch.returncode != 0:
+            raise QueryFailedError(f"The reports could not be launched; {log} says why.")
         self.say(f"The reports of {days['start']} and {days['end']} are queued for the daemon")
+
+    def _wait_for_end(self, process: subprocess.Popen[bytes]) -> None:
+        """Until the process has ended; ends it when the demonstration is to stop."""
+        while process.poll() is None:
+            if self._stop.wait(POLL_SECONDS):
+                process.terminate()
+                process.wait(30)
+                raise InterruptedByUserError("stopped")
 
     def _simulate(self, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "jobs.cli", "simulate", *options]
