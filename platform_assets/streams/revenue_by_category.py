@@ -34,11 +34,12 @@ def aggregate_revenue(events: DataFrame) -> DataFrame:
     """Revenue of each window and category.
 
     Takes `event_type`, `event_time`, `category`, `revenue`, on a stream or on a batch; returns rows of
-    `REVENUE_BY_CATEGORY`. Money is summed as decimal, so that the result does not depend on the order of rows.
+    `REVENUE_BY_CATEGORY`. Money is summed as decimal, so that the result does not depend on the order of rows;
+    revenue beyond that type counts as 0 rather than failing the stream.
     """
     from pyspark.sql import functions as F
 
-    money = F.sum(F.col("revenue").cast("decimal(18,2)")).cast("double")
+    money = F.coalesce(F.sum(F.col("revenue").try_cast("decimal(18,2)")).cast("double"), F.lit(0.0))
     return (
         events.where(F.col("event_type") == "purchase")
         .groupBy(F.window("event_time", WINDOW, SLIDE).alias("time_window"), "category")

@@ -1,0 +1,87 @@
+"""The streams' logs stay short, and no query of the group loses a commit that it has not read."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+
+from platform_assets.streaming.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.log_upkeep import COMMITS_OF_ONE_CHECKPOINT, LogUpkeep
+from platform_assets.streams import load_streams
+from platform_assets.streams.events import EVENTS
+from resources.lakehouse import LakehouseResource
+from tests.spark.test_streams_over_events import run_streams
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
+
+
+class Shop:
+    """Writes silver.events, one row a commit, and reads its log's folder."""
+
+    def __init__(self, context: StreamContext) -> None:
+        self._table = BatchTable(EVENTS, context)
+        self._log = Path(self._table.uri, "_delta_log")
+        self._batch = 0
+
+    def commit(self, number: int) -> None:
+        for _ in range(number):
+            at = NOON + timedelta(seconds=self._batch)
+            row = {"event_id": str(self._batch), "event_type": "purchase", "event_time": at, "user_id": "u"}
+            row |= {"event_date": at.date(), "kafka_partition": 0, "kafka_offset": self._batch, "revenue": 1.0}
+            rows = pa.Table.from_pylist([row], build_arrow_schema(EVENTS))
+            self._table.append(rows, BatchCommit("events", "app", self._batch, {"ranges": []}))
+            self._batch += 1
+
+    def age(self) -> None:
+        """Makes all commits as old as those of yesterday."""
+        yesterday = time.time() - 86_400
+        for file in self._log.iterdir():
+            os.utime(file, (yesterday, yesterday))
+
+    def oldest_commit(self) -> int:
+        return min(int(file.stem) for file in self._log.glob("[0-9]*.json"))
+
+
+@pytest.fixture
+def context(lakehouse: LakehouseResource) -> StreamContext:
+    return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+
+
+def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
+    spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext
+) -> None:
+    streams = load_streams()
+    for stream in streams:
+        for table in stream.tables:
+            BatchTable(table, context)
+    shop, upkeep = Shop(context), LogUpkeep(spark, streams, context)
+    shop.commit(COMMITS_OF_ONE_CHECKPOINT)
+    shop.age()
+    upkeep.run()
+    assert shop.oldest_commit() == 0  # nobody has read them
+
+    run_streams(spark, lakehouse)
+    shop.commit(COMMITS_OF_ONE_CHECKPOINT)
+    upkeep.run()
+    kept = shop.oldest_commit()
+    assert kept > 0  # old, and read by all
+
+    shop.age()
+    shop.commit(COMMITS_OF_ONE_CHECKPOINT)
+    upkeep.run()
+    assert shop.oldest_commit() == kept  # the second hundred is old, but not read
+
+    run_streams(spark, lakehouse)
+    purchases = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
+    assert sum(purchases) == 2 * 3 * COMMITS_OF_ONE_CHECKPOINT  # each event is in two windows
