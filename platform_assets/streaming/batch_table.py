@@ -162,5 +162,5 @@ class BatchTable:
 def _no_hooks() -> Any:
     from deltalake import PostCommitHookProperties
 
-    # Both cost with every commit what they need cost once a minute: see `log_upkeep`.
+    # Both cost with every commit what they need cost once a minute: see `table_upkeep`.
     return PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)

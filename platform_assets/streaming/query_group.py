@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.foreach_batch import BatchWriter, ForeachBatch
-from platform_assets.streaming.log_upkeep import LogUpkeep
 from platform_assets.streaming.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, read_progresses
 from platform_assets.streaming.query_errors import classify_failure
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+from platform_assets.streaming.table_upkeep import TableUpkeep
 from platform_assets.streaming.table_writer import TableWriter
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class QueryGroup:
         self._rows_in: dict[str, tuple[int, int]] = {}
         self._streams = tuple(streams)
         self._history: HistoryWriter | None = None
-        self._upkeep = LogUpkeep(session, self._streams, context)
+        self._upkeep = TableUpkeep(session, self._streams, context)
         self._stopping = threading.Event()
         self._history_error: HeadraceError | None = None
         self._history_thread = threading.Thread(target=self._write_history_often, name="history", daemon=True)

@@ -1,4 +1,4 @@
-"""The streams' logs stay short, and no query of the group loses a commit that it has not read."""
+"""The streams' tables stay small in files and log, and no query of the group loses what it has not read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
+from platform_assets.streaming import table_upkeep
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.log_upkeep import COMMITS_OF_ONE_CHECKPOINT, LogUpkeep
+from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, TableUpkeep
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
 from resources.lakehouse import LakehouseResource
@@ -65,7 +66,7 @@ def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
     for stream in streams:
         for table in stream.tables:
             BatchTable(table, context)
-    shop, upkeep = Shop(context), LogUpkeep(spark, streams, context)
+    shop, upkeep = Shop(context), TableUpkeep(spark, streams, context)
     shop.commit(COMMITS_OF_ONE_CHECKPOINT)
     shop.age()
     upkeep.run()
@@ -85,3 +86,25 @@ def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
     run_streams(spark, lakehouse)
     purchases = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
     assert sum(purchases) == 2 * 3 * COMMITS_OF_ONE_CHECKPOINT  # each event is in two windows
+
+
+def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_readers(
+    spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 50)
+    streams = load_streams()
+    for stream in streams:
+        for table in stream.tables:
+            BatchTable(table, context)
+    shop, upkeep = Shop(context), TableUpkeep(spark, streams, context)
+    shop.commit(30)
+    run_streams(spark, lakehouse)
+    shop.commit(30)
+    upkeep.run()
+    assert len(lakehouse.delta_table("silver.events").file_uris()) == 1
+    shop.commit(5)  # the writer's view of the table is older than the compaction
+    run_streams(spark, lakehouse)
+    events = lakehouse.delta_table("silver.events").to_pyarrow_table()
+    assert sorted(events["kafka_offset"].to_pylist()) == list(range(65))
+    purchases = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
+    assert sum(purchases) == 2 * 65
