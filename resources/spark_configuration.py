@@ -8,6 +8,7 @@ from pathlib import Path
 from resources.settings import Settings
 
 _LOG4J = Path(__file__).with_name("spark_log4j2.properties")
+_POOLS = Path(__file__).with_name("spark_pools.xml")
 
 # The same keys that Spark redacts in its own UI and logs: they must not stand on a command line either.
 _SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")
@@ -24,6 +25,9 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
         "spark.app.name": "headrace",
         "spark.master": settings.spark_master,
         "spark.submit.deployMode": "client",
+        # The pools `ingest` and `derived`, named by the streams' queries: records before what is derived from them.
+        "spark.scheduler.mode": "FAIR",
+        "spark.scheduler.allocation.file": _POOLS.as_uri(),
         "spark.jars": ",".join(jar.as_uri() for jar in jars),
         **_jvm(settings, log_file),
         **_sql(settings),

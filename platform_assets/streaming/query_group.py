@@ -137,6 +137,9 @@ class QueryGroup:
             )
             seconds = self._context.kafka_trigger_seconds if stream.trigger_seconds is None else stream.trigger_seconds
             trigger = {"availableNow": True} if self._bounded else {"processingTime": f"{seconds} seconds"}
+            # The query's thread takes the pool along, and every job of it.
+            pool = "ingest" if isinstance(stream.source, KafkaSource) else "derived"
+            self._session.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
             query = (
                 rows.writeStream.queryName(stream.name)
                 .outputMode("update" if stream.write_mode == "upsert" else "append")
