@@ -82,7 +82,8 @@ class EventWriter:
         duplicates = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64))
         coordinates = pack_coordinates(partitions, offsets)
         if self._horizon_micros is not None:
-            self._recent = self._recent or self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
+            if self._recent is None:
+                self._recent = self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
             own = ~is_rejected
             ids = hash_ids(records.column("event_id").filter(pa.array(own)))
             first_offsets = {r.kafka_partition: r.from_offset for r in planned.ranges}
