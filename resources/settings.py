@@ -22,7 +22,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore", frozen=True, populate_by_name=True)
 
     home: Annotated[Path, Field(description="Dagster home, broker data, logs, caches")] = Path(".headrace")
-    lakehouse: Annotated[str, Field(description="Root of all tables and checkpoints: a path or any Hadoop URI")] = ""
+    lakehouse: Annotated[
+        str, Field(description="Root of all tables and checkpoints: a path or an object store URI")
+    ] = ""
     storage_options: Annotated[
         dict[str, str], Field(description="JSON; object-store options for readers outside Spark")
     ] = {}

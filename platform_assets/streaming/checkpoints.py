@@ -55,11 +55,6 @@ def read_txn_app_id(session: SparkSession, query: str, checkpoint: str) -> str:
     return f"headrace/{query}/{read_generation(session, checkpoint)}"
 
 
-def read_last_committed_batch(session: SparkSession, checkpoint: str) -> int:
-    """The newest batch that Spark recorded as done, -1 when none."""
-    return max(list_numbers(session, f"{checkpoint}/commits"), default=-1)
-
-
 def read_planned_batch(session: SparkSession, checkpoint: str, batch_id: int) -> PlannedBatch:
     """The planned ranges and time of a batch over Kafka.
 
@@ -90,12 +85,6 @@ def read_last_planned_source(session: SparkSession, checkpoint: str) -> dict[str
     """Up to where the newest batch over a Delta table reads it; None before the first batch."""
     batches = list_numbers(session, f"{checkpoint}/offsets")
     return read_planned_source(session, checkpoint, batches[-1]) if batches else None
-
-
-def read_read_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets:
-    """The offsets up to which the query has planned its reads; empty before the first batch."""
-    batches = list_numbers(session, f"{checkpoint}/offsets")
-    return _read_offsets(session, checkpoint, batches[-1])[1] if batches else {}
 
 
 def _read_offsets(session: SparkSession, checkpoint: str, batch_id: int) -> tuple[int, TopicOffsets]:

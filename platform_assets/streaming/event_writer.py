@@ -48,6 +48,8 @@ class _Batch:
     is_rejected: Any
     is_duplicate: Any
     duplicates: Duplicates
+    ids: tuple[Int64s, Int64s] | None
+    """The hashed event_ids (of rejected records too, where they mean nothing); None when nothing is deduplicated."""
 
 
 class EventWriter:
@@ -81,15 +83,18 @@ class EventWriter:
         is_rejected = records.column("reason").is_valid().to_numpy()
         duplicates = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64))
         coordinates = pack_coordinates(partitions, offsets)
+        ids = None
         if self._horizon_micros is not None:
             if self._recent is None:
                 self._recent = self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
             own = ~is_rejected
-            ids = hash_ids(records.column("event_id").filter(pa.array(own)))
+            ids = hash_ids(records.column("event_id"))
             first_offsets = {r.kafka_partition: r.from_offset for r in planned.ranges}
-            duplicates = self._recent.find_duplicates(*ids, coordinates[own], planned.arrival_micros, first_offsets)
+            duplicates = self._recent.find_duplicates(
+                ids[0][own], ids[1][own], coordinates[own], planned.arrival_micros, first_offsets
+            )
         is_duplicate = np.isin(coordinates, duplicates.coordinates)
-        return _Batch(records, partitions, offsets, is_rejected, is_duplicate, duplicates)
+        return _Batch(records, partitions, offsets, is_rejected, is_duplicate, duplicates, ids)
 
     def _read_recent_ids(self, arrival_micros: int, horizon_micros: int) -> RecentIds:
         """The ids that `silver.events` holds within the horizon: at a start, and after a long stop."""
@@ -119,10 +124,11 @@ class EventWriter:
         accepted = records if is_accepted.all() else records.filter(pa.array(is_accepted))
         entries = build_entries(planned, batch.partitions, batch.offsets, batch.is_rejected, batch.is_duplicate)
         self._events.append(_rename(accepted, "ingested_at"), build_batch_commit(self._query, app, planned, entries))
-        if self._recent is not None:
+        if self._recent is not None and batch.ids is not None:
+            hash1, hash2 = (hashes[is_accepted] for hashes in batch.ids)
             coordinates = pack_coordinates(batch.partitions[is_accepted], batch.offsets[is_accepted])
             arrivals = np.full(len(coordinates), planned.arrival_micros, dtype=np.int64)
-            self._recent.add(*hash_ids(accepted.column("event_id")), coordinates, arrivals)
+            self._recent.add(hash1, hash2, coordinates, arrivals)
 
 
 def _rename(records: pa.Table, arrival_column: str) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from deltalake import DeltaTable
 from jobs.stream_context import build_stream_context
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streams import load_streams
+from tests.bounded_run import run_to_end
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
     from resources.settings import Settings
-
-# Generous: a bounded run of two stages takes 5-15 s on two busy cores. Only a hang reaches it.
-LIMIT_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -55,16 +52,7 @@ class StreamsUnderTest:
         """Runs the named streams (default: all) in bounded mode to their end; raises what a query died of."""
         streams = [stream for stream in load_streams() if not names or stream.name in names]
         group = QueryGroup(self.session, streams, self.context)
-        try:
-            group.start(bounded=True)
-            deadline = time.monotonic() + LIMIT_SECONDS
-            while not group.is_finished():
-                if (failure := group.failure()) is not None:
-                    raise failure
-                assert time.monotonic() < deadline, "the bounded run does not end"
-                time.sleep(0.1)
-        finally:
-            group.stop(30)
+        run_to_end(group)
         return group
 
     def rows(self, table: str, sql: str = "select * from t") -> list[dict[str, Any]]:

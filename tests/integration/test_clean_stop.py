@@ -18,7 +18,8 @@ from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from tests.integration.streams_under_test import LIMIT_SECONDS, StreamsUnderTest
+from tests.bounded_run import LIMIT_SECONDS
+from tests.integration.streams_under_test import StreamsUnderTest
 
 STOPS = 6
 GRACE_SECONDS = 60.0

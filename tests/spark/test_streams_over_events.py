@@ -6,7 +6,6 @@ The stream is run in several micro-batches with a restart from its checkpoint be
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,13 +21,13 @@ from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.streams import load_streams
 from resources.lakehouse import LakehouseResource
+from tests.bounded_run import run_to_end
 from tests.spark.report_cases import Event, append_events, event, events_frame, read_rows, shops, with_coordinates
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 STREAMS = {stream.name: stream for stream in load_streams() if isinstance(stream.source, TableSource)}
-LIMIT_SECONDS = 120.0
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 _WINDOWS = """
@@ -114,16 +113,7 @@ def run_streams(spark: SparkSession, lakehouse: LakehouseResource) -> None:
     """One bounded run over what silver.events holds now, from the checkpoints on."""
     context = StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
     group = QueryGroup(spark, list(STREAMS.values()), context)
-    try:
-        group.start(bounded=True)
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while not group.is_finished():
-            if (failure := group.failure()) is not None:
-                raise failure
-            assert time.monotonic() < deadline, "the bounded run does not end"
-            time.sleep(0.05)
-    finally:
-        group.stop(30)
+    run_to_end(group)
 
 
 @pytest.mark.parametrize("name", STREAMS)
