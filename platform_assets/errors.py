@@ -8,6 +8,7 @@
         ├── SettingError
         ├── MissingTopicError
         ├── LostOffsetsError
+        ├── LostCommitsError
         ├── CheckpointMismatchError
         ├── GroupOwnedError
         ├── StorageError
@@ -49,6 +50,10 @@ class MissingTopicError(TerminalError):
 
 class LostOffsetsError(TerminalError):
     """Kafka no longer holds offsets that a query has not read."""
+
+
+class LostCommitsError(TerminalError):
+    """A table's log no longer holds commits that a query has not read."""
 
 
 class CheckpointMismatchError(TerminalError):

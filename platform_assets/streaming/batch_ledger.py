@@ -9,6 +9,7 @@ import numpy as np
 
 from platform_assets.streaming.batch_table import BatchCommit
 from platform_assets.streaming.checkpoints import OffsetRange, PlannedBatch
+from platform_assets.streaming.frontier import Frontier
 
 if TYPE_CHECKING:
     from platform_assets.streaming.deduplication import Int64s
@@ -80,11 +81,17 @@ def find_gaps(planned_range: OffsetRange, offsets: Int64s) -> tuple[tuple[int, i
 
 
 def build_batch_commit(
-    query: str, txn_app_id: str, planned: PlannedBatch, entries: list[PartitionEntry] | None
+    query: str,
+    txn_app_id: str,
+    planned: PlannedBatch,
+    entries: list[PartitionEntry] | None = None,
+    frontier: Frontier | None = None,
 ) -> BatchCommit:
-    """The commit of one batch over Kafka: its ranges and, in the main table (`entries`), its account."""
+    """The commit of one batch over Kafka: its ranges and, in the main table, its account and the frontier after it."""
     account: dict[str, Any] = {"arrival_micros": planned.arrival_micros}
     if entries is not None:
         account["partitions"] = [entry.as_json() for entry in entries]
+    if frontier is not None:
+        account |= frontier.as_json()
     ranges = [[r.topic, r.kafka_partition, r.from_offset, r.until_offset] for r in planned.ranges]
     return BatchCommit(query, txn_app_id, planned.batch_id, {"ranges": ranges}, account)

@@ -75,25 +75,37 @@ def read_planned_batch(session: SparkSession, checkpoint: str, batch_id: int) ->
 
 
 def read_planned_source(session: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any]:
-    """Up to where a batch over a Delta table reads it, as Spark recorded it before the batch ran."""
-    _, source = _read_plan(session, checkpoint, batch_id)
-    found: dict[str, Any] = json.loads(source)
+    """Up to where a batch over a table reads it, as Spark recorded it before the batch ran: a `commit_source` offset."""
+    found: dict[str, Any] = json.loads(_read_plan(session, checkpoint, batch_id).source)
     return found
 
 
-def read_last_planned_source(session: SparkSession, checkpoint: str) -> dict[str, Any] | None:
-    """Up to where the newest batch over a Delta table reads it; None before the first batch."""
-    batches = list_numbers(session, f"{checkpoint}/offsets")
-    return read_planned_source(session, checkpoint, batches[-1]) if batches else None
+def read_last_committed_batch(session: SparkSession, checkpoint: str) -> int | None:
+    """The newest batch that is done, and never runs again; None before the first."""
+    batches = list_numbers(session, f"{checkpoint}/commits")
+    return batches[-1] if batches else None
+
+
+def read_watermark_micros(session: SparkSession, checkpoint: str, batch_id: int) -> int:
+    """The query's watermark in a batch: it closes windows in this batch, and refuses rows in the next. 0 for none."""
+    return _read_plan(session, checkpoint, batch_id).watermark_micros
 
 
 def _read_offsets(session: SparkSession, checkpoint: str, batch_id: int) -> tuple[int, TopicOffsets]:
-    micros, source = _read_plan(session, checkpoint, batch_id)
-    return micros, _topic_offsets(source)
+    plan = _read_plan(session, checkpoint, batch_id)
+    return plan.time_micros, _topic_offsets(plan.source)
 
 
-def _read_plan(session: SparkSession, checkpoint: str, batch_id: int) -> tuple[int, str]:
-    """The batch's time in microseconds and its source's end, as JSON."""
+@dataclass(frozen=True)
+class _Plan:
+    """One file of `offsets/`: the batch's time, its watermark, and its source's end as JSON."""
+
+    time_micros: int
+    watermark_micros: int
+    source: str
+
+
+def _read_plan(session: SparkSession, checkpoint: str, batch_id: int) -> _Plan:
     text = read_text(session, f"{checkpoint}/offsets/{batch_id}")
     if text is None:
         raise CheckpointMismatchError(
@@ -101,7 +113,8 @@ def _read_plan(session: SparkSession, checkpoint: str, batch_id: int) -> tuple[i
             "restore it whole, or start with a new one."
         )
     _version, metadata, source = text.splitlines()[:3]
-    return int(json.loads(metadata)["batchTimestampMs"]) * 1000, source
+    found = json.loads(metadata)
+    return _Plan(int(found["batchTimestampMs"]) * 1000, int(found["batchWatermarkMs"]) * 1000, source)
 
 
 def _read_initial_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets:

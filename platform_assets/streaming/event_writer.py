@@ -4,12 +4,13 @@ One Spark job a batch reads Kafka and parses, and brings the parsed records to t
 coordinates and ids decide what is a duplicate and what the ledger says, and each table gets its rows in a commit of its
 own. The main table commits last and carries the batch's ledger, so "the batch is done" is one atomic fact. A crash
 anywhere before it leads to a replay of the same offsets with the same verdicts, in which tables that have the batch
-already are left alone. A batch's records are in the driver's memory at once; HEADRACE_MAX_OFFSETS_PER_TRIGGER bounds
+already are left alone. The commit also carries the frontier (`frontier`) that the streams over the table go by. A batch's records are in the driver's memory at once; HEADRACE_MAX_OFFSETS_PER_TRIGGER bounds
 that.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from platform_assets.streaming.deduplication import (
     unpack_coordinates,
 )
 from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, read_messages
+from platform_assets.streaming.frontier import Frontier
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -53,7 +55,7 @@ class _Batch:
 
 
 class EventWriter:
-    """`BatchWriter` of a stream over Kafka. Keeps the recent ids between batches."""
+    """`BatchWriter` of a stream over Kafka. Keeps the recent ids and the frontier between batches."""
 
     def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
         self._query = spec.name
@@ -62,7 +64,10 @@ class EventWriter:
         self._events, self._quarantined, self._deduplicated = self._tables.values()
         self._max_record_bytes = context.max_record_bytes
         self._horizon_micros = context.deduplication_horizon_micros
+        self._max_offsets = context.max_offsets_per_trigger
         self._recent: RecentIds | None = None
+        self._frontier: Frontier | None = None
+        self._working = threading.Lock()
 
     def table_versions(self) -> dict[str, int]:
         """See `BatchWriter`."""
@@ -70,6 +75,35 @@ class EventWriter:
 
     def write(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""
+        with self._working:
+            self._write(batch_df, batch_id)
+
+    def mark_idle(self, read_until_micros: int, longest_open_micros: int) -> None:
+        """Moves the frontier up to a moment at which no record was unread. From any thread; skipped during a batch.
+
+        One commit without rows. None when the last event lies `longest_open_micros` behind the frontier: whatever it
+        was counted in is closed.
+        """
+        if not self._working.acquire(blocking=False):
+            return
+        try:
+            frontier = self._read_frontier()
+            last = frontier.latest_event
+            if last is None or (frontier.micros is not None and frontier.micros >= last + longest_open_micros):
+                return
+            marked = frontier.mark(read_until_micros)
+            if marked != frontier:
+                self._events.mark({"query": self._query, "app": None, "batch": None, **marked.as_json()})
+                self._frontier = marked
+        finally:
+            self._working.release()
+
+    def _read_frontier(self) -> Frontier:
+        if self._frontier is None:
+            self._frontier = Frontier.parse(self._events.read_last_commit() or {})
+        return self._frontier
+
+    def _write(self, batch_df: DataFrame, batch_id: int) -> None:
         session = batch_df.sparkSession
         planned = read_planned_batch(session, self._checkpoint, batch_id)
         app = read_txn_app_id(session, self._query, self._checkpoint)
@@ -113,7 +147,7 @@ class EventWriter:
         topic = pa.repeat(planned.ranges[0].topic, count)
         arrived = pa.repeat(pa.scalar(planned.arrival_micros, pa.int64()).cast(_UTC_MICROS), count)
         records = batch.records.append_column("topic", topic).append_column("arrived_at", arrived)
-        side_commit = build_batch_commit(self._query, app, planned, None)
+        side_commit = build_batch_commit(self._query, app, planned)
         if len(batch.duplicates):
             repeated = _add_kept(records.filter(pa.array(batch.is_duplicate)), batch)
             self._deduplicated.append(_rename(repeated, "deduplicated_at"), side_commit)
@@ -123,12 +157,28 @@ class EventWriter:
         is_accepted = ~(batch.is_rejected | batch.is_duplicate)
         accepted = records if is_accepted.all() else records.filter(pa.array(is_accepted))
         entries = build_entries(planned, batch.partitions, batch.offsets, batch.is_rejected, batch.is_duplicate)
-        self._events.append(_rename(accepted, "ingested_at"), build_batch_commit(self._query, app, planned, entries))
+        frontier = self._read_frontier().advance(
+            batch.partitions[is_accepted], _int64s(accepted, "event_time"), _int64s(accepted, "kafka_timestamp"),
+            planned.arrival_micros, self._find_unread(planned),
+        )  # fmt: skip
+        commit = build_batch_commit(self._query, app, planned, entries, frontier)
+        self._events.append(_rename(accepted, "ingested_at"), commit)
+        self._frontier = frontier
         if self._recent is not None and batch.ids is not None:
             hash1, hash2 = (hashes[is_accepted] for hashes in batch.ids)
             coordinates = pack_coordinates(batch.partitions[is_accepted], batch.offsets[is_accepted])
             arrivals = np.full(len(coordinates), planned.arrival_micros, dtype=np.int64)
             self._recent.add(hash1, hash2, coordinates, arrivals)
+
+
+    def _find_unread(self, planned: PlannedBatch) -> set[int]:
+        """The partitions that may hold more than the batch took: none, unless the limit has cut it.
+
+        Spark gives each partition its share of the limit, rounded down, and none to one that is read to its end.
+        """
+        if sum(r.length for r in planned.ranges) <= self._max_offsets - len(planned.ranges):
+            return set()
+        return {r.kafka_partition for r in planned.ranges if r.length}
 
 
 def _rename(records: pa.Table, arrival_column: str) -> pa.Table:

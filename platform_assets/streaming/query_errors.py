@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import (
     BrokerUnavailableError,
     CheckpointMismatchError,
     HeadraceError,
+    LostCommitsError,
     LostOffsetsError,
     MissingTopicError,
     QueryFailedError,
@@ -17,6 +19,7 @@ from platform_assets.errors import (
 if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
+_PYTHON_ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 # Spark repeats a cause with each layer; people read the first lines.
 MAX_CAUSE_CHARS = 400
 
@@ -38,6 +41,8 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
             f"Kafka no longer holds offsets of {context.topic} that query {query} has not read: {_cause(text)} "
             "Nothing is skipped without a decision: restore the records, or start with a new checkpoint."
         )
+    if "lostcommitserror" in lower:
+        return LostCommitsError(_cause(text).partition(": ")[2])
     if "unknowntopicorpartition" in lower:
         return MissingTopicError(
             f"Topic {context.topic} is gone from the broker. Create it again or set HEADRACE_TOPIC."
@@ -59,4 +64,6 @@ def _cause(text: str) -> str:
     """The most telling line of a Spark error, shortened."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]
     caused = [line for line in lines if line.startswith("Caused by:")]
-    return (caused[-1] if caused else lines[0] if lines else "no message")[:MAX_CAUSE_CHARS]
+    # What a Python worker or data source raised is the last line of its traceback.
+    raised = [line for line in lines if _PYTHON_ERROR.match(line)]
+    return (caused + raised or lines[:1] or ["no message"])[-1][:MAX_CAUSE_CHARS]

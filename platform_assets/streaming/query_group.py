@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
+from platform_assets.streaming.commit_stream import read_commits
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.foreach_batch import BatchWriter, ForeachBatch
 from platform_assets.streaming.platform_tables import HistoryWriter
@@ -163,15 +164,8 @@ class QueryGroup:
 
     def _read_table(self, stream: StreamSpec, source: TableSource) -> DataFrame:
         assert stream.transform is not None
-        rows = (
-            self._session.readStream.format("delta")
-            # Upkeep and privacy deletes rewrite rows that this query has seen.
-            .option("skipChangeCommits", "true")
-            .load(self._context.table_uri(source.table.name))
-            .select(*source.columns)
-            .withWatermark(source.watermark_column, source.watermark_delay)
-        )
-        return stream.transform(rows)
+        uri = self._context.table_uri(source.table.name)
+        return stream.transform(read_commits(self._session, source, uri, self._context.storage_options))
 
     def _progress_of(self, stream: StreamSpec, writer: ForeachBatch, query: StreamingQuery) -> QueryProgress:
         reports = read_progresses(query)

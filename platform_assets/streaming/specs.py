@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -65,12 +66,27 @@ class KafkaSource:
 
 @dataclass(frozen=True)
 class TableSource:
-    """A stream that reads the appends of a Delta table, and only the named columns of it."""
+    """A stream that reads the appends of a Delta table: the named columns of the rows of `event_types` (none: all).
+
+    `time_column` is the event time, `watermark_delay` how far behind the table's frontier an event may come.
+    """
 
     table: TableSpec
     columns: tuple[str, ...]
-    watermark_column: str
-    watermark_delay: str
+    time_column: str
+    watermark_delay: timedelta
+    event_types: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [name for name in self.columns if name in self.table.partition_columns]
+        if missing:
+            raise ValueError(f"{self.table.name}: the files of a partitioned table do not hold {missing}.")
+
+    @property
+    def ddl(self) -> str:
+        """The columns as Spark DDL."""
+        types = {column.name: column.type for column in self.table.columns}
+        return ", ".join(f"`{name}` {types[name]}" for name in self.columns)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.checkpoints import read_last_planned_source
+from platform_assets.streaming.checkpoints import read_last_committed_batch, read_planned_source
+from platform_assets.streaming.commit_source import has_read
 from platform_assets.streaming.delta_tables import open_table
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
@@ -64,8 +65,8 @@ class TableUpkeep:
     def _is_read_beyond(self, name: str, version: int) -> bool:
         for source, checkpoint in self._readers:
             if source == name:
-                planned = read_last_planned_source(self._session, checkpoint)
-                if planned is None or planned["reservoirVersion"] <= version:
+                done = read_last_committed_batch(self._session, checkpoint)
+                if done is None or not has_read(read_planned_source(self._session, checkpoint, done), version):
                     return False
         return version >= 0
 

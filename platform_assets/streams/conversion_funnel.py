@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.specs import Column, StreamSpec, TableSource, TableSpec
@@ -66,8 +67,9 @@ STREAM = StreamSpec(
     source=TableSource(
         table=EVENTS,
         columns=("event_type", "event_time", "user_id"),
-        watermark_column="event_time",
-        watermark_delay="10 minutes",
+        time_column="event_time",
+        watermark_delay=timedelta(minutes=10),
+        event_types=("page_view", "add_to_cart", "purchase"),
     ),
     tables=(CONVERSION_FUNNEL,),
     # A prime of its own: queries that trigger at the same moment wait for each other's planning, seconds under load.

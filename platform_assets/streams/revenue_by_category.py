@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.specs import Column, StreamSpec, TableSource, TableSpec
@@ -60,8 +61,9 @@ STREAM = StreamSpec(
     source=TableSource(
         table=EVENTS,
         columns=("event_type", "event_time", "category", "revenue"),
-        watermark_column="event_time",
-        watermark_delay="1 minute",
+        time_column="event_time",
+        watermark_delay=timedelta(minutes=1),
+        event_types=("purchase",),
     ),
     tables=(REVENUE_BY_CATEGORY,),
     # Each micro-batch costs planning, a state commit and a Delta commit, whatever its rows.

@@ -80,8 +80,9 @@ STREAM = StreamSpec(
     source=TableSource(
         table=EVENTS,
         columns=("event_id", "event_type", "event_time", "user_id", "product_id", "device_type", "revenue"),
-        watermark_column="event_time",
-        watermark_delay="10 minutes",
+        time_column="event_time",
+        watermark_delay=timedelta(minutes=10),
+        event_types=("page_view", "purchase"),
     ),
     tables=(VIEW_TO_PURCHASE,),
     # A prime of its own: queries that trigger at the same moment wait for each other's planning, seconds under load.

@@ -1,0 +1,158 @@
+"""Reads the log of a Delta table commit by commit: which files a commit appended, and up to which time.
+
+The log's layout is Delta's public protocol (https://github.com/delta-io/delta/blob/master/PROTOCOL.md): one JSON file
+a version, one action a line. delta-rs reads states of a table, not single commits; it opens the files here, so that any
+root works that it opens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from platform_assets.streaming.delta_tables import open_table, parse_commit_metadata
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.fs import FileSystem
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class AppendedFile:
+    """One Parquet file of appended rows. Times are event times in microseconds, None where the log has no statistics.
+
+    delta-rs and Spark round to whole milliseconds: `from_micros` down, `until_micros` down too.
+    """
+
+    path: str
+    rows: int
+    from_micros: int | None
+    until_micros: int | None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one version appended: nothing, for a commit that rewrites, deletes or marks. `frontier` in microseconds."""
+
+    version: int
+    files: tuple[AppendedFile, ...]
+    frontier: int | None
+
+    @property
+    def rows(self) -> int:
+        """Appended rows."""
+        return sum(file.rows for file in self.files)
+
+
+class CommitLog:
+    """The log of one table. `time_column` is the column whose statistics order its files."""
+
+    def __init__(self, uri: str, time_column: str, storage_options: Mapping[str, str]) -> None:
+        self.uri = uri
+        self._time_column = time_column
+        self._storage_options = dict(storage_options)
+        self._files: FileSystem | None = None
+
+    @property
+    def filesystem(self) -> FileSystem:
+        """The table's folder as Arrow's file system."""
+        if self._files is None:
+            from deltalake.fs import DeltaStorageHandler
+            from pyarrow.fs import PyFileSystem
+
+            self._files = PyFileSystem(DeltaStorageHandler(self.uri, self._storage_options))
+        return self._files
+
+    def newest_version(self) -> int:
+        """The table's version now."""
+        return open_table(self.uri, self._storage_options).version()
+
+    def read(self, version: int) -> Commit | None:
+        """One commit; None when the log does not hold it: not yet, or no longer."""
+        text = self._read_text(f"_delta_log/{version:020d}.json")
+        return None if text is None else self._parse(version, text)
+
+    def read_table(self, version: int) -> tuple[list[AppendedFile], int | None]:
+        """All files of one version, by event time, and the frontier that its newest commit with one holds."""
+        import pyarrow as pa
+        from deltalake import DeltaTable
+
+        table = DeltaTable(self.uri, version=version, storage_options=self._storage_options)
+        files = [
+            AppendedFile(
+                unquote(action["path"]), action["num_records"],
+                _micros((action["min"] or {}).get(self._time_column)),
+                _micros((action["max"] or {}).get(self._time_column)),
+            )
+            for action in pa.table(table.get_add_actions()).to_pylist()
+        ]  # fmt: skip
+        files.sort(key=lambda file: (file.from_micros is not None, file.from_micros, file.path))
+        return files, self._find_frontier(version)
+
+    def read_rows(self, path: str, columns: Sequence[str], event_types: Sequence[str] = ()) -> pa.Table:
+        """Columns of one file's rows of these types (none: all). A column that the file does not know is null."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        wanted = pc.field("event_type").isin(list(event_types)) if event_types else None
+        rows = pq.read_table(
+            path, columns=list(columns), filesystem=self.filesystem, filters=wanted, partitioning=None
+        )
+        for name in columns:
+            if name not in rows.column_names:
+                rows = rows.append_column(name, pa.nulls(len(rows)))
+        return rows.select(list(columns))
+
+    def _find_frontier(self, version: int) -> int | None:
+        while (commit := self.read(version)) is not None:
+            if commit.frontier is not None:
+                return commit.frontier
+            version -= 1
+        return None
+
+    def _parse(self, version: int, text: str) -> Commit:
+        actions = [json.loads(line) for line in text.splitlines() if line]
+        info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        rewrites = any(a["remove"].get("dataChange", True) for a in actions if "remove" in a)
+        added = [a["add"] for a in actions if "add" in a and a["add"].get("dataChange", True)]
+        # Rows that a rewrite brings back have been read, when they were appended.
+        files = tuple(self._parse_add(add) for add in added if not rewrites)
+        ours = parse_commit_metadata(info.get("userMetadata"))
+        if ours is not None:
+            return Commit(version, files, ours.get("frontier"))
+        return Commit(version, files, _frontier_of_others(files, info))
+
+    def _parse_add(self, add: dict[str, Any]) -> AppendedFile:
+        statistics = json.loads(add.get("stats") or "{}")
+        low, high = (statistics.get(side, {}).get(self._time_column) for side in ("minValues", "maxValues"))
+        return AppendedFile(unquote(add["path"]), statistics.get("numRecords", 0), _micros(low), _micros(high))
+
+    def _read_text(self, path: str) -> str | None:
+        try:
+            with self.filesystem.open_input_stream(path) as stream:
+                found: bytes = stream.readall()
+        except FileNotFoundError:
+            return None
+        return found.decode()
+
+
+def _frontier_of_others(files: tuple[AppendedFile, ...], info: dict[str, Any]) -> int | None:
+    """For rows that another program appended: their latest event, but not later than the commit itself."""
+    times = [file.until_micros for file in files if file.until_micros is not None]
+    return min(max(times), int(info["timestamp"]) * 1000) if times and "timestamp" in info else None
+
+
+def _micros(value: str | datetime | None) -> int | None:
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    # Not `timestamp()`: a float of seconds does not hold every microsecond.
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,93 @@
+"""The frontier of silver.events: the event time up to which everything that was sent on time has been read.
+
+Streams over the table take it as their source's time, so that a watermark does not depend on how a backlog was cut into
+batches, nor on one partition being ahead of the others, nor on a clock that is wrong. It rides in each commit beside
+the batch's ledger and is the same on every replay; `commit_source` hands it to the queries.
+
+Why nothing that was on time falls behind it: an event counts with its own time, but not later than it was sent and
+arrived. Where a partition holds unread records, all of them were sent after the last one read from it. Where none does,
+all future records are sent after the batch's time, which no counted time exceeds. So whatever is read later was sent
+after the frontier, and is late only if it was later than the watermark's delay when it was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.deduplication import Int64s
+
+# A record's Kafka timestamp is when it was sent, unless nobody set it (-1) or a producer's clock is off: one that lies
+# a day before its event would hold the frontier back for ever.
+_SENT_BEFORE_EVENT_MICROS = 86_400 * 1_000_000
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """All in microseconds since the epoch; None or absent before the first event.
+
+    `partitions` holds, by Kafka partition, the latest counted time of what was read from it; `latest_event` the latest
+    event time as the events say, however far ahead.
+    """
+
+    micros: int | None = None
+    partitions: Mapping[int, int] = field(default_factory=dict)
+    latest_event: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What the commit holds."""
+        return {
+            "frontier": self.micros,
+            "frontier_partitions": {str(p): micros for p, micros in sorted(self.partitions.items())},
+            "latest_event": self.latest_event,
+        }
+
+    @classmethod
+    def parse(cls, commit: Mapping[str, Any]) -> Frontier:
+        """The reverse of `as_json`; the first frontier for a commit that has none."""
+        partitions = {int(p): int(micros) for p, micros in commit.get("frontier_partitions", {}).items()}
+        return cls(commit.get("frontier"), partitions, commit.get("latest_event"))
+
+    def advance(
+        self, partitions: Int64s, event_micros: Int64s, sent_micros: Int64s, arrival_micros: int, unread: Set[int]
+    ) -> Frontier:
+        """The frontier after a batch. Never goes back.
+
+        The arrays hold the accepted events, one item each: Kafka partition, event time, Kafka timestamp. `unread` are
+        the partitions that may hold records that the batch has left.
+        """
+        was_sent = np.where(sent_micros < event_micros - _SENT_BEFORE_EVENT_MICROS, arrival_micros, sent_micros)
+        counted = np.minimum(np.minimum(event_micros, was_sent), arrival_micros)
+        reached = dict(self.partitions)
+        for partition in np.unique(partitions).tolist():
+            reached[partition] = max(
+                reached.get(partition, _LONG_AGO), int(counted[partitions == partition].max())
+            )
+        latest = [] if self.latest_event is None else [self.latest_event]
+        latest += [int(event_micros.max())] if len(event_micros) else []
+        return replace(
+            self._at(_frontier_of(reached, unread)), partitions=reached, latest_event=max(latest) if latest else None
+        )
+
+    def mark(self, micros: int) -> Frontier:
+        """The frontier when, at that time, nothing was unread."""
+        return self._at(micros)
+
+    def _at(self, micros: int | None) -> Frontier:
+        known = [m for m in (self.micros, micros) if m is not None]
+        return replace(self, micros=max(known) if known else None)
+
+
+_LONG_AGO = -(2**62)
+
+
+def _frontier_of(reached: Mapping[int, int], unread: Set[int]) -> int | None:
+    if not unread:
+        return max(reached.values(), default=None)
+    if any(partition not in reached for partition in unread):
+        return None
+    return min(reached[partition] for partition in unread)
