@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from platform_assets.streaming.platform_tables import LEDGER, QUERY_PROGRESS
+from platform_assets.streaming.platform_tables import LEDGER, PLATFORM_TABLES
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSpec
 
 OWNERS = ["team:data-platform"]
@@ -33,8 +33,10 @@ def build_stream_assets(streams: Iterable[StreamSpec], topic: str) -> list[dg.As
         source = topic_asset_key(topic) if isinstance(stream.source, KafkaSource) else _key(stream.source.table)
         specs += [_table_asset(table, [source], f"Streaming query `{stream.name}`.") for table in stream.tables]
     main_tables = [_key(stream.main_table) for stream in streams]
-    specs += [_table_asset(LEDGER, main_tables[:1], "Projection of the tables' commits.")]
-    specs += [_table_asset(QUERY_PROGRESS, main_tables, "Spark's own reports.")]
+    specs += [
+        _table_asset(table, main_tables[:1] if table is LEDGER else main_tables, "Written by the stream group.")
+        for table in PLATFORM_TABLES
+    ]
     return specs
 
 

@@ -20,13 +20,13 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
     from platform_assets.checks.report_consistency import build_report_consistency_checks
     from platform_assets.checks.schema_contract import build_schema_contract_checks
     from platform_assets.reports import REPORT_TABLES
-    from platform_assets.streaming.platform_tables import LEDGER, QUERY_PROGRESS
+    from platform_assets.streaming.platform_tables import PLATFORM_TABLES
 
     kafka = [stream for stream in streams if isinstance(stream.source, KafkaSource)]
     tables = [table for stream in streams for table in stream.tables]
     return [
         *build_ledger_checks(kafka),
-        *build_schema_contract_checks([*tables, LEDGER, QUERY_PROGRESS, *REPORT_TABLES]),
+        *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *REPORT_TABLES]),
         *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
         *build_stream_freshness_checks(streams),
         *build_report_freshness_checks(REPORT_TABLES),

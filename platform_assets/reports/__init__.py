@@ -10,16 +10,14 @@ from platform_assets.reports.purchase_correlations import (
     build_purchase_correlations_asset,
 )
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE, build_session_report_asset
-from platform_assets.reports.sessions import SESSIONS_TABLE, build_sessions_asset
 
-REPORT_TABLES = (SESSIONS_TABLE, SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE)
+REPORT_TABLES = (SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE)
 
 
 def build_report_assets() -> list[dg.AssetsDefinition]:
     """All batch assets over one daily partitioning."""
     partitions = build_daily_partitions()
     return [
-        build_sessions_asset(partitions),
         build_session_report_asset(partitions),
         build_purchase_correlations_asset(partitions),
     ]

@@ -14,7 +14,6 @@ from platform_assets.reports.daily import (
     pin_table,
     replace_days,
 )
-from platform_assets.reports.sessions import read_events_between
 from platform_assets.streaming.specs import Column, TableSpec
 
 if TYPE_CHECKING:
@@ -153,6 +152,16 @@ def count_pairs_by_minute(pairs: "DataFrame") -> list[int]:
     for row in pairs.groupBy(minute.alias("minute")).agg(F.count(F.lit(1)).alias("n")).collect():
         counts[row["minute"]] = row["n"]
     return counts
+
+
+def read_events_between(events: "DataFrame", start: datetime, end: datetime | None) -> "DataFrame":
+    """Events of [start, end), by event time; `end` None: open. Prunes by the partition column `event_date`."""
+    from pyspark.sql import functions as F
+
+    kept = events.where((F.col("event_date") >= F.lit(start.date())) & (F.col("event_time") >= F.lit(start)))
+    if end is not None:
+        kept = kept.where((F.col("event_date") <= F.lit(end.date())) & (F.col("event_time") < F.lit(end)))
+    return kept
 
 
 def build_purchase_correlations_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:

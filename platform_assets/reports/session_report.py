@@ -14,7 +14,6 @@ from platform_assets.reports.daily import (
     pin_table,
     replace_days,
 )
-from platform_assets.reports.sessions import SESSIONS_TABLE
 from platform_assets.streaming.specs import Column, TableSpec
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def build_session_report_asset(partitions: dg.DailyPartitionsDefinition) -> dg.A
 
     @dg.asset(
         key=list(SESSION_REPORT_TABLE.asset_path),
-        deps=[list(SESSIONS_TABLE.asset_path)],
+        deps=[["gold", "sessions"]],
         description=SESSION_REPORT_TABLE.description,
         group_name="reports",
         kinds={"spark", "deltalake"},
@@ -105,7 +104,7 @@ def build_session_report_asset(partitions: dg.DailyPartitionsDefinition) -> dg.A
 
         days = day_range_of(context)
         lakehouse = context.resources.lakehouse
-        pinned = pin_table(lakehouse, SESSIONS_TABLE.name, "Materialize gold/sessions for the same days first.")
+        pinned = pin_table(lakehouse, "gold.sessions", "Start the stream group that writes it, or run `make drain`.")
         sessions = pinned.read(context.resources.spark.spark_session).where(days.predicate("session_date"))
         replace_days(summarize_sessions(sessions), SESSION_REPORT_TABLE, lakehouse, days, (pinned,))
         metadata = describe_days(

@@ -8,6 +8,7 @@ where this one takes 0.02 (measured; docs/architecture.md).
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -52,13 +53,14 @@ class BatchCommit:
 
 
 class BatchTable:
-    """One table of one query. Not for two threads at once."""
+    """One table of one query. Its methods may be called from any thread; one writes at a time."""
 
     def __init__(self, spec: TableSpec, context: StreamContext) -> None:
         self.uri = context.table_uri(spec.name)
         self._spec = spec
         self._schema = build_arrow_schema(spec)
         self._table = create_table(self.uri, spec, context.storage_options, STREAM_LOG_RETENTION)
+        self._lock = threading.RLock()
         self.version = self._table.version()
         """The newest version that this object has made or seen; any thread may read it."""
 
@@ -109,34 +111,71 @@ class BatchTable:
         from deltalake import CommitProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
-        text = json.dumps({"headrace": body}, separators=(",", ":"))
-        self._table.update_incremental()
-        try:
-            write_deltalake(
-                self._table, self._schema.empty_table(), mode="append", post_commithook_properties=_no_hooks(),
-                commit_properties=CommitProperties(custom_metadata={"userMetadata": text}, max_commit_retries=0),
-            )  # fmt: skip
-        except CommitFailedError:
+        with self._lock:
             self._table.update_incremental()
-            return
-        self.version = self._table.version()
+            try:
+                write_deltalake(
+                    self._table, self._schema.empty_table(), mode="append", post_commithook_properties=_no_hooks(),
+                    commit_properties=CommitProperties(custom_metadata=_metadata(body), max_commit_retries=0),
+                )  # fmt: skip
+            except CommitFailedError:
+                self._table.update_incremental()
+                return
+            self.version = self._table.version()
+
+    def replace(self, rows: pa.Table, stale: pa.Table, bounds: str, body: Mapping[str, Any]) -> None:
+        """Puts `rows` in the place of those of the same key and takes out `stale` (rows of the table), in one commit.
+
+        For what no batch of the query writes: repairs. Keys of `rows` and `stale` are distinct; `bounds` is a condition
+        on the table's rows (as `t`) that holds for all that are meant, by which files are left out. Raises
+        `QueryFailedError` when other writers win again and again; nothing is written then.
+        """
+        import pyarrow as pa
+        from deltalake import CommitProperties
+
+        parts = [
+            self._conform(part).append_column("is_stale", pa.repeat(pa.scalar(is_stale), len(part)))
+            for part, is_stale in ((rows, False), (stale, True))
+        ]
+        source = pa.concat_tables(parts)
+        names = {name: f"s.{name}" for name in self._schema.names}
+        same_key = (f"(t.{name} is not distinct from s.{name})" for name in self._spec.key)
+        matches = " and ".join([f"({bounds})", *same_key])
+        # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
+        properties = CommitProperties(custom_metadata=_metadata(body), max_commit_retries=0)
+        with self._lock:
+            self._table.update_incremental()
+            self._try(
+                lambda: (
+                    self._table.merge(
+                        source, matches, source_alias="s", target_alias="t", commit_properties=properties,
+                        post_commithook_properties=_no_hooks(),
+                    )
+                    .when_matched_delete("s.is_stale").when_matched_update(names, "not s.is_stale")
+                    .when_not_matched_insert(names, "not s.is_stale").execute()
+                ),
+                "A repair",
+            )  # fmt: skip
 
     def read_last_commit(self) -> dict[str, Any] | None:
         """What Headrace wrote into its newest commit that the log holds; None before the first."""
-        found = read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
+        with self._lock:
+            self._table.update_incremental()
+            found = read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
         return found[0] if found else None
 
-    def read_arrow(self, columns: list[str], row_filter: Any) -> pa.Table:
+    def read_arrow(self, columns: list[str] | None = None, row_filter: Any = None) -> pa.Table:
         """Rows of the newest version, by a filter over Arrow expressions."""
-        self._table.update_incremental()
-        return self._table.to_pyarrow_dataset().to_table(columns=columns, filter=row_filter)
+        with self._lock:
+            self._table.update_incremental()
+            dataset = self._table.to_pyarrow_dataset()
+        return dataset.to_table(columns=columns, filter=row_filter)
 
     def _conform(self, rows: pa.Table) -> pa.Table:
         return rows.select(self._schema.names).cast(self._schema)
 
     def _commit(self, commit: BatchCommit, write: Callable[[CommitProperties], object]) -> None:
         from deltalake import CommitProperties, Transaction
-        from deltalake.exceptions import CommitFailedError
 
         properties = CommitProperties(
             custom_metadata={"userMetadata": commit.as_json()},
@@ -145,27 +184,36 @@ class BatchTable:
             max_commit_retries=0,
             app_transactions=[Transaction(commit.txn_app_id, commit.batch_id)],
         )
-        for _ in range(MAX_CONFLICTS):
+        def write_once() -> None:
             committed = self._table.transaction_version(commit.txn_app_id)
             if committed is not None and committed >= commit.batch_id:
                 self._check_same_batch(commit)
-                return
-            try:
+            else:
                 write(properties)
+
+        with self._lock:
+            self._try(write_once, f"Batch {commit.batch_id} of query {commit.query}")
+
+    def _try(self, write: Callable[[], object], what: str) -> None:
+        from deltalake.exceptions import CommitFailedError
+
+        for _ in range(MAX_CONFLICTS):
+            try:
+                write()
             except CommitFailedError:
                 self._table.update_incremental()
                 continue
             self.version = self._table.version()
             return
         raise QueryFailedError(
-            f"Batch {commit.batch_id} of query {commit.query} lost {MAX_CONFLICTS} times against other writers of "
-            f"{self.uri}. Stop what else writes there; the batch is tried again."
+            f"{what} lost {MAX_CONFLICTS} times against other writers of {self.uri}. "
+            "Stop what else writes there; it is tried again."
         )
 
     def _check_same_batch(self, commit: BatchCommit) -> None:
         """A replay may be skipped only if the commit in the table read the very source of this batch."""
         for found in read_batch_commits(self._table, MAX_COMMITS_SEARCHED):
-            if (found["app"], found["batch"]) == (commit.txn_app_id, commit.batch_id):
+            if (found.get("app"), found.get("batch")) == (commit.txn_app_id, commit.batch_id):
                 theirs = {name: found.get(name) for name in commit.source}
                 break
         else:
@@ -179,6 +227,10 @@ class BatchTable:
                 f"checkpoint now plans {dict(commit.source)}: it was restored from a backup or changed. Nothing was "
                 "written. Restore the checkpoint that belongs to the table."
             )
+
+
+def _metadata(body: Mapping[str, Any]) -> dict[str, str]:
+    return {"userMetadata": json.dumps({"headrace": body}, separators=(",", ":"))}
 
 
 def _no_hooks() -> Any:

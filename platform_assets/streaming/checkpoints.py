@@ -86,6 +86,11 @@ def read_last_committed_batch(session: SparkSession, checkpoint: str) -> int | N
     return batches[-1] if batches else None
 
 
+def read_batch_micros(session: SparkSession, checkpoint: str, batch_id: int) -> int:
+    """A batch's time, the same on every replay."""
+    return _read_plan(session, checkpoint, batch_id).time_micros
+
+
 def read_watermark_micros(session: SparkSession, checkpoint: str, batch_id: int) -> int:
     """The query's watermark in a batch: it closes windows in this batch, and refuses rows in the next. 0 for none."""
     return _read_plan(session, checkpoint, batch_id).watermark_micros

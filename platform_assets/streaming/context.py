@@ -12,7 +12,8 @@ class StreamContext:
 
     `kafka_options` are options of Spark's Kafka source (`kafka.*` and others) and may hold secrets: they are left out
     of the repr. `deduplication_horizon_micros` None turns deduplication off.
-    `storage_options` are the object store's, for delta-rs; secrets too.
+    `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
+    `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
     """
 
     lakehouse_root: str
@@ -24,6 +25,8 @@ class StreamContext:
     max_record_bytes: int
     deduplication_horizon_micros: int | None
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    idle_timeout_seconds: float | None = None
+    close_windows: bool = False
 
     def table_uri(self, name: str) -> str:
         """Where the table `<layer>.<table>` lies."""

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
-from platform_assets.streaming.progress import is_batch, lag_of, read_progresses
+from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
+from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.specs import Column, KafkaSource, StreamSpec, TableSpec
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ QUERY_PROGRESS = TableSpec(
         Column("run_id", "string", "Spark's id of this start of the query"),
         Column("batch_id", "bigint", "Micro-batch"),
         Column("started_at", "timestamp", "When the micro-batch began"),
-        Column("rows_in", "bigint", "Rows read; Spark counts a row once for each scan"),
+        Column("rows_in", "bigint", "Rows read"),
         Column("duration_ms", "bigint", "Whole micro-batch"),
         Column("durations", "string", "JSON: milliseconds by phase"),
         Column("lag_records", "bigint", "Unread Kafka records at its end; null for other sources"),
@@ -65,6 +66,23 @@ QUERY_PROGRESS = TableSpec(
     ),
     statistics_columns=("started_at", "query", "batch_id"),
 )
+
+
+COMPLETE_UNTIL = TableSpec(
+    name="platform.complete_until",
+    description="How far each stream's table is complete: rows that end until then are final and lack no event.",
+    grain="query",
+    key=("query",),
+    columns=(
+        Column("query", "string", "The streaming query"),
+        Column("table_name", "string", "Its table"),
+        Column("complete_until", "timestamp", "Up to here rows are final; null before the first watermark"),
+        Column("watermark", "timestamp", "The query's watermark: rows that end until then are no longer changed by it"),
+        Column("late_events_pending", "bigint", "Events that came too late and are not repaired yet"),
+        Column("updated_at", "timestamp", "When this was true"),
+    ),
+)
+PLATFORM_TABLES = (LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL)
 
 
 class HistoryWriter:
@@ -153,7 +171,7 @@ def _progress_row(report: dict[str, Any]) -> dict[str, Any]:
         "run_id": report["runId"],
         "batch_id": report["batchId"],
         "started_at": datetime.fromisoformat(report["timestamp"]),
-        "rows_in": report["numInputRows"],
+        "rows_in": rows_of(report),
         "duration_ms": report["durationMs"].get("triggerExecution"),
         "durations": json.dumps(report["durationMs"]),
         "lag_records": lag_of(report),

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.streaming.commit_stream import INPUT, ROWS
+
 if TYPE_CHECKING:
     from pyspark.sql.streaming import StreamingQuery
 
@@ -45,3 +47,9 @@ def lag_of(report: dict[str, Any]) -> int | None:
 def is_batch(report: dict[str, Any]) -> bool:
     """Whether the report is of a micro-batch that ran, not of a trigger that found nothing."""
     return "addBatch" in report["durationMs"]
+
+
+def rows_of(report: dict[str, Any]) -> int:
+    """Rows that the micro-batch read. Spark's own number counts a row once for each scan, and marks."""
+    observed = report.get("observedMetrics", {}).get(INPUT)
+    return int(report["numInputRows"] if observed is None else observed[ROWS])

@@ -6,7 +6,6 @@ batch. In bounded mode the streams over Kafka catch up first, then those over th
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,11 +14,10 @@ from platform_assets.errors import HeadraceError
 from platform_assets.streaming.commit_stream import read_commits
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.foreach_batch import BatchWriter, ForeachBatch
-from platform_assets.streaming.platform_tables import HistoryWriter
-from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, read_progresses
+from platform_assets.streaming.group_care import GroupCare
+from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, read_progresses, rows_of
 from platform_assets.streaming.query_errors import classify_failure
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
-from platform_assets.streaming.table_upkeep import TableUpkeep
 from platform_assets.streaming.table_writer import TableWriter
 
 if TYPE_CHECKING:
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-# History is rolled up: one commit a minute costs 1,440 files a day, one a batch would cost 86,400.
-HISTORY_SECONDS = 60.0
 # Between two writes a query records the one batch as done and plans the next: an interrupt there fills the log with
 # errors of tasks. A query that is not done with it by then waits for a source that does not answer.
 SETTLE_SECONDS = 15.0
@@ -50,11 +46,7 @@ class QueryGroup:
         self._queries: dict[str, tuple[StreamSpec, ForeachBatch, StreamingQuery]] = {}
         self._rows_in: dict[str, tuple[int, int]] = {}
         self._streams = tuple(streams)
-        self._history: HistoryWriter | None = None
-        self._upkeep = TableUpkeep(session, self._streams, context)
-        self._stopping = threading.Event()
-        self._history_error: HeadraceError | None = None
-        self._history_thread = threading.Thread(target=self._write_history_often, name="history", daemon=True)
+        self._care: GroupCare | None = None
 
     def start(self, *, bounded: bool = False) -> None:
         """Creates the tables and starts the queries: all of them, or the first stage of a bounded run.
@@ -64,8 +56,12 @@ class QueryGroup:
         self._bounded = bounded
         try:
             # All tables first: a stream reads another one's, and a person finds every table from the first moment.
-            self._writers = {stream.name: _build_writer(stream, self._context) for stream in self._streams}
-            self._history = HistoryWriter(self._context, self._streams)
+            writers = {stream.name: _build_writer(stream, self._context) for stream in self._streams}
+            self._writers = {name: ForeachBatch(name, writer, self._context) for name, writer in writers.items()}
+            self._care = GroupCare(self._session, self._streams, self._context, writers)
+            # A bounded query ends when nothing is left to close. One that goes on closes windows with its next batch,
+            # and spares a second batch after each.
+            self._session.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", str(bounded).lower())
             self._start_stage()
             while self._stages and not bounded:
                 self._start_stage()
@@ -73,7 +69,8 @@ class QueryGroup:
             raise
         except Exception as error:
             raise classify_failure("start", str(error), self._context) from error
-        self._history_thread.start()
+        if not bounded:
+            self._care.start(lambda: {name: query for name, (_, _, query) in self._queries.items()})
 
     def progress(self) -> dict[str, QueryProgress]:
         """Each started query's progress, by stream name."""
@@ -86,17 +83,24 @@ class QueryGroup:
                 return writer.error
             if not query.isActive and (error := query.exception()) is not None:
                 return classify_failure(name, str(error), self._context)
-        return self._history_error
+        return None if self._care is None else self._care.error
 
     def is_finished(self) -> bool:
-        """Bounded mode: whether all stages have ended without a failure. Starts the next stage when one has ended."""
+        """Bounded mode: whether all stages have ended without a failure. Starts the next stage when one has ended.
+
+        The last stage is followed by the repair of what came late; it raises `HeadraceError`.
+        """
         if not self._bounded or any(query.isActive for _, _, query in self._queries.values()):
             return False
         if self.failure() is not None:
             return False
+        assert self._care is not None
         if self._stages:
+            if self._context.close_windows:
+                self._care.mark_read()
             self._start_stage()
             return False
+        self._care.repair()
         return True
 
     def stop(self, grace_seconds: float) -> None:
@@ -107,14 +111,12 @@ class QueryGroup:
         from py4j.protocol import Py4JError
 
         deadline = time.monotonic() + grace_seconds
-        self._stopping.set()
+        queries = [query for _, _, query in self._queries.values()]
         try:
             for _, writer, query in self._queries.values():
                 self._stop_between_batches(writer, query, deadline)
-            if self._history_thread.is_alive():
-                self._history_thread.join(max(1.0, deadline - time.monotonic()))
-            if self._history_error is None and self._history is not None:
-                self._history.write([query for _, _, query in self._queries.values()])
+            if self._care is not None:
+                self._care.stop(queries, max(1.0, deadline - time.monotonic()))
         except (Py4JError, OSError):
             # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
             return
@@ -171,7 +173,7 @@ class QueryGroup:
         reports = read_progresses(query)
         batches = [report for report in reports if is_batch(report)]
         seen, total = self._rows_in.get(stream.name, (-1, 0))
-        total += sum(r["numInputRows"] for r in batches if r["batchId"] > seen)
+        total += sum(rows_of(r) for r in batches if r["batchId"] > seen)
         last = batches[-1] if batches else None
         if last is not None:
             self._rows_in[stream.name] = (last["batchId"], total)
@@ -188,21 +190,6 @@ class QueryGroup:
             busy=query.isActive and bool(query.status["isTriggerActive"]),
         )
 
-    def _write_history_often(self) -> None:
-        while not self._stopping.wait(HISTORY_SECONDS):
-            try:
-                assert self._history is not None
-                self._history.write([query for _, _, query in list(self._queries.values())])
-                self._upkeep.run()
-            except HeadraceError as error:
-                self._history_error = error
-                return
-            except Exception as error:  # noqa: BLE001
-                # Whatever it is, it must reach the host and not end silently with this thread.
-                self._history_error = classify_failure("history", str(error), self._context)
-                return
 
-
-def _build_writer(stream: StreamSpec, context: StreamContext) -> ForeachBatch:
-    writer: BatchWriter = (EventWriter if isinstance(stream.source, KafkaSource) else TableWriter)(stream, context)
-    return ForeachBatch(stream.name, writer, context)
+def _build_writer(stream: StreamSpec, context: StreamContext) -> BatchWriter:
+    return (EventWriter if isinstance(stream.source, KafkaSource) else TableWriter)(stream, context)

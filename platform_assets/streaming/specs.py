@@ -89,6 +89,35 @@ class TableSource:
         return ", ".join(f"`{name}` {types[name]}" for name in self.columns)
 
 
+def in_words(length: timedelta) -> str:
+    """A duration as Spark SQL reads it."""
+    return f"{length // timedelta(microseconds=1)} microseconds"
+
+
+@dataclass(frozen=True)
+class ResultSpan:
+    """Where the rows of a stream's table lie in event time: when they are final, and which a late event touches.
+
+    A row counts events from `start_column` to `end_column` (both columns of the table), and is final when the watermark
+    has reached its end plus `inactivity`: the pause after which nothing can be added to it. An event is refused when the
+    watermark has passed its time in the same way, or with `window` (size and slide) the end of one of its windows.
+    `reach`: how long after an event a row that counts it may end; not counting what inactivity adds. `by_user`: a row
+    counts events of one user, named in its column `user_id`.
+    """
+
+    start_column: str
+    end_column: str
+    reach: timedelta
+    inactivity: timedelta = timedelta(0)
+    window: tuple[timedelta, timedelta] | None = None
+    by_user: bool = False
+
+    @property
+    def longest_open(self) -> timedelta:
+        """How far the watermark must be behind an event so that all rows that count it are final."""
+        return self.reach + self.inactivity
+
+
 @dataclass(frozen=True)
 class StreamSpec:
     """One streaming query and the tables it writes.
@@ -98,7 +127,7 @@ class StreamSpec:
     table has a `transform`, a pure function that runs on a stream and, as the *twin*, on a batch: it gets the
     source's columns (the watermark already defined on a stream) and returns rows of `tables[0]`.
     `trigger_seconds` None: the setting HEADRACE_TRIGGER_SECONDS. `write_mode` is `upsert` (rows of the table's key are
-    replaced while their window is open) or `append`.
+    replaced while their window is open) or `append`. `span` goes with `transform`.
     """
 
     name: str
@@ -107,6 +136,7 @@ class StreamSpec:
     trigger_seconds: float | None = None
     transform: Callable[[DataFrame], DataFrame] | None = None
     write_mode: Literal["append", "upsert"] = "append"
+    span: ResultSpan | None = None
 
     @property
     def main_table(self) -> TableSpec:

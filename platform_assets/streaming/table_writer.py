@@ -1,41 +1,85 @@
-"""Writes the micro-batches of a stream over a Delta table: appends, or upserts by the table's key."""
+"""Writes the micro-batches of a stream over a table: appends, or upserts by the table's key."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
-from platform_assets.streaming.checkpoints import read_planned_source, read_txn_app_id
+from platform_assets.streaming.checkpoints import (
+    read_batch_micros,
+    read_planned_source,
+    read_txn_app_id,
+    read_watermark_micros,
+)
+from platform_assets.streaming.commit_log import CommitLog
+from platform_assets.streaming.commit_source import find_files
+from platform_assets.streaming.late_events import LATE_EVENTS, find_late_events
+from platform_assets.streaming.specs import TableSource
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
 
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.specs import StreamSpec
 
 
 class TableWriter:
-    """`BatchWriter` of a stream whose source is a table. A batch is one commit; one without rows makes none."""
+    """`BatchWriter` of a stream whose source is a table. A batch is one commit; one without rows makes none.
+
+    What the watermark refused is listed first, so that a batch that is done has its late events on record.
+    """
 
     def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
+        assert isinstance(spec.source, TableSource) and spec.span is not None
+        self.table = BatchTable(spec.main_table, context)
         self._spec = spec
-        self._table = BatchTable(spec.main_table, context)
+        self._source = spec.source
+        self._span = spec.span
+        self._late = BatchTable(LATE_EVENTS, context)
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
+        uri = context.table_uri(self._source.table.name)
+        self._log = CommitLog(uri, self._source.time_column, context.storage_options)
 
     def table_versions(self) -> dict[str, int]:
         """See `BatchWriter`."""
-        return {self._spec.main_table.name: self._table.version}
+        return {self._spec.main_table.name: self.table.version}
 
     def write(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""
         session = batch_df.sparkSession
         rows = batch_df.toArrow()
+        app = read_txn_app_id(session, self._spec.name, self._checkpoint)
+        end = read_planned_source(session, self._checkpoint, batch_id)
+        commit = BatchCommit(self._spec.name, app, batch_id, {"source": end})
+        late = self._find_late(session, batch_id, end)
+        if len(late):
+            self._late.append(late, commit)
         if not len(rows):
             return
-        app = read_txn_app_id(session, self._spec.name, self._checkpoint)
-        source = {"source": read_planned_source(session, self._checkpoint, batch_id)}
-        commit = BatchCommit(self._spec.name, app, batch_id, source)
         if self._spec.write_mode == "upsert":
-            self._table.upsert(rows, commit)
+            self.table.upsert(rows, commit)
         else:
-            self._table.append(rows, commit)
+            self.table.append(rows, commit)
+
+    def _find_late(self, session: SparkSession, batch_id: int, end: dict[str, Any]) -> pa.Table:
+        import pyarrow as pa
+
+        if batch_id == 0:
+            return pa.table({})
+        start = read_planned_source(session, self._checkpoint, batch_id - 1)
+        watermark = read_watermark_micros(session, self._checkpoint, batch_id - 1)
+        if start == end or watermark == 0:
+            return pa.table({})
+        late = find_late_events(self._log, find_files(self._log, start, end), self._source, self._span, watermark)
+        utc = pa.timestamp("us", tz="UTC")
+        constants = {
+            "query": pa.scalar(self._spec.name),
+            "watermark": pa.scalar(watermark, pa.int64()).cast(utc),
+            "batch_id": pa.scalar(batch_id, pa.int64()),
+            "refused_at": pa.scalar(read_batch_micros(session, self._checkpoint, batch_id), pa.int64()).cast(utc),
+            "repaired_at": pa.scalar(None, utc),
+        }
+        for name, value in constants.items():
+            late = late.append_column(name, pa.repeat(value, len(late)))
+        return late

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import Column, StreamSpec, TableSource, TableSpec
+from platform_assets.streaming.specs import Column, ResultSpan, StreamSpec, TableSource, TableSpec, in_words
 from platform_assets.streams.events import EVENTS
 
 if TYPE_CHECKING:
     from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame
 
-WINDOW = "5 minutes"
-SLIDE = "1 minute"
+WINDOW = timedelta(minutes=5)
+SLIDE = timedelta(minutes=1)
 
 CONVERSION_FUNNEL = TableSpec(
     name="gold.conversion_funnel",
@@ -50,7 +50,7 @@ def count_funnel(events: DataFrame) -> DataFrame:
 
     return (
         events.where(F.col("event_type").isin(*steps.values()))
-        .groupBy(F.window("event_time", WINDOW, SLIDE).alias("time_window"))
+        .groupBy(F.window("event_time", in_words(WINDOW), in_words(SLIDE)).alias("time_window"))
         .agg(*(distinct_users(event_type).alias(name) for name, event_type in steps.items()))
         .select(
             F.col("time_window.start").alias("window_start"),
@@ -76,4 +76,5 @@ STREAM = StreamSpec(
     trigger_seconds=13.0,
     transform=count_funnel,
     write_mode="upsert",
+    span=ResultSpan("window_start", "window_end", reach=WINDOW, window=(WINDOW, SLIDE)),
 )

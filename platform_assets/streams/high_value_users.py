@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import Column, StreamSpec, TableSource, TableSpec
+from platform_assets.streaming.specs import Column, ResultSpan, StreamSpec, TableSource, TableSpec, in_words
 from platform_assets.streams.events import EVENTS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-WINDOW = "5 minutes"
-SLIDE = "1 minute"
+WINDOW = timedelta(minutes=5)
+SLIDE = timedelta(minutes=1)
 HIGH_VALUE = 100
 
 HIGH_VALUE_USERS = TableSpec(
@@ -43,7 +43,7 @@ def find_high_value_users(events: DataFrame) -> DataFrame:
 
     return (
         events.where(F.col("event_type") == "purchase")
-        .groupBy(F.window("event_time", WINDOW, SLIDE).alias("time_window"), "user_id")
+        .groupBy(F.window("event_time", in_words(WINDOW), in_words(SLIDE)).alias("time_window"), "user_id")
         .agg(
             F.sum(F.col("revenue").try_cast("decimal(18,2)")).alias("spent"),
             F.count(F.lit(1)).alias("purchase_count"),
@@ -76,4 +76,5 @@ STREAM = StreamSpec(
     trigger_seconds=11.0,
     transform=find_high_value_users,
     write_mode="upsert",
+    span=ResultSpan("window_start", "window_end", reach=WINDOW, window=(WINDOW, SLIDE), by_user=True),
 )

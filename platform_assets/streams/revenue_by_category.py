@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import Column, StreamSpec, TableSource, TableSpec
+from platform_assets.streaming.specs import Column, ResultSpan, StreamSpec, TableSource, TableSpec, in_words
 from platform_assets.streams.events import EVENTS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-WINDOW = "1 minute"
-SLIDE = "30 seconds"
+WINDOW = timedelta(minutes=1)
+SLIDE = timedelta(seconds=30)
 
 REVENUE_BY_CATEGORY = TableSpec(
     name="gold.revenue_by_category",
@@ -43,7 +43,7 @@ def aggregate_revenue(events: DataFrame) -> DataFrame:
     money = F.coalesce(F.sum(F.col("revenue").try_cast("decimal(18,2)")).cast("double"), F.lit(0.0))
     return (
         events.where(F.col("event_type") == "purchase")
-        .groupBy(F.window("event_time", WINDOW, SLIDE).alias("time_window"), "category")
+        .groupBy(F.window("event_time", in_words(WINDOW), in_words(SLIDE)).alias("time_window"), "category")
         .agg(money.alias("total_revenue"), F.count("*").alias("purchase_count"))
         .select(
             F.col("time_window.start").alias("window_start"),
@@ -70,4 +70,5 @@ STREAM = StreamSpec(
     trigger_seconds=10.0,
     transform=aggregate_revenue,
     write_mode="upsert",
+    span=ResultSpan("window_start", "window_end", reach=WINDOW, window=(WINDOW, SLIDE)),
 )

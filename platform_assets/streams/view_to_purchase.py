@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import Column, StreamSpec, TableSource, TableSpec
+from platform_assets.streaming.specs import Column, ResultSpan, StreamSpec, TableSource, TableSpec, in_words
 from platform_assets.streams.events import EVENTS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def match_views_with_purchases(events: DataFrame) -> DataFrame:
         F.col("event_time").alias("purchase_time"),
         "revenue",
     )
-    lag_limit = F.expr(f"interval {MAX_LAG // timedelta(minutes=1)} minutes")
+    lag_limit = F.expr(f"interval {in_words(MAX_LAG)}")
     return views.join(
         purchases,
         (F.col("user_id") == F.col("buyer"))
@@ -89,4 +89,5 @@ STREAM = StreamSpec(
     trigger_seconds=17.0,
     transform=match_views_with_purchases,
     write_mode="append",
+    span=ResultSpan("view_time", "purchase_time", reach=MAX_LAG, by_user=True),
 )

@@ -8,14 +8,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from deltalake import DeltaTable
 from hypothesis import strategies as st
 
 from platform_assets.reports.daily import build_daily_partitions
 from platform_assets.reports.purchase_correlations import build_purchase_correlations_asset
 from platform_assets.reports.session_report import build_session_report_asset
-from platform_assets.reports.sessions import build_sessions_asset
 from platform_assets.streaming.delta_tables import create_table
 from platform_assets.streams.events import EVENTS
+from platform_assets.streams.sessions import SESSIONS, build_sessions
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:
@@ -111,9 +112,17 @@ def append_events(
     frame.write.format("delta").mode("append").save(uri)
 
 
+def write_sessions(spark: SparkSession, lakehouse: LakehouseResource) -> None:
+    """Writes gold.sessions anew from all of silver.events, if there is any."""
+    uri = lakehouse.table_uri(SESSIONS.name)
+    if DeltaTable.is_deltatable(lakehouse.table_uri(EVENTS.name)):
+        create_table(uri, SESSIONS)
+        events = spark.read.format("delta").load(lakehouse.table_uri(EVENTS.name))
+        build_sessions(events).write.format("delta").mode("overwrite").save(uri)
+
+
 PARTITIONS = build_daily_partitions(date(2024, 1, 1))
 ASSETS = [
-    build_sessions_asset(PARTITIONS),
     build_session_report_asset(PARTITIONS),
     build_purchase_correlations_asset(PARTITIONS),
 ]
@@ -127,7 +136,8 @@ def materialize_days(
     checks: Sequence[dg.AssetChecksDefinition] = (),
     raise_on_error: bool = True,
 ) -> dg.ExecuteInProcessResult:
-    """The three assets, in one run, over one day or a range of days."""
+    """Both reports, in one run, over one day or a range of days; before that gold.sessions, by the stream's twin."""
+    write_sessions(spark, lakehouse)
     range_tags = {} if last is None else {
         "dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last
     }  # fmt: skip

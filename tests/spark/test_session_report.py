@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE, count_sessions_by_hour, summarize_sessions
-from platform_assets.reports.sessions import SESSIONS_TABLE, build_sessions
+from platform_assets.streams.sessions import build_sessions
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import (
     Event,
@@ -77,7 +77,7 @@ def test_one_backfill_over_a_range_equals_runs_day_by_day(spark: SparkSession, t
     result = materialize_days(spark, whole, "2024-02-28", "2024-03-01")
     for day in ("2024-03-01", "2024-02-28", "2024-02-29"):
         materialize_days(spark, by_day, day)
-    for table in (SESSIONS_TABLE, SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE):
+    for table in (SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE):
         rows = read_rows(whole, table.name)
         assert rows
         assert rows == read_rows(by_day, table.name)

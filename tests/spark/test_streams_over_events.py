@@ -17,17 +17,31 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.streams import load_streams
 from resources.lakehouse import LakehouseResource
 from tests.bounded_run import run_to_end
-from tests.spark.report_cases import Event, append_events, event, events_frame, read_rows, shops, with_coordinates
+from tests.spark.report_cases import (
+    HALF_HOUR,
+    MICROSECOND,
+    Event,
+    append_events,
+    event,
+    events_frame,
+    read_rows,
+    shops,
+    with_coordinates,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 STREAMS = {stream.name: stream for stream in load_streams() if isinstance(stream.source, TableSource)}
+# Alone on its day, of a type that only sessions count: it lets the watermarks pass all that is before.
+CLOSER = event("closer", datetime(2024, 3, 2, 12, tzinfo=UTC), "remove_from_cart")
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 _WINDOWS = """
@@ -68,6 +82,23 @@ ORACLES = {
         from events v join events p on v.user_id = p.user_id and v.product_id = p.product_id
         where v.event_type = 'page_view' and p.event_type = 'purchase' and p.event_time > v.event_time
           and p.event_time - v.event_time <= interval '30 minutes'""",
+    "sessions": f"""
+        with ordered as (
+          select *, coalesce(event_time - lag(event_time) over own >= interval '30 minutes', true) as begins
+          from events window own as (partition by user_id order by event_time)),
+        numbered as (
+          select *, count(*) filter (begins) over (
+            partition by user_id order by event_time rows unbounded preceding) as number from ordered)
+        select user_id, min(event_time) as session_start, max(event_time) as session_end,
+               session_start::date as session_date,
+               (epoch_us(session_end) - epoch_us(session_start)) / 1000000 as duration_seconds,
+               count(*) as event_count, count(*) filter (event_type = 'purchase') as purchase_count,
+               coalesce(cast({_MONEY} filter (event_type = 'purchase') as double), 0.0)
+                 as total_revenue,
+               count(distinct product_id) filter (event_type = 'page_view') as unique_products,
+               first(device_type order by event_time, kafka_partition, kafka_offset) as device_type,
+               first(country order by event_time, kafka_partition, kafka_offset) as country
+        from numbered group by user_id, number""",
 }
 
 
@@ -83,11 +114,12 @@ def vary(events: list[Event], chance: random.Random) -> list[Event]:
 def ask_oracle(name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
-    rows = [{**e, "event_id": f"e{n}", "category": e.get("category")} for n, e in enumerate(events)]
+    rows = [{**e, "event_id": f"e{n}", "category": e.get("category")} for n, e in enumerate(with_coordinates(events))]
     fields = [
         ("event_id", pa.string()), ("user_id", pa.string()), ("event_time", pa.timestamp("us", tz="UTC")),
         ("event_type", pa.string()), ("product_id", pa.string()), ("revenue", pa.float64()),
         ("device_type", pa.string()), ("category", pa.string()),
+        ("country", pa.string()), ("kafka_partition", pa.int32()), ("kafka_offset", pa.int64()),
     ]  # fmt: skip
     connection.register("events", pa.Table.from_pylist(rows, pa.schema(fields)))
     return in_order(STREAMS[name], connection.sql(ORACLES[name]).to_arrow_table().to_pylist())
@@ -107,6 +139,71 @@ def in_order(stream: StreamSpec, rows: list[dict[str, Any]]) -> list[dict[str, A
         for row in rows
     ]
     return sorted(plain, key=lambda row: str(tuple(row[name] for name in stream.main_table.key)))
+
+
+# Hypothesis tries the simplest first: everything at one moment, which is no test of watermarks.
+VARIED_SHOPS = shops().filter(lambda events: len({e["event_time"] for e in events}) > 30)
+
+
+def source_of(stream: StreamSpec) -> TableSource:
+    assert isinstance(stream.source, TableSource)
+    return stream.source
+
+
+def cut(events: list[Event], chance: random.Random) -> list[list[Event]]:
+    """Three parts, cut anywhere."""
+    cuts = sorted(chance.sample(range(1, len(events)), 2))
+    return [events[a:b] for a, b in zip([0, *cuts], [*cuts, len(events)], strict=True)]
+
+
+def arrive(spark: SparkSession, lakehouse: LakehouseResource, parts: Sequence[list[Event]]) -> list[Event]:
+    """Each part is one commit and one run of all streams, from their checkpoints on. Returns all events."""
+    arrived: list[Event] = []
+    for part in parts:
+        append_events(spark, lakehouse, part, first_offset=len(arrived))
+        arrived += part
+        run_streams(spark, lakehouse)
+    return arrived
+
+
+def assert_tables_equal_twins(spark: SparkSession, lakehouse: LakehouseResource, arrived: Sequence[Event]) -> None:
+    for name, stream in STREAMS.items():
+        twin = [row for row in run_twin(spark, name, arrived) if row.get("user_id") != CLOSER["user_id"]]
+        assert in_order(stream, read_rows(lakehouse, stream.main_table.name)) == twin, name
+
+
+# Windows of an event by stream: size, slide. A session, or a pair, is closed with the event's own time and a pause.
+WINDOWS = {
+    "revenue_by_category": (60.0, 30.0), "high_value_users": (300.0, 60.0), "conversion_funnel": (300.0, 60.0)
+}  # fmt: skip
+PAUSES = {"sessions": HALF_HOUR - MICROSECOND, "view_to_purchase": timedelta(0)}
+
+
+def refuse(parts: Sequence[list[Event]]) -> set[tuple[str, int, int]]:
+    """The oracle: by brute force, what each stream's watermark refuses and how many windows of it."""
+    refused = set()
+    for name, stream in STREAMS.items():
+        offset, newest = 0, None
+        for part in parts:
+            watermark = None if newest is None else newest - source_of(stream).watermark_delay
+            for e in part:
+                closed = 0 if watermark is None else count_closed(name, e["event_time"], watermark)
+                if closed and e["event_type"] in (source_of(stream).event_types or [e["event_type"]]):
+                    refused.add((name, offset, closed))
+                offset += 1
+            times = [e["event_time"].replace(microsecond=e["event_time"].microsecond // 1000 * 1000) for e in part]
+            newest = max([*times, *([] if newest is None else [newest])])
+    return refused
+
+
+def count_closed(name: str, at: datetime, watermark: datetime) -> int:
+    if name in PAUSES:
+        return int(at + PAUSES[name] <= watermark)
+    size, slide = WINDOWS[name]
+    first = datetime.fromtimestamp(at.timestamp() // slide * slide - size, UTC)
+    starts = [first + timedelta(seconds=slide * n) for n in range(int(size / slide) + 1)]
+    ends = [start + timedelta(seconds=size) for start in starts if start <= at < start + timedelta(seconds=size)]
+    return sum(end <= watermark for end in ends)
 
 
 def run_streams(spark: SparkSession, lakehouse: LakehouseResource) -> None:
@@ -130,23 +227,40 @@ def test_twin_equals_the_oracle(spark: SparkSession, events: list[Event], chance
 
 
 @settings(max_examples=1, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-@given(shops(), st.integers(0, 2**32).map(random.Random))
+@given(VARIED_SHOPS, st.integers(0, 2**32).map(random.Random))
 def test_stream_in_batches_with_restarts_equals_its_twin(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, events: list[Event], chance: random.Random
 ) -> None:
     lakehouse = LakehouseResource(root=str(tmp_path_factory.mktemp("lakehouse")))
     events = sorted(vary(events, chance), key=lambda e: e["event_time"])
-    cuts = sorted(chance.sample(range(1, len(events)), 2))
     # Within a batch in any order; a batch never goes back behind the one before, so nothing is late.
-    parts = [events[a:b] for a, b in zip([0, *cuts], [*cuts, len(events)], strict=True)]
-    arrived: list[Event] = []
+    parts = cut(events, chance)
     for part in parts:
         chance.shuffle(part)
-        append_events(spark, lakehouse, part, first_offset=len(arrived))
-        arrived += part
-        run_streams(spark, lakehouse)
-    for name, stream in STREAMS.items():
-        assert in_order(stream, read_rows(lakehouse, stream.main_table.name)) == run_twin(spark, name, arrived), name
+    arrived = arrive(spark, lakehouse, [*parts, [CLOSER]])
+    assert read_rows(lakehouse, LATE_EVENTS.name) == []
+    assert_tables_equal_twins(spark, lakehouse, arrived)
+
+
+@settings(max_examples=1, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(VARIED_SHOPS, st.integers(0, 2**32).map(random.Random))
+def test_late_events_are_counted_one_by_one_and_repaired(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, events: list[Event], chance: random.Random
+) -> None:
+    lakehouse = LakehouseResource(root=str(tmp_path_factory.mktemp("lakehouse")))
+    events = vary(events, chance)
+    chance.shuffle(events)
+    parts = cut(events, chance)
+    arrived = arrive(spark, lakehouse, [*parts, [CLOSER]])
+    listed = read_rows(lakehouse, LATE_EVENTS.name)
+    assert all(row["repaired_at"] is not None for row in listed)
+    assert {(row["query"], row["kafka_offset"], row["refused_windows"]) for row in listed} == refuse(parts)
+    assert len(listed) == len(refuse(parts)) > 0
+    assert_tables_equal_twins(spark, lakehouse, arrived)
+    states = read_rows(lakehouse, COMPLETE_UNTIL.name)
+    assert {row["query"]: (row["complete_until"], row["late_events_pending"]) for row in states} == {
+        name: (CLOSER["event_time"] - source_of(stream).watermark_delay, 0) for name, stream in STREAMS.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from platform_assets.definitions import defs
 from platform_assets.reports import REPORT_TABLES
 from platform_assets.stream_assets import topic_asset_key
-from platform_assets.streaming.platform_tables import LEDGER, QUERY_PROGRESS
+from platform_assets.streaming.platform_tables import PLATFORM_TABLES
 from platform_assets.streams import load_streams
 from resources.settings import load_settings
 
-TABLES = [*(table for stream in load_streams() for table in stream.tables), *REPORT_TABLES, LEDGER, QUERY_PROGRESS]
+TABLES = [*(table for stream in load_streams() for table in stream.tables), *REPORT_TABLES, *PLATFORM_TABLES]
 
 
 @pytest.fixture(scope="module")

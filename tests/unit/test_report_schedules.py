@@ -77,13 +77,12 @@ def test_both_schedules_run_unless_somebody_stops_them() -> None:
         assert schedule.execution_timezone == "UTC"
 
 
-def test_the_job_computes_sessions_before_the_report_over_them_in_one_process() -> None:
+def test_the_job_computes_both_reports_in_one_process() -> None:
     definitions = _definitions()
     job = definitions.resolve_job_def("reports")
     assert job.executor_def is dg.in_process_executor
     order = [node.name for node in job.graph.nodes_in_topological_order]
-    assert sorted(order) == ["gold__purchase_correlations", "gold__session_report", "gold__sessions"]
-    assert order.index("gold__sessions") < order.index("gold__session_report")
+    assert sorted(order) == ["gold__purchase_correlations", "gold__session_report"]
 
 
 def test_today_is_a_partition_and_tomorrow_is_not() -> None:

@@ -1,0 +1,132 @@
+"""What a group does beside its queries: history, upkeep, repair of late events, marks while the shop is silent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from platform_assets.errors import HeadraceError
+from platform_assets.streaming.batch_table import BatchTable
+from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.event_writer import EventWriter
+from platform_assets.streaming.foreach_batch import BatchWriter
+from platform_assets.streaming.late_repair import EPOCH, LateRepair, QueryState
+from platform_assets.streaming.periodic_work import PeriodicWork, Task
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, HistoryWriter
+from platform_assets.streaming.progress import is_batch, lag_of, read_progresses
+from platform_assets.streaming.query_errors import classify_failure
+from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.table_upkeep import TableUpkeep
+from platform_assets.streaming.table_writer import TableWriter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming import StreamingQuery
+
+    from platform_assets.streaming.context import StreamContext
+
+# History is rolled up: one commit a minute costs 1,440 files a day, one a batch would cost 86,400.
+_HISTORY_SECONDS = 60.0
+# A window closes at most this much later than the idle timeout says.
+_IDLE_LOOK_SECONDS = 5.0
+# After the last event's windows could be closed, marks go on this long: a query closes with the batch after the mark.
+_MARKS_LONGER = timedelta(minutes=2)
+
+
+class GroupCare:
+    """`start` and `stop` once, for a group that goes on; a bounded run calls `repair` and `stop` only."""
+
+    def __init__(
+        self,
+        session: SparkSession,
+        streams: Sequence[StreamSpec],
+        context: StreamContext,
+        writers: Mapping[str, BatchWriter],
+    ) -> None:
+        self._session = session
+        self._context = context
+        self._event_writers = {name: w for name, w in writers.items() if isinstance(w, EventWriter)}
+        tables = {s.main_table.name: w.table for s in streams if isinstance(w := writers[s.name], TableWriter)}
+        self._history = HistoryWriter(context, tuple(streams))
+        self._upkeep = TableUpkeep(session, streams, context)
+        self._repair = LateRepair(session, streams, context, tables)
+        self._complete_until = BatchTable(COMPLETE_UNTIL, context)
+        self._states: list[QueryState] = []
+        self._longest_open = max((_longest_open(stream) for stream in streams), default=timedelta(0)) + _MARKS_LONGER
+        self._work: PeriodicWork | None = None
+
+    @property
+    def error(self) -> HeadraceError | None:
+        """What ended the care of the group; None while all is well."""
+        return None if self._work is None else self._work.error
+
+    def start(self, list_queries: Callable[[], Mapping[str, StreamingQuery]]) -> None:
+        """Begins; `list_queries` names the group's queries by their streams."""
+
+        def write_history() -> None:
+            self._history.write(list(list_queries().values()))
+            self._upkeep.run()
+            self.repair()
+
+        tasks = [Task(_HISTORY_SECONDS, write_history)]
+        if self._context.idle_timeout_seconds is not None:
+            tasks.append(Task(_IDLE_LOOK_SECONDS, lambda: self._mark_idle(list_queries())))
+        self._work = PeriodicWork(tasks, lambda text: classify_failure("history", text, self._context))
+        self._work.start()
+
+    def repair(self) -> None:
+        """Repairs what came late and can be repaired, and writes `platform.complete_until`."""
+        # The thread takes the pool along: records come before repairs.
+        self._session.sparkContext.setLocalProperty("spark.scheduler.pool", "derived")
+        states = self._repair.run()
+        if states != self._states:
+            self._complete_until.replace(_rows_of(states), _rows_of([]), "true", {"complete_until": True})
+            self._states = states
+
+    def mark_read(self) -> None:
+        """At the end of a bounded run over Kafka: nothing was unread."""
+        for writer in self._event_writers.values():
+            writer.mark_idle(time.time_ns() // 1000, self._longest_open // timedelta(microseconds=1))
+
+    def stop(self, queries: list[StreamingQuery], timeout_seconds: float) -> None:
+        """Ends the work in hand, within the timeout, and writes the last of the history."""
+        if self._work is not None:
+            self._work.stop(timeout_seconds)
+        if self.error is None:
+            self._history.write(queries)
+
+    def _mark_idle(self, queries: Mapping[str, StreamingQuery]) -> None:
+        timeout = self._context.idle_timeout_seconds
+        for name, writer in self._event_writers.items():
+            reports = read_progresses(queries[name]) if name in queries else []
+            if not reports or is_batch(reports[-1]) or lag_of(reports[-1]) != 0:
+                continue
+            looked_at = datetime.fromisoformat(reports[-1]["timestamp"])
+            last_batch = next((report for report in reversed(reports) if is_batch(report)), reports[0])
+            quiet = looked_at - datetime.fromisoformat(last_batch["timestamp"])
+            if timeout is not None and quiet.total_seconds() >= timeout:
+                read_until = int(looked_at.timestamp() * 1_000_000)
+                writer.mark_idle(read_until, self._longest_open // timedelta(microseconds=1))
+
+
+def _longest_open(stream: StreamSpec) -> timedelta:
+    if stream.span is None or not isinstance(stream.source, TableSource):
+        return timedelta(0)
+    return stream.source.watermark_delay + stream.span.longest_open
+
+
+def _rows_of(states: list[QueryState]) -> pa.Table:
+    import pyarrow as pa
+
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "query": state.query, "table_name": state.table, "complete_until": state.complete_until if state.watermark > EPOCH else None,
+            "watermark": state.watermark, "late_events_pending": state.pending_late_events, "updated_at": now,
+        }
+        for state in states
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, build_arrow_schema(COMPLETE_UNTIL))

@@ -1,0 +1,178 @@
+"""Repairs the streams' tables where a watermark refused events: recomputed by the twin, replaced in one commit.
+
+An event is repaired when the watermark has passed everything that may count it: the stream will never write these rows
+again. A session that is still open then is left to the next look. Rows are recomputed from all of silver.events and
+compared with the table's; what differs goes into the table in one commit, through the same lock as the query's own
+batches, so a reader sees a session or window as it was or as it is. A crash between that commit and the event's
+`repaired_at` makes the same comparison again, which then finds no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.streaming.batch_table import BatchTable
+from platform_assets.streaming.checkpoints import read_last_committed_batch, read_watermark_micros
+from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
+from platform_assets.streaming.twin import compare, find_touched, read_events, run_twin
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Late events of one look are repaired in portions that are close in time: the twin reads all events between the first
+# and the last of a portion.
+_PORTION = timedelta(hours=6)
+_PAUSE_BETWEEN_PORTIONS = timedelta(hours=1)
+# How far beside a late event events are read at first where no bound is known (sessions): doubled while it is too near.
+_FIRST_MARGIN = timedelta(hours=3)
+
+
+@dataclass(frozen=True)
+class QueryState:
+    """How far a query's table is final: its watermark, and how many late events wait for their repair."""
+
+    query: str
+    table: str
+    watermark: datetime
+    complete_until: datetime
+    pending_late_events: int
+
+
+class LateRepair:
+    """Looks after the tables of a group. Called from one thread; `tables` are those that the queries write."""
+
+    def __init__(
+        self,
+        session: SparkSession,
+        streams: Sequence[StreamSpec],
+        context: StreamContext,
+        tables: Mapping[str, BatchTable],
+    ) -> None:
+        self._session = session
+        self._context = context
+        self._streams = [stream for stream in streams if isinstance(stream.source, TableSource)]
+        self._tables = tables
+        self._late = BatchTable(LATE_EVENTS, context)
+
+    def run(self) -> list[QueryState]:
+        """One look at every stream: repairs what can be repaired, and says how far each table is final."""
+        return [state for stream in self._streams if (state := self._repair(stream)) is not None]
+
+    def _repair(self, stream: StreamSpec) -> QueryState | None:
+        import pyarrow.compute as pc
+
+        assert stream.span is not None
+        checkpoint = self._context.checkpoint_uri(stream.main_table.name)
+        done = read_last_committed_batch(self._session, checkpoint)
+        if done is None:
+            return None
+        watermark = EPOCH + timedelta(microseconds=read_watermark_micros(self._session, checkpoint, done))
+        is_pending = (pc.field("query") == stream.name) & pc.field("repaired_at").is_null()
+        pending = self._late.read_arrow(row_filter=is_pending)
+        due = pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)
+        repaired = 0
+        for portion in split_by_time(due):
+            closed = self._repair_portion(stream, stream.span, portion, watermark)
+            self._set_repaired(stream, closed)
+            repaired += len(closed)
+        oldest = None if repaired == len(pending) else self._find_oldest(is_pending)
+        return QueryState(
+            stream.name, stream.main_table.name, watermark,
+            watermark if oldest is None else min(watermark, oldest), len(pending) - repaired,
+        )  # fmt: skip
+
+    def _find_oldest(self, is_pending: Any) -> datetime | None:
+        import pyarrow.compute as pc
+
+        oldest: datetime | None = pc.min(self._late.read_arrow(["event_time"], is_pending)["event_time"]).as_py()
+        return oldest
+
+    def _repair_portion(self, stream: StreamSpec, span: ResultSpan, late: pa.Table, watermark: datetime) -> pa.Table:
+        """Repairs what these events touch; returns those of them of which nothing is open any more."""
+        touched, start, end = self._compute_touched(stream, span, late)
+        difference = compare(touched, self._read_table(stream, span, start, end), late, stream, watermark)
+        if len(difference.rows) or len(difference.stale):
+            bounds = f"t.{span.start_column} >= {_sql(start)} and t.{span.end_column} <= {_sql(end)}"
+            body = {"repair": stream.name, "late_events": len(late), "watermark": watermark.isoformat()}
+            self._tables[stream.main_table.name].replace(difference.rows, difference.stale, bounds, body)
+        return difference.closed
+
+    def _compute_touched(
+        self, stream: StreamSpec, span: ResultSpan, late: pa.Table
+    ) -> tuple[pa.Table, datetime, datetime]:
+        """The twin's rows around these events, from a range of event time that holds all events of what they touch."""
+        import pyarrow.compute as pc
+
+        first, last = (bound(late["event_time"]).as_py() for bound in (pc.min, pc.max))
+        margin = _FIRST_MARGIN if span.inactivity else span.reach
+        while True:
+            start, end = first - margin, last + margin
+            twin = run_twin(self._read_events(stream, span, late, start, end), stream).toArrow()
+            touched = find_touched(twin, late, stream)
+            if not span.inactivity or not _comes_near(touched, span, start, end):
+                return touched, start, end
+            margin *= 2
+
+    def _read_events(
+        self, stream: StreamSpec, span: ResultSpan, late: pa.Table, start: datetime, end: datetime
+    ) -> DataFrame:
+        import pyarrow.compute as pc
+
+        assert isinstance(stream.source, TableSource)
+        uri = self._context.table_uri(stream.source.table.name)
+        users = pc.unique(late["user_id"]).to_pylist() if span.by_user else None
+        return read_events(self._session, uri, start, end, users)
+
+    def _read_table(self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
+        import pyarrow.compute as pc
+
+        inside = (pc.field(span.start_column) >= start) & (pc.field(span.end_column) <= end)
+        return self._tables[stream.main_table.name].read_arrow(row_filter=inside)
+
+    def _set_repaired(self, stream: StreamSpec, events: pa.Table) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not len(events):
+            return
+        utc = pa.timestamp("us", tz="UTC")
+        now = pa.repeat(pa.scalar(datetime.now(UTC), utc), len(events))
+        place = events.column_names.index("repaired_at")
+        rows = events.set_column(place, pa.field("repaired_at", utc), now)
+        oldest = pc.min(events["event_time"]).as_py()
+        bounds = f"t.query = '{stream.name}' and t.event_time >= {_sql(oldest)}"
+        self._late.replace(rows, rows.slice(0, 0), bounds, {"repair": stream.name})
+
+
+def split_by_time(late: pa.Table) -> list[pa.Table]:
+    """The events in portions that are close together in event time."""
+    import pyarrow.compute as pc
+
+    ordered = late.sort_by("event_time")
+    times = ordered["event_time"].to_pylist()
+    starts = [0] if times else []
+    for number, time in enumerate(times):
+        if time - times[starts[-1]] > _PORTION or (number and time - times[number - 1] > _PAUSE_BETWEEN_PORTIONS):
+            starts.append(number)
+    return [ordered.slice(start, end - start) for start, end in pairwise([*starts, len(times)])]
+
+
+def _comes_near(touched: pa.Table, span: ResultSpan, start: datetime, end: datetime) -> bool:
+    """Whether a row reaches so near to the ends of what was read that events outside may belong to it."""
+    import pyarrow.compute as pc
+
+    before = pc.field(span.start_column) <= start + span.inactivity
+    return len(touched.filter(before | (pc.field(span.end_column) >= end - span.inactivity))) > 0
+
+
+def _sql(moment: datetime) -> str:
+    return f"timestamp '{moment:%Y-%m-%dT%H:%M:%S.%fZ}'"

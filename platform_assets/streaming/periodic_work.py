@@ -1,0 +1,57 @@
+"""What a running group does beside its queries, each piece so often, one after the other on one thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from platform_assets.errors import HeadraceError
+
+
+@dataclass(frozen=True)
+class Task:
+    """`run` is called every `seconds`, the first time after that long."""
+
+    seconds: float
+    run: Callable[[], object]
+
+
+class PeriodicWork:
+    """Runs tasks until the first one fails. `classify` makes the error of what is not a `HeadraceError` already."""
+
+    def __init__(self, tasks: list[Task], classify: Callable[[str], HeadraceError]) -> None:
+        self.error: HeadraceError | None = None
+        """What ended the work; None while all is well."""
+        self._tasks = tasks
+        self._classify = classify
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="periodic-work", daemon=True)
+
+    def start(self) -> None:
+        """Once."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Lets the task in hand end, within the timeout; no other begins."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def _work(self) -> None:
+        due = {number: time.monotonic() + task.seconds for number, task in enumerate(self._tasks)}
+        while due:
+            number = min(due, key=lambda n: due[n])
+            if self._stopping.wait(max(0.0, due[number] - time.monotonic())):
+                return
+            try:
+                self._tasks[number].run()
+            except HeadraceError as error:
+                self.error = error
+                return
+            except Exception as error:  # noqa: BLE001
+                # Whatever it is, it must reach the host and not end silently with this thread.
+                self.error = self._classify(str(error))
+                return
+            due[number] = time.monotonic() + self._tasks[number].seconds
