@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.spark_cpu import spark_cpu_seconds
+from benchmarks.spark_usage import spark_cpu_seconds
 from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

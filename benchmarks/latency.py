@@ -9,29 +9,21 @@ Run: `make bench ARGS=latency` (about seven minutes on two cores).
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.live_application import CLEAN, exit_on_sigterm, pass_time, running_group, running_shop
 from benchmarks.silver_commits import read_commits, read_latencies
-from benchmarks.spark_cpu import spark_cpu_seconds
-from jobs.stream_context import build_stream_context
+from benchmarks.spark_usage import spark_cpu_seconds
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streams import load_streams
-from resources.embedded_broker import running_broker
-from resources.kafka import KafkaResource
-from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from resources.spark import SparkResource
 
-CLEAN = ("--late", "0", "--duplicates", "0", "--malformed", "0", "--habit", "out_of_order=0")
 # A JVM's compilers need so long until batches have the cost that they keep; what users of a 24/7 stream see.
 WARM_UP_SECONDS = 90.0
-POLL_SECONDS = 0.5
 
 
 def main() -> None:
@@ -43,6 +35,7 @@ def main() -> None:
     parser.add_argument("--streams", nargs="+", help="only these (default: all)")
     parser.add_argument("--keep", type=Path, help="keep the tables in this folder")
     args = parser.parse_args()
+    exit_on_sigterm()
     for rate in args.rates:
         with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
             home = args.keep / str(rate) if args.keep else Path(folder)
@@ -51,23 +44,15 @@ def main() -> None:
 
 def _measure(settings: Settings, rate: int, args: argparse.Namespace) -> None:
     streams = [stream for stream in load_streams() if not args.streams or stream.name in args.streams]
-    lakehouse = LakehouseResource.from_settings(settings)
-    with running_broker(settings), SparkResource.from_settings(settings, "benchmark").running() as session:
-        with KafkaResource.from_settings(settings) as kafka:
-            context = build_stream_context(settings, kafka, lakehouse)
-        group = QueryGroup(session, streams, context)
-        group.start()
-        shop = _open_shop(settings, rate)
-        try:
-            _pass_time(group, args.warm_up)
-            began, cpu = time.time(), spark_cpu_seconds()
-            _pass_time(group, args.seconds)
-            ended, cpu = time.time(), spark_cpu_seconds() - cpu
-        finally:
-            shop.terminate()
-            shop.wait(30)
-            group.stop(60.0)
-    commits = [c for c in read_commits(Path(lakehouse.root) / "silver" / "events") if began <= c.at <= ended]
+    with (
+        running_group(settings, lambda session, context: QueryGroup(session, streams, context)) as group,
+        running_shop(settings, rate, *CLEAN),
+    ):
+        pass_time(group, args.warm_up)
+        began, cpu = time.time(), spark_cpu_seconds()
+        pass_time(group, args.seconds)
+        ended, cpu = time.time(), spark_cpu_seconds() - cpu
+    commits = [c for c in read_commits(Path(settings.lakehouse, "silver", "events")) if began <= c.at <= ended]
     latencies = read_latencies(commits)
     p50, p99 = np.percentile(latencies, [50, 99])
     print(
@@ -75,22 +60,6 @@ def _measure(settings: Settings, rate: int, args: argparse.Namespace) -> None:
         f"in {len(commits)} commits; {cpu / (ended - began):.2f} cores",
         flush=True,
     )
-
-
-def _open_shop(settings: Settings, rate: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", str(rate), "--seed", "1", "--quiet", *CLEAN]
-    with KafkaResource.from_settings(settings) as kafka:
-        servers = kafka.servers()
-    environment = {"HEADRACE_HOME": str(settings.home), "KAFKA_BOOTSTRAP_SERVERS": servers, "PATH": ""}
-    return subprocess.Popen(command, env=environment)
-
-
-def _pass_time(group: QueryGroup, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if (failure := group.failure()) is not None:
-            raise failure
-        time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,9 @@ def _build_parser() -> argparse.ArgumentParser:
         command.add_argument("--reason", default="", help="shown where the hold is shown")
         command.set_defaults(run=_control, command=name)
     dev = commands.choices["dev"]
+    commands.choices["drain"].add_argument(
+        "--close-windows", action="store_true", help="close what is over by the clock, as if the shop had been silent"
+    )
     dev.add_argument("--rate", default=LIVE_RATE, help="simulated events a second; 0: no shop (default: %(default)s)")
     sender = commands.add_parser("simulate", help="send events of a simulated shop, or replay a recorded clickstream")
     simulate.add_arguments(sender)
@@ -126,7 +129,8 @@ def _drain(args: argparse.Namespace, settings: Settings) -> int:
 
     prepare_environment(settings)
     with running_broker(settings):
-        return max(drain_streams(group, settings) for group in load_stream_groups())
+        close = args.close_windows
+        return max(drain_streams(group, settings, close_windows=close) for group in load_stream_groups())
 
 
 def _control(args: argparse.Namespace, settings: Settings) -> int:

@@ -24,19 +24,26 @@ _LINE_SECONDS = 5.0
 EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 
 
-def drain_streams(group: StreamGroup, settings: Settings, write_line: Callable[[str], None] | None = None) -> int:
+def drain_streams(
+    group: StreamGroup,
+    settings: Settings,
+    write_line: Callable[[str], None] | None = None,
+    *,
+    close_windows: bool = False,
+) -> int:
     """Runs the group's streams until nothing that Kafka held at the start is unread. Returns an exit code.
 
     The same loop and engine as the supervised run, under the same lock: refused with one line while another process
     owns the group, and the supervisor launches nothing until it ends. 0: done; 1: failed or refused, with one line
     that says why; 130: stopped by SIGINT or SIGTERM after the batches in flight. What is not read then is read by the
-    next drain or run. Lines go to stderr unless `write_line` is given.
+    next drain or run. Lines go to stderr unless `write_line` is given. `close_windows`: windows and sessions whose time
+    is over by the clock are closed, as if the shop had been silent; else those near the last event stay open.
     """
     write = write_line or _write_to_stderr
     try:
         with hold_group_lock(settings.home, group.name, "drain") as lock_fd:
             end = host_group(
-                lambda: open_application(group, settings, lock_fd),
+                lambda: open_application(group, settings, lock_fd, close_windows=close_windows),
                 _Terminal(group.name, write),
                 grace_seconds=settings.stop_grace_seconds,
                 bounded=True,

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 
-def build_stream_context(settings: Settings, kafka: KafkaResource, lakehouse: LakehouseResource) -> StreamContext:
+def build_stream_context(
+    settings: Settings, kafka: KafkaResource, lakehouse: LakehouseResource, *, close_windows: bool = False
+) -> StreamContext:
     """Checks that the lakehouse can be written and the topic is there (creates it on our own broker).
 
     Raises `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the mend.
@@ -30,4 +32,6 @@ def build_stream_context(settings: Settings, kafka: KafkaResource, lakehouse: La
         max_record_bytes=settings.max_record_bytes,
         deduplication_horizon_micros=minutes * 60_000_000 if settings.deduplication else None,
         storage_options=lakehouse.storage_options(),
+        idle_timeout_seconds=settings.idle_timeout_seconds or None,
+        close_windows=close_windows,
     )

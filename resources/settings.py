@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     ] = 60
     max_record_bytes: Annotated[int, Field(ge=1, description="A larger value is quarantined as oversized")] = 1_048_576
 
+    idle_timeout_seconds: Annotated[
+        float, Field(ge=0, description="Silence of the whole shop after which open windows close with the clock; 0: never")
+    ] = 60.0
+
     spark_master: Annotated[str, Field(min_length=1, description="Any Spark master")] = "local[2]"
     spark_heap_mib: Annotated[int, Field(ge=512, description="JVM heap of one Spark application")] = 1024
     spark_conf: Annotated[dict[str, str], Field(description="JSON; further Spark configuration, wins over ours")] = {}

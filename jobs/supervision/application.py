@@ -11,7 +11,9 @@ from resources.settings import Settings
 
 
 @contextmanager
-def open_application(group: StreamGroup, settings: Settings, lock_fd: int) -> Iterator[Application]:
+def open_application(
+    group: StreamGroup, settings: Settings, lock_fd: int, *, close_windows: bool = False
+) -> Iterator[Application]:
     """Yields the application, its queries not yet started. The JVM inherits `lock_fd`, the group's lock.
 
     What can be refused cheaply is tried first: a missing broker, topic or folder costs no JVM start. When the block
@@ -24,7 +26,7 @@ def open_application(group: StreamGroup, settings: Settings, lock_fd: int) -> It
     from resources.spark import SparkResource
 
     with KafkaResource.from_settings(settings) as kafka:
-        context = build_stream_context(settings, kafka, LakehouseResource.from_settings(settings))
+        context = build_stream_context(settings, kafka, LakehouseResource.from_settings(settings), close_windows=close_windows)
         spark = SparkResource.from_settings(settings, app_name=f"stream-{group.name}")
         with spark.running((lock_fd,)) as session:
             yield Application(lambda: QueryGroup(session, group.streams, context), spark.jvm_pid)

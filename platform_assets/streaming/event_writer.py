@@ -67,6 +67,7 @@ class EventWriter:
         self._max_offsets = context.max_offsets_per_trigger
         self._recent: RecentIds | None = None
         self._frontier: Frontier | None = None
+        self._marked_closed: int | None = None
         self._working = threading.Lock()
 
     def table_versions(self) -> dict[str, int]:
@@ -81,20 +82,22 @@ class EventWriter:
     def mark_idle(self, read_until_micros: int, longest_open_micros: int) -> None:
         """Moves the frontier up to a moment at which no record was unread. From any thread; skipped during a batch.
 
-        One commit without rows. None when the last event lies `longest_open_micros` behind the frontier: whatever it
-        was counted in is closed.
+        One commit without rows. No more when the last event lay `longest_open_micros` behind the frontier before the
+        last mark: the first such mark moves the watermarks, the batch of the next one closes what they have passed.
         """
         if not self._working.acquire(blocking=False):
             return
         try:
             frontier = self._read_frontier()
             last = frontier.latest_event
-            if last is None or (frontier.micros is not None and frontier.micros >= last + longest_open_micros):
+            if last is None or self._marked_closed == last:
                 return
+            is_closed = frontier.micros is not None and frontier.micros >= last + longest_open_micros
             marked = frontier.mark(read_until_micros)
             if marked != frontier:
                 self._events.mark({"query": self._query, "app": None, "batch": None, **marked.as_json()})
                 self._frontier = marked
+                self._marked_closed = last if is_closed else None
         finally:
             self._working.release()
 

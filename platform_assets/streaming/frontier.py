@@ -5,7 +5,7 @@ batches, nor on one partition being ahead of the others, nor on a clock that is 
 the batch's ledger and is the same on every replay; `commit_source` hands it to the queries.
 
 Why nothing that was on time falls behind it: an event counts with its own time, but not later than it was sent and
-arrived. Where a partition holds unread records, all of them were sent after the last one read from it. Where none does,
+arrived, and not at all when it is dated far ahead of that: its clock says nothing about anyone else's. Where a partition holds unread records, all of them were sent after the last one read from it. Where none does,
 all future records are sent after the batch's time, which no counted time exceeds. So whatever is read later was sent
 after the frontier, and is late only if it was later than the watermark's delay when it was sent.
 """
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # A record's Kafka timestamp is when it was sent, unless nobody set it (-1) or a producer's clock is off: one that lies
 # a day before its event would hold the frontier back for ever.
 _SENT_BEFORE_EVENT_MICROS = 86_400 * 1_000_000
+# Clocks of shops differ by seconds. One event of next week, counted even as of now, would close the windows of a shop
+# whose events arrive an hour late.
+_AHEAD_MICROS = 5 * 60 * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,13 @@ class Frontier:
         the partitions that may hold records that the batch has left.
         """
         was_sent = np.where(sent_micros < event_micros - _SENT_BEFORE_EVENT_MICROS, arrival_micros, sent_micros)
-        counted = np.minimum(np.minimum(event_micros, was_sent), arrival_micros)
+        at_most = np.minimum(was_sent, arrival_micros)
+        counts = event_micros <= at_most + _AHEAD_MICROS
+        counted, counted_partitions = np.minimum(event_micros, at_most)[counts], partitions[counts]
         reached = dict(self.partitions)
-        for partition in np.unique(partitions).tolist():
-            reached[partition] = max(
-                reached.get(partition, _LONG_AGO), int(counted[partitions == partition].max())
-            )
+        for partition in np.unique(counted_partitions).tolist():
+            newest = int(counted[counted_partitions == partition].max())
+            reached[partition] = max(reached.get(partition, newest), newest)
         latest = [] if self.latest_event is None else [self.latest_event]
         latest += [int(event_micros.max())] if len(event_micros) else []
         return replace(
@@ -80,9 +84,6 @@ class Frontier:
     def _at(self, micros: int | None) -> Frontier:
         known = [m for m in (self.micros, micros) if m is not None]
         return replace(self, micros=max(known) if known else None)
-
-
-_LONG_AGO = -(2**62)
 
 
 def _frontier_of(reached: Mapping[int, int], unread: Set[int]) -> int | None:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 _HISTORY_SECONDS = 60.0
 # A window closes at most this much later than the idle timeout says.
 _IDLE_LOOK_SECONDS = 5.0
-# After the last event's windows could be closed, marks go on this long: a query closes with the batch after the mark.
-_MARKS_LONGER = timedelta(minutes=2)
 
 
 class GroupCare:
@@ -55,7 +53,10 @@ class GroupCare:
         self._repair = LateRepair(session, streams, context, tables)
         self._complete_until = BatchTable(COMPLETE_UNTIL, context)
         self._states: list[QueryState] = []
-        self._longest_open = max((_longest_open(stream) for stream in streams), default=timedelta(0)) + _MARKS_LONGER
+        self._longest_open = max((_longest_open(stream) for stream in streams), default=timedelta(0))
+        # Each mark must meet a batch of its own in every query.
+        self._mark_seconds = max([context.idle_timeout_seconds or 0.0, *(2 * (s.trigger_seconds or 0) for s in streams)])
+        self._marked_at = 0.0
         self._work: PeriodicWork | None = None
 
     @property
@@ -107,7 +108,9 @@ class GroupCare:
             looked_at = datetime.fromisoformat(reports[-1]["timestamp"])
             last_batch = next((report for report in reversed(reports) if is_batch(report)), reports[0])
             quiet = looked_at - datetime.fromisoformat(last_batch["timestamp"])
-            if timeout is not None and quiet.total_seconds() >= timeout:
+            since_mark = time.monotonic() - self._marked_at
+            if timeout is not None and quiet.total_seconds() >= timeout and since_mark >= self._mark_seconds:
+                self._marked_at = time.monotonic()
                 read_until = int(looked_at.timestamp() * 1_000_000)
                 writer.mark_idle(read_until, self._longest_open // timedelta(microseconds=1))
 

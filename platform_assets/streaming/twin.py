@@ -56,11 +56,12 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
     """Compares the twin's rows that late events touch, as far as they are final, with the table's rows around them."""
     assert stream.span is not None
     span, columns = stream.span, ", ".join(column.name for column in stream.main_table.columns)
-    is_final = f"f.{span.end_column} + interval '{in_words(span.inactivity)}' <= $watermark"
+    is_final = f"f.{span.end_column} + interval '{in_words(span.inactivity)}' <= getvariable('watermark')"
     same_key = " and ".join(f"e.{name} is not distinct from f.{name}" for name in stream.main_table.key)
     inside = f"e.{span.start_column} >= f.{span.start_column} and e.{span.end_column} <= f.{span.end_column}"
     with _connect(touched=_select(touched, stream), present=_select(table, stream), late=late) as connection:
-        connection.execute(f"create temp table wanted as from touched f where {is_final}", {"watermark": watermark})
+        connection.execute(f"set variable watermark = timestamptz '{watermark.isoformat()}'")
+        connection.execute(f"create temp table wanted as from touched f where {is_final}")
         rows = connection.sql(
             f"select {columns} from wanted except all select {columns} from present"
         ).to_arrow_table()
@@ -70,9 +71,8 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
             if span.inactivity
             else "from present limit 0"
         ).to_arrow_table()
-        closed = connection.execute(
-            f"from late l where not exists (from touched f where not ({is_final}) and {_touches(stream)})",
-            {"watermark": watermark},
+        closed = connection.sql(
+            f"from late l where not exists (from touched f where not ({is_final}) and {_touches(stream)})"
         ).to_arrow_table()
         return Difference(rows, stale, closed)
 

@@ -1,0 +1,94 @@
+"""What a Spark application takes from the machine: CPU time and memory, as its user pays them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class SparkProcesses:
+    """This process (the driver's Python side), its Spark JVM, and all that the JVM has started: the Python workers.
+
+    Other children of this process (a broker, a sender) are not among them.
+    """
+
+    driver: psutil.Process
+    jvms: list[psutil.Process]
+    workers: list[psutil.Process]
+
+    @classmethod
+    def find(cls) -> SparkProcesses:
+        """Those that run now."""
+        driver = psutil.Process()
+        jvms = [child for child in driver.children() if _is_spark(child)]
+        return cls(driver, jvms, [worker for jvm in jvms for worker in jvm.children(recursive=True)])
+
+
+class CpuMeter:
+    """CPU seconds from its making on, whatever ends meanwhile. `look` every few seconds.
+
+    Spark ends Python workers that were idle for a minute, and their daemon does not wait for them: their time does not
+    become their parent's, so a difference of two sums over the living would take off all that they ever did. What a
+    process does between a look and its end is lost.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """User and system time up to the last look."""
+        self._seen = _read_cpu_seconds()
+
+    def look(self) -> None:
+        """Adds what has been used since the last look."""
+        found = _read_cpu_seconds()
+        self.seconds += sum(seconds - self._seen.get(process, 0.0) for process, seconds in found.items())
+        self._seen = found
+
+
+def spark_cpu_seconds() -> float:
+    """User and system time since their start of the processes that run now. For spans in which no worker ends."""
+    return sum(_read_cpu_seconds().values())
+
+
+def spark_rss_mib() -> dict[str, float]:
+    """Resident memory of `jvm`, `driver` and `workers`. Pages that forked workers share count once for each."""
+    processes = SparkProcesses.find()
+    return {
+        "jvm": _sum_rss_mib(processes.jvms),
+        "driver": _sum_rss_mib([processes.driver]),
+        "workers": _sum_rss_mib(processes.workers),
+    }
+
+
+def _is_spark(process: psutil.Process) -> bool:
+    try:
+        return any("org.apache.spark" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _read_cpu_seconds() -> dict[psutil.Process, float]:
+    found = {}
+    processes = SparkProcesses.find()
+    for process in (processes.driver, *processes.jvms, *processes.workers):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:  # ended since it was listed
+            continue
+        found[process] = times.user + times.system
+        if process in processes.jvms:  # commands that Hadoop runs; the workers' daemons end with the JVM
+            found[process] += times.children_user + times.children_system
+    return found
+
+
+def _sum_rss_mib(processes: list[psutil.Process]) -> float:
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:  # ended since it was listed
+            continue
+    return total / _MIB

@@ -1,0 +1,108 @@
+"""Windows close when they should: with skewed partitions, with clocks that are wrong, and when nothing happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streams import load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.streams_under_test import StreamsUnderTest
+
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+MINUTE = timedelta(minutes=1)
+# Generous: a batch of six queries takes seconds on two busy cores. Only a hang reaches it.
+LIMIT_SECONDS = 120.0
+
+Build = Callable[..., StreamsUnderTest]
+
+
+def purchase(number: int, at: datetime, user_id: str = "u", **fields: Any) -> bytes:
+    body = {"event_id": f"e{number}", "event_type": "purchase", "timestamp": at.isoformat(), "user_id": user_id}
+    return json.dumps(body | {"category": "toys", "product_id": "p", "revenue": 1.0} | fields).encode()
+
+
+@pytest.fixture
+def build(
+    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
+) -> Build:
+    return lambda **overrides: StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(3), **overrides)
+
+
+def wait_until(condition: Callable[[], bool], group: QueryGroup) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert (failure := group.failure()) is None, failure
+        assert time.monotonic() < deadline, "it does not come to pass"
+        time.sleep(0.2)
+
+
+def at_once(streams: tuple[StreamSpec, ...]) -> list[StreamSpec]:
+    """The streams with short triggers."""
+    return [dataclasses.replace(stream, trigger_seconds=1.0) for stream in streams]
+
+
+def test_a_backlog_cut_over_skewed_partitions_loses_no_window(build: Build) -> None:
+    """Two hours: partition 0 holds nine tenths of it, so that capped batches are far apart in event time."""
+    streams = build(max_offsets_per_trigger=60)
+    start, numbers = NOW - timedelta(hours=2), iter(range(10_000))
+    streams.send((purchase(next(numbers), start + 12 * timedelta(seconds=n)) for n in range(540)), partition=0)
+    streams.send((purchase(next(numbers), start + 3 * MINUTE * n) for n in range(36)), partition=1)
+    streams.send((purchase(next(numbers), start + 5 * MINUTE * n) for n in range(22)), partition=2)
+    streams.drain()
+
+    assert streams.rows("platform.late_events") == []
+    (found,) = streams.rows("gold.revenue_by_category", "select sum(purchase_count)::int as n from t")
+    assert found["n"] == 2 * next(numbers)  # each purchase lies in two windows
+    batches = streams.rows("silver.events", "select count(distinct ingested_at)::int as n from t")
+    assert batches[0]["n"] >= 9, "the backlog was not cut"
+
+
+def test_an_event_dated_ahead_closes_nothing_for_the_others(build: Build) -> None:
+    streams = build()
+    streams.send([purchase(1, NOW - 9 * MINUTE), purchase(2, NOW + timedelta(hours=20), user_id="ahead")])
+    streams.drain()
+    streams.send([purchase(3, NOW - 8 * MINUTE), purchase(4, NOW - MINUTE / 2)])
+    streams.drain()
+
+    assert streams.rows("platform.late_events") == []
+    windows = streams.rows("gold.revenue_by_category", "select window_start, purchase_count from t")
+    assert {row["window_start"] for row in windows} >= {NOW + timedelta(hours=20), NOW - 9 * MINUTE}
+
+
+def test_a_silent_shop_has_its_sessions_closed_and_what_comes_after_is_repaired(build: Build) -> None:
+    streams = build(idle_timeout_seconds=2.0)
+    began = NOW - timedelta(hours=3)
+    streams.send([purchase(1, began), purchase(2, began + MINUTE)])
+    group = QueryGroup(streams.session, at_once(load_streams()), streams.context)
+    group.start()
+    try:
+        wait_until(lambda: len(streams.rows("gold.sessions")) == 1, group)
+        streams.send([purchase(3, began + 2 * MINUTE)], partition=1)
+        wait_until(lambda: len(streams.rows("platform.late_events")) == 5, group)
+    finally:
+        group.stop(30)
+    streams.drain()
+    (session,) = streams.rows("gold.sessions")
+    assert (session["event_count"], session["session_end"]) == (3, began + 2 * MINUTE)
+    assert {row["repaired_at"] is not None for row in streams.rows("platform.late_events")} == {True}
+
+
+def test_a_bounded_run_closes_by_the_clock_only_when_asked(build: Build) -> None:
+    streams = build()
+    streams.send([purchase(1, NOW - timedelta(hours=3))])
+    streams.drain()
+    assert streams.rows("gold.sessions") == []
+    asked = dataclasses.replace(streams, context=dataclasses.replace(streams.context, close_windows=True))
+    asked.drain()
+    assert len(streams.rows("gold.sessions")) == 1
