@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.context import StreamContext
@@ -13,14 +14,22 @@ if TYPE_CHECKING:
 
 
 def build_stream_context(
-    settings: Settings, kafka: KafkaResource, lakehouse: LakehouseResource, *, close_windows: bool = False
+    settings: Settings,
+    kafka: KafkaResource,
+    lakehouse: LakehouseResource,
+    publish_topics: Iterable[str] = (),
+    *,
+    close_windows: bool = False,
 ) -> StreamContext:
-    """Checks that the lakehouse can be written and the topic is there (creates it on our own broker).
+    """Checks that the lakehouse can be written and the topics are there (creates them on our own broker).
 
     Raises `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the mend.
     """
     lakehouse.check_writable()
     kafka.ensure_topic(settings.topic, settings.topic_partitions)
+    if settings.publish:
+        for topic in publish_topics:
+            kafka.ensure_topic(topic, settings.topic_partitions, {"cleanup.policy": "compact"})
     minutes = settings.deduplication_horizon_minutes
     return StreamContext(
         lakehouse_root=lakehouse.root_uri,
@@ -34,4 +43,5 @@ def build_stream_context(
         storage_options=lakehouse.storage_options(),
         idle_timeout_seconds=settings.idle_timeout_seconds or None,
         close_windows=close_windows,
+        publishes=settings.publish,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -138,8 +138,8 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             )
         return sorted(metadata.partitions)
 
-    def ensure_topic(self, topic: str, partitions: int) -> None:
-        """Makes sure that the topic exists and clients can see it.
+    def ensure_topic(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        """Makes sure that the topic exists and clients can see it; `config` counts at its creation.
 
         Creates it on the embedded broker only; on any other a missing one raises `MissingTopicError`, for its
         replication and retention are its owner's to choose. An existing topic is left as it is.
@@ -150,7 +150,8 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         if not self.is_embedded:
             self.partitions(topic)
             return
-        created = self.admin().create_topics([NewTopic(topic, partitions, 1)], operation_timeout=_TIMEOUT_SECONDS)
+        wanted = NewTopic(topic, partitions, 1, config=dict(config or {}))
+        created = self.admin().create_topics([wanted], operation_timeout=_TIMEOUT_SECONDS)
         try:
             created[topic].result(_TIMEOUT_SECONDS)
         except KafkaException as error:

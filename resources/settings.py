@@ -54,8 +54,10 @@ class Settings(BaseSettings):
     ] = 60
     max_record_bytes: Annotated[int, Field(ge=1, description="A larger value is quarantined as oversized")] = 1_048_576
 
+    publish: Annotated[bool, Field(description="Publish the streams that have a topic of their own to Kafka")] = True
     idle_timeout_seconds: Annotated[
-        float, Field(ge=0, description="Silence of the whole shop after which open windows close with the clock; 0: never")
+        float,
+        Field(ge=0, description="Silence of the shop after which windows close by the clock; 0: never"),
     ] = 60.0
 
     spark_master: Annotated[str, Field(min_length=1, description="Any Spark master")] = "local[2]"

@@ -184,6 +184,7 @@ class BatchTable:
             max_commit_retries=0,
             app_transactions=[Transaction(commit.txn_app_id, commit.batch_id)],
         )
+
         def write_once() -> None:
             committed = self._table.transaction_version(commit.txn_app_id)
             if committed is not None and committed >= commit.batch_id:

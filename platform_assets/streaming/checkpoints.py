@@ -75,7 +75,7 @@ def read_planned_batch(session: SparkSession, checkpoint: str, batch_id: int) ->
 
 
 def read_planned_source(session: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any]:
-    """Up to where a batch over a table reads it, as Spark recorded it before the batch ran: a `commit_source` offset."""
+    """Up to where a batch over a table reads it, as recorded before the batch ran: a `commit_source` offset."""
     found: dict[str, Any] = json.loads(_read_plan(session, checkpoint, batch_id).source)
     return found
 

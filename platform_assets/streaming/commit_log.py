@@ -102,9 +102,7 @@ class CommitLog:
         import pyarrow.parquet as pq
 
         wanted = pc.field("event_type").isin(list(event_types)) if event_types else None
-        rows = pq.read_table(
-            path, columns=list(columns), filesystem=self.filesystem, filters=wanted, partitioning=None
-        )
+        rows = pq.read_table(path, columns=list(columns), filesystem=self.filesystem, filters=wanted, partitioning=None)
         for name in columns:
             if name not in rows.column_names:
                 rows = rows.append_column(name, pa.nulls(len(rows)))

@@ -47,8 +47,11 @@ WHOLE_VERSION = -1
 
 
 class CommitSource(DataSource):
-    """`spark.readStream.format(FORMAT)`. Options: `uri`, `ddl` (columns to read), `time_column`, `event_types` (JSON
-    list; empty: all), `storage_options` (JSON)."""  # fmt: skip
+    """`spark.readStream.format(FORMAT)`.
+
+    Options: `uri`, `ddl` (columns to read), `time_column`, `event_types` (JSON list; empty: all), `storage_options`
+    (JSON).
+    """
 
     @classmethod
     def name(cls) -> str:
@@ -170,7 +173,7 @@ def has_read(offset: Offset, version: int) -> bool:
 
 
 def plan_commits(log: CommitLog, start: Offset, max_rows: int | None, last_version: int | None = None) -> Offset:
-    """The offset after as many whole commits as `max_rows` allows, at least one if there is one up to `last_version`."""
+    """The offset after as many whole commits up to `last_version` as `max_rows` allows; the first one always."""
     version, frontier, rows = start["version"], start["frontier"], 0
     while (last_version is None or version < last_version) and (commit := log.read(version + 1)) is not None:
         if rows and max_rows is not None and rows + commit.rows > max_rows:

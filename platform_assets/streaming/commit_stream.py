@@ -19,9 +19,7 @@ INPUT = "input"
 ROWS = "rows"
 
 
-def read_commits(
-    session: SparkSession, source: TableSource, uri: str, storage_options: Mapping[str, str]
-) -> DataFrame:
+def read_commits(session: SparkSession, source: TableSource, uri: str, storage_options: Mapping[str, str]) -> DataFrame:
     """The source's columns as a stream; `time_column` carries the watermark, which is frontier less delay.
 
     Spark moves a watermark by the maximum of the column that `withWatermark` names, and closes windows over the column

@@ -4,8 +4,8 @@ One Spark job a batch reads Kafka and parses, and brings the parsed records to t
 coordinates and ids decide what is a duplicate and what the ledger says, and each table gets its rows in a commit of its
 own. The main table commits last and carries the batch's ledger, so "the batch is done" is one atomic fact. A crash
 anywhere before it leads to a replay of the same offsets with the same verdicts, in which tables that have the batch
-already are left alone. The commit also carries the frontier (`frontier`) that the streams over the table go by. A batch's records are in the driver's memory at once; HEADRACE_MAX_OFFSETS_PER_TRIGGER bounds
-that.
+already are left alone. The commit also carries the frontier that the streams over the table go by. A batch's records
+are in the driver's memory at once; HEADRACE_MAX_OFFSETS_PER_TRIGGER bounds that.
 """
 
 from __future__ import annotations
@@ -172,7 +172,6 @@ class EventWriter:
             coordinates = pack_coordinates(batch.partitions[is_accepted], batch.offsets[is_accepted])
             arrivals = np.full(len(coordinates), planned.arrival_micros, dtype=np.int64)
             self._recent.add(hash1, hash2, coordinates, arrivals)
-
 
     def _find_unread(self, planned: PlannedBatch) -> set[int]:
         """The partitions that may hold more than the batch took: none, unless the limit has cut it.

@@ -5,9 +5,10 @@ batches, nor on one partition being ahead of the others, nor on a clock that is 
 the batch's ledger and is the same on every replay; `commit_source` hands it to the queries.
 
 Why nothing that was on time falls behind it: an event counts with its own time, but not later than it was sent and
-arrived, and not at all when it is dated far ahead of that: its clock says nothing about anyone else's. Where a partition holds unread records, all of them were sent after the last one read from it. Where none does,
-all future records are sent after the batch's time, which no counted time exceeds. So whatever is read later was sent
-after the frontier, and is late only if it was later than the watermark's delay when it was sent.
+arrived, and not at all when it is dated far ahead of that: its clock says nothing about anyone else's. Where a
+partition holds unread records, all of them were sent after the last one read from it. Where none does, all future
+records are sent after the batch's time, which no counted time exceeds. So whatever is read later was sent after the
+frontier, and is late only if it was later than the watermark's delay when it was sent.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ class GroupCare:
         self._states: list[QueryState] = []
         self._longest_open = max((_longest_open(stream) for stream in streams), default=timedelta(0))
         # Each mark must meet a batch of its own in every query.
-        self._mark_seconds = max([context.idle_timeout_seconds or 0.0, *(2 * (s.trigger_seconds or 0) for s in streams)])
+        longest_trigger = max((stream.trigger_seconds or 0.0 for stream in streams), default=0.0)
+        self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
         self._marked_at = 0.0
         self._work: PeriodicWork | None = None
 
@@ -127,9 +128,13 @@ def _rows_of(states: list[QueryState]) -> pa.Table:
     now = datetime.now(UTC)
     rows = [
         {
-            "query": state.query, "table_name": state.table, "complete_until": state.complete_until if state.watermark > EPOCH else None,
-            "watermark": state.watermark, "late_events_pending": state.pending_late_events, "updated_at": now,
+            "query": state.query,
+            "table_name": state.table,
+            "complete_until": state.complete_until if state.watermark > EPOCH else None,
+            "watermark": state.watermark,
+            "late_events_pending": state.pending_late_events,
+            "updated_at": now,
         }
         for state in states
-    ]  # fmt: skip
+    ]
     return pa.Table.from_pylist(rows, build_arrow_schema(COMPLETE_UNTIL))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import read_last_committed_batch, read_watermark_micros
+from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
 from platform_assets.streaming.twin import compare, find_touched, read_events, run_twin
@@ -103,7 +104,11 @@ class LateRepair:
         if len(difference.rows) or len(difference.stale):
             bounds = f"t.{span.start_column} >= {_sql(start)} and t.{span.end_column} <= {_sql(end)}"
             body = {"repair": stream.name, "late_events": len(late), "watermark": watermark.isoformat()}
-            self._tables[stream.main_table.name].replace(difference.rows, difference.stale, bounds, body)
+            table = self._tables[stream.main_table.name]
+            table.replace(difference.rows, difference.stale, bounds, body)
+            publisher = KafkaPublisher(stream, self._context)
+            publisher.publish(self._session, difference.rows, "repair", table.version)
+            publisher.publish(self._session, difference.stale, "repair", table.version, removed=True)
         return difference.closed
 
     def _compute_touched(
@@ -155,8 +160,6 @@ class LateRepair:
 
 def split_by_time(late: pa.Table) -> list[pa.Table]:
     """The events in portions that are close together in event time."""
-    import pyarrow.compute as pc
-
     ordered = late.sort_by("event_time")
     times = ordered["event_time"].to_pylist()
     starts = [0] if times else []

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
-from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
 from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
 from platform_assets.streaming.specs import Column, KafkaSource, StreamSpec, TableSpec
 
 if TYPE_CHECKING:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # Between two writes a query records the one batch as done and plans the next: an interrupt there fills the log with
 # errors of tasks. A query that is not done with it by then waits for a source that does not answer.
 SETTLE_SECONDS = 15.0
+# Spark starts a Python process for the source of each query over a table and gives it ten seconds to answer: all at
+# once, beside everything else that starts then, took longer on a loaded machine.
+SOURCE_SECONDS = 10.0
 # A query between two triggers is idle for milliseconds under load: a coarser look would miss the gap.
 IDLE_POLL_SECONDS = 0.01
 
@@ -152,6 +155,8 @@ class QueryGroup:
                 .start()
             )
             self._queries[stream.name] = (stream, writer, query)
+            if isinstance(stream.source, TableSource):
+                _wait_for_source(query)
 
     def _read_kafka(self) -> DataFrame:
         options = {
@@ -189,6 +194,16 @@ class QueryGroup:
             last_commit_at=None if last is None else str(last["timestamp"]),
             busy=query.isActive and bool(query.status["isTriggerActive"]),
         )
+
+
+def _wait_for_source(query: StreamingQuery) -> None:
+    """Until the query has asked its source for the first time, or is dead, or the time is over."""
+    deadline = time.monotonic() + SOURCE_SECONDS
+    while query.isActive and time.monotonic() < deadline:
+        message = query.status["message"]
+        if not message.startswith(("Initializing", "Getting offsets")):
+            return
+        time.sleep(IDLE_POLL_SECONDS)
 
 
 def _build_writer(stream: StreamSpec, context: StreamContext) -> BatchWriter:

@@ -98,11 +98,11 @@ def in_words(length: timedelta) -> str:
 class ResultSpan:
     """Where the rows of a stream's table lie in event time: when they are final, and which a late event touches.
 
-    A row counts events from `start_column` to `end_column` (both columns of the table), and is final when the watermark
-    has reached its end plus `inactivity`: the pause after which nothing can be added to it. An event is refused when the
-    watermark has passed its time in the same way, or with `window` (size and slide) the end of one of its windows.
-    `reach`: how long after an event a row that counts it may end; not counting what inactivity adds. `by_user`: a row
-    counts events of one user, named in its column `user_id`.
+    A row counts events from `start_column` to `end_column` (both columns of the table), and is final when the
+    watermark has reached its end plus `inactivity`: the pause after which nothing can be added to it. An event is
+    refused when the watermark has passed its time in the same way, or with `window` (size and slide) the end of one of
+    its windows. `reach`: how long after an event a row that counts it may end; not counting what inactivity adds.
+    `by_user`: a row counts events of one user, named in its column `user_id`.
     """
 
     start_column: str
@@ -127,7 +127,8 @@ class StreamSpec:
     table has a `transform`, a pure function that runs on a stream and, as the *twin*, on a batch: it gets the
     source's columns (the watermark already defined on a stream) and returns rows of `tables[0]`.
     `trigger_seconds` None: the setting HEADRACE_TRIGGER_SECONDS. `write_mode` is `upsert` (rows of the table's key are
-    replaced while their window is open) or `append`. `span` goes with `transform`.
+    replaced while their window is open) or `append`. `span` goes with `transform`. `publish_topic`: a Kafka topic that
+    gets every row as well (`streaming.kafka_publisher`).
     """
 
     name: str
@@ -137,6 +138,7 @@ class StreamSpec:
     transform: Callable[[DataFrame], DataFrame] | None = None
     write_mode: Literal["append", "upsert"] = "append"
     span: ResultSpan | None = None
+    publish_topic: str | None = None
 
     @property
     def main_table(self) -> TableSpec:

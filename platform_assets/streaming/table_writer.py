@@ -13,6 +13,7 @@ from platform_assets.streaming.checkpoints import (
 )
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.commit_source import find_files
+from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS, find_late_events
 from platform_assets.streaming.specs import TableSource
 
@@ -36,6 +37,7 @@ class TableWriter:
         self._spec = spec
         self._source = spec.source
         self._span = spec.span
+        self._publisher = KafkaPublisher(spec, context)
         self._late = BatchTable(LATE_EVENTS, context)
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
         uri = context.table_uri(self._source.table.name)
@@ -61,6 +63,7 @@ class TableWriter:
             self.table.upsert(rows, commit)
         else:
             self.table.append(rows, commit)
+        self._publisher.publish(session, rows, str(batch_id), self.table.version)
 
     def _find_late(self, session: SparkSession, batch_id: int, end: dict[str, Any]) -> pa.Table:
         import pyarrow as pa

@@ -44,8 +44,11 @@ def find_touched(twin: pa.Table, late: pa.Table, stream: StreamSpec) -> pa.Table
 
 @dataclass(frozen=True)
 class Difference:
-    """`rows` are the twin's that the table lacks or has otherwise; `stale` the table's that they stand in for under
-    another key (sessions that became one); `closed` the late events of which nothing is open any more."""  # fmt: skip
+    """What a repair has to do.
+
+    `rows` are the twin's that the table lacks or has otherwise; `stale` the table's that they stand in for under
+    another key (sessions that became one); `closed` the late events of which nothing is open any more.
+    """
 
     rows: pa.Table
     stale: pa.Table
@@ -62,9 +65,7 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
     with _connect(touched=_select(touched, stream), present=_select(table, stream), late=late) as connection:
         connection.execute(f"set variable watermark = timestamptz '{watermark.isoformat()}'")
         connection.execute(f"create temp table wanted as from touched f where {is_final}")
-        rows = connection.sql(
-            f"select {columns} from wanted except all select {columns} from present"
-        ).to_arrow_table()
+        rows = connection.sql(f"select {columns} from wanted except all select {columns} from present").to_arrow_table()
         stale = connection.sql(
             f"""from present e where exists (from wanted f where e.user_id = f.user_id and {inside})
                 and not exists (from wanted f where {same_key})"""

@@ -76,5 +76,6 @@ STREAM = StreamSpec(
     trigger_seconds=11.0,
     transform=find_high_value_users,
     write_mode="upsert",
+    publish_topic="high-value-users",
     span=ResultSpan("window_start", "window_end", reach=WINDOW, window=(WINDOW, SLIDE), by_user=True),
 )

@@ -39,6 +39,7 @@ SESSIONS = TableSpec(
     statistics_columns=("user_id", "session_start", "session_end"),
 )
 
+
 def build_sessions(events: DataFrame) -> DataFrame:
     """Groups events (columns of silver.events) into the sessions of `SESSIONS`.
 
@@ -83,9 +84,16 @@ STREAM = StreamSpec(
     source=TableSource(
         table=EVENTS,
         columns=(
-            "event_type", "event_time", "user_id", "product_id", "device_type", "country", "revenue",
-            "kafka_partition", "kafka_offset",
-        ),  # fmt: skip
+            "event_type",
+            "event_time",
+            "user_id",
+            "product_id",
+            "device_type",
+            "country",
+            "revenue",
+            "kafka_partition",
+            "kafka_offset",
+        ),
         time_column="event_time",
         watermark_delay=timedelta(minutes=10),
     ),

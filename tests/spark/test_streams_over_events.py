@@ -183,7 +183,8 @@ def refuse(parts: Sequence[list[Event]]) -> set[tuple[str, int, int]]:
     """The oracle: by brute force, what each stream's watermark refuses and how many windows of it."""
     refused = set()
     for name, stream in STREAMS.items():
-        offset, newest = 0, None
+        offset = 0
+        newest: datetime | None = None
         for part in parts:
             watermark = None if newest is None else newest - source_of(stream).watermark_delay
             for e in part:
