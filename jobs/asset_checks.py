@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dagster as dg
 
+from platform_assets.reports.daily import BATCH_SPARK_TAGS
+
 checks_job = dg.define_asset_job(
     "asset_checks",
     selection=dg.AssetSelection.all_asset_checks(),
     executor_def=dg.in_process_executor,
-    description="Every asset check, in one process, without Spark.",
+    tags=dict(BATCH_SPARK_TAGS),
+    description="Every asset check, in one process; Spark computes the streams' twins.",
 )
 
 # A run of all checks leaves about 0.3 MB of events: each five minutes they would be most of the event log.

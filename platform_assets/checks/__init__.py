@@ -17,6 +17,7 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
         build_stream_freshness_checks,
     )
     from platform_assets.checks.ledger import build_ledger_checks
+    from platform_assets.checks.parity import build_parity_checks
     from platform_assets.checks.report_consistency import build_report_consistency_checks
     from platform_assets.checks.schema_contract import build_schema_contract_checks
     from platform_assets.reports import REPORT_TABLES
@@ -29,6 +30,7 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
         *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *REPORT_TABLES]),
         *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
         *build_stream_freshness_checks(streams),
+        *build_parity_checks(streams),
         *build_report_freshness_checks(REPORT_TABLES),
         *build_report_consistency_checks(REPORT_TABLES),
     ]

@@ -5,7 +5,6 @@ in good order, is not stale. So the verdict can be trusted in CI, hours after th
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.streaming.delta_tables import parse_commit_metadata
 from platform_assets.streaming.specs import StreamSpec, TableSource, TableSpec
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ def read_last_write(table: "DeltaTable") -> datetime | None:
 def read_committed_offsets(table: "DeltaTable") -> dict[int, int]:
     """The next offset to read of each topic partition: each commit of the stream names them all, the newest counts."""
     for commit in table.history(_COMMITS_SEARCHED):
-        metadata = commit.get("userMetadata") or ""
-        if metadata.startswith('{"headrace"'):
-            return {partition: until for _topic, partition, _start, until in json.loads(metadata)["headrace"]["ranges"]}
+        ranges = (parse_commit_metadata(commit.get("userMetadata")) or {}).get("ranges")
+        if ranges is not None:
+            return {partition: until for _topic, partition, _start, until in ranges}
     return {}
 
 
@@ -127,6 +127,9 @@ def _is_empty_commit(commit: dict[str, Any]) -> bool:
     # A report's commit is a write though it may hold no rows: the day was computed.
     if (commit.get("userMetadata") or "").startswith('{"report"'):
         return False
+    ours = parse_commit_metadata(commit.get("userMetadata"))
+    if ours is not None and ours.get("batch") is None:
+        return True  # a mark, or a repair of rows that were there
     metrics = commit.get("operationMetrics") or {}
     return str(metrics.get("numOutputRows", "")) == "0"
 
@@ -144,10 +147,10 @@ def _open(context: dg.AssetCheckExecutionContext, name: str) -> "DeltaTable | No
 def read_last_batch(progress: "DeltaTable", query: str) -> datetime | None:
     """When the query's newest recorded micro-batch began; None when it has none in `platform.query_progress`."""
     import pyarrow.compute as pc
-    import pyarrow.dataset as ds
 
-    started = progress.to_pyarrow_dataset().to_table(columns=["started_at"], filter=ds.field("query") == query)
-    newest: datetime | None = pc.max(started["started_at"]).as_py()
+    # By name afterwards: Arrow has no filters for the text columns of files that delta-rs has compacted.
+    started = progress.to_pyarrow_dataset().to_table(columns=["query", "started_at"])
+    newest: datetime | None = pc.max(started.filter(pc.field("query") == query)["started_at"]).as_py()
     return newest
 
 

@@ -101,8 +101,15 @@ class CommitLog:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        wanted = pc.field("event_type").isin(list(event_types)) if event_types else None
-        rows = pq.read_table(path, columns=list(columns), filesystem=self.filesystem, filters=wanted, partitioning=None)
+        read = {*columns, "event_type"} if event_types else set(columns)
+        rows = pq.read_table(path, columns=sorted(read), filesystem=self.filesystem, partitioning=None)
+        # What delta-rs rewrites (compaction, merge) holds view types, which Arrow's filters do not know yet
+        # (https://github.com/apache/arrow/issues/49368).
+        rows = rows.cast(
+            pa.schema([f.with_type(pa.string()) if f.type == pa.string_view() else f for f in rows.schema])
+        )
+        if event_types:
+            rows = rows.filter(pc.is_in(rows.column("event_type"), pa.array(event_types)))
         for name in columns:
             if name not in rows.column_names:
                 rows = rows.append_column(name, pa.nulls(len(rows)))

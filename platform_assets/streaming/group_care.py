@@ -133,6 +133,9 @@ def _rows_of(states: list[QueryState]) -> pa.Table:
             "complete_until": state.complete_until if state.watermark > EPOCH else None,
             "watermark": state.watermark,
             "late_events_pending": state.pending_late_events,
+            "batch_id": state.batch_id,
+            "source_version": state.source_version,
+            "table_version": state.table_version,
             "updated_at": now,
         }
         for state in states

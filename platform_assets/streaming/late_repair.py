@@ -13,10 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.checkpoints import read_last_committed_batch, read_watermark_micros
+from platform_assets.streaming.checkpoints import (
+    read_last_committed_batch,
+    read_planned_source,
+    read_watermark_micros,
+)
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
@@ -24,7 +28,7 @@ from platform_assets.streaming.twin import compare, find_touched, read_events, r
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
 
@@ -39,13 +43,19 @@ _FIRST_MARGIN = timedelta(hours=3)
 
 @dataclass(frozen=True)
 class QueryState:
-    """How far a query's table is final: its watermark, and how many late events wait for their repair."""
+    """How far a query's table is final, after its batch `batch_id`: its watermark, and how many late events wait.
+
+    `source_version` is the version of its source that it has read, `table_version` its table's version then.
+    """
 
     query: str
     table: str
     watermark: datetime
     complete_until: datetime
     pending_late_events: int
+    batch_id: int
+    source_version: int
+    table_version: int
 
 
 class LateRepair:
@@ -77,29 +87,35 @@ class LateRepair:
         if done is None:
             return None
         watermark = EPOCH + timedelta(microseconds=read_watermark_micros(self._session, checkpoint, done))
-        is_pending = (pc.field("query") == stream.name) & pc.field("repaired_at").is_null()
-        pending = self._late.read_arrow(row_filter=is_pending)
-        due = pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)
-        repaired = 0
-        for portion in split_by_time(due):
-            closed = self._repair_portion(stream, stream.span, portion, watermark)
-            self._set_repaired(stream, closed)
-            repaired += len(closed)
-        oldest = None if repaired == len(pending) else self._find_oldest(is_pending)
+        version = read_planned_source(self._session, checkpoint, done)["version"]
+        pending = self._read_pending(stream).filter(pc.field("batch_id") <= done)
+        for portion in split_by_time(pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)):
+            self._set_repaired(stream, self._repair_portion(stream, portion, version, watermark))
+        left = self._read_pending(stream)
+        oldest = pc.min(left["event_time"]).as_py()
         return QueryState(
-            stream.name, stream.main_table.name, watermark,
-            watermark if oldest is None else min(watermark, oldest), len(pending) - repaired,
-        )  # fmt: skip
+            query=stream.name,
+            table=stream.main_table.name,
+            watermark=watermark,
+            complete_until=watermark if oldest is None else min(watermark, oldest),
+            pending_late_events=len(left),
+            batch_id=done,
+            source_version=version,
+            table_version=self._tables[stream.main_table.name].version,
+        )
 
-    def _find_oldest(self, is_pending: Any) -> datetime | None:
+    def _read_pending(self, stream: StreamSpec) -> pa.Table:
         import pyarrow.compute as pc
 
-        oldest: datetime | None = pc.min(self._late.read_arrow(["event_time"], is_pending)["event_time"]).as_py()
-        return oldest
+        # By name afterwards: see `CommitLog.read_rows` on filters over text.
+        pending = self._late.read_arrow(row_filter=pc.field("repaired_at").is_null())
+        return pending.filter(pc.field("query") == stream.name)
 
-    def _repair_portion(self, stream: StreamSpec, span: ResultSpan, late: pa.Table, watermark: datetime) -> pa.Table:
+    def _repair_portion(self, stream: StreamSpec, late: pa.Table, version: int, watermark: datetime) -> pa.Table:
         """Repairs what these events touch; returns those of them of which nothing is open any more."""
-        touched, start, end = self._compute_touched(stream, span, late)
+        span = stream.span
+        assert span is not None
+        touched, start, end = self._compute_touched(stream, span, late, version)
         difference = compare(touched, self._read_table(stream, span, start, end), late, stream, watermark)
         if len(difference.rows) or len(difference.stale):
             bounds = f"t.{span.start_column} >= {_sql(start)} and t.{span.end_column} <= {_sql(end)}"
@@ -112,30 +128,26 @@ class LateRepair:
         return difference.closed
 
     def _compute_touched(
-        self, stream: StreamSpec, span: ResultSpan, late: pa.Table
+        self, stream: StreamSpec, span: ResultSpan, late: pa.Table, version: int
     ) -> tuple[pa.Table, datetime, datetime]:
-        """The twin's rows around these events, from a range of event time that holds all events of what they touch."""
-        import pyarrow.compute as pc
+        """The twin's rows around these events, from a range of event time that holds all events of what they touch.
 
-        first, last = (bound(late["event_time"]).as_py() for bound in (pc.min, pc.max))
-        margin = _FIRST_MARGIN if span.inactivity else span.reach
-        while True:
-            start, end = first - margin, last + margin
-            twin = run_twin(self._read_events(stream, span, late, start, end), stream).toArrow()
-            touched = find_touched(twin, late, stream)
-            if not span.inactivity or not _comes_near(touched, span, start, end):
-                return touched, start, end
-            margin *= 2
-
-    def _read_events(
-        self, stream: StreamSpec, span: ResultSpan, late: pa.Table, start: datetime, end: datetime
-    ) -> DataFrame:
+        Of the version that the query has read: what came later is the query's to read, and perhaps to refuse.
+        """
         import pyarrow.compute as pc
 
         assert isinstance(stream.source, TableSource)
         uri = self._context.table_uri(stream.source.table.name)
         users = pc.unique(late["user_id"]).to_pylist() if span.by_user else None
-        return read_events(self._session, uri, start, end, users)
+        first, last = (bound(late["event_time"]).as_py() for bound in (pc.min, pc.max))
+        margin = _FIRST_MARGIN if span.inactivity else span.reach
+        while True:
+            start, end = first - margin, last + margin
+            events = read_events(self._session, uri, version, start, end, users)
+            touched = find_touched(run_twin(events, stream).toArrow(), late, stream)
+            if not span.inactivity or not _comes_near(touched, span, start, end):
+                return touched, start, end
+            margin *= 2
 
     def _read_table(self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
         import pyarrow.compute as pc

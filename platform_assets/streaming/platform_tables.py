@@ -79,6 +79,9 @@ COMPLETE_UNTIL = TableSpec(
         Column("complete_until", "timestamp", "Up to here rows are final; null before the first watermark"),
         Column("watermark", "timestamp", "The query's watermark: rows that end until then are no longer changed by it"),
         Column("late_events_pending", "bigint", "Events that came too late and are not repaired yet"),
+        Column("batch_id", "bigint", "The newest micro-batch that was done"),
+        Column("source_version", "bigint", "Version of its source that the query had read"),
+        Column("table_version", "bigint", "Version of its table then"),
         Column("updated_at", "timestamp", "When this was true"),
     ),
 )

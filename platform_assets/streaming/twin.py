@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def read_events(
-    session: SparkSession, uri: str, start: datetime, end: datetime, users: Sequence[str] | None = None
+    session: SparkSession, uri: str, version: int, start: datetime, end: datetime, users: Sequence[str] | None = None
 ) -> DataFrame:
-    """Rows of silver.events with `event_time` from `start` to `end`, both included, of these users (None: all)."""
+    """Rows of a version of silver.events with `event_time` in [`start`, `end`], of these users (None: all)."""
     from pyspark.sql import functions as F
 
-    events = session.read.format("delta").load(uri)
+    events = session.read.format("delta").option("versionAsOf", version).load(uri)
     days = (F.col("event_date") >= F.lit(start.date())) & (F.col("event_date") <= F.lit(end.date()))
     kept = events.where(days & (F.col("event_time") >= F.lit(start)) & (F.col("event_time") <= F.lit(end)))
     if users is None:

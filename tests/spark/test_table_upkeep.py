@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -108,3 +109,10 @@ def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_reade
     assert sorted(events["kafka_offset"].to_pylist()) == list(range(65))
     purchases = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
     assert sum(purchases) == 2 * 65
+
+    # A query that begins now reads the compacted file first.
+    shutil.rmtree(Path(context.checkpoint_uri("gold.revenue_by_category")))
+    shutil.rmtree(Path(context.table_uri("gold.revenue_by_category")))
+    run_streams(spark, lakehouse)
+    again = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
+    assert sum(again) == sum(purchases)

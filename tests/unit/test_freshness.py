@@ -76,7 +76,7 @@ def write(lakehouse: LakehouseResource, name: str, metadata: str | None = None) 
 
 
 def stream_commit(until: dict[int, int]) -> str:
-    return json.dumps({"headrace": {"ranges": [["t", p, 0, offset] for p, offset in until.items()]}})
+    return json.dumps({"headrace": {"batch": 0, "ranges": [["t", p, 0, offset] for p, offset in until.items()]}})
 
 
 def run(check: dg.AssetChecksDefinition, lakehouse: LakehouseResource, ends: dict[int, int]) -> dg.AssetCheckResult:
