@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-BENCHMARKS = ("simulator_rate", "ingest", "latency", "recovery")
+BENCHMARKS = ("simulator_rate", "ingest", "latency", "recovery", "cost", "soak")
 
 if __name__ == "__main__":
     wanted = sys.argv[1:] or list(BENCHMARKS)

@@ -4,11 +4,12 @@ Headrace reads and parses Kafka once and runs its other streams over `silver.eve
 (`benchmarks.naive_group`) each query reads and parses Kafka itself. Each design runs in a process, a home and a broker
 of its own, one after the other, with the same Spark configuration and triggers, under the same simulated shop:
 warm-up under load, silence, load again. Cores are CPU-seconds of the driver, the JVM and the Python workers by seconds
-on the clock; broker and sender are not counted.
+on the clock; broker and sender are not counted. RSS counts pages that Python workers share once for each worker.
 
-Idle is a shop whose last windows are closed: queries look, and find nothing. In the first forty minutes of silence
-Headrace, unlike the other, closes windows with the clock, for which its queries go on; `--idle-timeout 5` measures
-that. Run: `make bench ARGS=cost` (about 17 minutes on two cores).
+Live figures can be compared only if the machine was not full (`machine busy`, everything on it) and batches did not
+take longer than their triggers (`slowest batch`): a design that falls behind costs what is left for it. In silence
+Headrace, unlike the other, closes windows with the clock, a batch of each query a minute, for as long as one is open;
+`--idle-timeout 0` leaves that out. Run: `make bench ARGS=cost` (about 18 minutes on two cores).
 """
 
 from __future__ import annotations
@@ -19,24 +20,45 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
 
 from benchmarks.live_application import (
     CLEAN,
     LiveGroup,
+    LiveRun,
     end_process,
     exit_on_sigterm,
-    pass_time,
     running_group,
     running_shop,
 )
 from benchmarks.naive_group import NaiveGroup
+from benchmarks.query_reports import read_newest_batches
 from benchmarks.spark_usage import CpuMeter, spark_rss_mib
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.settings import Settings
 
-DESIGNS = {"headrace": QueryGroup, "naive": NaiveGroup}
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.specs import StreamSpec
+
+DESIGNS: dict[str, Callable[[SparkSession, Sequence[StreamSpec], StreamContext], LiveGroup]] = {
+    "headrace": QueryGroup,
+    "naive": NaiveGroup,
+}
+COLUMNS = {
+    "idle cores": ".2f",
+    "live cores": ".2f",
+    "RSS MiB at end": ",.0f",
+    "slowest batch s": ".1f",
+    "machine busy": ".2f",
+}
 # Twice the longest trigger of a stream: what was sent before is through, or has reached every query.
 SETTLE_SECONDS = 40.0
 LOOK_SECONDS = 5.0
@@ -51,7 +73,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=60.0, help="seconds under load before all that is measured")
     parser.add_argument("--idle", type=float, default=120.0, help="seconds")
     parser.add_argument("--live", type=float, default=240.0, help="seconds")
-    parser.add_argument("--idle-timeout", type=float, default=0.0, help="as HEADRACE_IDLE_TIMEOUT_SECONDS; 0: never")
+    parser.add_argument("--idle-timeout", type=float, default=60.0, help="as HEADRACE_IDLE_TIMEOUT_SECONDS")
     parser.add_argument("--design", choices=DESIGNS, help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -59,10 +81,15 @@ def main() -> None:
     if args.design is not None:
         print(json.dumps(_measure(args)))
         return
-    print(f"{'design':10} {'idle cores':>10} {'live cores':>10} {'RSS MiB at end':>14}   ({args.rate:,} events/s)")
+    print(f"{args.rate:,} events/s  ", *COLUMNS, sep="  ")
     for design in DESIGNS:
         found = _run_design(design)
-        print(f"{design:10} {found['idle']:10.2f} {found['live']:10.2f} {found['rss_mib']:14,.0f}", flush=True)
+        print(
+            f"{design:15}",
+            *(f"{found[name]:{len(name)}{form}}" for name, form in COLUMNS.items()),
+            sep="  ",
+            flush=True,
+        )
 
 
 def _run_design(design: str) -> dict[str, float]:
@@ -82,25 +109,34 @@ def _run_design(design: str) -> dict[str, float]:
 
 def _measure(args: argparse.Namespace) -> dict[str, float]:
     settings = Settings(home=args.home, kafka_bootstrap_servers="", idle_timeout_seconds=args.idle_timeout)
-    design = DESIGNS[args.design]
-    with running_group(settings, lambda session, context: design(session, load_streams(), context)) as group:
+    with running_group(settings, load_streams(), DESIGNS[args.design]) as run:
         with running_shop(settings, args.rate, *CLEAN):
-            pass_time(group, args.warm_up)
-        pass_time(group, SETTLE_SECONDS)
-        idle = _measure_cores(group, args.idle)
+            run.pass_time(args.warm_up)
+        run.pass_time(SETTLE_SECONDS)
+        idle_cores, _ = _measure_cores(run, args.idle)
         with running_shop(settings, args.rate, *CLEAN):
-            pass_time(group, SETTLE_SECONDS)
-            live = _measure_cores(group, args.live)
+            run.pass_time(SETTLE_SECONDS)
+            live_cores, machine_cores = _measure_cores(run, args.live)
             rss = spark_rss_mib()
-    return {"idle": idle, "live": live, "rss_mib": sum(rss.values())}
+            batches = read_newest_batches(run.session)
+    return {
+        "idle cores": idle_cores,
+        "live cores": live_cores,
+        "RSS MiB at end": sum(rss.values()),
+        "slowest batch s": max(batch.seconds for batch in batches.values()),
+        "machine busy": machine_cores,
+    }
 
 
-def _measure_cores(group: LiveGroup, seconds: float) -> float:
+def _measure_cores(run: LiveRun, seconds: float) -> tuple[float, float]:
+    """Cores that the group uses in this time, and cores that everything on the machine uses."""
     began, meter = time.monotonic(), CpuMeter()
+    psutil.cpu_percent()  # the next call tells of the time since this one
     while (left := began + seconds - time.monotonic()) > 0:
-        pass_time(group, min(LOOK_SECONDS, left))
+        run.pass_time(min(LOOK_SECONDS, left))
         meter.look()
-    return meter.seconds / (time.monotonic() - began)
+    machine = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1)
+    return meter.seconds / (time.monotonic() - began), machine
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.live_application import CLEAN, exit_on_sigterm, pass_time, running_group, running_shop
+from benchmarks.live_application import CLEAN, exit_on_sigterm, running_group, running_shop
 from benchmarks.silver_commits import read_commits, read_latencies
 from benchmarks.spark_usage import spark_cpu_seconds
 from platform_assets.streaming.query_group import QueryGroup
@@ -44,13 +44,10 @@ def main() -> None:
 
 def _measure(settings: Settings, rate: int, args: argparse.Namespace) -> None:
     streams = [stream for stream in load_streams() if not args.streams or stream.name in args.streams]
-    with (
-        running_group(settings, lambda session, context: QueryGroup(session, streams, context)) as group,
-        running_shop(settings, rate, *CLEAN),
-    ):
-        pass_time(group, args.warm_up)
+    with running_group(settings, streams, QueryGroup) as run, running_shop(settings, rate, *CLEAN):
+        run.pass_time(args.warm_up)
         began, cpu = time.time(), spark_cpu_seconds()
-        pass_time(group, args.seconds)
+        run.pass_time(args.seconds)
         ended, cpu = time.time(), spark_cpu_seconds() - cpu
     commits = [c for c in read_commits(Path(settings.lakehouse, "silver", "events")) if began <= c.at <= ended]
     latencies = read_latencies(commits)

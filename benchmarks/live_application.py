@@ -6,10 +6,12 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
+from jobs.simulator.producer import stopping_on_signals
 from jobs.stream_context import build_stream_context
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.specs import StreamSpec
 
 # Options of a shop that sends each event once, at its time, and nothing else.
 CLEAN = ("--late", "0", "--duplicates", "0", "--malformed", "0", "--habit", "out_of_order=0")
@@ -41,27 +44,55 @@ class LiveGroup(Protocol):
         """Ends the queries, after the batches in flight if they end within the grace."""
 
 
-Group = TypeVar("Group", bound=LiveGroup)
+class LiveRun:
+    """A group that runs, and the session that knows its queries: `SparkSession.active()` may be another one."""
+
+    def __init__(self, session: SparkSession, group: LiveGroup, stop: threading.Event) -> None:
+        self.session = session
+        self._group = group
+        self._stop = stop
+
+    def pass_time(self, seconds: float) -> None:
+        """Waits. Raises what ended a query, and `SystemExit` after a SIGINT or SIGTERM."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if (failure := self._group.failure()) is not None:
+                raise failure
+            if self._stop.wait(min(POLL_SECONDS, left)):
+                sys.exit("Stopped.")
 
 
 @contextlib.contextmanager
-def running_group(settings: Settings, build: Callable[[SparkSession, StreamContext], Group]) -> Iterator[Group]:
-    """The group, started, for the block; at its end group, JVM and broker are gone, whatever happened."""
+def running_group(
+    settings: Settings,
+    streams: Sequence[StreamSpec],
+    build: Callable[[SparkSession, Sequence[StreamSpec], StreamContext], LiveGroup],
+) -> Iterator[LiveRun]:
+    """The group of these streams, started, for the block; at its end group, JVM and broker are gone.
+
+    Signals wait for the next `pass_time`: an exception in the midst of a call to the JVM leaves its answer unread, and
+    the calls that stop the group would take it for theirs.
+    """
     lakehouse = LakehouseResource.from_settings(settings)
-    with running_broker(settings), SparkResource.from_settings(settings, "benchmark").running() as session:
+    topics = [stream.publish_topic for stream in streams if stream.publish_topic is not None]
+    spark = SparkResource.from_settings(settings, "benchmark")
+    with stopping_on_signals() as stop, running_broker(settings), spark.running() as session:
         with KafkaResource.from_settings(settings) as kafka:
-            context = build_stream_context(settings, kafka, lakehouse)
-        group = build(session, context)
+            context = build_stream_context(settings, kafka, lakehouse, topics)
+        group = build(session, streams, context)
         try:
             group.start()
-            yield group
+            yield LiveRun(session, group, stop)
         finally:
             group.stop(STOP_SECONDS)
 
 
 @contextlib.contextmanager
 def running_shop(settings: Settings, rate: int, *options: str) -> Iterator[None]:
-    """For the block, a process sends `rate` records a second to the settings' broker; it begins within seconds."""
+    """For the block, a process sends `rate` records a second to the settings' broker; it begins within seconds.
+
+    Raises `RuntimeError` at the block's end if the process ended before.
+    """
     command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", str(rate), "--seed", "1", "--quiet", *options]
     with KafkaResource.from_settings(settings) as kafka:
         servers = kafka.servers()
@@ -69,17 +100,10 @@ def running_shop(settings: Settings, rate: int, *options: str) -> Iterator[None]
     shop = subprocess.Popen(command, env=environment)
     try:
         yield
+        if shop.poll() is not None:
+            raise RuntimeError("The simulated shop ended before the measurement did.")
     finally:
         end_process(shop, 30.0)
-
-
-def pass_time(group: LiveGroup, seconds: float) -> None:
-    """Waits. Raises what ended a query."""
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        if (failure := group.failure()) is not None:
-            raise failure
-        time.sleep(min(POLL_SECONDS, left))
 
 
 def end_process(process: subprocess.Popen[bytes], grace_seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 Every query is `readStream` of the topic, `from_json`, `withWatermark` on the event time, the stream's own `transform`,
 and Spark's Delta writer: an append, or in `foreachBatch` a MERGE on the table's key. Nothing is validated, quarantined,
-deduplicated, accounted for or repaired. The watermarks' delays and the triggers are the platform's.
+deduplicated, accounted for, repaired or published. The watermarks' delays and the triggers are the platform's.
 """
 
 from __future__ import annotations
@@ -109,10 +109,8 @@ class NaiveGroup:
         self._queries.append(query)
 
     def _create_table(self, table: TableSpec, uri: str) -> None:
-        from delta.tables import DeltaTable
-        from pyspark.sql.types import StructType
-
-        DeltaTable.createIfNotExists(self._session).location(uri).addColumns(StructType.fromDDL(table.ddl)).execute()
+        # delta-spark's builder would do, but its types refuse what StructType.fromDDL returns.
+        self._session.sql(f"create table if not exists delta.`{uri}` ({table.ddl}) using delta")
 
 
 def _build_merge(table: TableSpec, uri: str) -> Callable[[DataFrame, int], None]:

@@ -19,6 +19,11 @@ INPUT = "input"
 ROWS = "rows"
 
 
+def register_source(session: SparkSession) -> None:
+    """Makes the source known to a session: once before `read_commits`, for Spark warns of a second time."""
+    session.dataSource.register(CommitSource)
+
+
 def read_commits(session: SparkSession, source: TableSource, uri: str, storage_options: Mapping[str, str]) -> DataFrame:
     """The source's columns as a stream; `time_column` carries the watermark, which is frontier less delay.
 
@@ -28,7 +33,6 @@ def read_commits(session: SparkSession, source: TableSource, uri: str, storage_o
     """
     from pyspark.sql import functions as F
 
-    session.dataSource.register(CommitSource)
     delay_ms = source.watermark_delay // timedelta(milliseconds=1)
     time = source.time_column
     rows = (

@@ -15,12 +15,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import (
     read_last_committed_batch,
     read_planned_source,
     read_watermark_micros,
 )
+from platform_assets.streaming.commit_log import AppendedFile, CommitLog
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
@@ -33,10 +36,10 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Late events of one look are repaired in portions that are close in time: the twin reads all events between the first
-# and the last of a portion.
-_PORTION = timedelta(hours=6)
-_PAUSE_BETWEEN_PORTIONS = timedelta(hours=1)
+# Late events of one look are repaired in portions: the twin reads all events between the first and the last of one. A
+# portion more costs as much as a million events read.
+_EVENTS_WORTH_SKIPPING = 1_000_000
+_EVENTS_OF_ONE_PORTION = 20_000_000
 # How far beside a late event events are read at first where no bound is known (sessions): doubled while it is too near.
 _FIRST_MARGIN = timedelta(hours=3)
 
@@ -89,7 +92,8 @@ class LateRepair:
         watermark = EPOCH + timedelta(microseconds=read_watermark_micros(self._session, checkpoint, done))
         version = read_planned_source(self._session, checkpoint, done)["version"]
         pending = self._read_pending(stream).filter(pc.field("batch_id") <= done)
-        for portion in split_by_time(pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)):
+        due = pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)
+        for portion in self._split(stream, due, version) if len(due) else []:
             self._set_repaired(stream, self._repair_portion(stream, portion, version, watermark))
         left = self._read_pending(stream)
         oldest = pc.min(left["event_time"]).as_py()
@@ -103,6 +107,12 @@ class LateRepair:
             source_version=version,
             table_version=self._tables[stream.main_table.name].version,
         )
+
+    def _split(self, stream: StreamSpec, due: pa.Table, version: int) -> list[pa.Table]:
+        assert isinstance(stream.source, TableSource)
+        uri = self._context.table_uri(stream.source.table.name)
+        files, _ = CommitLog(uri, stream.source.time_column, self._context.storage_options).read_table(version)
+        return split_by_events(due, files)
 
     def _read_pending(self, stream: StreamSpec) -> pa.Table:
         import pyarrow.compute as pc
@@ -170,13 +180,23 @@ class LateRepair:
         self._late.replace(rows, rows.slice(0, 0), bounds, {"repair": stream.name})
 
 
-def split_by_time(late: pa.Table) -> list[pa.Table]:
-    """The events in portions that are close together in event time."""
+def split_by_events(late: pa.Table, files: Sequence[AppendedFile]) -> list[pa.Table]:
+    """The late events in portions, split where many other events lie between two of them. `files` are the source's."""
+    import pyarrow as pa
+
     ordered = late.sort_by("event_time")
-    times = ordered["event_time"].to_pylist()
-    starts = [0] if times else []
-    for number, time in enumerate(times):
-        if time - times[starts[-1]] > _PORTION or (number and time - times[number - 1] > _PAUSE_BETWEEN_PORTIONS):
+    times = ordered["event_time"].cast(pa.int64()).to_numpy()
+    begins = np.array([file.from_micros or 0 for file in files], dtype=np.int64)
+    order = np.argsort(begins)
+    events_until = np.concatenate(([0], np.cumsum(np.array([file.rows for file in files], dtype=np.int64)[order])))
+    events_before = events_until[np.searchsorted(begins[order], times)]
+    starts = [0] if len(times) else []
+    for number in range(1, len(times)):
+        skipped = events_before[number] - events_before[number - 1]
+        if (
+            skipped > _EVENTS_WORTH_SKIPPING
+            or events_before[number] - events_before[starts[-1]] > _EVENTS_OF_ONE_PORTION
+        ):
             starts.append(number)
     return [ordered.slice(start, end - start) for start, end in pairwise([*starts, len(times)])]
 

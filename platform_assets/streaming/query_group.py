@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
-from platform_assets.streaming.commit_stream import read_commits
+from platform_assets.streaming.commit_stream import read_commits, register_source
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.foreach_batch import BatchWriter, ForeachBatch
 from platform_assets.streaming.group_care import GroupCare
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 # Between two writes a query records the one batch as done and plans the next: an interrupt there fills the log with
 # errors of tasks. A query that is not done with it by then waits for a source that does not answer.
 SETTLE_SECONDS = 15.0
-# Spark starts a Python process for the source of each query over a table and gives it ten seconds to answer: all at
-# once, beside everything else that starts then, took longer on a loaded machine.
-SOURCE_SECONDS = 10.0
+# Spark starts a Python process for the source of each query over a table, and gives it ten seconds (not a setting).
+# On a loaded machine that is too short, so they are started one after the other, and again when they were too slow.
+SOURCE_SECONDS = 5.0
+SOURCE_ATTEMPTS = 5
+SOURCE_TIMED_OUT = "Python worker failed to connect back"
 # A query between two triggers is idle for milliseconds under load: a coarser look would miss the gap.
 IDLE_POLL_SECONDS = 0.01
 
@@ -48,6 +50,7 @@ class QueryGroup:
         self._writers: dict[str, ForeachBatch] = {}
         self._queries: dict[str, tuple[StreamSpec, ForeachBatch, StreamingQuery]] = {}
         self._rows_in: dict[str, tuple[int, int]] = {}
+        self._attempts: dict[str, int] = {}
         self._streams = tuple(streams)
         self._care: GroupCare | None = None
 
@@ -62,6 +65,7 @@ class QueryGroup:
             writers = {stream.name: _build_writer(stream, self._context) for stream in self._streams}
             self._writers = {name: ForeachBatch(name, writer, self._context) for name, writer in writers.items()}
             self._care = GroupCare(self._session, self._streams, self._context, writers)
+            register_source(self._session)
             # A bounded query ends when nothing is left to close. One that goes on closes windows with its next batch,
             # and spares a second batch after each.
             self._session.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", str(bounded).lower())
@@ -80,12 +84,17 @@ class QueryGroup:
         return {name: self._progress_of(*parts) for name, parts in self._queries.items()}
 
     def failure(self) -> HeadraceError | None:
-        """Why the first query died, classified; None while all are well."""
-        for name, (_, writer, query) in self._queries.items():
+        """Why the first query died, classified; None while all are well.
+
+        A query whose source did not start in Spark's time is started again first, a few times.
+        """
+        for name, (stream, writer, query) in list(self._queries.items()):
             if writer.error is not None:
                 return writer.error
             if not query.isActive and (error := query.exception()) is not None:
-                return classify_failure(name, str(error), self._context)
+                if not self._may_start_again(stream, str(error)):
+                    return classify_failure(name, str(error), self._context)
+                self._start_query(stream)
         return None if self._care is None else self._care.error
 
     def is_finished(self) -> bool:
@@ -93,9 +102,9 @@ class QueryGroup:
 
         The last stage is followed by the repair of what came late; it raises `HeadraceError`.
         """
-        if not self._bounded or any(query.isActive for _, _, query in self._queries.values()):
+        if not self._bounded or self.failure() is not None:
             return False
-        if self.failure() is not None:
+        if any(query.isActive for _, _, query in self._queries.values()):
             return False
         assert self._care is not None
         if self._stages:
@@ -135,28 +144,34 @@ class QueryGroup:
 
     def _start_stage(self) -> None:
         for stream in self._stages.pop(0):
-            writer = self._writers[stream.name]
-            rows = (
-                self._read_kafka()
-                if isinstance(stream.source, KafkaSource)
-                else self._read_table(stream, stream.source)
-            )
-            seconds = self._context.kafka_trigger_seconds if stream.trigger_seconds is None else stream.trigger_seconds
-            trigger = {"availableNow": True} if self._bounded else {"processingTime": f"{seconds} seconds"}
-            # The query's thread takes the pool along, and every job of it.
-            pool = "ingest" if isinstance(stream.source, KafkaSource) else "derived"
-            self._session.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
-            query = (
-                rows.writeStream.queryName(stream.name)
-                .outputMode("update" if stream.write_mode == "upsert" else "append")
-                .option("checkpointLocation", self._context.checkpoint_uri(stream.main_table.name))
-                .trigger(**trigger)
-                .foreachBatch(writer)
-                .start()
-            )
-            self._queries[stream.name] = (stream, writer, query)
+            query = self._start_query(stream)
             if isinstance(stream.source, TableSource):
                 _wait_for_source(query)
+
+    def _start_query(self, stream: StreamSpec) -> StreamingQuery:
+        writer = self._writers[stream.name]
+        rows = self._read_kafka() if isinstance(stream.source, KafkaSource) else self._read_table(stream, stream.source)
+        seconds = self._context.kafka_trigger_seconds if stream.trigger_seconds is None else stream.trigger_seconds
+        trigger = {"availableNow": True} if self._bounded else {"processingTime": f"{seconds} seconds"}
+        # The query's thread takes the pool along, and every job of it.
+        pool = "ingest" if isinstance(stream.source, KafkaSource) else "derived"
+        self._session.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
+        query = (
+            rows.writeStream.queryName(stream.name)
+            .outputMode("update" if stream.write_mode == "upsert" else "append")
+            .option("checkpointLocation", self._context.checkpoint_uri(stream.main_table.name))
+            .trigger(**trigger)
+            .foreachBatch(writer)
+            .start()
+        )
+        self._queries[stream.name] = (stream, writer, query)
+        return query
+
+    def _may_start_again(self, stream: StreamSpec, error: str) -> bool:
+        """Whether a query died only because its source's process was slow to start. Counts the attempt."""
+        attempts = self._attempts.get(stream.name, 0) + 1
+        self._attempts[stream.name] = attempts
+        return SOURCE_TIMED_OUT in error and attempts < SOURCE_ATTEMPTS
 
     def _read_kafka(self) -> DataFrame:
         options = {

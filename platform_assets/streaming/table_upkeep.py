@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from platform_assets.streaming.checkpoints import read_last_committed_batch, read_planned_source
 from platform_assets.streaming.commit_source import has_read
 from platform_assets.streaming.delta_tables import open_table
+from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class TableUpkeep:
         self._session = session
         self._context = context
         self._tables = {table.name: -1 for stream in streams for table in stream.tables}
+        self._tables |= {LATE_EVENTS.name: -1, COMPLETE_UNTIL.name: -1}
         self._checkpointed: dict[str, int] = {}
         self._compacted: dict[str, int] = {}
         self._readers = [
