@@ -1,16 +1,23 @@
-"""All measurements, one after the other: `make bench`, or `make bench ARGS=ingest` for one."""
+"""All measurements, one after the other: `make bench`, or `make bench ARGS=ingest` for one.
+
+Options go with one: `make bench ARGS="soak --minutes 60"`.
+"""
 
 from __future__ import annotations
 
+import itertools
 import runpy
 import sys
 
 BENCHMARKS = ("simulator_rate", "ingest", "latency", "recovery", "cost", "soak")
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or list(BENCHMARKS)
-    if unknown := set(wanted) - set(BENCHMARKS):
+    names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), sys.argv[1:]))
+    options = sys.argv[1 + len(names) :]
+    if unknown := set(names) - set(BENCHMARKS):
         sys.exit(f"Unknown: {', '.join(sorted(unknown))}. There are: {', '.join(BENCHMARKS)}.")
-    for name in wanted:
-        sys.argv = [name]
+    if options and len(names) != 1:
+        sys.exit("Options go with one benchmark: name it first.")
+    for name in names or BENCHMARKS:
+        sys.argv = [name, *options]
         runpy.run_module(f"benchmarks.{name}", run_name="__main__")

@@ -1,0 +1,114 @@
+"""How fast all streams read the backlog of an outage, with a hot user and a hot product, and whether any of it is late.
+
+The backlog is in Kafka before the group starts: ten minutes at 2,000 events/s, as they would have been sent. One user
+has a fifth of all events, one product a third of the others. Time counts from the group's start, without that of Spark.
+Run: `make bench ARGS=catch_up` (about three minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from deltalake import DeltaTable
+
+from benchmarks.live_application import LiveRun, running_group
+from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streams import load_streams
+from resources.embedded_broker import running_broker
+from resources.kafka import KafkaResource
+from resources.settings import Settings
+
+TYPES = ("page_view",) * 7 + ("add_to_cart",) * 2 + ("purchase",)
+POLL_SECONDS = 0.5
+
+
+def main() -> None:
+    """Fills the topic, starts the group, prints when each query had read everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0, help="length of the outage")
+    parser.add_argument("--rate", type=int, default=2_000, help="events a second during the outage")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as home:
+        settings = Settings(home=Path(home), kafka_bootstrap_servers="")
+        with running_broker(settings):
+            send_backlog(settings, args.minutes, args.rate)
+            began = time.monotonic()
+            with running_group(settings, load_streams(), QueryGroup) as run:
+                started = time.monotonic()
+                done = wait_for_all(run, settings)
+                late = len(DeltaTable(f"{settings.lakehouse}/platform/late_events").to_pyarrow_table())
+    print(f"Spark and the queries started in {started - began:.0f} s")
+    for name, moment in sorted(done.items(), key=lambda item: item[1]):
+        seconds = moment - started
+        print(f"{name:20} {seconds:6.0f} s  {args.minutes * 60 / seconds:5.1f} times real time")
+    print(f"late events: {late}")
+
+
+def send_backlog(settings: Settings, minutes: float, rate: int) -> None:
+    """Sends the events of the last `minutes`, keyed by user, with the times at which they would have been sent."""
+    chance = random.Random(1)
+    count = round(minutes * 60 * rate)
+    first = time.time() - minutes * 60
+    with KafkaResource.from_settings(settings) as kafka:
+        kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        producer = kafka.producer()
+        for number in range(count):
+            at = first + number / rate
+            event = _event(number, at, chance)
+            producer.produce(settings.topic, json.dumps(event), event["user_id"], timestamp=int(at * 1000))
+            if number % 10_000 == 0:
+                producer.flush()
+        if producer.flush(60):
+            raise SystemExit("The broker did not take all records.")
+
+
+def _event(number: int, at: float, chance: random.Random) -> dict[str, Any]:
+    is_hot = chance.random() < 0.2
+    kind = chance.choice(TYPES)
+    hot_product = not is_hot and chance.random() < 0.33
+    return {
+        "event_id": f"e{number}",
+        "event_type": kind,
+        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z",
+        "user_id": "hot" if is_hot else f"user-{chance.randrange(50_000)}",
+        "product_id": "hot" if hot_product else f"product-{chance.randrange(2_000)}",
+        "category": chance.choice(("toys", "books", "garden")),
+        "price": 9.99,
+        "quantity": 1,
+        "device_type": "mobile",
+        "country": "DE",
+        "revenue": 9.99 if kind == "purchase" else 0.0,
+    }
+
+
+def wait_for_all(run: LiveRun, settings: Settings) -> dict[str, float]:
+    """When each query had read everything, by `time.monotonic`. Raises what ended a query."""
+    done: dict[str, float] = {}
+    while len(done) < len(load_streams()):
+        queries = run.session.streams.active
+        reports = {q.name: json.loads(p.json) for q in queries if (p := q.lastProgress) is not None}
+        for name, report in reports.items():
+            if name not in done and _is_read(report, "events" in done, settings):
+                done[name] = time.monotonic()
+        run.pass_time(POLL_SECONDS)
+    return done
+
+
+def _is_read(report: dict[str, Any], events_done: bool, settings: Settings) -> bool:
+    (source, *_) = report["sources"]
+    if source["description"].startswith("KafkaV2"):
+        return bool(source["endOffset"] == source["latestOffset"])
+    offset = source["endOffset"]
+    offset = json.loads(offset) if isinstance(offset, str) else offset
+    version = DeltaTable(f"{settings.lakehouse}/silver/events").version()
+    return events_done and offset is not None and offset["version"] >= version
+
+
+if __name__ == "__main__":
+    main()
