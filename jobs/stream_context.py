@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from platform_assets.errors import MissingTopicError
 from platform_assets.streaming.context import StreamContext
 
 if TYPE_CHECKING:
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
     from resources.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 def build_stream_context(
@@ -23,13 +27,12 @@ def build_stream_context(
 ) -> StreamContext:
     """Checks that the lakehouse can be written and the topics are there (creates them on our own broker).
 
+    A missing one of `publish_topics` is a warning, and not published to.
+
     Raises `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the mend.
     """
     lakehouse.check_writable()
     kafka.ensure_topic(settings.topic, settings.topic_partitions)
-    if settings.publish:
-        for topic in publish_topics:
-            kafka.ensure_topic(topic, settings.topic_partitions, {"cleanup.policy": "compact"})
     minutes = settings.deduplication_horizon_minutes
     return StreamContext(
         lakehouse_root=lakehouse.root_uri,
@@ -43,5 +46,21 @@ def build_stream_context(
         storage_options=lakehouse.storage_options(),
         idle_timeout_seconds=settings.idle_timeout_seconds or None,
         close_windows=close_windows,
-        publishes=settings.publish,
+        publish_topics=frozenset(topic for topic in publish_topics if _is_there(topic, settings, kafka)),
     )
+
+
+def _is_there(topic: str, settings: Settings, kafka: KafkaResource) -> bool:
+    """Whether a topic that is only written to can be. A shop must not stand still for want of it: one line says so."""
+    if not settings.publish:
+        return False
+    try:
+        kafka.ensure_topic(topic, settings.topic_partitions, {"cleanup.policy": "compact"})
+    except MissingTopicError:
+        _log.warning(
+            "Topic %s does not exist on the broker: nothing is published to it. Create it there (compacted) and "
+            "restart the stream group, or set HEADRACE_PUBLISH=false.",
+            topic,
+        )
+        return False
+    return True

@@ -14,7 +14,7 @@ class StreamContext:
     of the repr. `deduplication_horizon_micros` None turns deduplication off.
     `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
     `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
-    `publishes`: whether streams with a topic are published to it.
+    `publish_topics` are the topics to which streams that name them are published.
     """
 
     lakehouse_root: str
@@ -28,7 +28,7 @@ class StreamContext:
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
     idle_timeout_seconds: float | None = None
     close_windows: bool = False
-    publishes: bool = False
+    publish_topics: frozenset[str] = frozenset()
 
     def table_uri(self, name: str) -> str:
         """Where the table `<layer>.<table>` lies."""

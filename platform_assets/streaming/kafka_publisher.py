@@ -23,11 +23,11 @@ _JSON_OPTIONS = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "ignoreNu
 
 
 class KafkaPublisher:
-    """Publishes rows of one stream's table. Does nothing for a stream without a topic."""
+    """Publishes rows of one stream's table. Does nothing for a stream without a topic, or whose topic is not there."""
 
     def __init__(self, stream: StreamSpec, context: StreamContext) -> None:
         self._stream = stream
-        self._topic = stream.publish_topic if context.publishes else None
+        self._topic = stream.publish_topic if stream.publish_topic in context.publish_topics else None
         self._kafka_options: Mapping[str, str] = context.kafka_options
 
     def publish(self, session: SparkSession, rows: pa.Table, batch: str, version: int, removed: bool = False) -> None:

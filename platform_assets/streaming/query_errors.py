@@ -44,9 +44,8 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
     if "lostcommitserror" in lower:
         return LostCommitsError(_cause(text).partition(": ")[2])
     if "unknowntopicorpartition" in lower:
-        return MissingTopicError(
-            f"Topic {context.topic} is gone from the broker. Create it again or set HEADRACE_TOPIC."
-        )
+        topic = next((topic for topic in context.publish_topics if topic in text), context.topic)
+        return MissingTopicError(f"Topic {topic} is gone from the broker. Create it again or set HEADRACE_TOPIC.")
     if "streaming_stateful_operator_not_match" in lower or ("state_store_" in lower and "schema" in lower):
         return CheckpointMismatchError(
             f"The checkpoint of query {query} does not fit its code: {_cause(text)} "

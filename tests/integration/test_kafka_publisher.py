@@ -27,7 +27,7 @@ NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 @pytest.fixture
 def streams(spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings,
             topic: Callable[..., str]) -> StreamsUnderTest:  # fmt: skip
-    return StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1), publishes=True)
+    return StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
 
 
 def drain_into(streams: StreamsUnderTest, topic: str) -> None:
@@ -37,7 +37,8 @@ def drain_into(streams: StreamsUnderTest, topic: str) -> None:
     specs = [
         dataclasses.replace(s, publish_topic=topic if s.name == "high_value_users" else None) for s in load_streams()
     ]
-    run_to_end(QueryGroup(streams.session, specs, streams.context))
+    context = dataclasses.replace(streams.context, publish_topics=frozenset({topic}))
+    run_to_end(QueryGroup(streams.session, specs, context))
 
 
 def read_topic(kafka: KafkaResource, topic: str) -> list[tuple[dict[str, Any], dict[str, Any], dict[str, str]]]:

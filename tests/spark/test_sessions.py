@@ -104,5 +104,5 @@ def test_a_day_without_events_is_an_empty_partition_and_no_failure(
 def test_a_missing_source_table_is_one_failure_that_says_what_to_start(
     spark: SparkSession, lakehouse: LakehouseResource
 ) -> None:
-    with pytest.raises(dg.Failure, match=r"gold\.sessions does not exist at .* Start the stream group"):
+    with pytest.raises(dg.Failure, match=r"does not exist at .* Start the stream group"):
         materialize_days(spark, lakehouse, "2024-02-29")

@@ -16,6 +16,8 @@ from platform_assets.streaming import table_upkeep
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
 from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, TableUpkeep
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
@@ -64,9 +66,8 @@ def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext
 ) -> None:
     streams = load_streams()
-    for stream in streams:
-        for table in stream.tables:
-            BatchTable(table, context)
+    for table in (*(table for stream in streams for table in stream.tables), LATE_EVENTS, COMPLETE_UNTIL):
+        BatchTable(table, context)
     shop, upkeep = Shop(context), TableUpkeep(spark, streams, context)
     shop.commit(COMMITS_OF_ONE_CHECKPOINT)
     shop.age()
@@ -94,9 +95,8 @@ def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_reade
 ) -> None:
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 50)
     streams = load_streams()
-    for stream in streams:
-        for table in stream.tables:
-            BatchTable(table, context)
+    for table in (*(table for stream in streams for table in stream.tables), LATE_EVENTS, COMPLETE_UNTIL):
+        BatchTable(table, context)
     shop, upkeep = Shop(context), TableUpkeep(spark, streams, context)
     shop.commit(30)
     run_streams(spark, lakehouse)
