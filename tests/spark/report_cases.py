@@ -27,13 +27,15 @@ Event = dict[str, Any]
 HALF_HOUR = timedelta(minutes=30)
 MICROSECOND = timedelta(microseconds=1)
 
-# Before, at and after midnight; the leap day's both ends.
+# Before, at and after midnight; the leap day's both ends; the hours in which European clocks are changed.
 STARTS = [
     datetime(2024, 2, 28, 23, 20, tzinfo=UTC),
     datetime(2024, 2, 29, 0, 0, tzinfo=UTC),
     datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC),
     datetime(2024, 2, 29, 23, 45, tzinfo=UTC),
     datetime(2024, 3, 1, 0, 0, tzinfo=UTC) - MICROSECOND,
+    datetime(2024, 3, 31, 0, 55, tzinfo=UTC),
+    datetime(2024, 10, 27, 0, 55, tzinfo=UTC),
 ]
 PAUSES = [
     timedelta(0), MICROSECOND, timedelta(seconds=7), timedelta(minutes=11), HALF_HOUR - MICROSECOND, HALF_HOUR,

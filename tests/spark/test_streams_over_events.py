@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 STREAMS = {stream.name: stream for stream in load_streams() if isinstance(stream.source, TableSource)}
 # Alone on its day, of a type that only sessions count: it lets the watermarks pass all that is before.
-CLOSER = event("closer", datetime(2024, 3, 2, 12, tzinfo=UTC), "remove_from_cart")
+CLOSER = event("closer", datetime(2024, 12, 1, 12, tzinfo=UTC), "remove_from_cart")
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 _WINDOWS = """
