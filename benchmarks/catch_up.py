@@ -12,12 +12,15 @@ import json
 import random
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
 
 from benchmarks.live_application import LiveRun, running_group
+from benchmarks.query_reports import read_last_reports
+from platform_assets.streaming.progress import lag_of
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.embedded_broker import running_broker
@@ -75,7 +78,7 @@ def _event(number: int, at: float, chance: random.Random) -> dict[str, Any]:
     return {
         "event_id": f"e{number}",
         "event_type": kind,
-        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z",
+        "timestamp": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
         "user_id": "hot" if is_hot else f"user-{chance.randrange(50_000)}",
         "product_id": "hot" if hot_product else f"product-{chance.randrange(2_000)}",
         "category": chance.choice(("toys", "books", "garden")),
@@ -90,24 +93,24 @@ def _event(number: int, at: float, chance: random.Random) -> dict[str, Any]:
 def wait_for_all(run: LiveRun, settings: Settings) -> dict[str, float]:
     """When each query had read everything, by `time.monotonic`. Raises what ended a query."""
     done: dict[str, float] = {}
+    version = None
     while len(done) < len(load_streams()):
-        queries = run.session.streams.active
-        reports = {q.name: json.loads(p.json) for q in queries if (p := q.lastProgress) is not None}
-        for name, report in reports.items():
-            if name not in done and _is_read(report, "events" in done, settings):
+        for name, report in read_last_reports(run.session).items():
+            if name not in done and _is_read(report, version):
                 done[name] = time.monotonic()
+        if version is None and "events" in done:
+            version = DeltaTable(f"{settings.lakehouse}/silver/events").version()
         run.pass_time(POLL_SECONDS)
     return done
 
 
-def _is_read(report: dict[str, Any], events_done: bool, settings: Settings) -> bool:
-    (source, *_) = report["sources"]
-    if source["description"].startswith("KafkaV2"):
-        return bool(source["endOffset"] == source["latestOffset"])
-    offset = source["endOffset"]
+def _is_read(report: dict[str, Any], version: int | None) -> bool:
+    """Whether a query has read Kafka to its end, or silver.events up to `version` (None: not known yet)."""
+    if (lag := lag_of(report)) is not None:
+        return lag == 0
+    offset = report["sources"][0]["endOffset"]
     offset = json.loads(offset) if isinstance(offset, str) else offset
-    version = DeltaTable(f"{settings.lakehouse}/silver/events").version()
-    return events_done and offset is not None and offset["version"] >= version
+    return version is not None and offset is not None and offset["version"] >= version
 
 
 if __name__ == "__main__":

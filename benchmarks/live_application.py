@@ -74,11 +74,10 @@ def running_group(
     the calls that stop the group would take it for theirs.
     """
     lakehouse = LakehouseResource.from_settings(settings)
-    topics = [stream.publish_topic for stream in streams if stream.publish_topic is not None]
     spark = SparkResource.from_settings(settings, "benchmark")
     with stopping_on_signals() as stop, running_broker(settings), spark.running() as session:
         with KafkaResource.from_settings(settings) as kafka:
-            context = build_stream_context(settings, kafka, lakehouse, topics)
+            context = build_stream_context(settings, kafka, lakehouse, streams)
         group = build(session, streams, context)
         try:
             group.start()

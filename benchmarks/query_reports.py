@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.progress import is_batch
 
@@ -20,13 +20,17 @@ class BatchReport:
     state_rows: int
 
 
+def read_last_reports(session: SparkSession) -> dict[str, dict[str, Any]]:
+    """Spark's newest report of each active query, by its name; without queries that have none yet."""
+    queries = session.streams.active
+    return {query.name: json.loads(report.json) for query in queries if (report := query.lastProgress) is not None}
+
+
 def read_newest_batches(session: SparkSession) -> dict[str, BatchReport]:
     """The last micro-batch of each query, by its name; without those whose last trigger found nothing."""
     found = {}
-    for query in session.streams.active:
-        progress = query.lastProgress
-        report = None if progress is None else json.loads(progress.json)
-        if report is not None and is_batch(report):
+    for name, report in read_last_reports(session).items():
+        if is_batch(report):
             rows = sum(state["numRowsTotal"] for state in report["stateOperators"])
-            found[report["name"]] = BatchReport(report["durationMs"]["triggerExecution"] / 1000, rows)
+            found[name] = BatchReport(report["durationMs"]["triggerExecution"] / 1000, rows)
     return found

@@ -10,6 +10,7 @@ from platform_assets.errors import MissingTopicError
 from platform_assets.streaming.context import StreamContext
 
 if TYPE_CHECKING:
+    from platform_assets.streaming.specs import StreamSpec
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
     from resources.settings import Settings
@@ -21,15 +22,14 @@ def build_stream_context(
     settings: Settings,
     kafka: KafkaResource,
     lakehouse: LakehouseResource,
-    publish_topics: Iterable[str] = (),
+    streams: Iterable[StreamSpec] = (),
     *,
     close_windows: bool = False,
 ) -> StreamContext:
     """Checks that the lakehouse can be written and the topics are there (creates them on our own broker).
 
-    A missing one of `publish_topics` is a warning, and not published to.
-
-    Raises `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the mend.
+    A missing topic to which one of `streams` is to be published is a warning, and not published to. Raises
+    `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the mend.
     """
     lakehouse.check_writable()
     kafka.ensure_topic(settings.topic, settings.topic_partitions)
@@ -46,7 +46,9 @@ def build_stream_context(
         storage_options=lakehouse.storage_options(),
         idle_timeout_seconds=settings.idle_timeout_seconds or None,
         close_windows=close_windows,
-        publish_topics=frozenset(topic for topic in publish_topics if _is_there(topic, settings, kafka)),
+        publish_topics=frozenset(
+            topic for stream in streams if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)
+        ),
     )
 
 

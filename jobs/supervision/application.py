@@ -27,8 +27,7 @@ def open_application(
 
     with KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
-        topics = [stream.publish_topic for stream in group.streams if stream.publish_topic is not None]
-        context = build_stream_context(settings, kafka, lakehouse, topics, close_windows=close_windows)
+        context = build_stream_context(settings, kafka, lakehouse, group.streams, close_windows=close_windows)
         spark = SparkResource.from_settings(settings, app_name=f"stream-{group.name}")
         with spark.running((lock_fd,)) as session:
             yield Application(lambda: QueryGroup(session, group.streams, context), spark.jvm_pid)

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
@@ -50,11 +49,13 @@ def compare_with_twin(
     import duckdb
     import pyarrow.compute as pc
 
+    from platform_assets.streaming.twin import read_events, run_twin
+
     assert isinstance(stream.source, TableSource) and stream.span is not None
     span, watermark = stream.span, state["watermark"]
     uri = lakehouse.table_uri(stream.source.table.name)
     start = find_start(spark, uri, state["source_version"], max_events)
-    twin = _compute_twin(spark, uri, stream, state["source_version"], start)
+    twin = run_twin(read_events(spark, uri, state["source_version"], start), stream).toArrow()
     table = lakehouse.delta_table(stream.main_table.name)
     _go_back(table, state["table_version"])
     late = lakehouse.delta_table("platform.late_events").to_pyarrow_dataset()
@@ -63,7 +64,7 @@ def compare_with_twin(
     pending = late.to_table(["query", "event_time", "user_id"], filter=is_open).filter(pc.field("query") == stream.name)
 
     same_user = "and l.user_id = r.user_id" if span.by_user else ""
-    pause = f"interval '{span.inactivity // timedelta(microseconds=1)} microseconds'"
+    pause = f"interval '{in_words(span.inactivity)}'"
     touches = f"l.event_time between r.{span.start_column} - {pause} and r.{span.end_column} + {pause} {same_user}"
     bounds = [f"r.{span.end_column} + {pause} <= timestamptz '{watermark.isoformat()}'"]
     if start is not None:
@@ -92,14 +93,27 @@ def find_start(spark: "SparkSession", uri: str, version: int, max_events: int) -
     """From where the newest `max_events` events of a version lie, by event time; None: they are all of them."""
     from pyspark.sql import functions as F
 
-    events = spark.read.format("delta").option("versionAsOf", version).load(uri)
-    hours = events.groupBy(F.date_trunc("hour", "event_time").alias("hour")).count().orderBy(F.desc("hour"))
+    from platform_assets.streaming.twin import read_events
+
+    events = read_events(spark, uri, version)
+    # Days first: they are partitions, and counting them reads no column. Hours only where the limit falls.
+    days = [(row["event_date"], row["count"]) for row in events.groupBy("event_date").count().collect()]
+    day = _find_crossing(days, max_events)
+    if day is None:
+        return None
+    hours = events.where(F.col("event_date") >= F.lit(day)).groupBy(F.date_trunc("hour", "event_time").alias("hour"))
+    found = _find_crossing([(row["hour"], row["count"]) for row in hours.count().collect()], max_events)
+    assert found is not None
+    return found.astimezone(UTC) + timedelta(hours=1)
+
+
+def _find_crossing(counts: list[tuple[Any, int]], limit: int) -> Any:
+    """The newest period with which more than `limit` are counted, from the newest on; None: there are not so many."""
     total = 0
-    for row in hours.collect():
-        total += row["count"]
-        if total > max_events:
-            hour: datetime = row["hour"]
-            return hour.astimezone(UTC) + timedelta(hours=1)
+    for period, count in sorted(counts, reverse=True):
+        total += count
+        if total > limit:
+            return period
     return None
 
 
@@ -110,17 +124,6 @@ def _go_back(table: "DeltaTable", version: int) -> None:
     since = table.history(max(1, table.version() - version)) if table.version() > version else []
     if any(parse_commit_metadata(commit.get("userMetadata")) is not None for commit in since):
         table.load_as_version(version)
-
-
-def _compute_twin(
-    spark: "SparkSession", uri: str, stream: StreamSpec, version: int, start: datetime | None
-) -> "pa.Table":
-    from platform_assets.streaming.twin import run_twin
-
-    events = spark.read.format("delta").option("versionAsOf", version).load(uri)
-    if start is not None:
-        events = events.where((events["event_date"] >= start.date()) & (events["event_time"] >= start))
-    return run_twin(events, stream).toArrow()
 
 
 def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:

@@ -15,11 +15,11 @@ from platform_assets.reports.daily import (
     replace_days,
 )
 from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.streams.view_to_purchase import MAX_LAG
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-MAX_LAG = timedelta(minutes=30)
 _MAX_LAG_MICROS = MAX_LAG // timedelta(microseconds=1)
 
 PURCHASE_CORRELATIONS_TABLE = TableSpec(

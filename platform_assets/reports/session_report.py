@@ -15,6 +15,7 @@ from platform_assets.reports.daily import (
     replace_days,
 )
 from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.streams.sessions import SESSIONS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -88,7 +89,7 @@ def build_session_report_asset(partitions: dg.DailyPartitionsDefinition) -> dg.A
 
     @dg.asset(
         key=list(SESSION_REPORT_TABLE.asset_path),
-        deps=[["gold", "sessions"]],
+        deps=[list(SESSIONS.asset_path)],
         description=SESSION_REPORT_TABLE.description,
         group_name="reports",
         kinds={"spark", "deltalake"},
@@ -104,7 +105,7 @@ def build_session_report_asset(partitions: dg.DailyPartitionsDefinition) -> dg.A
 
         days = day_range_of(context)
         lakehouse = context.resources.lakehouse
-        pinned = pin_table(lakehouse, "gold.sessions", "Start the stream group that writes it, or run `make drain`.")
+        pinned = pin_table(lakehouse, SESSIONS.name, "Start the stream group that writes it, or run `make drain`.")
         sessions = pinned.read(context.resources.spark.spark_session).where(days.predicate("session_date"))
         replace_days(summarize_sessions(sessions), SESSION_REPORT_TABLE, lakehouse, days, (pinned,))
         metadata = describe_days(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, QueryFailedError
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, read_batch_commits
+from platform_assets.streaming.delta_tables import build_arrow_schema, commit_metadata, create_table, read_batch_commits
 from platform_assets.streaming.specs import TableSpec
 
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ class BatchCommit:
     source: Mapping[str, Any]
     account: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_json(self) -> str:
-        """The text for Delta's `userMetadata`."""
-        body = {"query": self.query, "app": self.txn_app_id, "batch": self.batch_id, **self.source, **self.account}
-        return json.dumps({"headrace": body}, separators=(",", ":"))
+    def body(self) -> dict[str, Any]:
+        """What the commit says about itself."""
+        return {"query": self.query, "app": self.txn_app_id, "batch": self.batch_id, **self.source, **self.account}
 
 
 class BatchTable:
@@ -116,7 +115,7 @@ class BatchTable:
             try:
                 write_deltalake(
                     self._table, self._schema.empty_table(), mode="append", post_commithook_properties=_no_hooks(),
-                    commit_properties=CommitProperties(custom_metadata=_metadata(body), max_commit_retries=0),
+                    commit_properties=CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0),
                 )  # fmt: skip
             except CommitFailedError:
                 self._table.update_incremental()
@@ -142,7 +141,7 @@ class BatchTable:
         same_key = (f"(t.{name} is not distinct from s.{name})" for name in self._spec.key)
         matches = " and ".join([f"({bounds})", *same_key])
         # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
-        properties = CommitProperties(custom_metadata=_metadata(body), max_commit_retries=0)
+        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
         with self._lock:
             self._table.update_incremental()
             self._try(
@@ -178,7 +177,7 @@ class BatchTable:
         from deltalake import CommitProperties, Transaction
 
         properties = CommitProperties(
-            custom_metadata={"userMetadata": commit.as_json()},
+            custom_metadata=commit_metadata(commit.body()),
             # A conflict comes back to us: the winner may have been this very batch, written by a driver that was
             # replaced and woke up again.
             max_commit_retries=0,
@@ -228,10 +227,6 @@ class BatchTable:
                 f"checkpoint now plans {dict(commit.source)}: it was restored from a backup or changed. Nothing was "
                 "written. Restore the checkpoint that belongs to the table."
             )
-
-
-def _metadata(body: Mapping[str, Any]) -> dict[str, str]:
-    return {"userMetadata": json.dumps({"headrace": body}, separators=(",", ":"))}
 
 
 def _no_hooks() -> Any:

@@ -74,43 +74,32 @@ def read_planned_batch(session: SparkSession, checkpoint: str, batch_id: int) ->
     return PlannedBatch(batch_id, micros, tuple(ranges))
 
 
-def read_planned_source(session: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any]:
-    """Up to where a batch over a table reads it, as recorded before the batch ran: a `commit_source` offset."""
-    found: dict[str, Any] = json.loads(_read_plan(session, checkpoint, batch_id).source)
-    return found
-
-
 def read_last_committed_batch(session: SparkSession, checkpoint: str) -> int | None:
     """The newest batch that is done, and never runs again; None before the first."""
     batches = list_numbers(session, f"{checkpoint}/commits")
     return batches[-1] if batches else None
 
 
-def read_batch_micros(session: SparkSession, checkpoint: str, batch_id: int) -> int:
-    """A batch's time, the same on every replay."""
-    return _read_plan(session, checkpoint, batch_id).time_micros
-
-
-def read_watermark_micros(session: SparkSession, checkpoint: str, batch_id: int) -> int:
-    """The query's watermark in a batch: it closes windows in this batch, and refuses rows in the next. 0 for none."""
-    return _read_plan(session, checkpoint, batch_id).watermark_micros
-
-
 def _read_offsets(session: SparkSession, checkpoint: str, batch_id: int) -> tuple[int, TopicOffsets]:
-    plan = _read_plan(session, checkpoint, batch_id)
+    plan = read_plan(session, checkpoint, batch_id)
     return plan.time_micros, _topic_offsets(plan.source)
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """One file of `offsets/`: the batch's time, its watermark, and its source's end as JSON."""
+class Plan:
+    """What Spark recorded about a batch before it ran: one file of `offsets/`, the same on every replay.
+
+    `source` says up to where it reads: Kafka's offsets, or for a stream over a table a `commit_source` offset. The
+    watermark closes windows in this batch, and refuses rows in the next; 0 for none.
+    """
 
     time_micros: int
     watermark_micros: int
-    source: str
+    source: dict[str, Any]
 
 
-def _read_plan(session: SparkSession, checkpoint: str, batch_id: int) -> _Plan:
+def read_plan(session: SparkSession, checkpoint: str, batch_id: int) -> Plan:
+    """A batch's plan. Raises `CheckpointMismatchError` when the checkpoint's log does not hold it."""
     text = read_text(session, f"{checkpoint}/offsets/{batch_id}")
     if text is None:
         raise CheckpointMismatchError(
@@ -119,7 +108,7 @@ def _read_plan(session: SparkSession, checkpoint: str, batch_id: int) -> _Plan:
         )
     _version, metadata, source = text.splitlines()[:3]
     found = json.loads(metadata)
-    return _Plan(int(found["batchTimestampMs"]) * 1000, int(found["batchWatermarkMs"]) * 1000, source)
+    return Plan(int(found["batchTimestampMs"]) * 1000, int(found["batchWatermarkMs"]) * 1000, json.loads(source))
 
 
 def _read_initial_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets:
@@ -127,11 +116,11 @@ def _read_initial_offsets(session: SparkSession, checkpoint: str) -> TopicOffset
     if text is None:
         raise CheckpointMismatchError(f"The checkpoint {checkpoint} has no first offsets (sources/0/0).")
     # Spark puts a zero byte and a version line before the JSON.
-    return _topic_offsets(text[text.index("{") :])
+    return _topic_offsets(json.loads(text[text.index("{") :]))
 
 
-def _topic_offsets(text: str) -> TopicOffsets:
+def _topic_offsets(source: dict[str, Any]) -> TopicOffsets:
     return {
         topic: {int(partition): int(offset) for partition, offset in partitions.items()}
-        for topic, partitions in json.loads(text).items()
+        for topic, partitions in source.items()
     }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.fs import FileSystem
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -160,4 +160,4 @@ def _micros(value: str | datetime | None) -> int | None:
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     # Not `timestamp()`: a float of seconds does not hold every microsecond.
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // timedelta(microseconds=1)

@@ -23,7 +23,8 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
 
 from platform_assets.errors import LostCommitsError
-from platform_assets.streaming.commit_log import AppendedFile, Commit, CommitLog
+from platform_assets.streaming.commit_log import AppendedFile, CommitLog
+from platform_assets.streaming.frontier import later
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -152,17 +153,14 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             rows += files[taken].rows
             taken += 1
         if taken == len(files):
-            known = [m for m in (frontier, start["frontier"]) if m is not None]
-            return {"version": start["version"], "files": WHOLE_VERSION, "frontier": max(known, default=None)}
+            frontier = later(frontier, start["frontier"])
+            return {"version": start["version"], "files": WHOLE_VERSION, "frontier": frontier}
         return {"version": start["version"], "files": taken, "frontier": files[taken].from_micros}
 
     def _check_next_commit(self, log: CommitLog, version: int) -> None:
         """Once a start: whether the log still holds what comes next. Later, upkeep waits for this query."""
         if not self._checked and log.read(version + 1) is None and log.newest_version() > version:
-            raise LostCommitsError(
-                f"The log of {self._uri} no longer holds version {version + 1}, which the query reads next. Remove the "
-                "query's checkpoint and its table: it is computed again from the table's rows."
-            )
+            raise _lost(log, version + 1)
         self._checked = True
 
 
@@ -180,8 +178,7 @@ def plan_commits(log: CommitLog, start: Offset, max_rows: int | None, last_versi
             break
         rows += commit.rows
         version = commit.version
-        if commit.frontier is not None and (frontier is None or commit.frontier > frontier):
-            frontier = commit.frontier
+        frontier = later(frontier, commit.frontier)
     return {"version": version, "files": WHOLE_VERSION, "frontier": frontier}
 
 
@@ -194,14 +191,18 @@ def find_files(log: CommitLog, start: Offset, end: Offset) -> list[AppendedFile]
         return files[first:] if end["files"] == WHOLE_VERSION else files[first : end["files"]]
     found: list[AppendedFile] = []
     for version in range(start["version"] + 1, end["version"] + 1):
-        commit: Commit | None = log.read(version)
+        commit = log.read(version)
         if commit is None:
-            raise LostCommitsError(
-                f"The log of {log.uri} no longer holds version {version}, which a batch was planned to read. Remove "
-                "the query's checkpoint and its table: it is computed again from the table's rows."
-            )
+            raise _lost(log, version)
         found += commit.files
     return found
+
+
+def _lost(log: CommitLog, version: int) -> LostCommitsError:
+    return LostCommitsError(
+        f"The log of {log.uri} no longer holds version {version}, which the query has not read. Remove the query's "
+        "checkpoint and its table: it is computed again from the table's rows."
+    )
 
 
 def _with_frontier(tables: list[pa.Table], frontier: int | None, target: pa.Schema) -> Iterator[pa.RecordBatch]:

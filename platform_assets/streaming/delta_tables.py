@@ -83,6 +83,11 @@ def read_batch_commits(table: DeltaTable, newest: int) -> list[dict[str, Any]]:
     return found
 
 
+def commit_metadata(body: Mapping[str, Any]) -> dict[str, str]:
+    """What a commit of Headrace's carries for `parse_commit_metadata`, as delta-rs takes it."""
+    return {"userMetadata": json.dumps({"headrace": body}, separators=(",", ":"))}
+
+
 def parse_commit_metadata(user_metadata: str | None) -> dict[str, Any] | None:
     """Headrace's part of a commit's `userMetadata`; None when another writer made the commit."""
     if not user_metadata or not user_metadata.startswith('{"headrace"'):

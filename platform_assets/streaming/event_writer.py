@@ -95,7 +95,7 @@ class EventWriter:
             is_closed = frontier.micros is not None and frontier.micros >= last + longest_open_micros
             marked = frontier.mark(read_until_micros)
             if marked != frontier:
-                self._events.mark({"query": self._query, "app": None, "batch": None, **marked.as_json()})
+                self._events.mark({"query": self._query, **marked.as_json()})
                 self._frontier = marked
                 self._marked_closed = last if is_closed else None
         finally:

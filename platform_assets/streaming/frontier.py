@@ -72,19 +72,17 @@ class Frontier:
         for partition in np.unique(counted_partitions).tolist():
             newest = int(counted[counted_partitions == partition].max())
             reached[partition] = max(reached.get(partition, newest), newest)
-        latest = [] if self.latest_event is None else [self.latest_event]
-        latest += [int(event_micros.max())] if len(event_micros) else []
-        return replace(
-            self._at(_frontier_of(reached, unread)), partitions=reached, latest_event=max(latest) if latest else None
-        )
+        latest = later(self.latest_event, int(event_micros.max()) if len(event_micros) else None)
+        return Frontier(later(self.micros, _frontier_of(reached, unread)), reached, latest)
 
     def mark(self, micros: int) -> Frontier:
         """The frontier when, at that time, nothing was unread."""
-        return self._at(micros)
+        return replace(self, micros=later(self.micros, micros))
 
-    def _at(self, micros: int | None) -> Frontier:
-        known = [m for m in (self.micros, micros) if m is not None]
-        return replace(self, micros=max(known) if known else None)
+
+def later(one: int | None, other: int | None) -> int | None:
+    """The later of two moments; None is unknown."""
+    return max((micros for micros in (one, other) if micros is not None), default=None)
 
 
 def _frontier_of(reached: Mapping[int, int], unread: Set[int]) -> int | None:

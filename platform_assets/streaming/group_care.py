@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.batch_table import BatchTable
+from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.foreach_batch import BatchWriter
-from platform_assets.streaming.late_repair import EPOCH, LateRepair, QueryState
+from platform_assets.streaming.late_repair import LateRepair, QueryState
 from platform_assets.streaming.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, HistoryWriter
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses

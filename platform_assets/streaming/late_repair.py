@@ -18,12 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.checkpoints import (
-    read_last_committed_batch,
-    read_planned_source,
-    read_watermark_micros,
-)
-from platform_assets.streaming.commit_log import AppendedFile, CommitLog
+from platform_assets.streaming.checkpoints import read_last_committed_batch, read_plan
+from platform_assets.streaming.commit_log import EPOCH, AppendedFile, CommitLog
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Late events of one look are repaired in portions: the twin reads all events between the first and the last of one. A
 # portion more costs as much as a million events read.
 _EVENTS_WORTH_SKIPPING = 1_000_000
@@ -89,8 +84,8 @@ class LateRepair:
         done = read_last_committed_batch(self._session, checkpoint)
         if done is None:
             return None
-        watermark = EPOCH + timedelta(microseconds=read_watermark_micros(self._session, checkpoint, done))
-        version = read_planned_source(self._session, checkpoint, done)["version"]
+        plan = read_plan(self._session, checkpoint, done)
+        watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
         pending = self._read_pending(stream).filter(pc.field("batch_id") <= done)
         due = pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)
         for portion in self._split(stream, due, version) if len(due) else []:

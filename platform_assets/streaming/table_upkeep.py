@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.checkpoints import read_last_committed_batch, read_planned_source
+from platform_assets.streaming.checkpoints import read_last_committed_batch, read_plan
 from platform_assets.streaming.commit_source import has_read
 from platform_assets.streaming.delta_tables import open_table
 from platform_assets.streaming.late_events import LATE_EVENTS
@@ -69,7 +69,7 @@ class TableUpkeep:
         for source, checkpoint in self._readers:
             if source == name:
                 done = read_last_committed_batch(self._session, checkpoint)
-                if done is None or not has_read(read_planned_source(self._session, checkpoint, done), version):
+                if done is None or not has_read(read_plan(self._session, checkpoint, done).source, version):
                     return False
         return version >= 0
 

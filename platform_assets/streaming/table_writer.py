@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
-from platform_assets.streaming.checkpoints import (
-    read_batch_micros,
-    read_planned_source,
-    read_txn_app_id,
-    read_watermark_micros,
-)
+from platform_assets.streaming.checkpoints import Plan, read_plan, read_txn_app_id
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.commit_source import find_files
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
@@ -52,9 +47,9 @@ class TableWriter:
         session = batch_df.sparkSession
         rows = batch_df.toArrow()
         app = read_txn_app_id(session, self._spec.name, self._checkpoint)
-        end = read_planned_source(session, self._checkpoint, batch_id)
-        commit = BatchCommit(self._spec.name, app, batch_id, {"source": end})
-        late = self._find_late(session, batch_id, end)
+        plan = read_plan(session, self._checkpoint, batch_id)
+        commit = BatchCommit(self._spec.name, app, batch_id, {"source": plan.source})
+        late = self._find_late(session, batch_id, plan)
         if len(late):
             self._late.append(late, commit)
         if not len(rows):
@@ -65,22 +60,23 @@ class TableWriter:
             self.table.append(rows, commit)
         self._publisher.publish(session, rows, str(batch_id), self.table.version)
 
-    def _find_late(self, session: SparkSession, batch_id: int, end: dict[str, Any]) -> pa.Table:
+    def _find_late(self, session: SparkSession, batch_id: int, plan: Plan) -> pa.Table:
         import pyarrow as pa
 
         if batch_id == 0:
             return pa.table({})
-        start = read_planned_source(session, self._checkpoint, batch_id - 1)
-        watermark = read_watermark_micros(session, self._checkpoint, batch_id - 1)
-        if start == end or watermark == 0:
+        before = read_plan(session, self._checkpoint, batch_id - 1)
+        watermark = before.watermark_micros
+        if before.source == plan.source or watermark == 0:
             return pa.table({})
-        late = find_late_events(self._log, find_files(self._log, start, end), self._source, self._span, watermark)
+        files = find_files(self._log, before.source, plan.source)
+        late = find_late_events(self._log, files, self._source, self._span, watermark)
         utc = pa.timestamp("us", tz="UTC")
         constants = {
             "query": pa.scalar(self._spec.name),
             "watermark": pa.scalar(watermark, pa.int64()).cast(utc),
             "batch_id": pa.scalar(batch_id, pa.int64()),
-            "refused_at": pa.scalar(read_batch_micros(session, self._checkpoint, batch_id), pa.int64()).cast(utc),
+            "refused_at": pa.scalar(plan.time_micros, pa.int64()).cast(utc),
             "repaired_at": pa.scalar(None, utc),
         }
         for name, value in constants.items():

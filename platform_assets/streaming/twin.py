@@ -16,17 +16,24 @@ if TYPE_CHECKING:
 
 
 def read_events(
-    session: SparkSession, uri: str, version: int, start: datetime, end: datetime, users: Sequence[str] | None = None
+    session: SparkSession,
+    uri: str,
+    version: int,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    users: Sequence[str] | None = None,
 ) -> DataFrame:
     """Rows of a version of silver.events with `event_time` in [`start`, `end`], of these users (None: all)."""
     from pyspark.sql import functions as F
 
     events = session.read.format("delta").option("versionAsOf", version).load(uri)
-    days = (F.col("event_date") >= F.lit(start.date())) & (F.col("event_date") <= F.lit(end.date()))
-    kept = events.where(days & (F.col("event_time") >= F.lit(start)) & (F.col("event_time") <= F.lit(end)))
+    if start is not None:
+        events = events.where((F.col("event_date") >= F.lit(start.date())) & (F.col("event_time") >= F.lit(start)))
+    if end is not None:
+        events = events.where((F.col("event_date") <= F.lit(end.date())) & (F.col("event_time") <= F.lit(end)))
     if users is None:
-        return kept
-    return kept.join(F.broadcast(session.createDataFrame([(user,) for user in users], "user_id string")), "user_id")
+        return events
+    return events.join(F.broadcast(session.createDataFrame([(user,) for user in users], "user_id string")), "user_id")
 
 
 def run_twin(events: DataFrame, stream: StreamSpec) -> DataFrame:
