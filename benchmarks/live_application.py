@@ -92,17 +92,30 @@ def running_shop(settings: Settings, rate: int, *options: str) -> Iterator[None]
 
     Raises `RuntimeError` at the block's end if the process ended before.
     """
-    command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", str(rate), "--seed", "1", "--quiet", *options]
-    with KafkaResource.from_settings(settings) as kafka:
-        servers = kafka.servers()
-    environment = {"HEADRACE_HOME": str(settings.home), "KAFKA_BOOTSTRAP_SERVERS": servers, "PATH": ""}
-    shop = subprocess.Popen(command, env=environment)
+    shop = _start_shop(settings, "--rate", str(rate), *options)
     try:
         yield
         if shop.poll() is not None:
             raise RuntimeError("The simulated shop ended before the measurement did.")
     finally:
         end_process(shop, 30.0)
+
+
+def send_history(settings: Settings, minutes: float, rate: int) -> None:
+    """Sends what the shop would have sent in the last `minutes`, as fast as it can. Raises `RuntimeError`."""
+    count = round(minutes * 60 * rate)
+    shop = _start_shop(settings, "--hours", str(minutes / 60), "--count", str(count))
+    if shop.wait() != 0:
+        raise RuntimeError("The simulated shop could not send its history.")
+
+
+def _start_shop(settings: Settings, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "jobs.cli", "simulate", "--seed", "1", "--quiet", *options]
+    with KafkaResource.from_settings(settings) as kafka:
+        kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        servers = kafka.servers()
+    environment = {"HEADRACE_HOME": str(settings.home), "KAFKA_BOOTSTRAP_SERVERS": servers, "PATH": ""}
+    return subprocess.Popen(command, env=environment)
 
 
 def end_process(process: subprocess.Popen[bytes], grace_seconds: float) -> None:

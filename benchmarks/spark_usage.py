@@ -25,7 +25,9 @@ class SparkProcesses:
         """Those that run now."""
         driver = psutil.Process()
         jvms = [child for child in driver.children() if _is_spark(child)]
-        return cls(driver, jvms, [worker for jvm in jvms for worker in jvm.children(recursive=True)])
+        children = [child for jvm in jvms for child in jvm.children(recursive=True)]
+        # A command that the JVM starts is, until it has begun, a copy of the JVM with all its memory.
+        return cls(driver, jvms, [child for child in children if not _is_spark(child)])
 
 
 class CpuMeter:

@@ -152,6 +152,8 @@ class SparkResource(dg.ConfigurableResource[Any]):
         jars = spark_jars()
         os.environ["JAVA_HOME"] = str(java_home())
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        # RocksDB's memory is malloc's: with an arena for each of the JVM's threads what is freed is not used again.
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
         os.environ.pop("SPARK_HOME", None)  # another Spark's jars beside pyspark's own end in NoSuchMethodError
         logs, self._folder = _prepare_folders(settings.home, self.app_name)
 

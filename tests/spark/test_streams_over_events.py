@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -284,6 +285,27 @@ def test_a_window_ends_before_its_last_moment(spark: SparkSession) -> None:
         (NOON - timedelta(seconds=30), NOON + timedelta(seconds=30)),
         (NOON, NOON + timedelta(minutes=1)),
     ]
+
+
+def test_a_hot_user_and_a_hot_product_lose_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    """A fifth of all events is one user's, half of all are about one product: thousands of pairs under one key."""
+    chance = random.Random(11)
+    times = sorted(NOON + chance.random() * timedelta(hours=2) for _ in range(3_000))
+    events = [
+        event(
+            "hot" if chance.random() < 0.2 else f"u{chance.randrange(400)}",
+            time,
+            chance.choice(["page_view"] * 7 + ["add_to_cart", "purchase", "purchase"]),
+            "hot" if chance.random() < 0.5 else f"p{chance.randrange(50)}",
+        )
+        for time in times
+    ]
+    lakehouse = LakehouseResource(root=str(tmp_path))
+    arrived = arrive(spark, lakehouse, [events[:1_000], events[1_000:], [CLOSER]])
+    assert_tables_equal_twins(spark, lakehouse, arrived)
+    pairs = read_rows(lakehouse, "gold.view_to_purchase")
+    assert sum(row["user_id"] == "hot" for row in pairs) > 3_000
+    assert in_order(STREAMS["view_to_purchase"], pairs) == ask_oracle("view_to_purchase", arrived)
 
 
 def test_exactly_one_hundred_is_not_high(spark: SparkSession) -> None:
