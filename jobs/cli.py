@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from jobs.simulator import command as simulate
-from platform_assets.errors import HeadraceError, InterruptedByUserError, SettingError
+from platform_assets.errors import HeadraceError, InterruptedByUserError
 from resources.settings import Settings, load_settings
 
 POLL_SECONDS = 1.0
@@ -51,6 +51,7 @@ def _build_parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.add_argument("group", nargs="?", default="", help="the stream group (default: all)")
+        command.add_argument("--stream", default="", help="one stream of the group only, while the others go on")
         command.add_argument("--reason", default="", help="shown where the hold is shown")
         command.set_defaults(run=_control, command=name)
     dev = commands.choices["dev"]
@@ -138,18 +139,18 @@ def _control(args: argparse.Namespace, settings: Settings) -> int:
 
     import dagster as dg
 
+    from jobs.control_streams import find_groups
     from jobs.platform.services import prepare_environment
     from jobs.supervision.lease import write_control
     from platform_assets.streams import load_stream_groups
 
     prepare_environment(settings)
-    names = [group.name for group in load_stream_groups()]
-    if args.group and args.group not in names:
-        raise SettingError(f"There is no stream group {args.group}. There are: {', '.join(names)}.")
+    groups = find_groups(load_stream_groups(), args.group, args.stream)
     with dg.DagsterInstance.get() as instance:
-        for name in [args.group] if args.group else names:
-            write_control(instance, name, args.command, by=getpass.getuser(), reason=args.reason)
-            print(f"{name}: {args.command} is recorded; the supervisor acts at its next tick.")
+        for group in groups:
+            write_control(instance, group.name, args.command, getpass.getuser(), args.reason, stream=args.stream)
+            what = f"{group.name}: {args.command}" + (f" of stream {args.stream}" if args.stream else "")
+            print(f"{what} is recorded; it is acted on within seconds.")
     return 0
 
 

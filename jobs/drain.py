@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from jobs.supervision.application import open_application
 from jobs.supervision.group_lock import hold_group_lock
-from jobs.supervision.host import HostPhase, host_group
+from jobs.supervision.host import HostPhase, StreamWishes, host_group
 from jobs.supervision.model import ExitKind, ProcessIdentity
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import Settings
 
 if TYPE_CHECKING:
+    from jobs.supervision.table_events import TableEvents
     from platform_assets.streaming.progress import QueryProgress
 
 # A line a query on each change, at most this often: a log of a long drain stays readable.
@@ -30,6 +31,7 @@ def drain_streams(
     write_line: Callable[[str], None] | None = None,
     *,
     close_windows: bool = False,
+    events: TableEvents | None = None,
 ) -> int:
     """Runs the group's streams until nothing that Kafka held at the start is unread. Returns an exit code.
 
@@ -37,14 +39,15 @@ def drain_streams(
     owns the group, and the supervisor launches nothing until it ends. 0: done; 1: failed or refused, with one line
     that says why; 130: stopped by SIGINT or SIGTERM after the batches in flight. What is not read then is read by the
     next drain or run. Lines go to stderr unless `write_line` is given. `close_windows`: windows and sessions whose time
-    is over by the clock are closed, as if the shop had been silent; else those near the last event stay open.
+    is over by the clock are closed, as if the shop had been silent; else those near the last event stay open. `events`
+    tell Dagster what was written.
     """
     write = write_line or _write_to_stderr
     try:
         with hold_group_lock(settings.home, group.name, "drain") as lock_fd:
             end = host_group(
                 lambda: open_application(group, settings, lock_fd, close_windows=close_windows),
-                _Terminal(group.name, write),
+                _Terminal(group.name, write, events),
                 grace_seconds=settings.stop_grace_seconds,
                 bounded=True,
             )
@@ -61,11 +64,12 @@ def _write_to_stderr(line: str) -> None:
 
 
 class _Terminal:
-    """The `Outside` of a drain: lines for a person, signals from them. No Dagster, so it works beside any instance."""
+    """The `Outside` of a drain: lines for a person, signals from them. Needs no instance, so it works beside any."""
 
-    def __init__(self, group: str, write: Callable[[str], None]) -> None:
+    def __init__(self, group: str, write: Callable[[str], None], events: TableEvents | None) -> None:
         self._group = group
         self._write = write
+        self._events = events
         self._phase: HostPhase | None = None
         self._written: dict[str, tuple[float, int]] = {}
 
@@ -76,12 +80,18 @@ class _Terminal:
             words = {"starting": "starting Spark", "running": "reading", "stopping": "finishing the batches in flight"}
             self._write(f"drain {self._group}: {words[phase]}")
         now = time.monotonic()
+        if self._events is not None:
+            self._events.publish(progress, now)
         for name, query in progress.items():
             at, rows = self._written.get(name, (0.0, 0))
             if query.rows_in != rows and now - at >= _LINE_SECONDS:
                 self._written[name] = (now, query.rows_in)
                 left = "" if query.lag_records is None else f", {query.lag_records:,} records to go"
                 self._write(f"drain {self._group}: {name}: {query.rows_in:,} rows{left}")
+
+    def read_wishes(self) -> StreamWishes:
+        """None: who drains wants everything read, paused streams too."""
+        return StreamWishes()
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
         """Only signals stop a drain before its end."""

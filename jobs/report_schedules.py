@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from jobs.supervision.run_records import UNFINISHED
 from platform_assets.reports.daily import BATCH_SPARK_TAGS
 
 # A session that began before midnight is open for 30 minutes after its last event, and streams wait 10 minutes for
@@ -14,13 +15,6 @@ from platform_assets.reports.daily import BATCH_SPARK_TAGS
 _YESTERDAY_CRON = ("45 0 * * *", "45 12 * * *")
 
 _TODAY_CRON = "5 * * * *"
-
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 
 # One process and one Spark application for both: an application for each would cost one more start of Spark.
 reports_job = dg.define_asset_job(
@@ -46,9 +40,7 @@ def reports_today(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.S
     """
     now = context.scheduled_execution_time.astimezone(UTC)
     day = now.date().isoformat()
-    unfinished = dg.RunsFilter(
-        job_name=reports_job.name, statuses=_UNFINISHED, tags={"dagster/partition": day}
-    )  # fmt: skip
+    unfinished = dg.RunsFilter(job_name=reports_job.name, statuses=UNFINISHED, tags={"dagster/partition": day})
     if context.instance.get_runs_count(unfinished):
         return dg.SkipReason(f"A run of the reports for {day} has not finished yet.")
     return _request(day, "provisional", now)

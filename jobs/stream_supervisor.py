@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -43,21 +43,25 @@ _log = logging.getLogger(__name__)
 # A healthy code server cancels within 0.3 s; a tick that waits for another one would delay the other groups.
 _CANCEL_SECONDS = 3.0
 
+_ON_SCHEDULE = "streams catch up on a schedule (HEADRACE_STREAMING_MODE is scheduled)"
+
 
 def build_stream_supervisor(
     groups: Sequence[StreamGroup],
     streaming_job: dg.JobDefinition,
     settings: Settings | None = None,
-    disabled: frozenset[str] = frozenset(),
+    disabled: Mapping[str, str] | None = None,
 ) -> dg.SensorDefinition:
-    """The sensor `stream_supervisor` over these groups, on by default. Groups named in `disabled` are kept down.
+    """The sensor `stream_supervisor` over these groups, on by default. Those in `disabled` are kept down: name → why.
 
     A tick takes tens of milliseconds. It may run twice, be cut off, or lose its cursor: every action is idempotent
     (one run key per predecessor, kills by process identity, records that say which step was taken).
     """
     settings = settings or load_settings()
     policy = build_policy(settings)
-    specs = {g.name: GroupSpec(g.name, build_fingerprint(g, settings), g.name not in disabled) for g in groups}
+    off = _ON_SCHEDULE if settings.runs_on_schedule else ""
+    disabled = {group.name: off for group in groups} | dict(disabled or {})
+    specs = {g.name: GroupSpec(g.name, build_fingerprint(g, settings), disabled[g.name]) for g in groups}
 
     @dg.sensor(
         name="stream_supervisor",
@@ -102,7 +106,8 @@ class _Tick:
         for action in decision.actions:
             self._act(spec, action)
         self.lines.append(f"{spec.name}: {decision.phase.value}: {decision.reason}")
-        if state.phase is None or judge_phase(state.phase) != judge_phase(decision.phase):
+        before, after = ((s.phase and judge_phase(s.phase), s.paused_streams) for s in (state, decision.state))
+        if before != after:
             self._announce(group, decision)
         return decision.state
 
@@ -160,8 +165,9 @@ class _Tick:
         thread.join(_CANCEL_SECONDS)
 
     def _announce(self, group: StreamGroup, decision: Decision) -> None:
-        verdict = judge_phase(decision.phase)
         for stream in group.streams:
+            is_paused = stream.name in decision.state.paused_streams
+            verdict = judge_phase(decision.phase, is_paused=is_paused)
             self.events.append(
                 dg.AssetCheckEvaluation(
                     asset_key=dg.AssetKey(stream.main_table.asset_path),
@@ -186,10 +192,17 @@ def _parse_cursor(cursor: str | None) -> dict[str, SupervisorState]:
     """The cursor is a cache that people can edit in the UI: what cannot be read is forgotten."""
     try:
         values = json.loads(cursor or "{}")
-        return {name: SupervisorState(Phase(v["phase"]), float(v["phase_since"])) for name, v in values.items()}
+        return {
+            name: SupervisorState(Phase(v["phase"]), float(v["phase_since"]), tuple(v["paused_streams"]))
+            for name, v in values.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def _format_cursor(states: dict[str, SupervisorState]) -> str:
-    return json.dumps({n: {"phase": s.phase, "phase_since": round(s.phase_since, 1)} for n, s in states.items()})
+    values = {
+        name: {"phase": s.phase, "phase_since": round(s.phase_since, 1), "paused_streams": s.paused_streams}
+        for name, s in states.items()
+    }
+    return json.dumps(values)

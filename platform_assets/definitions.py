@@ -14,7 +14,9 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_p
 def defs() -> dg.Definitions:
     """Everything the code location has. Settings are read here, once; a bad one fails the load with its name."""
     from jobs.asset_checks import checks_hourly, checks_job
+    from jobs.control_streams import build_control_streams_job
     from jobs.report_schedules import reports_job, reports_today, reports_yesterday
+    from jobs.scheduled_drain import build_drain_job, build_drain_schedule
     from jobs.simulate_shop import simulate_shop
     from jobs.stream_supervisor import build_stream_supervisor
     from jobs.streaming_job import build_streaming_job
@@ -31,13 +33,18 @@ def defs() -> dg.Definitions:
     settings = load_settings()
     groups = load_stream_groups()
     streams = [stream for group in groups for stream in group.streams]
-    streaming_job = build_streaming_job(groups)
+    streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     return dg.Definitions(
         assets=[*build_stream_assets(streams, settings.topic), *build_report_assets()],
         asset_checks=[*build_checks(streams, settings.topic), build_stream_running_checks(groups)],
-        jobs=[streaming_job, reports_job, simulate_shop, checks_job],
+        jobs=[streaming_job, drain_job, build_control_streams_job(groups), reports_job, simulate_shop, checks_job],
         sensors=[build_stream_supervisor(groups, streaming_job, settings)],
-        schedules=[reports_today, reports_yesterday, checks_hourly],
+        schedules=[
+            reports_today,
+            reports_yesterday,
+            checks_hourly,
+            build_drain_schedule(groups, drain_job, settings),
+        ],
         resources={
             "spark": SparkResource(app_name="reports"),
             "kafka": KafkaResource(bootstrap_servers=settings.kafka_bootstrap_servers),

@@ -60,13 +60,25 @@ class Settings(BaseSettings):
         Field(ge=0, description="Silence of the shop after which windows close by the clock; 0: never"),
     ] = 60.0
 
-    spark_master: Annotated[str, Field(min_length=1, description="Any Spark master")] = "local[2]"
+    # A query's batch takes two slots. With two in all, one long batch (a backlog) keeps all others from the machine,
+    # ingest included; with four the system shares the cores among them.
+    spark_master: Annotated[str, Field(min_length=1, description="Any Spark master")] = "local[4]"
     spark_heap_mib: Annotated[int, Field(ge=512, description="JVM heap of one Spark application")] = 1024
     spark_conf: Annotated[dict[str, str], Field(description="JSON; further Spark configuration, wins over ours")] = {}
-    state_memory_mib: Annotated[int, Field(ge=16, description="RocksDB memory of all state stores together")] = 128
+    state_memory_mib: Annotated[int, Field(ge=16, description="RocksDB memory of all state stores together")] = 512
 
+    streaming_mode: Annotated[
+        Literal["continuous", "scheduled"],
+        Field(description="continuous: streams run all day; scheduled: they catch up at HEADRACE_DRAIN_CRON"),
+    ] = "continuous"
+    drain_cron: Annotated[str, Field(min_length=9, description="When streams catch up in scheduled mode, UTC")] = (
+        "*/15 * * * *"
+    )
     supervisor_interval_seconds: Annotated[int, Field(ge=1, description="Time between two supervisor ticks")] = 5
     heartbeat_timeout_seconds: Annotated[int, Field(ge=5, description="Silence after which a run is suspect")] = 30
+    stuck_timeout_seconds: Annotated[
+        int, Field(ge=10, description="Time in one micro-batch after which a query is stuck, and its group restarted")
+    ] = 600
     stop_grace_seconds: Annotated[int, Field(ge=1, description="Time for batches in flight at a stop")] = 60
     backoff_seconds: Annotated[float, Field(ge=0, description="First restart delay after a repeated failure")] = 5.0
     backoff_cap_seconds: Annotated[float, Field(ge=1, description="Longest restart delay")] = 300.0
@@ -91,6 +103,11 @@ class Settings(BaseSettings):
     def dagster_home(self) -> Path:
         """Where Dagster keeps its instance: `<home>/dagster`."""
         return self.home / "dagster"
+
+    @property
+    def runs_on_schedule(self) -> bool:
+        """Whether streams catch up now and then instead of running all day."""
+        return self.streaming_mode == "scheduled"
 
     @property
     def uses_embedded_broker(self) -> bool:

@@ -74,7 +74,8 @@ def decide(
     else:
         actions, phase, reason = _judge_idle(now, spec, runs, control, policy)
     since = state.phase_since if phase == state.phase else now
-    return Decision(tuple(actions), SupervisorState(phase, since), phase, reason)
+    paused_streams = tuple(sorted(control.paused_streams))
+    return Decision(tuple(actions), SupervisorState(phase, since, paused_streams), phase, reason)
 
 
 def _host_among(live: Sequence[RunView], heartbeat: Heartbeat | None) -> RunView:
@@ -153,7 +154,13 @@ def _judge_live(
         return [], Phase.STARTING, f"run {short} starts Spark"
     if beat.phase == "stopping":
         return [], Phase.STOPPING, f"run {short} finishes its batches in flight"
-    return [], Phase.RUNNING, f"run {short}, heartbeat {max(0.0, silent):.0f} s ago"
+    stalled = f"{beat.stalled_query} is busy with one batch for {beat.stalled_seconds:.0f} s"
+    if beat.stalled_seconds > policy.stuck_timeout:
+        return _ask(now, run, StopCause.STUCK, f"{stalled} (limit {policy.stuck_timeout:.0f} s)")
+    note = f"; {stalled}" if beat.stalled_seconds > policy.heartbeat_timeout else ""
+    for name, why in sorted(control.paused_streams.items()):
+        note += f"; {name} is paused by {why}, go on with: headrace resume {spec.name} --stream {name}"
+    return [], Phase.RUNNING, f"run {short}, heartbeat {max(0.0, silent):.0f} s ago{note}"
 
 
 def _judge_terminated(
@@ -176,8 +183,8 @@ def _judge_terminated(
 
 def _undesired(spec: GroupSpec, control: Control) -> tuple[StopCause, str] | None:
     """Why the group should not run at all, or None."""
-    if not spec.enabled:
-        return StopCause.DISABLED, "the group is disabled in code"
+    if spec.disabled_because:
+        return StopCause.DISABLED, spec.disabled_because
     if control.paused:
         return StopCause.PAUSE, _paused_text(control)
     return None
@@ -245,8 +252,8 @@ def _judge_orphan(
 
 
 def _judge_idle(now: float, spec: GroupSpec, runs: Sequence[RunView], control: Control, policy: Policy) -> _Verdict:
-    if not spec.enabled:
-        return [], Phase.DISABLED, "disabled in code"
+    if spec.disabled_because:
+        return [], Phase.DISABLED, spec.disabled_because
     resume = f"headrace resume {spec.name}"
     if control.paused:
         return [], Phase.HELD_OPERATOR, f"{_paused_text(control)}; go on with: {resume}"
@@ -294,7 +301,7 @@ def _ended_at(run: RunView) -> float:
 
 def _read_end(run: RunView) -> _End:
     """How a finished run is to be read. Silence is a crash."""
-    if run.stop_cause is StopCause.HUNG:
+    if run.stop_cause in (StopCause.HUNG, StopCause.STUCK):
         return _End.FAILURE
     by_us = run.stop_step in (StopStep.CANCELLED, StopStep.KILLED)
     if by_us:

@@ -16,8 +16,11 @@ from resources.settings import Settings
 _NOT_THE_HOSTS = frozenset(
     {
         "ui_port",
+        "streaming_mode",
+        "drain_cron",
         "supervisor_interval_seconds",
         "heartbeat_timeout_seconds",
+        "stuck_timeout_seconds",
         "backoff_seconds",
         "backoff_cap_seconds",
         "crash_loop_failures",

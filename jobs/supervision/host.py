@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from jobs.supervision.model import ExitKind, ProcessIdentity
@@ -37,8 +37,12 @@ HostPhase = Literal["starting", "running", "stopping"]
 class RunningGroup(Protocol):
     """The engine, as far as the loop needs it: `streaming.query_group.QueryGroup`, which says what each call does."""
 
-    def start(self, *, bounded: bool = False) -> None:
-        """Starts the queries; `bounded` ones end when they have read what was there."""
+    def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
+        """Starts the queries but those of `paused` streams; `bounded` ones end when they have read what was there."""
+        ...
+
+    def follow(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
+        """Stops and starts single queries, each at a batch boundary."""
         ...
 
     def progress(self) -> Mapping[str, QueryProgress]:
@@ -58,8 +62,20 @@ class RunningGroup(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class StreamWishes:
+    """Which streams a person wants paused, and which started again (seconds since the epoch of the wish)."""
+
+    paused: frozenset[str] = frozenset()
+    restart_at: Mapping[str, float] = field(default_factory=dict)
+
+
 class Outside(Protocol):
     """The world around the loop. Called from the loop's thread only, every `BEAT_SECONDS` and at changes of phase."""
+
+    def read_wishes(self) -> StreamWishes:
+        """What people want of single streams. Must not raise for trouble that passes."""
+        ...
 
     def report(self, phase: HostPhase, progress: Mapping[str, QueryProgress], jvm: ProcessIdentity | None) -> None:
         """Takes a sign of life. Must not raise for trouble that passes."""
@@ -114,7 +130,7 @@ def host_group(
                 group = application.build_group()
                 try:
                     if not stop.received.is_set():
-                        group.start(bounded=bounded)
+                        group.start(bounded=bounded, paused=outside.read_wishes().paused)
                     end = _watch(group, outside, stop, jvm, bounded)
                     grace = grace_seconds
                     return end
@@ -136,6 +152,9 @@ def _watch(
         failure = group.failure()
         if failure is not None:
             raise failure
+        wishes = outside.read_wishes()
+        if not bounded:
+            group.follow(wishes.paused, wishes.restart_at)
         finished = bounded and group.is_finished()
         progress = group.progress()
         outside.report("running", progress, jvm)

@@ -81,15 +81,19 @@ def write_control(
     by: str,
     reason: str = "",
     at: float | None = None,
+    stream: str = "",
 ) -> None:
     """Records a person's request; the supervisor acts on it at its next tick.
 
     `pause` stops the group and holds it. `resume` ends every hold (pause, Terminate, crash loop, terminal error).
-    `restart` does the same and replaces a run that is live.
+    `restart` does the same and replaces a run that is live. With a `stream` it is about this one only, which the
+    group's host stops, holds or starts while the others go on; a pause of a stream outlives the group's runs.
     """
     now = time.time() if at is None else at
     control = read_control(instance, group)
-    if command == "pause":
+    if stream:
+        control = _control_stream(control, stream, command, f"{by} ({reason})" if reason else by, now)
+    elif command == "pause":
         control = replace(control, paused=True, paused_by=by, pause_reason=reason)
     else:
         restart_at = now if command == "restart" else control.restart_at
@@ -97,6 +101,14 @@ def write_control(
     value = asdict(control)
     del value["stop"]
     _write(instance, f"headrace/control/{group}", value)
+
+
+def _control_stream(control: Control, stream: str, command: ControlCommand, who: str, now: float) -> Control:
+    paused = {name: why for name, why in control.paused_streams.items() if name != stream}
+    if command == "pause":
+        return replace(control, paused_streams={**paused, stream: who})
+    restarts = {**control.streams_restart_at, stream: now} if command == "restart" else control.streams_restart_at
+    return replace(control, paused_streams=paused, streams_restart_at=restarts)
 
 
 def read_control(instance: dg.DagsterInstance, group: str) -> Control:

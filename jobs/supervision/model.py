@@ -6,7 +6,8 @@ the process that such a run lives in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -48,6 +49,7 @@ class StopCause(StrEnum):
     """Why the supervisor (or a command) stops a run."""
 
     HUNG = "hung"
+    STUCK = "stuck"
     UPGRADE = "upgrade"
     RECYCLE = "recycle"
     RESTART = "restart"
@@ -66,11 +68,14 @@ class StopStep(StrEnum):
 
 @dataclass(frozen=True)
 class GroupSpec:
-    """The desired state of a group. `version` is a fingerprint of code and settings: a run with another is replaced."""
+    """The desired state of a group. `version` is a fingerprint of code and settings: a run with another is replaced.
+
+    `disabled_because` says why no run of the group is to live at all; empty for an enabled one.
+    """
 
     name: str
     version: str
-    enabled: bool = True
+    disabled_because: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,10 @@ class ProcessIdentity:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The last sign of life of a run's host. `phase` is `starting`, `running` or `stopping`."""
+    """The last sign of life of a run's host. `phase` is `starting`, `running` or `stopping`.
+
+    `stalled_query` is the query that has been busy with one batch the longest, `stalled_seconds` how long.
+    """
 
     run_id: str
     at: float
@@ -117,6 +125,8 @@ class Heartbeat:
     phase: str
     epoch: int = 0
     jvm: ProcessIdentity | None = None
+    stalled_query: str = ""
+    stalled_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -152,13 +162,18 @@ class StopRecord:
 
 @dataclass(frozen=True)
 class Control:
-    """What people asked for, and the stop in progress. `resumed_at` clears holds and failures that are older."""
+    """What people asked for, and the stop in progress. `resumed_at` clears holds and failures that are older.
+
+    `paused_streams` says by whom and why, by stream; `streams_restart_at` when a restart of one was asked for.
+    """
 
     paused: bool = False
     paused_by: str = ""
     pause_reason: str = ""
     resumed_at: float = 0.0
     restart_at: float = 0.0
+    paused_streams: Mapping[str, str] = field(default_factory=dict)
+    streams_restart_at: Mapping[str, float] = field(default_factory=dict)
     stop: StopRecord | None = None
 
 
@@ -168,6 +183,7 @@ class SupervisorState:
 
     phase: Phase | None = None
     phase_since: float = 0.0
+    paused_streams: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ class Policy:
     """Limits in seconds. Built from settings; the defaults are the settings' own."""
 
     heartbeat_timeout: float = 30.0
+    # A batch is bounded (rows of a trigger); one that takes this long waits for something that does not come. Shorter
+    # would kill a group that restores gigabytes of state, again and again.
+    stuck_timeout: float = 600.0
     stop_grace: float = 60.0
     backoff: float = 5.0
     backoff_cap: float = 300.0
@@ -46,6 +49,7 @@ def build_policy(settings: Settings) -> Policy:
     """The policy that the settings ask for."""
     return Policy(
         heartbeat_timeout=float(settings.heartbeat_timeout_seconds),
+        stuck_timeout=float(settings.stuck_timeout_seconds),
         stop_grace=float(settings.stop_grace_seconds),
         backoff=settings.backoff_seconds,
         backoff_cap=settings.backoff_cap_seconds,

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from jobs.supervision.host import HostPhase
-from jobs.supervision.lease import HostReport, read_report, read_stop, write_heartbeat
+from jobs.supervision.host import HostPhase, StreamWishes
+from jobs.supervision.lease import HostReport, read_control, read_report, read_stop, write_heartbeat
 from jobs.supervision.model import ExitKind, Heartbeat, ProcessIdentity
 from jobs.supervision.process import read_identity
 from jobs.supervision.run_records import record_commit, record_exit
+from jobs.supervision.stall import Stall, StallWatch
 from jobs.supervision.table_events import TableEvents
 from platform_assets.errors import StorageError
 
@@ -51,6 +52,8 @@ class RunOutside:
         self._clock = clock
         before = read_report(instance, group)
         self._epoch = 1 if before is None else before.heartbeat.epoch + 1
+        self._stalls = StallWatch()
+        self._wishes = StreamWishes()
         self._first_batches: dict[str, int] = {}
         self._has_committed = False
         self._is_superseded = False
@@ -67,7 +70,10 @@ class RunOutside:
             if self._claimed and current is not None and current.heartbeat.epoch > self._epoch:
                 self._is_superseded = True
                 return
-            beat = Heartbeat(self._run_id, self._clock(), self._me, phase, self._epoch, jvm)
+            stall = self._stalls.look(progress, time.monotonic()) or Stall("", 0.0)
+            beat = Heartbeat(
+                self._run_id, self._clock(), self._me, phase, self._epoch, jvm, stall.query, round(stall.seconds, 1)
+            )
             queries = {name: asdict(query) for name, query in progress.items()}
             write_heartbeat(self._instance, self._group, HostReport(beat, queries))
             self._claimed = True
@@ -85,6 +91,16 @@ class RunOutside:
             except Exception:  # noqa: BLE001
                 self._log.warning("The run's exit could not be recorded.", exc_info=True)
         return found
+
+    def read_wishes(self) -> StreamWishes:
+        """From the control record; what was read last while the storage is away."""
+        try:
+            control = read_control(self._instance, self._group)
+        except Exception:  # noqa: BLE001
+            self._log.warning("The control record could not be read; streams go on as they are.", exc_info=True)
+        else:
+            self._wishes = StreamWishes(frozenset(control.paused_streams), control.streams_restart_at)
+        return self._wishes
 
     def _find_stop(self, signalled: bool) -> tuple[ExitKind, str] | None:
         if self._is_superseded:

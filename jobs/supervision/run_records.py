@@ -29,6 +29,9 @@ _STATUS: Mapping[dg.DagsterRunStatus, RunStatus] = {
     dg.DagsterRunStatus.CANCELED: "canceled",
 }
 
+UNFINISHED = [status for status, name in _STATUS.items() if name not in FINISHED]
+"""Dagster's words for a run that may still do something."""
+
 
 def read_runs(instance: dg.DagsterInstance, group: str, limit: int) -> list[RunView]:
     """The group's newest runs and all that are unfinished, newest first.
@@ -36,11 +39,10 @@ def read_runs(instance: dg.DagsterInstance, group: str, limit: int) -> list[RunV
     The second part matters: a run that has lived for weeks must not be forgotten behind newer ones that were refused.
     """
     tags = {GROUP_TAG: group}
-    unfinished = [status for status, name in _STATUS.items() if name not in FINISHED]
     newest = instance.get_run_records(dg.RunsFilter(tags=tags), limit=limit)
     known = {record.dagster_run.run_id for record in newest}
     # Read after the newest: a run that ended in between is in the first list, as unfinished, and judged next time.
-    older = instance.get_run_records(dg.RunsFilter(tags=tags, statuses=unfinished))
+    older = instance.get_run_records(dg.RunsFilter(tags=tags, statuses=UNFINISHED))
     return [_view(record) for record in [*newest, *(r for r in older if r.dagster_run.run_id not in known)]]
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from jobs.supervision.lease import read_report
+from jobs.supervision.lease import read_control, read_report
 from jobs.supervision.model import Phase
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import load_settings
 
 STREAM_RUNNING = "stream_running"
 
+_AS_WANTED = frozenset({Phase.RUNNING, Phase.DISABLED})
 _HELD = frozenset({Phase.HELD_CRASH_LOOP, Phase.NEEDS_ATTENTION, Phase.ORPHAN})
 
 
@@ -25,10 +26,13 @@ class PhaseVerdict:
     severity: dg.AssetCheckSeverity
 
 
-def judge_phase(phase: Phase) -> PhaseVerdict:
-    """RUNNING passes; a hold that nobody chose is an error; all else is on its way, or wanted, and a warning."""
+def judge_phase(phase: Phase, *, is_paused: bool = False) -> PhaseVerdict:
+    """RUNNING passes, and DISABLED; a hold that nobody chose is an error; all else is on its way, or wanted: a warning.
+
+    `is_paused`: the stream alone is paused, in whatever phase its group is.
+    """
     severity = dg.AssetCheckSeverity.ERROR if phase in _HELD else dg.AssetCheckSeverity.WARN
-    return PhaseVerdict(phase is Phase.RUNNING, severity)
+    return PhaseVerdict(phase in _AS_WANTED and not is_paused, severity)
 
 
 def build_stream_running_checks(groups: Sequence[StreamGroup]) -> dg.AssetChecksDefinition:
@@ -52,6 +56,7 @@ def build_stream_running_checks(groups: Sequence[StreamGroup]) -> dg.AssetChecks
             report = read_report(context.instance, group.name)
             age = None if report is None else time.time() - report.heartbeat.at
             running = report is not None and age is not None and age <= limit and report.heartbeat.phase == "running"
+            paused = read_control(context.instance, group.name).paused_streams
             for stream in group.streams:
                 key = dg.AssetKey(stream.main_table.asset_path)
                 if dg.AssetCheckKey(key, STREAM_RUNNING) not in context.selected_asset_check_keys:
@@ -59,8 +64,8 @@ def build_stream_running_checks(groups: Sequence[StreamGroup]) -> dg.AssetChecks
                 yield dg.AssetCheckResult(
                     asset_key=key,
                     check_name=STREAM_RUNNING,
-                    passed=running,
-                    description=_describe(group.name, age, running),
+                    passed=running and stream.name not in paused,
+                    description=_describe(group.name, age, running, paused.get(stream.name)),
                     severity=dg.AssetCheckSeverity.WARN,
                     metadata={"group": group.name, "heartbeat_age_seconds": -1.0 if age is None else round(age, 1)},
                 )
@@ -68,7 +73,9 @@ def build_stream_running_checks(groups: Sequence[StreamGroup]) -> dg.AssetChecks
     return stream_running
 
 
-def _describe(group: str, age_seconds: float | None, running: bool) -> str:
+def _describe(group: str, age_seconds: float | None, running: bool, paused_by: str | None) -> str:
+    if paused_by is not None:
+        return f"The stream is paused by {paused_by}."
     if age_seconds is None:
         return f"Group {group} has never run."
     state = "runs" if running else "does not run"

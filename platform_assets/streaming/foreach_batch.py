@@ -61,6 +61,11 @@ class ForeachBatch:
                 self.error = classify_failure(self._query, str(error), self._context)
                 raise
 
+    def open(self) -> None:
+        """Lets batches be written again. Called while no query runs."""
+        self._closed.clear()
+        self.has_arrival.clear()
+
     def close(self, timeout_seconds: float) -> bool:
         """Lets no further batch be written. Returns whether the one in flight was written within the timeout."""
         self._closed.set()
@@ -68,10 +73,6 @@ class ForeachBatch:
             return self.has_arrival.is_set()
         self._writing.release()
         return True
-
-    def table_versions(self) -> dict[str, int]:
-        """As the writer's."""
-        return self._writer.table_versions()
 
     def _wait_for_stop(self, batch_df: DataFrame) -> None:
         self.has_arrival.set()

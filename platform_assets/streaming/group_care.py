@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_writer import EventWriter
-from platform_assets.streaming.foreach_batch import BatchWriter
 from platform_assets.streaming.late_repair import LateRepair, QueryState
 from platform_assets.streaming.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, HistoryWriter
@@ -25,9 +24,9 @@ from platform_assets.streaming.table_writer import TableWriter
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
-    from pyspark.sql.streaming import StreamingQuery
 
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.stream_query import StreamQuery
 
 # History is rolled up: one commit a minute costs 1,440 files a day, one a batch would cost 86,400.
 _HISTORY_SECONDS = 60.0
@@ -41,14 +40,18 @@ class GroupCare:
     def __init__(
         self,
         session: SparkSession,
-        streams: Sequence[StreamSpec],
+        queries: Sequence[StreamQuery],
         context: StreamContext,
-        writers: Mapping[str, BatchWriter],
     ) -> None:
         self._session = session
         self._context = context
-        self._event_writers = {name: w for name, w in writers.items() if isinstance(w, EventWriter)}
-        tables = {s.main_table.name: w.table for s in streams if isinstance(w := writers[s.name], TableWriter)}
+        self._queries = queries
+        streams = [query.stream for query in queries]
+        tables = {
+            query.stream.main_table.name: query.batch_writer.table
+            for query in queries
+            if isinstance(query.batch_writer, TableWriter)
+        }
         self._history = HistoryWriter(context, tuple(streams))
         self._upkeep = TableUpkeep(session, streams, context)
         self._repair = LateRepair(session, streams, context, tables)
@@ -66,17 +69,11 @@ class GroupCare:
         """What ended the care of the group; None while all is well."""
         return None if self._work is None else self._work.error
 
-    def start(self, list_queries: Callable[[], Mapping[str, StreamingQuery]]) -> None:
-        """Begins; `list_queries` names the group's queries by their streams."""
-
-        def write_history() -> None:
-            self._history.write(list(list_queries().values()))
-            self._upkeep.run()
-            self.repair()
-
-        tasks = [Task(_HISTORY_SECONDS, write_history)]
+    def start(self) -> None:
+        """Begins."""
+        tasks = [Task(_HISTORY_SECONDS, self._look_after_tables)]
         if self._context.idle_timeout_seconds is not None:
-            tasks.append(Task(_IDLE_LOOK_SECONDS, lambda: self._mark_idle(list_queries())))
+            tasks.append(Task(_IDLE_LOOK_SECONDS, self._mark_idle))
         self._work = PeriodicWork(tasks, lambda text: classify_failure("history", text, self._context))
         self._work.start()
 
@@ -91,20 +88,33 @@ class GroupCare:
 
     def mark_read(self) -> None:
         """At the end of a bounded run over Kafka: nothing was unread."""
-        for writer in self._event_writers.values():
-            writer.mark_idle(time.time_ns() // 1000, self._longest_open // timedelta(microseconds=1))
+        for query in self._queries:
+            if isinstance(query.batch_writer, EventWriter):
+                query.batch_writer.mark_idle(time.time_ns() // 1000, self._longest_open // timedelta(microseconds=1))
 
-    def stop(self, queries: list[StreamingQuery], timeout_seconds: float) -> None:
+    def stop(self, timeout_seconds: float) -> None:
         """Ends the work in hand, within the timeout, and writes the last of the history."""
         if self._work is not None:
             self._work.stop(timeout_seconds)
         if self.error is None:
-            self._history.write(queries)
+            self._write_history()
 
-    def _mark_idle(self, queries: Mapping[str, StreamingQuery]) -> None:
+    def _write_history(self) -> None:
+        self._history.write([spark_query for query in self._queries for spark_query in query.spark_queries])
+
+    def _look_after_tables(self) -> None:
+        self._write_history()
+        self._upkeep.run()
+        self.repair()
+
+    def _mark_idle(self) -> None:
         timeout = self._context.idle_timeout_seconds
-        for name, writer in self._event_writers.items():
-            reports = read_progresses(queries[name]) if name in queries else []
+        for query in self._queries:
+            writer = query.batch_writer
+            # A query that is paused does not see what is unread.
+            if not isinstance(writer, EventWriter) or not query.is_active:
+                continue
+            reports = read_progresses(query.spark_queries[-1])
             if not reports or is_batch(reports[-1]) or lag_of(reports[-1]) != 0:
                 continue
             looked_at = datetime.fromisoformat(reports[-1]["timestamp"])

@@ -311,6 +311,42 @@ def test_hung_run_that_we_cancelled_counts_as_a_failure() -> None:
     assert look(hung, failed(1, 20)).phase is Phase.BACKOFF
 
 
+# --- alive but stuck
+
+
+def stuck_beat(seconds: float) -> Heartbeat:
+    return replace(beat(), stalled_query="sessions", stalled_seconds=seconds)
+
+
+def test_query_that_is_busy_with_one_batch_for_too_long_is_stopped() -> None:
+    [action] = look(run(), heartbeat=stuck_beat(POLICY.stuck_timeout + 1)).actions
+    assert isinstance(action, WriteStop) and action.record.cause is StopCause.STUCK
+    assert "sessions" in action.record.why
+
+
+def test_slow_batch_is_shown_and_left_alone() -> None:
+    decision = look(run(), heartbeat=stuck_beat(POLICY.stuck_timeout))
+    assert (decision.phase, decision.actions) == (Phase.RUNNING, ())
+    assert "sessions is busy with one batch for 600 s" in decision.reason
+    assert "sessions" not in look(run(), heartbeat=stuck_beat(5)).reason
+
+
+def test_stuck_run_that_stopped_cleanly_counts_as_a_failure() -> None:
+    stuck = run("run-2", "success", exit_kind=ExitKind.STOPPED, stop_cause=StopCause.STUCK, stop_step=StopStep.ASKED)
+    assert look(stuck, failed(1, 20)).phase is Phase.BACKOFF
+
+
+# --- one stream paused
+
+
+def test_paused_stream_is_named_with_its_way_back_while_its_group_runs() -> None:
+    control = Control(paused_streams={"sessions": "ann (a bug)"})
+    decision = look(run(), heartbeat=beat(), control=control)
+    assert (decision.phase, decision.actions) == (Phase.RUNNING, ())
+    assert "sessions is paused by ann (a bug), go on with: headrace resume clickstream --stream" in decision.reason
+    assert decision.state.paused_streams == ("sessions",)
+
+
 # --- planned replacement
 
 
@@ -327,7 +363,7 @@ def test_old_run_is_recycled() -> None:
 
 
 def test_disabled_group_is_stopped_and_stays_down() -> None:
-    off = GroupSpec("clickstream", "v1", enabled=False)
+    off = GroupSpec("clickstream", "v1", "disabled in code")
     [action] = look(run(), heartbeat=beat(), spec=off).actions
     assert isinstance(action, WriteStop) and action.record.cause is StopCause.DISABLED
     assert look(spec=off).phase is Phase.DISABLED

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 import pytest
 
-from jobs.supervision.host import Application, HostEnd, HostPhase, host_group
+from jobs.supervision.host import Application, HostEnd, HostPhase, StreamWishes, host_group
 from jobs.supervision.model import ExitKind, ProcessIdentity
 from jobs.supervision.table_events import EVENT_INTERVAL_SECONDS, AssetEvent, TableEvents
 from platform_assets.errors import HeadraceError, MissingTopicError, QueryFailedError
@@ -35,10 +35,14 @@ class ScriptedGroup:
     dies_of: HeadraceError | None = None
     finishes_after: int = 1_000_000
     calls: list[str] = field(default_factory=list)
+    followed: list[tuple[frozenset[str], Mapping[str, float]]] = field(default_factory=list)
     looks: int = 0
 
-    def start(self, *, bounded: bool = False) -> None:
-        self.calls.append("start bounded" if bounded else "start")
+    def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
+        self.calls.append(" ".join(["start", *(["bounded"] if bounded else []), *sorted(paused)]))
+
+    def follow(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
+        self.followed.append((paused, restart_at))
 
     def progress(self) -> Mapping[str, QueryProgress]:
         return progress(self.looks)
@@ -61,11 +65,15 @@ class Recorder:
     stop_after: int | None = None
     signal_after: int | None = None
     phases: list[str] = field(default_factory=list)
+    wishes: StreamWishes = field(default_factory=StreamWishes)
 
     def report(self, phase: HostPhase, progress: Mapping[str, QueryProgress], jvm: ProcessIdentity | None) -> None:
         self.phases.append(phase)
         if self.signal_after is not None and self.phases.count("running") == self.signal_after:
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def read_wishes(self) -> StreamWishes:
+        return self.wishes
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
         if self.stop_after is not None and self.phases.count("running") >= self.stop_after:
@@ -137,6 +145,13 @@ def test_error_of_ours_with_a_living_jvm_stays_loud() -> None:
 
     with pytest.raises(KeyError, match="a bug"):
         run_host(Broken(), Recorder())
+
+
+def test_wishes_for_single_streams_reach_the_group_from_its_start_on() -> None:
+    group = ScriptedGroup()
+    run_host(group, Recorder(stop_after=1, wishes=StreamWishes(frozenset({"sessions"}), {"events": 7.0})))
+    assert group.calls[1] == "start sessions"
+    assert group.followed == [(frozenset({"sessions"}), {"events": 7.0})]
 
 
 def test_bounded_group_ends_when_everything_is_read() -> None:

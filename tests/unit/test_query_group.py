@@ -5,17 +5,18 @@ Doubles: a machine so loaded that a Python process needs ten seconds to start ca
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from platform_assets.errors import QueryFailedError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.query_group import SOURCE_ATTEMPTS, SOURCE_TIMED_OUT, QueryGroup
+from platform_assets.streaming.stream_query import SOURCE_ATTEMPTS, SOURCE_TIMED_OUT, StreamQuery
 from platform_assets.streams import load_streams
 
 STREAM = next(stream for stream in load_streams() if stream.name == "sessions")
+_NO_SESSION: Any = None
 
 
 class DeadQuery:
@@ -30,28 +31,33 @@ class DeadQuery:
         return self._error
 
 
-def build_group(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[QueryGroup, list[str]]:
-    """A group with one dead query, and the names of the queries that it starts from now on (which die at once)."""
-    group, started = QueryGroup(_NO_SESSION, [STREAM], StreamContext("/lake", "t", {}, "earliest", 1, 1.0, 1, None)), []
-    queries: dict[str, Any] = {STREAM.name: (STREAM, SimpleNamespace(error=None), DeadQuery(error))}
-    monkeypatch.setattr(group, "_queries", queries)
-    monkeypatch.setattr(group, "_start_query", lambda stream: started.append(stream.name))
-    return group, started
+@pytest.fixture
+def starts() -> list[bool]:
+    return []
 
 
-_NO_SESSION: Any = None
+def build_query(monkeypatch: pytest.MonkeyPatch, root: Path, starts: list[bool], error: str) -> StreamQuery:
+    """A dead query; each start from now on is noted, and the query dies again at once."""
+    query = StreamQuery(_NO_SESSION, STREAM, StreamContext(root.as_uri(), "t", {}, "earliest", 1, 1.0, 1, None))
+    monkeypatch.setattr(query, "_query", DeadQuery(error))
+    monkeypatch.setattr(query, "start", lambda *, bounded: starts.append(bounded))
+    return query
 
 
-def test_a_query_whose_source_was_slow_is_started_again_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    group, started = build_group(monkeypatch, f"org.apache.spark.SparkException: {SOURCE_TIMED_OUT}.")
+def test_a_query_whose_source_was_slow_is_started_again_a_few_times(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, starts: list[bool]
+) -> None:
+    query = build_query(monkeypatch, tmp_path, starts, f"org.apache.spark.SparkException: {SOURCE_TIMED_OUT}.")
     for _ in range(SOURCE_ATTEMPTS - 1):
-        assert group.failure() is None
-    assert started == [STREAM.name] * (SOURCE_ATTEMPTS - 1)
-    assert isinstance(group.failure(), QueryFailedError)
-    assert len(started) == SOURCE_ATTEMPTS - 1
+        assert query.failure() is None
+    assert starts == [False] * (SOURCE_ATTEMPTS - 1)
+    assert isinstance(query.failure(), QueryFailedError)
+    assert len(starts) == SOURCE_ATTEMPTS - 1
 
 
-def test_any_other_end_is_a_failure_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    group, started = build_group(monkeypatch, "the disk is on fire")
-    assert "the disk is on fire" in str(group.failure())
-    assert started == []
+def test_any_other_end_is_a_failure_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, starts: list[bool]
+) -> None:
+    query = build_query(monkeypatch, tmp_path, starts, "the disk is on fire")
+    assert "the disk is on fire" in str(query.failure())
+    assert starts == []

@@ -176,6 +176,23 @@ def test_pause_writes_a_stop_record_for_exactly_the_live_run(
     assert read_runs(instance, GROUP.name, 5)[0].stop_cause is StopCause.PAUSE
 
 
+def test_paused_stream_turns_its_check_while_its_group_runs(
+    instance: dg.DagsterInstance, settings: Settings, job: dg.JobDefinition
+) -> None:
+    beat(instance, start_run(instance, settings, job), me())
+    first = tick(instance, settings, job)
+    write_control(instance, GROUP.name, "pause", by="ann", stream="events")
+    second = tick(instance, settings, job, first.cursor)
+    assert "events is paused by ann" in message(second)
+    [paused] = second.asset_events
+    assert isinstance(paused, dg.AssetCheckEvaluation)
+    assert (paused.passed, paused.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert tick(instance, settings, job, second.cursor).asset_events == []
+    write_control(instance, GROUP.name, "resume", by="ann", stream="events")
+    [resumed] = tick(instance, settings, job, second.cursor).asset_events
+    assert isinstance(resumed, dg.AssetCheckEvaluation) and resumed.passed
+
+
 def test_unfinished_run_is_never_forgotten_behind_newer_ones(
     instance: dg.DagsterInstance, settings: Settings, job: dg.JobDefinition
 ) -> None:
