@@ -54,6 +54,10 @@ def _build_parser() -> argparse.ArgumentParser:
         command.add_argument("--stream", default="", help="one stream of the group only, while the others go on")
         command.add_argument("--reason", default="", help="shown where the hold is shown")
         command.set_defaults(run=_control, command=name)
+    text = "begin a derived stream anew: the next start computes its table again from all events"
+    command = commands.add_parser("recompute", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("stream", help="a stream over a table; its group must not run (headrace pause)")
+    command.set_defaults(run=_recompute)
     dev = commands.choices["dev"]
     commands.choices["drain"].add_argument(
         "--close-windows", action="store_true", help="close what is over by the clock, as if the shop had been silent"
@@ -151,6 +155,17 @@ def _control(args: argparse.Namespace, settings: Settings) -> int:
             write_control(instance, group.name, args.command, getpass.getuser(), args.reason, stream=args.stream)
             what = f"{group.name}: {args.command}" + (f" of stream {args.stream}" if args.stream else "")
             print(f"{what} is recorded; it is acted on within seconds.")
+    return 0
+
+
+def _recompute(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.control_streams import find_groups
+    from jobs.recompute import recompute_stream
+    from platform_assets.streams import load_stream_groups
+
+    [group] = find_groups(load_stream_groups(), "", args.stream)
+    recompute_stream(group, args.stream, settings)
+    print(f"{args.stream} begins anew with the next start of its group. Go on with: headrace resume {group.name}")
     return 0
 
 

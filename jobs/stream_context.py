@@ -46,6 +46,7 @@ def build_stream_context(
         storage_options=lakehouse.storage_options(),
         idle_timeout_seconds=settings.idle_timeout_seconds or None,
         close_windows=close_windows,
+        kafka_partitions=tuple(kafka.end_offsets(settings.topic)),
         publish_topics=frozenset(
             topic for stream in streams if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)
         ),

@@ -10,6 +10,7 @@
         ├── LostOffsetsError
         ├── LostCommitsError
         ├── CheckpointMismatchError
+        ├── PlanChangedError
         ├── GroupOwnedError
         ├── StorageError
         ├── MissingDependencyError
@@ -58,6 +59,10 @@ class LostCommitsError(TerminalError):
 
 class CheckpointMismatchError(TerminalError):
     """A checkpoint and the table it feeds disagree about what has been written."""
+
+
+class PlanChangedError(TerminalError):
+    """A query's code does not fit the state that its checkpoint holds."""
 
 
 class GroupOwnedError(TerminalError):

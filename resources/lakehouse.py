@@ -93,6 +93,16 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
         return DeltaTable(self.table_uri(name), storage_options=self.storage_options() or None)
 
+    def remove_checkpoint(self, name: str) -> None:
+        """Removes the checkpoint of the query that feeds a table; nothing where there is none."""
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import PyFileSystem
+
+        uri = self.checkpoint_uri(name)
+        if self.local_root is not None and not Path(uri).exists():
+            return
+        PyFileSystem(DeltaStorageHandler(uri, self.storage_options())).delete_dir_contents("", missing_dir_ok=True)
+
     def storage_options(self) -> dict[str, str]:
         """Object-store options for readers outside Spark (delta-rs, DuckDB). May hold secrets: never log it."""
         return dict((self._settings or load_settings()).storage_options)

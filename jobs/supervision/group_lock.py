@@ -31,7 +31,9 @@ def lock_path(home: Path, group: str) -> Path:
 
 
 @contextmanager
-def hold_group_lock(home: Path, group: str, mode: Literal["run", "drain"], run_id: str = "") -> Iterator[int]:
+def hold_group_lock(
+    home: Path, group: str, mode: Literal["run", "drain", "recompute"], run_id: str = ""
+) -> Iterator[int]:
     """Takes the group's lock and yields its descriptor, to be passed to the JVM. Released when all holders closed it.
 
     Raises `GroupOwnedError`, naming the owner, when another process holds it for longer than a probe lasts, and
@@ -137,5 +139,7 @@ def _describe(content: dict[str, Any]) -> str:
             return f"run {str(content.get('run_id'))[:8]} ({who})"
         case "drain":
             return f"a drain ({who})"
+        case "recompute":
+            return f"a recomputation that is being prepared ({who})"
         case _:
             return f"a process that has not said who it is ({who})"

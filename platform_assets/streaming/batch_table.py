@@ -163,6 +163,29 @@ class BatchTable:
             found = read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
         return found[0] if found else None
 
+    def read_last_batch(self) -> dict[str, Any] | None:
+        """What the newest batch of a query wrote into its commit; None when the log holds no such commit."""
+        with self._lock:
+            self._table.update_incremental()
+            found = read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
+        return next((commit for commit in found if "batch" in commit), None)
+
+    def is_empty(self) -> bool:
+        """Whether the newest version has no data file."""
+        with self._lock:
+            self._table.update_incremental()
+            return not self._table.file_uris()
+
+    def delete(self, condition: str, body: Mapping[str, Any]) -> None:
+        """Takes out the rows for which an SQL condition holds, in one commit; none where there are no such rows."""
+        from deltalake import CommitProperties
+
+        properties = CommitProperties(custom_metadata=commit_metadata(body))
+        with self._lock:
+            self._table.update_incremental()
+            self._table.delete(condition, commit_properties=properties, post_commithook_properties=_no_hooks())
+            self.version = self._table.version()
+
     def read_arrow(self, columns: list[str] | None = None, row_filter: Any = None) -> pa.Table:
         """Rows of the newest version, by a filter over Arrow expressions."""
         with self._lock:

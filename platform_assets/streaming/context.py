@@ -14,7 +14,8 @@ class StreamContext:
     of the repr. `deduplication_horizon_micros` None turns deduplication off.
     `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
     `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
-    `publish_topics` are the topics to which streams that name them are published.
+    `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
+    `topic`.
     """
 
     lakehouse_root: str
@@ -29,6 +30,7 @@ class StreamContext:
     idle_timeout_seconds: float | None = None
     close_windows: bool = False
     publish_topics: frozenset[str] = frozenset()
+    kafka_partitions: tuple[int, ...] = ()
 
     def table_uri(self, name: str) -> str:
         """Where the table `<layer>.<table>` lies."""

@@ -11,6 +11,7 @@ are in the driver's memory at once; HEADRACE_MAX_OFFSETS_PER_TRIGGER bounds that
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,12 @@ from platform_assets.streaming.deduplication import (
 )
 from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, read_messages
 from platform_assets.streaming.frontier import Frontier
+from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from platform_assets.streaming.checkpoints import TopicOffsets
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.deduplication import Int64s
     from platform_assets.streaming.specs import StreamSpec
@@ -78,6 +81,10 @@ class EventWriter:
         """See `BatchWriter`."""
         with self._working:
             self._write(batch_df, batch_id)
+
+    def find_recorded_offsets(self, topic: str, partitions: Sequence[int]) -> TopicOffsets | None:
+        """Behind the last commit: see `lost_checkpoint`."""
+        return find_recorded_offsets(self._events, [self._quarantined, self._deduplicated], topic, partitions)
 
     def mark_idle(self, read_until_micros: int, longest_open_micros: int) -> None:
         """Moves the frontier up to a moment at which no record was unread. From any thread; skipped during a batch.

@@ -1,4 +1,4 @@
-"""Reads small files of checkpoints and Delta logs through Hadoop's file system, so that any root URI works."""
+"""Reads and writes small files of checkpoints through Hadoop's file system, so that any root URI works."""
 
 from __future__ import annotations
 
@@ -21,6 +21,26 @@ def read_text(session: SparkSession, uri: str) -> str | None:
         return bytes(stream.readAllBytes()).decode()
     finally:
         stream.close()
+
+
+def write_text(session: SparkSession, uri: str, text: str) -> None:
+    """Writes the file (UTF-8) over what is there, as a whole: a reader finds the old text or the new one."""
+    jvm = session._jvm
+    assert jvm is not None
+    path = jvm.org.apache.hadoop.fs.Path(uri)
+    # As Spark writes its checkpoints: to another name first, then renamed; object stores write whole files anyway.
+    conf = session._jsparkSession.sessionState().newHadoopConf()
+    manager = jvm.org.apache.spark.sql.execution.streaming.checkpointing.CheckpointFileManager.create(
+        path.getParent(), conf
+    )
+    manager.mkdirs(path.getParent())
+    stream = manager.createAtomic(path, True)
+    try:
+        stream.write(text.encode())
+    except BaseException:
+        stream.cancel()
+        raise
+    stream.close()
 
 
 def list_numbers(session: SparkSession, uri: str) -> list[int]:

@@ -49,7 +49,7 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
     if "streaming_stateful_operator_not_match" in lower or ("state_store_" in lower and "schema" in lower):
         return CheckpointMismatchError(
             f"The checkpoint of query {query} does not fit its code: {_cause(text)} "
-            "Run the code that made it, or start with a new checkpoint."
+            f"Run the code that made it, or have its table computed again: headrace recompute {query}"
         )
     if "timed out waiting for a node assignment" in lower or "timeoutexception" in lower:
         return BrokerUnavailableError(

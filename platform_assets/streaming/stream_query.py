@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
+from platform_assets.streaming import state_plan
+from platform_assets.streaming.checkpoints import read_generation
 from platform_assets.streaming.commit_stream import read_commits
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.foreach_batch import BatchWriter, ForeachBatch
+from platform_assets.streaming.lost_checkpoint import refuse_second_life
 from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, read_progresses, rows_of
 from platform_assets.streaming.query_errors import classify_failure
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
@@ -47,6 +51,7 @@ class StreamQuery:
         """Seconds since the epoch of the newest start; 0 before the first."""
         self._session = session
         self._context = context
+        self._checkpoint = context.checkpoint_uri(stream.main_table.name)
         self._gate = ForeachBatch(stream.name, self.batch_writer, context)
         self._query: StreamingQuery | None = None
         self._query_before: StreamingQuery | None = None
@@ -80,7 +85,7 @@ class StreamQuery:
         self._query = (
             rows.writeStream.queryName(self.stream.name)
             .outputMode("update" if self.stream.write_mode == "upsert" else "append")
-            .option("checkpointLocation", self._context.checkpoint_uri(self.stream.main_table.name))
+            .option("checkpointLocation", self._checkpoint)
             .trigger(**trigger)
             .foreachBatch(self._gate)
             .start()
@@ -153,18 +158,32 @@ class StreamQuery:
         options = {
             **self._context.kafka_options,
             "subscribe": self._context.topic,
-            "startingOffsets": self._context.starting_offsets,
+            "startingOffsets": self._find_starting_offsets(),
             "maxOffsetsPerTrigger": str(self._context.max_offsets_per_trigger),
             "failOnDataLoss": "true",
             "kafka.isolation.level": "read_committed",
         }
         return self._session.readStream.format("kafka").options(**options).load()
 
+    def _find_starting_offsets(self) -> str:
+        """As the setting says, for a query that has a checkpoint (which wins) or has never written anything."""
+        assert isinstance(self.batch_writer, EventWriter)
+        recorded = None
+        if read_generation(self._session, self._checkpoint) is None:
+            context = self._context
+            recorded = self.batch_writer.find_recorded_offsets(context.topic, context.kafka_partitions)
+        return self._context.starting_offsets if recorded is None else json.dumps(recorded)
+
     def _read_table(self) -> DataFrame:
+        assert isinstance(self.batch_writer, TableWriter)
+        if read_generation(self._session, self._checkpoint) is None:
+            refuse_second_life(self.stream.name, self.batch_writer.table)
         source, transform = self.stream.source, self.stream.transform
         assert isinstance(source, TableSource) and transform is not None
         uri = self._context.table_uri(source.table.name)
-        return transform(read_commits(self._session, source, uri, self._context.storage_options))
+        rows = transform(read_commits(self._session, source, uri, self._context.storage_options))
+        state_plan.check(self._session, self._checkpoint, self.stream.name, state_plan.describe(rows, self.stream))
+        return rows
 
 
 def _wait_for_source(query: StreamingQuery) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from platform_assets.errors import CheckpointMismatchError
+from platform_assets.streaming.batch_table import BatchTable
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -169,22 +171,24 @@ def test_aborted_transactions_are_gaps(streams: StreamsUnderTest) -> None:
     assert not covered & read
 
 
+def die_before_writing(patch: pytest.MonkeyPatch, uri: str) -> None:
+    append = BatchTable.append
+
+    def crash(self: BatchTable, *batch: Any) -> None:
+        if self.uri == uri:
+            raise CheckpointMismatchError("killed here by the test")
+        append(self, *batch)
+
+    patch.setattr(BatchTable, "append", crash)
+
+
 @pytest.mark.parametrize("crash_before", ["silver.deduplicated_events", "silver.quarantined_events", "silver.events"])
 def test_a_crash_between_the_tables_writes_is_made_good_once(
     streams: StreamsUnderTest, crash_before: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from platform_assets.streaming.batch_table import BatchTable
-
     streams.send([event("a"), event("a"), b"bad", event("b")])
-    append = BatchTable.append
-
-    def crash(self: BatchTable, *batch: Any) -> None:
-        if self.uri == streams.context.table_uri(crash_before):
-            raise CheckpointMismatchError("killed here by the test")
-        append(self, *batch)
-
     with monkeypatch.context() as patch:
-        patch.setattr(BatchTable, "append", crash)
+        die_before_writing(patch, streams.context.table_uri(crash_before))
         with pytest.raises(CheckpointMismatchError, match="killed here"):
             streams.drain("events")
     streams.drain("events")
@@ -207,8 +211,6 @@ def test_a_batch_committed_before_the_checkpoint_knows_it_is_skipped(streams: St
 
 
 def test_a_restored_checkpoint_with_other_offsets_is_refused(streams: StreamsUnderTest) -> None:
-    import shutil
-
     checkpoint = streams.context.checkpoint_uri("silver.events")
     streams.send([event("a")])
     streams.drain("events")
@@ -222,6 +224,25 @@ def test_a_restored_checkpoint_with_other_offsets_is_refused(streams: StreamsUnd
     with pytest.raises(CheckpointMismatchError, match="restored from a backup"):
         streams.drain("events")
     assert sorted(row["event_id"] for row in streams.rows("silver.events")) == ["a", "b"]
+
+
+def test_a_lost_checkpoint_doubles_nothing(streams: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one begins behind the last commit; what an unfinished batch left in the side tables is made again."""
+    streams.send([event("a"), event("a"), b"bad"])
+    streams.drain("events")
+    with monkeypatch.context() as patch:
+        die_before_writing(patch, streams.context.table_uri("silver.events"))
+        streams.send([event("b"), event("b"), b"bad"])
+        with pytest.raises(CheckpointMismatchError, match="killed here"):
+            streams.drain("events")
+    shutil.rmtree(streams.context.checkpoint_uri("silver.events"))
+    streams.send([event("c")])
+    streams.drain("events")
+    assert [row["event_id"] for row in streams.rows("silver.events", "from t order by 1")] == ["a", "b", "c"]
+    for table, offsets in (("silver.deduplicated_events", [1, 4]), ("silver.quarantined_events", [2, 5])):
+        assert [row["kafka_offset"] for row in streams.rows(table, "from t order by kafka_offset")] == offsets
+    ranges = streams.rows("platform.ledger", "from t where kafka_partition = 0 order by from_offset")
+    assert [(row["from_offset"], row["until_offset"]) for row in ranges] == [(0, 3), (3, 7)]
 
 
 def test_revenue_counts_purchases_by_window_and_category(streams: StreamsUnderTest) -> None:

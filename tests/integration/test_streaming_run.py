@@ -25,7 +25,7 @@ from jobs.drain import EXIT_DONE, EXIT_FAILED
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report, write_control
-from jobs.supervision.model import Heartbeat, ProcessIdentity, RunView
+from jobs.supervision.model import Heartbeat, ProcessIdentity, RunView, StopCause
 from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import read_runs
 from resources.embedded_broker import BrokerState
@@ -117,7 +117,9 @@ def platform(
     kafka: KafkaResource,
     topic: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Platform]:
+    """A test may give it further environment variables, as a parameter."""
     home, name = tmp_path / "home", topic()
     settings = Settings(
         home=home, kafka_bootstrap_servers=broker.bootstrap_servers, topic=name, spark_heap_mib=768, trigger_seconds=0.5
@@ -129,6 +131,7 @@ def platform(
         "HEADRACE_SPARK_HEAP_MIB": "768",
         "HEADRACE_TRIGGER_SECONDS": "0.5",
         "DAGSTER_HOME": str(ensure_dagster_home(settings)),
+        **getattr(request, "param", {}),
     }
     for variable, value in values.items():
         monkeypatch.setenv(variable, value)
@@ -256,6 +259,34 @@ def test_terminate_ends_cleanly_and_holds_until_resumed(
     drain = platform.drain()
     assert drain.returncode == EXIT_FAILED
     assert len(drain.stderr.splitlines()) == 1 and "is owned by run" in drain.stderr
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("platform", [{"HEADRACE_STUCK_TIMEOUT_SECONDS": "20"}], indirect=True)
+def test_a_group_that_lives_and_does_not_move_is_restarted(
+    platform: Platform, broker: BrokerState, daemon: subprocess.Popen[bytes], shoppers: threading.Event
+) -> None:
+    """The broker is frozen: the host beats, its query waits inside one trigger, and no batch ends."""
+    host = wait_for(platform.running_host, "the run hosts the queries")
+    wait_for(platform.coordinates, "the first rows")
+    os.kill(broker.jvm.pid, signal.SIGSTOP)
+    try:
+        stuck = wait_for(lambda: _stopped_by_us(platform, host.run_id), "the supervisor stops the stuck run")
+    finally:
+        os.kill(broker.jvm.pid, signal.SIGCONT)
+    assert stuck.stop_cause is StopCause.STUCK
+    assert "events is busy with one batch for" in wait_for(
+        lambda: _ticks_with(platform, "is busy with one batch"), "the tick says which query is stuck"
+    )
+    wait_for(lambda: platform.running_host(host.run_id), "a run after the stuck one")
+    shoppers.set()
+    wait_for(platform.is_caught_up, "everything is read")
+    platform.prove_complete()
+
+
+def _stopped_by_us(platform: Platform, run_id: str) -> RunView | None:
+    run = next(run for run in platform.runs() if run.run_id == run_id)
+    return run if run.stop_cause is not None else None
 
 
 def _lag(platform: Platform) -> int | None:

@@ -1,0 +1,45 @@
+"""Begins a derived stream anew: its checkpoint is removed, its table emptied, and the next run computes it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobs.supervision.group_lock import hold_group_lock
+from platform_assets.errors import SettingError
+from platform_assets.streaming.delta_tables import commit_metadata, open_table
+from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.specs import StreamGroup, TableSource
+from resources.lakehouse import LakehouseResource
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
+
+
+def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> None:
+    """Removes what the stream `name` has made. Its next start reads all of its source again, in order of event time.
+
+    The table stays where it is and keeps its history; readers see it empty until it has been computed again. Cut short,
+    it is to be called again: the stream does not start before. Raises `GroupOwnedError` while the group runs, and
+    `SettingError` for a stream over Kafka, whose table holds what Kafka may have forgotten.
+    """
+    stream = next(stream for stream in group.streams if stream.name == name)
+    if not isinstance(stream.source, TableSource):
+        raise SettingError(f"Stream {name} reads Kafka: its rows can't be computed again from a table.")
+    lakehouse = LakehouseResource.from_settings(settings)
+    options = lakehouse.storage_options()
+    with hold_group_lock(settings.home, group.name, "recompute"):
+        # In this order: a table with rows and no checkpoint is refused, the reverse would be written twice.
+        lakehouse.remove_checkpoint(stream.main_table.name)
+        for table, condition in ((stream.main_table.name, None), (LATE_EVENTS.name, f"query = '{name}'")):
+            _delete(lakehouse.table_uri(table), condition, name, options)
+
+
+def _delete(uri: str, condition: str | None, stream: str, options: dict[str, str]) -> None:
+    from deltalake import CommitProperties
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        table = open_table(uri, options)
+    except TableNotFoundError:
+        return
+    table.delete(condition, commit_properties=CommitProperties(custom_metadata=commit_metadata({"recompute": stream})))

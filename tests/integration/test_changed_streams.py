@@ -1,0 +1,131 @@
+"""Code and checkpoint that do not fit are refused, with what differs; the way out computes the same rows again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobs.recompute import recompute_stream
+from jobs.supervision.group_lock import hold_group_lock
+from platform_assets.errors import CheckpointMismatchError, GroupOwnedError, PlanChangedError, SettingError
+from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
+from platform_assets.streams import load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.bounded_run import run_to_end
+from tests.integration.streams_under_test import StreamsUnderTest
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+NAME, TABLE = "revenue_by_category", "gold.revenue_by_category"
+STREAMS = {stream.name: stream for stream in load_streams()}
+STREAM = STREAMS[NAME]
+AT = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def filled(
+    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
+) -> StreamsUnderTest:
+    """Purchases of an hour, a late one among them, read by `events` and the stream under test."""
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    for moments in ([0, 10, 60], [5, 61]):
+        streams.send([purchase(minutes) for minutes in moments])
+        streams.drain("events", NAME)
+    assert len(streams.rows("platform.late_events")) == 1
+    return streams
+
+
+def purchase(minutes: int) -> bytes:
+    event = {
+        "event_id": f"e{minutes}", "event_type": "purchase", "user_id": "u", "category": "toys", "revenue": 2.5,
+        "timestamp": (AT + timedelta(minutes=minutes)).isoformat(),
+    }  # fmt: skip
+    return json.dumps(event).encode()
+
+
+def run(streams: StreamsUnderTest, stream: StreamSpec) -> None:
+    run_to_end(QueryGroup(streams.session, [stream], streams.context))
+
+
+def rows(streams: StreamsUnderTest) -> list[dict[str, Any]]:
+    return streams.rows(TABLE, "from t order by window_start")
+
+
+def with_filter(stream: StreamSpec) -> StreamSpec:
+    """The stream, but purchases of one minute count no more."""
+    original = stream.transform
+    assert original is not None
+
+    def transform(events: DataFrame) -> DataFrame:
+        return original(events.where("revenue > 3"))
+
+    return dataclasses.replace(stream, transform=transform)
+
+
+def with_watermark(stream: StreamSpec) -> StreamSpec:
+    assert isinstance(stream.source, TableSource)
+    source = dataclasses.replace(stream.source, watermark_delay=timedelta(minutes=2))
+    return dataclasses.replace(stream, source=source)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [(with_filter, r"\+ Filter \(revenue"), (with_watermark, r"\+ Source .* watermark 120")],
+)
+def test_what_feeds_the_state_must_not_change_unseen(
+    filled: StreamsUnderTest, change: Callable[[StreamSpec], StreamSpec], shown: str
+) -> None:
+    before = rows(filled)
+    filled.send([purchase(62)])
+    filled.drain("events")
+    with pytest.raises(PlanChangedError, match=shown):
+        run(filled, change(STREAM))
+    assert rows(filled) == before
+    run(filled, STREAM)  # the old code goes on where it was
+    assert len(rows(filled)) == len(before) + 1
+
+
+def test_what_lies_above_the_state_may_change(filled: StreamsUnderTest) -> None:
+    original = STREAM.transform
+    assert original is not None
+
+    def transform(events: DataFrame) -> DataFrame:
+        return original(events).where("total_revenue > 3")
+
+    filled.send([purchase(70)])
+    filled.drain("events")
+    before = rows(filled)
+    run(filled, dataclasses.replace(STREAM, transform=transform))
+    assert rows(filled) == before
+
+
+def test_a_lost_checkpoint_is_refused_and_a_recomputation_gives_the_same_rows(
+    filled: StreamsUnderTest, settings: Settings, lakehouse: LakehouseResource
+) -> None:
+    before = rows(filled)
+    home = settings.model_copy(update={"lakehouse": lakehouse.root_uri})
+    group = StreamGroup("clickstream", tuple(STREAMS.values()))
+    shutil.rmtree(filled.context.checkpoint_uri(TABLE))
+    with pytest.raises(CheckpointMismatchError, match=f"headrace recompute {NAME}"):
+        run(filled, STREAM)
+    with hold_group_lock(home.home, group.name, "run", "run-1"), pytest.raises(GroupOwnedError):
+        recompute_stream(group, NAME, home)
+    with pytest.raises(SettingError, match="reads Kafka"):
+        recompute_stream(group, "events", home)
+    assert rows(filled) == before
+    recompute_stream(group, NAME, home)
+    assert rows(filled) == filled.rows("platform.late_events") == []
+    recompute_stream(group, NAME, home)  # once more changes nothing
+    run(filled, STREAM)
+    assert rows(filled) == before
+    assert filled.rows("platform.late_events") == []
