@@ -13,21 +13,27 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import PlanChangedError
 from platform_assets.streaming.hadoop_files import read_text, write_text
-from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
+from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 # Spark's names of the operators that keep state in a streaming query.
 _STATEFUL = ("Aggregate", "Join", "Deduplicate", "FlatMapGroups", "TransformWithState", "GlobalLimit")
-# Numbers that Spark gives to columns and nodes, others in each session.
-_IDENTITIES = re.compile(r"#\d+L?|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
-_TREE = re.compile(r"^[\s:+|-]*")
-_MAX_SHOWN_LINES = 6
+# Numbers that Spark gives to columns and nodes, others in each session, and the watermark's delay at each column.
+_IDENTITIES = re.compile(r"#\d+L?(?:-T\d+ms)?|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+# The tree's branches, and Spark's mark of a streaming operator.
+_TREE = re.compile(r"^[\s:+|~-]*")
+# Ours, and of no account: the source has its place in them, the metrics a number of this session.
+_SOURCE = ("StreamingRelation", "CollectMetrics")
+# A run's tag holds 400 characters of an error.
+_MAX_SHOWN_LINES = 3
+_SHOWN_CHARS = 120
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,11 @@ def describe(rows: DataFrame, stream: StreamSpec) -> StatePlan:
     tree: list[str] = rows._jdf.queryExecution().analyzed().treeString().splitlines()
     operators = [_IDENTITIES.sub("", _TREE.sub("", line)).strip() for line in tree]
     first = next((number for number, line in enumerate(operators) if line.startswith(_STATEFUL)), len(operators))
-    lines = [line for line in operators[first:] if line and "StreamingRelation" not in line]
+    lines = [line for line in operators[first:] if line and not line.startswith(_SOURCE)]
     source = stream.source
     types = ", ".join(source.event_types) or "all"
-    delay = in_words(source.watermark_delay)
-    lines.append(f"Source {source.table.name} [{', '.join(source.columns)}], types {types}, watermark {delay}")
+    columns = ", ".join(source.columns)
+    lines.append(f"Source {source.table.name} [{columns}], types {types}, watermark {source.watermark_delay}")
     return StatePlan(tuple(lines), rows.sparkSession.version)
 
 
@@ -73,7 +79,20 @@ def check(session: SparkSession, checkpoint: str, query: str, plan: StatePlan) -
 
 
 def _show_difference(before: Sequence[str], after: Sequence[str]) -> str:
-    changed = [line for line in difflib.ndiff(before, after) if line.startswith(("- ", "+ "))]
-    shown = " | ".join(changed[:_MAX_SHOWN_LINES])
-    left = len(changed) - _MAX_SHOWN_LINES
-    return f"{shown} | and {left} lines more" if left > 0 else shown
+    pairs = [
+        pair
+        for kind, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+        if kind != "equal"
+        for pair in zip_longest(before[i:j], after[k:m], fillvalue="")
+    ]
+    return "; ".join(_show_pair(old, new) for old, new in pairs[:_MAX_SHOWN_LINES])
+
+
+def _show_pair(old: str, new: str) -> str:
+    """One operator's line before and after, each from shortly before the first letter that differs."""
+    if not old or not new:
+        return f"added {new[:_SHOWN_CHARS]}" if new else f"removed {old[:_SHOWN_CHARS]}"
+    same = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    start = max(0, same - _SHOWN_CHARS // 4)
+    name = "" if start == 0 else f"{old.split(maxsplit=1)[0]} …"
+    return f"{name}{old[start : start + _SHOWN_CHARS]} became {name}{new[start : start + _SHOWN_CHARS]}"

@@ -31,6 +31,7 @@ from jobs.supervision.run_records import read_runs
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.settings import Settings
+from tests.integration.postgres_server import find_binaries, running_postgres
 from tests.integration.streaming_definitions import GROUP
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +138,19 @@ def platform(
         monkeypatch.setenv(variable, value)
     with dg.DagsterInstance.get() as instance:
         yield Platform(settings, kafka, instance, dict(os.environ))
+
+
+@pytest.fixture
+def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes the Dagster home of `platform` that of docker-compose.yml, but for the server's address."""
+    text = (ROOT / "deploy" / "dagster.yaml").read_text()
+    with running_postgres() as port:
+        monkeypatch.setenv("POSTGRES_PASSWORD", "any")
+        home = tmp_path / "home" / "dagster"
+        home.mkdir(parents=True)
+        text = text.replace("hostname: postgres", "hostname: 127.0.0.1").replace("port: 5432", f"port: {port}")
+        (home / "dagster.yaml").write_text(text)
+        yield
 
 
 @pytest.fixture
@@ -259,6 +273,28 @@ def test_terminate_ends_cleanly_and_holds_until_resumed(
     drain = platform.drain()
     assert drain.returncode == EXIT_FAILED
     assert len(drain.stderr.splitlines()) == 1 and "is owned by run" in drain.stderr
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed")
+def test_supervision_is_the_same_with_dagsters_storage_on_postgres(
+    storage_on_postgres: None, platform: Platform, daemon: subprocess.Popen[bytes], shoppers: threading.Event
+) -> None:
+    """A kill, a pause and a resume; heartbeats and control records lie in Postgres too."""
+    assert "Postgres" in type(platform.instance.run_storage).__name__
+    first = wait_for(platform.running_host, "the first run hosts the queries")
+    wait_for(platform.coordinates, "the first rows")
+    assert kill(first.process)
+    second = wait_for(lambda: platform.running_host(first.run_id), "a run after kill -9 of the run's process")
+    write_control(platform.instance, GROUP.name, "pause", by="a test")
+    wait_for(lambda: _ticks_with(platform, "HELD_OPERATOR"), "the group is held")
+    assert is_alive(second.process) is False
+    write_control(platform.instance, GROUP.name, "resume", by="a test")
+    wait_for(lambda: platform.running_host(second.run_id), "a run after resume")
+    shoppers.set()
+    wait_for(platform.is_caught_up, "everything is read")
+    platform.prove_complete()
+    assert [run.status for run in platform.runs()][1:] == ["success", "failure"]
 
 
 @pytest.mark.timeout(1800)

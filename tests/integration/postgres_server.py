@@ -1,0 +1,69 @@
+"""A real Postgres for a test: Debian's server in a folder of its own, on 127.0.0.1, gone when the block ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+USER = "dagster"
+LIMIT_SECONDS = 60.0
+_INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+
+
+def find_binaries() -> Path | None:
+    """Debian's newest server; None where the package `postgresql` is not installed."""
+    return _INSTALLED[-1] if _INSTALLED else None
+
+
+@contextmanager
+def running_postgres() -> Iterator[int]:
+    """The server's port. Its superuser `dagster` has a database of that name, and is trusted without a password."""
+    binaries = find_binaries()
+    assert binaries is not None
+    # Postgres refuses to run as root, and a folder of pytest's is closed to others.
+    as_owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-"))
+    try:
+        if as_owner:
+            shutil.chown(folder, "postgres", "postgres")
+        data, port = folder / "data", _find_port()
+        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run([*as_owner, *initdb], check=True, capture_output=True, cwd=folder)
+        options = ["-D", str(data), "-k", str(folder), "-h", "127.0.0.1", "-p", str(port), "-F"]
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [*as_owner, str(binaries / "postgres"), *options], cwd=folder, stdout=log, stderr=log
+            )
+        try:
+            _wait_until_ready(binaries, port, server)
+            createdb = [str(binaries / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", USER, USER]
+            subprocess.run(createdb, check=True, capture_output=True)
+            yield port
+        finally:
+            # The postmaster itself: `runuser` stands between it and us.
+            os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGINT)
+            server.wait(LIMIT_SECONDS)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(binaries: Path, port: int, server: subprocess.Popen[bytes]) -> None:
+    ready = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-U", USER]
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while subprocess.run(ready, check=False, capture_output=True).returncode != 0:
+        assert server.poll() is None and time.monotonic() < deadline, "Postgres did not start"
+        time.sleep(0.1)
