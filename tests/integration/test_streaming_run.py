@@ -280,21 +280,19 @@ def test_terminate_ends_cleanly_and_holds_until_resumed(
 def test_supervision_is_the_same_with_dagsters_storage_on_postgres(
     storage_on_postgres: None, platform: Platform, daemon: subprocess.Popen[bytes], shoppers: threading.Event
 ) -> None:
-    """A kill, a pause and a resume; heartbeats and control records lie in Postgres too."""
+    """A kill and a pause; heartbeats and control records lie in Postgres too."""
     assert "Postgres" in type(platform.instance.run_storage).__name__
     first = wait_for(platform.running_host, "the first run hosts the queries")
     wait_for(platform.coordinates, "the first rows")
     assert kill(first.process)
     second = wait_for(lambda: platform.running_host(first.run_id), "a run after kill -9 of the run's process")
+    shoppers.set()
+    wait_for(platform.is_caught_up, "everything is read")
     write_control(platform.instance, GROUP.name, "pause", by="a test")
     wait_for(lambda: _ticks_with(platform, "HELD_OPERATOR"), "the group is held")
     assert is_alive(second.process) is False
-    write_control(platform.instance, GROUP.name, "resume", by="a test")
-    wait_for(lambda: platform.running_host(second.run_id), "a run after resume")
-    shoppers.set()
-    wait_for(platform.is_caught_up, "everything is read")
     platform.prove_complete()
-    assert [run.status for run in platform.runs()][1:] == ["success", "failure"]
+    assert [run.status for run in platform.runs()] == ["success", "failure"]
 
 
 @pytest.mark.timeout(1800)
