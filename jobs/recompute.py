@@ -8,6 +8,7 @@ from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import SettingError
 from platform_assets.streaming.delta_tables import commit_metadata, open_table
 from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
 from platform_assets.streaming.specs import StreamGroup, TableSource
 from resources.lakehouse import LakehouseResource
 
@@ -30,7 +31,12 @@ def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> None:
     with hold_group_lock(settings.home, group.name, "recompute"):
         # In this order: a table with rows and no checkpoint is refused, the reverse would be written twice.
         lakehouse.remove_checkpoint(stream.main_table.name)
-        for table, condition in ((stream.main_table.name, None), (LATE_EVENTS.name, f"query = '{name}'")):
+        of_stream = f"query = '{name}'"
+        for table, condition in (
+            (COMPLETE_UNTIL.name, of_stream),
+            (stream.main_table.name, None),
+            (LATE_EVENTS.name, of_stream),
+        ):
             _delete(lakehouse.table_uri(table), condition, name, options)
 
 

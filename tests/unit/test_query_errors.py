@@ -29,7 +29,7 @@ CONTEXT = StreamContext("/lake", "shop-events", {"kafka.sasl.jaas.config": "secr
         ("Generic S3 error: Permission denied", StorageError, "permissions"),
         ("[KAFKA_DATA_LOSS.START_OFFSET_RESET] ...", LostOffsetsError, "shop-events"),
         ("org.apache.kafka.common.errors.UnknownTopicOrPartitionException: gone", MissingTopicError, "HEADRACE_TOPIC"),
-        ("[STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA] ...", CheckpointMismatchError, "new checkpoint"),
+        ("[STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA] ...", CheckpointMismatchError, "recompute events"),
         ("org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment. Call: describe",
          BrokerUnavailableError, "KAFKA_BOOTSTRAP_SERVERS"),
         ("Job aborted.\n\tat org.apache.Foo\nCaused by: java.lang.IllegalStateException: odd", QueryFailedError, "odd"),
