@@ -96,12 +96,18 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
     def remove_checkpoint(self, name: str) -> None:
         """Removes the checkpoint of the query that feeds a table; nothing where there is none."""
         from deltalake.fs import DeltaStorageHandler
-        from pyarrow.fs import PyFileSystem
+        from pyarrow.fs import FileSelector, PyFileSystem
 
         uri = self.checkpoint_uri(name)
-        if self.local_root is not None and not Path(uri).exists():
+        if self.local_root is not None:
+            if Path(uri).exists():
+                shutil.rmtree(uri)
             return
-        PyFileSystem(DeltaStorageHandler(uri, self.storage_options())).delete_dir_contents("", missing_dir_ok=True)
+        # An object store has no folders to remove, and the handler can remove single files only.
+        files = PyFileSystem(DeltaStorageHandler(uri, self.storage_options()))
+        for found in files.get_file_info(FileSelector("", recursive=True)):
+            if found.is_file:
+                files.delete_file(found.path)
 
     def storage_options(self) -> dict[str, str]:
         """Object-store options for readers outside Spark (delta-rs, DuckDB). May hold secrets: never log it."""
