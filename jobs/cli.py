@@ -143,8 +143,8 @@ def _control(args: argparse.Namespace, settings: Settings) -> int:
 
     import dagster as dg
 
-    from jobs.control_streams import find_groups
     from jobs.platform.services import prepare_environment
+    from jobs.stream_groups import find_groups
     from jobs.supervision.lease import write_control
     from platform_assets.streams import load_stream_groups
 
@@ -159,8 +159,8 @@ def _control(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _recompute(args: argparse.Namespace, settings: Settings) -> int:
-    from jobs.control_streams import find_groups
     from jobs.recompute import recompute_stream
+    from jobs.stream_groups import find_groups
     from platform_assets.streams import load_stream_groups
 
     [group] = find_groups(load_stream_groups(), "", args.stream)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from jobs.stream_groups import build_group_field, choose_group
 from jobs.supervision.lease import write_control
-from platform_assets.errors import SettingError
 from platform_assets.streaming.specs import StreamGroup
 
 
@@ -20,17 +20,14 @@ def build_control_streams_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition
                 dg.Enum("ControlCommand", [dg.EnumValue(name) for name in ("pause", "resume", "restart")]),
                 description="pause: stop at a batch boundary and hold. resume: end every hold. restart: stop and start",
             ),
-            "group": dg.Field(str, default_value=groups[0].name, description="The stream group"),
+            "group": build_group_field(groups),
             "stream": dg.Field(str, default_value="", description="One stream of it (empty: the whole group)"),
             "reason": dg.Field(str, default_value="", description="Shown where the hold is shown"),
         },
     )
     def record_command(context: dg.OpExecutionContext) -> None:
         config = context.op_config
-        try:
-            [group] = find_groups(groups, config["group"], config["stream"])
-        except SettingError as error:
-            raise dg.Failure(str(error)) from error
+        group = choose_group(groups, config["group"], config["stream"])
         by = f"run {context.run_id[:8]}"
         write_control(context.instance, group.name, config["command"], by, config["reason"], stream=config["stream"])
         context.log.info(f"{config['command']} of {config['stream'] or group.name} is recorded.")
@@ -44,20 +41,3 @@ def build_control_streams_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition
         record_command()
 
     return control_streams
-
-
-def find_groups(groups: Sequence[StreamGroup], group: str, stream: str) -> list[StreamGroup]:
-    """The groups that are meant: the one named, else that of the stream, else all.
-
-    Raises `SettingError` for a name that does not exist.
-    """
-    named = [each for each in groups if group in ("", each.name)]
-    if not named:
-        raise SettingError(f"There is no stream group {group}. There are: {', '.join(each.name for each in groups)}.")
-    if not stream:
-        return named
-    found = [each for each in named if stream in {member.name for member in each.streams}]
-    if not found:
-        known = ", ".join(member.name for each in named for member in each.streams)
-        raise SettingError(f"There is no stream {stream}. There are: {known}.")
-    return found

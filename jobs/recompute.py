@@ -29,7 +29,7 @@ def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> None:
     lakehouse = LakehouseResource.from_settings(settings)
     options = lakehouse.storage_options()
     with hold_group_lock(settings.home, group.name, "recompute"):
-        # In this order: a table with rows and no checkpoint is refused, the reverse would be written twice.
+        # In this order: rows without a checkpoint are refused, a checkpoint without rows would go on over the hole.
         lakehouse.remove_checkpoint(stream.main_table.name)
         of_stream = f"query = '{name}'"
         for table, condition in (

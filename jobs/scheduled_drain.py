@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from jobs.drain import EXIT_DONE, EXIT_INTERRUPTED, drain_streams
+from jobs.stream_groups import build_group_field, choose_group
 from jobs.supervision.run_records import UNFINISHED
 from jobs.supervision.table_events import TableEvents
 from platform_assets.streaming.specs import StreamGroup
@@ -20,21 +21,18 @@ def build_drain_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     The run ends SUCCESS when everything that Kafka held at its start is read, CANCELED after Terminate, FAILURE with
     one line otherwise, also while another process owns the group. The next drain or run goes on from where it ended.
     """
-    by_name = {group.name: group for group in groups}
 
     @dg.op(
         description="The group's streams catch up with what Kafka holds now, then everything stops.",
         config_schema={
-            "group": dg.Field(str, default_value=groups[0].name, description="The stream group"),
+            "group": build_group_field(groups),
             "close_windows": dg.Field(
                 bool, default_value=False, description="Close what is over by the clock, as if the shop had been silent"
             ),
         },
     )
     def drain_group(context: dg.OpExecutionContext) -> None:
-        group = by_name.get(context.op_config["group"])
-        if group is None:
-            raise dg.Failure(f"There is no stream group {context.op_config['group']}. Known: {', '.join(by_name)}.")
+        group = choose_group(groups, context.op_config["group"])
         lines: list[str] = []
 
         def write_line(line: str) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -50,18 +50,24 @@ def build_stream_supervisor(
     groups: Sequence[StreamGroup],
     streaming_job: dg.JobDefinition,
     settings: Settings | None = None,
-    disabled: Mapping[str, str] | None = None,
+    disabled: frozenset[str] = frozenset(),
 ) -> dg.SensorDefinition:
-    """The sensor `stream_supervisor` over these groups, on by default. Those in `disabled` are kept down: name → why.
+    """The sensor `stream_supervisor` over these groups, on by default. Groups named in `disabled` are kept down.
 
     A tick takes tens of milliseconds. It may run twice, be cut off, or lose its cursor: every action is idempotent
     (one run key per predecessor, kills by process identity, records that say which step was taken).
     """
     settings = settings or load_settings()
     policy = build_policy(settings)
-    off = _ON_SCHEDULE if settings.runs_on_schedule else ""
-    disabled = {group.name: off for group in groups} | dict(disabled or {})
-    specs = {g.name: GroupSpec(g.name, build_fingerprint(g, settings), disabled[g.name]) for g in groups}
+    because = _ON_SCHEDULE if settings.runs_on_schedule else ""
+    specs = {
+        group.name: GroupSpec(
+            group.name,
+            build_fingerprint(group, settings),
+            disabled_because="disabled in code" if group.name in disabled else because,
+        )
+        for group in groups
+    }
 
     @dg.sensor(
         name="stream_supervisor",

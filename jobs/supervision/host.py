@@ -152,8 +152,8 @@ def _watch(
         failure = group.failure()
         if failure is not None:
             raise failure
-        wishes = outside.read_wishes()
         if not bounded:
+            wishes = outside.read_wishes()
             group.follow(wishes.paused, wishes.restart_at)
         finished = bounded and group.is_finished()
         progress = group.progress()

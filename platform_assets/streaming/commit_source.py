@@ -200,8 +200,8 @@ def find_files(log: CommitLog, start: Offset, end: Offset) -> list[AppendedFile]
 
 def _lost(log: CommitLog, version: int) -> LostCommitsError:
     return LostCommitsError(
-        f"The log of {log.uri} no longer holds version {version}, which the query has not read. Remove the query's "
-        "checkpoint and its table: it is computed again from the table's rows."
+        f"The log of {log.uri} no longer holds version {version}, which the query has not read. Have its table "
+        "computed again from the rows that are there: headrace recompute, with the stream's name."
     )
 
 

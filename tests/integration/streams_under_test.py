@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -48,6 +53,25 @@ class StreamsUnderTest:
             producer.produce(self.context.topic, value=value, key=key, partition=partition)
         assert producer.flush(30) == 0
 
+    @contextmanager
+    def sending(self, build_values: Callable[[int], list[bytes]]) -> Iterator[None]:
+        """For the block, sends what `build_values` gives for 0, 1, 2 and so on, ten times a second."""
+        enough = threading.Event()
+
+        def send() -> None:
+            for number in itertools.count():
+                if enough.wait(0.1):
+                    return
+                self.send(build_values(number))
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            yield
+        finally:
+            enough.set()
+            sender.join()
+
     def drain(self, *names: str) -> QueryGroup:
         """Runs the named streams (default: all) in bounded mode to their end; raises what a query died of."""
         streams = [stream for stream in load_streams() if not names or stream.name in names]
@@ -66,3 +90,12 @@ class StreamsUnderTest:
     def version(self, table: str) -> int:
         """The table's newest version."""
         return DeltaTable(self.context.table_uri(table)).version()
+
+
+def build_purchases(number: int) -> list[bytes]:
+    """Twenty purchases of now; their ids are those of this number."""
+    at = datetime.now(UTC).isoformat()
+    events = [
+        {"event_id": f"{number}-{n}", "event_type": "purchase", "timestamp": at, "user_id": f"u{n}"} for n in range(20)
+    ]
+    return [json.dumps(event).encode() for event in events]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.bounded_run import LIMIT_SECONDS
-from tests.integration.streams_under_test import StreamsUnderTest
+from tests.integration.streams_under_test import StreamsUnderTest, build_purchases
 
 STOPS = 6
 GRACE_SECONDS = 60.0
@@ -36,11 +33,8 @@ def test_a_stop_at_any_moment_is_clean(
     kinds = [stream for stream in load_streams() if stream.name in ("events", "revenue_by_category")]
     eager = [dataclasses.replace(stream, trigger_seconds=0.0) for stream in kinds]
     log_before = _read(spark_log)
-    enough = threading.Event()
-    sender = threading.Thread(target=_send_until, args=(streams, enough))
-    sender.start()
     moments = random.Random(7)
-    try:
+    with streams.sending(lambda number: [*build_purchases(number - number % 7), b"not JSON"]):
         for number in range(STOPS):
             group = QueryGroup(spark, eager, context)
             group.start()
@@ -50,9 +44,6 @@ def test_a_stop_at_any_moment_is_clean(
             group.stop(GRACE_SECONDS)
             assert time.monotonic() - began < GRACE_SECONDS / 2
             assert group.failure() is None, f"stop {number} ended a query with an error"
-    finally:
-        enough.set()
-        sender.join()
     assert "ERROR" not in _read(spark_log)[len(log_before) :]
     streams.drain("events")
     places = Counter(
@@ -80,15 +71,3 @@ def _wait_for_batches(group: QueryGroup, batches: int) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("no batch was done in time")
-
-
-def _send_until(streams: StreamsUnderTest, enough: threading.Event) -> None:
-    number = 0
-    while not enough.wait(0.1):
-        at = datetime.now(UTC).isoformat()
-        events = [
-            {"event_id": f"{number - number % 7}-{n}", "event_type": "purchase", "timestamp": at, "user_id": f"u{n}"}
-            for n in range(20)
-        ]
-        number += 1
-        streams.send([json.dumps(event).encode() for event in events] + [b"not JSON"])

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from platform_assets.streaming.query_group import QueryGroup
@@ -17,7 +13,7 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.bounded_run import LIMIT_SECONDS
-from tests.integration.streams_under_test import StreamsUnderTest
+from tests.integration.streams_under_test import StreamsUnderTest, build_purchases
 
 DERIVED = "revenue_by_category"
 BOTH = ("events", DERIVED)
@@ -33,7 +29,7 @@ def test_single_streams_are_paused_restarted_and_resumed(
     context = dataclasses.replace(streams.context, kafka_trigger_seconds=0.0)
     eager = [dataclasses.replace(s, trigger_seconds=0.0) for s in load_streams() if s.name in BOTH]
     group = QueryGroup(spark, eager, context)
-    with _sending(streams):
+    with streams.sending(build_purchases):
         try:
             group.start(paused=PAUSED)
             _follow_until(group, lambda: _batch_of(group, "events") >= 2, PAUSED)
@@ -97,28 +93,3 @@ def _follow_until(
             return
         time.sleep(0.1)
     raise AssertionError("not in time")
-
-
-@contextmanager
-def _sending(streams: StreamsUnderTest) -> Iterator[None]:
-    """Purchases, each once, at their own time, for the block."""
-    enough = threading.Event()
-
-    def send() -> None:
-        number = 0
-        while not enough.wait(0.1):
-            number += 1
-            at = datetime.now(UTC).isoformat()
-            events = [
-                {"event_id": f"{number}-{n}", "event_type": "purchase", "timestamp": at, "user_id": f"u{n}"}
-                for n in range(20)
-            ]
-            streams.send([json.dumps(event).encode() for event in events])
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        yield
-    finally:
-        enough.set()
-        sender.join()

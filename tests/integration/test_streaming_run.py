@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import dagster as dg
+import psutil
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -26,7 +27,7 @@ from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report, write_control
 from jobs.supervision.model import Heartbeat, ProcessIdentity, RunView, StopCause
-from jobs.supervision.process import is_alive, kill
+from jobs.supervision.process import is_alive, kill, read_identity
 from jobs.supervision.run_records import read_runs
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
@@ -158,6 +159,8 @@ def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon; afterwards it, its runs' hosts and their JVMs are gone."""
     with platform.start_daemon() as process:
         yield process
+        children = psutil.Process(process.pid).children(recursive=True)
+        code_servers = [read_identity(child.pid) for child in children if "grpc" in child.cmdline()]
         process.terminate()
         process.wait()
         report = read_report(platform.instance, GROUP.name)
@@ -166,6 +169,8 @@ def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
                 if identity is not None:
                     kill(identity)
             wait_for(lambda: not read_lock(platform.settings.home, GROUP.name).held, "the lock is free")
+        # They end when no daemon has spoken to them for 20 s, and need their database for that.
+        wait_for(lambda: not any(server and is_alive(server) for server in code_servers), "the code servers are gone")
 
 
 @pytest.fixture

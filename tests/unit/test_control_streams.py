@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from jobs.control_streams import build_control_streams_job, find_groups
+from jobs.control_streams import build_control_streams_job
+from jobs.stream_groups import find_groups
 from jobs.supervision.lease import read_control
 from platform_assets.errors import SettingError
 from platform_assets.streaming.specs import StreamGroup
