@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import MissingTopicError
@@ -25,6 +25,7 @@ def build_stream_context(
     streams: Iterable[StreamSpec] = (),
     *,
     close_windows: bool = False,
+    check_lease: Callable[[], None] | None = None,
 ) -> StreamContext:
     """Checks that the lakehouse can be written and the topics are there (creates them on our own broker).
 
@@ -46,6 +47,7 @@ def build_stream_context(
         storage_options=lakehouse.storage_options(),
         idle_timeout_seconds=settings.idle_timeout_seconds or None,
         close_windows=close_windows,
+        check_lease=check_lease,
         kafka_partitions=tuple(kafka.end_offsets(settings.topic)),
         publish_topics=frozenset(
             topic for stream in streams if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)

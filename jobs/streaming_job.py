@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from jobs.stream_groups import build_group_field, choose_group
 from jobs.supervision.application import open_application
 from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.group_lock import hold_group_lock
@@ -25,19 +26,13 @@ def build_streaming_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     The run ends SUCCESS after a clean stop (stop record, Ctrl-C, SIGTERM), CANCELED after Terminate, FAILURE with one
     clear message otherwise. In every case batches in flight are finished or will be replayed from the checkpoints.
     """
-    by_name = {group.name: group for group in groups}
-    default = groups[0].name
 
     @dg.op(
         description="Hosts the group's streaming queries in one Spark application until told to stop.",
-        config_schema={"group": dg.Field(str, default_value=default, description="Which stream group the run hosts")},
+        config_schema={"group": build_group_field(groups)},
     )
     def host_streams(context: dg.OpExecutionContext) -> None:
-        name = context.op_config["group"]
-        group = by_name.get(name)
-        if group is None:
-            raise dg.Failure(f"There is no stream group {name}. Known: {', '.join(sorted(by_name))}.")
-        _host(context, group, load_settings())
+        _host(context, choose_group(groups, context.op_config["group"]), load_settings())
 
     @dg.job(
         name="streaming_job",
@@ -60,7 +55,7 @@ def _host(context: dg.OpExecutionContext, group: StreamGroup, settings: Settings
             events = TableEvents(group.streams, context.log_event)
             outside = RunOutside(instance, group.name, run_id, events, log)
             end = host_group(
-                lambda: open_application(group, settings, lock_fd),
+                lambda: open_application(group, settings, lock_fd, check_lease=outside.check_lease),
                 outside,
                 grace_seconds=settings.stop_grace_seconds,
             )

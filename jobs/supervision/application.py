@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from jobs.supervision.host import Application
@@ -12,9 +12,16 @@ from resources.settings import Settings
 
 @contextmanager
 def open_application(
-    group: StreamGroup, settings: Settings, lock_fd: int, *, close_windows: bool = False
+    group: StreamGroup,
+    settings: Settings,
+    lock_fd: int,
+    *,
+    close_windows: bool = False,
+    check_lease: Callable[[], None] | None = None,
 ) -> Iterator[Application]:
     """Yields the application, its queries not yet started. The JVM inherits `lock_fd`, the group's lock.
+
+    `check_lease` is called before each commit and raises when the group is another host's.
 
     What can be refused cheaply is tried first: a missing broker, topic or folder costs no JVM start. When the block
     ends the JVM is dead and the embedded broker no longer in use by this process. Raises `HeadraceError`.
@@ -27,7 +34,9 @@ def open_application(
 
     with KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
-        context = build_stream_context(settings, kafka, lakehouse, group.streams, close_windows=close_windows)
+        context = build_stream_context(
+            settings, kafka, lakehouse, group.streams, close_windows=close_windows, check_lease=check_lease
+        )
         spark = SparkResource.from_settings(settings, app_name=f"stream-{group.name}")
         with spark.running((lock_fd,)) as session:
             yield Application(lambda: QueryGroup(session, group.streams, context), spark.jvm_pid)

@@ -70,10 +70,11 @@ def decide(
             now, spec, _host_among(live, heartbeat), heartbeat, process_alive, control, state, policy
         )
     elif lock.held:
-        actions, phase, reason = _judge_orphan(now, spec, runs, heartbeat, process_alive, lock, policy)
+        actions, phase, reason = _judge_orphan(now, spec, runs, heartbeat, process_alive, lock, state, policy)
     else:
         actions, phase, reason = _judge_idle(now, spec, runs, control, policy)
-    since = state.phase_since if phase == state.phase else now
+    # A time to come is one of before the clock was set back: what is watched for is watched anew.
+    since = state.phase_since if phase == state.phase and state.phase_since <= now else now
     paused_streams = tuple(sorted(control.paused_streams))
     return Decision(tuple(actions), SupervisorState(phase, since, paused_streams), phase, reason)
 
@@ -131,7 +132,8 @@ def _judge_live(
         limit = policy.start_timeout
     elif beat.phase == "stopping":
         limit = policy.stop_grace + policy.heartbeat_timeout
-    if silent > limit:
+    # Far in the future: the clock was set back, and a host that lives beats again at once.
+    if abs(silent) > limit:
         # A laptop that slept, or a daemon that was down, finds an old heartbeat of a healthy host: suspicion must
         # last for a time that this supervisor itself has watched.
         watched = now - state.phase_since if state.phase == Phase.SUSPECT else 0.0
@@ -211,11 +213,11 @@ def _climb(
     """The stop ladder: record (the host polls it) -> cancel the run -> kill that process and mark the run failed."""
     short, patience = run.run_id[:8], policy.stop_grace + policy.stop_slack
     if stop.cancelled_at is None:
-        if now - stop.at <= patience:
+        if abs(now - stop.at) <= patience:
             return [], Phase.STOPPING, f"run {short} stops: {stop.why}"
         record = replace(stop, cancelled_at=now)
         return [WriteStop(record), CancelRun(run.run_id)], Phase.STOPPING, f"run {short} is cancelled: {stop.why}"
-    if now - stop.cancelled_at <= patience:
+    if abs(now - stop.cancelled_at) <= patience:
         return [], Phase.STOPPING, f"run {short} was cancelled {now - stop.cancelled_at:.0f} s ago: {stop.why}"
     actions: list[Action] = [WriteStop(replace(stop, killed_at=now))]
     if beat is not None and process_alive:
@@ -231,6 +233,7 @@ def _judge_orphan(
     heartbeat: Heartbeat | None,
     process_alive: bool | None,
     lock: LockView,
+    state: SupervisorState,
     policy: Policy,
 ) -> _Verdict:
     """The lock is held though no run lives: a drain, or what is left of a run. Never launch; kill only our remains."""
@@ -240,7 +243,10 @@ def _judge_orphan(
     owner_run = next((run for run in runs if run.run_id == lock.owner_run_id), None)
     if owner_run is None or owner_run.ended_at is None:
         return [], Phase.ORPHAN, f"{held}, whose run is not known here; stop that process"
-    left = owner_run.ended_at + policy.stop_grace + policy.stop_slack - now
+    ended_at = owner_run.ended_at
+    if state.phase is Phase.ORPHAN:  # watched by this supervisor, whatever the clock said when the run ended
+        ended_at = min(ended_at, state.phase_since)
+    left = ended_at + policy.stop_grace + policy.stop_slack - now
     if left > 0:
         return [], Phase.ORPHAN, f"{held}, whose run has ended; it is killed in {left:.0f} s"
     if lock.owner is not None and lock.owner_alive:
@@ -278,7 +284,7 @@ def _judge_idle(now: float, spec: GroupSpec, runs: Sequence[RunView], control: C
     failures = _failures_in_a_row(spec, judged, control)
     if _is_crash_loop(failures, policy):
         probe_at = ended_at + policy.probe_interval
-        if now >= probe_at:
+        if now >= probe_at or now < ended_at - policy.backoff_cap:
             return _launch(spec, runs, f"probe after {len(failures)} failures")
         why = f"{len(failures)} failures in a row ({last.exit_reason or 'the process died'})"
         return [], Phase.HELD_CRASH_LOOP, f"{why}; probe at {_clock(probe_at)}, or at once with: {resume}"

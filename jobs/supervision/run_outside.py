@@ -18,7 +18,7 @@ from jobs.supervision.process import read_identity
 from jobs.supervision.run_records import record_commit, record_exit
 from jobs.supervision.stall import Stall, StallWatch
 from jobs.supervision.table_events import TableEvents
-from platform_assets.errors import StorageError
+from platform_assets.errors import GroupOwnedError, StorageError
 
 if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
@@ -66,8 +66,7 @@ class RunOutside:
         is logged, and if it lasts the supervisor grows suspicious by the heartbeat's age.
         """
         try:
-            current = read_report(self._instance, self._group)
-            if self._claimed and current is not None and current.heartbeat.epoch > self._epoch:
+            if self._claimed and self._is_replaced():
                 self._is_superseded = True
                 return
             stall = self._stalls.look(progress, time.monotonic()) or Stall("", 0.0)
@@ -81,6 +80,20 @@ class RunOutside:
             self._events.publish(progress, time.monotonic())
         except Exception:  # noqa: BLE001
             self._log.warning("The heartbeat could not be written; streams go on.", exc_info=True)
+
+    def check_lease(self) -> None:
+        """Raises `GroupOwnedError` when another host has taken over the group. From any thread, before each commit.
+
+        What happens between this look and the commit is the table's transaction's to refuse.
+        """
+        try:
+            is_replaced = self._is_replaced()
+        except Exception:  # noqa: BLE001
+            return  # the beat reads the same record, and says so
+        if is_replaced:
+            raise GroupOwnedError(
+                f"Another host has taken over the stream group {self._group}; this one writes no more."
+            )
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
         """Stop records, a takeover by another host, Terminate (also when its signal did not arrive), signals."""
@@ -101,6 +114,14 @@ class RunOutside:
         else:
             self._wishes = StreamWishes(frozenset(control.paused_streams), control.streams_restart_at)
         return self._wishes
+
+    def _is_replaced(self) -> bool:
+        """Of two hosts that claim one epoch the lease is whose beat is stored: each reads before it beats."""
+        report = read_report(self._instance, self._group)
+        if report is None:
+            return False
+        beat = report.heartbeat
+        return beat.epoch > self._epoch or (beat.epoch == self._epoch and beat.run_id != self._run_id)
 
     def _find_stop(self, signalled: bool) -> tuple[ExitKind, str] | None:
         if self._is_superseded:

@@ -56,6 +56,7 @@ class BatchTable:
 
     def __init__(self, spec: TableSpec, context: StreamContext) -> None:
         self.uri = context.table_uri(spec.name)
+        self._check_lease = context.check_lease or (lambda: None)
         self._spec = spec
         self._schema = build_arrow_schema(spec)
         self._table = create_table(self.uri, spec, context.storage_options, STREAM_LOG_RETENTION)
@@ -112,6 +113,7 @@ class BatchTable:
 
         with self._lock:
             self._table.update_incremental()
+            self._check_lease()
             try:
                 write_deltalake(
                     self._table, self._schema.empty_table(), mode="append", post_commithook_properties=_no_hooks(),
@@ -158,17 +160,12 @@ class BatchTable:
 
     def read_last_commit(self) -> dict[str, Any] | None:
         """What Headrace wrote into its newest commit that the log holds; None before the first."""
-        with self._lock:
-            self._table.update_incremental()
-            found = read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
-        return found[0] if found else None
+        return next(iter(self._read_commits()), None)
 
     def read_last_batch(self) -> dict[str, Any] | None:
         """What the newest batch of a query wrote into its commit; None when the log holds no such commit."""
-        with self._lock:
-            self._table.update_incremental()
-            found = read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
-        return next((commit for commit in found if "batch" in commit), None)
+        # Marks of the first versions have a batch that is null.
+        return next((commit for commit in self._read_commits() if commit.get("batch") is not None), None)
 
     def is_empty(self) -> bool:
         """Whether the newest version has no data file."""
@@ -183,6 +180,7 @@ class BatchTable:
         properties = CommitProperties(custom_metadata=commit_metadata(body))
         with self._lock:
             self._table.update_incremental()
+            self._check_lease()
             self._table.delete(condition, commit_properties=properties, post_commithook_properties=_no_hooks())
             self.version = self._table.version()
 
@@ -192,6 +190,11 @@ class BatchTable:
             self._table.update_incremental()
             dataset = self._table.to_pyarrow_dataset()
         return dataset.to_table(columns=columns, filter=row_filter)
+
+    def _read_commits(self) -> list[dict[str, Any]]:
+        with self._lock:
+            self._table.update_incremental()
+            return read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
 
     def _conform(self, rows: pa.Table) -> pa.Table:
         return rows.select(self._schema.names).cast(self._schema)
@@ -221,6 +224,7 @@ class BatchTable:
         from deltalake.exceptions import CommitFailedError
 
         for _ in range(MAX_CONFLICTS):
+            self._check_lease()
             try:
                 write()
             except CommitFailedError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -15,7 +15,8 @@ class StreamContext:
     `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
     `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
     `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
-    `topic`.
+    `topic`. `check_lease` is called before each commit, from any thread, and raises `GroupOwnedError` when another
+    driver has taken over.
     """
 
     lakehouse_root: str
@@ -31,6 +32,7 @@ class StreamContext:
     close_windows: bool = False
     publish_topics: frozenset[str] = frozenset()
     kafka_partitions: tuple[int, ...] = ()
+    check_lease: Callable[[], None] | None = field(default=None, repr=False)
 
     def table_uri(self, name: str) -> str:
         """Where the table `<layer>.<table>` lies."""

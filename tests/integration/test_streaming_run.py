@@ -2,216 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import threading
-import time
-import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Mapping
 
 import dagster as dg
-import psutil
 import pytest
-from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
 
 from jobs.drain import EXIT_DONE, EXIT_FAILED
-from jobs.supervision.dagster_home import ensure_dagster_home
-from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report, write_control
 from jobs.supervision.model import Heartbeat, ProcessIdentity, RunView, StopCause
-from jobs.supervision.process import is_alive, kill, read_identity
-from jobs.supervision.run_records import read_runs
+from jobs.supervision.process import is_alive, kill
 from resources.embedded_broker import BrokerState
-from resources.kafka import KafkaResource
-from resources.settings import Settings
-from tests.integration.postgres_server import find_binaries, running_postgres
+from tests.integration.postgres_server import find_binaries
 from tests.integration.streaming_definitions import GROUP
-
-ROOT = Path(__file__).parents[2]
-OUTPUT_TABLES = ("silver.events", "silver.quarantined_events", "silver.deduplicated_events")
-# A JVM start beside another test's on two cores took two minutes; what is waited for is a condition, never this time.
-LIMIT_SECONDS = 300.0
-
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T | None], what: str) -> T:
-    """The condition's first true value; fails, naming it, when there is none within the limit."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.2)
-    pytest.fail(f"not within {LIMIT_SECONDS:g} s: {what}")
-
-
-@dataclass
-class Platform:
-    """A home, a topic and a lakehouse of one's own, and a daemon that supervises them."""
-
-    settings: Settings
-    kafka: KafkaResource
-    instance: dg.DagsterInstance
-    environment: dict[str, str]
-
-    def start_daemon(self) -> subprocess.Popen[bytes]:
-        command = [
-            str(Path(sys.executable).parent / "dagster-daemon"),
-            "run",
-            "-m",
-            "tests.integration.streaming_definitions",
-        ]
-        log = (self.settings.home / "daemon.log").open("ab")
-        with log:
-            return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
-
-    def drain(self) -> subprocess.CompletedProcess[str]:
-        """The command as a person runs it: a process of its own, like the Spark application that it starts."""
-        command = [sys.executable, "-m", "jobs.cli", "drain"]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
-
-    def runs(self) -> list[RunView]:
-        return read_runs(self.instance, GROUP.name, 50)
-
-    def running_host(self, after: str = "") -> Heartbeat | None:
-        """The heartbeat of a live host, other than that of the run `after`, whose queries run."""
-        report = read_report(self.instance, GROUP.name)
-        if report is None or report.heartbeat.run_id == after or report.heartbeat.phase != "running":
-            return None
-        return report.heartbeat if is_alive(report.heartbeat.process) else None
-
-    def is_caught_up(self) -> bool:
-        return len(self.coordinates()) >= sum(self.kafka.end_offsets(self.settings.topic).values())
-
-    def coordinates(self) -> list[tuple[int, int]]:
-        """Where each written record came from, over all output tables, read by another engine than the writer."""
-        found: list[tuple[int, int]] = []
-        for name in OUTPUT_TABLES:
-            path = Path(self.settings.lakehouse, *name.split("."))
-            try:
-                columns = ["kafka_partition", "kafka_offset"]
-                rows = DeltaTable(str(path)).to_pyarrow_table(columns=columns).to_pylist()
-            except TableNotFoundError:
-                continue
-            found += [(row["kafka_partition"], row["kafka_offset"]) for row in rows]
-        return found
-
-    def prove_complete(self) -> None:
-        """Every offset that Kafka holds is in exactly one row of one table."""
-        counts = Counter(self.coordinates())
-        assert [place for place, count in counts.items() if count > 1] == []
-        ends = self.kafka.end_offsets(self.settings.topic)
-        assert set(counts) == {(partition, offset) for partition, end in ends.items() for offset in range(end)}
-
-
-@pytest.fixture
-def platform(
-    tmp_path: Path,
-    broker: BrokerState,
-    kafka: KafkaResource,
-    topic: Callable[..., str],
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> Iterator[Platform]:
-    """A test may give it further environment variables, as a parameter."""
-    home, name = tmp_path / "home", topic()
-    settings = Settings(
-        home=home, kafka_bootstrap_servers=broker.bootstrap_servers, topic=name, spark_heap_mib=768, trigger_seconds=0.5
-    )
-    values = {
-        "HEADRACE_HOME": str(home),
-        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-        "HEADRACE_TOPIC": name,
-        "HEADRACE_SPARK_HEAP_MIB": "768",
-        "HEADRACE_TRIGGER_SECONDS": "0.5",
-        "DAGSTER_HOME": str(ensure_dagster_home(settings)),
-        **getattr(request, "param", {}),
-    }
-    for variable, value in values.items():
-        monkeypatch.setenv(variable, value)
-    with dg.DagsterInstance.get() as instance:
-        yield Platform(settings, kafka, instance, dict(os.environ))
-
-
-@pytest.fixture
-def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Makes the Dagster home of `platform` that of docker-compose.yml, but for the server's address."""
-    text = (ROOT / "deploy" / "dagster.yaml").read_text()
-    with running_postgres() as port:
-        monkeypatch.setenv("POSTGRES_PASSWORD", "any")
-        home = tmp_path / "home" / "dagster"
-        home.mkdir(parents=True)
-        text = text.replace("hostname: postgres", "hostname: 127.0.0.1").replace("port: 5432", f"port: {port}")
-        (home / "dagster.yaml").write_text(text)
-        yield
-
-
-@pytest.fixture
-def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon; afterwards it, its runs' hosts and their JVMs are gone."""
-    with platform.start_daemon() as process:
-        yield process
-        children = psutil.Process(process.pid).children(recursive=True)
-        code_servers = [read_identity(child.pid) for child in children if "grpc" in child.cmdline()]
-        process.terminate()
-        process.wait()
-        report = read_report(platform.instance, GROUP.name)
-        if report is not None:
-            for identity in (report.heartbeat.process, report.heartbeat.jvm):
-                if identity is not None:
-                    kill(identity)
-            wait_for(lambda: not read_lock(platform.settings.home, GROUP.name).held, "the lock is free")
-        # They end when no daemon has spoken to them for 20 s, and need their database for that.
-        wait_for(lambda: not any(server and is_alive(server) for server in code_servers), "the code servers are gone")
-
-
-@pytest.fixture
-def shoppers(platform: Platform) -> Iterator[threading.Event]:
-    """Events, good, bad and repeated, all the time until the event is set; all are acknowledged when it ends."""
-    enough = threading.Event()
-    producer = platform.kafka.producer()
-
-    def send() -> None:
-        number = 0
-        while not enough.wait(0.01):
-            number += 1
-            producer.produce(platform.settings.topic, key=f"u{number % 50}", value=_event(number))
-            producer.poll(0)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    enough_and_sent = threading.Event()
-
-    def finish() -> None:
-        enough.set()
-        thread.join()
-        assert producer.flush(30) == 0
-
-    enough_and_sent.set = finish  # type: ignore[method-assign]
-    yield enough_and_sent
-    finish()
-
-
-def _event(number: int) -> bytes:
-    if number % 40 == 0:
-        return b"not JSON"
-    identity = uuid.UUID(int=number - 1 if number % 25 == 0 else number)
-    fields = {
-        "event_id": str(identity),
-        "event_type": "page_view",
-        "timestamp": "2026-01-01T00:00:00Z",
-        "user_id": f"u{number % 50}",
-        "category": "Books",
-    }
-    return json.dumps(fields).encode()
+from tests.integration.supervised_platform import Platform, wait_for
 
 
 def jvm_of(host: Heartbeat) -> ProcessIdentity:

@@ -1,0 +1,120 @@
+"""Does to a whole platform under live load what a failure table lists, and certifies that no row was lost or doubled.
+
+For each fault: when the supervisor noticed it, the phases it showed, and the longest time without a commit in
+`silver.events`. At the end every record that Kafka holds is in exactly one row of one table, every asset check
+passes, and no process is left. Run: `make chaos` (about half an hour); ARGS='--only "kill -9 of the JVM"' for one row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.silver_commits import read_commits
+from jobs.supervision.model import Phase
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.live_platform import ChaosError, LivePlatform
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row of the report. Seconds since the strike; `noticed` None: the phase never changed."""
+
+    fault: str
+    noticed: float | None
+    phases: tuple[Phase, ...]
+    longest_pause: float
+    runs: int
+
+    def line(self) -> str:
+        """As Markdown."""
+        noticed = "" if self.noticed is None else f"{self.noticed:.0f} s"
+        shown = " → ".join(self.phases)
+        return f"| {self.fault} | {noticed} | {shown} | {self.longest_pause:.0f} s | {self.runs} |"
+
+
+def main() -> None:
+    """Exit code 0: everything balanced."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=int, default=500, help="live events a second (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the order and the shop")
+    parser.add_argument("--only", action="append", metavar="FAULT", help="this one; may be repeated")
+    parser.add_argument("--home", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.home is None:
+        with tempfile.TemporaryDirectory(prefix="headrace-chaos-") as home:
+            environment = {"HEADRACE_HOME": home, "HEADRACE_STUCK_TIMEOUT_SECONDS": "60", "PATH": os.environ["PATH"]}
+            command = [sys.executable, "-m", "tests.chaos", "--home", home, *sys.argv[1:], "--seed", str(args.seed)]
+            sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+    faults = [fault for fault in FAULTS if not args.only or fault.name in args.only]
+    if not faults:
+        parser.error("no such fault; there are: " + "; ".join(fault.name for fault in FAULTS))
+    random.Random(args.seed).shuffle(faults)
+    print(f"{len(faults)} faults at {args.rate} events/s, seed {args.seed}", flush=True)
+    try:
+        _torture(LivePlatform(args.rate, args.seed), faults)
+    except ChaosError as error:
+        sys.exit(f"FAILED: {error}")
+
+
+def _torture(platform: LivePlatform, faults: list[Fault]) -> None:
+    try:
+        platform.start()
+        print("| fault | noticed | phases shown | longest time without a commit | new runs |\n|---|---|---|---|---|")
+        for fault in faults:
+            print(_provoke(platform, fault).line(), flush=True)
+        _certify(platform, len(faults))
+    finally:
+        platform.end()
+    left = platform.processes_left()
+    if left:
+        raise ChaosError(f"processes are left: {left}")
+
+
+def _provoke(platform: LivePlatform, fault: Fault) -> Outcome:
+    platform.await_healthy()
+    struck, runs = time.time(), len(platform.runs())
+    try:
+        fault.strike(platform)
+    except ChaosError as error:
+        raise ChaosError(f"{fault.name}: {error}") from None
+    platform.await_healthy()
+    sights = platform.watch.shown_since(struck)
+    shown = tuple(sight.phase for sight in sights)
+    remaining = iter(shown)
+    if not all(phase in remaining for phase in fault.shows):
+        raise ChaosError(f"{fault.name}: showed {' → '.join(shown)} and not {' → '.join(fault.shows)}")
+    if platform.watch.most_writers > 1:
+        raise ChaosError(f"{fault.name}: {platform.watch.most_writers} writers lived at once")
+    noticed = sights[1].at - struck if len(sights) > 1 else None
+    return Outcome(fault.name, noticed, shown, _longest_pause(platform, struck), len(platform.runs()) - runs)
+
+
+def _longest_pause(platform: LivePlatform, struck: float) -> float:
+    commits = [commit.at for commit in read_commits(Path(platform.settings.lakehouse, "silver", "events"))]
+    before = max(at for at in commits if at <= struck)
+    return max(later - earlier for earlier, later in pairwise([before, *(at for at in commits if at > struck)]))
+
+
+def _certify(platform: LivePlatform, faults: int) -> None:
+    platform.stop_shop()
+    platform.wait_for(lambda: platform.read_balance()[1] == 0, "everything is read")
+    sent, lost, doubled = platform.read_balance()
+    check = platform.run("check")
+    verdict = "passed" if check.returncode == 0 else "FAILED"
+    print(f"faults survived {faults} · records {sent:,} · lost {lost} · doubled {doubled}")
+    print(f"writers at once {platform.watch.most_writers} · asset checks {verdict}")
+    if lost or doubled or check.returncode != 0:
+        raise ChaosError(check.stdout + check.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""The whole platform as a service manager runs it, with a simulated shop that sends, and what can be done to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+import psutil
+from deltalake import DeltaTable
+
+from jobs.supervision.dagster_home import ensure_dagster_home
+from jobs.supervision.lease import read_report
+from jobs.supervision.model import Heartbeat, Phase, RunView
+from jobs.supervision.process import is_alive
+from jobs.supervision.run_records import read_runs
+from platform_assets.streams import load_stream_groups
+from resources.embedded_broker import EmbeddedBroker
+from resources.kafka import KafkaResource
+from resources.settings import Settings, load_settings
+from tests.chaos.watch import Watch
+
+ROOT = Path(__file__).parents[2]
+OUTPUT_TABLES = ("silver.events", "silver.quarantined_events", "silver.deduplicated_events")
+# The slowest way back takes four times the stop's patience of 75 s, and a start.
+LIMIT_SECONDS = 900.0
+POLL_SECONDS = 0.2
+# The broker's guard waits ten seconds for a new user; a code server twenty for its daemon.
+_END_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+class ChaosError(Exception):
+    """The platform did not do what it promises."""
+
+
+class LivePlatform:
+    """The settings are those of this process's environment: `HEADRACE_HOME` must be a folder of one's own."""
+
+    def __init__(self, rate: int, seed: int) -> None:
+        self.settings: Settings = load_settings()
+        os.environ["DAGSTER_HOME"] = str(ensure_dagster_home(self.settings))
+        (self.group,) = load_stream_groups()
+        self.instance = dg.DagsterInstance.get()
+        self.watch = Watch(self.settings, self.group.name, self.instance)
+        self.broker = EmbeddedBroker(self.settings.home)
+        self._rate = rate
+        self._seed = seed
+        self._up: subprocess.Popen[bytes] | None = None
+        self._shop: subprocess.Popen[bytes] | None = None
+
+    # --- the platform ---------------------------------------------------------------------------------------------
+
+    def start(self, **settings: str) -> None:
+        """Starts the platform, with further environment variables, and the shop where it does not send."""
+        with (self.settings.home / "up.log").open("ab") as log:
+            self._up = subprocess.Popen(
+                self._command("up"), env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
+            )
+        self.wait_for(self.host, "the platform hosts the streams")
+        if self._shop is None or self._shop.poll() is not None:
+            self._seed += 1  # another shop: a repeated seed would send repeated ids
+            options = ("--rate", str(self._rate), "--seed", str(self._seed), "--quiet")
+            self._shop = subprocess.Popen(self._command("simulate", *options), start_new_session=True)
+
+    def stop(self) -> int:
+        """As a service manager does: SIGTERM. Returns the exit code."""
+        assert self._up is not None
+        self._up.terminate()
+        return self._up.wait(LIMIT_SECONDS)
+
+    @property
+    def up_pid(self) -> int:
+        """The process of `headrace up`."""
+        assert self._up is not None
+        return self._up.pid
+
+    def end(self) -> None:
+        """Stops what runs, however the chaos went."""
+        self.watch.stop()
+        for process in (self._shop, self._up):
+            if process is not None and process.poll() is None:
+                process.terminate()
+                process.wait(LIMIT_SECONDS)
+        self.instance.dispose()
+
+    def processes_left(self) -> list[str]:
+        """Processes that have the home in their command line or environment, a little after the end."""
+        deadline = time.monotonic() + _END_SECONDS
+        while (left := self._find_processes()) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return left
+
+    def _find_processes(self) -> list[str]:
+        home, found = str(self.settings.home), []
+        for process in psutil.process_iter(["cmdline", "environ", "status"]):
+            words = (process.info["cmdline"] or []) + [(process.info["environ"] or {}).get("HEADRACE_HOME", "")]
+            own = process.pid in (os.getpid(), os.getppid())
+            if not own and process.info["status"] != psutil.STATUS_ZOMBIE and any(home in word for word in words):
+                found.append(f"{process.pid} {' '.join(words)[:120]}")
+        return found
+
+    def wait_for_end(self) -> int:
+        """The exit code of a platform that ends by itself."""
+        assert self._up is not None
+        return self._up.wait(LIMIT_SECONDS)
+
+    def stop_shop(self) -> None:
+        """Everything that was sent is acknowledged when it returns."""
+        assert self._shop is not None
+        self._shop.terminate()
+        if self._shop.wait(LIMIT_SECONDS) not in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT):
+            raise ChaosError(f"The shop ended with exit code {self._shop.returncode}.")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A `headrace` command, as a person types it."""
+        return subprocess.run(self._command(*arguments), capture_output=True, text=True, check=False)
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "jobs.cli", *arguments]
+
+    # --- its parts --------------------------------------------------------------------------------------------------
+
+    def host(self, after: str = "") -> Heartbeat | None:
+        """The live host whose queries run, other than that of the run `after`."""
+        report = read_report(self.instance, self.group.name)
+        if report is None or report.heartbeat.run_id == after or report.heartbeat.phase != "running":
+            return None
+        return report.heartbeat if is_alive(report.heartbeat.process) else None
+
+    def starting_host(self, after: str) -> Heartbeat | None:
+        """A live host of a later run, as soon as it has said anything."""
+        report = read_report(self.instance, self.group.name)
+        if report is None or report.heartbeat.run_id == after or not is_alive(report.heartbeat.process):
+            return None
+        return report.heartbeat
+
+    def await_host(self, after: str = "") -> Heartbeat:
+        """Waits for the host of another run than `after`."""
+        return self.wait_for(lambda: self.host(after), "a run hosts the streams")
+
+    def await_healthy(self) -> Heartbeat:
+        """Waits for a host that has committed and whose phase is RUNNING: earlier failures are forgiven."""
+
+        def healthy() -> Heartbeat | None:
+            host = self.host()
+            if host is None or self.watch.phase is not Phase.RUNNING:
+                return None
+            return host if any(run.run_id == host.run_id and run.committed for run in self.runs()) else None
+
+        return self.wait_for(healthy, "a run that has committed")
+
+    def runs(self) -> list[RunView]:
+        """The group's runs, newest first."""
+        return read_runs(self.instance, self.group.name, 50)
+
+    def services(self, word: str = "") -> list[psutil.Process]:
+        """The platform's own processes (not the streams' JVM) whose command line has this word."""
+        assert self._up is not None
+        if not psutil.pid_exists(self._up.pid):
+            return []
+        family = psutil.Process(self._up.pid).children(recursive=True)
+        host = read_report(self.instance, self.group.name)
+        streams = set() if host is None else self._descendants(host.heartbeat.process.pid)
+        return [p for p in family if p.pid not in streams and word in " ".join(_command_line(p))]
+
+    def kill_services(self) -> None:
+        """kill -9 of the platform's own processes at once; the streams live on."""
+        assert self._up is not None
+        for process in [psutil.Process(self._up.pid), *self.services()]:
+            process.kill()
+        self._up.wait()
+
+    def kill_everything(self) -> None:
+        """As when the power fails: no process of the platform, the streams, the broker or the shop gets a last word."""
+        assert self._up is not None and self._shop is not None
+        state, host = self.broker.state(), self.host()
+        assert state is not None and host is not None
+        roots = [self._up.pid, self._shop.pid, host.process.pid, state.guard.pid]
+        members = {pid for root in roots for pid in self._descendants(root)}
+        for pid in members:
+            os.kill(pid, signal.SIGKILL)
+        self._up.wait()
+        self._shop.wait()
+
+    def workers(self, host: Heartbeat) -> list[psutil.Process]:
+        """Spark's Python processes."""
+        assert host.jvm is not None
+        return [p for p in psutil.Process(host.jvm.pid).children(recursive=True) if "python" in p.name()]
+
+    def lock_database(self, seconds: float) -> None:
+        """Nobody can read or write Dagster's run storage, heartbeats included, for so long."""
+        with sqlite3.connect(self.settings.dagster_home / "history" / "runs.db", isolation_level=None) as database:
+            database.execute("begin exclusive")
+            time.sleep(seconds)
+            database.execute("rollback")
+
+    @staticmethod
+    def _descendants(pid: int) -> set[int]:
+        try:
+            return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+        except psutil.NoSuchProcess:
+            return set()
+
+    # --- the rows ---------------------------------------------------------------------------------------------------
+
+    def wait_for(self, condition: Callable[[], T | None], what: str) -> T:
+        """The condition's first true value. Raises `ChaosError` after the limit."""
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while time.monotonic() < deadline:
+            if value := condition():
+                return value
+            time.sleep(POLL_SECONDS)
+        raise ChaosError(f"not within {LIMIT_SECONDS:g} s: {what}")
+
+    def read_balance(self) -> tuple[int, int, int]:
+        """How many records Kafka holds, how many of them are in no table, how many in more than one place."""
+        counts: Counter[tuple[int, int]] = Counter()
+        for name in OUTPUT_TABLES:
+            table = DeltaTable(str(Path(self.settings.lakehouse, *name.split("."))))
+            rows = table.to_pyarrow_table(columns=["kafka_partition", "kafka_offset"]).to_pylist()
+            counts.update((row["kafka_partition"], row["kafka_offset"]) for row in rows)
+        with KafkaResource.from_settings(self.settings) as kafka:
+            ends = kafka.end_offsets(self.settings.topic)
+        sent = {(partition, offset) for partition, end in ends.items() for offset in range(end)}
+        doubled = sum(count - 1 for count in counts.values())
+        return len(sent), len(sent - set(counts)), doubled + len(set(counts) - sent)
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []

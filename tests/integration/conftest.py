@@ -1,0 +1,128 @@
+"""What the tests under a real Dagster daemon share; `tests/conftest.py` has the broker and the session."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from jobs.supervision.dagster_home import ensure_dagster_home
+from jobs.supervision.group_lock import read_lock
+from jobs.supervision.lease import read_report
+from jobs.supervision.process import is_alive, kill, read_identity
+from resources.embedded_broker import BrokerState
+from resources.kafka import KafkaResource
+from resources.settings import Settings
+from tests.integration.postgres_server import running_postgres
+from tests.integration.streaming_definitions import GROUP
+from tests.integration.supervised_platform import ROOT, Platform, wait_for
+
+
+@pytest.fixture
+def platform(
+    tmp_path: Path,
+    broker: BrokerState,
+    kafka: KafkaResource,
+    topic: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Iterator[Platform]:
+    """A test may give it further environment variables, as a parameter."""
+    home, name = tmp_path / "home", topic()
+    settings = Settings(
+        home=home, kafka_bootstrap_servers=broker.bootstrap_servers, topic=name, spark_heap_mib=768, trigger_seconds=0.5
+    )
+    values = {
+        "HEADRACE_HOME": str(home),
+        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "HEADRACE_TOPIC": name,
+        "HEADRACE_SPARK_HEAP_MIB": "768",
+        "HEADRACE_TRIGGER_SECONDS": "0.5",
+        "DAGSTER_HOME": str(ensure_dagster_home(settings)),
+        **getattr(request, "param", {}),
+    }
+    for variable, value in values.items():
+        monkeypatch.setenv(variable, value)
+    with dg.DagsterInstance.get() as instance:
+        yield Platform(settings, kafka, instance, dict(os.environ))
+
+
+@pytest.fixture
+def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes the Dagster home of `platform` that of docker-compose.yml, but for the server's address."""
+    text = (ROOT / "deploy" / "dagster.yaml").read_text()
+    with running_postgres() as port:
+        monkeypatch.setenv("POSTGRES_PASSWORD", "any")
+        home = tmp_path / "home" / "dagster"
+        home.mkdir(parents=True)
+        text = text.replace("hostname: postgres", "hostname: 127.0.0.1").replace("port: 5432", f"port: {port}")
+        (home / "dagster.yaml").write_text(text)
+        yield
+
+
+@pytest.fixture
+def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon; afterwards it, its runs' hosts and their JVMs are gone."""
+    with platform.start_daemon() as process:
+        yield process
+        children = psutil.Process(process.pid).children(recursive=True)
+        code_servers = [read_identity(child.pid) for child in children if "grpc" in child.cmdline()]
+        process.terminate()
+        process.wait()
+        report = read_report(platform.instance, GROUP.name)
+        if report is not None:
+            for identity in (report.heartbeat.process, report.heartbeat.jvm):
+                if identity is not None:
+                    kill(identity)
+            wait_for(lambda: not read_lock(platform.settings.home, GROUP.name).held, "the lock is free")
+        # They end when no daemon has spoken to them for 20 s, and need their database for that.
+        wait_for(lambda: not any(server and is_alive(server) for server in code_servers), "the code servers are gone")
+
+
+@pytest.fixture
+def shoppers(platform: Platform) -> Iterator[threading.Event]:
+    """Events, good, bad and repeated, all the time until the event is set; all are acknowledged when it ends."""
+    enough = threading.Event()
+    producer = platform.kafka.producer()
+
+    def send() -> None:
+        number = 0
+        while not enough.wait(0.01):
+            number += 1
+            producer.produce(platform.settings.topic, key=f"u{number % 50}", value=_event(number))
+            producer.poll(0)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    enough_and_sent = threading.Event()
+
+    def finish() -> None:
+        enough.set()
+        thread.join()
+        assert producer.flush(30) == 0
+
+    enough_and_sent.set = finish  # type: ignore[method-assign]
+    yield enough_and_sent
+    finish()
+
+
+def _event(number: int) -> bytes:
+    if number % 40 == 0:
+        return b"not JSON"
+    identity = uuid.UUID(int=number - 1 if number % 25 == 0 else number)
+    fields = {
+        "event_id": str(identity),
+        "event_type": "page_view",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "user_id": f"u{number % 50}",
+        "category": "Books",
+    }
+    return json.dumps(fields).encode()
