@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -20,7 +21,7 @@ from deltalake import DeltaTable
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.lease import read_report
 from jobs.supervision.model import Heartbeat, Phase, RunView
-from jobs.supervision.process import is_alive
+from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import read_runs
 from platform_assets.streams import load_stream_groups
 from resources.embedded_broker import EmbeddedBroker
@@ -91,6 +92,10 @@ class LivePlatform:
             if process is not None and process.poll() is None:
                 process.terminate()
                 process.wait(LIMIT_SECONDS)
+        report = read_report(self.instance, self.group.name)
+        for identity in (report.heartbeat.process, report.heartbeat.jvm) if report is not None else ():
+            if identity is not None:
+                kill(identity)  # streams whose platform was killed
         self.instance.dispose()
 
     def processes_left(self) -> list[str]:
@@ -177,7 +182,8 @@ class LivePlatform:
         """kill -9 of the platform's own processes at once; the streams live on."""
         assert self._up is not None
         for process in [psutil.Process(self._up.pid), *self.services()]:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended with its parent
+                process.kill()
         self._up.wait()
 
     def kill_everything(self) -> None:
@@ -188,7 +194,8 @@ class LivePlatform:
         roots = [self._up.pid, self._shop.pid, host.process.pid, state.guard.pid]
         members = {pid for root in roots for pid in self._descendants(root)}
         for pid in members:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended with its parent
+                os.kill(pid, signal.SIGKILL)
         self._up.wait()
         self._shop.wait()
 
