@@ -11,7 +11,7 @@ WITH_ENV = set -a; if [ -f .env ]; then . ./.env; fi; set +a;
 RUN = @$(WITH_ENV) exec $(BIN)/
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev up drain check simulate test chaos lint format lock lock-jars bench clean
+.PHONY: help setup demo dev up drain check simulate test chaos histories lint format lock lock-jars bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ test: $(VENV)/.jars ## all tests; ARGS="-m unit" for one tier
 
 chaos: $(VENV)/.jars ## every fault of the failure table on the real platform under load; about half an hour
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
+
+histories: $(VENV)/.project ## the supervisor's decisions in a million random histories; about ten minutes
+	@exec $(BIN)/python -m tests.unit.long_histories --histories 1000000 $(ARGS)
 
 lint: $(VENV)/.project ## style, types and import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && exec $(BIN)/lint-imports

@@ -144,7 +144,7 @@ def _judge_live(
     undesired = _undesired(spec, control)
     if undesired is not None:
         return _ask(now, run, *undesired)
-    if control.restart_at > run.created_at:
+    if run.run_id in control.restart_runs:
         return _ask(now, run, StopCause.RESTART, "a restart was asked for")
     if run.version != spec.version:
         return _ask(
@@ -263,14 +263,17 @@ def _judge_idle(now: float, spec: GroupSpec, runs: Sequence[RunView], control: C
     resume = f"headrace resume {spec.name}"
     if control.paused:
         return [], Phase.HELD_OPERATOR, f"{_paused_text(control)}; go on with: {resume}"
-    # A run that found the lock taken did nothing; the run that ended last says how things stand, whenever it was made.
-    judged = sorted((run for run in runs if run.exit_kind is not ExitKind.OWNED), key=_ended_at, reverse=True)
+    # A run that found the lock taken did nothing, nor did one that a person launched and took back from the queue. Of
+    # the others one hosts at a time, so that the newest says how things stand; times are no measure of that, for a
+    # clock can be set back.
+    never_hosted = (run.exit_kind is ExitKind.OWNED or (run.by_hand and run.started_at is None) for run in runs)
+    judged = [run for run, never in zip(runs, never_hosted, strict=True) if not never]
     if not judged:
         return _launch(spec, runs, "the lock is free again" if runs else "first run")
     last = judged[0]
     ended_at = _ended_at(last)
     end = _read_end(last)
-    if max(control.resumed_at, control.restart_at) >= ended_at:
+    if last.run_id in control.forgiven_runs:
         return _launch(spec, runs, "resumed")
     if end is _End.OPERATOR:
         return [], Phase.HELD_OPERATOR, f"run {last.run_id[:8]} was terminated by a person; go on with: {resume}"
@@ -327,11 +330,10 @@ def _failures_in_a_row(spec: GroupSpec, runs: Sequence[RunView], control: Contro
     A failed run that committed counts itself (it did fail) and forgives all before it. Clean ends between are skipped:
     a Ctrl-C does not mend a crash loop.
     """
-    cleared_at = max(control.resumed_at, control.restart_at)
     failures: list[RunView] = []
     for run in runs:
         end = _read_end(run)
-        if run.version != spec.version or _ended_at(run) <= cleared_at:
+        if run.version != spec.version or run.run_id in control.forgiven_runs:
             break
         if end is _End.FAILURE:
             failures.append(run)

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import dagster as dg
 
 from jobs.supervision.model import Control, Heartbeat, ProcessIdentity, StopCause, StopRecord
+from jobs.supervision.run_records import read_runs
 
 _VERSION = 1
+# The supervisor judges no more than these unless a crash loop is set to be longer than eight failures.
+_JUDGED_RUNS = 25
+
+_CONTROL_FIELDS = {entry.name for entry in fields(Control)} - {"stop"}
 
 ControlCommand = Literal["pause", "resume", "restart"]
 
@@ -80,7 +85,6 @@ def write_control(
     command: ControlCommand,
     by: str,
     reason: str = "",
-    at: float | None = None,
     stream: str = "",
 ) -> None:
     """Records a person's request; the supervisor acts on it at its next tick.
@@ -89,32 +93,40 @@ def write_control(
     `restart` does the same and replaces a run that is live. With a `stream` it is about this one only, which the
     group's host stops, holds or starts while the others go on; a pause of a stream outlives the group's runs.
     """
-    now = time.time() if at is None else at
     control = read_control(instance, group)
     if stream:
-        control = _control_stream(control, stream, command, f"{by} ({reason})" if reason else by, now)
+        control = _control_stream(control, stream, command, f"{by} ({reason})" if reason else by)
     elif command == "pause":
         control = replace(control, paused=True, paused_by=by, pause_reason=reason)
     else:
-        restart_at = now if command == "restart" else control.restart_at
-        control = replace(control, paused=False, paused_by="", pause_reason="", resumed_at=now, restart_at=restart_at)
+        runs = read_runs(instance, group, _JUDGED_RUNS)
+        ended = tuple(run.run_id for run in runs if run.is_finished)
+        living = tuple(run.run_id for run in runs if not run.is_finished) if command == "restart" else ()
+        control = replace(
+            control, paused=False, paused_by="", pause_reason="", forgiven_runs=ended, restart_runs=living
+        )
     value = asdict(control)
     del value["stop"]
     _write(instance, f"headrace/control/{group}", value)
 
 
-def _control_stream(control: Control, stream: str, command: ControlCommand, who: str, now: float) -> Control:
+def _control_stream(control: Control, stream: str, command: ControlCommand, who: str) -> Control:
     paused = {name: why for name, why in control.paused_streams.items() if name != stream}
     if command == "pause":
         return replace(control, paused_streams={**paused, stream: who})
-    restarts = {**control.streams_restart_at, stream: now} if command == "restart" else control.streams_restart_at
+    restarts = (
+        {**control.streams_restart_at, stream: time.time()} if command == "restart" else control.streams_restart_at
+    )
     return replace(control, paused_streams=paused, streams_restart_at=restarts)
 
 
 def read_control(instance: dg.DagsterInstance, group: str) -> Control:
     """What people asked for, and the last stop."""
     value = _read(instance, f"headrace/control/{group}") or {}
-    return Control(**value, stop=read_stop(instance, group))
+    # A record of an older version may know more: a pause outlives an upgrade.
+    known: dict[str, Any] = {name: value[name] for name in _CONTROL_FIELDS & value.keys()}
+    known |= {name: tuple(item) for name, item in known.items() if isinstance(item, list)}
+    return Control(**known, stop=read_stop(instance, group))
 
 
 def _write(instance: dg.DagsterInstance, key: str, value: dict[str, Any]) -> None:

@@ -82,7 +82,8 @@ class GroupSpec:
 class RunView:
     """One run of a group. `committed`: a batch was committed in it, so that earlier failures are forgiven.
 
-    `stop_cause` and `stop_step` are set when the supervisor stopped this run, and mark its cancellation as ours.
+    `by_hand`: a person launched it. `stop_cause` and `stop_step` are set when the supervisor stopped this run, and mark
+    its cancellation as ours.
     """
 
     run_id: str
@@ -94,6 +95,7 @@ class RunView:
     exit_kind: ExitKind | None = None
     exit_reason: str = ""
     committed: bool = False
+    by_hand: bool = False
     stop_cause: StopCause | None = None
     stop_step: StopStep | None = None
 
@@ -162,16 +164,18 @@ class StopRecord:
 
 @dataclass(frozen=True)
 class Control:
-    """What people asked for, and the stop in progress. `resumed_at` clears holds and failures that are older.
+    """What people asked for, and the stop in progress.
 
+    By runs, not by times: a clock can be set back. `forgiven_runs` are those that had ended when a person last said
+    resume or restart; what they ended with holds nothing any more. `restart_runs` lived when one said restart.
     `paused_streams` says by whom and why, by stream; `streams_restart_at` when a restart of one was asked for.
     """
 
     paused: bool = False
     paused_by: str = ""
     pause_reason: str = ""
-    resumed_at: float = 0.0
-    restart_at: float = 0.0
+    forgiven_runs: tuple[str, ...] = ()
+    restart_runs: tuple[str, ...] = ()
     paused_streams: Mapping[str, str] = field(default_factory=dict)
     streams_restart_at: Mapping[str, float] = field(default_factory=dict)
     stop: StopRecord | None = None

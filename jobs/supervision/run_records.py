@@ -16,6 +16,7 @@ EXIT_REASON_TAG = "headrace/exit_reason"
 COMMITTED_TAG = "headrace/committed"
 STOP_CAUSE_TAG = "headrace/stop_cause"
 STOP_STEP_TAG = "headrace/stop_step"
+_RUN_KEY_TAG = "dagster/run_key"
 
 _STATUS: Mapping[dg.DagsterRunStatus, RunStatus] = {
     dg.DagsterRunStatus.QUEUED: "queued",
@@ -59,6 +60,7 @@ def _view(record: dg.RunRecord) -> RunView:
         exit_kind=ExitKind(tags[EXIT_TAG]) if EXIT_TAG in tags else None,
         exit_reason=tags.get(EXIT_REASON_TAG, ""),
         committed=COMMITTED_TAG in tags,
+        by_hand=_RUN_KEY_TAG not in tags,
         stop_cause=StopCause(tags[STOP_CAUSE_TAG]) if STOP_CAUSE_TAG in tags else None,
         stop_step=StopStep(tags[STOP_STEP_TAG]) if STOP_STEP_TAG in tags else None,
     )

@@ -171,7 +171,9 @@ def test_slow_failures_without_any_commit_are_a_crash_loop_too() -> None:
 
 
 def test_resume_and_new_version_clear_a_crash_loop() -> None:
-    assert look(*crash_loop(), control=Control(resumed_at=NOW)).phase is Phase.LAUNCHING
+    forgiven = tuple(run.run_id for run in crash_loop())
+    assert look(*crash_loop(), control=Control(forgiven_runs=forgiven)).phase is Phase.LAUNCHING
+    assert look(failed(99, 1.0), *crash_loop(120), control=Control(forgiven_runs=forgiven)).phase is Phase.LAUNCHING
     assert look(*crash_loop(), spec=GroupSpec("clickstream", "v2")).phase is Phase.LAUNCHING
 
 
@@ -188,7 +190,7 @@ def test_terminate_in_the_ui_holds_until_resumed() -> None:
     cancelled = run(status="canceled")
     held = look(cancelled, now=NOW + 100_000)
     assert (held.phase, held.actions) == (Phase.HELD_OPERATOR, ())
-    assert look(cancelled, control=Control(resumed_at=NOW)).phase is Phase.LAUNCHING
+    assert look(cancelled, control=Control(forgiven_runs=("run-1",))).phase is Phase.LAUNCHING
 
 
 def test_terminate_holds_although_the_process_died_meanwhile() -> None:
@@ -226,11 +228,11 @@ def test_paused_group_gives_its_queued_run_back() -> None:
 
 
 def test_restart_replaces_a_live_run_and_ends_a_hold() -> None:
-    again = Control(restart_at=NOW)
+    again = Control(forgiven_runs=("run-0",), restart_runs=("run-1",))
     [action] = look(run(), heartbeat=beat(), control=again).actions
     assert isinstance(action, WriteStop) and action.record.cause is StopCause.RESTART
     assert look(run("run-2", created_at=NOW + 1), heartbeat=beat(run_id="run-2"), control=again).phase is Phase.RUNNING
-    assert look(run(status="canceled"), control=again).phase is Phase.LAUNCHING
+    assert look(run("run-0", status="canceled"), control=again).phase is Phase.LAUNCHING
 
 
 # --- terminal errors
@@ -241,7 +243,7 @@ def test_terminal_error_needs_attention_and_says_the_mend() -> None:
     decision = look(broken, now=NOW + 1_000_000)
     assert (decision.phase, decision.actions) == (Phase.NEEDS_ATTENTION, ())
     assert "Topic x does not exist. Create it." in decision.reason and "headrace resume" in decision.reason
-    assert look(broken, control=Control(resumed_at=NOW)).phase is Phase.LAUNCHING
+    assert look(broken, control=Control(forgiven_runs=("run-1",))).phase is Phase.LAUNCHING
     assert look(broken, spec=GroupSpec("clickstream", "v2")).phase is Phase.LAUNCHING
 
 
@@ -397,3 +399,42 @@ def test_lock_of_an_unknown_process_is_respected() -> None:
     lock = LockView(True, "run", "run-unknown", HOST, True, "run run-unknown")
     decision = look(failed(1, 100_000), lock=lock)
     assert (decision.phase, decision.actions) == (Phase.ORPHAN, ())
+
+
+# --- clocks that are set back
+
+
+def test_a_heartbeat_of_a_time_to_come_is_watched_and_then_a_hang() -> None:
+    later = beat(age=-7200)
+    suspect = look(run(), heartbeat=later)
+    assert suspect.phase is Phase.SUSPECT
+    watched = SupervisorState(Phase.SUSPECT, NOW - POLICY.heartbeat_timeout)
+    assert look(run(), heartbeat=later, state=watched).phase is Phase.STOPPING
+    assert look(run(), heartbeat=beat(age=-2)).phase is Phase.RUNNING
+
+
+def test_a_stop_that_was_asked_for_at_a_time_to_come_goes_on_climbing() -> None:
+    asked = StopRecord("run-1", StopCause.HUNG, "hung", NOW + 7200)
+    climbing = look(run(), heartbeat=beat(), control=Control(stop=asked))
+    assert CancelRun("run-1") in climbing.actions
+
+
+def test_suspicion_and_orphans_are_watched_anew() -> None:
+    ahead = SupervisorState(Phase.SUSPECT, NOW + 7200)
+    assert look(run(), heartbeat=beat(age=100), state=ahead).state.phase_since == NOW
+    lock = LockView(True, "run", "run-1", HOST, True, "run run-1")
+    ended = run(status="failure", ended_at=NOW + 7200)
+    assert look(ended, lock=lock).actions == ()
+    watched = SupervisorState(Phase.ORPHAN, NOW - POLICY.stop_grace - POLICY.stop_slack)
+    assert look(ended, lock=lock, state=watched).actions == (KillProcess(HOST),)
+
+
+def test_the_newest_run_is_judged_although_an_older_one_says_it_ended_later() -> None:
+    terminated = run("run-2", status="canceled", ended_at=NOW - 7000)
+    assert look(terminated, failed(1, 5.0)).phase is Phase.HELD_OPERATOR
+
+
+def test_a_run_that_a_person_launched_and_took_back_from_the_queue_changes_nothing() -> None:
+    taken_back = run("run-3", status="canceled", by_hand=True, started_at=None)
+    assert look(taken_back, failed(1, 500.0)).phase is Phase.LAUNCHING
+    assert look(taken_back, run("run-2", status="canceled")).phase is Phase.HELD_OPERATOR

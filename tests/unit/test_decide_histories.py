@@ -13,6 +13,7 @@ from jobs.supervision.model import (
     Action,
     CancelRun,
     Control,
+    Decision,
     ExitKind,
     GroupSpec,
     Heartbeat,
@@ -31,6 +32,11 @@ from jobs.supervision.policy import Policy
 GROUP = "clickstream"
 POLICY = Policy(heartbeat_timeout=30, stop_grace=20, stop_slack=5)
 JVM_OUTLIVES_HOST_SECONDS = 2.0
+# What rules take, by the argument's name; all others are booleans.
+VALUES = {
+    "seconds": [1.0, 5.0, 5.0, 5.0, 30.0, 90.0, 400.0, 4000.0],
+    "jump_seconds": [-7200.0, -600.0, -40.0, -3.0, 3.0, 40.0, 600.0, 7200.0],
+}
 
 
 @dataclass
@@ -44,6 +50,8 @@ class Host:
     jvm_alive: bool = True
     jvm_stuck: bool = False
     hung: bool = False
+    stuck: bool = False
+    began_at: float = 0.0  # uptime, as the next
     died_at: float = 0.0
 
     @property
@@ -55,7 +63,8 @@ class Host:
 class World:
     """Dagster, the machine and the people, as far as the supervisor can tell."""
 
-    now: float = 1_000_000.0
+    now: float = 1_000_000.0  # what clocks say
+    uptime: float = 0.0
     version: str = "v1"
     runs: list[RunView] = field(default_factory=list)  # newest first
     hosts: dict[str, Host] = field(default_factory=dict)
@@ -84,10 +93,9 @@ class World:
         held = [run_id for run_id, host in self.hosts.items() if host.holds_lock]
         return held + (["drain"] if self.draining else [])
 
-    def add_run(self, version: str) -> str:
+    def add_run(self, version: str, by_hand: bool = False) -> None:
         run_id = f"run-{len(self.runs)}"
-        self.runs.insert(0, RunView(run_id, "queued", created_at=self.now, version=version))
-        return run_id
+        self.runs.insert(0, RunView(run_id, "queued", created_at=self.now, version=version, by_hand=by_hand))
 
     def live_hosts(self) -> list[Host]:
         return [host for host in self.hosts.values() if host.host_alive]
@@ -95,9 +103,10 @@ class World:
     def advance(self, seconds: float) -> None:
         """Lets time pass: the queue, the hosts' loops, the death of JVMs whose host is gone, run monitoring."""
         self.now += seconds
+        self.uptime += seconds
         for host in self.hosts.values():
             gone = not host.host_alive and not host.jvm_stuck
-            if gone and self.now - host.died_at >= JVM_OUTLIVES_HOST_SECONDS:
+            if gone and self.uptime - host.died_at >= JVM_OUTLIVES_HOST_SECONDS:
                 host.jvm_alive = False
         for host in self.live_hosts():
             self._loop(host)
@@ -109,7 +118,7 @@ class World:
     def _loop(self, host: Host) -> None:
         run = self.find(host.run_id)
         if host.hung:
-            if run.status == "canceling" and self.now - (run.started_at or 0) > 10_000:
+            if run.status == "canceling" and self.uptime - host.began_at > 10_000:
                 self.end(run.run_id, "canceled")  # run monitoring gives up; the process lives on
             return
         if not host.jvm_alive:
@@ -127,7 +136,8 @@ class World:
             self.beat(host)
 
     def beat(self, host: Host) -> None:
-        self.heartbeat = Heartbeat(host.run_id, self.now, host.process, "running", 1, host.jvm)
+        query, seconds = ("events", 2 * POLICY.stuck_timeout) if host.stuck else ("", 0.0)
+        self.heartbeat = Heartbeat(host.run_id, self.now, host.process, "running", 1, host.jvm, query, seconds)
 
     def _start(self, run: RunView) -> None:
         self.update(run.run_id, status="started", started_at=self.now)
@@ -136,7 +146,7 @@ class World:
             return
         self.pids += 2
         names = [ProcessIdentity("here", self.pids + n, f"boot:{self.pids + n}") for n in range(2)]
-        host = Host(run.run_id, names[0], names[1])
+        host = Host(run.run_id, names[0], names[1], began_at=self.uptime)
         self.hosts[run.run_id] = host
         self.beat(host)
 
@@ -159,14 +169,15 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.state = SupervisorState()
+        self.replaced: Heartbeat | None = None
         self.keys: set[str] = set()
         self.held_by_person = False
         self.phase: Phase | None = None
 
     # --- the supervisor
 
-    @rule(keep_cursor=st.booleans())
-    def tick(self, keep_cursor: bool) -> None:
+    @rule(keep_cursor=st.booleans(), twice=st.booleans())
+    def tick(self, keep_cursor: bool, twice: bool = False) -> None:
         world = self.world
         if not keep_cursor:
             self.state = SupervisorState()
@@ -184,6 +195,11 @@ class Histories(RuleBasedStateMachine):
         )
         self.state, self.phase = decision.state, decision.phase
         assert decision.reason
+        self.act_on(decision)
+        if twice:  # another daemon saw the same, and acts on it after this one
+            self.act_on(decision)
+
+    def act_on(self, decision: Decision) -> None:
         for action in decision.actions:
             self.act(action)
 
@@ -191,10 +207,10 @@ class Histories(RuleBasedStateMachine):
         world = self.world
         match action:
             case Launch(run_key):
-                assert all(run.is_finished for run in world.runs), "launched beside an unfinished run"
-                assert not world.writers(), "launched while the lock is held"
-                assert not self.held_by_person, "launched although a person holds the group"
                 if run_key not in self.keys:
+                    assert all(run.is_finished for run in world.runs), "launched beside an unfinished run"
+                    assert not world.writers(), "launched while the lock is held"
+                    assert not self.held_by_person, "launched although a person holds the group"
                     self.keys.add(run_key)
                     world.add_run(world.version)
             case WriteStop(record):
@@ -213,14 +229,14 @@ class Histories(RuleBasedStateMachine):
         for host in world.hosts.values():
             if host.process == process and host.host_alive:
                 assert host.hung or world.find(host.run_id).is_finished, "a healthy host was killed"
-                host.host_alive, host.died_at = False, world.now
+                host.host_alive, host.died_at = False, world.uptime
             if host.jvm == process:
                 assert not host.host_alive, "a JVM was killed under its host"
                 host.jvm_alive = False
 
     # --- time
 
-    @rule(seconds=st.sampled_from([1.0, 5.0, 5.0, 5.0, 30.0, 90.0, 400.0, 4000.0]))
+    @rule(seconds=st.sampled_from(VALUES["seconds"]))
     def pass_time(self, seconds: float) -> None:
         self.world.advance(seconds)
 
@@ -242,7 +258,7 @@ class Histories(RuleBasedStateMachine):
     def kill_9_of_the_host(self, stuck_jvm: bool, reported: bool) -> None:
         host = self.some_host()
         assert host is not None
-        host.host_alive, host.jvm_stuck, host.died_at = False, stuck_jvm, self.world.now
+        host.host_alive, host.jvm_stuck, host.died_at = False, stuck_jvm, self.world.uptime
         if reported:
             self.world.end(host.run_id, "failure")
 
@@ -259,6 +275,28 @@ class Histories(RuleBasedStateMachine):
         host = self.some_host()
         assert host is not None
         host.hung = True
+
+    @precondition(lambda self: self.has_healthy_host())
+    @rule()
+    def get_stuck(self) -> None:
+        host = self.some_host()
+        assert host is not None
+        host.stuck = True
+
+    @rule(jump_seconds=st.sampled_from(VALUES["jump_seconds"]))
+    def set_the_clock(self, jump_seconds: float) -> None:
+        self.world.now += jump_seconds
+
+    @precondition(lambda self: self.world.heartbeat is not None)
+    @rule()
+    def beat_late(self) -> None:
+        """A host that was replaced wakes up in the midst of writing its heartbeat."""
+        hosts = self.world.hosts
+        if self.replaced is not None and not hosts[self.replaced.run_id].host_alive:
+            self.replaced = None
+        before, self.replaced = self.replaced, self.world.heartbeat
+        if before is not None:
+            self.world.heartbeat = before
 
     @rule()
     def reboot(self) -> None:
@@ -323,15 +361,15 @@ class Histories(RuleBasedStateMachine):
 
     @rule(restart=st.booleans())
     def resume(self, restart: bool) -> None:
-        now = self.world.now = self.world.now + 1.0
-        restart_at = now if restart else self.world.control.restart_at
-        self.world.control = replace(self.world.control, paused=False, resumed_at=now, restart_at=restart_at)
+        ended = tuple(run.run_id for run in self.world.runs if run.is_finished)
+        living = tuple(run.run_id for run in self.world.runs if not run.is_finished) if restart else ()
+        self.world.control = replace(self.world.control, paused=False, forgiven_runs=ended, restart_runs=living)
         self.held_by_person = False
 
     @rule()
     def start_from_the_launchpad(self) -> None:
         self.held_by_person = self.world.control.paused  # a person's decision too
-        self.world.add_run(self.world.version)
+        self.world.add_run(self.world.version, by_hand=True)
 
     # --- promises
 
@@ -342,11 +380,15 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.end_drain()
         self.resume(restart=False)
+        settled = 0
         for _ in range(400):
             self.world.advance(5.0)
             self.tick(keep_cursor=True)
             if self.phase in (Phase.HELD_OPERATOR, Phase.NEEDS_ATTENTION):
                 self.resume(restart=False)  # an ending that was still under way when the disturbances stopped
+            settled = settled + 1 if self.phase in (Phase.RUNNING, Phase.HELD_CRASH_LOOP) else 0
+            if settled == 5:
+                break
         assert self.phase in (Phase.RUNNING, Phase.HELD_CRASH_LOOP), f"stuck in {self.phase}"
         assert self.phase is not Phase.RUNNING or len(self.world.writers()) == 1
 

@@ -25,7 +25,7 @@ from jobs.supervision.lease import (
     write_control,
     write_heartbeat,
 )
-from jobs.supervision.model import ExitKind, Heartbeat, ProcessIdentity, StopCause
+from jobs.supervision.model import Control, ExitKind, Heartbeat, ProcessIdentity, StopCause
 from jobs.supervision.process import is_alive, kill, read_identity
 from jobs.supervision.run_records import build_run_config, build_run_tags, read_runs, record_exit
 from jobs.supervision.stream_running import STREAM_RUNNING, build_stream_running_checks
@@ -258,7 +258,15 @@ def test_process_identity_survives_no_reuse_of_its_pid() -> None:
         assert is_alive(identity) is False
 
 
-def test_records_survive_a_round_trip_and_other_versions_read_as_absent(instance: dg.DagsterInstance) -> None:
+def test_a_pause_outlives_an_upgrade_whose_records_have_other_fields(instance: dg.DagsterInstance) -> None:
+    old = '{"v": 1, "paused": true, "paused_by": "ann", "pause_reason": "", "resumed_at": 5.0}'
+    instance.daemon_cursor_storage.set_cursor_values({"headrace/control/g": old})
+    assert read_control(instance, "g") == Control(paused=True, paused_by="ann")
+
+
+def test_records_survive_a_round_trip_and_other_versions_read_as_absent(
+    instance: dg.DagsterInstance, job: dg.JobDefinition
+) -> None:
     beat_ = Heartbeat("r", 12.5, me(), "running", 3, ProcessIdentity("here", 5, "b:6"))
     report = HostReport(beat_, {"events": {"batch_id": 4}})
     write_heartbeat(instance, "g", report)
@@ -268,9 +276,12 @@ def test_records_survive_a_round_trip_and_other_versions_read_as_absent(instance
     assert stop is not None and stop.cause is StopCause.SHUTDOWN
     write_control(instance, "g", "pause", by="ann")
     assert read_control(instance, "g").paused and read_control(instance, "g").stop == stop
-    write_control(instance, "g", "restart", by="ann", at=77.0)
+    tags = build_run_tags("g", "v1")
+    ended = instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.FAILURE).run_id
+    living = instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED).run_id
+    write_control(instance, "g", "restart", by="ann")
     control = read_control(instance, "g")
-    assert (control.paused, control.resumed_at, control.restart_at) == (False, 77.0, 77.0)
+    assert (control.paused, control.forgiven_runs, control.restart_runs) == (False, (ended,), (living,))
     instance.daemon_cursor_storage.set_cursor_values({"headrace/heartbeat/g": '{"v": 99}'})
     assert read_report(instance, "g") is None
 
