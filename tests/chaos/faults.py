@@ -256,12 +256,12 @@ def _crash_again_and_again(platform: LivePlatform) -> None:
 
 
 def _lose_checkpoint(platform: LivePlatform) -> None:
-    """A derived stream without its checkpoint is refused, and nothing is retried, until the checkpoint is back."""
+    """A derived stream with rows and no checkpoint is refused, and not tried again until the checkpoint is back."""
     host = platform.await_healthy()
     _say(platform, "pause")
     platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group is held")
-    checkpoint = Path(platform.settings.lakehouse, "_checkpoints", "gold", "sessions")
-    away = checkpoint.with_name("sessions.away")
+    checkpoint = Path(platform.settings.lakehouse, "_checkpoints", "gold", "revenue_by_category")
+    away = checkpoint.with_name("away")
     checkpoint.rename(away)
     _say(platform, "resume")
     platform.wait_for(lambda: platform.watch.phase is Phase.NEEDS_ATTENTION, "the group waits for a person")
