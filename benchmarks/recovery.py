@@ -10,34 +10,23 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import dagster as dg
 
+from benchmarks.live_platform import run_in_fresh_home, running_platform_and_shop, wait_for
 from benchmarks.silver_commits import read_commits
-from jobs.platform.services import running_platform
 from jobs.supervision.lease import read_report
 from jobs.supervision.model import FINISHED, Heartbeat, RunView
 from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import read_runs
 from platform_assets.streams import load_stream_groups
-from resources.kafka import KafkaResource
-from resources.settings import Settings, load_settings
-
-LIMIT_SECONDS = 300.0
-POLL_SECONDS = 0.05
-
-T = TypeVar("T")
+from resources.settings import Settings
 
 
 def main() -> None:
-    """Runs the rounds and prints each one's phases, then the medians."""
+    """Runs the rounds and prints, phase by phase, median, 99th percentile and all values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--rate", default="200", help="live events a second")
@@ -45,22 +34,13 @@ def main() -> None:
     parser.add_argument("--home", help="internal: the home of the measured platform")
     args = parser.parse_args()
     if args.home is None:
-        with tempfile.TemporaryDirectory(prefix="headrace-bench-") as home:
-            # The settings of this process and of all that it starts come from its environment.
-            environment = {"HEADRACE_HOME": home, "PATH": "/usr/bin:/bin"}
-            command = [sys.executable, "-m", "benchmarks.recovery", "--home", home, *sys.argv[1:]]
-            sys.exit(subprocess.run(command, env=environment, check=False).returncode)
-    settings = load_settings()
-    with running_platform(settings):
-        shop = _open_shop(settings, args.rate)
-        try:
-            rounds = [_measure(settings, args.jvm) for _ in range(args.kills)]
-        finally:
-            shop.terminate()
-            shop.wait(30)
+        run_in_fresh_home("benchmarks.recovery")
+    with running_platform_and_shop(args.rate) as settings:
+        rounds = [_measure(settings, args.jvm) for _ in range(args.kills)]
     for name in rounds[0]:
         values = sorted(found[name] for found in rounds)
-        print(f"{name:28} median {statistics.median(values):6.1f} s   all {', '.join(f'{v:.1f}' for v in values)}")
+        p99 = f"p99 {statistics.quantiles(values, n=100, method='inclusive')[98]:6.1f} s   " if len(values) > 1 else ""
+        print(f"{name:28} p50 {statistics.median(values):6.1f} s   {p99}all {', '.join(f'{v:.1f}' for v in values)}")
 
 
 def _measure(settings: Settings, kill_jvm: bool) -> dict[str, float]:
@@ -74,16 +54,16 @@ def _measure(settings: Settings, kill_jvm: bool) -> dict[str, float]:
             run = _run(instance, group.name, report.heartbeat.run_id)
             return report.heartbeat if run is not None and run.committed else None
 
-        host = _wait_for(healthy_host, "a run that has committed")
+        host = wait_for(healthy_host, "a run that has committed")
         table = Path(settings.lakehouse, "silver", "events")
         before = _newest_version(table)
         victim = host.jvm if kill_jvm and host.jvm is not None else host.process
         killed = time.time()
         kill(victim)
-        _wait_for(lambda: _has_ended(instance, group.name, host.run_id), "the run to be seen as ended")
+        wait_for(lambda: _has_ended(instance, group.name, host.run_id), "the run to be seen as ended")
         noticed = time.time()
-        successor = _wait_for(lambda: _successor(instance, group.name, host.run_id), "its successor")
-        _wait_for(lambda: _newest_version(table) > before, "the first new commit")
+        successor = wait_for(lambda: _successor(instance, group.name, host.run_id), "its successor")
+        wait_for(lambda: _newest_version(table) > before, "the first new commit")
         first = next(commit for commit in read_commits(table) if commit.version > before and commit.at > killed)
     return {
         "noticed": noticed - killed,
@@ -109,22 +89,6 @@ def _successor(instance: dg.DagsterInstance, group: str, run_id: str) -> RunView
 
 def _newest_version(table: Path) -> int:
     return max((int(log.stem) for log in (table / "_delta_log").glob("[0-9]*.json")), default=-1)
-
-
-def _wait_for(condition: Callable[[], T | None], what: str) -> T:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(POLL_SECONDS)
-    raise SystemExit(f"Waited {LIMIT_SECONDS:.0f} s in vain for {what}.")
-
-
-def _open_shop(settings: Settings, rate: str) -> subprocess.Popen[bytes]:
-    with KafkaResource.from_settings(settings) as kafka:
-        kafka.ensure_topic(settings.topic, settings.topic_partitions)
-    command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", rate, "--seed", "1", "--quiet"]
-    return subprocess.Popen(command, start_new_session=True)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ the container. So the run is asked to stop through the instance, as the supervis
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import dagster as dg
 
@@ -27,11 +29,25 @@ _SERVER_TIMEOUT_SECONDS = 10.0
 
 def main() -> int:
     """Runs until SIGTERM or SIGINT, or until the server ends by itself. Returns the server's exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="0.0.0.0", help="a container's own network (default: %(default)s)")
+    parser.add_argument("--port", default="4000")
+    args = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     server = subprocess.Popen(
-        ["dagster", "code-server", "start", "-h", "0.0.0.0", "-p", "4000", "-m", "platform_assets.definitions"],
+        [
+            str(Path(sys.executable).parent / "dagster"),
+            "code-server",
+            "start",
+            "-h",
+            args.host,
+            "-p",
+            args.port,
+            "-m",
+            "platform_assets.definitions",
+        ],
         start_new_session=True,  # a signal to this process's group must not reach the run directly
     )
     while server.poll() is None and not stop.wait(0.5):

@@ -58,6 +58,14 @@ def _build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("recompute", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("stream", help="a stream over a table; its group must not run (headrace pause)")
     command.set_defaults(run=_recompute)
+    text = "say in sentences where a record is and what became of it"
+    command = commands.add_parser("explain", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    asked = command.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--event-id", help="all records of this event")
+    asked.add_argument("--offset", help="one record, as topic/partition/offset")
+    asked.add_argument("--user", help="rows of this user in all tables, at the time --at")
+    command.add_argument("--at", help="ISO-8601; goes with --user (default: now)")
+    command.set_defaults(run=_explain)
     dev = commands.choices["dev"]
     commands.choices["drain"].add_argument(
         "--close-windows", action="store_true", help="close what is over by the clock, as if the shop had been silent"
@@ -166,6 +174,20 @@ def _recompute(args: argparse.Namespace, settings: Settings) -> int:
     [group] = find_groups(load_stream_groups(), "", args.stream)
     recompute_stream(group, args.stream, settings)
     print(f"{args.stream} begins anew with the next start of its group. Go on with: headrace resume {group.name}")
+    return 0
+
+
+def _explain(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.explain import explain
+    from platform_assets.streams import load_streams
+    from resources.embedded_broker import running_broker
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+
+    with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
+        lakehouse = LakehouseResource.from_settings(settings)
+        for sentence in explain(load_streams(), lakehouse, kafka, args.event_id, args.offset, args.user, args.at):
+            print(sentence)
     return 0
 
 

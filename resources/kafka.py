@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,7 +19,7 @@ from resources.embedded_broker import EmbeddedBroker
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from confluent_kafka import Producer
+    from confluent_kafka import Consumer, Producer
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
 # A broker that is there answers in milliseconds, one that is restarting in a few seconds.
@@ -203,6 +205,82 @@ class KafkaResource(dg.ConfigurableResource[Any]):
 
     def retention(self, topic: str) -> timedelta | None:
         """How long the broker keeps a record of the topic; None: without a limit of time."""
+        milliseconds = int(self._read_config(topic, "retention.ms"))
+        return None if milliseconds < 0 else timedelta(milliseconds=milliseconds)
+
+    def retention_bytes(self, topic: str) -> int | None:
+        """How much of each partition of the topic the broker keeps; None: without a limit of size."""
+        limit = int(self._read_config(topic, "retention.bytes"))
+        return None if limit < 0 else limit
+
+    def read_times(self, topic: str, positions: Mapping[int, int]) -> dict[int, datetime]:
+        """When the first committed record at or behind each position (offset by partition) was written.
+
+        A partition that has no such record has no time.
+        """
+        found = {}
+        with self._proof_consumer() as consumer:
+            for partition, start in positions.items():
+                record = next(self._read_from(consumer, topic, partition, start), None)
+                if record is not None:
+                    found[partition] = datetime.fromtimestamp(record[1] / 1000, UTC)
+        return found
+
+    def find_records(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        """The (partition, offset) of every committed record in ranges of (partition, from_offset, until_offset).
+
+        A second, independent read (`read_committed`), for proofs that a range is empty. What Kafka no longer holds
+        cannot be read again and is left out.
+        """
+        held = self.beginning_offsets(topic)
+        found: list[tuple[int, int]] = []
+        with self._proof_consumer() as consumer:
+            for partition, low, high in ranges:
+                start = max(low, held[partition])
+                if start < high:
+                    records = self._read_from(consumer, topic, partition, start, high)
+                    found += [(partition, offset) for offset, _ in records]
+        return found
+
+    @contextlib.contextmanager
+    def _proof_consumer(self) -> Iterator[Consumer]:
+        from confluent_kafka import Consumer
+
+        options = {
+            "group.id": "headrace-proof",  # required by librdkafka; nothing is ever committed to it
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+        }
+        consumer = Consumer(librdkafka.quiet({**self.client_config(), **options}))
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+    def _read_from(
+        self, consumer: Consumer, topic: str, partition: int, start: int, until: float = math.inf
+    ) -> Iterator[tuple[int, int]]:
+        """Offset and time (milliseconds) of the partition's records from `start` to before `until`, or to its end."""
+        from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+        consumer.assign([TopicPartition(topic, partition, start)])
+        while True:
+            record = consumer.poll(_TIMEOUT_SECONDS)
+            if record is None:
+                raise self._unavailable(KafkaException("a second read got no answer"))
+            error = record.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                return
+            if error is not None:
+                raise self._unavailable(KafkaException(error))
+            offset = record.offset()
+            if offset is None or offset >= until:
+                return
+            yield offset, record.timestamp()[1]
+
+    def _read_config(self, topic: str, name: str) -> str:
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import ConfigResource, ResourceType
 
@@ -212,52 +290,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             described = self.admin().describe_configs([resource], request_timeout=_TIMEOUT_SECONDS)[resource].result()
         except KafkaException as error:
             raise self._unavailable(error) from None
-        milliseconds = int(described["retention.ms"].value)
-        return None if milliseconds < 0 else timedelta(milliseconds=milliseconds)
-
-    def find_records(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
-        """The (partition, offset) of every committed record in ranges of (partition, from_offset, until_offset).
-
-        A second, independent read (`read_committed`), for proofs that a range is empty. What Kafka no longer holds
-        cannot be read again and is left out.
-        """
-        from confluent_kafka import Consumer, TopicPartition
-
-        held = self.beginning_offsets(topic)
-        options = {
-            "group.id": "headrace-proof",  # required by librdkafka; nothing is ever committed to it
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "auto.offset.reset": "error",
-        }
-        consumer = Consumer(librdkafka.quiet({**self.client_config(), **options}))
-        found: list[tuple[int, int]] = []
-        try:
-            for partition, low, high in ranges:
-                start = max(low, held[partition])
-                if start >= high:
-                    continue
-                consumer.assign([TopicPartition(topic, partition, start)])
-                found += [(partition, offset) for offset in self._read_until(consumer, high)]
-        finally:
-            consumer.close()
-        return found
-
-    def _read_until(self, consumer: Any, until: int) -> list[int]:
-        """Offsets of the records before `until` in the one assigned partition, from its position on."""
-        from confluent_kafka import KafkaError, KafkaException
-
-        offsets: list[int] = []
-        while True:
-            record = consumer.poll(_TIMEOUT_SECONDS)
-            if record is None:
-                raise self._unavailable(KafkaException("a second read got no answer"))
-            if record.error() is not None and record.error().code() != KafkaError._PARTITION_EOF:
-                raise self._unavailable(KafkaException(record.error()))
-            if record.error() is not None or record.offset() >= until:
-                return offsets
-            offsets.append(record.offset())
+        return str(described[name].value)
 
     def _list_offsets(self, topic: str, spec: OffsetSpec, *, committed: bool = False) -> dict[int, int]:
         from confluent_kafka import IsolationLevel, KafkaException, TopicPartition

@@ -20,6 +20,7 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
     from platform_assets.checks.parity import build_parity_checks
     from platform_assets.checks.report_consistency import build_report_consistency_checks
     from platform_assets.checks.schema_contract import build_schema_contract_checks
+    from platform_assets.checks.time_to_loss import build_time_to_loss_checks
     from platform_assets.reports import REPORT_TABLES
     from platform_assets.streaming.platform_tables import PLATFORM_TABLES
 
@@ -27,6 +28,7 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
     tables = [table for stream in streams for table in stream.tables]
     return [
         *build_ledger_checks(kafka),
+        *build_time_to_loss_checks(kafka, topic),
         *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *REPORT_TABLES]),
         *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
         *build_stream_freshness_checks(streams),

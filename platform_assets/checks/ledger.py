@@ -84,6 +84,14 @@ def entries_of_ledger(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     ]
 
 
+def read_all_entries(events: "DeltaTable", ledger: "DeltaTable") -> list[Entry]:
+    """The accounts of all batches ever, oldest first: from the commits, and of older ones from `platform.ledger`."""
+    entries = read_entries(events)
+    held = {(entry.txn_app_id, entry.batch_id) for entry in entries}
+    rows = ledger.to_pyarrow_table().sort_by([("table_version", "ascending")]).to_pylist()
+    return [e for e in entries_of_ledger(rows) if (e.txn_app_id, e.batch_id) not in held] + entries
+
+
 def find_ledger_breaches(entries: Sequence[Entry]) -> list[str]:
     """Holes and overlaps between the batches' ranges, and accounts that do not add up; one sentence each."""
     breaches = []
@@ -193,11 +201,7 @@ def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: RecordFinder) -> Aud
     # the main table has; what the main table has, the others have.
     committed = read_checkpoint_batch(lakehouse.checkpoint_uri(stream.main_table.name))
     events, quarantined, deduplicated = (lakehouse.delta_table(table.name) for table in stream.tables)
-    entries = read_entries(events)
-    held = {(entry.txn_app_id, entry.batch_id) for entry in entries}
-    ledger = lakehouse.delta_table("platform.ledger").to_pyarrow_table()
-    older = [e for e in entries_of_ledger(ledger.to_pylist()) if (e.txn_app_id, e.batch_id) not in held]
-    entries = older + entries
+    entries = read_all_entries(events, lakehouse.delta_table("platform.ledger"))
     newest = max((entry.batch_id for entry in entries), default=-1)
     breaches = find_ledger_breaches(entries)
     if newest < committed:

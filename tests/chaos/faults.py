@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
+
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.model import ExitKind, Phase, StopCause
 from jobs.supervision.process import is_alive, kill
@@ -234,6 +236,18 @@ def _restart_platform(platform: LivePlatform) -> None:
     platform.await_host(host.run_id)
 
 
+def _go_by_schedule(platform: LivePlatform) -> None:
+    """The streams catch up once a minute instead of running all day; then they run all day again."""
+    host = platform.await_healthy()
+    platform.stop()
+    platform.start_services(HEADRACE_STREAMING_MODE="scheduled", HEADRACE_DRAIN_CRON="* * * * *")
+    drained = dg.RunsFilter(job_name="drain_streams", statuses=[dg.DagsterRunStatus.SUCCESS])
+    platform.wait_for(lambda: platform.instance.get_runs_count(drained), "a drain has caught up")
+    platform.stop()
+    platform.start()
+    platform.await_host(host.run_id)
+
+
 def _lock_database(platform: LivePlatform) -> None:
     host = platform.await_healthy()
     platform.lock_database(_SHORT_OUTAGE_SECONDS)
@@ -292,6 +306,7 @@ FAULTS = (
     Fault("kill -9 of all of Dagster for 15 s", _kill_services, (Phase.RUNNING,)),
     Fault("changed settings", _change_settings, (Phase.STOPPING, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("SIGTERM to the platform, and a start", _restart_platform, (Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("on a schedule, and back", _go_by_schedule, (Phase.DISABLED, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("power fails", _lose_power, (Phase.FAILING, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("Dagster's database away for 20 s", _lock_database, (Phase.RUNNING,)),
     Fault("a checkpoint is lost", _lose_checkpoint, (Phase.NEEDS_ATTENTION, Phase.LAUNCHING, Phase.RUNNING)),

@@ -61,12 +61,16 @@ class LivePlatform:
 
     # --- the platform ---------------------------------------------------------------------------------------------
 
-    def start(self, **settings: str) -> None:
-        """Starts the platform, with further environment variables, and the shop where it does not send."""
+    def start_services(self, **settings: str) -> None:
+        """Starts the platform, with further environment variables; its streams come when its supervisor says so."""
         with (self.settings.home / "up.log").open("ab") as log:
             self._up = subprocess.Popen(
                 self._command("up"), env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
             )
+
+    def start(self, **settings: str) -> None:
+        """Starts the platform, waits until it hosts the streams, and starts the shop where it does not send."""
+        self.start_services(**settings)
         self.wait_for(self.host, "the platform hosts the streams")
         if self._shop is None or self._shop.poll() is not None:
             self._seed += 1  # another shop: a repeated seed would send repeated ids

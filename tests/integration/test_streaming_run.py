@@ -16,7 +16,6 @@ from jobs.supervision.lease import read_report, write_control
 from jobs.supervision.model import Heartbeat, ProcessIdentity, RunView, StopCause
 from jobs.supervision.process import is_alive, kill
 from resources.embedded_broker import BrokerState
-from tests.integration.postgres_server import find_binaries
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.supervised_platform import Platform, wait_for
 
@@ -85,26 +84,6 @@ def test_terminate_ends_cleanly_and_holds_until_resumed(
     drain = platform.drain()
     assert drain.returncode == EXIT_FAILED
     assert len(drain.stderr.splitlines()) == 1 and "is owned by run" in drain.stderr
-
-
-@pytest.mark.timeout(1800)
-@pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed")
-def test_supervision_is_the_same_with_dagsters_storage_on_postgres(
-    storage_on_postgres: None, platform: Platform, daemon: subprocess.Popen[bytes], shoppers: threading.Event
-) -> None:
-    """A kill and a pause; heartbeats and control records lie in Postgres too."""
-    assert "Postgres" in type(platform.instance.run_storage).__name__
-    first = wait_for(platform.running_host, "the first run hosts the queries")
-    wait_for(platform.coordinates, "the first rows")
-    assert kill(first.process)
-    second = wait_for(lambda: platform.running_host(first.run_id), "a run after kill -9 of the run's process")
-    shoppers.set()
-    wait_for(platform.is_caught_up, "everything is read")
-    write_control(platform.instance, GROUP.name, "pause", by="a test")
-    wait_for(lambda: _ticks_with(platform, "HELD_OPERATOR"), "the group is held")
-    assert is_alive(second.process) is False
-    platform.prove_complete()
-    assert [run.status for run in platform.runs()] == ["success", "failure"]
 
 
 @pytest.mark.timeout(1800)

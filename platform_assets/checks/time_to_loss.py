@@ -1,0 +1,161 @@
+"""The check that says how long until Kafka deletes what a stream has not read yet.
+
+Kafka deletes by time (`retention.ms`) and, where it is set, by size (`retention.bytes`). The edge of the first moves on
+with the clock, that of the second with what is produced; a stream runs ahead of both at the pace at which it reads.
+"""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import dagster as dg
+
+from platform_assets.checks.freshness import read_committed_offsets
+from platform_assets.streaming.delta_tables import parse_commit_metadata
+from platform_assets.streaming.specs import StreamSpec
+
+WARN_BELOW = timedelta(hours=24)
+ERROR_BELOW = timedelta(hours=4)
+# Rates are those of the last quarter of an hour: a restart of a minute hardly shows, a stream that stands does.
+RATE_WINDOW = timedelta(minutes=15)
+
+
+class TopicReader(Protocol):
+    """What the check needs of Kafka (`resources.kafka.KafkaResource`)."""
+
+    def beginning_offsets(self, topic: str) -> dict[int, int]:
+        """The first offset still held, by partition."""
+        ...
+
+    def end_offsets(self, topic: str, *, committed: bool = False) -> dict[int, int]:
+        """The offset that the next record gets, by partition."""
+        ...
+
+    def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
+        """The first offset whose record is not older than a moment, by partition."""
+        ...
+
+    def read_times(self, topic: str, positions: Mapping[int, int]) -> dict[int, datetime]:
+        """When the first record at or behind a position was written, by partition; none where there is no record."""
+        ...
+
+    def retention(self, topic: str) -> timedelta | None:
+        """How long a record is kept; None: without a limit of time."""
+        ...
+
+    def retention_bytes(self, topic: str) -> int | None:
+        """How much of a partition is kept; None: without a limit of size."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What one stream has not read of one topic partition, and how it moves. Rates are records a second.
+
+    `oldest_at`: when the oldest unread record was written. `held_before`: older records that Kafka still holds, None
+    where size does not limit them, or has not yet.
+    """
+
+    oldest_at: datetime
+    held_before: int | None
+    read_rate: float
+    produced_rate: float
+
+
+def time_to_loss(backlog: Backlog, now: datetime, retention: timedelta | None) -> timedelta | None:
+    """How long until Kafka deletes the oldest unread record at the present rates; None: it never comes to that."""
+    found = []
+    if retention is not None:
+        left = (backlog.oldest_at + retention - now).total_seconds()
+        # How many seconds of the log the stream reads in a second; a log that does not grow is only read to its end.
+        pace = backlog.read_rate / backlog.produced_rate if backlog.produced_rate else min(backlog.read_rate, 1.0)
+        found += [max(0.0, left) / (1 - pace)] if pace < 1 else []
+    if backlog.held_before is not None and backlog.produced_rate > backlog.read_rate:
+        found.append(max(0, backlog.held_before) / (backlog.produced_rate - backlog.read_rate))
+    return timedelta(seconds=min(found)) if found else None
+
+
+def find_backlogs(
+    topic: str, kafka: TopicReader, read_until: Mapping[int, int], read_rates: Mapping[int, float], now: datetime
+) -> dict[int, Backlog]:
+    """The backlog of each partition that has one. `read_until` is the next offset that the stream reads."""
+    ends, beginnings = kafka.end_offsets(topic, committed=True), kafka.beginning_offsets(topic)
+    positions = {p: max(read_until.get(p, 0), beginnings[p]) for p in ends}
+    unread = {p: position for p, position in positions.items() if position < ends[p]}
+    times = kafka.read_times(topic, unread)
+    before = kafka.offsets_at(topic, now - RATE_WINDOW)
+    by_size = kafka.retention_bytes(topic) is not None
+    return {
+        partition: Backlog(
+            oldest_at,
+            # A partition from which nothing was deleted yet has not reached its size.
+            unread[partition] - beginnings[partition] if by_size and beginnings[partition] else None,
+            read_rates.get(partition, 0.0),
+            (ends[partition] - before[partition]) / RATE_WINDOW.total_seconds(),
+        )
+        for partition, oldest_at in times.items()
+    }
+
+
+def read_rates(events: Any, now: datetime) -> dict[int, float]:
+    """Offsets a second that the stream has read in the last `RATE_WINDOW`, by partition, from its table's commits."""
+    since, read = (now - RATE_WINDOW).timestamp() * 1000, dict[int, int]()
+    for commit in events.history():
+        if commit["timestamp"] < since:
+            break
+        for _topic, partition, start, until in (parse_commit_metadata(commit.get("userMetadata")) or {}).get(
+            "ranges", []
+        ):
+            read[partition] = read.get(partition, 0) + until - start
+    return {partition: count / RATE_WINDOW.total_seconds() for partition, count in read.items()}
+
+
+def judge(left: Mapping[int, timedelta | None], topic: str) -> dg.AssetCheckResult:
+    """The verdict over all partitions that have something unread."""
+    in_danger = {partition: time for partition, time in left.items() if time is not None and time < WARN_BELOW}
+    if not in_danger:
+        return dg.AssetCheckResult(
+            passed=True, description="Kafka deletes nothing that is unread, at the present rates."
+        )
+    partition, soonest = min(in_danger.items(), key=lambda item: item[1])
+    hours = soonest.total_seconds() / 3600
+    return dg.AssetCheckResult(
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR if soonest < ERROR_BELOW else dg.AssetCheckSeverity.WARN,
+        description=(
+            f"In {hours:.1f} hours Kafka deletes records of {topic}/{partition} that are not read yet, at the present "
+            "rates. Start the stream, give it more cores, or raise the topic's retention."
+        ),
+        metadata={"kafka/hours_to_loss": hours},
+    )
+
+
+def build_time_to_loss_checks(streams: Iterable[StreamSpec], topic: str) -> list[dg.AssetChecksDefinition]:
+    """One check `time_to_loss` for each stream over Kafka; needs the resources `lakehouse` and `kafka`."""
+    return [_build_check(stream, topic) for stream in streams]
+
+
+def _build_check(stream: StreamSpec, topic: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=list(stream.main_table.asset_path),
+        name="time_to_loss",
+        description=f"Kafka deletes nothing unread of {topic} in {WARN_BELOW} (warning) or {ERROR_BELOW} (error).",
+        required_resource_keys={"lakehouse", "kafka"},
+    )
+    def time_to_loss_check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from deltalake.exceptions import TableNotFoundError
+
+        now, kafka = datetime.now(UTC), context.resources.kafka
+        try:
+            events = context.resources.lakehouse.delta_table(stream.main_table.name)
+        except TableNotFoundError:
+            read_until, rates = {}, {}
+        else:
+            read_until, rates = read_committed_offsets(events), read_rates(events, now)
+        retention = kafka.retention(topic)
+        backlogs = find_backlogs(topic, kafka, read_until, rates, now)
+        return judge({p: time_to_loss(backlog, now, retention) for p, backlog in backlogs.items()}, topic)
+
+    return time_to_loss_check
