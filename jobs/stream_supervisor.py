@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+SUPERVISOR = "stream_supervisor"
+
 # A healthy code server cancels within 0.3 s; a tick that waits for another one would delay the other groups.
 _CANCEL_SECONDS = 3.0
 
@@ -70,7 +72,7 @@ def build_stream_supervisor(
     }
 
     @dg.sensor(
-        name="stream_supervisor",
+        name=SUPERVISOR,
         job=streaming_job,
         minimum_interval_seconds=settings.supervisor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -92,6 +94,14 @@ def build_stream_supervisor(
         )
 
     return stream_supervisor
+
+
+def read_states(instance: dg.DagsterInstance) -> dict[str, SupervisorState]:
+    """What the supervisor's last tick found, by group; empty before the first."""
+    for sensor in instance.all_instigator_state():
+        if sensor.name == SUPERVISOR:
+            return _parse_cursor(getattr(sensor.instigator_data, "cursor", None))
+    return {}
 
 
 @dataclass
@@ -199,7 +209,9 @@ def _parse_cursor(cursor: str | None) -> dict[str, SupervisorState]:
     try:
         values = json.loads(cursor or "{}")
         return {
-            name: SupervisorState(Phase(v["phase"]), float(v["phase_since"]), tuple(v["paused_streams"]))
+            name: SupervisorState(
+                Phase(v["phase"]), float(v["phase_since"]), tuple(v["paused_streams"]), v.get("reason", "")
+            )
             for name, v in values.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -207,8 +219,5 @@ def _parse_cursor(cursor: str | None) -> dict[str, SupervisorState]:
 
 
 def _format_cursor(states: dict[str, SupervisorState]) -> str:
-    values = {
-        name: {"phase": s.phase, "phase_since": round(s.phase_since, 1), "paused_streams": s.paused_streams}
-        for name, s in states.items()
-    }
+    values = {name: {**asdict(state), "phase_since": round(state.phase_since, 1)} for name, state in states.items()}
     return json.dumps(values)

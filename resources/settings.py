@@ -85,7 +85,18 @@ class Settings(BaseSettings):
     crash_loop_failures: Annotated[int, Field(ge=2, description="Failures that mark a crash loop")] = 5
     crash_loop_minutes: Annotated[int, Field(ge=1, description="Time in which these failures must fall")] = 15
 
+    notify_url: Annotated[
+        SecretStr, Field(description="Webhook that is told of trouble and of its end, as JSON; empty: none")
+    ] = SecretStr("")
+
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
+
+    @field_validator("notify_url")
+    @classmethod
+    def _http(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
 
     @field_validator("home")
     @classmethod

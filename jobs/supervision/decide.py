@@ -76,7 +76,7 @@ def decide(
     # A time to come is one of before the clock was set back: what is watched for is watched anew.
     since = state.phase_since if phase == state.phase and state.phase_since <= now else now
     paused_streams = tuple(sorted(control.paused_streams))
-    return Decision(tuple(actions), SupervisorState(phase, since, paused_streams), phase, reason)
+    return Decision(tuple(actions), SupervisorState(phase, since, paused_streams, reason), phase, reason)
 
 
 def _host_among(live: Sequence[RunView], heartbeat: Heartbeat | None) -> RunView:
@@ -146,10 +146,11 @@ def _judge_live(
         return _ask(now, run, *undesired)
     if run.run_id in control.restart_runs:
         return _ask(now, run, StopCause.RESTART, "a restart was asked for")
-    if run.version != spec.version:
-        return _ask(
-            now, run, StopCause.UPGRADE, f"code or settings changed ({run.version or 'none'} -> {spec.version})"
-        )
+    changed = f"code or settings changed ({run.version or 'none'} -> {spec.version})"
+    # Two daemons with different code would replace each other's runs for ever: each gets as far as a commit.
+    is_due = run.committed or abs(now - (run.started_at or run.created_at)) > policy.start_timeout
+    if run.version != spec.version and is_due:
+        return _ask(now, run, StopCause.UPGRADE, changed)
     if now - (run.started_at or run.created_at) > policy.recycle_after:
         return _ask(now, run, StopCause.RECYCLE, f"planned restart after {policy.recycle_after / 3600:.0f} h")
     if beat.phase == "starting":
@@ -160,6 +161,8 @@ def _judge_live(
     if beat.stalled_seconds > policy.stuck_timeout:
         return _ask(now, run, StopCause.STUCK, f"{stalled} (limit {policy.stuck_timeout:.0f} s)")
     note = f"; {stalled}" if beat.stalled_seconds > policy.heartbeat_timeout else ""
+    if run.version != spec.version:
+        note += f"; {changed}: it is replaced once it has committed"
     for name, why in sorted(control.paused_streams.items()):
         note += f"; {name} is paused by {why}, go on with: headrace resume {spec.name} --stream {name}"
     return [], Phase.RUNNING, f"run {short}, heartbeat {max(0.0, silent):.0f} s ago{note}"

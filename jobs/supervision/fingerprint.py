@@ -16,6 +16,7 @@ from resources.settings import Settings
 _NOT_THE_HOSTS = frozenset(
     {
         "ui_port",
+        "notify_url",
         "streaming_mode",
         "drain_cron",
         "supervisor_interval_seconds",

@@ -183,11 +183,15 @@ class Control:
 
 @dataclass(frozen=True)
 class SupervisorState:
-    """A cache between ticks (the sensor's cursor). Losing it costs one more period of suspicion, nothing else."""
+    """A cache between ticks (the sensor's cursor). Losing it costs one more period of suspicion, nothing else.
+
+    `reason` is for those who look at the cursor: what the last tick said.
+    """
 
     phase: Phase | None = None
     phase_since: float = 0.0
     paused_streams: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True)

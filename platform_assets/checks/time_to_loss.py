@@ -16,6 +16,7 @@ from platform_assets.checks.freshness import read_committed_offsets
 from platform_assets.streaming.delta_tables import parse_commit_metadata
 from platform_assets.streaming.specs import StreamSpec
 
+TIME_TO_LOSS = "time_to_loss"
 WARN_BELOW = timedelta(hours=24)
 ERROR_BELOW = timedelta(hours=4)
 # Rates are those of the last quarter of an hour: a restart of a minute hardly shows, a stream that stands does.
@@ -140,7 +141,7 @@ def build_time_to_loss_checks(streams: Iterable[StreamSpec], topic: str) -> list
 def _build_check(stream: StreamSpec, topic: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=list(stream.main_table.asset_path),
-        name="time_to_loss",
+        name=TIME_TO_LOSS,
         description=f"Kafka deletes nothing unread of {topic} in {WARN_BELOW} (warning) or {ERROR_BELOW} (error).",
         required_resource_keys={"lakehouse", "kafka"},
     )

@@ -214,7 +214,7 @@ def _change_settings(platform: LivePlatform) -> None:
     """A new platform with other settings finds the old one's run: it is replaced between two batches."""
     host = platform.await_healthy()
     platform.kill_services()
-    platform.start(HEADRACE_TRIGGER_SECONDS="0.9")
+    platform.start(HEADRACE_TRIGGER_SECONDS="0.9")  # instead of 1.0
     platform.await_host(host.run_id)
     (run,) = (run for run in platform.runs() if run.run_id == host.run_id)
     _demand(run.stop_cause is StopCause.UPGRADE and run.status == "success", f"it ended {run.status}")
@@ -244,7 +244,7 @@ def _go_by_schedule(platform: LivePlatform) -> None:
     drained = dg.RunsFilter(job_name="drain_streams", statuses=[dg.DagsterRunStatus.SUCCESS])
     platform.wait_for(lambda: platform.instance.get_runs_count(drained), "a drain has caught up")
     platform.stop()
-    platform.start()
+    platform.start(HEADRACE_STREAMING_MODE="continuous")
     platform.await_host(host.run_id)
 
 

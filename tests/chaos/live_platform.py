@@ -62,11 +62,10 @@ class LivePlatform:
     # --- the platform ---------------------------------------------------------------------------------------------
 
     def start_services(self, **settings: str) -> None:
-        """Starts the platform, with further environment variables; its streams come when its supervisor says so."""
+        """Starts the platform; `settings` hold from now on. Its streams come when its supervisor says so."""
+        os.environ.update(settings)
         with (self.settings.home / "up.log").open("ab") as log:
-            self._up = subprocess.Popen(
-                self._command("up"), env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
-            )
+            self._up = subprocess.Popen(self._command("up"), stdout=log, stderr=log, start_new_session=True)
 
     def start(self, **settings: str) -> None:
         """Starts the platform, waits until it hosts the streams, and starts the shop where it does not send."""

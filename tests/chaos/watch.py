@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import dagster as dg
 import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs.stream_supervisor import read_states
 from jobs.supervision.model import Phase
 from resources.settings import Settings
 
@@ -74,12 +74,7 @@ class Watch:
 
     def _read_phase(self) -> Phase | None:
         try:
-            states = self._instance.all_instigator_state()
+            state = read_states(self._instance).get(self._group)
         except SQLAlchemyError:  # a fault of ours holds the database; the next look reads it
             return None
-        for state in states:
-            cursor = getattr(state.instigator_data, "cursor", None)
-            if state.name == "stream_supervisor" and cursor:
-                value = json.loads(cursor).get(self._group, {}).get("phase")
-                return None if value is None else Phase(value)
-        return None
+        return None if state is None else state.phase

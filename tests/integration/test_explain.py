@@ -22,7 +22,7 @@ STREAMS = ("events", "sessions", "high_value_users")
 
 @pytest.fixture(scope="module")
 def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
-    """One partition: 0 a purchase, 1 its repetition, 2 malformed, 3 two hours on, 4 late, and 5 that nobody has read."""
+    """One partition: 0 a purchase, 1 its repetition, 2 malformed, 3 two hours on, 4 late, 5 that nobody has read."""
     root = tmp_path_factory.mktemp("explain")
     kafka.ensure_topic(root.name, 1)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))

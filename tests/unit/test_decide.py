@@ -352,8 +352,16 @@ def test_paused_stream_is_named_with_its_way_back_while_its_group_runs() -> None
 # --- planned replacement
 
 
+def test_two_daemons_with_different_code_let_each_others_runs_commit_first() -> None:
+    fresh = look(run(version="v0"), heartbeat=beat())
+    assert (fresh.phase, fresh.actions) == (Phase.RUNNING, ())
+    assert "it is replaced once it has committed" in fresh.reason
+    idle = run(version="v0", started_at=NOW - POLICY.start_timeout - 1)
+    assert look(idle, heartbeat=beat()).phase is Phase.STOPPING
+
+
 def test_changed_version_replaces_the_run_gracefully_and_without_penalty() -> None:
-    [action] = look(run(version="v0"), heartbeat=beat()).actions
+    [action] = look(run(version="v0", committed=True), heartbeat=beat()).actions
     assert isinstance(action, WriteStop) and action.record.cause is StopCause.UPGRADE
     stopped = run(status="canceled", version="v0", stop_cause=StopCause.UPGRADE, stop_step=StopStep.CANCELLED)
     assert look(stopped, failed(0, 30)).phase is Phase.LAUNCHING
