@@ -58,6 +58,11 @@ def _build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("recompute", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("stream", help="a stream over a table; its group must not run (headrace pause)")
     command.set_defaults(run=_recompute)
+    text = "show what Kafka deleted before it was read; with --reason record it, and let the stream go on"
+    command = commands.add_parser("acknowledge-loss", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("group", nargs="?", default="", help="the stream group (default: all)")
+    command.add_argument("--reason", default="", help="kept for ever with the hole")
+    command.set_defaults(run=_acknowledge)
     text = "say in sentences where a record is and what became of it"
     command = commands.add_parser("explain", help=text, description=f"{text[0].upper()}{text[1:]}.")
     asked = command.add_mutually_exclusive_group(required=True)
@@ -174,6 +179,24 @@ def _recompute(args: argparse.Namespace, settings: Settings) -> int:
     [group] = find_groups(load_stream_groups(), "", args.stream)
     recompute_stream(group, args.stream, settings)
     print(f"{args.stream} begins anew with the next start of its group. Go on with: headrace resume {group.name}")
+    return 0
+
+
+def _acknowledge(args: argparse.Namespace, settings: Settings) -> int:
+    import getpass
+
+    from jobs.acknowledge_loss import acknowledge_loss
+    from jobs.stream_groups import find_groups
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    with running_broker(settings):
+        for group in find_groups(load_stream_groups(), args.group, ""):
+            lost = acknowledge_loss(group, settings, getpass.getuser(), args.reason)
+            print("\n".join(f"{group.name}: lost {item}" for item in lost) or f"{group.name}: nothing is lost.")
+            if lost:
+                then = f"Recorded. Go on with: headrace resume {group.name}"
+                print(then if args.reason else "Nothing was recorded. To go on without them, say --reason '...'.")
     return 0
 
 

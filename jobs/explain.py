@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from platform_assets.checks.ledger import Entry, read_all_entries
+from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import SettingError
 from platform_assets.streaming.specs import KafkaSource, ResultSpan, StreamSpec, TableSource
 
@@ -211,6 +211,9 @@ class Explainer:
         read_until = max((entry.until_offset for entry in entries), default=None)
         if record.offset >= ends[record.partition]:
             return f"Record {record} does not exist: the partition ends before offset {ends[record.partition]}."
+        for row in self._read_losses(record):
+            said = f"acknowledged by {row['acknowledged_by']} at {_clock(row['acknowledged_at'])}: {row['reason']}"
+            return f"Record {record} is lost: Kafka deleted it before it was read; {said}."
         if read_until is not None and record.offset < read_until:
             return f"Record {record} was never read: {self._ingest.name} began behind it, at {entries[0].from_offset}."
         where = "nothing is read yet" if read_until is None else f"{self._ingest.name} has read until {read_until}"
@@ -218,6 +221,13 @@ class Explainer:
             return f"Record {record} is lost: Kafka holds offsets from {held[record.partition]} on, and {where}."
         behind = record.offset - (held[record.partition] if read_until is None else read_until)
         return f"Record {record} is not read yet: {where}, {behind:,} records before it."
+
+    def _read_losses(self, record: Coordinates) -> Iterator[dict[str, Any]]:
+        """Rows of `platform.lost_ranges` with the record in a range whose end is known."""
+        for row in self._lakehouse.delta_table("platform.lost_ranges").to_pyarrow_table().to_pylist():
+            is_of_partition = (row["topic"], row["kafka_partition"]) == (record.topic, record.partition)
+            if is_of_partition and row["from_offset"] <= record.offset < (row["until_offset"] or 0):
+                yield row
 
     def _describe_lag(self) -> str:
         reached: dict[tuple[str, int], int] = {}

@@ -10,6 +10,7 @@ from platform_assets.errors import MissingTopicError
 from platform_assets.streaming.context import StreamContext
 
 if TYPE_CHECKING:
+    from platform_assets.streaming.lost_ranges import HeldTopic
     from platform_assets.streaming.specs import StreamSpec
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
@@ -47,12 +48,21 @@ def build_stream_context(
         storage_options=lakehouse.storage_options(),
         idle_timeout_seconds=settings.idle_timeout_seconds or None,
         close_windows=close_windows,
+        fetch_held=lambda: fetch_held(kafka, settings.topic),
         check_lease=check_lease,
         kafka_partitions=tuple(kafka.end_offsets(settings.topic)),
         publish_topics=frozenset(
             topic for stream in streams if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)
         ),
     )
+
+
+def fetch_held(kafka: KafkaResource, topic: str) -> HeldTopic:
+    """What Kafka holds of a topic now. Raises `BrokerUnavailableError` or `MissingTopicError`."""
+    from platform_assets.streaming.lost_ranges import HeldTopic
+
+    first, end = kafka.beginning_offsets(topic), kafka.end_offsets(topic)
+    return HeldTopic(kafka.topic_id(topic), {partition: (first[partition], end[partition]) for partition in end})
 
 
 def _is_there(topic: str, settings: Settings, kafka: KafkaResource) -> bool:

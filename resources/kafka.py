@@ -170,6 +170,16 @@ class KafkaResource(dg.ConfigurableResource[Any]):
                     raise
                 time.sleep(0.1)
 
+    def topic_id(self, topic: str) -> str:
+        """The id that the cluster gave the topic at its creation: another one of the same name has another id."""
+        from confluent_kafka import KafkaException, TopicCollection
+
+        described = self.admin().describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_SECONDS)[topic]
+        try:
+            return str(described.result(_TIMEOUT_SECONDS).topic_id)
+        except KafkaException as error:
+            raise self._unavailable(error) from None
+
     def beginning_offsets(self, topic: str) -> dict[int, int]:
         """The first offset still held, by partition."""
         from confluent_kafka.admin import OffsetSpec

@@ -32,7 +32,7 @@ def lock_path(home: Path, group: str) -> Path:
 
 @contextmanager
 def hold_group_lock(
-    home: Path, group: str, mode: Literal["run", "drain", "recompute"], run_id: str = ""
+    home: Path, group: str, mode: Literal["run", "drain", "recompute", "acknowledge"], run_id: str = ""
 ) -> Iterator[int]:
     """Takes the group's lock and yields its descriptor, to be passed to the JVM. Released when all holders closed it.
 
@@ -139,6 +139,8 @@ def _describe(content: dict[str, Any]) -> str:
             return f"run {str(content.get('run_id'))[:8]} ({who})"
         case "drain":
             return f"a drain ({who})"
+        case "acknowledge":
+            return f"an acknowledgement that is being recorded ({who})"
         case "recompute":
             return f"a recomputation that is being prepared ({who})"
         case _:

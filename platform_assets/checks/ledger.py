@@ -1,27 +1,28 @@
 """The check that nothing was lost or doubled on the way from Kafka into the tables. Zero tolerance.
 
 It shares no code with the writer: Arrow reads the rows, DuckDB compares them, librdkafka reads Kafka a second time.
+What a person has acknowledged as lost (`platform.lost_ranges`) is no breach, and is said with every verdict.
 Three proofs: the batches' ranges follow one another without a hole or an overlap, from the first offset read to the
 checkpoint's last batch, and each batch's numbers add up; each offset of these ranges is in exactly one of the stream's
 tables or in a recorded gap; each gap that Kafka still holds is read again and has no record.
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
-import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import dagster as dg
 
+from platform_assets.checks.acknowledged_losses import Hole, Losses
+from platform_assets.checks.ledger_entries import Entry, place, read_all_entries, read_checkpoint_batch
 from platform_assets.streaming.specs import StreamSpec
-
-if TYPE_CHECKING:
-    from deltalake import DeltaTable
 
 # A breach is shown by its first examples: a table of a million lost offsets helps nobody.
 MAX_EXAMPLES = 5
-COMMIT_MARK = '{"headrace"'
+# The column that has a record's time of arrival, by what became of it.
+_ARRIVAL = {"accepted": "ingested_at", "quarantined": "quarantined_at", "deduplicated": "deduplicated_at"}
 
 
 class RecordFinder(Protocol):
@@ -33,28 +34,12 @@ class RecordFinder(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One batch's account of one topic partition, as it rode in the main table's commit."""
-
-    txn_app_id: str
-    batch_id: int
-    topic: str
-    kafka_partition: int
-    from_offset: int
-    until_offset: int
-    rows_in: int
-    accepted: int
-    quarantined: int
-    deduplicated: int
-    gaps: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
 class Audit:
-    """What the check found. `breaches` is empty when the ledger balances."""
+    """What the check found. `breaches` is empty when the ledger balances; `acknowledged` says what was lost before."""
 
     breaches: tuple[str, ...]
     totals: Mapping[str, int]
+    acknowledged: tuple[str, ...] = ()
 
 
 def build_ledger_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
@@ -62,44 +47,18 @@ def build_ledger_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDef
     return [_build_check(stream) for stream in streams]
 
 
-def read_entries(events: "DeltaTable") -> list[Entry]:
-    """The accounts of all batches, from the commits themselves, in the order of the commits."""
-    entries = []
-    for commit in reversed(events.history()):
-        text = commit.get("userMetadata") or ""
-        if text.startswith(COMMIT_MARK):
-            body = json.loads(text)["headrace"]
-            for part in body.get("partitions", []):
-                gaps = tuple((int(start), int(end)) for start, end in part.pop("gaps"))
-                entries.append(Entry(txn_app_id=body["app"], batch_id=body["batch"], gaps=gaps, **part))
-    return entries
-
-
-def entries_of_ledger(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
-    """The accounts in rows of `platform.ledger`, for commits that the table's log no longer holds."""
-    names = Entry.__dataclass_fields__
-    return [
-        Entry(**{name: row[name] for name in names if name != "gaps"}, gaps=tuple(map(tuple, json.loads(row["gaps"]))))
-        for row in rows
-    ]
-
-
-def read_all_entries(events: "DeltaTable", ledger: "DeltaTable") -> list[Entry]:
-    """The accounts of all batches ever, oldest first: from the commits, and of older ones from `platform.ledger`."""
-    entries = read_entries(events)
-    held = {(entry.txn_app_id, entry.batch_id) for entry in entries}
-    rows = ledger.to_pyarrow_table().sort_by([("table_version", "ascending")]).to_pylist()
-    return [e for e in entries_of_ledger(rows) if (e.txn_app_id, e.batch_id) not in held] + entries
-
-
-def find_ledger_breaches(entries: Sequence[Entry]) -> list[str]:
-    """Holes and overlaps between the batches' ranges, and accounts that do not add up; one sentence each."""
+def find_ledger_breaches(entries: Sequence[Entry], holes: Sequence[Hole] = ()) -> list[str]:
+    """Holes (but `holes`) and overlaps between batches, and accounts that do not add up; one sentence each."""
     breaches = []
+    known = set(holes)
     reached: dict[tuple[str, int], Entry] = {}
-    for entry in sorted(entries, key=lambda e: (e.topic, e.kafka_partition, e.from_offset, e.until_offset)):
+    for entry in sorted(entries, key=place):
         where = f"{entry.topic}/{entry.kafka_partition}"
         before = reached.get((entry.topic, entry.kafka_partition))
-        if before is not None and entry.from_offset != before.until_offset:
+        hole = (
+            None if before is None else Hole(entry.topic, entry.kafka_partition, before.until_offset, entry.from_offset)
+        )
+        if before is not None and entry.from_offset != before.until_offset and hole not in known:
             kind = "lost" if entry.from_offset > before.until_offset else "read twice"
             low, high = sorted((before.until_offset, entry.from_offset))
             batches = f"batch {before.batch_id} and {entry.batch_id}"
@@ -116,7 +75,9 @@ def find_ledger_breaches(entries: Sequence[Entry]) -> list[str]:
     return breaches
 
 
-def find_row_breaches(entries: Sequence[Entry], tables: Mapping[str, Any]) -> list[str]:
+def find_row_breaches(
+    entries: Sequence[Entry], tables: Mapping[str, Any], holes: Sequence[Hole] = (), losses: Losses | None = None
+) -> list[str]:
     """Offsets that are not in exactly one place, by the tables' own coordinates.
 
     `tables` maps each outcome (accepted, quarantined, deduplicated) to its Arrow dataset with `topic`,
@@ -129,6 +90,7 @@ def find_row_breaches(entries: Sequence[Entry], tables: Mapping[str, Any]) -> li
     connection = duckdb.connect()
     spans = [(e.topic, e.kafka_partition, e.from_offset, e.until_offset) for e in entries]
     gaps = [(e.topic, e.kafka_partition, start, end) for e in entries for start, end in e.gaps]
+    gaps += [(hole.topic, hole.kafka_partition, hole.low, hole.high) for hole in holes]
     for name, ranges in (("spans", spans), ("gaps", gaps)):
         values = list(zip(*ranges, strict=True)) or [(), (), (), ()]
         types = (pa.string(), pa.int32(), pa.int64(), pa.int64())
@@ -136,8 +98,10 @@ def find_row_breaches(entries: Sequence[Entry], tables: Mapping[str, Any]) -> li
         connection.register(name, pa.table(arrays, names=["topic", "p", "low", "high"]))
     for outcome, rows in tables.items():
         connection.register(outcome, rows)
+    losses = losses or Losses(())
     union = " union all ".join(
-        f"select '{o}' as place, topic, kafka_partition p, kafka_offset o from {o}" for o in tables
+        f"select '{o}' as place, {losses.sql_name(_ARRIVAL[o])} topic, kafka_partition p, kafka_offset o from {o}"
+        for o in tables
     )
     connection.execute(f"""
         create temp table ends as select topic, p, min(low) low, max(high) high from spans group by all;
@@ -180,15 +144,6 @@ def find_gap_breaches(entries: Sequence[Entry], kafka: RecordFinder) -> list[str
     return breaches
 
 
-def read_checkpoint_batch(checkpoint: str) -> int:
-    """The newest batch that the query's checkpoint records as done, -1 when none; any root that Arrow can open."""
-    from pyarrow import fs
-
-    files, path = fs.FileSystem.from_uri(checkpoint)
-    listing = files.get_file_info(fs.FileSelector(f"{path}/commits", allow_not_found=True))
-    return max((int(found.base_name) for found in listing if found.base_name.isdigit()), default=-1)
-
-
 def _describe(found: Any, what: str) -> list[str]:
     rows = found.limit(MAX_EXAMPLES + 1).fetchall()
     more = " (and more)" if len(rows) > MAX_EXAMPLES else ""
@@ -202,17 +157,34 @@ def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: RecordFinder) -> Aud
     committed = read_checkpoint_batch(lakehouse.checkpoint_uri(stream.main_table.name))
     events, quarantined, deduplicated = (lakehouse.delta_table(table.name) for table in stream.tables)
     entries = read_all_entries(events, lakehouse.delta_table("platform.ledger"))
-    newest = max((entry.batch_id for entry in entries), default=-1)
-    breaches = find_ledger_breaches(entries)
+    newest = max((entry.batch_id for entry in entries if entry.txn_app_id == entries[-1].txn_app_id), default=-1)
+    losses = Losses(_read_rows(lakehouse, "platform.lost_ranges"))
+    now_held = [e for e in entries if losses.name_of(e.topic, e.arrival_micros) == losses.name_of(e.topic, math.inf)]
+    entries = losses.rename(entries)
+    holes = losses.find_holes(entries)
+    breaches = find_ledger_breaches(entries, holes)
     if newest < committed:
         breaches.append(f"The checkpoint has batch {committed}, the table's newest batch is {newest}.")
     outcomes = {"accepted": events, "quarantined": quarantined, "deduplicated": deduplicated}
-    breaches += find_row_breaches(entries, {name: table.to_pyarrow_dataset() for name, table in outcomes.items()})
-    breaches += find_gap_breaches(entries, kafka)
+    datasets = {name: table.to_pyarrow_dataset() for name, table in outcomes.items()}
+    breaches += find_row_breaches(entries, datasets, holes, losses)
+    breaches += find_gap_breaches(now_held, kafka)
     totals = {name: sum(getattr(entry, name) for entry in entries) for name in ("rows_in", *outcomes)}
     totals["offsets_without_record"] = sum(end - start for entry in entries for start, end in entry.gaps)
     totals["batches"] = len({(entry.txn_app_id, entry.batch_id) for entry in entries})
-    return Audit(tuple(breaches), totals)
+    totals["acknowledged_as_lost"] = sum(hole.high - hole.low for hole in holes)
+    return Audit(tuple(breaches), totals, losses.describe())
+
+
+def _read_rows(lakehouse: Any, table: str) -> list[dict[str, Any]]:
+    """All rows of a table; none of one that an older version did not have."""
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        found: list[dict[str, Any]] = lakehouse.delta_table(table).to_pyarrow_table().to_pylist()
+    except TableNotFoundError:
+        return []
+    return found
 
 
 def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
@@ -233,10 +205,9 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
         if audit.breaches:
             return dg.AssetCheckResult(passed=False, description="\n".join(audit.breaches), metadata=totals)
         account = ", ".join(f"{audit.totals[name]:,} {name}" for name in ("accepted", "quarantined", "deduplicated"))
-        return dg.AssetCheckResult(
-            passed=True,
-            description=f"Lost 0, doubled 0: {audit.totals['rows_in']:,} records in = {account}.",
-            metadata=totals,
-        )
+        said = f"Lost 0, doubled 0: {audit.totals['rows_in']:,} records in = {account}."
+        if audit.acknowledged:
+            said += f" Acknowledged as lost, and not in this sum: {'; '.join(audit.acknowledged)}."
+        return dg.AssetCheckResult(passed=True, description=said, metadata=totals)
 
     return ledger

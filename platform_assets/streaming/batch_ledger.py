@@ -84,11 +84,15 @@ def build_batch_commit(
     query: str,
     txn_app_id: str,
     planned: PlannedBatch,
+    topic_id: str = "",
     entries: list[PartitionEntry] | None = None,
     frontier: Frontier | None = None,
 ) -> BatchCommit:
-    """The commit of one batch over Kafka: its ranges and, in the main table, its account and the frontier after it."""
-    account: dict[str, Any] = {"arrival_micros": planned.arrival_micros}
+    """The commit of one batch over Kafka: its ranges and, in the main table, its account and the frontier after it.
+
+    `topic_id` tells the topic from another one of its name; empty where it is not known.
+    """
+    account: dict[str, Any] = {"arrival_micros": planned.arrival_micros, "topic_id": topic_id}
     if entries is not None:
         account["partitions"] = [entry.as_json() for entry in entries]
     if frontier is not None:

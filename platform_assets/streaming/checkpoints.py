@@ -74,6 +74,19 @@ def read_planned_batch(session: SparkSession, checkpoint: str, batch_id: int) ->
     return PlannedBatch(batch_id, micros, tuple(ranges))
 
 
+def read_next_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets | None:
+    """Where the first batch of the next start begins to read Kafka; None for a checkpoint that has planned none."""
+    planned = list_numbers(session, f"{checkpoint}/offsets")
+    if not planned:
+        return None
+    newest = planned[-1]
+    if newest in list_numbers(session, f"{checkpoint}/commits"):
+        return _read_offsets(session, checkpoint, newest)[1]
+    if newest > 0:
+        return _read_offsets(session, checkpoint, newest - 1)[1]
+    return _read_initial_offsets(session, checkpoint)
+
+
 def read_last_committed_batch(session: SparkSession, checkpoint: str) -> int | None:
     """The newest batch that is done, and never runs again; None before the first."""
     batches = list_numbers(session, f"{checkpoint}/commits")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.lost_ranges import HeldTopic
 
 
 @dataclass(frozen=True)
@@ -15,8 +19,8 @@ class StreamContext:
     `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
     `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
     `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
-    `topic`. `check_lease` is called before each commit, from any thread, and raises `GroupOwnedError` when another
-    driver has taken over.
+    `topic`; `fetch_held` asks Kafka what it holds of it now (None: nobody can be asked). `check_lease` is called before
+    each commit, from any thread, and raises `GroupOwnedError` when another driver has taken over.
     """
 
     lakehouse_root: str
@@ -32,6 +36,7 @@ class StreamContext:
     close_windows: bool = False
     publish_topics: frozenset[str] = frozenset()
     kafka_partitions: tuple[int, ...] = ()
+    fetch_held: Callable[[], HeldTopic] | None = field(default=None, repr=False)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
 
     def table_uri(self, name: str) -> str:

@@ -5,8 +5,9 @@ that could disagree with it, and a new checkpoint remembers what the old one acc
 bits of SipHash (two keys): at a billion ids the chance of one wrong verdict is below 1e-20. Memory: 32 bytes an
 event within the horizon (2,000 events/s for an hour: 230 MB at most, in the driver).
 
-An id counts as accepted before a batch only when its kept record lies before the batch's own offsets. Hence a
-replay, with the batch's rows already in the table, gives the same verdicts as the first run.
+An id counts as accepted before a batch unless it was accepted by this batch's own earlier run: a replay, with the
+batch's rows already in the table, gives the same verdicts as the first run. A batch is known by its time, which a
+replay keeps, together with its offsets: a topic that was created again begins at offset 0 anew.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class RecentIds:
         """The records among these that repeat one another or an id accepted within the horizon before `arrival`.
 
         Inside the batch the lowest (kafka_partition, kafka_offset) is kept. `first_offsets` are the batch's first
-        offsets a partition: ids kept at or after them belong to this batch's own earlier run and do not count.
+        offsets a partition: ids kept at or after them, at `arrival`, belong to this batch's own earlier run and do not
+        count.
         """
         order = np.lexsort((coordinates, hash2, hash1))
         h1, h2, own = hash1[order], hash2[order], coordinates[order]
@@ -138,6 +140,6 @@ class RecentIds:
             while position < len(run.hash1) and run.hash1[position] == h1[hit]:
                 if run.hash2[position] == h2[hit] and run.arrivals[position] > arrival - self._horizon_micros:
                     partition, offset = unpack_coordinates(int(run.coordinates[position]))
-                    if offset < first_offsets.get(partition, offset + 1):
+                    if offset < first_offsets.get(partition, offset + 1) or run.arrivals[position] != arrival:
                         known[hit] = max(known[hit], int(run.coordinates[position]))
                 position += 1

@@ -11,13 +11,14 @@ are in the driver's memory at once; HEADRACE_MAX_OFFSETS_PER_TRIGGER bounds that
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from platform_assets.errors import LostOffsetsError
 from platform_assets.streaming.batch_ledger import build_batch_commit, build_entries
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import PlannedBatch, read_planned_batch, read_txn_app_id
@@ -31,6 +32,7 @@ from platform_assets.streaming.deduplication import (
 from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, read_messages
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
+from platform_assets.streaming.lost_ranges import LOST_RANGES, describe, find_lost_ranges, read_acknowledged_offsets
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -65,6 +67,9 @@ class EventWriter:
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
         self._tables = {table.name: BatchTable(table, context) for table in spec.tables}
         self._events, self._quarantined, self._deduplicated = self._tables.values()
+        self._lost = BatchTable(LOST_RANGES, context)
+        self._fetch_held = context.fetch_held
+        self._topic_id = ""
         self._max_record_bytes = context.max_record_bytes
         self._horizon_micros = context.deduplication_horizon_micros
         self._max_offsets = context.max_offsets_per_trigger
@@ -83,8 +88,22 @@ class EventWriter:
             self._write(batch_df, batch_id)
 
     def find_recorded_offsets(self, topic: str, partitions: Sequence[int]) -> TopicOffsets | None:
-        """Behind the last commit: see `lost_checkpoint`."""
-        return find_recorded_offsets(self._events, [self._quarantined, self._deduplicated], topic, partitions)
+        """Behind the last commit, or what was acknowledged as lost since: see `lost_checkpoint`."""
+        side = [self._quarantined, self._deduplicated]
+        return find_recorded_offsets(self._events, side, self._lost, topic, partitions)
+
+    def check_held(self, topic: str, next_offsets: Mapping[int, int], *, is_new_checkpoint: bool) -> None:
+        """Before a start: whether Kafka holds what is to be read next. Raises `LostOffsetsError` with what is gone."""
+        if self._fetch_held is None:
+            return
+        held = self._fetch_held()
+        self._topic_id = held.topic_id
+        last = self._events.read_last_batch()
+        read_topic_id = (last or {}).get("topic_id")
+        if is_new_checkpoint and read_acknowledged_offsets(self._lost, last, topic):
+            read_topic_id = None  # the new checkpoint has read nothing of the new topic, nor of the old one
+        if lost := find_lost_ranges(topic, next_offsets, read_topic_id, held):
+            raise LostOffsetsError(describe(lost))
 
     def mark_idle(self, read_until_micros: int, longest_open_micros: int) -> None:
         """Moves the frontier up to a moment at which no record was unread. From any thread; skipped during a batch.
@@ -157,7 +176,7 @@ class EventWriter:
         topic = pa.repeat(planned.ranges[0].topic, count)
         arrived = pa.repeat(pa.scalar(planned.arrival_micros, pa.int64()).cast(_UTC_MICROS), count)
         records = batch.records.append_column("topic", topic).append_column("arrived_at", arrived)
-        side_commit = build_batch_commit(self._query, app, planned)
+        side_commit = build_batch_commit(self._query, app, planned, self._topic_id)
         if len(batch.duplicates):
             repeated = _add_kept(records.filter(pa.array(batch.is_duplicate)), batch)
             self._deduplicated.append(_rename(repeated, "deduplicated_at"), side_commit)
@@ -171,7 +190,7 @@ class EventWriter:
             batch.partitions[is_accepted], _int64s(accepted, "event_time"), _int64s(accepted, "kafka_timestamp"),
             planned.arrival_micros, self._find_unread(planned),
         )  # fmt: skip
-        commit = build_batch_commit(self._query, app, planned, entries, frontier)
+        commit = build_batch_commit(self._query, app, planned, self._topic_id, entries, frontier)
         self._events.append(_rename(accepted, "ingested_at"), commit)
         self._frontier = frontier
         if self._recent is not None and batch.ids is not None:

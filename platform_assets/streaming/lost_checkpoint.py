@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.checkpoints import TopicOffsets
+from platform_assets.streaming.lost_ranges import read_acknowledged_offsets
 
 if TYPE_CHECKING:
     from platform_assets.streaming.batch_table import BatchTable
@@ -21,9 +22,11 @@ EARLIEST = -2
 
 
 def find_recorded_offsets(
-    main: BatchTable, side: Sequence[BatchTable], topic: str, partitions: Sequence[int]
+    main: BatchTable, side: Sequence[BatchTable], lost: BatchTable, topic: str, partitions: Sequence[int]
 ) -> TopicOffsets | None:
     """The offsets behind the last committed batch, for all `partitions`; None when the table has no commit of a batch.
+
+    Behind what was acknowledged as lost since (`lost` is `platform.lost_ranges`), where something was.
 
     What a batch that did not come to its last commit has left in the side tables is taken out: it is read again. Raises
     `CheckpointMismatchError` when the table has rows, but its log no longer says which offsets they are, or when they
@@ -46,7 +49,8 @@ def find_recorded_offsets(
     for table in side:
         for partition, offset in until.items():
             table.delete(f"kafka_partition = {partition} and kafka_offset >= {offset}", {"unfinished_batch": True})
-    return {topic: {partition: until.get(partition, EARLIEST) for partition in partitions}}
+    start = until | read_acknowledged_offsets(lost, last, topic)
+    return {topic: {partition: start.get(partition, EARLIEST) for partition in partitions}}
 
 
 def refuse_second_life(query: str, table: BatchTable) -> None:

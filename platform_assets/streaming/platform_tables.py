@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
 from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.lost_ranges import LOST_RANGES
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
 from platform_assets.streaming.specs import Column, KafkaSource, StreamSpec, TableSpec
 
@@ -85,7 +86,7 @@ COMPLETE_UNTIL = TableSpec(
         Column("updated_at", "timestamp", "When this was true"),
     ),
 )
-PLATFORM_TABLES = (LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL)
+PLATFORM_TABLES = (LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, LOST_RANGES)
 
 
 class HistoryWriter:

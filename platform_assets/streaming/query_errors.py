@@ -39,7 +39,7 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
     if "kafka_data_loss" in lower or "failondataloss" in lower or "offsetoutofrange" in lower:
         return LostOffsetsError(
             f"Kafka no longer holds offsets of {context.topic} that query {query} has not read: {_cause(text)} "
-            "Nothing is skipped without a decision: restore the records, or begin anew with another HEADRACE_LAKEHOUSE."
+            "Nothing is skipped without a decision: see headrace acknowledge-loss, which shows what is gone."
         )
     if "lostcommitserror" in lower:
         return LostCommitsError(_cause(text).partition(": ")[2])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming import state_plan
-from platform_assets.streaming.checkpoints import read_generation
+from platform_assets.streaming.checkpoints import read_generation, read_next_offsets
 from platform_assets.streaming.commit_stream import read_commits
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.foreach_batch import BatchWriter, ForeachBatch
@@ -166,13 +166,20 @@ class StreamQuery:
         return self._session.readStream.format("kafka").options(**options).load()
 
     def _find_starting_offsets(self) -> str:
-        """As the setting says, for a query that has a checkpoint (which wins) or has never written anything."""
+        """As the setting says, for a query that has a checkpoint (which wins) or has never written anything.
+
+        Raises `LostOffsetsError` when Kafka no longer holds what comes next.
+        """
         assert isinstance(self.batch_writer, EventWriter)
-        recorded = None
-        if read_generation(self._session, self._checkpoint) is None:
-            context = self._context
-            recorded = self.batch_writer.find_recorded_offsets(context.topic, context.kafka_partitions)
-        return self._context.starting_offsets if recorded is None else json.dumps(recorded)
+        context = self._context
+        is_new = read_generation(self._session, self._checkpoint) is None
+        if is_new:
+            start = self.batch_writer.find_recorded_offsets(context.topic, context.kafka_partitions)
+        else:
+            start = read_next_offsets(self._session, self._checkpoint)
+        known = {p: offset for p, offset in (start or {}).get(context.topic, {}).items() if offset >= 0}
+        self.batch_writer.check_held(context.topic, known, is_new_checkpoint=is_new)
+        return json.dumps(start) if is_new and start is not None else context.starting_offsets
 
     def _read_table(self) -> DataFrame:
         assert isinstance(self.batch_writer, TableWriter)

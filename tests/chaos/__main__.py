@@ -100,8 +100,9 @@ def _provoke(platform: LivePlatform, fault: Fault) -> Outcome:
 
 def _longest_pause(platform: LivePlatform, struck: float) -> float:
     commits = [commit.at for commit in read_commits(Path(platform.settings.lakehouse, "silver", "events"))]
-    before = max(at for at in commits if at <= struck)
-    return max(later - earlier for earlier, later in pairwise([before, *(at for at in commits if at > struck)]))
+    before = max((at for at in commits if at <= struck), default=struck)
+    moments = [before, *(at for at in commits if at > struck), time.time()]
+    return max(later - earlier for earlier, later in pairwise(moments))
 
 
 def _certify(platform: LivePlatform, faults: int) -> None:

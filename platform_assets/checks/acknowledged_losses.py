@@ -1,0 +1,87 @@
+"""What a person has acknowledged as lost, as the ledger's proofs need it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from platform_assets.checks.ledger_entries import Entry, place, to_micros
+
+
+@dataclass(frozen=True)
+class Hole:
+    """Offsets [low, high) of a topic partition that no batch read, as a person acknowledged."""
+
+    topic: str
+    kafka_partition: int
+    low: int
+    high: int
+
+
+class Losses:
+    """The rows of `platform.lost_ranges`, as the proofs need them.
+
+    A topic that was created again begins at offset 0 anew. Its records are told apart from those of the older one by
+    their time of arrival, and the newer topic goes under a name with a number.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._rows = rows
+        self._created_again = sorted(
+            {(row["topic"], to_micros(row["acknowledged_at"])) for row in rows if row["until_offset"] is None}
+        )
+
+    def name_of(self, topic: str, arrival_micros: float) -> str:
+        """The topic of a record that arrived then."""
+        number = sum(1 for name, at in self._created_again if name == topic and at <= arrival_micros)
+        return f"{topic} #{number + 1}" if number else topic
+
+    def rename(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries under the names of their topics at that time."""
+        return [replace(entry, topic=self.name_of(entry.topic, entry.arrival_micros)) for entry in entries]
+
+    def sql_name(self, arrival: str) -> str:
+        """`name_of` as an SQL expression over the columns `topic` and `arrival`."""
+        cases = [
+            f"when topic = '{topic}' and epoch_us({arrival}) >= {at} then '{self.name_of(topic, at)}'"
+            for topic, at in reversed(self._created_again)
+        ]
+        return f"case {' '.join(cases)} else topic end" if cases else "topic"
+
+    def find_holes(self, entries: Sequence[Entry]) -> list[Hole]:
+        """The holes between renamed entries that lie within what was acknowledged."""
+        ranges = [
+            (
+                self.name_of(row["topic"], to_micros(row["acknowledged_at"])),
+                row["kafka_partition"],
+                row["from_offset"],
+                row["until_offset"],
+            )
+            for row in self._rows
+            if row["until_offset"] is not None
+        ]
+        holes = []
+        for before, entry in pairwise(sorted(entries, key=place)):
+            low, high = before.until_offset, entry.from_offset
+            same = (before.topic, before.kafka_partition) == (entry.topic, entry.kafka_partition)
+            if (
+                same
+                and low < high
+                and any(
+                    (topic, p) == (entry.topic, entry.kafka_partition) and start <= low and high <= end
+                    for topic, p, start, end in ranges
+                )
+            ):
+                holes.append(Hole(entry.topic, entry.kafka_partition, low, high))
+        return holes
+
+    def describe(self) -> tuple[str, ...]:
+        """A sentence for each row."""
+        said = []
+        for row in self._rows:
+            where, start, end = f"{row['topic']}/{row['kafka_partition']}", row["from_offset"], row["until_offset"]
+            what = f"offsets {start} to {end - 1}" if end is not None else f"from offset {start} on, a topic now gone"
+            said.append(f"{where} {what} ({row['acknowledged_by']}: {row['reason']})")
+        return tuple(said)

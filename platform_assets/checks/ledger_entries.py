@@ -1,0 +1,89 @@
+"""The accounts of a stream's batches, as its commits and `platform.ledger` have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+COMMIT_MARK = '{"headrace"'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One batch's account of one topic partition, as it rode in the main table's commit."""
+
+    txn_app_id: str
+    batch_id: int
+    topic: str
+    kafka_partition: int
+    from_offset: int
+    until_offset: int
+    rows_in: int
+    accepted: int
+    quarantined: int
+    deduplicated: int
+    gaps: tuple[tuple[int, int], ...]
+    arrival_micros: int = 0
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since the epoch."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def place(entry: Entry) -> tuple[str, int, int, int]:
+    """What sorts entries by where they read."""
+    return entry.topic, entry.kafka_partition, entry.from_offset, entry.until_offset
+
+
+def read_entries(events: DeltaTable) -> list[Entry]:
+    """The accounts of all batches, from the commits themselves, in the order of the commits."""
+    entries = []
+    for commit in reversed(events.history()):
+        text = commit.get("userMetadata") or ""
+        if text.startswith(COMMIT_MARK):
+            body = json.loads(text)["headrace"]
+            for part in body.get("partitions", []):
+                gaps = tuple((int(start), int(end)) for start, end in part.pop("gaps"))
+                arrival = body.get("arrival_micros", 0)
+                entries.append(
+                    Entry(txn_app_id=body["app"], batch_id=body["batch"], gaps=gaps, arrival_micros=arrival, **part)
+                )
+    return entries
+
+
+def entries_of_ledger(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """The accounts in rows of `platform.ledger`, for commits that the table's log no longer holds."""
+    names = Entry.__dataclass_fields__.keys() - {"gaps", "arrival_micros"}
+    return [
+        Entry(
+            **{name: row[name] for name in names},
+            gaps=tuple(map(tuple, json.loads(row["gaps"]))),
+            arrival_micros=to_micros(row["arrived_at"]),
+        )
+        for row in rows
+    ]
+
+
+def read_all_entries(events: DeltaTable, ledger: DeltaTable) -> list[Entry]:
+    """The accounts of all batches ever, oldest first: from the commits, and of older ones from `platform.ledger`."""
+    entries = read_entries(events)
+    held = {(entry.txn_app_id, entry.batch_id) for entry in entries}
+    rows = ledger.to_pyarrow_table().sort_by([("table_version", "ascending")]).to_pylist()
+    return [e for e in entries_of_ledger(rows) if (e.txn_app_id, e.batch_id) not in held] + entries
+
+
+def read_checkpoint_batch(checkpoint: str) -> int:
+    """The newest batch that the query's checkpoint records as done, -1 when none; any root that Arrow can open."""
+    from pyarrow import fs
+
+    files, path = fs.FileSystem.from_uri(checkpoint)
+    listing = files.get_file_info(fs.FileSelector(f"{path}/commits", allow_not_found=True))
+    return max((int(found.base_name) for found in listing if found.base_name.isdigit()), default=-1)

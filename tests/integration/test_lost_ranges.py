@@ -1,0 +1,130 @@
+"""Kafka deletes what was not read: the stream stops with the ranges; acknowledged, the hole stays visible for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from deltalake import DeltaTable
+
+from jobs.acknowledge_loss import acknowledge_loss
+from jobs.explain import explain
+from platform_assets.checks.ledger import Audit, audit_stream
+from platform_assets.errors import LostOffsetsError
+from platform_assets.streaming.lost_ranges import LostRange
+from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streams import load_streams
+from resources.embedded_broker import BrokerState
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.streams_under_test import StreamsUnderTest
+from tests.integration.test_events_stream import event
+
+EVENTS = next(stream for stream in load_streams() if stream.name == "events")
+GROUP = StreamGroup("clickstream", (EVENTS,))
+
+
+@dataclass
+class Case:
+    """Streams over a topic of one partition, of which ten records are read."""
+
+    streams: StreamsUnderTest
+    settings: Settings
+    lakehouse: LakehouseResource
+    topic: str
+
+    def acknowledge(self, reason: str) -> list[LostRange]:
+        return acknowledge_loss(GROUP, self.settings, "ann", reason)
+
+    def audit(self) -> Audit:
+        return audit_stream(EVENTS, self.lakehouse, self.streams.kafka)
+
+    def ids(self) -> list[str]:
+        rows = self.streams.rows("silver.events", "select event_id from t order by ingested_at, kafka_offset")
+        return [row["event_id"] for row in rows]
+
+
+@pytest.fixture
+def case(
+    spark: Any, kafka: KafkaResource, broker: BrokerState, lakehouse: LakehouseResource, settings: Settings,
+    topic: Callable[..., str],
+) -> Case:  # fmt: skip
+    name = topic(1)
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, name)
+    streams.send([event(str(number)) for number in range(10)])
+    streams.drain("events")
+    ours = {"topic": name, "kafka_bootstrap_servers": broker.bootstrap_servers, "lakehouse": lakehouse.root}
+    return Case(streams, settings.model_copy(update=ours), lakehouse, name)
+
+
+def test_records_that_aged_out_stop_the_stream_until_they_are_acknowledged(case: Case) -> None:
+    case.streams.send([event(str(number)) for number in range(10, 20)])
+    case.streams.kafka.admin().delete_records([TopicPartition(case.topic, 0, 15)])[
+        TopicPartition(case.topic, 0)
+    ].result(30)
+    with pytest.raises(LostOffsetsError, match=rf"{case.topic}/0 offsets 10 to 14 \(5\).*acknowledge-loss"):
+        case.streams.drain("events")
+    assert case.acknowledge("") == [LostRange(case.topic, 0, 10, 15, 15)]
+    with pytest.raises(LostOffsetsError):
+        case.streams.drain("events")
+
+    assert case.acknowledge("the disk was full") == [LostRange(case.topic, 0, 10, 15, 15)]
+    case.streams.drain("events")
+    assert case.ids() == [str(number) for number in (*range(10), *range(15, 20))]
+    audit = case.audit()
+    assert (audit.breaches, audit.totals["acknowledged_as_lost"]) == ((), 5)
+    assert audit.acknowledged == (f"{case.topic}/0 offsets 10 to 14 (ann: the disk was full)",)
+    assert case.acknowledge("again") == []
+    [said] = explain([EVENTS], case.lakehouse, case.streams.kafka, offset=f"{case.topic}/0/12")
+    assert "Kafka deleted it before it was read; acknowledged by ann" in said
+
+
+def test_a_crash_between_record_and_checkpoint_only_means_to_acknowledge_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.streams.send([event(str(number)) for number in range(10, 20)])
+    case.streams.kafka.admin().delete_records([TopicPartition(case.topic, 0, 15)])[
+        TopicPartition(case.topic, 0)
+    ].result(30)
+    with monkeypatch.context() as patch:
+        patch.setattr(LakehouseResource, "remove_checkpoint", _die)
+        with pytest.raises(KeyboardInterrupt):
+            case.acknowledge("the disk was full")
+    with pytest.raises(LostOffsetsError):
+        case.streams.drain("events")
+    case.acknowledge("the disk was full")
+    case.streams.drain("events")
+    assert len(case.streams.rows("platform.lost_ranges")) == 1
+    assert case.audit().breaches == ()
+
+
+def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: Case) -> None:
+    kafka = case.streams.kafka
+    kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
+    kafka.ensure_topic(case.topic, 1)
+    # As many as before and more: only the topic's id tells.
+    case.streams.send([event("3"), *(event(f"new-{number}") for number in range(11))])
+    with pytest.raises(LostOffsetsError, match=f"{case.topic}/0 from offset 10 on .the topic was created again"):
+        case.streams.drain("events")
+    case.acknowledge("it was deleted by mistake")
+    case.streams.drain("events")
+    case.streams.send([event("last")])
+    case.streams.drain("events")
+    assert case.ids() == [*map(str, range(10)), *(f"new-{number}" for number in range(11)), "last"]
+    assert [row["event_id"] for row in case.streams.rows("silver.deduplicated_events")] == ["3"]
+    audit = case.audit()
+    assert audit.breaches == ()
+    assert audit.acknowledged == (
+        f"{case.topic}/0 from offset 10 on, a topic now gone (ann: it was deleted by mistake)",
+    )
+
+    DeltaTable(case.streams.context.table_uri("silver.events")).delete("event_id = 'new-4'")
+    assert any(f"{case.topic} #2/0/5 is lost" in breach for breach in case.audit().breaches)
+
+
+def _die(*args: object) -> None:
+    raise KeyboardInterrupt
