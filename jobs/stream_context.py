@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import MissingTopicError
 from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.free_space import find_shortage
 
 if TYPE_CHECKING:
     from platform_assets.streaming.lost_ranges import HeldTopic
@@ -34,6 +35,10 @@ def build_stream_context(
     `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the mend.
     """
     lakehouse.check_writable()
+    local_folders = tuple(str(folder) for folder in (lakehouse.local_root, settings.home) if folder and folder.exists())
+    min_free_bytes = settings.min_free_mib * 1024 * 1024
+    if (shortage := find_shortage(local_folders, min_free_bytes)) is not None:
+        raise shortage
     kafka.ensure_topic(settings.topic, settings.topic_partitions)
     minutes = settings.deduplication_horizon_minutes
     return StreamContext(
@@ -48,6 +53,8 @@ def build_stream_context(
         storage_options=lakehouse.storage_options(),
         idle_timeout_seconds=settings.idle_timeout_seconds or None,
         close_windows=close_windows,
+        local_folders=local_folders,
+        min_free_bytes=min_free_bytes,
         fetch_held=lambda: fetch_held(kafka, settings.topic),
         check_lease=check_lease,
         kafka_partitions=tuple(kafka.end_offsets(settings.topic)),

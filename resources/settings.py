@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     ] = 60
     max_record_bytes: Annotated[int, Field(ge=1, description="A larger value is quarantined as oversized")] = 1_048_576
 
+    # A batch of 200,000 records with its state and its files takes about 150 MiB; what is in flight must be finished.
+    min_free_mib: Annotated[
+        int, Field(ge=0, description="Free disk below which a stream group stops (and does not start); 0: no limit")
+    ] = 512
+
     publish: Annotated[bool, Field(description="Publish the streams that have a topic of their own to Kafka")] = True
     idle_timeout_seconds: Annotated[
         float,

@@ -19,8 +19,9 @@ class StreamContext:
     `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
     `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
     `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
-    `topic`; `fetch_held` asks Kafka what it holds of it now (None: nobody can be asked). `check_lease` is called before
-    each commit, from any thread, and raises `GroupOwnedError` when another driver has taken over.
+    `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. `fetch_held` asks Kafka
+    what it holds of the topic now (None: nobody can be asked). `check_lease` is called before each commit, from any
+    thread, and raises `GroupOwnedError` when another driver has taken over.
     """
 
     lakehouse_root: str
@@ -36,6 +37,8 @@ class StreamContext:
     close_windows: bool = False
     publish_topics: frozenset[str] = frozenset()
     kafka_partitions: tuple[int, ...] = ()
+    local_folders: tuple[str, ...] = ()
+    min_free_bytes: int = 0
     fetch_held: Callable[[], HeldTopic] | None = field(default=None, repr=False)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
 

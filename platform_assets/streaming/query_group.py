@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.commit_stream import register_source
+from platform_assets.streaming.free_space import find_shortage
 from platform_assets.streaming.group_care import GroupCare
 from platform_assets.streaming.progress import QueryProgress
 from platform_assets.streaming.query_errors import classify_failure
@@ -89,11 +90,16 @@ class QueryGroup:
         return {name: progress for name, progress in found.items() if progress is not None}
 
     def failure(self) -> HeadraceError | None:
-        """Why the first query died, classified; None while all are well, paused, or at the end of a bounded run."""
+        """Why the first query died, classified, or that the disk is nearly full.
+
+        None while all are well, paused, or at the end of a bounded run.
+        """
         for query in self._queries.values():
             if (failure := query.failure()) is not None:
                 return failure
-        return None if self._care is None else self._care.error
+        if self._care is not None and self._care.error is not None:
+            return self._care.error
+        return find_shortage(self._context.local_folders, self._context.min_free_bytes)
 
     def is_finished(self) -> bool:
         """Bounded mode: whether all stages have ended without a failure. Starts the next stage when one has ended.
