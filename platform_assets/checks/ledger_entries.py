@@ -43,10 +43,10 @@ def place(entry: Entry) -> tuple[str, int, int, int]:
     return entry.topic, entry.kafka_partition, entry.from_offset, entry.until_offset
 
 
-def read_entries(events: DeltaTable) -> list[Entry]:
-    """The accounts of all batches, from the commits themselves, in the order of the commits."""
+def read_entries(events: DeltaTable, newest: int | None = None) -> list[Entry]:
+    """The accounts of batches (in the `newest` commits; None: all), from the commits themselves, in their order."""
     entries = []
-    for commit in reversed(events.history()):
+    for commit in reversed(events.history(newest)):
         text = commit.get("userMetadata") or ""
         if text.startswith(COMMIT_MARK):
             body = json.loads(text)["headrace"]

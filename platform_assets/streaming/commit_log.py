@@ -38,11 +38,15 @@ class AppendedFile:
 
 @dataclass(frozen=True)
 class Commit:
-    """What one version appended: nothing, for a commit that rewrites, deletes or marks. `frontier` in microseconds."""
+    """What one version appended: nothing, for a commit that rewrites, deletes or marks. `frontier` in microseconds.
+
+    `rewrites`: it took rows out, or replaced them.
+    """
 
     version: int
     files: tuple[AppendedFile, ...]
     frontier: int | None
+    rewrites: bool = False
 
     @property
     def rows(self) -> int:
@@ -131,8 +135,8 @@ class CommitLog:
         files = tuple(self._parse_add(add) for add in added if not rewrites)
         ours = parse_commit_metadata(info.get("userMetadata"))
         if ours is not None:
-            return Commit(version, files, ours.get("frontier"))
-        return Commit(version, files, _frontier_of_others(files, info))
+            return Commit(version, files, ours.get("frontier"), rewrites)
+        return Commit(version, files, _frontier_of_others(files, info), rewrites)
 
     def _parse_add(self, add: dict[str, Any]) -> AppendedFile:
         statistics = json.loads(add.get("stats") or "{}")

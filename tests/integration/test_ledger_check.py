@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from platform_assets.checks.ledger import audit_stream, find_gap_breaches, find_ledger_breaches
+from platform_assets.checks.ledger import audit_stream
+from platform_assets.checks.ledger_breaches import find_gap_breaches, find_ledger_breaches
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource

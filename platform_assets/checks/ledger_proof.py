@@ -1,0 +1,114 @@
+"""What an earlier audit has proved of a stream's tables, and what was appended since: the part that is not proved yet.
+
+A proof holds for a range of offsets and a version of each table. It still stands when all commits since only appended
+rows, or rewrote files without changing data. One that took rows out, or a log that no longer holds a commit, ends it:
+then everything is proved again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.checks.ledger_entries import Entry
+from platform_assets.streaming.commit_log import CommitLog
+from platform_assets.streaming.delta_tables import parse_commit_metadata
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+# Files can rot, and rows be changed past the log: once a day everything is read again, whatever the log says.
+FULL_AUDIT_EVERY = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Each offset before `until` ([topic, partition, offset]) is in exactly one place, at these versions of the tables.
+
+    `tables` maps each outcome to the table's id and version. `totals` are those of all that is proved; `full_at` is
+    when all of it was read.
+    """
+
+    tables: Mapping[str, tuple[str, int]]
+    until: tuple[tuple[str, int, int], ...]
+    totals: Mapping[str, int]
+    full_at: str
+
+    def dump(self) -> str:
+        """As text, for `load`."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def load(text: str | None) -> Proof | None:
+        """The proof; None for a text that no version of ours has written."""
+        try:
+            value = json.loads(text or "")
+            tables = {
+                outcome: (str(identity), int(version)) for outcome, (identity, version) in value["tables"].items()
+            }
+            until = tuple((str(topic), int(partition), int(offset)) for topic, partition, offset in value["until"])
+            return Proof(tables, until, {k: int(v) for k, v in value["totals"].items()}, str(value["full_at"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def is_recent(self, now: datetime) -> bool:
+        """Whether everything was read lately."""
+        return timedelta(0) <= now - datetime.fromisoformat(self.full_at) < FULL_AUDIT_EVERY
+
+    def as_entries(self) -> list[Entry]:
+        """Where the next batch must begin: an account of nothing behind each proved range."""
+        return [Entry("proved", -1, topic, p, until, until, 0, 0, 0, 0, ()) for topic, p, until in self.until]
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What commits after a proof have appended to one table: files (paths below it), and the commits' batches."""
+
+    files: tuple[str, ...]
+    batches: tuple[tuple[int, str, int], ...]
+    """(version, transaction's application, batch), oldest first."""
+
+    def proved_version(self, newest: int, done: set[tuple[str, int]]) -> int:
+        """The version before the batch in flight: before the newest ones that are not `done`."""
+        for version, app, batch in reversed(self.batches):
+            if (app, batch) in done:
+                break
+            newest = version - 1
+        return newest
+
+
+def find_appended(table: DeltaTable, log: CommitLog, since: tuple[str, int]) -> Appended | None:
+    """What was appended after `since` (the table's id and version); None where that cannot be said, or is not all."""
+    identity, version = since
+    if str(table.metadata().id) != identity or table.version() < version:
+        return None
+    files: list[str] = []
+    for number in range(version + 1, table.version() + 1):
+        commit = log.read(number)
+        if commit is None or commit.rewrites:
+            return None
+        files += [file.path for file in commit.files]
+    return Appended(tuple(files), find_batches(table, table.version() - version).batches if files else ())
+
+
+def find_batches(table: DeltaTable, newest: int | None = None) -> Appended:
+    """The batches in the `newest` commits (None: all that the log holds) of a table, without their files."""
+    batches = []
+    for entry in reversed(table.history(newest)):
+        body = parse_commit_metadata(entry.get("userMetadata"))
+        if body is not None and body.get("batch") is not None:
+            batches.append((int(entry["version"]), str(body["app"]), int(body["batch"])))
+    return Appended((), tuple(batches))
+
+
+def open_files(table: DeltaTable, log: CommitLog, files: Sequence[str]) -> Any:
+    """The appended files as an Arrow dataset; of no files, an empty table with the table's columns."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    if not files:
+        return pa.schema(table.schema().to_arrow()).empty_table()
+    return ds.dataset(list(files), filesystem=log.filesystem, format="parquet", partitioning=None)
