@@ -9,7 +9,18 @@ import itertools
 import runpy
 import sys
 
-BENCHMARKS = ("simulator_rate", "ingest", "latency", "recovery", "ticks", "event_log", "cost", "catch_up", "soak")
+BENCHMARKS = (
+    "simulator_rate",
+    "ingest",
+    "latency",
+    "recovery",
+    "ticks",
+    "event_log",
+    "ledger_audit",
+    "cost",
+    "catch_up",
+    "soak",
+)
 
 if __name__ == "__main__":
     names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), sys.argv[1:]))

@@ -33,22 +33,26 @@ class Losses:
             {(row["topic"], to_micros(row["acknowledged_at"])) for row in rows if row["until_offset"] is None}
         )
 
+    @property
+    def has_topics_created_again(self) -> bool:
+        """Whether names depend on the time."""
+        return bool(self._created_again)
+
+    def times_created_again(self, topic: str) -> list[int]:
+        """When it was acknowledged that the topic is another one, in microseconds, oldest first."""
+        return [at for name, at in self._created_again if name == topic]
+
+    def numbered(self, topic: str, number: int) -> str:
+        """The name of the topic after it was created again `number` times."""
+        return f"{topic} #{number + 1}" if number else topic
+
     def name_of(self, topic: str, arrival_micros: float) -> str:
         """The topic of a record that arrived then."""
-        number = sum(1 for name, at in self._created_again if name == topic and at <= arrival_micros)
-        return f"{topic} #{number + 1}" if number else topic
+        return self.numbered(topic, sum(1 for at in self.times_created_again(topic) if at <= arrival_micros))
 
     def rename(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries under the names of their topics at that time."""
         return [replace(entry, topic=self.name_of(entry.topic, entry.arrival_micros)) for entry in entries]
-
-    def sql_name(self, arrival: str) -> str:
-        """`name_of` as an SQL expression over the columns `topic` and `arrival`."""
-        cases = [
-            f"when topic = '{topic}' and epoch_us({arrival}) >= {at} then '{self.name_of(topic, at)}'"
-            for topic, at in reversed(self._created_again)
-        ]
-        return f"case {' '.join(cases)} else topic end" if cases else "topic"
 
     def find_holes(self, entries: Sequence[Entry]) -> list[Hole]:
         """The holes between renamed entries that lie within what was acknowledged."""

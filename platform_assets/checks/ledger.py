@@ -1,6 +1,6 @@
 """The check that nothing was lost or doubled on the way from Kafka into the tables. Zero tolerance.
 
-It shares no code with the writer: Arrow reads the rows, DuckDB compares them, librdkafka reads Kafka a second time.
+It shares no code with the writer: Arrow reads the rows, numpy counts them, librdkafka reads Kafka a second time.
 What a person has acknowledged as lost (`platform.lost_ranges`) is no breach, and is said with every verdict.
 Three proofs: the batches' ranges follow one another without a hole or an overlap, from the first offset read to the
 checkpoint's last batch, and each batch's numbers add up; each offset of these ranges is in exactly one of the stream's
@@ -18,13 +18,13 @@ import dagster as dg
 
 from platform_assets.checks.acknowledged_losses import Hole, Losses
 from platform_assets.checks.ledger_breaches import (
-    ARRIVAL_COLUMNS,
     RecordFinder,
     find_gap_breaches,
     find_ledger_breaches,
     find_row_breaches,
 )
 from platform_assets.checks.ledger_entries import Entry, read_all_entries, read_checkpoint_batch, read_entries
+from platform_assets.checks.ledger_places import ARRIVAL_COLUMNS
 from platform_assets.checks.ledger_proof import Appended, Proof, find_appended, find_batches, open_files
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.specs import StreamSpec

@@ -7,11 +7,7 @@ from typing import Any, Protocol
 
 from platform_assets.checks.acknowledged_losses import Hole, Losses
 from platform_assets.checks.ledger_entries import Entry, place
-
-# A breach is shown by its first examples: a table of a million lost offsets helps nobody.
-MAX_EXAMPLES = 5
-# The column that has a record's time of arrival, by what became of it.
-ARRIVAL_COLUMNS = {"accepted": "ingested_at", "quarantined": "quarantined_at", "deduplicated": "deduplicated_at"}
+from platform_assets.checks.ledger_places import MAX_EXAMPLES, Places
 
 
 class RecordFinder(Protocol):
@@ -55,55 +51,20 @@ def find_row_breaches(
 ) -> list[str]:
     """Offsets that are not in exactly one place, by the tables' own coordinates.
 
-    `tables` maps each outcome (accepted, quarantined, deduplicated) to its Arrow dataset with `topic`,
-    `kafka_partition`, `kafka_offset`. Rows at or after a partition's last committed offset are a batch in flight and
-    not looked at, except in the accepted table, whose commit is the batch's end.
+    `tables` maps each outcome (accepted, quarantined, deduplicated) to its Arrow dataset or table with `topic`,
+    `kafka_partition`, `kafka_offset` and the time of arrival. Rows at or after a partition's last committed offset are
+    a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Takes a byte an
+    offset of memory.
     """
-    import duckdb
-    import pyarrow as pa
-
-    connection = duckdb.connect()
-    spans = [(e.topic, e.kafka_partition, e.from_offset, e.until_offset) for e in entries]
-    gaps = [(e.topic, e.kafka_partition, start, end) for e in entries for start, end in e.gaps]
-    gaps += [(hole.topic, hole.kafka_partition, hole.low, hole.high) for hole in holes]
-    for name, ranges in (("spans", spans), ("gaps", gaps)):
-        values = list(zip(*ranges, strict=True)) or [(), (), (), ()]
-        types = (pa.string(), pa.int32(), pa.int64(), pa.int64())
-        arrays = [pa.array(v, t) for v, t in zip(values, types, strict=True)]
-        connection.register(name, pa.table(arrays, names=["topic", "p", "low", "high"]))
+    places = Places(entries, losses or Losses(()))
+    for entry in entries:
+        for start, end in entry.gaps:
+            places.add_range("gap", entry.topic, entry.kafka_partition, start, end)
+    for hole in holes:
+        places.add_range("gap", hole.topic, hole.kafka_partition, hole.low, hole.high)
     for outcome, rows in tables.items():
-        connection.register(outcome, rows)
-    names = {outcome: (losses or Losses(())).sql_name(ARRIVAL_COLUMNS[outcome]) for outcome in tables}
-    union = " union all ".join(
-        f"select '{o}' as place, {names[o]} topic, kafka_partition p, kafka_offset o from {o}" for o in tables
-    )
-    connection.execute(f"""
-        create temp table ends as select topic, p, min(low) low, max(high) high from spans group by all;
-        create temp table places as
-          select r.*, e.low, e.high from ({union}) r left join ends e using (topic, p)
-          union all
-          select 'gap', g.topic, g.p, unnest(range(g.low, g.high)), e.low, e.high
-          from gaps g join ends e using (topic, p);
-    """)
-    breaches = _describe(
-        connection.sql("""select topic, p, o, string_agg(place, ' and ' order by place) what from places
-                          where o >= low and o < high group by all having count(*) > 1 order by all"""),
-        "is in more than one place",
-    )
-    breaches += _describe(
-        connection.sql("""select topic, p, o, place what from places
-                          where o < low or low is null or (o >= high and place = 'accepted') order by all"""),
-        "was read by no recorded batch",
-    )
-    breaches += _describe(
-        connection.sql("""select s.topic, s.p, s.o, 'no table' what from
-                          (select topic, p, unnest(range(low, high)) o from ends where high - low != (select
-                             count(distinct o) from places where topic = ends.topic and p = ends.p and o >= low
-                             and o < high)) s
-                          anti join places using (topic, p, o) order by all"""),
-        "is lost",
-    )
-    return breaches
+        places.add_rows(outcome, rows)
+    return places.find_breaches(tables)
 
 
 def find_gap_breaches(entries: Sequence[Entry], kafka: RecordFinder) -> list[str]:
@@ -116,9 +77,3 @@ def find_gap_breaches(entries: Sequence[Entry], kafka: RecordFinder) -> list[str
             f"{topic}/{p}/{o} has a record, but the stream recorded a gap there." for p, o in found[:MAX_EXAMPLES]
         ]
     return breaches
-
-
-def _describe(found: Any, what: str) -> list[str]:
-    rows = found.limit(MAX_EXAMPLES + 1).fetchall()
-    more = " (and more)" if len(rows) > MAX_EXAMPLES else ""
-    return [f"{topic}/{p}/{o} {what}: {where}{more}." for topic, p, o, where in rows[:MAX_EXAMPLES]]

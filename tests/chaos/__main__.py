@@ -69,9 +69,16 @@ def _torture(platform: LivePlatform, faults: list[Fault]) -> None:
     try:
         platform.start()
         print("| fault | noticed | phases shown | longest time without a commit | new runs |\n|---|---|---|---|---|")
+        broken = []
         for fault in faults:
-            print(_provoke(platform, fault).line(), flush=True)
-        _certify(platform, len(faults))
+            try:
+                print(_provoke(platform, fault).line(), flush=True)
+            except ChaosError as error:
+                broken.append(f"{fault.name}: {error}")
+                print(f"| {fault.name} | FAILED: {error} | | | |", flush=True)
+        _certify(platform, len(faults) - len(broken))
+        if broken:
+            raise ChaosError("\n".join(broken))
     finally:
         platform.end()
     left = platform.processes_left()
@@ -82,18 +89,15 @@ def _torture(platform: LivePlatform, faults: list[Fault]) -> None:
 def _provoke(platform: LivePlatform, fault: Fault) -> Outcome:
     platform.await_healthy()
     struck, runs = time.time(), len(platform.runs())
-    try:
-        fault.strike(platform)
-    except ChaosError as error:
-        raise ChaosError(f"{fault.name}: {error}") from None
+    fault.strike(platform)
     platform.await_healthy()
     sights = platform.watch.shown_since(struck)
     shown = tuple(sight.phase for sight in sights)
     remaining = iter(shown)
     if not all(phase in remaining for phase in fault.shows):
-        raise ChaosError(f"{fault.name}: showed {' → '.join(shown)} and not {' → '.join(fault.shows)}")
+        raise ChaosError(f"showed {' → '.join(shown)} and not {' → '.join(fault.shows)}")
     if platform.watch.most_writers > 1:
-        raise ChaosError(f"{fault.name}: {platform.watch.most_writers} writers lived at once")
+        raise ChaosError(f"{platform.watch.most_writers} writers lived at once")
     noticed = sights[1].at - struck if len(sights) > 1 else None
     return Outcome(fault.name, noticed, shown, _longest_pause(platform, struck), len(platform.runs()) - runs)
 

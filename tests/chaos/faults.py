@@ -307,7 +307,7 @@ FAULTS = (
     Fault("changed settings", _change_settings, (Phase.STOPPING, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("SIGTERM to the platform, and a start", _restart_platform, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("on a schedule, and back", _go_by_schedule, (Phase.DISABLED, Phase.LAUNCHING, Phase.RUNNING)),
-    Fault("power fails", _lose_power, (Phase.FAILING, Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("power fails", _lose_power, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("Dagster's database away for 20 s", _lock_database, (Phase.RUNNING,)),
     Fault("a checkpoint is lost", _lose_checkpoint, (Phase.NEEDS_ATTENTION, Phase.LAUNCHING, Phase.RUNNING)),
     Fault(

@@ -1,0 +1,127 @@
+"""Counts in how many places each offset of a stream is: one byte an offset, whatever the number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from platform_assets.checks.acknowledged_losses import Losses
+from platform_assets.checks.ledger_entries import Entry
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+# A breach is shown by its first examples: a table of a million lost offsets helps nobody.
+MAX_EXAMPLES = 5
+# The column that has a record's time of arrival, by what became of it.
+ARRIVAL_COLUMNS = {"accepted": "ingested_at", "quarantined": "quarantined_at", "deduplicated": "deduplicated_at"}
+# A count that says "too many" needs no exact number, and a byte must not overflow.
+_MANY = 3
+
+Where = tuple[str, int]
+"""A topic (under its name at that time) and a partition."""
+
+
+class Places:
+    """Fed with rows and ranges, then asked. Offsets of batches that `entries` do not know are breaches at once."""
+
+    def __init__(self, entries: Sequence[Entry], losses: Losses) -> None:
+        self._losses = losses
+        self._low: dict[Where, int] = {}
+        high: dict[Where, int] = {}
+        for entry in entries:
+            where = (entry.topic, entry.kafka_partition)
+            self._low[where] = min(self._low.get(where, entry.from_offset), entry.from_offset)
+            high[where] = max(high.get(where, entry.until_offset), entry.until_offset)
+        self._counts = {where: np.zeros(high[where] - low, np.uint8) for where, low in self._low.items()}
+        self._unknown: list[tuple[Where, int, str]] = []
+
+    def add_range(self, place: str, topic: str, partition: int, start: int, end: int) -> None:
+        """Every offset of [start, end) is in this place."""
+        self._add(place, (topic, partition), np.arange(start, end))
+
+    def add_rows(self, place: str, rows: Any) -> None:
+        """Every row of an Arrow dataset or table is in this place."""
+        for where, offsets in self._read(place, rows):
+            self._add(place, where, offsets)
+
+    def find_breaches(self, tables: Mapping[str, Any]) -> list[str]:
+        """One sentence each, the first few of each kind. `tables` are looked into again for what is in two places."""
+        doubled, lost = [], []
+        for where, counts in sorted(self._counts.items()):
+            low = self._low[where]
+            doubled += [(where, low + int(i)) for i in np.flatnonzero(counts > 1)[: MAX_EXAMPLES + 1]]
+            lost += [(where, low + int(i), "no table") for i in np.flatnonzero(counts == 0)[: MAX_EXAMPLES + 1]]
+        twice = [(where, offset, self._name_places(tables, where, offset)) for where, offset in doubled[:MAX_EXAMPLES]]
+        return [
+            *_describe([*twice, *((where, offset, "") for where, offset in doubled[MAX_EXAMPLES:])], _TWICE),
+            *_describe(sorted(self._unknown), "was read by no recorded batch"),
+            *_describe(lost, "is lost"),
+        ]
+
+    def _add(self, place: str, where: Where, offsets: npt.NDArray[np.int64]) -> None:
+        counts, low = self._counts.get(where), self._low.get(where, 0)
+        known = np.zeros(len(offsets), bool) if counts is None else (offsets >= low) & (offsets < low + len(counts))
+        # Behind the last committed offset lies a batch in flight; only the accepted table's commit ends a batch.
+        odd = ~known if counts is None or place == "accepted" else offsets < low
+        self._unknown += [(where, int(offset), place) for offset in offsets[odd][:MAX_EXAMPLES]]
+        inside = offsets[known] - low
+        if counts is None or not len(inside):
+            return
+        # A file's offsets lie close together: counting within their span costs no more than the rows.
+        start = int(inside.min())
+        found = np.bincount(inside - start)
+        part = counts[start : start + len(found)]
+        np.minimum(part + np.minimum(found, _MANY), _MANY, out=part, casting="unsafe")
+
+    def _read(self, place: str, rows: Any) -> Iterator[tuple[Where, npt.NDArray[np.int64]]]:
+        arrival = ARRIVAL_COLUMNS[place]
+        columns = ["topic", "kafka_partition", "kafka_offset"]
+        columns += [arrival] if self._losses.has_topics_created_again else []
+        batches = rows.select(columns).to_batches() if hasattr(rows, "select") else rows.to_batches(columns=columns)
+        for batch in batches:
+            partitions, offsets = (batch.column(name).to_numpy() for name in columns[1:3])
+            for topic, is_topic in self._split_topics(batch, arrival):
+                for partition in np.flatnonzero(np.bincount(partitions[is_topic])):
+                    yield (topic, int(partition)), offsets[is_topic & (partitions == partition)]
+
+    def _split_topics(self, batch: pa.RecordBatch, arrival: str) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+        """The topics of a batch under their names at that time, each with the mask of its rows."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        texts = batch.column("topic").cast(pa.string())
+        for topic in pc.unique(texts).to_pylist():
+            is_topic = pc.equal(texts, topic).to_numpy(zero_copy_only=False)
+            times = self._losses.times_created_again(topic)
+            if not times:
+                yield topic, is_topic
+                continue
+            numbers = np.searchsorted(times, batch.column(arrival).cast(pa.int64()).to_numpy(), side="right")
+            for number in np.unique(numbers[is_topic]):
+                yield self._losses.numbered(topic, int(number)), is_topic & (numbers == number)
+
+    def _name_places(self, tables: Mapping[str, Any], where: Where, offset: int) -> str:
+        """The places of one offset, joined by "and": one that is there twice is named twice."""
+        found = [
+            place
+            for place, rows in tables.items()
+            for at, offsets in self._read(place, rows)
+            if at == where
+            for _ in range(int((offsets == offset).sum()))
+        ]
+        return " and ".join(sorted(found) if len(found) > 1 else [*found, "gap"])
+
+
+_TWICE = "is in more than one place"
+
+
+def _describe(found: Sequence[tuple[Where, int, str]], what: str) -> list[str]:
+    more = " (and more)" if len(found) > MAX_EXAMPLES else ""
+    return [
+        f"{topic}/{partition}/{offset} {what}: {place}{more}."
+        for (topic, partition), offset, place in found[:MAX_EXAMPLES]
+    ]
