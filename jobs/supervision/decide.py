@@ -14,14 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import Enum
 
 from jobs.supervision.model import (
     Action,
     CancelRun,
     Control,
     Decision,
-    ExitKind,
     GroupSpec,
     Heartbeat,
     KillProcess,
@@ -32,20 +30,11 @@ from jobs.supervision.model import (
     RunView,
     StopCause,
     StopRecord,
-    StopStep,
     SupervisorState,
     WriteStop,
 )
 from jobs.supervision.policy import Policy
-
-
-class _End(Enum):
-    """What a finished run means for its successor."""
-
-    CLEAN = "clean"
-    OPERATOR = "operator"
-    TERMINAL = "terminal"
-    FAILURE = "failure"
+from jobs.supervision.run_ends import RunEnd, end_time, failures_in_a_row, is_crash_loop, list_hosted, read_end
 
 
 def decide(
@@ -266,29 +255,24 @@ def _judge_idle(now: float, spec: GroupSpec, runs: Sequence[RunView], control: C
     resume = f"headrace resume {spec.name}"
     if control.paused:
         return [], Phase.HELD_OPERATOR, f"{_paused_text(control)}; go on with: {resume}"
-    # A run that found the lock taken did nothing, nor did one that a person launched and took back from the queue. Of
-    # the others one hosts at a time, so that the newest says how things stand; times are no measure of that, for a
-    # clock can be set back.
-    never_hosted = (run.exit_kind is ExitKind.OWNED or (run.by_hand and run.started_at is None) for run in runs)
-    judged = [run for run, never in zip(runs, never_hosted, strict=True) if not never]
+    judged = list_hosted(runs)
     if not judged:
         return _launch(spec, runs, "the lock is free again" if runs else "first run")
     last = judged[0]
-    ended_at = _ended_at(last)
-    end = _read_end(last)
+    ended_at, end = end_time(last), read_end(last)
     if last.run_id in control.forgiven_runs:
         return _launch(spec, runs, "resumed")
-    if end is _End.OPERATOR:
+    if end is RunEnd.OPERATOR:
         return [], Phase.HELD_OPERATOR, f"run {last.run_id[:8]} was terminated by a person; go on with: {resume}"
     changed = last.version != spec.version
-    if end is _End.TERMINAL and not changed:
+    if end is RunEnd.TERMINAL and not changed:
         why = last.exit_reason or "a terminal error"
         return [], Phase.NEEDS_ATTENTION, f"{why} When mended: {resume}"
-    if end is _End.CLEAN or changed:
+    if end is RunEnd.CLEAN or changed:
         return _launch(spec, runs, "code or settings changed" if changed else "the last run ended cleanly")
 
-    failures = _failures_in_a_row(spec, judged, control)
-    if _is_crash_loop(failures, policy):
+    failures = failures_in_a_row(spec, judged, control)
+    if is_crash_loop(failures, policy):
         probe_at = ended_at + policy.probe_interval
         if now >= probe_at or now < ended_at - policy.backoff_cap:
             return _launch(spec, runs, f"probe after {len(failures)} failures")
@@ -305,54 +289,6 @@ def _judge_idle(now: float, spec: GroupSpec, runs: Sequence[RunView], control: C
 def _launch(spec: GroupSpec, runs: Sequence[RunView], why: str) -> _Verdict:
     run_key = f"{spec.name}:after:{runs[0].run_id if runs else 'none'}"
     return [Launch(run_key)], Phase.LAUNCHING, why
-
-
-def _ended_at(run: RunView) -> float:
-    return run.ended_at if run.ended_at is not None else run.created_at
-
-
-def _read_end(run: RunView) -> _End:
-    """How a finished run is to be read. Silence is a crash."""
-    if run.stop_cause in (StopCause.HUNG, StopCause.STUCK):
-        return _End.FAILURE
-    by_us = run.stop_step in (StopStep.CANCELLED, StopStep.KILLED)
-    if by_us:
-        return _End.CLEAN
-    if run.status == "canceled" or run.exit_kind is ExitKind.TERMINATED:
-        return _End.OPERATOR
-    if run.exit_kind is ExitKind.TERMINAL:
-        return _End.TERMINAL
-    if run.exit_kind in (ExitKind.STOPPED, ExitKind.INTERRUPTED, ExitKind.OWNED):
-        return _End.CLEAN
-    return _End.FAILURE
-
-
-def _failures_in_a_row(spec: GroupSpec, runs: Sequence[RunView], control: Control) -> list[RunView]:
-    """Failed runs, newest first, back to the last commit, resume, change of version or person's decision.
-
-    A failed run that committed counts itself (it did fail) and forgives all before it. Clean ends between are skipped:
-    a Ctrl-C does not mend a crash loop.
-    """
-    failures: list[RunView] = []
-    for run in runs:
-        end = _read_end(run)
-        if run.version != spec.version or run.run_id in control.forgiven_runs:
-            break
-        if end is _End.FAILURE:
-            failures.append(run)
-        elif end is not _End.CLEAN:
-            break
-        if run.committed:
-            break
-    return failures
-
-
-def _is_crash_loop(failures: Sequence[RunView], policy: Policy) -> bool:
-    """Whether some N failures fell within the window. Twice N in a row without one commit is a loop at any pace."""
-    n = policy.crash_loop_failures
-    ends = [_ended_at(run) for run in failures]
-    dense = any(ends[i] - ends[i + n - 1] <= policy.crash_loop_window for i in range(len(ends) - n + 1))
-    return dense or len(ends) >= 2 * n
 
 
 def _clock(at: float) -> str:
