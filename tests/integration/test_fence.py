@@ -45,27 +45,6 @@ def test_a_host_that_sleeps_before_its_commit_and_is_replaced_writes_nothing_whe
     platform.prove_complete()
 
 
-@pytest.mark.timeout(1800)
-def test_a_host_that_is_replaced_while_it_works_stops(platform: Platform, shoppers: threading.Event) -> None:
-    first = _start_host(platform, "machine-a", 0)
-    wait_for(platform.coordinates, "the first rows")
-    replaced = _beat(platform)
-    second = _start_host(platform, "machine-b", 0)
-    # It may lose the race for one batch, and is then started again by a supervisor: here, by hand.
-    assert first.wait(120) in (0, 1)
-    ended = next(run for run in platform.runs() if run.run_id == replaced.run_id)
-    assert ended.exit_kind is ExitKind.OWNED
-    rows = len(platform.coordinates())
-    if second.poll() is not None:
-        second = _start_host(platform, "machine-b", 0)
-    wait_for(lambda: len(platform.coordinates()) > rows, "the second goes on")
-    shoppers.set()
-    wait_for(platform.is_caught_up, "everything is read")
-    second.terminate()
-    assert second.wait(120) == 0
-    platform.prove_complete()
-
-
 def _start_host(platform: Platform, name: str, stop_at: int) -> subprocess.Popen[bytes]:
     """With the storage and the lakehouse of the platform, and a home, hence a lock, of its own."""
     home = platform.settings.home
