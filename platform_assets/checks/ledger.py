@@ -25,7 +25,7 @@ from platform_assets.checks.ledger_breaches import (
 )
 from platform_assets.checks.ledger_entries import Entry, read_all_entries, read_checkpoint_batch, read_entries
 from platform_assets.checks.ledger_places import ARRIVAL_COLUMNS
-from platform_assets.checks.ledger_proof import Appended, Proof, find_appended, find_batches, open_files
+from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof, find_appended, find_batches, open_files
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.specs import StreamSpec
 
@@ -127,7 +127,7 @@ def _build_proof(found: _Evidence, entries: Sequence[Entry], totals: Mapping[str
     done = {(entry.txn_app_id, entry.batch_id) for entry in found.entries}
     versions = {}
     for outcome, table in found.tables.items():
-        appended = found.appended.get(outcome) or find_batches(table)
+        appended = found.appended.get(outcome) or find_batches(table, NEWEST_COMMITS)
         versions[outcome] = (str(table.metadata().id), appended.proved_version(table.version(), done))
     full_at = proof.full_at if proof else found.now.isoformat()
     return Proof(versions, tuple((topic, p, offset) for (topic, p), offset in until.items()), dict(totals), full_at)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Files can rot, and rows be changed past the log: once a day everything is read again, whatever the log says.
 FULL_AUDIT_EVERY = timedelta(hours=24)
+# A batch in flight is among the newest commits of a table; reading all of a long log takes seconds.
+NEWEST_COMMITS = 100
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def find_appended(table: DeltaTable, log: CommitLog, since: tuple[str, int]) -> 
     return Appended(tuple(files), find_batches(table, table.version() - version).batches if files else ())
 
 
-def find_batches(table: DeltaTable, newest: int | None = None) -> Appended:
-    """The batches in the `newest` commits (None: all that the log holds) of a table, without their files."""
+def find_batches(table: DeltaTable, newest: int) -> Appended:
+    """The batches in the `newest` commits of a table, without their files."""
     batches = []
     for entry in reversed(table.history(newest)):
         body = parse_commit_metadata(entry.get("userMetadata"))
