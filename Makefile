@@ -40,7 +40,7 @@ simulate: $(VENV)/.jars ## send simulated shop events; ARGS="--help" shows the r
 test: $(VENV)/.jars ## all tests; ARGS="-m unit" for one tier
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-chaos: $(VENV)/.jars ## every fault of the failure table on the real platform under load; about half an hour
+chaos: $(VENV)/.jars ## every fault of the failure table on the real platform under load; about 45 minutes
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
 histories: $(VENV)/.project ## the supervisor's decisions in a million random histories; about ten minutes

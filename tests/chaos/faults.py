@@ -6,6 +6,7 @@ Each fault is a function that strikes, waits for the promised reaction, and rais
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,15 +27,22 @@ _SHORT_OUTAGE_SECONDS = 20.0
 # Two daemons launch one run twice within a few of these ticks, if they ever do.
 _TWO_DAEMONS_SECONDS = 30.0
 _UNSEEN_SECONDS = 15.0
+# Past suspicion (60 s), short of being killed (another 75 s each for being asked and cancelled).
+_SLEEP_SECONDS = 90.0
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One row. `shows` are the phases that the supervisor must show, in this order, others between them."""
+    """One row. `shows` are the phases that the supervisor must show, in this order, others between them.
+
+    `is_random`: drawn in the long form, in which faults come at random moments.
+    """
 
     name: str
     strike: Callable[[LivePlatform], None]
     shows: tuple[Phase, ...]
+    is_random: bool = False
 
 
 def _kill_run(platform: LivePlatform) -> None:
@@ -80,6 +88,32 @@ def _freeze_run_and_wake_it(platform: LivePlatform) -> None:
     os.kill(host.process.pid, signal.SIGCONT)
     platform.wait_for(lambda: platform.watch.phase is Phase.RUNNING, "the run is trusted again")
     _demand(platform.host() is not None and platform.await_healthy().run_id == host.run_id, "the run was replaced")
+
+
+def _freeze_all_and_wake_them(platform: LivePlatform) -> None:
+    """Process and JVM sleep for longer than suspicion lasts: when they wake they find that they are to stop."""
+    host = platform.await_healthy()
+    assert host.jvm is not None
+    for process in (host.process, host.jvm):
+        os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(_SLEEP_SECONDS)
+    for process in (host.process, host.jvm):
+        os.kill(process.pid, signal.SIGCONT)
+    platform.await_host(host.run_id)
+
+
+def _fill_disk(platform: LivePlatform) -> None:
+    """The disk has less free than the platform wants: it stops while there is room to, until there is more."""
+    host, filler = platform.await_healthy(), platform.settings.home / "filler"
+    limit = platform.settings.min_free_mib * MIB
+    try:
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(filler.parent).free - limit + MIB)
+        platform.wait_for(lambda: platform.watch.phase is Phase.NEEDS_ATTENTION, "the group waits for a person")
+    finally:
+        filler.unlink()
+    _say(platform, "resume")
+    platform.await_host(host.run_id)
 
 
 def _stick(platform: LivePlatform) -> None:
@@ -285,9 +319,9 @@ def _lose_checkpoint(platform: LivePlatform) -> None:
 
 
 FAULTS = (
-    Fault("kill -9 of the run's process", _kill_run, (Phase.LAUNCHING, Phase.RUNNING)),
-    Fault("kill -9 of the JVM", _kill_jvm, (Phase.LAUNCHING, Phase.RUNNING)),
-    Fault("kill -9 of Spark's Python processes", _kill_workers, (Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("kill -9 of the run's process", _kill_run, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
+    Fault("kill -9 of the JVM", _kill_jvm, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
+    Fault("kill -9 of Spark's Python processes", _kill_workers, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
     Fault("SIGTERM to the run's process", _interrupt_run, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("Terminate, then resume", _terminate_run, (Phase.HELD_OPERATOR, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("Dagster calls a living run failed", _report_failed, (Phase.LAUNCHING, Phase.RUNNING)),
@@ -295,19 +329,21 @@ FAULTS = (
     Fault("a drain beside the run", _drain_beside, (Phase.RUNNING,)),
     Fault("a second platform on the home", _start_platform_twice, (Phase.RUNNING,)),
     Fault("two daemons, and a kill -9", _run_two_daemons, (Phase.LAUNCHING, Phase.RUNNING)),
-    Fault("broker away for 20 s", _freeze_broker, (Phase.RUNNING,)),
-    Fault("kill -9 of the broker", _kill_broker, (Phase.RUNNING,)),
+    Fault("broker away for 20 s", _freeze_broker, (Phase.RUNNING,), is_random=True),
+    Fault("kill -9 of the broker", _kill_broker, (Phase.RUNNING,), is_random=True),
     Fault("a query stuck for 60 s (its limit)", _stick, (Phase.STOPPING, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("the run's process sleeps, and wakes", _freeze_run_and_wake_it, (Phase.SUSPECT, Phase.RUNNING)),
+    Fault("process and JVM sleep for 90 s", _freeze_all_and_wake_them, (Phase.SUSPECT, Phase.RUNNING), is_random=True),
+    Fault("disk nearly full", _fill_disk, (Phase.NEEDS_ATTENTION, Phase.LAUNCHING, Phase.RUNNING), is_random=True),
     Fault("the run's process hangs", _freeze_run, (Phase.SUSPECT, Phase.STOPPING, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("the JVM hangs", _freeze_jvm, (Phase.SUSPECT, Phase.STOPPING, Phase.ORPHAN, Phase.LAUNCHING, Phase.RUNNING)),
-    Fault("kill -9 of the code server", _kill_code_server, (Phase.RUNNING,)),
-    Fault("kill -9 of the daemon", _kill_daemon, (Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("kill -9 of the code server", _kill_code_server, (Phase.RUNNING,), is_random=True),
+    Fault("kill -9 of the daemon", _kill_daemon, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
     Fault("kill -9 of all of Dagster for 15 s", _kill_services, (Phase.RUNNING,)),
     Fault("changed settings", _change_settings, (Phase.STOPPING, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("SIGTERM to the platform, and a start", _restart_platform, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("on a schedule, and back", _go_by_schedule, (Phase.DISABLED, Phase.LAUNCHING, Phase.RUNNING)),
-    Fault("power fails", _lose_power, (Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("power fails", _lose_power, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
     Fault("Dagster's database away for 20 s", _lock_database, (Phase.RUNNING,)),
     Fault("a checkpoint is lost", _lose_checkpoint, (Phase.NEEDS_ATTENTION, Phase.LAUNCHING, Phase.RUNNING)),
     Fault(
