@@ -181,6 +181,11 @@ class SparkResource(dg.ConfigurableResource[Any]):
                 gateway: Any = launch_gateway(public, popen_kwargs)
             except PySparkRuntimeError as error:
                 raise self._not_started(logs, error) from error
+            except BaseException:
+                # An interrupt: pyspark forgets the process that it has started, and takes away the file by which that
+                # was to answer. The JVM then neither serves anybody nor ends.
+                _kill_children_of(logs)
+                raise
         self._jvm = gateway.proc
         _forget_gateway()
         SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))
@@ -214,6 +219,17 @@ def _end(jvm: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         jvm.kill()
         jvm.wait()
+
+
+def _kill_children_of(logs: Path) -> None:
+    """SIGKILL to child processes that write these logs."""
+    import psutil
+
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(str(logs) in word for word in child.cmdline()):
+                child.kill()
+                child.wait()
 
 
 def _prepare_folders(home: Path, app_name: str) -> tuple[Path, Path]:

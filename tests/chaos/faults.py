@@ -177,8 +177,7 @@ def _launch_by_hand(platform: LivePlatform) -> None:
     """A person launches the job beside the run that lives: it waits or is refused, and never writes."""
     host = platform.await_healthy()
     before = len(platform.runs())
-    command = [_program("dagster"), "job", "launch", "-w", str(ROOT / "workspace.yaml"), "-j", "streaming_job"]
-    subprocess.run(command, check=True, capture_output=True)
+    platform.launch("streaming_job")
     refused = platform.wait_for(
         lambda: next((run for run in platform.runs()[:-before] if run.is_finished), None), "the second run has ended"
     )

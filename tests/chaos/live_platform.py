@@ -136,6 +136,19 @@ class LivePlatform:
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "jobs.cli", *arguments]
 
+    def launch(self, job: str) -> None:
+        """Launches a job, as a person does in the UI."""
+        workspace = ["-w", str(ROOT / "workspace.yaml")]
+        command = [str(Path(sys.executable).parent / "dagster"), "job", "launch", *workspace, "-j", job]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def compute_reports(self) -> None:
+        """Waits for a run of the job `reports` that succeeds."""
+        done = dg.RunsFilter(job_name="reports", statuses=[dg.DagsterRunStatus.SUCCESS])
+        before = self.instance.get_runs_count(done)
+        self.launch("reports")
+        self.wait_for(lambda: self.instance.get_runs_count(done) > before, "the reports are computed")
+
     # --- its parts --------------------------------------------------------------------------------------------------
 
     def host(self, after: str = "") -> Heartbeat | None:

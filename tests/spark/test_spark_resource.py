@@ -175,3 +175,37 @@ def test_dagster_run_starts_spark_at_its_first_use_and_leaves_no_jvm(tmp_path: P
     rows, pid = result.stdout.split()
     assert rows == "5"
     assert not _exists(int(pid))
+
+
+_INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+from resources.settings import Settings
+from resources.spark import SparkResource
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+resource = SparkResource.from_settings(Settings(home=Path(sys.argv[1]), spark_heap_mib=512), "interrupted")
+from pyspark import java_gateway
+started = java_gateway.Popen
+
+def popen(*args, **kwargs):
+    process = started(*args, **kwargs)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    print(process.pid, flush=True)
+    return process
+
+java_gateway.Popen = popen
+with resource.running():
+    pass
+"""
+
+
+def test_an_interrupt_while_the_jvm_starts_leaves_none_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _INTERRUPTED, str(tmp_path)]
+    program = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt" in program.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(program.stdout), 0)
