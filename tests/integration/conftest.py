@@ -74,7 +74,7 @@ def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
     with platform.start_daemon() as process:
         yield process
         children = psutil.Process(process.pid).children(recursive=True)
-        code_servers = [read_identity(child.pid) for child in children if "grpc" in child.cmdline()]
+        code_servers = [read_identity(child.pid) for child in children if _is_code_server(child)]
         process.terminate()
         process.wait()
         report = read_report(platform.instance, GROUP.name)
@@ -85,6 +85,14 @@ def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
             wait_for(lambda: not read_lock(platform.settings.home, GROUP.name).held, "the lock is free")
         # They end when no daemon has spoken to them for 20 s, and need their database for that.
         wait_for(lambda: not any(server and is_alive(server) for server in code_servers), "the code servers are gone")
+
+
+def _is_code_server(process: psutil.Process) -> bool:
+    """A daemon starts a new one each minute, and ends the last: one may be gone by now."""
+    try:
+        return "grpc" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
