@@ -210,7 +210,11 @@ def _parse_cursor(cursor: str | None) -> dict[str, SupervisorState]:
         values = json.loads(cursor or "{}")
         return {
             name: SupervisorState(
-                Phase(v["phase"]), float(v["phase_since"]), tuple(v["paused_streams"]), v.get("reason", "")
+                Phase(v["phase"]),
+                float(v["phase_since"]),
+                tuple(v["paused_streams"]),
+                v.get("reason", ""),
+                v.get("run_id", ""),
             )
             for name, v in values.items()
         }

@@ -54,10 +54,12 @@ def decide(
     exist). `process_alive` is about `heartbeat.process`; None means it cannot be known (another host).
     """
     live = [run for run in runs if not run.is_finished]
-    if live:
-        actions, phase, reason = _judge_live(
-            now, spec, _host_among(live, heartbeat), heartbeat, process_alive, control, state, policy
-        )
+    host = _host_among(live, heartbeat) if live else None
+    run_id = host.run_id if host is not None else lock.owner_run_id
+    if state.run_id != run_id:  # what was watched was another run
+        state = SupervisorState()
+    if host is not None:
+        actions, phase, reason = _judge_live(now, spec, host, heartbeat, process_alive, control, state, policy)
     elif lock.held:
         actions, phase, reason = _judge_orphan(now, spec, runs, heartbeat, process_alive, lock, state, policy)
     else:
@@ -65,7 +67,7 @@ def decide(
     # A time to come is one of before the clock was set back: what is watched for is watched anew.
     since = state.phase_since if phase == state.phase and state.phase_since <= now else now
     paused_streams = tuple(sorted(control.paused_streams))
-    return Decision(tuple(actions), SupervisorState(phase, since, paused_streams, reason), phase, reason)
+    return Decision(tuple(actions), SupervisorState(phase, since, paused_streams, reason, run_id), phase, reason)
 
 
 def _host_among(live: Sequence[RunView], heartbeat: Heartbeat | None) -> RunView:

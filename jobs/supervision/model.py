@@ -185,13 +185,14 @@ class Control:
 class SupervisorState:
     """A cache between ticks (the sensor's cursor). Losing it costs one more period of suspicion, nothing else.
 
-    `reason` is for those who look at the cursor: what the last tick said.
+    `reason` is for those who look at the cursor: what the last tick said. `run_id` is the run that was looked at.
     """
 
     phase: Phase | None = None
     phase_since: float = 0.0
     paused_streams: tuple[str, ...] = ()
     reason: str = ""
+    run_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,10 @@ def look(
     return decide(now, spec, runs, heartbeat, alive, lock, control or Control(), state or SupervisorState(), POLICY)
 
 
+def watching(phase: Phase, since: float, run_id: str = "run-1") -> SupervisorState:
+    return SupervisorState(phase, since, run_id=run_id)
+
+
 def failed(number: int, age: float, **values: object) -> RunView:
     return run(f"run-{number}", "failure", created_at=NOW - age - 20, ended_at=NOW - age, **values)
 
@@ -263,7 +267,7 @@ def test_stale_heartbeat_is_suspect_first() -> None:
 
 
 def test_suspicion_that_lasts_asks_the_run_to_stop() -> None:
-    suspect = SupervisorState(Phase.SUSPECT, NOW - POLICY.heartbeat_timeout)
+    suspect = watching(Phase.SUSPECT, NOW - POLICY.heartbeat_timeout)
     decision = look(run(), heartbeat=beat(60), state=suspect)
     [action] = decision.actions
     assert isinstance(action, WriteStop) and action.record.cause is StopCause.HUNG
@@ -416,7 +420,7 @@ def test_a_heartbeat_of_a_time_to_come_is_watched_and_then_a_hang() -> None:
     later = beat(age=-7200)
     suspect = look(run(), heartbeat=later)
     assert suspect.phase is Phase.SUSPECT
-    watched = SupervisorState(Phase.SUSPECT, NOW - POLICY.heartbeat_timeout)
+    watched = watching(Phase.SUSPECT, NOW - POLICY.heartbeat_timeout)
     assert look(run(), heartbeat=later, state=watched).phase is Phase.STOPPING
     assert look(run(), heartbeat=beat(age=-2)).phase is Phase.RUNNING
 
@@ -428,12 +432,12 @@ def test_a_stop_that_was_asked_for_at_a_time_to_come_goes_on_climbing() -> None:
 
 
 def test_suspicion_and_orphans_are_watched_anew() -> None:
-    ahead = SupervisorState(Phase.SUSPECT, NOW + 7200)
+    ahead = watching(Phase.SUSPECT, NOW + 7200)
     assert look(run(), heartbeat=beat(age=100), state=ahead).state.phase_since == NOW
     lock = LockView(True, "run", "run-1", HOST, True, "run run-1")
     ended = run(status="failure", ended_at=NOW + 7200)
     assert look(ended, lock=lock).actions == ()
-    watched = SupervisorState(Phase.ORPHAN, NOW - POLICY.stop_grace - POLICY.stop_slack)
+    watched = watching(Phase.ORPHAN, NOW - POLICY.stop_grace - POLICY.stop_slack)
     assert look(ended, lock=lock, state=watched).actions == (KillProcess(HOST),)
 
 
@@ -446,3 +450,11 @@ def test_a_run_that_a_person_launched_and_took_back_from_the_queue_changes_nothi
     taken_back = run("run-3", status="canceled", by_hand=True, started_at=None)
     assert look(taken_back, failed(1, 500.0)).phase is Phase.LAUNCHING
     assert look(taken_back, run("run-2", status="canceled")).phase is Phase.HELD_OPERATOR
+
+
+def test_what_was_watched_of_another_run_does_not_count() -> None:
+    ending = run("run-2", "canceling")
+    long_ago = watching(Phase.STOPPING, NOW - 1000, "run-1")
+    assert look(ending, heartbeat=beat(run_id="run-2"), state=long_ago).actions == ()
+    same = watching(Phase.STOPPING, NOW - 1000, "run-2")
+    assert KillProcess(HOST) in look(ending, heartbeat=beat(run_id="run-2"), state=same).actions
