@@ -32,9 +32,6 @@ from resources.spark_configuration import is_secret, spark_conf
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# The JVM ends 0.3-2 s after its standard input closes; one that does not is blocked for good.
-_STOP_TIMEOUT_SECONDS = 20.0
-
 # Each application has its own log; the newest ones tell what happened, older ones only take space.
 _KEPT_LOGS = 20
 
@@ -52,15 +49,20 @@ class SparkResource(dg.ConfigurableResource[Any]):
     spark_config: dict[str, str] = {}
     """Further Spark configuration for this resource; wins over the settings. No secrets: Dagster shows it."""
 
+    stop_timeout_seconds: float = 20.0
+    """After so long the JVM is killed. It ends 0.3-2 s after its standard input closes, or is blocked for good."""
+
     _settings: Settings | None = PrivateAttr(default=None)
     _delegate: Any = PrivateAttr(default=None)
     _jvm: subprocess.Popen[bytes] | None = PrivateAttr(default=None)
     _folder: Path | None = PrivateAttr(default=None)
 
     @classmethod
-    def from_settings(cls, settings: Settings, app_name: str = "headrace", **spark_config: str) -> SparkResource:
+    def from_settings(
+        cls, settings: Settings, app_name: str = "headrace", stop_timeout_seconds: float = 20.0, **spark_config: str
+    ) -> SparkResource:
         """The resource that these settings describe. Nothing is started."""
-        resource = cls(app_name=app_name, spark_config=spark_config)
+        resource = cls(app_name=app_name, spark_config=spark_config, stop_timeout_seconds=stop_timeout_seconds)
         resource._settings = settings
         return resource
 
@@ -128,7 +130,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
             # pyspark keeps the gateway of a process for good; without this the next start would talk to a dead JVM.
             _forget_gateway()
         if self._jvm is not None:
-            _end(self._jvm)
+            _end(self._jvm, self.stop_timeout_seconds)
             self._jvm = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -210,12 +212,12 @@ def _forget_gateway() -> None:
     SparkContext._jvm = None
 
 
-def _end(jvm: subprocess.Popen[bytes]) -> None:
+def _end(jvm: subprocess.Popen[bytes], timeout_seconds: float) -> None:
     if jvm.stdin is not None:
         with contextlib.suppress(OSError):
             jvm.stdin.close()  # Spark's gateway server ends with its standard input
     try:
-        jvm.wait(_STOP_TIMEOUT_SECONDS)
+        jvm.wait(timeout_seconds)
     except subprocess.TimeoutExpired:
         jvm.kill()
         jvm.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from resources import class_archive
 from resources.settings import Settings
 
 _LOG4J = Path(__file__).with_name("spark_log4j2.properties")
@@ -25,7 +26,7 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
         "spark.app.name": "headrace",
         "spark.master": settings.spark_master,
         "spark.submit.deployMode": "client",
-        # The pools `ingest` and `derived`, named by the streams' queries: records before what is derived from them.
+        # The pools, named by those who run jobs: records before what is derived from them, and that before repairs.
         "spark.scheduler.mode": "FAIR",
         "spark.scheduler.allocation.file": _POOLS.as_uri(),
         "spark.jars": ",".join(jar.as_uri() for jar in jars),
@@ -55,6 +56,7 @@ def _jvm(settings: Settings, log_file: Path | None) -> dict[str, str]:
         "-XX:+ExitOnOutOfMemoryError",  # a JVM that limps on after an OOM holds the lock and commits nothing
         f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}",
         f"-Dderby.system.home={settings.home / 'spark'}",  # else derby.log in the working directory
+        *class_archive.jvm_options(),
     ]
     if log_file is not None:
         options += [f"-Dheadrace.log={log_file}", "-Dheadrace.appender=file"]
@@ -84,6 +86,8 @@ def _delta() -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "2",
         # Independent readers refuse tables with deletion vectors.
         "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+        # A report of a day without rows says in its commit which days it looked at; Delta would leave that commit out.
+        "spark.databricks.delta.skipRecordingEmptyCommits": "false",
     }
 
 
