@@ -15,7 +15,7 @@ import dagster as dg
 from jobs.supervision.decide import decide
 from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.group_lock import read_lock
-from jobs.supervision.lease import read_control, read_report, write_stop
+from jobs.supervision.lease import GroupRecords, read_records, write_stop
 from jobs.supervision.model import (
     Action,
     CancelRun,
@@ -23,14 +23,16 @@ from jobs.supervision.model import (
     GroupSpec,
     KillProcess,
     Launch,
+    LockView,
     Phase,
     ReportRunEnded,
+    RunView,
     SupervisorState,
     WriteStop,
 )
 from jobs.supervision.policy import Policy, build_policy
 from jobs.supervision.process import is_alive, kill
-from jobs.supervision.run_records import build_run_config, build_run_tags, read_runs, record_stop
+from jobs.supervision.run_records import build_run_config, build_run_tags, read_runs_by_group, record_stop
 from jobs.supervision.stream_running import STREAM_RUNNING, judge_phase
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import Settings, load_settings
@@ -81,8 +83,10 @@ def build_stream_supervisor(
     def stream_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         states = _parse_cursor(context.cursor)
         tick = _Tick(context.instance, settings, policy, context)
+        seen = tick.observe([group.name for group in groups])
         for group in groups:
-            states[group.name] = tick.supervise(group, specs[group.name], states.get(group.name, SupervisorState()))
+            state = states.get(group.name, SupervisorState())
+            states[group.name] = tick.supervise(group, specs[group.name], seen[group.name], state)
         message = "\n".join(tick.lines)
         if tick.run_requests:  # such a tick has no skip reason to say it
             context.log.info(message)
@@ -104,6 +108,17 @@ def read_states(instance: dg.DagsterInstance) -> dict[str, SupervisorState]:
     return {}
 
 
+@dataclass(frozen=True)
+class _Observation:
+    """What a tick sees of one group, and when."""
+
+    at: float
+    runs: list[RunView]
+    records: GroupRecords
+    lock: LockView
+    process_alive: bool | None
+
+
 @dataclass
 class _Tick:
     """One evaluation: gathers requests, check events and lines over the groups."""
@@ -116,9 +131,36 @@ class _Tick:
     events: list[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
-    def supervise(self, group: StreamGroup, spec: GroupSpec, state: SupervisorState) -> SupervisorState:
-        """Observes one group, decides, acts. Returns the state for the next tick."""
-        decision = self._observe(spec, state)
+    def observe(self, groups: list[str]) -> dict[str, _Observation]:
+        """Looks at all groups, the storage first: each of its answers costs milliseconds, whatever it is about."""
+        # Three times the crash loop's length: failures are counted from the runs themselves.
+        runs = read_runs_by_group(self.instance, groups, max(25, 3 * self.policy.crash_loop_failures))
+        records = read_records(self.instance, groups)
+        # The lock is read after the runs: a run that ended in between is found to hold it, never the other way round.
+        return {
+            group: _Observation(
+                time.time(), runs[group], records[group], read_lock(self.settings.home, group),
+                is_alive(report.heartbeat.process) if (report := records[group].report) else None,
+            )
+            for group in groups
+        }  # fmt: skip
+
+    def supervise(
+        self, group: StreamGroup, spec: GroupSpec, seen: _Observation, state: SupervisorState
+    ) -> SupervisorState:
+        """Decides about one group, acts. Returns the state for the next tick."""
+        report = seen.records.report
+        decision = decide(
+            now=seen.at,
+            spec=spec,
+            runs=seen.runs,
+            heartbeat=report.heartbeat if report else None,
+            process_alive=seen.process_alive,
+            lock=seen.lock,
+            control=seen.records.control,
+            state=state,
+            policy=self.policy,
+        )
         for action in decision.actions:
             self._act(spec, action)
         self.lines.append(f"{spec.name}: {decision.phase.value}: {decision.reason}")
@@ -126,25 +168,6 @@ class _Tick:
         if before != after:
             self._announce(group, decision)
         return decision.state
-
-    def _observe(self, spec: GroupSpec, state: SupervisorState) -> Decision:
-        instance = self.instance
-        # Three times the crash loop's length: failures are counted from the runs themselves.
-        runs = read_runs(instance, spec.name, limit=max(25, 3 * self.policy.crash_loop_failures))
-        report = read_report(instance, spec.name)
-        heartbeat = report.heartbeat if report else None
-        # The lock is read after the runs: a run that ended in between is found to hold it, never the other way round.
-        return decide(
-            now=time.time(),
-            spec=spec,
-            runs=runs,
-            heartbeat=heartbeat,
-            process_alive=is_alive(heartbeat.process) if heartbeat else None,
-            lock=read_lock(self.settings.home, spec.name),
-            control=read_control(instance, spec.name),
-            state=state,
-            policy=self.policy,
-        )
 
     def _act(self, spec: GroupSpec, action: Action) -> None:
         match action:

@@ -59,6 +59,15 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="Free disk below which a stream group stops (and does not start); 0: no limit")
     ] = 512
 
+    # Commits are kept for six hours: files that only older versions name can be reached by nobody.
+    vacuum_hours: Annotated[
+        int, Field(ge=1, description="How long files that a stream's table has replaced are kept for other readers")
+    ] = 24
+
+    late_days: Annotated[
+        int, Field(ge=1, description="So many days before today are computed anew at night where rows came late")
+    ] = 14
+
     publish: Annotated[bool, Field(description="Publish the streams that have a topic of their own to Kafka")] = True
     idle_timeout_seconds: Annotated[
         float,
@@ -79,7 +88,9 @@ class Settings(BaseSettings):
     drain_cron: Annotated[str, Field(min_length=9, description="When streams catch up in scheduled mode, UTC")] = (
         "*/15 * * * *"
     )
-    supervisor_interval_seconds: Annotated[int, Field(ge=1, description="Time between two supervisor ticks")] = 5
+    # Dagster's daemon looks at its sensors each five seconds, now a little more, now a little less: an interval of five
+    # would make it pass over every second look.
+    supervisor_interval_seconds: Annotated[int, Field(ge=1, description="Least time between two supervisor ticks")] = 4
     heartbeat_timeout_seconds: Annotated[int, Field(ge=5, description="Silence after which a run is suspect")] = 30
     stuck_timeout_seconds: Annotated[
         int, Field(ge=10, description="Time in one micro-batch after which a query is stuck, and its group restarted")

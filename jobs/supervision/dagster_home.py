@@ -8,9 +8,6 @@ from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import StorageError
 from resources.settings import Settings
 
-# Batch runs that start Spark carry this tag: two JVMs beside the stream's own do not fit a small machine.
-SPARK_TAG = "headrace/spark"
-
 _MARK = "# Written by Headrace at each start. Delete this line to keep your own changes.\n"
 
 _TEMPLATE = """\
@@ -32,20 +29,24 @@ run_monitoring:
   poll_interval_seconds: 15
   free_slots_after_run_end_seconds: 60
 
-# One run a stream group, one batch Spark application beside it. A restart waits at most one dequeue interval.
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config:
+# One run a stream group, one batch Spark application (the pool of reports and parity checks) beside it: two JVMs beside
+# the stream's own do not fit a small machine. A restart waits at most one dequeue interval.
+concurrency:
+  runs:
     max_concurrent_runs: 10
-    dequeue_interval_seconds: 2
     tag_concurrency_limits:
       - key: {group_tag}
         value:
           applyLimitPerUniqueValue: true
         limit: 1
-      - key: {spark_tag}
-        limit: 1
+  pools:
+    granularity: run
+    default_limit: 1
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 2
 
 # One slow sensor must not delay the supervisor's tick.
 sensors:
@@ -66,6 +67,11 @@ retention:
       skipped: 7
       success: 90
       failure: 90
+  auto_materialize:
+    purge_after_days:
+      skipped: 1
+      success: 14
+      failure: 30
 
 # A stream's stderr grows without bound, and each capture costs four processes.
 compute_logs:
@@ -76,9 +82,7 @@ compute_logs:
 
 def render_dagster_yaml(settings: Settings) -> str:
     """The file's text for these settings."""
-    return _MARK + _TEMPLATE.format(
-        cancel_timeout=settings.stop_grace_seconds + 60, group_tag=GROUP_TAG, spark_tag=SPARK_TAG
-    )
+    return _MARK + _TEMPLATE.format(cancel_timeout=settings.stop_grace_seconds + 60, group_tag=GROUP_TAG)
 
 
 def ensure_dagster_home(settings: Settings) -> Path:

@@ -206,12 +206,16 @@ def _climb(
 ) -> _Verdict:
     """The stop ladder: record (the host polls it) -> cancel the run -> kill that process and mark the run failed."""
     short, patience = run.run_id[:8], policy.stop_grace + policy.stop_slack
+    asked_at = stop.at if stop.cancelled_at is None else stop.cancelled_at
+    if asked_at - now > policy.heartbeat_timeout:  # the clock was set back: how long it was is not known any more
+        anew = replace(stop, at=now) if stop.cancelled_at is None else replace(stop, cancelled_at=now)
+        return [WriteStop(anew)], Phase.STOPPING, f"run {short} has its time to stop anew, the clock was set back"
     if stop.cancelled_at is None:
-        if abs(now - stop.at) <= patience:
+        if now - stop.at <= patience:
             return [], Phase.STOPPING, f"run {short} stops: {stop.why}"
         record = replace(stop, cancelled_at=now)
         return [WriteStop(record), CancelRun(run.run_id)], Phase.STOPPING, f"run {short} is cancelled: {stop.why}"
-    if abs(now - stop.cancelled_at) <= patience:
+    if now - stop.cancelled_at <= patience:
         return [], Phase.STOPPING, f"run {short} was cancelled {now - stop.cancelled_at:.0f} s ago: {stop.why}"
     actions: list[Action] = [WriteStop(replace(stop, killed_at=now))]
     if beat is not None and process_alive:

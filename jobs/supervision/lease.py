@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -40,9 +41,33 @@ def write_heartbeat(instance: dg.DagsterInstance, group: str, report: HostReport
     _write(instance, f"headrace/heartbeat/{group}", {**asdict(beat), "queries": report.queries})
 
 
+@dataclass(frozen=True)
+class GroupRecords:
+    """All that is on record about a group."""
+
+    report: HostReport | None
+    control: Control
+
+
+def read_records(instance: dg.DagsterInstance, groups: Sequence[str]) -> dict[str, GroupRecords]:
+    """As `read_report` and `read_control` of each group, in one look."""
+    keys = {f"headrace/{kind}/{group}" for kind in ("heartbeat", "control", "stop") for group in groups}
+    values = _read(instance, keys)
+    return {
+        group: GroupRecords(
+            _parse_report(values.get(f"headrace/heartbeat/{group}")),
+            _parse_control(values.get(f"headrace/control/{group}"), values.get(f"headrace/stop/{group}")),
+        )
+        for group in groups
+    }
+
+
 def read_report(instance: dg.DagsterInstance, group: str) -> HostReport | None:
     """The last heartbeat of any host of the group, with its queries' progress; None when there never was one."""
-    value = _read(instance, f"headrace/heartbeat/{group}")
+    return read_records(instance, [group])[group].report
+
+
+def _parse_report(value: dict[str, Any] | None) -> HostReport | None:
     if value is None:
         return None
     queries = value.pop("queries")
@@ -59,7 +84,10 @@ def write_stop(instance: dg.DagsterInstance, group: str, record: StopRecord) -> 
 
 def read_stop(instance: dg.DagsterInstance, group: str) -> StopRecord | None:
     """The last stop that was asked for in this group; it may be about a run that ended long ago."""
-    value = _read(instance, f"headrace/stop/{group}")
+    return read_control(instance, group).stop
+
+
+def _parse_stop(value: dict[str, Any] | None) -> StopRecord | None:
     if value is None:
         return None
     return StopRecord(cause=StopCause(value.pop("cause")), **value)
@@ -122,20 +150,25 @@ def _control_stream(control: Control, stream: str, command: ControlCommand, who:
 
 def read_control(instance: dg.DagsterInstance, group: str) -> Control:
     """What people asked for, and the last stop."""
-    value = _read(instance, f"headrace/control/{group}") or {}
+    return read_records(instance, [group])[group].control
+
+
+def _parse_control(control: dict[str, Any] | None, stop: dict[str, Any] | None) -> Control:
+    value = control or {}
     # A record of an older version may know more: a pause outlives an upgrade.
     known: dict[str, Any] = {name: value[name] for name in _CONTROL_FIELDS & value.keys()}
     known |= {name: tuple(item) for name, item in known.items() if isinstance(item, list)}
-    return Control(**known, stop=read_stop(instance, group))
+    return Control(**known, stop=_parse_stop(stop))
 
 
 def _write(instance: dg.DagsterInstance, key: str, value: dict[str, Any]) -> None:
     instance.daemon_cursor_storage.set_cursor_values({key: json.dumps({"v": _VERSION, **value})})
 
 
-def _read(instance: dg.DagsterInstance, key: str) -> dict[str, Any] | None:
-    text = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
-    if not text:
-        return None
-    value: dict[str, Any] = json.loads(text)
-    return value if value.pop("v", None) == _VERSION else None
+def _read(instance: dg.DagsterInstance, keys: Set[str]) -> dict[str, dict[str, Any]]:
+    values = {}
+    for key, text in instance.daemon_cursor_storage.get_cursor_values(set(keys)).items():
+        value: dict[str, Any] = json.loads(text) if text else {}
+        if value.pop("v", None) == _VERSION:
+            values[key] = value
+    return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -35,16 +35,27 @@ UNFINISHED = [status for status, name in _STATUS.items() if name not in FINISHED
 
 
 def read_runs(instance: dg.DagsterInstance, group: str, limit: int) -> list[RunView]:
-    """The group's newest runs and all that are unfinished, newest first.
+    """One group's runs, as `read_runs_by_group`."""
+    return read_runs_by_group(instance, [group], limit)[group]
+
+
+def read_runs_by_group(instance: dg.DagsterInstance, groups: Sequence[str], limit: int) -> dict[str, list[RunView]]:
+    """Each group's newest runs and all that are unfinished, newest first.
 
     The second part matters: a run that has lived for weeks must not be forgotten behind newer ones that were refused.
     """
-    tags = {GROUP_TAG: group}
-    newest = instance.get_run_records(dg.RunsFilter(tags=tags), limit=limit)
-    known = {record.dagster_run.run_id for record in newest}
+    newest = {
+        group: [_view(record) for record in instance.get_run_records(dg.RunsFilter(tags={GROUP_TAG: group}), limit)]
+        for group in groups
+    }
     # Read after the newest: a run that ended in between is in the first list, as unfinished, and judged next time.
-    older = instance.get_run_records(dg.RunsFilter(tags=tags, statuses=UNFINISHED))
-    return [_view(record) for record in [*newest, *(r for r in older if r.dagster_run.run_id not in known)]]
+    # One query for all groups: each costs a tick milliseconds.
+    older = instance.get_run_records(dg.RunsFilter(tags={GROUP_TAG: list(groups)}, statuses=UNFINISHED))
+    for record in older:
+        runs = newest[record.dagster_run.tags[GROUP_TAG]]
+        if all(run.run_id != record.dagster_run.run_id for run in runs):
+            runs.append(_view(record))
+    return newest
 
 
 def _view(record: dg.RunRecord) -> RunView:

@@ -1,24 +1,31 @@
 """A stream's life in Dagster's event log, at a bounded cost.
 
-An asset event costs 4.5 to 8.7 kB on disk for ever. So: one event per stream on its first commit, then at most one
-each five minutes, a materialization when batches were committed since the last, else an observation (which shows that
-an idle stream lives, and never triggers anything downstream). Side tables only when their version moved.
+An asset event costs 9 kB on disk for ever: stored twice, a page each. So: one event per stream on its first commit,
+then at most one each ten minutes, a materialization when batches were committed since the last, else an observation
+(which shows that an idle stream lives, and never triggers anything downstream). Side tables only when their version
+moved. And one event a day, when the day is closed: reports follow it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.reports.days import CLOSED_DAYS_KEY, ONE_DAY
+from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
 
 if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
 
-EVENT_INTERVAL_SECONDS = 300.0
+# Eight tables each five minutes were 22 MB a day.
+EVENT_INTERVAL_SECONDS = 600.0
+
+# Each group closes a day for itself: so many events, of all groups, are looked at for a group's last one.
+_EVENTS_SEARCHED = 50
 
 AssetEvent = dg.AssetMaterialization | dg.AssetObservation
 
@@ -37,10 +44,27 @@ class _Logged:
 class TableEvents:
     """Turns progress into asset events. One instance a run; `publish` is called with every heartbeat."""
 
-    def __init__(self, streams: Sequence[StreamSpec], log_event: Callable[[AssetEvent], None]) -> None:
+    def __init__(
+        self,
+        streams: Sequence[StreamSpec],
+        log_event: Callable[[AssetEvent], None],
+        group: str = "",
+        closed_day: date | None = None,
+    ) -> None:
+        """`closed_day`: the last one that the group has closed (`read_closed_day`); None: no day yet."""
         self._streams = {stream.name: stream for stream in streams}
         self._log_event = log_event
+        self._group = group
+        self._closed_day = closed_day
+        derived = [stream for stream in streams if isinstance(stream.source, TableSource)]
+        self._closing = frozenset(stream.name for stream in derived)
+        self._longest_open = max((s.span.longest_open for s in derived if s.span is not None), default=timedelta(0))
         self._logged: dict[str, _Logged] = {}
+
+    @classmethod
+    def of_run(cls, group: StreamGroup, context: dg.OpExecutionContext) -> TableEvents:
+        """Those of a run that hosts the group; it goes on behind the last day that the group has closed."""
+        return cls(group.streams, context.log_event, group.name, read_closed_day(context.instance, group.name))
 
     def publish(self, progress: Mapping[str, QueryProgress], now: float) -> None:
         """Logs what is due. `now` is a monotonic clock in seconds."""
@@ -48,6 +72,24 @@ class TableEvents:
             stream = self._streams.get(name)
             if stream is not None and facts.last_commit_at is not None:
                 self._publish_stream(stream, facts, now)
+        self._publish_closed_days(progress)
+
+    def _publish_closed_days(self, progress: Mapping[str, QueryProgress]) -> None:
+        """A day is closed when every stream's table is complete beyond what may still be open at the day's end."""
+        complete = [facts.complete_until for name, facts in progress.items() if name in self._closing]
+        known = [datetime.fromisoformat(moment) for moment in complete if moment is not None]
+        if not known or len(known) < len(self._closing):
+            return
+        last = (min(known) - self._longest_open).date() - ONE_DAY
+        # What was before the first closed day that anybody saw is history: a backfill's, or the nightly run's.
+        day = last if self._closed_day is None else self._closed_day + ONE_DAY
+        while day <= last:
+            self._log_event(dg.AssetMaterialization(CLOSED_DAYS_KEY, partition=str(day), metadata=self._name_group()))
+            self._closed_day = day
+            day += ONE_DAY
+
+    def _name_group(self) -> dict[str, str]:
+        return {"headrace/group": self._group}
 
     def _publish_stream(self, stream: StreamSpec, facts: QueryProgress, now: float) -> None:
         before = self._logged.get(stream.name)
@@ -71,6 +113,19 @@ class TableEvents:
         self._logged[stream.name] = _Logged(
             now, facts.batch_id, facts.rows_in, dict(facts.table_versions), was_materialized
         )
+
+
+def read_closed_day(instance: dg.DagsterInstance, group: str) -> date | None:
+    """The last day that the group has closed, as the event log says; None when it has closed none lately."""
+    found = instance.fetch_materializations(CLOSED_DAYS_KEY, limit=_EVENTS_SEARCHED).records
+    days = [
+        date.fromisoformat(record.partition_key)
+        for record in found
+        if record.partition_key is not None
+        and record.asset_materialization is not None
+        and record.asset_materialization.metadata["headrace/group"].value == group
+    ]
+    return max(days, default=None)
 
 
 def _metadata(table: str, facts: QueryProgress, rows: int) -> dict[str, int | float | str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import pytest
+
 from jobs.supervision.decide import decide
 from jobs.supervision.model import (
     CancelRun,
@@ -425,10 +427,14 @@ def test_a_heartbeat_of_a_time_to_come_is_watched_and_then_a_hang() -> None:
     assert look(run(), heartbeat=beat(age=-2)).phase is Phase.RUNNING
 
 
-def test_a_stop_that_was_asked_for_at_a_time_to_come_goes_on_climbing() -> None:
-    asked = StopRecord("run-1", StopCause.HUNG, "hung", NOW + 7200)
-    climbing = look(run(), heartbeat=beat(), control=Control(stop=asked))
-    assert CancelRun("run-1") in climbing.actions
+@pytest.mark.parametrize("cancelled_at", [None, NOW + 7200])
+def test_a_stop_of_a_time_to_come_has_its_patience_anew(cancelled_at: float | None) -> None:
+    asked = StopRecord("run-1", StopCause.HUNG, "hung", NOW + 7200, cancelled_at)
+    (rewritten,) = look(run(), heartbeat=beat(), control=Control(stop=asked)).actions
+    assert isinstance(rewritten, WriteStop)
+    assert rewritten.record == (replace(asked, at=NOW) if cancelled_at is None else replace(asked, cancelled_at=NOW))
+    seconds_apart = replace(asked, at=NOW + 5, cancelled_at=cancelled_at and NOW + 5)
+    assert look(run(), heartbeat=beat(), control=Control(stop=seconds_apart)).actions == ()
 
 
 def test_suspicion_and_orphans_are_watched_anew() -> None:

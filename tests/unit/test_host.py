@@ -197,12 +197,13 @@ def test_busy_stream_costs_one_event_per_interval() -> None:
 
 
 def test_idle_stream_is_observed_and_never_materialized() -> None:
-    events = publish(*[(float(second), progress(0)) for second in range(0, 1201, 2)])
+    events = publish(*[(float(second), progress(0)) for second in range(0, 4 * int(EVENT_INTERVAL_SECONDS) + 1, 2)])
     kinds = [type(e).__name__ for e in events if e.asset_key == dg.AssetKey(["silver", "events"])]
     assert kinds == ["AssetMaterialization", *["AssetObservation"] * 4]
 
 
 def test_side_table_is_logged_only_when_its_version_moved() -> None:
-    steps = [(0.0, progress(0)), (300.0, progress(1)), (600.0, progress(2, side_version=1))]
+    at = EVENT_INTERVAL_SECONDS
+    steps = [(0.0, progress(0)), (at, progress(1)), (2 * at, progress(2, side_version=1))]
     side = [e for e in publish(*steps) if e.asset_key == dg.AssetKey(["silver", "quarantined_events"])]
     assert [e.metadata["delta/version"].value for e in side] == [0, 1]
