@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from platform_assets.errors import MissingTopicError
+from platform_assets.errors import BrokerUnavailableError, MissingTopicError
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.free_space import find_shortage
 
@@ -55,7 +55,9 @@ def build_stream_context(
         close_windows=close_windows,
         local_folders=local_folders,
         min_free_bytes=min_free_bytes,
+        vacuum_hours=settings.vacuum_hours,
         fetch_held=lambda: fetch_held(kafka, settings.topic),
+        fetch_topic_id=lambda: _fetch_topic_id(kafka, settings.topic),
         check_lease=check_lease,
         kafka_partitions=tuple(kafka.end_offsets(settings.topic)),
         publish_topics=frozenset(
@@ -70,6 +72,14 @@ def fetch_held(kafka: KafkaResource, topic: str) -> HeldTopic:
 
     first, end = kafka.beginning_offsets(topic), kafka.end_offsets(topic)
     return HeldTopic(kafka.topic_id(topic), {partition: (first[partition], end[partition]) for partition in end})
+
+
+def _fetch_topic_id(kafka: KafkaResource, topic: str) -> str | None:
+    """None while the broker is away: a batch that it has given is not to fail for that, and the next one asks again."""
+    try:
+        return kafka.topic_id(topic)
+    except (BrokerUnavailableError, MissingTopicError):
+        return None
 
 
 def _is_there(topic: str, settings: Settings, kafka: KafkaResource) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from platform_assets.reports.days import CLOSED_DAYS_KEY, build_daily_partitions
+from platform_assets.reports.presentation import build_column_schema
 from platform_assets.streaming.platform_tables import LEDGER, PLATFORM_TABLES
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSpec
 
@@ -18,7 +20,7 @@ def topic_asset_key(topic: str) -> dg.AssetKey:
 
 
 def build_stream_assets(streams: Iterable[StreamSpec], topic: str) -> list[dg.AssetSpec]:
-    """One spec for the topic, one for each table that a stream writes, and those of the platform's own tables."""
+    """Specs of the topic, of each table that a stream writes, of the platform's own tables, and of the closed days."""
     streams = list(streams)
     topic_spec = dg.AssetSpec(
         topic_asset_key(topic),
@@ -37,6 +39,18 @@ def build_stream_assets(streams: Iterable[StreamSpec], topic: str) -> list[dg.As
         _table_asset(table, main_tables[:1] if table is LEDGER else main_tables, "Written by the stream group.")
         for table in PLATFORM_TABLES
     ]
+    specs.append(
+        dg.AssetSpec(
+            CLOSED_DAYS_KEY,
+            deps=main_tables,
+            description="Days for which every stream's table is complete: nothing that came in time is missing, what "
+            "came late has been repaired. Materialized by the stream group when it closes a day.",
+            kinds={"delta"},
+            group_name="platform",
+            owners=OWNERS,
+            partitions_def=build_daily_partitions(),
+        )
+    )
     return specs
 
 
@@ -50,14 +64,7 @@ def _table_asset(table: TableSpec, deps: Iterable[dg.AssetKey], origin: str) -> 
         owners=OWNERS,
         metadata={
             "dagster/table_name": table.name,
-            "dagster/column_schema": dg.TableSchema(
-                columns=[
-                    dg.TableColumn(
-                        c.name, c.type, c.description, constraints=dg.TableColumnConstraints(nullable=c.nullable)
-                    )
-                    for c in table.columns
-                ]
-            ),
+            "dagster/column_schema": build_column_schema(table),
         },
     )
 

@@ -16,20 +16,23 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
         build_report_freshness_checks,
         build_stream_freshness_checks,
     )
+    from platform_assets.checks.hop_ledger import build_hop_ledger_checks
     from platform_assets.checks.ledger import build_ledger_checks
     from platform_assets.checks.parity import build_parity_checks
     from platform_assets.checks.report_consistency import build_report_consistency_checks
     from platform_assets.checks.schema_contract import build_schema_contract_checks
     from platform_assets.checks.time_to_loss import build_time_to_loss_checks
     from platform_assets.reports import REPORT_TABLES
+    from platform_assets.reports.day_states import REPORT_DAYS
     from platform_assets.streaming.platform_tables import PLATFORM_TABLES
 
     kafka = [stream for stream in streams if isinstance(stream.source, KafkaSource)]
     tables = [table for stream in streams for table in stream.tables]
     return [
         *build_ledger_checks(kafka),
+        *build_hop_ledger_checks(streams),
         *build_time_to_loss_checks(kafka, topic),
-        *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *REPORT_TABLES]),
+        *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *REPORT_TABLES, REPORT_DAYS]),
         *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
         *build_stream_freshness_checks(streams),
         *build_parity_checks(streams),

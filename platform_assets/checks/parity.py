@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.reports.assets import BATCH_SPARK_POOL
 from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
         name="parity",
         description=f"{name} equals its transformation over a batch of silver.events, wherever it is final.",
         required_resource_keys={"lakehouse", "spark"},
+        pool=BATCH_SPARK_POOL,
     )
     def parity(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         lakehouse = context.resources.lakehouse

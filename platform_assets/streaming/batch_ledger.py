@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +88,11 @@ def build_batch_commit(
     topic_id: str = "",
     entries: list[PartitionEntry] | None = None,
     frontier: Frontier | None = None,
+    rows_by_type: Mapping[str, int] | None = None,
 ) -> BatchCommit:
     """The commit of one batch over Kafka: its ranges and, in the main table, its account and the frontier after it.
+
+    `rows_by_type`: accepted rows by event type, for the account of those that read them.
 
     `topic_id` tells the topic from another one of its name; empty where it is not known.
     """
@@ -97,5 +101,7 @@ def build_batch_commit(
         account["partitions"] = [entry.as_json() for entry in entries]
     if frontier is not None:
         account |= frontier.as_json()
+    if rows_by_type is not None:
+        account["rows_by_type"] = dict(rows_by_type)
     ranges = [[r.topic, r.kafka_partition, r.from_offset, r.until_offset] for r in planned.ranges]
     return BatchCommit(query, txn_app_id, planned.batch_id, {"ranges": ranges}, account)

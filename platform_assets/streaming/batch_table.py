@@ -74,6 +74,7 @@ class BatchTable:
 
         self._commit(
             commit,
+            len(rows),
             lambda properties: write_deltalake(
                 self._table, self._conform(rows), mode="append", commit_properties=properties,
                 post_commithook_properties=_no_hooks(),
@@ -97,6 +98,7 @@ class BatchTable:
         changed = " or ".join(f"(t.{name} is distinct from s.{name})" for name in values)
         self._commit(
             commit,
+            len(rows),
             lambda properties: (
                 self._table.merge(
                     self._conform(rows), " and ".join(matches), source_alias="s", target_alias="t",
@@ -199,11 +201,11 @@ class BatchTable:
     def _conform(self, rows: pa.Table) -> pa.Table:
         return rows.select(self._schema.names).cast(self._schema)
 
-    def _commit(self, commit: BatchCommit, write: Callable[[CommitProperties], object]) -> None:
+    def _commit(self, commit: BatchCommit, rows: int, write: Callable[[CommitProperties], object]) -> None:
         from deltalake import CommitProperties, Transaction
 
         properties = CommitProperties(
-            custom_metadata=commit_metadata(commit.body()),
+            custom_metadata=commit_metadata({**commit.body(), "rows": rows}),
             # A conflict comes back to us: the winner may have been this very batch, written by a driver that was
             # replaced and woke up again.
             max_commit_retries=0,

@@ -76,7 +76,7 @@ def read_planned_batch(session: SparkSession, checkpoint: str, batch_id: int) ->
 
 def read_next_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets | None:
     """Where the first batch of the next start begins to read Kafka; None for a checkpoint that has planned none."""
-    planned = list_numbers(session, f"{checkpoint}/offsets")
+    planned = list_planned_batches(session, checkpoint)
     if not planned:
         return None
     newest = planned[-1]
@@ -91,6 +91,11 @@ def read_last_committed_batch(session: SparkSession, checkpoint: str) -> int | N
     """The newest batch that is done, and never runs again; None before the first."""
     batches = list_numbers(session, f"{checkpoint}/commits")
     return batches[-1] if batches else None
+
+
+def list_planned_batches(session: SparkSession, checkpoint: str) -> list[int]:
+    """The batches whose plans the checkpoint holds, oldest first: about the last hundred."""
+    return list_numbers(session, f"{checkpoint}/offsets")
 
 
 def _read_offsets(session: SparkSession, checkpoint: str, batch_id: int) -> tuple[int, TopicOffsets]:

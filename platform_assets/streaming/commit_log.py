@@ -40,13 +40,14 @@ class AppendedFile:
 class Commit:
     """What one version appended: nothing, for a commit that rewrites, deletes or marks. `frontier` in microseconds.
 
-    `rewrites`: it took rows out, or replaced them.
+    `rewrites`: it took rows out, or replaced them. `rows_by_type`: its rows by event type, where the writer said so.
     """
 
     version: int
     files: tuple[AppendedFile, ...]
     frontier: int | None
     rewrites: bool = False
+    rows_by_type: Mapping[str, int] | None = None
 
     @property
     def rows(self) -> int:
@@ -79,8 +80,13 @@ class CommitLog:
 
     def read(self, version: int) -> Commit | None:
         """One commit; None when the log does not hold it: not yet, or no longer."""
+        actions = self.read_actions(version)
+        return None if actions is None else self._parse(version, actions)
+
+    def read_actions(self, version: int) -> list[dict[str, Any]] | None:
+        """The actions of one commit as the protocol has them; None as in `read`."""
         text = self._read_text(f"_delta_log/{version:020d}.json")
-        return None if text is None else self._parse(version, text)
+        return None if text is None else [json.loads(line) for line in text.splitlines() if line]
 
     def read_table(self, version: int) -> tuple[list[AppendedFile], int | None]:
         """All files of one version, by event time, and the frontier that its newest commit with one holds."""
@@ -126,8 +132,7 @@ class CommitLog:
             version -= 1
         return None
 
-    def _parse(self, version: int, text: str) -> Commit:
-        actions = [json.loads(line) for line in text.splitlines() if line]
+    def _parse(self, version: int, actions: list[dict[str, Any]]) -> Commit:
         info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
         rewrites = any(a["remove"].get("dataChange", True) for a in actions if "remove" in a)
         added = [a["add"] for a in actions if "add" in a and a["add"].get("dataChange", True)]
@@ -135,7 +140,7 @@ class CommitLog:
         files = tuple(self._parse_add(add) for add in added if not rewrites)
         ours = parse_commit_metadata(info.get("userMetadata"))
         if ours is not None:
-            return Commit(version, files, ours.get("frontier"), rewrites)
+            return Commit(version, files, ours.get("frontier"), rewrites, ours.get("rows_by_type"))
         return Commit(version, files, _frontier_of_others(files, info), rewrites)
 
     def _parse_add(self, add: dict[str, Any]) -> AppendedFile:

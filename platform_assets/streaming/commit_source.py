@@ -45,6 +45,7 @@ _ROWS_OF_ONE_ARROW_BATCH = 50_000
 Offset = dict[str, Any]
 
 WHOLE_VERSION = -1
+BEFORE_FIRST: Offset = {"version": -1, "files": WHOLE_VERSION, "frontier": None}
 
 
 class CommitSource(DataSource):
@@ -93,7 +94,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     def initialOffset(self) -> Offset:  # noqa: N802
         """Before the table's first version."""
-        return {"version": -1, "files": WHOLE_VERSION, "frontier": None}
+        return dict(BEFORE_FIRST)
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802
         """See `MAX_ROWS_OF_ONE_BATCH`."""

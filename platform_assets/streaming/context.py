@@ -19,9 +19,11 @@ class StreamContext:
     `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
     `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
     `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
-    `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. `fetch_held` asks Kafka
-    what it holds of the topic now (None: nobody can be asked). `check_lease` is called before each commit, from any
-    thread, and raises `GroupOwnedError` when another driver has taken over.
+    `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. Files that a table has
+    replaced are removed after `vacuum_hours`, once the group has read them. `fetch_held` asks Kafka what it holds of
+    the topic now, `fetch_topic_id` for its id, which is None while Kafka does not answer (None instead of either:
+    nobody can be asked). `check_lease` is called before each commit, from any thread, and raises
+    `GroupOwnedError` when another driver has taken over.
     """
 
     lakehouse_root: str
@@ -39,7 +41,9 @@ class StreamContext:
     kafka_partitions: tuple[int, ...] = ()
     local_folders: tuple[str, ...] = ()
     min_free_bytes: int = 0
+    vacuum_hours: int = 24
     fetch_held: Callable[[], HeldTopic] | None = field(default=None, repr=False)
+    fetch_topic_id: Callable[[], str | None] | None = field(default=None, repr=False)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
 
     def table_uri(self, name: str) -> str:

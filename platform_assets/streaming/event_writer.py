@@ -32,7 +32,13 @@ from platform_assets.streaming.deduplication import (
 from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, read_messages
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
-from platform_assets.streaming.lost_ranges import LOST_RANGES, describe, find_lost_ranges, read_acknowledged_offsets
+from platform_assets.streaming.lost_ranges import (
+    LOST_RANGES,
+    LostRange,
+    describe,
+    find_lost_ranges,
+    read_acknowledged_offsets,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -69,6 +75,7 @@ class EventWriter:
         self._events, self._quarantined, self._deduplicated = self._tables.values()
         self._lost = BatchTable(LOST_RANGES, context)
         self._fetch_held = context.fetch_held
+        self._fetch_topic_id = context.fetch_topic_id
         self._topic_id = ""
         self._max_record_bytes = context.max_record_bytes
         self._horizon_micros = context.deduplication_horizon_micros
@@ -138,8 +145,16 @@ class EventWriter:
         app = read_txn_app_id(session, self._query, self._checkpoint)
         parser = build_parser(planned.arrival_micros, self._max_record_bytes)
         records = batch_df.select("key", "value", "partition", "offset", "timestamp")
-        batch = self._judge(read_messages(records.mapInArrow(parser, MESSAGE_DDL).toArrow()), planned)
+        messages = records.mapInArrow(parser, MESSAGE_DDL).toArrow()
+        self._check_topic(planned)
+        batch = self._judge(read_messages(messages), planned)
         self._write_tables(batch, planned, app)
+
+    def _check_topic(self, planned: PlannedBatch) -> None:
+        """After the batch was read: whether the topic is still the one that was there at the start."""
+        if self._topic_id and self._fetch_topic_id and self._fetch_topic_id() not in (None, self._topic_id):
+            lost = [LostRange(r.topic, r.kafka_partition, r.from_offset, None, 0) for r in planned.ranges]
+            raise LostOffsetsError(describe(lost))
 
     def _judge(self, records: pa.Table, planned: PlannedBatch) -> _Batch:
         partitions, offsets = _int64s(records, "kafka_partition"), _int64s(records, "kafka_offset")
@@ -190,7 +205,9 @@ class EventWriter:
             batch.partitions[is_accepted], _int64s(accepted, "event_time"), _int64s(accepted, "kafka_timestamp"),
             planned.arrival_micros, self._find_unread(planned),
         )  # fmt: skip
-        commit = build_batch_commit(self._query, app, planned, self._topic_id, entries, frontier)
+        commit = build_batch_commit(
+            self._query, app, planned, self._topic_id, entries, frontier, _count_by_type(accepted)
+        )
         self._events.append(_rename(accepted, "ingested_at"), commit)
         self._frontier = frontier
         if self._recent is not None and batch.ids is not None:
@@ -207,6 +224,13 @@ class EventWriter:
         if sum(r.length for r in planned.ranges) <= self._max_offsets - len(planned.ranges):
             return set()
         return {r.kafka_partition for r in planned.ranges if r.length}
+
+
+def _count_by_type(events: pa.Table) -> dict[str, int]:
+    import pyarrow.compute as pc
+
+    found = pc.value_counts(events.column("event_type")).to_pylist()
+    return {item["values"]: item["counts"] for item in found}
 
 
 def _rename(records: pa.Table, arrival_column: str) -> pa.Table:

@@ -10,7 +10,9 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.streaming.changed_days import CHANGED_DAYS
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
+from platform_assets.streaming.hop_ledger import HOP_LEDGER
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.lost_ranges import LOST_RANGES
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
@@ -86,7 +88,7 @@ COMPLETE_UNTIL = TableSpec(
         Column("updated_at", "timestamp", "When this was true"),
     ),
 )
-PLATFORM_TABLES = (LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, LOST_RANGES)
+PLATFORM_TABLES = (LEDGER, HOP_LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LOST_RANGES)
 
 
 class HistoryWriter:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QueryProgress:
-    """One query's state. `batch_id` is the last committed batch, -1 for none; times are ISO-8601, UTC."""
+    """One query's state. `batch_id` is the last committed batch, -1 for none; times are ISO-8601, UTC.
+
+    `complete_until` as in `platform.complete_until`; None until that is known, and for a query over Kafka.
+    """
 
     query: str
     query_id: str
@@ -26,6 +29,7 @@ class QueryProgress:
     table_versions: dict[str, int]
     last_commit_at: str | None
     busy: bool
+    complete_until: str | None = None
 
 
 def read_progresses(query: StreamingQuery) -> list[dict[str, Any]]:

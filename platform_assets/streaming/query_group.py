@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
+
+# On two cores the starts of five queries beside it made the first batch after a crash take twice its time. A backlog
+# makes it long by itself: the others are not to wait for that.
+_FIRST_BATCH_SECONDS = 15.0
+# Whoever calls has a heart to beat between two calls, each 30 seconds at least; on a loaded machine one start took ten.
+_STARTS_SECONDS = 5.0
 
 
 class QueryGroup:
@@ -40,7 +48,9 @@ class QueryGroup:
         self._care: GroupCare | None = None
 
     def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
-        """Creates the tables and starts the queries, or the first stage of a bounded run; not those of `paused`.
+        """Creates the tables and starts the first query, or the first stage of a bounded run; not those of `paused`.
+
+        `follow` starts the others.
 
         Raises `HeadraceError` when a query cannot start; those started before run on until `stop`.
         """
@@ -55,9 +65,10 @@ class QueryGroup:
             # and spares a second batch after each.
             self._session.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", str(bounded).lower())
             self._waiting = [stream.name for stream in self._streams if stream.name not in paused]
-            self._start_stage()
-            while self._waiting and not bounded:
+            if bounded:
                 self._start_stage()
+            elif self._waiting:
+                self._start_next()
         except HeadraceError:
             raise
         except Exception as error:
@@ -65,29 +76,40 @@ class QueryGroup:
         if not bounded:
             self._care.start()
 
-    def follow(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
-        """Stops the queries of `paused`, starts those no longer in it, and starts again those started before a time.
+    def follow(
+        self, paused: frozenset[str] = frozenset(), restart_at: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """Stops the queries of `paused`; starts those no longer in it, those older than a wish, those not yet started.
 
-        Each at a batch boundary: a query with a batch in flight is left to the next call. `restart_at` is seconds since
-        the epoch by stream. Raises `HeadraceError` when a query cannot start.
+        Each stop at a batch boundary: a query with a batch in flight is left to the next call. So is what there is no
+        time to start in this one. `restart_at` is seconds since the epoch by stream. Raises `HeadraceError` when a
+        query cannot start.
         """
         still_paused = {name for name in paused if name in self._queries}
+        self._waiting = [name for name in self._waiting if name not in paused]
+        deadline = time.monotonic() + _STARTS_SECONDS
         for name, query in self._queries.items():
             # A pause that was taken back before it took effect leaves a closed gate behind: it is a restart as well.
             to_start = name not in paused and (name in self._paused or restart_at.get(name, 0.0) > query.started_at)
-            if query.is_active and (to_start or name in paused) and not query.try_stop():
+            if name in self._waiting or not (to_start or name in paused):
+                continue
+            if (to_start and time.monotonic() > deadline) or (query.is_active and not query.try_stop()):
                 still_paused.add(name)
             elif to_start:
-                try:
-                    query.start()
-                except Exception as error:
-                    raise classify_failure(name, str(error), self._context) from error
+                self._start(name)
         self._paused = frozenset(still_paused)
+        while self._waiting and time.monotonic() < deadline and not self._is_reading_first_records():
+            self._start_next()
 
     def progress(self) -> dict[str, QueryProgress]:
         """Each started query's progress, by stream name."""
         found = {name: query.progress() for name, query in self._queries.items()}
-        return {name: progress for name, progress in found.items() if progress is not None}
+        complete = {} if self._care is None else self._care.complete_until()
+        return {
+            name: replace(progress, complete_until=complete.get(name))
+            for name, progress in found.items()
+            if progress is not None
+        }
 
     def failure(self) -> HeadraceError | None:
         """Why the first query died, classified, or that the disk is nearly full.
@@ -95,8 +117,11 @@ class QueryGroup:
         None while all are well, paused, or at the end of a bounded run.
         """
         for query in self._queries.values():
+            started_at = query.started_at
             if (failure := query.failure()) is not None:
                 return failure
+            if query.started_at != started_at:
+                break  # it was started again, which takes time: see `follow`
         if self._care is not None and self._care.error is not None:
             return self._care.error
         return find_shortage(self._context.local_folders, self._context.min_free_bytes)
@@ -135,6 +160,26 @@ class QueryGroup:
         except (Py4JError, OSError):
             # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
             return
+
+    def _is_reading_first_records(self) -> bool:
+        """Whether a query over Kafka was started lately, and has neither ended a batch nor found nothing to do."""
+        return any(
+            isinstance(query.stream.source, KafkaSource)
+            and time.time() - query.started_at < _FIRST_BATCH_SECONDS
+            and query.is_at_first_batch()
+            for query in self._queries.values()
+        )
+
+    def _start_next(self) -> None:
+        self._start(self._waiting.pop(0))
+
+    def _start(self, name: str) -> None:
+        try:
+            self._queries[name].start()
+        except HeadraceError:
+            raise
+        except Exception as error:
+            raise classify_failure(name, str(error), self._context) from error
 
     def _start_stage(self) -> None:
         """Starts those of the waiting streams that read the same kind of source as the first of them."""

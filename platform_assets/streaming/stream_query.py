@@ -69,6 +69,12 @@ class StreamQuery:
         """Whether the query runs: started, not stopped, not dead, not at the end of a bounded run."""
         return self._query is not None and self._query.isActive
 
+    def is_at_first_batch(self) -> bool:
+        """Whether the query was started, is not dead, and has neither ended a batch since nor found nothing to do."""
+        if self._query is None or not self._query.isActive:
+            return False
+        return not self._query.recentProgress and not self._query.status["message"].startswith("Waiting for")
+
     def start(self, *, bounded: bool = False) -> None:
         """Starts the query, or starts it again after a stop. One over a table is waited for until its source is up."""
         self._bounded = bounded

@@ -1,9 +1,10 @@
 """Keeps the streams' tables cheap to read and to write: few files, a short log.
 
 Part of the group, for a table's writer must not outrun its readers: a commit is removed only when it is older than the
-table's log retention and every query of the group that reads the table has passed it. Readers outside the group have
-the retention's time. The ledger has each commit's account by then (`HistoryWriter` runs before). Rows never change:
-compaction rewrites files, and a batch that meets it is committed again on top.
+table's log retention and every query of the group that reads the table has passed it, and a file that compaction has
+replaced when nobody of them can ask for it any more. Readers outside the group have the retentions' time. The ledgers
+have each commit's account by then (`GroupCare` writes them before). Rows never change: compaction rewrites files, and a
+batch that meets it is committed again on top.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from platform_assets.streaming.changed_days import CHANGED_DAYS
 from platform_assets.streaming.checkpoints import read_last_committed_batch, read_plan
 from platform_assets.streaming.commit_source import has_read
 from platform_assets.streaming.delta_tables import open_table
+from platform_assets.streaming.hop_ledger import HOP_LEDGER
 from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, LEDGER, QUERY_PROGRESS
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -40,9 +43,11 @@ class TableUpkeep:
         self._session = session
         self._context = context
         self._tables = {table.name: -1 for stream in streams for table in stream.tables}
-        self._tables |= {LATE_EVENTS.name: -1, COMPLETE_UNTIL.name: -1}
+        platform = (LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LEDGER, HOP_LEDGER, QUERY_PROGRESS)
+        self._tables |= {table.name: -1 for table in platform}
         self._checkpointed: dict[str, int] = {}
         self._compacted: dict[str, int] = {}
+        self._to_vacuum: set[str] = set()
         self._readers = [
             (stream.source.table.name, context.checkpoint_uri(stream.main_table.name))
             for stream in streams
@@ -57,12 +62,17 @@ class TableUpkeep:
             if version - self._compacted.get(name, 0) >= COMMITS_OF_ONE_COMPACTION:
                 self._compacted[name] = version
                 _compact(table)
+                self._to_vacuum.add(name)
             if version - self._checkpointed.get(name, 0) >= COMMITS_OF_ONE_CHECKPOINT:
                 self._checkpointed[name] = version
                 table.create_checkpoint()
                 # What the readers have passed was there at the look before: all that is older than the retention was.
                 if self._is_read_beyond(name, seen_before):
                     table.cleanup_metadata()
+            # A query opens the very files that a commit named, and none of a commit that it has passed.
+            if name in self._to_vacuum and self._is_read_beyond(name, seen_before):
+                self._to_vacuum.remove(name)
+                table.vacuum(self._context.vacuum_hours, dry_run=False, enforce_retention_duration=False)
             self._tables[name] = version
 
     def _is_read_beyond(self, name: str, version: int) -> bool:

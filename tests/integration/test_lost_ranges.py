@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from jobs.explain import explain
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.errors import LostOffsetsError
 from platform_assets.streaming.lost_ranges import LostRange
+from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamGroup
 from platform_assets.streams import load_streams
 from resources.embedded_broker import BrokerState
@@ -23,6 +25,7 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.test_events_stream import event
+from tests.integration.test_watermarks import LIMIT_SECONDS
 
 EVENTS = next(stream for stream in load_streams() if stream.name == "events")
 GROUP = StreamGroup("clickstream", (EVENTS,))
@@ -124,6 +127,25 @@ def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: C
 
     DeltaTable(case.streams.context.table_uri("silver.events")).delete("event_id = 'new-4'")
     assert any(f"{case.topic} #2/0/5 is lost" in breach for breach in case.audit().breaches)
+
+
+def test_a_topic_that_is_created_again_under_a_running_query_is_not_read(case: Case) -> None:
+    kafka = case.streams.kafka
+    group = QueryGroup(case.streams.session, [EVENTS], case.streams.context)
+    group.start()
+    try:
+        kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
+        kafka.ensure_topic(case.topic, 1)
+        case.streams.send([event(f"new-{number}") for number in range(30)])
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while (failure := group.failure()) is None:
+            assert time.monotonic() < deadline, "nobody noticed"
+            time.sleep(0.2)
+    finally:
+        group.stop(30)
+    assert isinstance(failure, LostOffsetsError), failure
+    assert f"{case.topic}/0 from offset 10 on (the topic was created again)" in str(failure)
+    assert case.ids() == [*map(str, range(10))]
 
 
 def _die(*args: object) -> None:

@@ -54,7 +54,8 @@ def run(project: Path, *command: str) -> str:
 
 def test_the_page_makes_a_stream_with_checks_that_equals_its_twin(project: Path) -> None:
     checks = {line for line in run(project, "-c", _LIST).splitlines() if _NAME in line}
-    assert checks == {f"gold/{_NAME} {check}" for check in ("schema_contract", "freshness", "parity", "stream_running")}
+    names = ("schema_contract", "freshness", "ledger", "parity", "stream_running")
+    assert checks == {f"gold/{_NAME} {check}" for check in names}
     only = f"has_an_oracle or stream_in_batches or {_NAME}"
     output = run(project, "-m", "pytest", "-q", "tests/spark/test_streams_over_events.py", "-k", only)
     assert f"[{_NAME}]" in run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,7 @@ from platform_assets.streaming import table_upkeep
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
+from platform_assets.streaming.platform_tables import PLATFORM_TABLES
 from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, TableUpkeep
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
@@ -47,6 +47,9 @@ class Shop:
             self._table.append(rows, BatchCommit("events", "app", self._batch, {"ranges": []}))
             self._batch += 1
 
+    def files(self) -> set[str]:
+        return {str(file.relative_to(self._log.parent)) for file in self._log.parent.rglob("*.parquet")}
+
     def age(self) -> None:
         """Makes all commits as old as those of yesterday."""
         yesterday = time.time() - 86_400
@@ -62,13 +65,17 @@ def context(lakehouse: LakehouseResource) -> StreamContext:
     return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
 
 
+def start_upkeep(spark: SparkSession, context: StreamContext) -> TableUpkeep:
+    streams = load_streams()
+    for table in (*(table for stream in streams for table in stream.tables), *PLATFORM_TABLES):
+        BatchTable(table, context)
+    return TableUpkeep(spark, streams, context)
+
+
 def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext
 ) -> None:
-    streams = load_streams()
-    for table in (*(table for stream in streams for table in stream.tables), LATE_EVENTS, COMPLETE_UNTIL):
-        BatchTable(table, context)
-    shop, upkeep = Shop(context), TableUpkeep(spark, streams, context)
+    shop, upkeep = Shop(context), start_upkeep(spark, context)
     shop.commit(COMMITS_OF_ONE_CHECKPOINT)
     shop.age()
     upkeep.run()
@@ -90,14 +97,32 @@ def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
     assert sum(purchases) == 2 * 3 * COMMITS_OF_ONE_CHECKPOINT  # each event is in two windows
 
 
+def test_replaced_files_are_removed_when_every_reader_has_passed_their_commits(
+    spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 20)
+    shop, upkeep = Shop(context), start_upkeep(spark, replace(context, vacuum_hours=0))
+    shop.commit(10)
+    run_streams(spark, lakehouse)
+    shop.commit(10)
+    small = shop.files()
+    upkeep.run()
+    upkeep.run()
+    assert len(lakehouse.delta_table("silver.events").file_uris()) == 1
+    assert shop.files() > small  # ten of them are still to be read
+
+    run_streams(spark, lakehouse)
+    upkeep.run()
+    assert len(shop.files()) == 1
+    purchases = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
+    assert sum(purchases) == 2 * 20
+
+
 def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_readers(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 50)
-    streams = load_streams()
-    for table in (*(table for stream in streams for table in stream.tables), LATE_EVENTS, COMPLETE_UNTIL):
-        BatchTable(table, context)
-    shop, upkeep = Shop(context), TableUpkeep(spark, streams, context)
+    shop, upkeep = Shop(context), start_upkeep(spark, context)
     shop.commit(30)
     run_streams(spark, lakehouse)
     shop.commit(30)

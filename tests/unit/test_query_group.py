@@ -1,17 +1,20 @@
-"""A query whose source was slow to start is started again; whatever else ends a query is its failure.
+"""A query whose source was slow to start is started again; other ends are failures; slow starts stop no heart.
 
 Doubles: a machine so loaded that a Python process needs ten seconds to start can't be made on purpose.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from platform_assets.errors import QueryFailedError
+from platform_assets.errors import CheckpointMismatchError, QueryFailedError
 from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.specs import StreamSpec
 from platform_assets.streaming.stream_query import SOURCE_ATTEMPTS, SOURCE_TIMED_OUT, StreamQuery
 from platform_assets.streams import load_streams
 
@@ -61,3 +64,62 @@ def test_any_other_end_is_a_failure_at_once(
     query = build_query(monkeypatch, tmp_path, starts, "the disk is on fire")
     assert "the disk is on fire" in str(query.failure())
     assert starts == []
+
+
+class SlowQuery:
+    """A query whose start takes so many seconds of the test's clock."""
+
+    def __init__(self, stream: StreamSpec, clock: list[float], seconds: float) -> None:
+        self.stream = stream
+        self.started_at = 0.0
+        self.is_first = True
+        self._clock = clock
+        self._seconds = seconds
+
+    @property
+    def is_active(self) -> bool:
+        return self.started_at > 0
+
+    def start(self) -> None:
+        self.started_at = time.time()
+        self._clock[0] += self._seconds
+
+    def is_at_first_batch(self) -> bool:
+        return self.is_active and self.is_first
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(10.0, 5), (0.1, 1)])
+def test_records_come_first_and_slow_starts_leave_time_for_a_heartbeat(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, calls: int
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    context = StreamContext("/nowhere", "t", {}, "earliest", 1, 1.0, 1, None)
+    group = QueryGroup(_NO_SESSION, load_streams(), context)
+    queries = {stream.name: SlowQuery(stream, clock, seconds) for stream in load_streams()}
+    monkeypatch.setattr(group, "_queries", queries)
+    monkeypatch.setattr(group, "_waiting", [name for name in queries if name != "events"])
+    queries["events"].start()
+    group.follow()
+    assert [name for name, query in queries.items() if query.is_active] == ["events"]
+
+    queries["events"].is_first = False
+    for number in range(calls):
+        assert sum(query.is_active for query in queries.values()) == 1 + number
+        group.follow()
+    assert all(query.is_active for query in queries.values())
+
+
+def test_a_start_that_is_refused_is_refused_by_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = StreamContext("/nowhere", "t", {}, "earliest", 1, 1.0, 1, None)
+    group = QueryGroup(_NO_SESSION, [STREAM], context)
+    query = StreamQuery(_NO_SESSION, STREAM, context)
+
+    def refuse(*, bounded: bool = False) -> None:
+        raise CheckpointMismatchError("the checkpoint is gone")
+
+    monkeypatch.setattr(query, "start", refuse)
+    monkeypatch.setattr(group, "_queries", {STREAM.name: query})
+    monkeypatch.setattr(group, "_waiting", [STREAM.name])
+    with pytest.raises(CheckpointMismatchError, match=r"^the checkpoint is gone$"):
+        group.follow()

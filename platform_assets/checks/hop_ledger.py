@@ -1,0 +1,152 @@
+"""The check that each stream over a table has read every row of it once, and where these rows are.
+
+The account is `platform.hop_ledger`. Its batches must follow one another without a hole or an overlap, from the first;
+the rows that they passed must be all that the source had at the version that they have come to, by the log's statistics
+of that version; and where Spark has said how many rows it read, that must be what the source's writer said it wrote.
+That what came out is right is the twin's to say (check `parity`). Reads no rows but the ledger's: seconds at any size.
+"""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from platform_assets.checks.ledger import LEDGER
+from platform_assets.checks.ledger_places import MAX_EXAMPLES
+from platform_assets.streaming.specs import StreamSpec, TableSource
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NOT_YET = "No batch of the stream is accounted for yet."
+
+
+def build_hop_ledger_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
+    """One check `ledger` for each stream over a table; needs the resource `lakehouse`."""
+    return [_build_check(stream) for stream in streams if isinstance(stream.source, TableSource)]
+
+
+def find_hop_breaches(hops: "pa.Table", source_rows: int | None) -> list[str]:
+    """What is wrong with the account of one query and checkpoint; the first few of each kind.
+
+    `hops` are its rows of `platform.hop_ledger`, in any order. `source_rows` are the rows that the source had at the
+    version to which the last batch has come; None: not known.
+    """
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.register("hops", hops)
+        found = [text for sql in (_HOLES, _MISCOUNTS) for (text,) in connection.sql(sql).fetchall()]
+        passed, unknown = connection.sql(
+            "select sum(rows_passed)::bigint, count(*) - count(rows_passed) from hops"
+        ).fetchall()[0]
+    if source_rows is not None and not unknown and passed != source_rows:
+        found.append(f"The batches passed {passed:,} rows, but the source had {source_rows:,} where they have come to.")
+    return found
+
+
+_HOLES = f"""
+    with ordered as (
+        select *, coalesce(lag(batch_id) over batches, -1) as batch_before,
+               coalesce(lag(until_version) over batches, -1) as version_before,
+               coalesce(lag(until_files) over batches, -1) as files_before
+        from hops window batches as (order by batch_id))
+    select format('Batch {{}} begins behind version {{}} (files {{}}), batch {{}} ended at version {{}} (files {{}}).',
+                  first_batch_id, from_version, from_files, batch_before, version_before, files_before)
+    from ordered
+    where (first_batch_id, from_version, from_files) != (batch_before + 1, version_before, files_before)
+    order by batch_id limit {MAX_EXAMPLES}"""
+_MISCOUNTS = f"""
+    select format('Batch {{}} read {{}} rows of versions {{}} to {{}}, whose writer wrote {{}}.',
+                  batch_id, rows_read, from_version + 1, until_version, rows_in)
+    from hops where rows_read != rows_in order by batch_id limit {MAX_EXAMPLES}"""
+_SUMS = ("rows_passed", "rows_in", "rows_read", "rows_out", "rows_late", "rows_expired")
+
+
+def _count(hops: "pa.Table") -> dict[str, int]:
+    import pyarrow.compute as pc
+
+    totals = {name: pc.sum(hops[name]).as_py() or 0 for name in _SUMS}
+    states = hops.sort_by("batch_id")["rows_in_state"].drop_null()
+    return {
+        **totals,
+        "rows_in_state": states[-1].as_py() if len(states) else 0,
+        "batches_unread": hops["rows_read"].null_count,
+    }
+
+
+def _describe(stream: StreamSpec, totals: Mapping[str, int]) -> str:
+    assert isinstance(stream.source, TableSource)
+    n = {name: f"{total:,}" for name, total in totals.items()}
+    said = (
+        f"{n['rows_in']} of {n['rows_passed']} rows of {stream.source.table.name} are of its types and were read, each "
+        f"once: {n['rows_out']} rows written, {n['rows_in_state']} in state, {n['rows_late']} late "
+        f"({n['late_repaired']} repaired since, {n['late_waiting']} waiting)."
+    )
+    unread = f" Of {n['batches_unread']} batches a crash took Spark's own count along."
+    return said + (unread if totals["batches_unread"] else "")
+
+
+def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=list(stream.main_table.asset_path),
+        name=LEDGER,
+        description=f"The stream {stream.name} has read every row of its source once; rows in, out, late and in state.",
+        required_resource_keys={"lakehouse"},
+    )
+    def ledger(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        lakehouse = context.resources.lakehouse
+        hops = _read_hops(lakehouse, stream)
+        if not len(hops):
+            return dg.AssetCheckResult(passed=True, description=_NOT_YET)
+        breaches = find_hop_breaches(hops, _count_source(lakehouse, stream, hops))
+        totals = {**_count(hops), **_count_late(lakehouse, stream.name)}
+        return dg.AssetCheckResult(
+            passed=not breaches,
+            description="\n".join(breaches) if breaches else _describe(stream, totals),
+            metadata={f"ledger/{name}": value for name, value in totals.items()},
+        )
+
+    return ledger
+
+
+def _read_hops(lakehouse: Any, stream: StreamSpec) -> "pa.Table":
+    """The account of the stream's newest checkpoint."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        dataset = lakehouse.delta_table("platform.hop_ledger").to_pyarrow_dataset()
+    except TableNotFoundError:
+        return pa.table({})
+    rows = dataset.to_table(filter=pc.field("query") == stream.name)
+    if not len(rows):
+        return rows
+    newest = rows["txn_app_id"][pc.index(rows["planned_at"], pc.max(rows["planned_at"])).as_py()]
+    return rows.filter(pc.equal(rows["txn_app_id"], newest))
+
+
+def _count_source(lakehouse: Any, stream: StreamSpec, hops: "pa.Table") -> int | None:
+    """Rows of the source at the version to which the last hop has come; None inside a version, or where it is gone."""
+    from deltalake.exceptions import DeltaError
+
+    assert isinstance(stream.source, TableSource)
+    last = hops.sort_by("batch_id").slice(len(hops) - 1).to_pylist()[0]
+    if last["until_files"] != -1:
+        return None
+    table = lakehouse.delta_table(stream.source.table.name)
+    try:
+        table.load_as_version(last["until_version"])
+    except DeltaError:  # its log was cleaned up: the stream has been down for long
+        return None
+    return int(table.count())
+
+
+def _count_late(lakehouse: Any, query: str) -> dict[str, int]:
+    import pyarrow.compute as pc
+
+    rows = lakehouse.delta_table("platform.late_events").to_pyarrow_dataset()
+    repaired = rows.to_table(["repaired_at"], filter=pc.field("query") == query)["repaired_at"]
+    return {"late_waiting": repaired.null_count, "late_repaired": len(repaired) - repaired.null_count}
