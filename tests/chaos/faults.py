@@ -34,15 +34,11 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Fault:
-    """One row. `shows` are the phases that the supervisor must show, in this order, others between them.
-
-    `is_random`: drawn in the long form, in which faults come at random moments.
-    """
+    """One row. `shows` are the phases that the supervisor must show, in this order, others between them."""
 
     name: str
     strike: Callable[[LivePlatform], None]
     shows: tuple[Phase, ...]
-    is_random: bool = False
 
 
 def _kill_run(platform: LivePlatform) -> None:
@@ -56,6 +52,9 @@ def _kill_jvm(platform: LivePlatform) -> None:
     assert host.jvm is not None
     kill(host.jvm)
     platform.await_host(host.run_id)
+    run = next(run for run in platform.runs() if run.run_id == host.run_id)
+    _demand(run.status == "failure" and "JVM" in run.exit_reason, f"it ended {run.status}: {run.exit_reason}")
+    _demand(platform.runs()[1].run_id == host.run_id, "it has more than one successor")
 
 
 def _kill_workers(platform: LivePlatform) -> None:
@@ -109,7 +108,7 @@ def _fill_disk(platform: LivePlatform) -> None:
     try:
         with filler.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(filler.parent).free - limit + MIB)
-        platform.wait_for(lambda: platform.watch.phase is Phase.NEEDS_ATTENTION, "the group waits for a person")
+        platform.await_held(Phase.NEEDS_ATTENTION)
     finally:
         filler.unlink()
     _say(platform, "resume")
@@ -126,6 +125,7 @@ def _stick(platform: LivePlatform) -> None:
     finally:
         os.kill(state.jvm.pid, signal.SIGCONT)
     platform.await_host(host.run_id)
+    platform.open_shop()
     (run,) = (run for run in platform.runs() if run.run_id == host.run_id)
     _demand(run.stop_cause is StopCause.STUCK, f"the run was stopped as {run.stop_cause}")
 
@@ -158,7 +158,7 @@ def _interrupt_run(platform: LivePlatform) -> None:
 def _terminate_run(platform: LivePlatform) -> None:
     host = platform.await_healthy()
     platform.instance.run_coordinator.cancel_run(host.run_id)
-    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group is held")
+    platform.await_held(Phase.HELD_OPERATOR)
     _demand(is_alive(host.process) is False, "the terminated process lives")
     _say(platform, "resume")
     platform.await_host(host.run_id)
@@ -298,6 +298,7 @@ def _crash_again_and_again(platform: LivePlatform) -> None:
             kill(victim.process)
             last = victim.run_id
         time.sleep(0.2)
+    platform.await_held(Phase.HELD_CRASH_LOOP)
     _say(platform, "resume")
     platform.await_host(last)
 
@@ -311,16 +312,44 @@ def _lose_checkpoint(platform: LivePlatform) -> None:
     away = checkpoint.with_name("away")
     checkpoint.rename(away)
     _say(platform, "resume")
-    platform.wait_for(lambda: platform.watch.phase is Phase.NEEDS_ATTENTION, "the group waits for a person")
+    platform.await_held(Phase.NEEDS_ATTENTION)
     away.rename(checkpoint)
     _say(platform, "resume")
     platform.await_host(host.run_id)
 
 
+def _kill_at(moment: str, table: str) -> Fault:
+    """The run's process dies by kill -9 right before or after its next commit to a table."""
+
+    def strike(platform: LivePlatform) -> None:
+        host = platform.await_healthy()
+        with platform.crash_point(moment, table):
+            platform.await_host(host.run_id)
+        assert host.jvm is not None
+        _demand(is_alive(host.jvm) is False, "the dead run's JVM lives beside its successor")
+
+    return Fault(f"killed {moment} a commit to {table}", strike, (Phase.LAUNCHING, Phase.RUNNING))
+
+
+# Between each pair of steps in which a batch is written, and beside it the accounts of batches.
+CRASH_POINTS = (
+    _kill_at("before", "silver.deduplicated_events"),
+    _kill_at("after", "silver.deduplicated_events"),
+    _kill_at("after", "silver.quarantined_events"),
+    _kill_at("after", "silver.events"),
+    _kill_at("before", "platform.late_events"),
+    _kill_at("after", "platform.late_events"),
+    _kill_at("before", "gold.sessions"),
+    _kill_at("after", "gold.sessions"),
+    _kill_at("after", "gold.view_to_purchase"),
+    _kill_at("after", "platform.ledger"),
+    _kill_at("after", "platform.hop_ledger"),
+)
 FAULTS = (
-    Fault("kill -9 of the run's process", _kill_run, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
-    Fault("kill -9 of the JVM", _kill_jvm, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
-    Fault("kill -9 of Spark's Python processes", _kill_workers, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
+    *CRASH_POINTS,
+    Fault("kill -9 of the run's process", _kill_run, (Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("kill -9 of the JVM", _kill_jvm, (Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("kill -9 of Spark's Python processes", _kill_workers, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("SIGTERM to the run's process", _interrupt_run, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("Terminate, then resume", _terminate_run, (Phase.HELD_OPERATOR, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("Dagster calls a living run failed", _report_failed, (Phase.LAUNCHING, Phase.RUNNING)),
@@ -328,21 +357,21 @@ FAULTS = (
     Fault("a drain beside the run", _drain_beside, (Phase.RUNNING,)),
     Fault("a second platform on the home", _start_platform_twice, (Phase.RUNNING,)),
     Fault("two daemons, and a kill -9", _run_two_daemons, (Phase.LAUNCHING, Phase.RUNNING)),
-    Fault("broker away for 20 s", _freeze_broker, (Phase.RUNNING,), is_random=True),
-    Fault("kill -9 of the broker", _kill_broker, (Phase.RUNNING,), is_random=True),
-    Fault("a query stuck for 60 s (its limit)", _stick, (Phase.STOPPING, Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("broker away for 20 s", _freeze_broker, (Phase.RUNNING,)),
+    Fault("kill -9 of the broker", _kill_broker, (Phase.RUNNING,)),
+    Fault("a query stuck for longer than its limit", _stick, (Phase.STOPPING, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("the run's process sleeps, and wakes", _freeze_run_and_wake_it, (Phase.SUSPECT, Phase.RUNNING)),
-    Fault("process and JVM sleep for 90 s", _freeze_all_and_wake_them, (Phase.SUSPECT, Phase.RUNNING), is_random=True),
-    Fault("disk nearly full", _fill_disk, (Phase.NEEDS_ATTENTION, Phase.LAUNCHING, Phase.RUNNING), is_random=True),
+    Fault("process and JVM sleep for 90 s", _freeze_all_and_wake_them, (Phase.SUSPECT, Phase.RUNNING)),
+    Fault("disk nearly full", _fill_disk, (Phase.NEEDS_ATTENTION, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("the run's process hangs", _freeze_run, (Phase.SUSPECT, Phase.STOPPING, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("the JVM hangs", _freeze_jvm, (Phase.SUSPECT, Phase.STOPPING, Phase.ORPHAN, Phase.LAUNCHING, Phase.RUNNING)),
-    Fault("kill -9 of the code server", _kill_code_server, (Phase.RUNNING,), is_random=True),
-    Fault("kill -9 of the daemon", _kill_daemon, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
+    Fault("kill -9 of the code server", _kill_code_server, (Phase.RUNNING,)),
+    Fault("kill -9 of the daemon", _kill_daemon, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("kill -9 of all of Dagster for 15 s", _kill_services, (Phase.RUNNING,)),
     Fault("changed settings", _change_settings, (Phase.STOPPING, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("SIGTERM to the platform, and a start", _restart_platform, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("on a schedule, and back", _go_by_schedule, (Phase.DISABLED, Phase.LAUNCHING, Phase.RUNNING)),
-    Fault("power fails", _lose_power, (Phase.LAUNCHING, Phase.RUNNING), is_random=True),
+    Fault("power fails", _lose_power, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("Dagster's database away for 20 s", _lock_database, (Phase.RUNNING,)),
     Fault("a checkpoint is lost", _lose_checkpoint, (Phase.NEEDS_ATTENTION, Phase.LAUNCHING, Phase.RUNNING)),
     Fault(

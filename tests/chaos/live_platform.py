@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import dagster as dg
+import duckdb
 import psutil
 from deltalake import DeltaTable
 
@@ -28,12 +30,17 @@ from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
 from resources.settings import Settings, load_settings
 from tests.chaos.watch import Watch
+from tests.chaos.webhook import Webhook
 
 ROOT = Path(__file__).parents[2]
+_INJECTED = Path(__file__).parent / "inject"
+_PLACE = "kafka_partition, kafka_offset"
 OUTPUT_TABLES = ("silver.events", "silver.quarantined_events", "silver.deduplicated_events")
 # The slowest way back takes four times the stop's patience of 75 s, and a start.
 LIMIT_SECONDS = 900.0
 POLL_SECONDS = 0.2
+# A session is over half an hour after its last event.
+HISTORY_HOURS = "3"
 # The broker's guard waits ten seconds for a new user; a code server twenty for its daemon.
 _END_SECONDS = 60.0
 
@@ -45,10 +52,20 @@ class ChaosError(Exception):
 
 
 class LivePlatform:
-    """The settings are those of this process's environment: `HEADRACE_HOME` must be a folder of one's own."""
+    """The settings are those of this process's environment: `HEADRACE_HOME` must be a folder of one's own.
 
-    def __init__(self, rate: int, seed: int) -> None:
+    `skew_seconds`: by how much the clocks of the platform's processes differ.
+    """
+
+    def __init__(self, rate: int, seed: int, skew_seconds: float = 0.0) -> None:
         self.settings: Settings = load_settings()
+        self.webhook = Webhook()
+        # For the platform's processes; this one's clock is right.
+        os.environ |= {
+            "PYTHONPATH": str(_INJECTED),
+            "CHAOS_CLOCK_SKEW_SECONDS": str(skew_seconds),
+            "HEADRACE_NOTIFY_URL": self.webhook.url,
+        }
         os.environ["DAGSTER_HOME"] = str(ensure_dagster_home(self.settings))
         (self.group,) = load_stream_groups()
         self.instance = dg.DagsterInstance.get()
@@ -71,6 +88,14 @@ class LivePlatform:
         """Starts the platform, waits until it hosts the streams, and starts the shop where it does not send."""
         self.start_services(**settings)
         self.wait_for(self.host, "the platform hosts the streams")
+        if self._shop is None:  # sessions that end from the first minute on
+            history = self.run("simulate", "--hours", HISTORY_HOURS, "--seed", str(self._seed), "--quiet")
+            if history.returncode != 0:
+                raise ChaosError(f"The shop's history could not be sent: {history.stderr}")
+        self.open_shop()
+
+    def open_shop(self) -> None:
+        """Starts the shop where it does not send: it gives up when the broker has not answered for two minutes."""
         if self._shop is None or self._shop.poll() is not None:
             self._seed += 1  # another shop: a repeated seed would send repeated ids
             options = ("--rate", str(self._rate), "--seed", str(self._seed), "--quiet")
@@ -91,6 +116,7 @@ class LivePlatform:
     def end(self) -> None:
         """Stops what runs, however the chaos went."""
         self.watch.stop()
+        self.webhook.stop()
         for process in (self._shop, self._up):
             if process is not None and process.poll() is None:
                 process.terminate()
@@ -136,18 +162,27 @@ class LivePlatform:
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "jobs.cli", *arguments]
 
-    def launch(self, job: str) -> None:
+    def launch(self, job: str, tags: Mapping[str, str] | None = None) -> None:
         """Launches a job, as a person does in the UI."""
-        workspace = ["-w", str(ROOT / "workspace.yaml")]
-        command = [str(Path(sys.executable).parent / "dagster"), "job", "launch", *workspace, "-j", job]
+        options = ["-w", str(ROOT / "workspace.yaml"), "-j", job, "--tags", json.dumps(tags or {})]
+        command = [str(Path(sys.executable).parent / "dagster"), "job", "launch", *options]
         subprocess.run(command, check=True, capture_output=True)
 
     def compute_reports(self) -> None:
-        """Waits for a run of the job `reports` that succeeds."""
-        done = dg.RunsFilter(job_name="reports", statuses=[dg.DagsterRunStatus.SUCCESS])
-        before = self.instance.get_runs_count(done)
-        self.launch("reports")
-        self.wait_for(lambda: self.instance.get_runs_count(done) > before, "the reports are computed")
+        """Today's, in a run of the job `reports`. Raises `ChaosError` when that fails."""
+        of_reports = dg.RunsFilter(job_name="reports")
+        before = self.instance.get_runs_count(of_reports)
+        self.launch("reports", {"dagster/partition": str(datetime.now(UTC).date())})
+        self.wait_for(lambda: self.instance.get_runs_count(of_reports) > before, "the run of the reports")
+        (run,) = self.instance.get_runs(of_reports, limit=1)
+        self.wait_for(lambda: self._read_run(run.run_id).is_finished, "the reports are computed")
+        if not (ended := self._read_run(run.run_id)).is_success:
+            raise ChaosError(f"The run of the reports ended {ended.status.value}.")
+
+    def _read_run(self, run_id: str) -> dg.DagsterRun:
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        return run
 
     # --- its parts --------------------------------------------------------------------------------------------------
 
@@ -179,6 +214,14 @@ class LivePlatform:
             return host if any(run.run_id == host.run_id and run.committed for run in self.runs()) else None
 
         return self.wait_for(healthy, "a run that has committed")
+
+    def await_held(self, phase: Phase) -> None:
+        """Waits until the supervisor shows this phase, and people have been told so."""
+        told = len(self.webhook.messages)
+        self.wait_for(lambda: self.watch.phase is phase, f"the phase {phase}")
+        self.wait_for(
+            lambda: any(message["state"] == phase for message in self.webhook.messages[told:]), f"a message of {phase}"
+        )
 
     def runs(self) -> list[RunView]:
         """The group's runs, newest first."""
@@ -215,6 +258,18 @@ class LivePlatform:
         self._up.wait()
         self._shop.wait()
 
+    @contextlib.contextmanager
+    def crash_point(self, moment: str, table: str) -> Iterator[None]:
+        """Whoever comes to this point within the block dies there, once. See `inject/sitecustomize.py`."""
+        order = self.settings.home / "crash_point"
+        written = order.with_suffix(".new")
+        written.write_text(f"{moment} {table.replace('.', '/')}")
+        written.rename(order)
+        try:
+            yield
+        finally:
+            order.unlink(missing_ok=True)
+
     def workers(self, host: Heartbeat) -> list[psutil.Process]:
         """Spark's Python processes."""
         assert host.jvm is not None
@@ -245,18 +300,40 @@ class LivePlatform:
             time.sleep(POLL_SECONDS)
         raise ChaosError(f"not within {LIMIT_SECONDS:g} s: {what}")
 
+    def await_read_through(self) -> None:
+        """Waits until every stream over silver.events has read all that it has now."""
+        lakehouse = Path(self.settings.lakehouse)
+        newest = DeltaTable(str(lakehouse / "silver" / "events")).version()
+
+        def is_read() -> bool:
+            states = DeltaTable(str(lakehouse / "platform" / "complete_until")).to_pyarrow_table()
+            return min(states["source_version"].to_pylist(), default=-1) >= newest
+
+        self.wait_for(is_read, "every stream has read silver.events")
+
+    def read_end(self, partition: int) -> int:
+        """The offset that the partition's next record gets."""
+        with KafkaResource.from_settings(self.settings) as kafka:
+            return kafka.end_offsets(self.settings.topic)[partition]
+
     def read_balance(self) -> tuple[int, int, int]:
         """How many records Kafka holds, how many of them are in no table, how many in more than one place."""
-        counts: Counter[tuple[int, int]] = Counter()
-        for name in OUTPUT_TABLES:
-            table = DeltaTable(str(Path(self.settings.lakehouse, *name.split("."))))
-            rows = table.to_pyarrow_table(columns=["kafka_partition", "kafka_offset"]).to_pylist()
-            counts.update((row["kafka_partition"], row["kafka_offset"]) for row in rows)
         with KafkaResource.from_settings(self.settings) as kafka:
             ends = kafka.end_offsets(self.settings.topic)
-        sent = {(partition, offset) for partition, end in ends.items() for offset in range(end)}
-        doubled = sum(count - 1 for count in counts.values())
-        return len(sent), len(sent - set(counts)), doubled + len(set(counts) - sent)
+        with duckdb.connect() as connection:
+            for name in OUTPUT_TABLES:
+                table = DeltaTable(str(Path(self.settings.lakehouse, *name.split("."))))
+                connection.register(name.split(".")[1], table.to_pyarrow_dataset())
+            rows = " union all ".join(f"select {_PLACE} from {name.split('.')[1]}" for name in OUTPUT_TABLES)
+            sent = " union all ".join(f"select {p}, unnest(range({end}))" for p, end in ends.items())
+            ((lost, doubled),) = connection.sql(
+                f"""with placed({_PLACE}, n) as (select {_PLACE}, count(*) from ({rows}) group by all),
+                         sent({_PLACE}) as ({sent})
+                    select count(*) filter (n is null), coalesce(sum(n - 1), 0)::bigint
+                             + count(*) filter (sent.kafka_offset is null)
+                    from placed full join sent using ({_PLACE})"""
+            ).fetchall()
+        return sum(ends.values()), lost, doubled
 
 
 def _command_line(process: psutil.Process) -> list[str]:

@@ -16,6 +16,8 @@ from resources.settings import Settings
 
 # A phase is shown for a tick at least (5 s); a second writer would live for seconds.
 _LOOK_SECONDS = 0.5
+# Spark's own program that puts the JVM's command line together; it ends before the JVM starts.
+_LAUNCHER = "org.apache.spark.launcher.Main"
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,15 @@ class Watch:
             if phase is not None and phase is not self.phase:
                 self.sights.append(Sight(time.time(), phase))
 
-    def _find_writers(self) -> list[int]:
+    def _find_writers(self) -> list[psutil.Process]:
         """The group's JVMs, known by the log that they write, in whatever process tree they are."""
         log, found = str(self._settings.home / "logs" / "spark" / f"stream-{self._group}-"), []
-        for process in psutil.process_iter(["name", "cmdline", "status"]):
+        for process in psutil.process_iter(["name", "cmdline"]):
             line = " ".join(process.info["cmdline"] or ())
-            if process.info["name"] == "java" and log in line and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-        return found
+            if process.info["name"] == "java" and log in line and _LAUNCHER not in line:
+                found.append(process)
+        # The list is not of one moment: who was found first may be dead since, and its successor found last.
+        return [process for process in found if _lives(process)]
 
     def _read_phase(self) -> Phase | None:
         try:
@@ -78,3 +81,10 @@ class Watch:
         except SQLAlchemyError:  # a fault of ours holds the database; the next look reads it
             return None
         return None if state is None else state.phase
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
