@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dagster as dg
 
-from platform_assets.reports.daily import BATCH_SPARK_TAGS
-
 checks_job = dg.define_asset_job(
     "asset_checks",
     selection=dg.AssetSelection.all_asset_checks(),
     executor_def=dg.in_process_executor,
-    tags=dict(BATCH_SPARK_TAGS),
     description="Every asset check, in one process; Spark computes the streams' twins.",
 )
 

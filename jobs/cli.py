@@ -68,8 +68,10 @@ def _build_parser() -> argparse.ArgumentParser:
     asked = command.add_mutually_exclusive_group(required=True)
     asked.add_argument("--event-id", help="all records of this event")
     asked.add_argument("--offset", help="one record, as topic/partition/offset")
-    asked.add_argument("--user", help="rows of this user in all tables, at the time --at")
-    command.add_argument("--at", help="ISO-8601; goes with --user (default: now)")
+    asked.add_argument("--user", help="rows of this user in all tables, at the time --at or in the window --window")
+    command.add_argument(
+        "--at", "--window", dest="at", help="a moment, or a window's start; ISO-8601; goes with --user (default: now)"
+    )
     command.set_defaults(run=_explain)
     dev = commands.choices["dev"]
     commands.choices["drain"].add_argument(

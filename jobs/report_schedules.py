@@ -1,67 +1,63 @@
-"""When the reports run: today's partition every hour, yesterday's when the day is over, older days by backfill."""
+"""When the reports run: following the streams by their conditions, and each night over the last days.
+
+The conditions are the assets' own (`platform_assets.reports.asset_specs`): today's partition hourly, each day's once
+the streams have closed it. What they cannot see is a row that came after its day was closed: the nightly run looks at
+the last days and computes those anew whose inputs have changed.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 
 import dagster as dg
 
-from jobs.supervision.run_records import UNFINISHED
-from platform_assets.reports.daily import BATCH_SPARK_TAGS
+from platform_assets.reports.assets import ONLY_CHANGED_TAG
+from resources.settings import Settings
 
-# A session that began before midnight is open for 30 minutes after its last event, and streams wait 10 minutes for
-# late events: at 00:40 nothing of the day is open any more. The second run takes in records that arrived hours late
-# and sessions that went on all night.
-_YESTERDAY_CRON = ("45 0 * * *", "45 12 * * *")
+# Most late rows come within the hour; at this time the day before is closed and the shop is at its quietest.
+_NIGHTLY_CRON = "15 3 * * *"
 
-_TODAY_CRON = "5 * * * *"
+# An evaluation looks at every partition of every report. Nothing that the conditions wait for comes more often.
+_LOOK_SECONDS = 60
 
-# One process and one Spark application for both: an application for each would cost one more start of Spark.
+# One process and one Spark application for all: an application for each would cost a start of Spark each.
 reports_job = dg.define_asset_job(
     "reports",
-    selection=dg.AssetSelection.assets(["gold", "session_report"], ["gold", "purchase_correlations"]),
+    # The checks have a schedule of their own, and would look at the same tables beside it.
+    selection=dg.AssetSelection.groups("reports").without_checks(),
     executor_def=dg.in_process_executor,
-    tags=dict(BATCH_SPARK_TAGS),
-    description="Both reports of one day or of a range of days, in one Spark application.",
+    description="All reports of one day or of a range of days, in one Spark application.",
+)
+
+reports_follow_streams = dg.AutomationConditionSensorDefinition(
+    "reports_follow_streams",
+    target=dg.AssetSelection.groups("reports"),
+    minimum_interval_seconds=_LOOK_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Computes what the assets' automation conditions ask for: today hourly, a day once it is closed.",
 )
 
 
-@dg.schedule(
-    name="reports_today",
-    job=reports_job,
-    cron_schedule=_TODAY_CRON,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
-def reports_today(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Hourly: the reports of the day that is not over yet (provisional).
+def build_nightly_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """`reports_nightly`: one run over the last `settings.late_days` days; only days that changed are computed."""
 
-    Skips while an earlier run of the same day is unfinished, so that slow runs cannot pile up.
-    """
-    now = context.scheduled_execution_time.astimezone(UTC)
-    day = now.date().isoformat()
-    unfinished = dg.RunsFilter(job_name=reports_job.name, statuses=UNFINISHED, tags={"dagster/partition": day})
-    if context.instance.get_runs_count(unfinished):
-        return dg.SkipReason(f"A run of the reports for {day} has not finished yet.")
-    return _request(day, "provisional", now)
-
-
-@dg.schedule(
-    name="reports_yesterday",
-    job=reports_job,
-    cron_schedule=_YESTERDAY_CRON,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
-def reports_yesterday(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """After midnight, once the watermarks have passed the day's end, and again at noon: yesterday's reports."""
-    now = context.scheduled_execution_time.astimezone(UTC)
-    return _request((now.date() - timedelta(days=1)).isoformat(), "closed", now)
-
-
-def _request(day: str, state: str, at: datetime) -> dg.RunRequest:
-    return dg.RunRequest(
-        run_key=f"reports:{day}:{at:%Y-%m-%dT%H:%M}",
-        partition_key=day,
-        tags={**BATCH_SPARK_TAGS, "headrace/report_state": state},
+    @dg.schedule(
+        name="reports_nightly",
+        job=reports_job,
+        cron_schedule=_NIGHTLY_CRON,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Computes anew those of the last {settings.late_days} days that have received late rows.",
     )
+    def reports_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        now = context.scheduled_execution_time.astimezone(UTC)
+        last = now.date() - timedelta(days=1)
+        first = last - timedelta(days=settings.late_days - 1)
+        tags = {
+            "dagster/asset_partition_range_start": first.isoformat(),
+            "dagster/asset_partition_range_end": last.isoformat(),
+            ONLY_CHANGED_TAG: "true",
+        }
+        return dg.RunRequest(run_key=f"reports:nightly:{now:%Y-%m-%d}", tags=tags)
+
+    return reports_nightly

@@ -44,7 +44,7 @@ def build_drain_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
             load_settings(),
             write_line,
             close_windows=context.op_config["close_windows"],
-            events=TableEvents(group.streams, context.log_event),
+            events=TableEvents.of_run(group, context),
         )
         if code == EXIT_INTERRUPTED:
             raise dg.DagsterExecutionInterruptedError

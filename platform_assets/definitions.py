@@ -16,7 +16,7 @@ def defs() -> dg.Definitions:
     from jobs.asset_checks import checks_hourly, checks_job
     from jobs.control_streams import build_control_streams_job
     from jobs.notifications import build_notifications
-    from jobs.report_schedules import reports_job, reports_today, reports_yesterday
+    from jobs.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
     from jobs.scheduled_drain import build_drain_job, build_drain_schedule
     from jobs.simulate_shop import simulate_shop
     from jobs.stream_supervisor import build_stream_supervisor
@@ -39,13 +39,18 @@ def defs() -> dg.Definitions:
         assets=[*build_stream_assets(streams, settings.topic), *build_report_assets()],
         asset_checks=[*build_checks(streams, settings.topic), build_stream_running_checks(groups)],
         jobs=[streaming_job, drain_job, build_control_streams_job(groups), reports_job, simulate_shop, checks_job],
-        sensors=[build_stream_supervisor(groups, streaming_job, settings), build_notifications(settings)],
+        sensors=[
+            build_stream_supervisor(groups, streaming_job, settings),
+            build_notifications(settings),
+            reports_follow_streams,
+        ],
         schedules=[
-            reports_today,
-            reports_yesterday,
+            build_nightly_schedule(settings),
             checks_hourly,
             build_drain_schedule(groups, drain_job, settings),
         ],
+        # What is launched from an asset's page: one process, and so one Spark application.
+        executor=dg.in_process_executor,
         resources={
             "spark": SparkResource(app_name="reports"),
             "kafka": KafkaResource(bootstrap_servers=settings.kafka_bootstrap_servers),

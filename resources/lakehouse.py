@@ -93,6 +93,25 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
         return DeltaTable(self.table_uri(name), storage_options=self.storage_options() or None)
 
+    def write_file(self, path: str, content: bytes) -> str:
+        """Writes a file beside the tables, `<root>/<path>`, and returns its URI. A reader sees it whole, old or new."""
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import PyFileSystem
+
+        root = self.local_root
+        if root is None:
+            with PyFileSystem(DeltaStorageHandler(self.root_uri, self.storage_options())).open_output_stream(
+                path
+            ) as out:
+                out.write(content)
+            return f"{self.root_uri}/{path}"
+        place = root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_name(f".{place.name}.{os.getpid()}")
+        draft.write_bytes(content)
+        draft.replace(place)
+        return str(place)
+
     def remove_checkpoint(self, name: str) -> None:
         """Removes the checkpoint of the query that feeds a table; nothing where there is none."""
         from deltalake.fs import DeltaStorageHandler

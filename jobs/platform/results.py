@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from platform_assets.reports import REPORT_TABLES
+from platform_assets.reports.day_states import REPORT_DAYS
 from platform_assets.streams import load_streams
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -22,6 +23,16 @@ EXCERPTS = {
     "gold.purchase_correlations, best sellers": """
         select report_date, product_id, views, purchases, round(view_to_purchase_rate, 3) rate, round(lift, 2) lift
         from gold_purchase_correlations order by purchases desc limit 5""",
+    "gold.product_affinity, what goes together": """
+        select report_date, product_id, other_product_id, shared_baskets, round(confidence, 3) confidence,
+               round(lift, 2) lift
+        from gold_product_affinity where shared_baskets > 2 order by gold_product_affinity.lift desc limit 5""",
+    "gold.customer_360, who bought most": """
+        select user_id, purchases, round(total_revenue, 2) revenue, sessions, favourite_category,
+               open_cart_products cart
+        from gold_customer_360 order by total_revenue desc limit 5""",
+    "platform.report_days": """
+        select report_date, state, count(*) reports from platform_report_days group by all order by 1""",
     "silver.quarantined_events by reason": """
         select reason, count(*) records from silver_quarantined_events group by all order by 2 desc""",
 }
@@ -33,7 +44,7 @@ def print_results(settings: Settings, console: Console) -> None:
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
     overview = Table("table", "rows", "version", title="Tables", title_justify="left")
-    for table in [table for stream in load_streams() for table in stream.tables] + list(REPORT_TABLES):
+    for table in [table for stream in load_streams() for table in stream.tables] + [*REPORT_TABLES, REPORT_DAYS]:
         found = lakehouse.delta_table(table.name)
         view = table.name.replace(".", "_")
         connection.register(view, found.to_pyarrow_dataset())
@@ -46,3 +57,4 @@ def print_results(settings: Settings, console: Console) -> None:
         for row in result.fetchall():
             shown.add_row(*map(str, row))
         console.print(shown)
+    console.print(f"The days as pages: {lakehouse.root_uri}/_reports", highlight=False)

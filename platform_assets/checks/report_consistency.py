@@ -1,8 +1,8 @@
 """Checks that the reports add up: recomputed from their inputs by another engine (DuckDB), with zero tolerance.
 
 Each report's commit names the days it replaced and the version of the input it read, so a report is compared with
-exactly the rows it was made from, however much has been written since. The days of the newest commit are compared:
-with the checks in the same job as the assets, every day is compared when it is written.
+exactly the rows it was made from, however much has been written since. The days of the newest commit are compared;
+the customers' table as a whole.
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets.reports.daily import ReportCommit
+from platform_assets.reports.daily_report import ReportCommit
+from platform_assets.reports.days import DayRange
+from platform_assets.reports.product_affinity import MAX_PRODUCTS_OF_ONE_BASKET
 from platform_assets.streaming.specs import TableSpec
+from platform_assets.streams.view_to_purchase import MAX_LAG
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -24,66 +27,125 @@ _SHOWN = 10
 _COMMITS_SEARCHED = 50
 
 # Money becomes decimal by way of its text, as in Spark: 1.005 is 1.01 in both, and not what its binary value says.
-# Each query returns the rows that are in one of the two but not in both, under `side`. `report` and `source` hold the
-# rows of the days in question (`source` wider, where neighbours matter); `$first` and `$last` are the days.
-_SESSION_REPORT_SQL = """
-WITH expected AS (
+# An event's amount that does not fit counts as nothing there too; a sum that does not fit is an error.
+_AMOUNTS = "CAST(sum(TRY_CAST({0}::VARCHAR AS DECIMAL(18, 2))) AS DOUBLE)"
+_SUMS = "CAST(sum(CAST({0}::VARCHAR AS DECIMAL(28, 2))) AS DOUBLE)"
+
+# Each query gives the report's rows from its inputs, in the columns that are compared. The inputs go by the last part
+# of their names; `$first` and `$last` are the report's days.
+_SESSION_REPORT_SQL = f"""
   SELECT session_date AS report_date, device_type, country,
          count(*) AS sessions, count(DISTINCT user_id) AS users,
          count(*) FILTER (WHERE event_count = 1) AS bounced_sessions,
          count(*) FILTER (WHERE purchase_count > 0) AS converted_sessions,
-         CAST(sum(CAST(total_revenue::VARCHAR AS DECIMAL(28, 2))) AS DOUBLE) AS total_revenue
-  FROM source WHERE session_date BETWEEN $first AND $last
-  GROUP BY ALL
-), actual AS (
-  SELECT report_date, device_type, country, sessions, users, bounced_sessions, converted_sessions, total_revenue
-  FROM report
-)
-SELECT 'in the report only' AS breach, * FROM (FROM actual EXCEPT ALL FROM expected)
-UNION ALL
-SELECT 'in the sessions only', * FROM (FROM expected EXCEPT ALL FROM actual)
+         {_SUMS.format("total_revenue")} AS total_revenue
+  FROM sessions GROUP BY ALL
 """
 
-_CORRELATIONS_SQL = """
-WITH views AS (
-  SELECT event_time::DATE AS report_date, user_id, product_id, event_time FROM source
-  WHERE event_type = 'page_view' AND product_id IS NOT NULL
-), purchases AS (
-  SELECT event_time::DATE AS report_date, user_id, product_id, event_time, revenue FROM source
-  WHERE event_type = 'purchase' AND product_id IS NOT NULL
-), viewed AS (
-  SELECT v.report_date, v.product_id, count(*) AS views,
-         count(*) FILTER (WHERE p.event_time - v.event_time <= INTERVAL 30 MINUTE) AS converted_views
-  FROM (SELECT *, event_time + INTERVAL 1 MICROSECOND AS after FROM views) v
-  ASOF LEFT JOIN purchases p
-    ON p.user_id = v.user_id AND p.product_id = v.product_id AND p.event_time >= v.after
-  WHERE v.report_date BETWEEN $first AND $last GROUP BY ALL
-), bought AS (
-  SELECT p.report_date, p.product_id, count(*) AS purchases,
-         COALESCE(CAST(sum(TRY_CAST(p.revenue::VARCHAR AS DECIMAL(18, 2)))
-           FILTER (WHERE p.event_time - v.event_time <= INTERVAL 30 MINUTE) AS DOUBLE), 0) AS attributed_revenue
-  FROM (SELECT *, event_time - INTERVAL 1 MICROSECOND AS before FROM purchases) p
-  ASOF LEFT JOIN views v
-    ON v.user_id = p.user_id AND v.product_id = p.product_id AND v.event_time <= p.before
-  WHERE p.report_date BETWEEN $first AND $last GROUP BY ALL
-), expected AS (
-  SELECT COALESCE(v.report_date, b.report_date) AS report_date, COALESCE(v.product_id, b.product_id) AS product_id,
-         COALESCE(views, 0) AS views, COALESCE(purchases, 0) AS purchases,
-         COALESCE(converted_views, 0) AS converted_views, COALESCE(attributed_revenue, 0) AS attributed_revenue
-  FROM viewed v FULL JOIN bought b ON v.report_date = b.report_date AND v.product_id = b.product_id
-), actual AS (
-  SELECT report_date, product_id, views, purchases, converted_views, attributed_revenue FROM report
-)
-SELECT 'in the report only' AS breach, * FROM (FROM actual EXCEPT ALL FROM expected)
-UNION ALL
-SELECT 'in the events only', * FROM (FROM expected EXCEPT ALL FROM actual)
+# The same by product and by device. No row of one part may meet two of another, and null is a device like others.
+_CONVERSIONS_SQL = f"""
+  WITH counted AS (
+    SELECT event_time::DATE AS report_date, {{by}}, count(*) FILTER (WHERE event_type = 'page_view') AS views,
+           count(*) FILTER (WHERE event_type = 'purchase') AS purchases, 0 AS converted_views,
+           0 AS attributed_purchases, 0.0 AS attributed_revenue
+    FROM events WHERE event_type IN ('page_view', 'purchase') AND product_id IS NOT NULL GROUP BY ALL
+  ), converted AS (
+    SELECT view_time::DATE AS report_date, {{by}}, 0, 0, count(DISTINCT (view_event_id, view_time)), 0, 0.0
+    FROM view_to_purchase GROUP BY ALL
+  ), last_views AS (
+    SELECT *, row_number() OVER (
+      PARTITION BY purchase_event_id, purchase_time, product_id ORDER BY view_time DESC, view_event_id DESC
+    ) AS place FROM view_to_purchase QUALIFY place = 1
+  ), attributed AS (
+    SELECT purchase_time::DATE AS report_date, {{by}}, 0, 0, 0, count(*), COALESCE({_AMOUNTS.format("revenue")}, 0.0)
+    FROM last_views GROUP BY ALL
+  )
+  SELECT report_date, {{by}}, {{sums}} FROM (
+    FROM counted UNION ALL FROM converted UNION ALL FROM attributed
+  ) WHERE report_date BETWEEN $first AND $last GROUP BY ALL
 """
 
-# Report table -> its input and the comparison.
-_COMPARISONS: Mapping[str, tuple[str, str]] = {
-    "gold.session_report": ("gold.sessions", _SESSION_REPORT_SQL),
-    "gold.purchase_correlations": ("silver.events", _CORRELATIONS_SQL),
+_CORRELATIONS_SQL = _CONVERSIONS_SQL.format(
+    by="product_id",
+    sums="sum(views)::BIGINT AS views, sum(purchases)::BIGINT AS purchases, "
+    "sum(converted_views)::BIGINT AS converted_views, sum(attributed_revenue) AS attributed_revenue",
+)
+
+_DEVICES_SQL = (
+    _CONVERSIONS_SQL.format(
+        by="product_id, device_type",
+        sums="sum(views)::BIGINT AS views, sum(converted_views)::BIGINT AS converted_views, "
+        "sum(attributed_purchases)::BIGINT AS attributed_purchases, sum(attributed_revenue) AS attributed_revenue",
+    )
+    + " HAVING sum(views) > 0 OR sum(attributed_purchases) > 0"
+)
+
+_AFFINITY_SQL = f"""
+  WITH bought AS (
+    SELECT DISTINCT event_time::DATE AS report_date, user_id, product_id FROM events
+    WHERE event_type = 'purchase' AND product_id IS NOT NULL AND event_time::DATE BETWEEN $first AND $last
+  ), kept AS (
+    SELECT *, count(*) OVER (PARTITION BY report_date, user_id) AS size FROM bought
+    QUALIFY size <= {MAX_PRODUCTS_OF_ONE_BASKET}
+  ), days AS (
+    SELECT report_date, count(DISTINCT user_id) AS baskets FROM kept GROUP BY ALL
+  ), products AS (
+    SELECT report_date, product_id, count(*) AS n FROM kept GROUP BY ALL
+  )
+  SELECT a.report_date, a.product_id, b.product_id AS other_product_id, any_value(d.baskets) AS baskets,
+         any_value(p.n) AS product_baskets, any_value(o.n) AS other_baskets, count(*) AS shared_baskets
+  FROM kept a JOIN kept b USING (report_date, user_id) JOIN days d USING (report_date)
+  JOIN products p ON p.report_date = a.report_date AND p.product_id = a.product_id
+  JOIN products o ON o.report_date = a.report_date AND o.product_id = b.product_id
+  WHERE a.product_id != b.product_id GROUP BY a.report_date, a.product_id, b.product_id
+"""
+
+_CUSTOMER_DAYS_SQL = f"""
+  WITH own AS (
+    SELECT event_time::DATE AS report_date, user_id, min(event_time) AS first_event_at,
+           max(event_time) AS last_event_at, count(*) AS events,
+           count(*) FILTER (WHERE event_type = 'purchase') AS purchases,
+           COALESCE({_AMOUNTS.format("CASE WHEN event_type = 'purchase' THEN revenue END")}, 0.0) AS total_revenue
+    FROM events WHERE event_time::DATE BETWEEN $first AND $last GROUP BY ALL
+  ), visits AS (
+    SELECT session_date AS report_date, user_id, count(*) AS sessions, max(session_start) AS last_session_start
+    FROM sessions GROUP BY ALL
+  )
+  SELECT own.*, COALESCE(sessions, 0) AS sessions, last_session_start
+  FROM own LEFT JOIN visits ON own.report_date = visits.report_date AND own.user_id = visits.user_id
+"""
+
+_CUSTOMER_360_SQL = f"""
+  WITH actions AS (
+    SELECT user_id, j.key, j.value,
+           row_number() OVER (PARTITION BY user_id, j.key ORDER BY (j.value->>'at')::BIGINT DESC,
+             (j.value->>'partition')::INT DESC, (j.value->>'offset')::BIGINT DESC) AS place
+    FROM customer_days, json_each(cart_actions) j QUALIFY place = 1
+  ), carts AS (
+    SELECT user_id, count(*) AS n FROM actions WHERE (value->>'open')::BOOLEAN GROUP BY ALL
+  ), own AS (
+    SELECT user_id, min(first_event_at) AS first_seen_at, max(last_event_at) AS last_seen_at,
+           max(last_purchase_at) AS last_purchase_at, sum(purchases)::BIGINT AS purchases,
+           {_SUMS.format("total_revenue")} AS total_revenue,
+           sum(events)::BIGINT AS events, sum(sessions)::BIGINT AS sessions
+    FROM customer_days GROUP BY ALL
+  )
+  SELECT own.*, COALESCE(n, 0) AS open_cart_products FROM own LEFT JOIN carts USING (user_id)
+"""
+
+_EVENTS, _SESSIONS, _PAIRS, _DAYS = "silver.events", "gold.sessions", "gold.view_to_purchase", "gold.customer_days"
+
+# Report table -> its inputs, and its rows from them.
+_COMPARISONS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "gold.session_report": ((_SESSIONS,), _SESSION_REPORT_SQL),
+    "gold.purchase_correlations": ((_EVENTS, _PAIRS), _CORRELATIONS_SQL),
+    "gold.purchase_devices": ((_EVENTS, _PAIRS), _DEVICES_SQL),
+    "gold.product_affinity": ((_EVENTS,), _AFFINITY_SQL),
+    "gold.customer_days": ((_EVENTS, _SESSIONS), _CUSTOMER_DAYS_SQL),
+    "gold.customer_360": ((_DAYS,), _CUSTOMER_360_SQL),
 }
+
+_EVENT_COLUMNS = ["event_type", "event_time", "user_id", "product_id", "device_type", "revenue"]
 
 
 def build_report_consistency_checks(tables: Iterable[TableSpec]) -> list[dg.AssetChecksDefinition]:
@@ -91,7 +153,7 @@ def build_report_consistency_checks(tables: Iterable[TableSpec]) -> list[dg.Asse
 
     Raises `KeyError` for a table that is not a report.
     """
-    return [_build_check(spec, *_COMPARISONS[spec.name]) for spec in tables]
+    return [_build_check(spec, _COMPARISONS[spec.name][0]) for spec in tables]
 
 
 def find_newest_report_commit(table: "DeltaTable") -> ReportCommit | None:
@@ -104,60 +166,63 @@ def find_newest_report_commit(table: "DeltaTable") -> ReportCommit | None:
 
 
 def find_inconsistencies(
-    report: "DeltaTable", source: "DeltaTable", spec: TableSpec, commit: ReportCommit
+    report: "DeltaTable", sources: Mapping[str, "DeltaTable"], spec: TableSpec, commit: ReportCommit
 ) -> list[dict[str, Any]]:
     """Rows of the commit's days that differ between the report and its recomputation; empty when all agree.
 
-    `source` must stand at the version that the commit names. Reads with delta-rs, computes in DuckDB, single-threaded
-    memory of the process that calls.
+    `sources` (by name) must stand at the versions that the commit names. Reads with delta-rs, computes in DuckDB,
+    in the memory of the process that calls.
     """
     import duckdb
-    import pyarrow.dataset as ds
 
-    source_name, sql = _COMPARISONS[spec.name]
-    (date_column,) = spec.partition_columns
-    first, last = commit.days.first, commit.days.last
-    own_days = (ds.field(date_column) >= first) & (ds.field(date_column) <= last)
-    columns = {
-        "silver.events": ["event_type", "event_time", "user_id", "product_id", "revenue"],
-        "gold.sessions": None,
-    }[source_name]
+    _, expected = _COMPARISONS[spec.name]
+    own_days, parameters = None, {}
+    if commit.days is not None:
+        own_days = _is_between(spec.partition_columns[0], commit.days)
+        if "$first" in expected:
+            parameters = {"first": commit.days.first, "last": commit.days.last}
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("report", report.to_pyarrow_dataset().scanner(filter=own_days).to_table())
-        # The neighbours of the first and last day matter: a view at 23:50 may lead to a purchase at 00:10.
-        connection.register("source", _read_source(source, source_name, columns, commit))
-        cursor = connection.execute(sql, {"first": first, "last": last} if "$first" in sql else {})
+        for name, source in sources.items():
+            connection.register(name.split(".")[1], _read_source(source, name, commit.days))
+        connection.execute(f"CREATE TEMP TABLE expected AS {expected}", parameters)
+        compared = ", ".join(row[0] for row in connection.execute("DESCRIBE expected").fetchall())
+        cursor = connection.execute(
+            f"WITH actual AS (SELECT {compared} FROM report) "
+            "SELECT 'in the report only' AS breach, * FROM (FROM actual EXCEPT ALL FROM expected) UNION ALL "
+            "SELECT 'in its inputs only', * FROM (FROM expected EXCEPT ALL FROM actual)"
+        )
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _read_source(
-    source: "DeltaTable",
-    name: str,
-    columns: list[str] | None,
-    commit: ReportCommit,
-) -> Any:
-    from datetime import timedelta
-
+def _read_source(source: "DeltaTable", name: str, days: DayRange | None) -> Any:
+    """The rows that the days (None: all) may depend on. A view at 23:50 may lead to a purchase at 00:10."""
     import pyarrow.dataset as ds
 
     dataset = source.to_pyarrow_dataset()
-    if name != "silver.events":
-        return dataset.to_table(columns=columns)
-    day = timedelta(days=1)
-    last = commit.days.last + day
-    return dataset.to_table(
-        columns=columns,
-        filter=(ds.field("event_date") >= commit.days.first - day) & (ds.field("event_date") <= last),
-    )
+    if days is None:
+        return dataset.to_table()
+    if name == _EVENTS:
+        return dataset.to_table(columns=_EVENT_COLUMNS, filter=_is_between("event_date", days))
+    if name == _SESSIONS:
+        return dataset.to_table(filter=_is_between("session_date", days))
+    assert name == _PAIRS
+    return dataset.to_table(filter=(ds.field("view_time") >= days.start - MAX_LAG) & (ds.field("view_time") < days.end))
 
 
-def _build_check(spec: TableSpec, source_name: str, sql: str) -> dg.AssetChecksDefinition:
+def _is_between(column: str, days: DayRange) -> Any:
+    import pyarrow.dataset as ds
+
+    return (ds.field(column) >= days.first) & (ds.field(column) <= days.last)
+
+
+def _build_check(spec: TableSpec, inputs: tuple[str, ...]) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=list(spec.asset_path),
         name="consistency",
-        description=f"{spec.name} agrees, row by row, with {source_name} recomputed by another engine (DuckDB).",
+        description=f"{spec.name} agrees, row by row, with {' and '.join(inputs)}, by another engine (DuckDB).",
         required_resource_keys={"lakehouse"},
     )
     def consistency(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
@@ -165,7 +230,8 @@ def _build_check(spec: TableSpec, source_name: str, sql: str) -> dg.AssetChecksD
 
         lakehouse = context.resources.lakehouse
         try:
-            report, source = lakehouse.delta_table(spec.name), lakehouse.delta_table(source_name)
+            report = lakehouse.delta_table(spec.name)
+            sources = {name: lakehouse.delta_table(name) for name in inputs}
         except TableNotFoundError as error:
             return dg.AssetCheckResult(
                 passed=False,
@@ -177,14 +243,15 @@ def _build_check(spec: TableSpec, source_name: str, sql: str) -> dg.AssetChecksD
             return dg.AssetCheckResult(
                 passed=False, description=f"{spec.name} was never written by its asset. Materialize it."
             )
-        source.load_as_version(commit.inputs[source_name])
-        breaches = find_inconsistencies(report, source, spec, commit)
+        for name, source in sources.items():
+            source.load_as_version(commit.inputs[name])
+        breaches = find_inconsistencies(report, sources, spec, commit)
         return dg.AssetCheckResult(
             passed=not breaches,
             description=f"{len(breaches)} differing rows; the first: {breaches[0]}" if breaches else "All rows agree.",
             metadata={
-                "headrace/days": str(commit.days),
-                "headrace/input_version": commit.inputs[source_name],
+                "headrace/days": "all" if commit.days is None else str(commit.days),
+                "headrace/inputs": str(dict(commit.inputs)),
                 "differing_rows": len(breaches),
                 "first_differences": dg.MetadataValue.md(
                     "\n".join(f"- `{row}`" for row in breaches[:_SHOWN]) or "none"

@@ -1,26 +1,22 @@
-"""gold.purchase_correlations: which products are bought soon after they were viewed."""
+"""gold.purchase_correlations: how often, and how soon, a view of a product led to its purchase."""
 
-# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-import dagster as dg
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
-from platform_assets.reports.daily import (
-    BATCH_SPARK_TAGS,
-    FRESHNESS_POLICY,
-    day_range_of,
-    describe_days,
-    pin_table,
-    replace_days,
-)
+from platform_assets.reports.daily_report import DailyReport, ReportInput
+from platform_assets.reports.days import DayRange
+from platform_assets.reports.pictures import draw_lag_distribution
 from platform_assets.streaming.specs import Column, TableSpec
-from platform_assets.streams.view_to_purchase import MAX_LAG
+from platform_assets.streams.events import EVENTS
+from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-_MAX_LAG_MICROS = MAX_LAG // timedelta(microseconds=1)
+_LAG_MINUTES = MAX_LAG // timedelta(minutes=1)
 
 PURCHASE_CORRELATIONS_TABLE = TableSpec(
     name="gold.purchase_correlations",
@@ -42,167 +38,119 @@ PURCHASE_CORRELATIONS_TABLE = TableSpec(
     partition_columns=("report_date",),
 )
 
-# What the report reads of silver.events: all other columns are pruned before the join.
-_EVENT_COLUMNS = (
-    "event_id", "event_type", "event_time", "user_id", "product_id", "revenue", "topic", "kafka_partition",
-    "kafka_offset",
-)  # fmt: skip
 
+def count_conversions(events: DataFrame, pairs: DataFrame, *by: str) -> DataFrame:
+    """Views, purchases and conversions of each day and value of the columns `by` (of views and of pairs).
 
-def pair_views_with_purchases(events: "DataFrame") -> "DataFrame":
-    """All pairs of a page_view and a purchase of the same user and product with 0 < lag <= 30 minutes.
+    `events` are rows of silver.events, `pairs` of gold.view_to_purchase. Columns besides `report_date` and `by`:
+    `views`, `purchases`, `converted_views`, `p50_lag_seconds`, `p90_lag_seconds`, `attributed_purchases`,
+    `attributed_revenue`. Which day counts what:
+    - by the day of the *view*: views, conversions and lags (so a view at 23:50 that is bought at 00:10 is a conversion
+      of the first day);
+    - by the day of the *purchase*: purchases and what is attributed.
 
-    Columns: `view` and `purchase` (each the event's Kafka coordinates and id: its identity), `user_id`,
-    `product_id`, `view_time`, `purchase_time`, `revenue` (the purchase's), `lag_micros`. Events without a product
-    are in no pair.
+    A purchase is credited once, to the last view before it. Lags are taken over all pairs. Percentiles are exact,
+    interpolated. Events without a product count in nothing. A purchase counts under the values of its own event, what
+    is attributed under those of the view.
     """
     from pyspark.sql import functions as F
 
-    identity = F.struct("topic", "kafka_partition", "kafka_offset", "event_id")
-    known = events.where(F.col("product_id").isNotNull())
-    micros = F.unix_micros("event_time")
-    # Without it, a user who views and buys one product all day is joined with himself squared: a purchase meets only
-    # the views of its own half hour and of the one before.
-    half_hour = F.floor(micros / _MAX_LAG_MICROS)
-    views = known.where(F.col("event_type") == "page_view").select(
-        identity.alias("view"),
-        "user_id",
-        "product_id",
-        F.col("event_time").alias("view_time"),
-        half_hour.alias("half_hour"),
+    view_day, purchase_day = (F.to_date(name).alias("report_date") for name in ("view_time", "purchase_time"))
+    counts = (
+        events.where(F.col("product_id").isNotNull() & F.col("event_type").isin("page_view", "purchase"))
+        .groupBy(F.to_date("event_time").alias("report_date"), *by)
+        .agg(
+            F.count_if(F.col("event_type") == "page_view").alias("views"),
+            F.count_if(F.col("event_type") == "purchase").alias("purchases"),
+        )
     )
-    purchases = known.where(F.col("event_type") == "purchase").select(
-        identity.alias("purchase"),
-        "user_id",
-        "product_id",
-        F.col("event_time").alias("purchase_time"),
-        "revenue",
-        F.explode(F.array(half_hour, half_hour - 1)).alias("half_hour"),
+    by_view = pairs.groupBy(view_day, *by).agg(
+        F.count_distinct("view_event_id", "view_time").alias("converted_views"),
+        F.percentile("time_to_purchase_seconds", 0.5).alias("p50_lag_seconds"),
+        F.percentile("time_to_purchase_seconds", 0.9).alias("p90_lag_seconds"),
     )
-    return (
-        views.join(purchases, ["user_id", "product_id", "half_hour"])
-        .withColumn("lag_micros", F.unix_micros("purchase_time") - F.unix_micros("view_time"))
-        .where((F.col("lag_micros") > 0) & (F.col("lag_micros") <= _MAX_LAG_MICROS))
-        .drop("half_hour")
+    last_view = F.max_by(F.struct("revenue", *by), F.struct("view_time", "view_event_id"))
+    by_purchase = (
+        pairs.groupBy("purchase_event_id", "purchase_time", F.col("product_id").alias("bought"))
+        .agg(last_view.alias("last"))
+        .select(purchase_day, "last.*")
+        .groupBy("report_date", *by)
+        .agg(
+            F.count(F.lit(1)).alias("attributed_purchases"),
+            F.sum(F.col("revenue").try_cast("decimal(18,2)")).cast("double").alias("attributed_revenue"),
+        )
+    )
+    # One row of each part at most: null is a value of a group, and would be none of a join.
+    parts = counts.unionByName(by_view, allowMissingColumns=True).unionByName(by_purchase, allowMissingColumns=True)
+    whole = ("views", "purchases", "converted_views", "attributed_purchases")
+    return parts.groupBy("report_date", *by).agg(
+        *(F.coalesce(F.max(name), F.lit(0)).alias(name) for name in whole),
+        F.max("p50_lag_seconds").alias("p50_lag_seconds"),
+        F.max("p90_lag_seconds").alias("p90_lag_seconds"),
+        F.coalesce(F.max("attributed_revenue"), F.lit(0.0)).alias("attributed_revenue"),
     )
 
 
-def correlate_purchases(events: "DataFrame") -> "DataFrame":
-    """Rows of `PURCHASE_CORRELATIONS_TABLE` for every day and product among `events` (columns of silver.events).
+def correlate_purchases(events: DataFrame, pairs: DataFrame) -> DataFrame:
+    """Rows of `PURCHASE_CORRELATIONS_TABLE`, as `count_conversions` counts.
 
-    Which day counts what:
-    - by the day of the *view*: `views`, `converted_views`, the rate, the lift and the lags (so a view at 23:50 that
-      is bought at 00:10 is a conversion of the first day);
-    - by the day of the *purchase*: `purchases` and `attributed_revenue`.
-
-    A purchase is credited once, to the last view before it; that view has the same product by definition, so ties
-    between views cannot change a sum. Lags are taken over all pairs, as in gold.view_to_purchase. Percentiles are
-    exact, interpolated. `lift` compares with all views of the day that have a product. For a complete day the events
-    must reach from 30 minutes before it to 30 minutes after it; rows of days at the rim are then partial, and the
-    caller drops them.
+    For a complete day there must be all its events, and the pairs that begin or end on it. `lift` compares with all
+    views of the day that have a product.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    pairs = pair_views_with_purchases(events)
-    lag_seconds = F.col("lag_micros") / 1_000_000
-    by_view = pairs.groupBy(F.to_date("view_time").alias("report_date"), "product_id").agg(
-        F.count_distinct("view").alias("converted_views"),
-        F.percentile(lag_seconds, 0.5).alias("p50_lag_seconds"),
-        F.percentile(lag_seconds, 0.9).alias("p90_lag_seconds"),
-    )
-    attributed = pairs.groupBy("purchase", "product_id", "purchase_time", "revenue").count()
-    by_purchase = attributed.groupBy(F.to_date("purchase_time").alias("report_date"), "product_id").agg(
-        F.sum(F.col("revenue").try_cast("decimal(18,2)")).alias("attributed")
-    )
-    counts = (
-        events.where(F.col("product_id").isNotNull() & F.col("event_type").isin("page_view", "purchase"))
-        .groupBy(F.to_date("event_time").alias("report_date"), "product_id")
-        .agg(
-            F.count(F.when(F.col("event_type") == "page_view", F.lit(1))).alias("views"),
-            F.count(F.when(F.col("event_type") == "purchase", F.lit(1))).alias("purchases"),
-        )
-    )
-    joined = counts.join(by_view, ["report_date", "product_id"], "left").join(
-        by_purchase, ["report_date", "product_id"], "left"
-    )
-    converted = F.coalesce("converted_views", F.lit(0))
     the_day = Window.partitionBy("report_date")
-    shop_rate = F.try_divide(F.sum(converted).over(the_day), F.sum("views").over(the_day))
-    return joined.select(
-        "report_date",
-        "product_id",
-        "views",
-        "purchases",
-        converted.alias("converted_views"),
-        F.try_divide(converted, F.col("views")).alias("view_to_purchase_rate"),
-        "p50_lag_seconds",
-        "p90_lag_seconds",
-        F.coalesce(F.col("attributed").cast("double"), F.lit(0.0)).alias("attributed_revenue"),
-        F.try_divide(F.try_divide(converted, F.col("views")), shop_rate).alias("lift"),
+    rate = F.try_divide("converted_views", "views")
+    shop_rate = F.try_divide(F.sum("converted_views").over(the_day), F.sum("views").over(the_day))
+    return (
+        count_conversions(events, pairs, "product_id")
+        .withColumns({"view_to_purchase_rate": rate, "lift": F.try_divide(rate, shop_rate)})
+        .select(*(column.name for column in PURCHASE_CORRELATIONS_TABLE.columns))
     )
 
 
-def count_pairs_by_minute(pairs: "DataFrame") -> list[int]:
-    """Pairs by whole minutes of their lag: 30 numbers, the first for lags up to and with one minute."""
+def read_events_of(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
+    """What is counted of silver.events: the days' events, with few columns."""
+    columns = ("event_type", "event_time", "product_id", "device_type")
+    return inputs[EVENTS.name].where(days.predicate("event_date")).select(*columns)
+
+
+def read_pairs_of(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
+    """The pairs of gold.view_to_purchase that begin or end on the days."""
     from pyspark.sql import functions as F
 
-    counts = [0] * 30
-    minute = F.floor((F.col("lag_micros") - 1) / 60_000_000)
-    for row in pairs.groupBy(minute.alias("minute")).agg(F.count(F.lit(1)).alias("n")).collect():
-        counts[row["minute"]] = row["n"]
+    begins, ends = F.col("view_time") < F.lit(days.end), F.col("purchase_time") >= F.lit(days.start)
+    # Both bounds on the view's time as well: it is what the files are ordered by.
+    return inputs[VIEW_TO_PURCHASE.name].where((F.col("view_time") >= F.lit(days.start - MAX_LAG)) & begins & ends)
+
+
+def count_pairs_by_minute(pairs: DataFrame) -> dict[date, list[int]]:
+    """By the day of the view, pairs by whole minutes of their lag: 30 numbers, the first for up to one minute."""
+    from pyspark.sql import functions as F
+
+    minute = F.ceil(F.col("time_to_purchase_seconds") / 60) - 1
+    counts: dict[date, list[int]] = {}
+    rows = pairs.groupBy(F.to_date("view_time").alias("day"), minute.alias("minute")).agg(F.count(F.lit(1)).alias("n"))
+    for row in rows.collect():
+        counts.setdefault(row["day"], [0] * _LAG_MINUTES)[row["minute"]] = row["n"]
     return counts
 
 
-def read_events_between(events: "DataFrame", start: datetime, end: datetime | None) -> "DataFrame":
-    """Events of [start, end), by event time; `end` None: open. Prunes by the partition column `event_date`."""
-    from pyspark.sql import functions as F
-
-    kept = events.where((F.col("event_date") >= F.lit(start.date())) & (F.col("event_time") >= F.lit(start)))
-    if end is not None:
-        kept = kept.where((F.col("event_date") <= F.lit(end.date())) & (F.col("event_time") < F.lit(end)))
-    return kept
+def _compute(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
+    return correlate_purchases(read_events_of(inputs, days), read_pairs_of(inputs, days))
 
 
-def build_purchase_correlations_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The Dagster asset `gold/purchase_correlations`; needs the resources `spark` and `lakehouse`."""
+def _draw(inputs: Mapping[str, DataFrame], days: DayRange) -> dict[date, tuple[str, str]]:
+    counts = count_pairs_by_minute(read_pairs_of(inputs, days))
+    nothing = [0] * _LAG_MINUTES
+    return {day: ("lag_distribution", draw_lag_distribution(counts.get(day, nothing), str(day))) for day in days.days()}
 
-    @dg.asset(
-        key=list(PURCHASE_CORRELATIONS_TABLE.asset_path),
-        deps=[["silver", "events"]],
-        description=PURCHASE_CORRELATIONS_TABLE.description,
-        group_name="reports",
-        kinds={"spark", "deltalake"},
-        owners=["team:data-platform"],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        freshness_policy=FRESHNESS_POLICY,
-        op_tags=dict(BATCH_SPARK_TAGS),
-        required_resource_keys={"spark", "lakehouse"},
-    )
-    def purchase_correlations(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        from platform_assets.reports.pictures import draw_lag_distribution
 
-        days = day_range_of(context)
-        lakehouse = context.resources.lakehouse
-        pinned = pin_table(lakehouse, "silver.events", "Start the stream group that writes it, or run `make drain`.")
-        table = pinned.read(context.resources.spark.spark_session)
-        events = read_events_between(table, days.start - MAX_LAG, days.end + MAX_LAG).select(*_EVENT_COLUMNS)
-        # Spark recognises the plan of a cached frame wherever it occurs: the table and the picture share one join.
-        pairs = pair_views_with_purchases(events).persist()
-        try:
-            rows = correlate_purchases(events).where(days.predicate("report_date"))
-            replace_days(rows, PURCHASE_CORRELATIONS_TABLE, lakehouse, days, (pinned,))
-            lags = count_pairs_by_minute(pairs.where(days.predicate("to_date(view_time)")))
-        finally:
-            pairs.unpersist()
-        metadata = describe_days(
-            lakehouse.delta_table(PURCHASE_CORRELATIONS_TABLE.name),
-            PURCHASE_CORRELATIONS_TABLE,
-            days,
-            datetime.now(UTC),
-        )
-        picture = draw_lag_distribution(lags, str(days))
-        return dg.MaterializeResult(metadata={**metadata, "lag_distribution": dg.MetadataValue.md(picture)})
-
-    return purchase_correlations
+PURCHASE_CORRELATIONS = DailyReport(
+    table=PURCHASE_CORRELATIONS_TABLE,
+    # A view before midnight and a purchase after it are of two days.
+    inputs=(ReportInput(VIEW_TO_PURCHASE), ReportInput(EVENTS, neighbours=1)),
+    compute=_compute,
+    draw=_draw,
+)

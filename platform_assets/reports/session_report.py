@@ -1,19 +1,14 @@
 """gold.session_report: how many sessions a day brought, how long they were and how many of them bought."""
 
-# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-import dagster as dg
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING
 
-from platform_assets.reports.daily import (
-    BATCH_SPARK_TAGS,
-    FRESHNESS_POLICY,
-    day_range_of,
-    describe_days,
-    pin_table,
-    replace_days,
-)
+from platform_assets.reports.daily_report import DailyReport, ReportInput
+from platform_assets.reports.days import DayRange
+from platform_assets.reports.pictures import draw_sessions_by_hour
 from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.sessions import SESSIONS
 
@@ -46,7 +41,7 @@ SESSION_REPORT_TABLE = TableSpec(
 )
 
 
-def summarize_sessions(sessions: "DataFrame") -> "DataFrame":
+def summarize_sessions(sessions: DataFrame) -> DataFrame:
     """Sums sessions (rows of gold.sessions) up to rows of `SESSION_REPORT_TABLE`.
 
     A session belongs wholly to the day on which it started. A group exists only when it has a session, so no divisor
@@ -74,44 +69,30 @@ def summarize_sessions(sessions: "DataFrame") -> "DataFrame":
     )
 
 
-def count_sessions_by_hour(sessions: "DataFrame") -> list[int]:
-    """Sessions by UTC hour of their start: 24 numbers, summed over the days given."""
+def count_sessions_by_hour(sessions: DataFrame) -> dict[date, list[int]]:
+    """By the day of their start, sessions by UTC hour of it: 24 numbers."""
     from pyspark.sql import functions as F
 
-    counts = [0] * 24
-    for row in sessions.groupBy(F.hour("session_start").alias("hour")).agg(F.count(F.lit(1)).alias("n")).collect():
-        counts[row["hour"]] = row["n"]
+    counts: dict[date, list[int]] = {}
+    hours = sessions.groupBy("session_date", F.hour("session_start").alias("hour")).agg(F.count(F.lit(1)).alias("n"))
+    for row in hours.collect():
+        counts.setdefault(row["session_date"], [0] * 24)[row["hour"]] = row["n"]
     return counts
 
 
-def build_session_report_asset(partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The Dagster asset `gold/session_report`; needs the resources `spark` and `lakehouse`."""
+def _read_sessions_of(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
+    return inputs[SESSIONS.name].where(days.predicate("session_date"))
 
-    @dg.asset(
-        key=list(SESSION_REPORT_TABLE.asset_path),
-        deps=[list(SESSIONS.asset_path)],
-        description=SESSION_REPORT_TABLE.description,
-        group_name="reports",
-        kinds={"spark", "deltalake"},
-        owners=["team:data-platform"],
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        freshness_policy=FRESHNESS_POLICY,
-        op_tags=dict(BATCH_SPARK_TAGS),
-        required_resource_keys={"spark", "lakehouse"},
-    )
-    def session_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        from platform_assets.reports.pictures import draw_sessions_by_hour
 
-        days = day_range_of(context)
-        lakehouse = context.resources.lakehouse
-        pinned = pin_table(lakehouse, SESSIONS.name, "Start the stream group that writes it, or run `make drain`.")
-        sessions = pinned.read(context.resources.spark.spark_session).where(days.predicate("session_date"))
-        replace_days(summarize_sessions(sessions), SESSION_REPORT_TABLE, lakehouse, days, (pinned,))
-        metadata = describe_days(
-            lakehouse.delta_table(SESSION_REPORT_TABLE.name), SESSION_REPORT_TABLE, days, datetime.now(UTC)
-        )
-        picture = draw_sessions_by_hour(count_sessions_by_hour(sessions), str(days))
-        return dg.MaterializeResult(metadata={**metadata, "sessions_by_hour": dg.MetadataValue.md(picture)})
+def _compute(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
+    return summarize_sessions(_read_sessions_of(inputs, days))
 
-    return session_report
+
+def _draw(inputs: Mapping[str, DataFrame], days: DayRange) -> dict[date, tuple[str, str]]:
+    counts = count_sessions_by_hour(_read_sessions_of(inputs, days))
+    return {
+        day: ("sessions_by_hour", draw_sessions_by_hour(counts.get(day, [0] * 24), str(day))) for day in days.days()
+    }
+
+
+SESSION_REPORT = DailyReport(table=SESSION_REPORT_TABLE, inputs=(ReportInput(SESSIONS),), compute=_compute, draw=_draw)

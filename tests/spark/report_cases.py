@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ import dagster as dg
 from deltalake import DeltaTable
 from hypothesis import strategies as st
 
-from platform_assets.reports.daily import build_daily_partitions
-from platform_assets.reports.purchase_correlations import build_purchase_correlations_asset
-from platform_assets.reports.session_report import build_session_report_asset
+from benchmarks.shop_days import write_stream_tables
+from platform_assets.reports import DAILY_REPORTS
+from platform_assets.reports.assets import build_report_assets
+from platform_assets.reports.days import build_daily_partitions
 from platform_assets.streaming.delta_tables import create_table
 from platform_assets.streams.events import EVENTS
-from platform_assets.streams.sessions import SESSIONS, build_sessions
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:
@@ -114,20 +114,8 @@ def append_events(
     frame.write.format("delta").mode("append").save(uri)
 
 
-def write_sessions(spark: SparkSession, lakehouse: LakehouseResource) -> None:
-    """Writes gold.sessions anew from all of silver.events, if there is any."""
-    uri = lakehouse.table_uri(SESSIONS.name)
-    if DeltaTable.is_deltatable(lakehouse.table_uri(EVENTS.name)):
-        create_table(uri, SESSIONS)
-        events = spark.read.format("delta").load(lakehouse.table_uri(EVENTS.name))
-        build_sessions(events).write.format("delta").mode("overwrite").save(uri)
-
-
 PARTITIONS = build_daily_partitions(date(2024, 1, 1))
-ASSETS = [
-    build_session_report_asset(PARTITIONS),
-    build_purchase_correlations_asset(PARTITIONS),
-]
+ASSETS = build_report_assets(DAILY_REPORTS, PARTITIONS)
 
 
 def materialize_days(
@@ -135,22 +123,37 @@ def materialize_days(
     lakehouse: LakehouseResource,
     first: str,
     last: str | None = None,
+    **options: Any,
+) -> dg.ExecuteInProcessResult:
+    """As `run_reports`; before that the streams' tables, by their twins, if there are events."""
+    if DeltaTable.is_deltatable(lakehouse.table_uri(EVENTS.name)):
+        write_stream_tables(spark, lakehouse)
+    return run_reports(spark, lakehouse, first, last, **options)
+
+
+def run_reports(
+    spark: SparkSession,
+    lakehouse: LakehouseResource,
+    first: str,
+    last: str | None = None,
     checks: Sequence[dg.AssetChecksDefinition] = (),
     raise_on_error: bool = True,
+    tags: Mapping[str, str] | None = None,
+    instance: dg.DagsterInstance | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Both reports, in one run, over one day or a range of days; before that gold.sessions, by the stream's twin."""
-    write_sessions(spark, lakehouse)
+    """All reports, in one run, over one day or a range of days, from the tables as they are."""
     range_tags = {} if last is None else {
         "dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last
     }  # fmt: skip
     return dg.materialize(
-        [*ASSETS, *checks],
+        [ASSETS, *checks],
         resources={
             "spark": dg.ResourceDefinition.hardcoded_resource(SimpleNamespace(spark_session=spark)),
             "lakehouse": lakehouse,
         },
         partition_key=first if last is None else None,
-        tags=range_tags,
+        tags={**range_tags, **(tags or {})},
+        instance=instance,
         raise_on_error=raise_on_error,
     )
 

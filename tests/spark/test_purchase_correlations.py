@@ -1,4 +1,4 @@
-"""gold.purchase_correlations: against plain Python over all pairs, and at the borders of days and of the 30 minutes."""
+"""gold.purchase_correlations and gold.purchase_devices: against plain Python, and at the borders of days and lags."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from platform_assets.reports.purchase_correlations import (
     PURCHASE_CORRELATIONS_TABLE,
     correlate_purchases,
     count_pairs_by_minute,
-    pair_views_with_purchases,
 )
+from platform_assets.reports.purchase_devices import PURCHASE_DEVICES_TABLE, split_by_device
+from platform_assets.streams.view_to_purchase import match_views_with_purchases
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import (
     HALF_HOUR,
@@ -87,7 +88,8 @@ def _is_pair(view: Event, purchase: Event) -> bool:
 
 
 def collect(spark: SparkSession, events: Sequence[Event]) -> dict[tuple[date, str], Row]:
-    report = correlate_purchases(events_frame(spark, events))
+    frame = events_frame(spark, events)
+    report = correlate_purchases(frame, match_views_with_purchases(frame))
     assert report.columns == [column.name for column in PURCHASE_CORRELATIONS_TABLE.columns]
     return {(row[0], row[1]): tuple(row[2:]) for row in report.collect()}
 
@@ -115,8 +117,8 @@ def test_a_purchase_follows_a_view_after_more_than_nothing_and_at_most_thirty_mi
 def test_lags_are_counted_by_the_minute_with_thirty_minutes_in_the_last(spark: SparkSession) -> None:
     lags = [MICROSECOND, timedelta(minutes=1), timedelta(minutes=1) + MICROSECOND, HALF_HOUR]
     events = [event("u", NOON), *(event("u", NOON + lag, "purchase") for lag in lags)]
-    counts = count_pairs_by_minute(pair_views_with_purchases(events_frame(spark, events)))
-    assert counts == [2, 1, *[0] * 26, 0, 1]
+    counts = count_pairs_by_minute(match_views_with_purchases(events_frame(spark, events)))
+    assert counts == {NOON.date(): [2, 1, *[0] * 26, 0, 1]}
 
 
 def test_a_view_before_midnight_bought_after_it_counts_on_both_days_whichever_day_is_run(
@@ -138,3 +140,39 @@ def test_a_view_before_midnight_bought_after_it_counts_on_both_days_whichever_da
     columns = ("views", "purchases", "converted_views", "view_to_purchase_rate", "attributed_revenue")
     rows = read_rows(lakehouse, PURCHASE_CORRELATIONS_TABLE.name)
     assert {row["report_date"]: tuple(row[c] for c in columns) for row in rows} == wanted
+
+
+def by_device(events: Sequence[Event]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """The oracle: what each device's views led to, and whose last view each purchase followed."""
+    known = [{**e, "event_id": f"e{n}"} for n, e in enumerate(events) if e["product_id"] is not None]
+    views = [e for e in known if e["event_type"] == "page_view"]
+    purchases = [e for e in known if e["event_type"] == "purchase"]
+    found: dict[tuple[Any, ...], list[Any]] = defaultdict(lambda: [0, 0, 0, Decimal(0)])
+    for view in views:
+        group = found[view["event_time"].date(), view["product_id"], view["device_type"]]
+        group[0] += 1
+        group[1] += any(_is_pair(view, purchase) for purchase in purchases)
+    for purchase in purchases:
+        before = [view for view in views if _is_pair(view, purchase)]
+        if before:
+            last = max(before, key=lambda view: (view["event_time"], view["event_id"]))
+            group = found[purchase["event_time"].date(), last["product_id"], last["device_type"]]
+            money = Decimal(repr(purchase["revenue"])).quantize(Decimal("0.01"), ROUND_HALF_UP)
+            group[2] += 1
+            group[3] += money if money < Decimal(10) ** 16 else 0
+    return {key: (*group[:3], float(group[3])) for key, group in found.items()}
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(shops())
+def test_a_purchase_is_credited_to_the_device_of_the_last_view_before_it(
+    spark: SparkSession, events: list[Event]
+) -> None:
+    frame = events_frame(spark, events)
+    report = split_by_device(frame, match_views_with_purchases(frame))
+    assert report.columns == [column.name for column in PURCHASE_DEVICES_TABLE.columns]
+    columns = ("views", "converted_views", "attributed_purchases", "attributed_revenue")
+    rows = report.collect()
+    found = {(row[0], row[1], row[2]): tuple(row[name] for name in columns) for row in rows}
+    assert len(found) == len(rows)
+    assert found == by_device(events)

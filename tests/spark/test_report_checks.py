@@ -36,6 +36,7 @@ EVENT_LIST = [
     event("u0", NOON + HALF_HOUR - MICROSECOND, "purchase", "p0", 19.99),
     event("u1", NOON + timedelta(minutes=7) + HALF_HOUR, "purchase", "p1", 0.125),
     event("u2", NOON + timedelta(hours=3), "purchase", None, 5.0),
+    event("u0", NOON + timedelta(hours=4), "purchase", "p9", 1.0),
     event("night", MIDNIGHT - timedelta(minutes=5)),
     event("night", MIDNIGHT + timedelta(minutes=5), "purchase", revenue=3.0),
     event("night", MIDNIGHT + timedelta(minutes=20)),
@@ -59,7 +60,7 @@ def written(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> It
 def test_all_checks_pass_in_the_run_that_writes_the_reports(written: tuple[Path, Any]) -> None:
     root, result = written
     verdicts: list[dg.AssetCheckEvaluation] = result.get_asset_check_evaluations()
-    assert len(verdicts) == 2 + 2
+    assert len(verdicts) == 2 * len(REPORT_TABLES)
     assert [(v.asset_key, v.check_name, v.description) for v in verdicts if not v.passed] == []
     assert find_contract_breaches(LakehouseResource(root=str(root)).delta_table(EVENTS.name), EVENTS) == []
 
@@ -83,6 +84,15 @@ def update(column: str, value: str, predicate: str) -> Callable[[DeltaTable], ob
         ("gold.purchase_correlations", update("views", "views + 1", "product_id = 'p0'")),
         ("gold.purchase_correlations", update("converted_views", "0", "product_id = 'p1'")),
         ("gold.purchase_correlations", update("attributed_revenue", "0.0", "product_id = 'p0'")),
+        ("gold.purchase_devices", update("device_type", "'tv'", "product_id = 'p0'")),
+        ("gold.purchase_devices", update("attributed_purchases", "0", "product_id = 'p1'")),
+        ("gold.customer_days", update("purchases", "purchases + 1", "user_id = 'u0'")),
+        ("gold.customer_days", update("last_event_at", "first_event_at", "user_id = 'u0'")),
+        ("gold.customer_360", update("purchases", "purchases + 1", "user_id = 'u0'")),
+        ("gold.customer_360", update("open_cart_products", "9", "user_id = 'u0'")),
+        ("gold.product_affinity", delete("product_id = 'p0'")),
+        ("gold.product_affinity", update("shared_baskets", "shared_baskets + 1", "product_id = 'p0'")),
+        ("gold.product_affinity", update("other_baskets", "2", "product_id = 'p9'")),
     ],
 )
 def test_the_consistency_check_fails_when_a_report_was_changed(
@@ -112,10 +122,10 @@ def test_later_events_do_not_make_a_report_inconsistent_with_what_it_read(
         report = lakehouse.delta_table(spec.name)
         commit = find_newest_report_commit(report)
         assert commit is not None
-        ((source_name, version),) = commit.inputs.items()
-        source = lakehouse.delta_table(source_name)
-        source.load_as_version(version)
-        assert find_inconsistencies(report, source, spec, commit) == []
+        sources = {name: lakehouse.delta_table(name) for name in commit.inputs}
+        for name, version in commit.inputs.items():
+            sources[name].load_as_version(version)
+        assert find_inconsistencies(report, sources, spec, commit) == []
 
 
 def test_a_report_that_was_never_materialized_fails_and_says_so(lakehouse: LakehouseResource) -> None:
@@ -124,3 +134,14 @@ def test_a_report_that_was_never_materialized_fails_and_says_so(lakehouse: Lakeh
         assert isinstance(verdict, dg.AssetCheckResult)
         assert not verdict.passed
         assert "Materialize gold." in str(verdict.description)
+
+
+def test_a_day_on_which_nothing_ended_has_a_report_without_rows_that_is_consistent(
+    spark: SparkSession, lakehouse: LakehouseResource
+) -> None:
+    append_events(spark, lakehouse, [event("u", NOON, "remove_from_cart", None)])
+    lakehouse.delta_table(EVENTS.name).delete()
+    checks = build_report_consistency_checks(REPORT_TABLES)
+    verdicts = materialize_days(spark, lakehouse, "2024-02-29", checks=checks).get_asset_check_evaluations()
+    assert [(v.asset_key, v.description) for v in verdicts if not v.passed] == []
+    assert len(verdicts) == len(REPORT_TABLES)

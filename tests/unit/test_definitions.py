@@ -7,12 +7,20 @@ import pytest
 
 from platform_assets.definitions import defs
 from platform_assets.reports import REPORT_TABLES
+from platform_assets.reports.daily_page import DAILY_PAGE_KEY
+from platform_assets.reports.day_states import REPORT_DAYS
+from platform_assets.reports.days import CLOSED_DAYS_KEY
 from platform_assets.stream_assets import topic_asset_key
 from platform_assets.streaming.platform_tables import PLATFORM_TABLES
 from platform_assets.streams import load_streams
 from resources.settings import load_settings
 
-TABLES = [*(table for stream in load_streams() for table in stream.tables), *REPORT_TABLES, *PLATFORM_TABLES]
+TABLES = [
+    *(table for stream in load_streams() for table in stream.tables),
+    *REPORT_TABLES,
+    *PLATFORM_TABLES,
+    REPORT_DAYS,
+]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +31,8 @@ def definitions() -> dg.Definitions:
 def test_assets_are_the_topic_and_the_public_tables(definitions: dg.Definitions) -> None:
     keys = {spec.key for spec in definitions.resolve_all_asset_specs()}
     tables = {dg.AssetKey(table.asset_path) for table in TABLES}
-    assert keys == tables | {topic_asset_key(load_settings().topic)}
+    others = {topic_asset_key(load_settings().topic), CLOSED_DAYS_KEY, DAILY_PAGE_KEY}
+    assert keys == tables | others
 
 
 def test_every_asset_has_group_owner_kind_and_description(definitions: dg.Definitions) -> None:
@@ -41,7 +50,7 @@ def test_every_table_has_a_schema_check_and_every_main_table_a_freshness_check(d
 
 def test_streams_cannot_be_materialized_by_hand(definitions: dg.Definitions) -> None:
     executable = definitions.get_repository_def().asset_graph.materializable_asset_keys
-    assert executable == {dg.AssetKey(table.asset_path) for table in REPORT_TABLES}
+    assert executable == {*(dg.AssetKey(table.asset_path) for table in REPORT_TABLES), DAILY_PAGE_KEY}
 
 
 def test_no_two_queries_share_a_table() -> None:

@@ -1,16 +1,27 @@
-"""The schedules: today's partition every hour, yesterday's after midnight, and nothing twice."""
+"""When reports run: a closed day at once, today hourly while the streams go on, the last days at night."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
 
-from jobs.report_schedules import reports_job, reports_today, reports_yesterday
-from platform_assets.reports import build_report_assets
-from platform_assets.reports.daily import build_daily_partitions
+from jobs.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
+from platform_assets.reports import DAILY_REPORTS, build_report_assets
+from platform_assets.reports.assets import BATCH_SPARK_POOL, ONLY_CHANGED_TAG
+from platform_assets.reports.days import CLOSED_DAYS_KEY, DayRange, build_daily_partitions, split_days
+from platform_assets.stream_assets import build_stream_assets
+from platform_assets.streams import load_streams
+from resources.settings import Settings
+
+NOW = datetime(2024, 2, 29, 7, 0, tzinfo=UTC)
+EVENTS = dg.AssetKey(["silver", "events"])
+SESSION_REPORT = dg.AssetKey(["gold", "session_report"])
+CUSTOMERS = dg.AssetKey(["gold", "customer_360"])
+DAILY = {*(dg.AssetKey(report.table.asset_path) for report in DAILY_REPORTS), dg.AssetKey(["reports", "daily_page"])}
 
 
 @pytest.fixture
@@ -19,72 +30,117 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield fresh
 
 
-def _definitions() -> dg.Definitions:
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
     nothing = dg.ResourceDefinition.hardcoded_resource(None)
     return dg.Definitions(
-        assets=build_report_assets(), jobs=[reports_job], resources={"spark": nothing, "lakehouse": nothing}
+        assets=[*build_stream_assets(load_streams(), "t"), *build_report_assets()],
+        jobs=[reports_job],
+        resources={"spark": nothing, "lakehouse": nothing},
     )
 
 
-def evaluate(
-    schedule: dg.ScheduleDefinition, instance: dg.DagsterInstance, at: datetime
-) -> dg.RunRequest | dg.SkipReason:
-    context = dg.build_schedule_context(instance=instance, scheduled_execution_time=at)
-    result = schedule(context)
-    assert isinstance(result, dg.RunRequest | dg.SkipReason)
-    return result
+class Daemon:
+    """Evaluates the conditions as the daemon does, at times of its own."""
+
+    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self._definitions = definitions
+        self._instance = instance
+        self._cursor: Any = None
+
+    def look(self, at: datetime) -> dict[dg.AssetKey, set[str | None]]:
+        """The partitions that are asked for, by asset."""
+        result = dg.evaluate_automation_conditions(
+            self._definitions, self._instance, dg.AssetSelection.groups("reports"), evaluation_time=at,
+            cursor=self._cursor,
+        )  # fmt: skip
+        self._cursor = result.cursor
+        found: dict[dg.AssetKey, set[str | None]] = {}
+        for key in (*DAILY, CUSTOMERS):
+            subset = result.get_requested_partitions(key)
+            if subset:
+                found[key] = set(subset)
+        return found
+
+    def materialize(self, key: dg.AssetKey, partition: str | None = None) -> None:
+        self._instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
 
 
-def test_every_hour_asks_for_the_day_that_is_not_over(instance: dg.DagsterInstance) -> None:
-    request = evaluate(reports_today, instance, datetime(2024, 2, 29, 0, 5, tzinfo=UTC))
-    assert isinstance(request, dg.RunRequest)
-    assert request.partition_key == "2024-02-29"
-    assert request.tags["headrace/spark"] == "batch"
+@pytest.fixture
+def daemon(definitions: dg.Definitions, instance: dg.DagsterInstance) -> Daemon:
+    found = Daemon(definitions, instance)
+    found.look(NOW)
+    return found
 
 
-def test_two_ticks_of_one_hour_ask_for_the_same_run(instance: dg.DagsterInstance) -> None:
-    at = datetime(2024, 2, 29, 7, 5, tzinfo=UTC)
-    first, again = (evaluate(reports_today, instance, at) for _ in range(2))
-    later = evaluate(reports_today, instance, at.replace(hour=8))
+def test_a_day_that_the_streams_have_closed_is_asked_for_once(daemon: Daemon) -> None:
+    daemon.materialize(CLOSED_DAYS_KEY, "2024-02-28")
+    assert daemon.look(NOW + timedelta(minutes=1)) == {key: {"2024-02-28"} for key in DAILY}
+    assert daemon.look(NOW + timedelta(minutes=2)) == {}
+
+
+def test_today_is_asked_for_hourly_all_at_once(daemon: Daemon) -> None:
+    assert daemon.look(NOW + timedelta(minutes=2)) == {}
+    assert daemon.look(NOW + timedelta(minutes=6)) == {key: {"2024-02-29"} for key in DAILY}
+    daemon.materialize(EVENTS)
+    assert daemon.look(NOW + timedelta(minutes=16)) == {}
+    assert daemon.look(NOW + timedelta(minutes=67)) == {key: {"2024-02-29"} for key in DAILY}
+
+
+def test_customers_follow_their_days(daemon: Daemon) -> None:
+    daemon.materialize(dg.AssetKey(["gold", "customer_days"]), "2024-02-28")
+    assert CUSTOMERS in daemon.look(NOW + timedelta(minutes=1))
+    assert daemon.look(NOW + timedelta(minutes=2)) == {}
+
+
+def test_the_nightly_run_looks_at_the_last_days(instance: dg.DagsterInstance) -> None:
+    schedule = build_nightly_schedule(Settings(late_days=3))
+    at = datetime(2024, 3, 1, 3, 15, tzinfo=UTC)
+    first, again = (
+        schedule(dg.build_schedule_context(instance=instance, scheduled_execution_time=at)) for _ in range(2)
+    )
     assert isinstance(first, dg.RunRequest)
     assert isinstance(again, dg.RunRequest)
-    assert isinstance(later, dg.RunRequest)
-    assert first.run_key == again.run_key != later.run_key
+    assert first.run_key == again.run_key
+    assert first.tags["dagster/asset_partition_range_start"] == "2024-02-27"
+    assert first.tags["dagster/asset_partition_range_end"] == "2024-02-29"
+    assert ONLY_CHANGED_TAG in first.tags
 
 
-def test_an_unfinished_run_of_the_day_is_not_joined_by_a_second_one(instance: dg.DagsterInstance) -> None:
-    definitions = _definitions()
-    instance.create_run_for_job(
-        definitions.resolve_job_def("reports"),
-        status=dg.DagsterRunStatus.STARTED,
-        tags={"dagster/partition": "2024-02-29"},
-    )
-    at = datetime(2024, 2, 29, 7, 5, tzinfo=UTC)
-    assert isinstance(evaluate(reports_today, instance, at), dg.SkipReason)
-    assert isinstance(evaluate(reports_today, instance, at.replace(month=3, day=1)), dg.RunRequest)
+def test_nothing_must_be_switched_on() -> None:
+    assert reports_follow_streams.default_status == dg.DefaultSensorStatus.RUNNING
+    schedule = build_nightly_schedule(Settings())
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    assert schedule.execution_timezone == "UTC"
 
 
-@pytest.mark.parametrize("hour", [0, 12])
-def test_yesterday_is_asked_for_when_it_is_over(instance: dg.DagsterInstance, hour: int) -> None:
-    request = evaluate(reports_yesterday, instance, datetime(2024, 3, 1, hour, 45, tzinfo=UTC))
-    assert isinstance(request, dg.RunRequest)
-    assert request.partition_key == "2024-02-29"
-
-
-def test_both_schedules_run_unless_somebody_stops_them() -> None:
-    for schedule in (reports_today, reports_yesterday):
-        assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-        assert schedule.execution_timezone == "UTC"
-
-
-def test_the_job_computes_both_reports_in_one_process() -> None:
-    definitions = _definitions()
+def test_the_job_computes_all_reports_in_one_op_of_the_pool(definitions: dg.Definitions) -> None:
     job = definitions.resolve_job_def("reports")
     assert job.executor_def is dg.in_process_executor
-    order = [node.name for node in job.graph.nodes_in_topological_order]
-    assert sorted(order) == ["gold__purchase_correlations", "gold__session_report"]
+    (node,) = job.graph.nodes_in_topological_order
+    assert node.definition.pools == {BATCH_SPARK_POOL}
+
+
+def test_every_condition_has_a_label(definitions: dg.Definitions) -> None:
+    for spec in definitions.resolve_all_asset_specs():
+        if spec.group_name == "reports":
+            assert spec.automation_condition is not None
+            assert spec.automation_condition.get_label(), spec.key
+            assert spec.freshness_policy is not None
 
 
 def test_today_is_a_partition_and_tomorrow_is_not() -> None:
     now = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
     assert build_daily_partitions().get_partition_keys(current_time=now)[-1] == "2024-02-29"
+
+
+def test_days_are_split_where_one_is_missing_and_where_a_chunk_is_full() -> None:
+    days = [date(2024, 2, 27) + timedelta(days=n) for n in (5, 0, 1, 2, 4, 5)]
+    found = [(str(part.first), str(part.last)) for part in split_days(days, 2)]
+    assert found == [("2024-02-27", "2024-02-28"), ("2024-02-29", "2024-02-29"), ("2024-03-02", "2024-03-03")]
+    assert split_days([], 2) == []
+    assert DayRange(date(2024, 2, 28), date(2024, 3, 1)).days() == [
+        date(2024, 2, 28),
+        date(2024, 2, 29),
+        date(2024, 3, 1),
+    ]

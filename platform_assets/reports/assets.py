@@ -1,0 +1,229 @@
+"""All reports as Dagster assets of one op: one process and one Spark application, whatever is asked for.
+
+A run goes through its days in chunks. Each chunk of a report is one commit, followed by the days' states; so a run that
+was cut short has lost the chunk in hand at most, and the next one leaves out what is done. Days whose inputs have not
+changed are not computed again.
+"""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from platform_assets.reports.asset_specs import CUSTOMERS_KEY, describe_assets, report_key
+from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, read_included_version, update_customers
+from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
+from platform_assets.reports.daily_page import DAILY_PAGE_KEY, write_daily_page
+from platform_assets.reports.daily_report import DailyReport, PinnedTable, pin_table, replace_days
+from platform_assets.reports.day_states import (
+    DayState,
+    InputChanges,
+    find_stale_days,
+    read_final_until,
+    read_states,
+    state_of,
+    write_states,
+)
+from platform_assets.reports.days import DayRange, day_range_of, split_days
+from platform_assets.reports.presentation import PREVIEW_ROWS, describe_rows
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+# Two batch Spark applications beside the streaming one would not fit a small machine's memory: the instance lets one
+# run of this pool go on at a time.
+BATCH_SPARK_POOL = "batch_spark"
+
+# In the run's tags: days that have not changed get no materialization that says so. For the nightly run over many days.
+ONLY_CHANGED_TAG = "headrace/only_changed_days"
+
+# A chunk is what an interruption may cost. A chunk costs a few seconds of Spark's planning and committing besides its
+# rows; with fewer days a backfill of 90 spends most of its time on these.
+DAYS_OF_ONE_CHUNK = 10
+
+
+def build_report_assets(
+    reports: Sequence[DailyReport], partitions: dg.DailyPartitionsDefinition
+) -> dg.AssetsDefinition:
+    """One op for these daily reports, the daily page and the customers' table; any of them can be left out of a run.
+
+    Needs the resources `spark` and `lakehouse`. A report that fails does not keep the others from being computed: the
+    run fails at its end, naming each.
+    """
+
+    @dg.multi_asset(
+        name="compute_reports",
+        specs=describe_assets(reports, partitions),
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=BATCH_SPARK_POOL,
+        required_resource_keys={"spark", "lakehouse"},
+    )
+    def compute_reports(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        run, selected = _Run(context), context.selected_asset_keys
+        computed: set[date] = set()
+        for report in reports:
+            if report_key(report) in selected:
+                with run.noted(report.table.name):
+                    computed |= _compute_report(run, report)
+        if DAILY_PAGE_KEY in selected:
+            with run.noted("the daily page"):
+                _write_pages(run, reports, computed)
+        if CUSTOMERS_KEY in selected:
+            with run.noted(CUSTOMER_360_TABLE.name):
+                _update_customers(run)
+        yield from run.results()
+        run.raise_failures()
+
+    return compute_reports
+
+
+class _Run:
+    """What a run has to say: each day's materialization, and what failed while the others went on."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self.context = context
+        self.lakehouse = context.resources.lakehouse
+        self.is_nightly = ONLY_CHANGED_TAG in context.run.tags
+        # Before any input is pinned: what is complete by then is in the versions that are read.
+        self.final_until = read_final_until(self.lakehouse)
+        self.changes = InputChanges(self.lakehouse)
+        self._pinned: dict[str, PinnedTable] = {}
+        self._frames: dict[str, DataFrame] = {}
+        self._said: dict[dg.AssetKey, list[str]] = {}
+        self._failures: list[str] = []
+
+    @property
+    def days(self) -> DayRange:
+        """The days of the run."""
+        return day_range_of(self.context)
+
+    def pin(self, report: DailyReport) -> list[PinnedTable]:
+        """The report's inputs, at versions that are the same for all reports of the run."""
+        for source in report.inputs:
+            if source.table.name not in self._pinned:
+                self._pinned[source.table.name] = pin_table(self.lakehouse, source.table.name)
+        return [self._pinned[source.table.name] for source in report.inputs]
+
+    def read(self, pinned: Sequence[PinnedTable]) -> Mapping[str, "DataFrame"]:
+        """Their rows by name. Delta puts a version's files together once for a frame, which takes seconds."""
+        for table in pinned:
+            if table.name not in self._frames:
+                self._frames[table.name] = table.read(self.context.resources.spark.spark_session)
+        return {table.name: self._frames[table.name] for table in pinned}
+
+    def say(self, key: dg.AssetKey, day: date | None, metadata: Mapping[str, Any]) -> None:
+        """Takes down a materialization. A backfill of several chunks tells of each as soon as it is committed.
+
+        Dagster materializes all days of the run when the op yields the asset, and then runs the asset's checks; for the
+        nightly run's few days of many there is only the event.
+        """
+        if self.is_nightly:
+            partition = None if day is None else str(day)
+            self.context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
+            return
+        self._said.setdefault(key, [])
+        if day is None:
+            self.context.add_asset_metadata(metadata, key)
+            return
+        self.context.add_asset_metadata(metadata, key, str(day))
+        if len(self.days.days()) > DAYS_OF_ONE_CHUNK:
+            self.context.log_event(dg.AssetMaterialization(key, partition=str(day)))
+
+    def results(self) -> Iterator[dg.MaterializeResult[Any]]:
+        """For each asset of which something was said."""
+        for key in self._said:
+            yield dg.MaterializeResult(asset_key=key)
+
+    @contextmanager
+    def noted(self, name: str) -> Iterator[None]:
+        """Notes what fails in the block; a stop of the run goes through."""
+        try:
+            yield
+        except dg.Failure as failure:
+            self._failures.append(f"{name}: {failure.description}")
+        except Exception as error:
+            self._failures.append(f"{name}: {type(error).__name__}: {error}")
+            self.context.log.error(f"{name} failed.", exc_info=True)
+
+    def raise_failures(self) -> None:
+        """Raises one `dg.Failure` for all of them."""
+        if self._failures:
+            raise dg.Failure("\n".join(self._failures), allow_retries=False)
+
+
+def _compute_report(run: _Run, report: DailyReport) -> set[date]:
+    """Computes the stale days among the run's; returns them."""
+    pinned = run.pin(report)
+    stale = find_stale_days(report, run.days, pinned, run.final_until, run.lakehouse, run.changes)
+    run.context.log.info(f"{report.table.name}: {len(stale)} of {len(run.days.days())} days are to be computed.")
+    for chunk in split_days(stale, DAYS_OF_ONE_CHUNK):
+        _compute_chunk(run, report, chunk, pinned)
+    if not run.is_nightly:
+        for state in read_states(run.lakehouse, report.table.name, run.days):
+            if state.report_date not in stale:
+                _say_unchanged(run, report, state)
+    return set(stale)
+
+
+def _compute_chunk(run: _Run, report: DailyReport, days: DayRange, pinned: Sequence[PinnedTable]) -> None:
+    import pyarrow.dataset as ds
+
+    inputs = run.read(pinned)
+    rows = report.compute(inputs, days).where(days.predicate(report.day_column))
+    replace_days(rows, report.table, run.lakehouse, days, pinned)
+    # Read by delta-rs, not by the Spark that wrote the rows: a table which only Spark can read fails here.
+    table = run.lakehouse.delta_table(report.table.name)
+    written, of_day = table.to_pyarrow_dataset(), {day: ds.field(report.day_column) == day for day in days.days()}
+    now, versions = datetime.now(UTC), json.dumps({source.name: source.version for source in pinned})
+    states = [
+        DayState(
+            report.table.name, day, state_of(day, run.final_until), written.count_rows(filter=own), table.version(),
+            versions, report.code_version, now,
+        )
+        for day, own in of_day.items()
+    ]  # fmt: skip
+    pictures = report.draw(inputs, days) if report.draw is not None else {}
+    write_states(run.lakehouse, states, days)
+    for state in states:
+        preview = written.head(PREVIEW_ROWS, filter=of_day[state.report_date]).to_pylist()
+        metadata = describe_rows(report.table, state.report_rows, preview, state.report_version)
+        if (picture := pictures.get(state.report_date)) is not None:
+            metadata[picture[0]] = dg.MetadataValue.md(picture[1])
+        run.say(report_key(report), state.report_date, {**metadata, **_describe_state(state)})
+
+
+def _say_unchanged(run: _Run, report: DailyReport, state: DayState) -> None:
+    metadata = {
+        "headrace/unchanged": f"computed {state.computed_at:%Y-%m-%d %H:%M} UTC; no input has changed since",
+        "dagster/row_count": state.report_rows,
+        **_describe_state(state),
+    }
+    run.say(report_key(report), state.report_date, metadata)
+
+
+def _describe_state(state: DayState) -> dict[str, Any]:
+    return {"headrace/state": state.state, "headrace/inputs": state.inputs}
+
+
+def _update_customers(run: _Run) -> None:
+    table = update_customers(run.context.resources.spark.spark_session, run.lakehouse)
+    dataset = table.to_pyarrow_dataset()
+    preview = dataset.head(PREVIEW_ROWS).to_pylist()
+    metadata = {
+        **describe_rows(CUSTOMER_360_TABLE, dataset.count_rows(), preview, table.version()),
+        "headrace/inputs": json.dumps({CUSTOMER_DAYS_TABLE.name: read_included_version(table)}),
+    }
+    run.say(CUSTOMERS_KEY, None, metadata)
+
+
+def _write_pages(run: _Run, reports: Sequence[DailyReport], computed: set[date]) -> None:
+    for day in run.days.days():
+        if day in computed or not run.is_nightly:
+            place = write_daily_page(run.lakehouse, reports, day)
+            if place is not None:
+                run.say(DAILY_PAGE_KEY, day, {"page": dg.MetadataValue.path(place)})

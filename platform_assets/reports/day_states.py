@@ -1,0 +1,192 @@
+"""What is known of each report's days: final or provisional, computed from what, and whether it must be computed again.
+
+A day is *final* when the tables of the streams it follows from are complete until its end and beyond all that may be
+open then; before that it is provisional. A day is *stale* when rows of its inputs have changed since it was computed,
+or its own rows by anyone but its report, or the report's code, or when it was provisional and is final now. What
+cannot be told any more counts as changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.reports.daily_report import DailyReport, PinnedTable
+from platform_assets.reports.days import ONE_DAY, DayRange
+from platform_assets.streaming.changed_days import (
+    CHANGED_DAYS,
+    find_newest_changes,
+    is_partitioned_by_day,
+    read_changed_since,
+)
+from platform_assets.streaming.commit_log import CommitLog
+from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
+from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.streams.sessions import INACTIVITY
+from platform_assets.streams.sessions import STREAM as SESSIONS_STREAM
+from platform_assets.streams.view_to_purchase import MAX_LAG
+from platform_assets.streams.view_to_purchase import STREAM as PAIRS_STREAM
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+FINAL, PROVISIONAL = "final", "provisional"
+
+# All reports follow from the tables of these streams and from silver.events, which is always ahead of them.
+FOLLOWED = (SESSIONS_STREAM.name, PAIRS_STREAM.name)
+
+# What began on a day may be open so long after its end: a session until its pause, a view until a purchase of it.
+LONGEST_OPEN = max(INACTIVITY, MAX_LAG)
+
+REPORT_DAYS = TableSpec(
+    name="platform.report_days",
+    description="The days of each report: whether they are final, and from which versions they were computed.",
+    grain="report x day",
+    key=("report", "report_date"),
+    columns=(
+        Column("report", "string", "The report's table", nullable=False),
+        Column("report_date", "date", "The day (UTC)", nullable=False),
+        Column("state", "string", "final, or provisional: more may come that belongs to the day", nullable=False),
+        Column("report_rows", "bigint", "Rows of the day", nullable=False),
+        Column("report_version", "bigint", "Version of the report's table that wrote the day", nullable=False),
+        Column("inputs", "string", "JSON: version of each input that was read", nullable=False),
+        Column("code_version", "string", "The report's code then", nullable=False),
+        Column("computed_at", "timestamp", "When", nullable=False),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class DayState:
+    """One row of `platform.report_days`."""
+
+    report: str
+    report_date: date
+    state: str
+    report_rows: int
+    report_version: int
+    inputs: str
+    code_version: str
+    computed_at: datetime
+
+
+def read_final_until(lakehouse: Any) -> datetime | None:
+    """Until when days are final now; None where a stream has no complete time yet. Read it before the inputs."""
+    table = _open(lakehouse, COMPLETE_UNTIL)
+    rows = [] if table is None else table.to_pyarrow_table().to_pylist()
+    complete = {row["query"]: row["complete_until"] for row in rows}
+    times = [complete.get(query) for query in FOLLOWED]
+    known = [time for time in times if time is not None]
+    return min(known) - LONGEST_OPEN if len(known) == len(times) else None
+
+
+def state_of(day: date, final_until: datetime | None) -> str:
+    """`final` or `provisional`."""
+    return FINAL if final_until is not None and DayRange(day, day).end <= final_until else PROVISIONAL
+
+
+def find_stale_days(
+    report: DailyReport,
+    days: DayRange,
+    inputs: Sequence[PinnedTable],
+    final_until: datetime | None,
+    lakehouse: Any,
+    changes: InputChanges,
+) -> list[date]:
+    """Those of the days that must be computed from these versions of the inputs."""
+    states = {state.report_date: state for state in read_states(lakehouse, report.table.name, days)}
+    stale = {
+        day
+        for day in days.days()
+        if (state := states.get(day)) is None
+        or state.code_version != report.code_version
+        or state.state != state_of(day, final_until)
+    }
+    pinned = {table.name: table.version for table in inputs}
+    fresh = [state for state in states.values() if state.report_date not in stale]
+    stale |= {state.report_date for state in fresh if changes.touch(report, state, pinned)}
+    stale |= _find_rewritten(report, fresh, lakehouse)
+    return sorted(stale)
+
+
+def read_states(lakehouse: Any, report: str, days: DayRange) -> list[DayState]:
+    """What is known of these days of a report."""
+    table = _open(lakehouse, REPORT_DAYS)
+    rows = [] if table is None else table.to_pyarrow_table().to_pylist()
+    own = [row for row in rows if row["report"] == report and days.first <= row["report_date"] <= days.last]
+    return [DayState(**row) for row in own]
+
+
+def write_states(lakehouse: Any, states: Sequence[DayState], days: DayRange) -> None:
+    """Puts these in the place of what was known of their report's days, in one commit."""
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    table = create_table(lakehouse.table_uri(REPORT_DAYS.name), REPORT_DAYS, lakehouse.storage_options())
+    data = pa.Table.from_pylist([vars(state) for state in states], build_arrow_schema(REPORT_DAYS))
+    predicate = f"report = '{states[0].report}' and {days.predicate('report_date')}"
+    write_deltalake(table, data, mode="overwrite", predicate=predicate)
+
+
+class InputChanges:
+    """What has changed in the reports' inputs. One for all reports of a run: their logs are read once."""
+
+    def __init__(self, lakehouse: Any) -> None:
+        self._lakehouse = lakehouse
+        table = _open(lakehouse, CHANGED_DAYS)
+        self._rows: Iterable[Mapping[str, Any]] = [] if table is None else table.to_pyarrow_table().to_pylist()
+        self._found: dict[tuple[str, int, int], set[date] | None] = {}
+
+    def touch(self, report: DailyReport, state: DayState, pinned: Mapping[str, int]) -> bool:
+        """Whether rows of the inputs that the day depends on have changed since it was computed, or may have."""
+        read: dict[str, int] = json.loads(state.inputs)
+        for source in report.inputs:
+            if is_partitioned_by_day(source.table):
+                since = read.get(source.table.name)
+                changed = None if since is None else self._find(source.table, since, pinned[source.table.name])
+                if changed is None or changed & _around(state.report_date, source.neighbours):
+                    return True
+        return False
+
+    def _find(self, spec: TableSpec, since: int, until: int) -> set[date] | None:
+        if since > until:
+            return None  # another table in the same place
+        key = (spec.name, since, until)
+        if key not in self._found:
+            self._found[key] = read_changed_since(self._rows, _log_of(self._lakehouse, spec), spec, since, until)
+        return self._found[key]
+
+
+def _find_rewritten(report: DailyReport, states: Sequence[DayState], lakehouse: Any) -> set[date]:
+    """Those days whose rows somebody else has changed since the report wrote them, or may have."""
+    if not states:
+        return set()
+    oldest, newest = min(state.report_version for state in states), lakehouse.delta_table(report.table.name).version()
+    changed, whole_since = find_newest_changes(_log_of(lakehouse, report.table), report.day_column, oldest, newest)
+    return {
+        state.report_date
+        for state in states
+        if not whole_since <= state.report_version <= newest or changed.get(state.report_date, 0) > state.report_version
+    }
+
+
+def _log_of(lakehouse: Any, spec: TableSpec) -> CommitLog:
+    return CommitLog(lakehouse.table_uri(spec.name), "", lakehouse.storage_options())
+
+
+def _around(day: date, neighbours: int) -> set[date]:
+    return {day + number * ONE_DAY for number in range(-neighbours, neighbours + 1)}
+
+
+def _open(lakehouse: Any, spec: TableSpec) -> DeltaTable | None:
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        table: DeltaTable = lakehouse.delta_table(spec.name)
+    except TableNotFoundError:
+        return None
+    return table

@@ -1,0 +1,125 @@
+"""gold.customer_days and gold.customer_360: against plain Python, and incrementally as from the beginning."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, merge_customers, read_included_version
+from platform_assets.reports.customer_days import CART_TYPES, CUSTOMER_DAYS_TABLE, summarize_customers
+from platform_assets.streams.sessions import INACTIVITY, build_sessions
+from resources.lakehouse import LakehouseResource
+from tests.spark.report_cases import (
+    Event,
+    append_events,
+    event,
+    events_frame,
+    materialize_days,
+    read_rows,
+    run_reports,
+    shops,
+    with_coordinates,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
+
+_FACTS = (
+    "first_seen_at", "last_seen_at", "last_purchase_at", "purchases", "total_revenue", "events", "sessions",
+    "last_session_start", "last_session_end", "favourite_device", "open_cart", "open_cart_products",
+)  # fmt: skip
+
+
+def know(events: Sequence[Event]) -> dict[str, tuple[Any, ...]]:
+    """The oracle: each customer's events in order, looked at one after the other."""
+    histories: dict[str, list[Event]] = defaultdict(list)
+    for e in sorted(with_coordinates(events), key=lambda e: (e["event_time"], e["kafka_partition"], e["kafka_offset"])):
+        histories[e["user_id"]].append(e)
+    return {user: _look_through(own) for user, own in histories.items()}
+
+
+def _look_through(own: list[Event]) -> tuple[Any, ...]:
+    sessions: list[list[datetime]] = []
+    money, bought, cart = Decimal(0), [], {}
+    for e in own:
+        if not sessions or e["event_time"] - sessions[-1][1] >= INACTIVITY:
+            sessions.append([e["event_time"], e["event_time"]])
+        sessions[-1][1] = e["event_time"]
+        if e["event_type"] in CART_TYPES and e["product_id"] is not None:
+            cart[e["product_id"]] = e["event_type"] == "add_to_cart"
+        if e["event_type"] == "purchase":
+            bought.append(e["event_time"])
+            cents = Decimal(repr(e["revenue"])).quantize(Decimal("0.01"), ROUND_HALF_UP)
+            money += cents if cents < Decimal(10) ** 16 else 0
+    devices = Counter(e["device_type"] for e in own if e["device_type"] is not None)
+    device = min(devices, key=lambda name: (-devices[name], name)) if devices else None
+    open_cart = sorted(product for product, is_open in cart.items() if is_open)
+    return (
+        own[0]["event_time"], own[-1]["event_time"], bought[-1] if bought else None, len(bought), float(money),
+        len(own), len(sessions), *sessions[-1], device, json.dumps(open_cart, separators=(",", ":")), len(open_cart),
+    )  # fmt: skip
+
+
+def facts_of(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    found = {row["user_id"]: tuple(row[name] for name in _FACTS) for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def days_of(spark: SparkSession, events: Sequence[Event]) -> DataFrame:
+    frame = events_frame(spark, events)
+    days = summarize_customers(frame, build_sessions(frame))
+    assert days.columns == [column.name for column in CUSTOMER_DAYS_TABLE.columns]
+    return days
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(shops(), st.data())
+def test_customers_built_in_two_steps_equal_their_events_looked_through_in_order(
+    spark: SparkSession, events: list[Event], data: st.DataObject
+) -> None:
+    half = data.draw(st.integers(1, len(events) - 1))
+    then, now = days_of(spark, events[:half]).persist(), days_of(spark, events).persist()
+    first = merge_customers(spark.createDataFrame([], CUSTOMER_360_TABLE.ddl), then, then.limit(0)).persist()
+    assert first.columns == [column.name for column in CUSTOMER_360_TABLE.columns]
+    rows = [row.asDict() for row in merge_customers(first, now, then).collect()]
+    for frame in (then, now, first):
+        frame.unpersist()
+    aware = [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
+    assert facts_of(aware) == know(events)
+
+
+def test_a_run_reads_the_days_that_changed_and_no_others(spark: SparkSession, lakehouse: LakehouseResource) -> None:
+    history = [event(f"u{n}", NOON - timedelta(days=n), "purchase", revenue=10.0 + n) for n in range(4)]
+    append_events(spark, lakehouse, history)
+    materialize_days(spark, lakehouse, "2024-02-26", "2024-02-29")
+    assert facts_of(read_rows(lakehouse, CUSTOMER_360_TABLE.name)) == know(history)
+    before = lakehouse.delta_table(CUSTOMER_360_TABLE.name).version()
+
+    run_reports(spark, lakehouse, "2024-02-29")
+    assert lakehouse.delta_table(CUSTOMER_360_TABLE.name).version() == before
+
+    late = [event("u1", NOON - timedelta(days=2), "add_to_cart", "p7"), event("new", NOON)]
+    append_events(spark, lakehouse, late, first_offset=10)
+    materialize_days(spark, lakehouse, "2024-02-26", "2024-02-29")
+    table = lakehouse.delta_table(CUSTOMER_360_TABLE.name)
+    assert read_included_version(table) == lakehouse.delta_table(CUSTOMER_DAYS_TABLE.name).version()
+    assert facts_of(read_rows(lakehouse, CUSTOMER_360_TABLE.name)) == know([*history, *late])
+
+
+def test_a_table_that_somebody_changed_is_built_anew(spark: SparkSession, lakehouse: LakehouseResource) -> None:
+    history = [event(f"u{n}", NOON, "purchase") for n in range(3)]
+    append_events(spark, lakehouse, history)
+    materialize_days(spark, lakehouse, "2024-02-29")
+    lakehouse.delta_table(CUSTOMER_360_TABLE.name).delete("user_id = 'u1'")
+    run_reports(spark, lakehouse, "2024-02-29")
+    assert facts_of(read_rows(lakehouse, CUSTOMER_360_TABLE.name)) == know(history)

@@ -1,0 +1,238 @@
+"""Which days a run computes: those that changed, and after an interruption those that are left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from benchmarks.shop_days import write_stream_tables
+from platform_assets.reports import DAILY_REPORTS, assets
+from platform_assets.reports.daily_report import replace_days
+from platform_assets.reports.day_states import FOLLOWED, LONGEST_OPEN, REPORT_DAYS
+from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
+from resources.lakehouse import LakehouseResource
+from tests.spark.report_cases import (
+    append_events,
+    event,
+    materialize_days,
+    read_rows,
+    run_reports,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NOON = datetime(2024, 2, 28, 12, 0, tzinfo=UTC)
+DAYS = [date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1), date(2024, 3, 2)]
+FIRST, LAST = str(DAYS[0]), str(DAYS[-1])
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def written(spark: SparkSession, lakehouse: LakehouseResource) -> LakehouseResource:
+    """Four days with their reports."""
+    events = [event(f"u{n}", NOON + timedelta(days=n), kind) for n in range(4) for kind in ("page_view", "purchase")]
+    append_events(spark, lakehouse, events)
+    materialize_days(spark, lakehouse, FIRST, LAST)
+    return lakehouse
+
+
+def versions(lakehouse: LakehouseResource) -> dict[tuple[str, date], int]:
+    return {
+        (row["report"], row["report_date"]): row["report_version"] for row in read_rows(lakehouse, REPORT_DAYS.name)
+    }
+
+
+def computed(before: dict[tuple[str, date], int], lakehouse: LakehouseResource) -> dict[str, list[date]]:
+    """The days of each report that were written since."""
+    found: dict[str, list[date]] = {}
+    for (report, day), version in sorted(versions(lakehouse).items()):
+        if before.get((report, day)) != version:
+            found.setdefault(report, []).append(day)
+    return found
+
+
+def materialized(result: dg.ExecuteInProcessResult) -> Counter[str]:
+    return Counter(e.asset_key.path[-1] for e in result.get_asset_materialization_events() if e.asset_key is not None)
+
+
+def test_a_second_run_computes_nothing_and_says_so(spark: SparkSession, written: LakehouseResource) -> None:
+    before = versions(written)
+    assert len(before) == len(DAILY_REPORTS) * len(DAYS)
+    result = run_reports(spark, written, FIRST, LAST)
+    assert computed(before, written) == {}
+    # A backfill's partitions are all there, each with the reason; the nightly run is silent about what it left alone.
+    assert materialized(result)["session_report"] == len(DAYS)
+    events = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
+    unchanged = [m for m in events if m.asset_key.path[-1] == "session_report"]
+    assert all("no input has changed" in str(m.metadata["headrace/unchanged"].value) for m in unchanged)
+    nightly = run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: "true"})
+    assert set(materialized(nightly)) <= {"customer_360"}
+
+
+def test_late_rows_make_their_days_stale_and_no_others(spark: SparkSession, written: LakehouseResource) -> None:
+    before = versions(written)
+    append_events(spark, written, [event("late", NOON + timedelta(days=1))], first_offset=100)
+    result = run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: "true"})
+    around = DAYS[:3]  # a view may lead to a purchase after midnight
+    assert computed(before, written) == {
+        "gold.customer_days": [DAYS[1]],
+        "gold.product_affinity": [DAYS[1]],
+        "gold.purchase_correlations": around,
+        "gold.purchase_devices": around,
+    }
+    assert materialized(result)["daily_page"] == len(around)
+
+
+def test_a_day_that_somebody_else_changed_is_computed_again(spark: SparkSession, written: LakehouseResource) -> None:
+    rows = read_rows(written, "gold.session_report")
+    before = versions(written)
+    written.delta_table("gold.session_report").delete(f"report_date = '{DAYS[2]}'")
+    run_reports(spark, written, FIRST, LAST)
+    assert computed(before, written) == {"gold.session_report": [DAYS[2]]}
+    assert read_rows(written, "gold.session_report") == rows
+
+
+def close(lakehouse: LakehouseResource, until: datetime, pending: int = 0) -> None:
+    """What the stream group writes when its tables are complete until then."""
+    table = create_table(lakehouse.table_uri(COMPLETE_UNTIL.name), COMPLETE_UNTIL)
+    rows: list[dict[str, Any]] = [
+        {
+            "query": query,
+            "table_name": query,
+            "complete_until": until,
+            "watermark": until,
+            "late_events_pending": pending,
+        }
+        for query in FOLLOWED
+    ]
+    write_deltalake(table, pa.Table.from_pylist(rows, build_arrow_schema(COMPLETE_UNTIL)), mode="overwrite")
+
+
+def test_days_are_final_once_the_streams_are_complete_beyond_what_may_be_open(
+    spark: SparkSession, written: LakehouseResource
+) -> None:
+    def states() -> dict[date, set[str]]:
+        found: dict[date, set[str]] = {}
+        for row in read_rows(written, REPORT_DAYS.name):
+            found.setdefault(row["report_date"], set()).add(row["state"])
+        return found
+
+    assert states() == {day: {"provisional"} for day in DAYS}
+    midnight = datetime(2024, 3, 1, tzinfo=UTC)
+    close(written, midnight + LONGEST_OPEN - MINUTE)
+    before = versions(written)
+    result = run_reports(spark, written, FIRST, LAST)
+    assert {day for _, days in computed(before, written).items() for day in days} == {DAYS[0]}
+    close(written, midnight + LONGEST_OPEN)
+    run_reports(spark, written, FIRST, LAST)
+    assert states() == {day: {"final"} if day < midnight.date() else {"provisional"} for day in DAYS}
+    # A late event that waits for its repair: the day is not what it was said to be.
+    close(written, midnight - timedelta(hours=3), pending=1)
+    run_reports(spark, written, FIRST, LAST)
+    assert states()[DAYS[1]] == {"provisional"}
+    assert result.success
+
+
+def test_an_interrupted_backfill_goes_on_where_it_was(
+    spark: SparkSession, lakehouse: LakehouseResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_events(spark, lakehouse, [event("u", NOON + timedelta(days=n)) for n in range(4)])
+    monkeypatch.setattr(assets, "DAYS_OF_ONE_CHUNK", 1)
+    calls = []
+
+    def die_at_the_third(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        replace_days(*arguments)
+
+    monkeypatch.setattr("platform_assets.reports.assets.replace_days", die_at_the_third)
+    with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
+        materialize_days(spark, lakehouse, FIRST, LAST, instance=instance)
+    done = versions(lakehouse)
+    assert sorted(done) == [("gold.session_report", day) for day in DAYS[:2]]
+    # Dagster knows of them as well: each chunk says so when it is committed.
+    key = dg.AssetKey(["gold", "session_report"])
+    assert instance.get_materialized_partitions(key) == {str(day) for day in DAYS[:2]}
+
+    result = run_reports(spark, lakehouse, FIRST, LAST, instance=instance)
+    assert result.success
+    assert computed(done, lakehouse)["gold.session_report"] == DAYS[2:]
+    assert instance.get_materialized_partitions(key) == {str(day) for day in DAYS}
+
+
+def test_another_code_makes_all_days_stale(
+    spark: SparkSession, written: LakehouseResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = versions(written)
+    monkeypatch.setattr(type(DAILY_REPORTS[0]), "code_version", "another")
+    run_reports(spark, written, FIRST, LAST)
+    assert computed(before, written)["gold.product_affinity"] == DAYS
+
+
+def test_a_backfill_that_was_killed_goes_on_and_comes_to_the_same_rows(spark: SparkSession, tmp_path: Path) -> None:
+    whole, killed = (LakehouseResource(root=str(tmp_path / name)) for name in ("whole", "killed"))
+    last = NOON.date() + timedelta(days=11)  # two chunks
+    for lakehouse in (whole, killed):
+        events = [
+            event(f"u{n % 3}", NOON + timedelta(days=n, minutes=m), kind, f"p{m}", device_type="mobile")
+            for n in range(12)
+            for m, kind in enumerate(("page_view", "add_to_cart", "purchase"))
+        ]
+        append_events(spark, lakehouse, events)
+        write_stream_tables(spark, lakehouse)
+    run_reports(spark, whole, FIRST, str(last))
+
+    # Dagster starts this one as it starts any run of a person.
+    tables = ",".join("/".join(report.table.asset_path) for report in DAILY_REPORTS)
+    command = ["dagster", "asset", "materialize", "-m", "platform_assets.definitions", "--select", tables]
+    environment = {**os.environ, "HEADRACE_HOME": str(tmp_path), "HEADRACE_LAKEHOUSE": killed.root_uri}
+    run = subprocess.Popen(
+        [str(Path(sys.executable).parent / command[0]), *command[1:], "--partition-range", f"{FIRST}...{last}"],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: has_states(killed), run)
+    finally:
+        run.kill()
+        run.wait()
+    done = versions(killed)
+    assert 10 <= len(done) < len(DAILY_REPORTS) * 12
+
+    run_reports(spark, killed, FIRST, str(last))
+    assert not set(done) & {(report, day) for report, days in computed(done, killed).items() for day in days}
+    for report in DAILY_REPORTS:
+        assert read_rows(killed, report.table.name) == read_rows(whole, report.table.name)
+
+
+def has_states(lakehouse: LakehouseResource) -> bool:
+    uri = lakehouse.table_uri(REPORT_DAYS.name)
+    return DeltaTable.is_deltatable(uri) and bool(DeltaTable(uri).to_pyarrow_dataset().count_rows())
+
+
+def wait_for(condition: Callable[[], bool], run: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert run.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
