@@ -19,6 +19,9 @@ BENCHMARKS = (
     "ledger_audit",
     "cost",
     "catch_up",
+    "reports",
+    "backfill",
+    "customers",
     "soak",
 )
 

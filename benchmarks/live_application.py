@@ -37,6 +37,9 @@ class LiveGroup(Protocol):
     def start(self) -> None:
         """Once."""
 
+    def follow(self) -> None:
+        """Called often: starts what is not started yet."""
+
     def failure(self) -> Exception | None:
         """Why the first query died; None while all are well."""
 
@@ -58,6 +61,7 @@ class LiveRun:
         while (left := deadline - time.monotonic()) > 0:
             if (failure := self._group.failure()) is not None:
                 raise failure
+            self._group.follow()
             if self._stop.wait(min(POLL_SECONDS, left)):
                 sys.exit("Stopped.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,13 +29,18 @@ def run_in_fresh_home(module: str) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as home:
         environment = {"HEADRACE_HOME": home, "PATH": "/usr/bin:/bin"}
-        command = [sys.executable, "-m", module, "--home", home, *sys.argv[1:]]
-        sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+        measured = subprocess.Popen([sys.executable, "-m", module, "--home", home, *sys.argv[1:]], env=environment)
+        signal.signal(signal.SIGTERM, lambda *_: measured.terminate())
+        sys.exit(measured.wait())
 
 
 @contextlib.contextmanager
 def running_platform_and_shop(rate: str) -> Iterator[Settings]:
-    """For the block: the platform of this process's settings, and a shop that sends `rate` events a second."""
+    """For the block: the platform of this process's settings, and a shop that sends `rate` events a second.
+
+    A SIGTERM ends both, as an interrupt does.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped."))
     settings = load_settings()
     with running_platform(settings):
         with KafkaResource.from_settings(settings) as kafka:

@@ -44,6 +44,9 @@ class NaiveGroup:
             else:
                 self._start_silver(stream)
 
+    def follow(self) -> None:
+        """Everything was started at once."""
+
     def failure(self) -> Exception | None:
         """See `LiveGroup`."""
         failures = (query.exception() for query in self._queries if not query.isActive)
