@@ -1,10 +1,10 @@
 """Does to a whole platform under live load what a failure table lists, and certifies that no row was lost or doubled.
 
 For each fault: when the supervisor noticed it, the phases it showed, and the longest time without a commit in
-`silver.events`. At the end every record that Kafka holds is in exactly one row of one table, every asset check
-passes, and no process is left. The order and the moments are random, from a seed that is printed. Run: `make chaos`
-(about an hour); ARGS='--only "kill -9 of the JVM"' for one row; ARGS=--long at 2,000 events a second, while the clocks
-of half the processes are five seconds ahead.
+`silver.events`. At the end every record that Kafka holds is in exactly one row of one table, the gold tables equal an
+oracle's, every asset check passes, and no process is left. The order and the moments are random, from a seed that is
+printed. Run: `make chaos` (about an hour); ARGS='--only "kill -9 of the JVM"' for one row; ARGS=--long at 2,000 events
+a second, while the clocks of half the processes are five seconds ahead.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from benchmarks.silver_commits import read_commits
 from jobs.supervision.model import Phase
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.live_platform import ChaosError, LivePlatform
+from tests.chaos.oracles import count_differences
 
 # A fault is to meet any moment of a run's life, not only the first after recovery.
 MOST_SECONDS_BETWEEN = 15.0
@@ -154,7 +155,9 @@ def _certify(platform: LivePlatform, outcomes: list[Outcome]) -> None:
         f"people were told: {', '.join(f'{state} {count} times' for state, count in told.most_common()) or 'nothing'}"
     )
     print(f"writers at once {platform.watch.most_writers} · asset checks {verdict}")
-    if lost or doubled or check.returncode != 0:
+    rows, differences = count_differences(Path(platform.settings.lakehouse))
+    print(f"final rows of gold tables {rows:,} · different from the oracles' {differences}")
+    if lost or doubled or differences or check.returncode != 0:
         raise ChaosError(check.stdout + check.stderr)
 
 

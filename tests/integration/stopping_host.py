@@ -3,7 +3,9 @@
     python -m tests.integration.stopping_host <host name> <commit to stop at; 0: none>
 
 The stop is a SIGSTOP from within, after the lease was checked and before the table's log is written: where a
-process on a machine that sleeps would be found. The code under test is unchanged but for that.
+process on a machine that sleeps would be found. Two machines share no SQLite file, as the hosts of this test do: the
+stop comes while no thread of the process has a transaction open, whose lock would keep everybody else from Dagster's
+storage. The code under test is unchanged but for that.
 """
 
 from __future__ import annotations
@@ -12,13 +14,42 @@ import os
 import signal
 import socket
 import sys
+import threading
 from typing import Any
 
 import dagster as dg
 import deltalake
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
 
 from jobs.supervision.run_records import build_run_config
 from tests.integration.streaming_definitions import GROUP, JOB
+
+
+class OpenTransactions:
+    """Counts those of all threads. One begins a transaction only while nobody is in `none_open`."""
+
+    def __init__(self) -> None:
+        self.none_open = threading.Condition()
+        self._open: set[int] = set()
+        event.listen(Engine, "begin", self._begin)
+        event.listen(Engine, "commit", self._end)
+        event.listen(Engine, "rollback", self._end)
+
+    def stop_process(self) -> None:
+        """SIGSTOP as soon as no transaction is open."""
+        with self.none_open:
+            self.none_open.wait_for(lambda: not self._open)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _begin(self, connection: Connection) -> None:
+        with self.none_open:
+            self._open.add(id(connection))
+
+    def _end(self, connection: Connection) -> None:
+        with self.none_open:
+            self._open.discard(id(connection))
+            self.none_open.notify_all()
 
 
 def main() -> None:
@@ -34,14 +65,14 @@ def main() -> None:
 
 
 def _stop_before_commit(stop_at: int) -> None:
-    write, commits = deltalake.write_deltalake, 0
+    write, commits, transactions = deltalake.write_deltalake, 0, OpenTransactions()
 
     def stop_and_write(table: Any, *args: Any, **kwargs: Any) -> None:
         nonlocal commits
         if table.table_uri.rstrip("/").endswith("silver/events"):
             commits += 1
             if commits == stop_at:
-                os.kill(os.getpid(), signal.SIGSTOP)
+                transactions.stop_process()
         write(table, *args, **kwargs)
 
     deltalake.write_deltalake = stop_and_write  # type: ignore[assignment]

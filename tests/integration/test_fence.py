@@ -55,7 +55,12 @@ def test_a_host_that_sleeps_before_its_commit_and_is_replaced_writes_nothing_whe
     replaced = _beat(platform)
 
     successor = start_host("machine-b", 0)
-    wait_for(lambda: len(platform.coordinates()) > rows, "the successor has committed what the first had in hand")
+
+    def has_committed() -> bool:
+        assert successor.poll() is None, (platform.settings.home / "machine-b.log").read_text()
+        return len(platform.coordinates()) > rows
+
+    wait_for(has_committed, "the successor has committed what the first had in hand")
     os.kill(sleeper.pid, signal.SIGCONT)
     # Refused at its commit (1), or stopped by its next heartbeat (0), whichever comes first.
     assert sleeper.wait(120) in (0, 1)

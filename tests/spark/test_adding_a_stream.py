@@ -34,13 +34,15 @@ def project(tmp_path: Path) -> Path:
     stream, oracle, windows = re.findall(r"```python\n(.*?)```", _PAGE, re.DOTALL)
     (path,) = re.findall(r"^`(platform_assets/streams/\w+\.py)`:$", _PAGE, re.MULTILINE)
     (copy / path).write_text(stream)
-    tests = copy / "tests/spark/test_streams_over_events.py"
-    text = tests.read_text()
-    for name, lines in (("ORACLES", oracle), ("WINDOWS", windows)):
-        assert text.count(f"\n{name} = {{\n") == 1
-        text = text.replace(f"\n{name} = {{\n", f"\n{name} = {{\n{lines}")
-    tests.write_text(text)
+    add_to(copy / "tests/stream_oracles.py", "ORACLES", oracle)
+    add_to(copy / "tests/spark/test_streams_over_events.py", "WINDOWS", windows)
     return copy
+
+
+def add_to(path: Path, name: str, lines: str) -> None:
+    text = path.read_text()
+    assert text.count(f"\n{name} = {{\n") == 1
+    path.write_text(text.replace(f"\n{name} = {{\n", f"\n{name} = {{\n{lines}"))
 
 
 def run(project: Path, *command: str) -> str:

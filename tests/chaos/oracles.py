@@ -1,0 +1,52 @@
+"""The gold tables of a lakehouse beside what DuckDB makes of silver.events, with SQL that is not the streams'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+from deltalake import DeltaTable
+
+from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
+from platform_assets.streams import load_streams
+from tests.stream_oracles import ORACLES
+
+
+def count_differences(lakehouse: Path) -> tuple[int, int]:
+    """Final rows of all streams' tables, and how many of them only the table or only the oracle has.
+
+    Final is what `platform.complete_until` says; nobody may write meanwhile.
+    """
+    rows = differences = 0
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        _create_view(connection, "events", _open(lakehouse, "silver.events"))
+        states = _open(lakehouse, "platform.complete_until").to_pyarrow_table().to_pylist()
+        until = {state["query"]: state["complete_until"] for state in states}
+        for stream in load_streams():
+            if isinstance(stream.source, TableSource):
+                _create_view(connection, "present", _open(lakehouse, stream.main_table.name))
+                for name, source in (("wanted", f"({ORACLES[stream.name]})"), ("found", "present")):
+                    final = _select_final(stream, source, until[stream.name].isoformat())
+                    connection.execute(f"create or replace temp table {name} as {final}")
+                ((wanted, lacking, more),) = connection.sql(
+                    "select (select count(*) from wanted), (select count(*) from (from wanted except all from found)), "
+                    "(select count(*) from (from found except all from wanted))"
+                ).fetchall()
+                rows, differences = rows + wanted, differences + lacking + more
+    return rows, differences
+
+
+def _select_final(stream: StreamSpec, source: str, until: str) -> str:
+    assert stream.span is not None
+    columns = ", ".join(column.name for column in stream.main_table.columns)
+    end = f"{stream.span.end_column} + interval '{in_words(stream.span.inactivity)}'"
+    return f"select {columns} from {source} where {end} <= timestamptz '{until}'"
+
+
+def _open(lakehouse: Path, name: str) -> DeltaTable:
+    return DeltaTable(str(lakehouse.joinpath(*name.split("."))))
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> None:
+    connection.read_parquet(table.file_uris(), hive_partitioning=True).create_view(name, replace=True)
