@@ -201,7 +201,8 @@ class Explainer:
             repaired = row["repaired_at"]
             then = "not repaired yet" if repaired is None else f"repaired at {_clock(repaired)}"
             watermark = f"watermark {_clock(row['watermark'])} in batch {row['batch_id']}"
-            said.append(f"It was late for {row['refused_windows']} row(s) of {row['query']} ({watermark}): {then}.")
+            what = f"{row['refused_windows']} row(s)" if row["refused_windows"] else "the row that it continues"
+            said.append(f"It was late for {what} of {row['query']} ({watermark}): {then}.")
         return said
 
     def _explain_unread(self, record: Coordinates, entries: Sequence[Entry]) -> str:

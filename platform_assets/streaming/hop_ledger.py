@@ -52,7 +52,7 @@ HOP_LEDGER = TableSpec(
         Column("rows_in", "bigint", "Those of the types that the query counts, as their writer said"),
         Column("rows_read", "bigint", "Rows that Spark says it read; null when it died before it was written down"),
         Column("rows_out", "bigint", "Rows written: appended, or inserted and replaced"),
-        Column("rows_late", "bigint", "Rows refused as too late, listed in platform.late_events for their repair"),
+        Column("rows_late", "bigint", "Rows that came too late, listed in platform.late_events for their repair"),
         Column("rows_in_state", "bigint", "Rows in the query's state after it; null where not known"),
         Column("rows_expired", "bigint", "Rows that left the state in the last of these batches; null where not known"),
         Column("planned_at", "timestamp", "The micro-batch's time"),

@@ -1,8 +1,10 @@
-"""Which rows a stream's watermark refused: found again from the log, exactly, and listed in `platform.late_events`.
+"""Which rows came too late for a stream: found again from the log, exactly, and listed in `platform.late_events`.
 
 Spark drops a row of a closed window inside the state operator and counts what is left of it after partial aggregation,
 which is too few. Both its watermark and what it read are in the checkpoint, so its verdicts can be repeated: a row is
-refused by the watermark of the batch before the one that reads it.
+refused by the watermark of the batch before the one that reads it. A row of a session that the watermark has passed may
+be late without being refused: its own session would still be open, but the one that it continues was closed and
+written before it came. Spark then begins a second one; such rows are listed too.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from platform_assets.streaming.specs import Column, ResultSpan, TableSource, TableSpec
+from platform_assets.streaming.specs import Column, ResultSpan, TableSource, TableSpec, in_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,18 +25,22 @@ if TYPE_CHECKING:
 LATE_EVENTS = TableSpec(
     name="platform.late_events",
     description="Accepted events that came too late for a stream, and when the stream's table was repaired.",
-    grain="query x event that the query's watermark refused",
+    grain="query x event that the query's watermark refused, or let in after what it continues was closed",
     key=("query", "topic", "kafka_partition", "kafka_offset"),
     columns=(
-        Column("query", "string", "The streaming query that refused it"),
+        Column("query", "string", "The streaming query for which it was late"),
         Column("topic", "string", "Kafka topic"),
         Column("kafka_partition", "int", "Kafka partition"),
         Column("kafka_offset", "bigint", "Offset in the topic partition"),
         Column("event_id", "string", "The event's own id"),
         Column("event_time", "timestamp", "When it happened"),
         Column("user_id", "string", "Who"),
-        Column("refused_windows", "bigint", "Windows of the event that were closed; 1 for sessions and pairs"),
-        Column("watermark", "timestamp", "The watermark that refused it"),
+        Column(
+            "refused_windows",
+            "bigint",
+            "Windows of the event that were closed; 1 for pairs; for sessions 1, or 0: read",
+        ),
+        Column("watermark", "timestamp", "The watermark that had passed it"),
         Column("batch_id", "bigint", "The micro-batch that read it"),
         Column("refused_at", "timestamp", "Time of that micro-batch"),
         Column("repaired_at", "timestamp", "When the table had it; null until then"),
@@ -48,21 +54,39 @@ _EVENT_COLUMNS = ("topic", "kafka_partition", "kafka_offset", "event_id", "event
 def find_late_events(
     log: CommitLog, files: list[AppendedFile], source: TableSource, span: ResultSpan, watermark_micros: int
 ) -> pa.Table:
-    """The rows of these files that a query with this watermark refuses: `_EVENT_COLUMNS` and `refused_windows`.
+    """The rows of these files that may be late at this watermark: `_EVENT_COLUMNS` and `refused_windows`.
 
-    Reads only files that have a row before the watermark, by the log's statistics.
+    0 windows: it is read, and late only if it continues what was closed (`leave_out_timely`). Reads only files that
+    have a row up to the watermark, by the log's statistics.
     """
     import pyarrow as pa
 
-    suspects = [file for file in files if file.from_micros is None or file.from_micros < watermark_micros]
+    suspects = [file for file in files if file.from_micros is None or file.from_micros <= watermark_micros]
     found = []
     for file in suspects:
         rows = log.read_rows(file.path, _EVENT_COLUMNS, source.event_types)
-        refused = count_refused(rows.column(source.time_column).cast(pa.int64()).to_numpy(), span, watermark_micros)
-        late = refused > 0
+        times = rows.column(source.time_column).cast(pa.int64()).to_numpy()
+        refused = count_refused(times, span, watermark_micros)
+        # What it may continue ends up to the inactivity before it, so it can be closed already.
+        late = (refused > 0) | ((times <= watermark_micros) if span.inactivity else False)
         if late.any():
             found.append(rows.filter(pa.array(late)).append_column("refused_windows", pa.array(refused[late])))
     return pa.concat_tables(found) if found else pa.table({name: [] for name in (*_EVENT_COLUMNS, "refused_windows")})
+
+
+def leave_out_timely(late: pa.Table, closed: pa.Table, span: ResultSpan) -> pa.Table:
+    """Of the events that are read, keeps those that continue a row of the stream's table (`user_id`, its end)."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.register("late", late)
+        connection.register("closed", closed)
+        return connection.sql(
+            f"""from late l where refused_windows > 0 or exists (
+                  from closed c where c.user_id = l.user_id and l.event_time
+                    between c.{span.end_column} and c.{span.end_column} + interval '{in_words(span.inactivity)}')"""
+        ).to_arrow_table()
 
 
 def count_refused(event_micros: Int64s, span: ResultSpan, watermark_micros: int) -> Int64s:

@@ -9,7 +9,7 @@ from platform_assets.streaming.checkpoints import Plan, read_plan, read_txn_app_
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.commit_source import find_files
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.late_events import LATE_EVENTS, find_late_events
+from platform_assets.streaming.late_events import LATE_EVENTS, find_late_events, leave_out_timely
 from platform_assets.streaming.specs import TableSource
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class TableWriter:
     """`BatchWriter` of a stream whose source is a table. A batch is one commit; one without rows makes none.
 
-    What the watermark refused is listed first, so that a batch that is done has its late events on record.
+    What came too late is listed first, so that a batch that is done has its late events on record.
     """
 
     def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
@@ -71,6 +71,8 @@ class TableWriter:
             return pa.table({})
         files = find_files(self._log, before.source, plan.source)
         late = find_late_events(self._log, files, self._source, self._span, watermark)
+        if self._span.inactivity and len(late):
+            late = leave_out_timely(late, self._read_ends(late), self._span)
         utc = pa.timestamp("us", tz="UTC")
         constants = {
             "query": pa.scalar(self._spec.name),
@@ -82,3 +84,11 @@ class TableWriter:
         for name, value in constants.items():
             late = late.append_column(name, pa.repeat(value, len(late)))
         return late
+
+    def _read_ends(self, late: pa.Table) -> pa.Table:
+        """Who is in the rows of the stream's table that one of these events may continue, and when these end."""
+        import pyarrow.compute as pc
+
+        end, times = self._span.end_column, pc.min_max(late["event_time"]).as_py()
+        near = (pc.field(end) >= times["min"] - self._span.inactivity) & (pc.field(end) <= times["max"])
+        return self.table.read_arrow(["user_id", end], near)

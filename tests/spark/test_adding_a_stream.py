@@ -27,7 +27,7 @@ for key in graph.asset_check_keys:
 def project(tmp_path: Path) -> Path:
     """A copy of the project with what the page says: a file, an oracle, the windows' size."""
     copy = tmp_path / "project"
-    for folder in ("platform_assets", "jobs", "resources", "tests"):
+    for folder in ("platform_assets", "jobs", "resources", "tests", "benchmarks"):
         shutil.copytree(_ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md"):
         shutil.copy(_ROOT / file, copy)
