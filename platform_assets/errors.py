@@ -11,6 +11,7 @@
         ├── LostCommitsError
         ├── CheckpointMismatchError
         ├── PlanChangedError
+        ├── TableSchemaError
         ├── GroupOwnedError
         ├── StorageError
         ├── MissingDependencyError
@@ -63,6 +64,10 @@ class CheckpointMismatchError(TerminalError):
 
 class PlanChangedError(TerminalError):
     """A query's code does not fit the state that its checkpoint holds."""
+
+
+class TableSchemaError(TerminalError):
+    """A table's columns do not fit its spec, and differ in more than new columns."""
 
 
 class GroupOwnedError(TerminalError):

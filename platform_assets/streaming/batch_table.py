@@ -19,7 +19,7 @@ from platform_assets.streaming.specs import TableSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import CommitProperties
+    from deltalake import CommitProperties, DeltaTable
 
     from platform_assets.streaming.context import StreamContext
 
@@ -58,8 +58,8 @@ class BatchTable:
         self.uri = context.table_uri(spec.name)
         self._check_lease = context.check_lease or (lambda: None)
         self._spec = spec
-        self._schema = build_arrow_schema(spec)
         self._table = create_table(self.uri, spec, context.storage_options, STREAM_LOG_RETENTION)
+        self._schema = _add_unknown_columns(build_arrow_schema(spec), self._table)
         self._lock = threading.RLock()
         self.version = self._table.version()
         """The newest version that this object has made or seen; any thread may read it."""
@@ -199,6 +199,11 @@ class BatchTable:
             return read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
 
     def _conform(self, rows: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        for name in self._schema.names[len(self._spec.columns) :]:
+            if name not in rows.column_names:
+                rows = rows.append_column(name, pa.nulls(len(rows)))
         return rows.select(self._schema.names).cast(self._schema)
 
     def _commit(self, commit: BatchCommit, rows: int, write: Callable[[CommitProperties], object]) -> None:
@@ -256,6 +261,15 @@ class BatchTable:
                 f"checkpoint now plans {dict(commit.source)}: it was restored from a backup or changed. Nothing was "
                 "written. Restore the checkpoint that belongs to the table."
             )
+
+
+def _add_unknown_columns(schema: pa.Schema, table: DeltaTable) -> pa.Schema:
+    """With the columns that newer code has given the table: this code leaves them null."""
+    import pyarrow as pa
+
+    for column in pa.schema(table.schema().to_arrow()):
+        schema = schema if column.name in schema.names else schema.append(column)
+    return schema
 
 
 def _no_hooks() -> Any:

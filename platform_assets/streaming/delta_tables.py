@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.specs import TableSpec
+from platform_assets.streaming.table_schema import evolve_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import DeltaTable
+    from deltalake import DeltaTable, Schema
 
 # A public table's column types, as Spark SQL and as Arrow name them.
 _ARROW_NAMES = {
@@ -42,25 +43,34 @@ def create_table(
 ) -> DeltaTable:
     """Opens the table; creates it, empty, when it does not exist. Readable by independent clients: protocol 1/2 only.
 
-    `log_retention` counts only at the creation.
+    An older table gets the columns that are new in the spec; see `table_schema.evolve_table`, also for the
+    `TableSchemaError` that it raises. `log_retention` counts only at the creation.
     """
-    from deltalake import DeltaTable, Field, Schema
+    from deltalake import DeltaTable
 
     options = dict(storage_options or {})
     if DeltaTable.is_deltatable(uri, options):
-        return open_table(uri, options)
+        table = open_table(uri, options)
+        evolve_table(table, spec, _build_schema(spec))
+        return table
     properties = {"delta.enableDeletionVectors": "false", "delta.logRetentionDuration": log_retention}
     if spec.statistics_columns:
         properties["delta.dataSkippingStatsColumns"] = ",".join(spec.statistics_columns)
+    return DeltaTable.create(
+        uri, _build_schema(spec), mode="ignore", description=spec.description, configuration=properties,
+        partition_by=list(spec.partition_columns) or None, storage_options=options,
+    )  # fmt: skip
+
+
+def _build_schema(spec: TableSpec) -> Schema:
+    from deltalake import Field, Schema
+
     found = Schema.from_arrow(build_arrow_schema(spec))
     fields = [
         Field(field.name, field.type, nullable=field.nullable, metadata={"comment": column.description})
         for field, column in zip(found.fields, spec.columns, strict=True)
     ]
-    return DeltaTable.create(
-        uri, Schema(fields), mode="ignore", description=spec.description, configuration=properties,
-        partition_by=list(spec.partition_columns) or None, storage_options=options,
-    )  # fmt: skip
+    return Schema(fields)
 
 
 def open_table(uri: str, storage_options: Mapping[str, str] | None = None) -> DeltaTable:

@@ -26,6 +26,7 @@ MAX_DETAIL_CHARS = 300
 
 EventType = Literal["page_view", "add_to_cart", "remove_from_cart", "purchase"]
 EVENT_TYPES = frozenset(("page_view", "add_to_cart", "remove_from_cart", "purchase"))
+# Each is a field of `Event` and, but for `timestamp`, a column of silver.events. docs/changing-the-events.md adds one.
 TEXT_FIELDS = (
     "event_id", "event_type", "timestamp", "user_id", "product_id", "product_name",
     "category", "session_id", "device_type", "country",

@@ -19,6 +19,8 @@ from platform_assets.streaming.event_contract import (
     EARLIEST_MICROS,
     MAX_AHEAD_MICROS,
     NOT_PLAIN,
+    NUMBER_FIELDS,
+    TEXT_FIELDS,
     Event,
     RejectedRecordError,
     decode_plain_event,
@@ -31,9 +33,8 @@ if TYPE_CHECKING:
     Int64s = npt.NDArray[np.int64]
 
 MICROS_PER_DAY = 24 * 3600 * 1_000_000
-TEXT_COLUMNS = ("event_id", "event_type", "user_id", "product_id", "product_name", "category", "session_id",
-                "device_type", "country")  # fmt: skip
-DOUBLE_COLUMNS = ("price", "revenue")
+# `timestamp` becomes `event_time`.
+TEXT_COLUMNS = tuple(name for name in TEXT_FIELDS if name != "timestamp")
 
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 
@@ -45,7 +46,7 @@ PARSED_SCHEMA = pa.schema(
         "key": pa.binary(),
         "value": pa.binary(),
         **dict.fromkeys(TEXT_COLUMNS, pa.string()),
-        **dict.fromkeys(DOUBLE_COLUMNS, pa.float64()),
+        **dict.fromkeys(NUMBER_FIELDS, pa.float64()),
         "quantity": pa.int32(),
         "event_time": _UTC_MICROS,
         "event_date": pa.date32(),
@@ -163,7 +164,7 @@ def _build_rows(
         "key": raw(keys),
         "value": raw(values),
         **{name: field(name, pa.string()) for name in TEXT_COLUMNS},
-        **{name: field(name, pa.float64()) for name in DOUBLE_COLUMNS},
+        **{name: field(name, pa.float64()) for name in NUMBER_FIELDS},
         "quantity": field("quantity", pa.int32()),
         "event_time": when_accepted(pa.array(micros).cast(_UTC_MICROS)),
         "event_date": when_accepted(pa.array((micros // MICROS_PER_DAY).astype(np.int32)).cast(pa.date32())),

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.event_contract import Reason, RejectedRecordError, parse_event
+from platform_assets.streaming.event_contract import FIELDS, Event, Reason, RejectedRecordError, parse_event
 from platform_assets.streaming.event_parser import build_parser, read_messages
+from platform_assets.streams.events import EVENTS
 
 ARRIVAL_MICROS = calendar.timegm((2026, 3, 1, 12, 0, 0)) * 1_000_000
 MAX_BYTES = 2_000
@@ -176,3 +177,9 @@ def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(val
         assert row["event_id"] == sent.get("event_id")
         assert row["revenue"] == (None if expected else sent.get("revenue") or 0.0)
         assert (row["event_date"] is None) == (expected is not None)
+
+
+def test_each_field_is_of_one_kind_and_has_a_column() -> None:
+    """docs/changing-the-events.md names the three places."""
+    assert set(Event.__struct_fields__) == FIELDS
+    assert {column.name for column in EVENTS.columns} >= FIELDS - {"timestamp"} | {"event_time"}

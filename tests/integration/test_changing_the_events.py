@@ -1,0 +1,112 @@
+"""docs/changing-the-events.md, followed to the letter in a copy of the project, beside a shop that goes on sending."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.streams_under_test import StreamsUnderTest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).parents[2]
+TEXTS, EVENT, COLUMN = re.findall(r"```text\n(.*?)```", (ROOT / "docs/changing-the-events.md").read_text(), re.DOTALL)
+CONTRACT, EVENTS = "platform_assets/streaming/event_contract.py", "platform_assets/streams/events.py"
+LAST_FIELD = "    revenue: Amount | None = None\n"
+LAST_COLUMN = '        Column("event_date", "date", "UTC date of event_time (partition)"),\n'
+HAS_BREACHES = """
+from platform_assets.checks.schema_contract import find_contract_breaches
+from platform_assets.streams.events import EVENTS
+from resources.lakehouse import LakehouseResource
+from resources.settings import load_settings
+print(find_contract_breaches(LakehouseResource.from_settings(load_settings()).delta_table(EVENTS.name), EVENTS))
+"""
+
+
+def copy_project(place: Path, changes: dict[str, list[tuple[str, str]]]) -> Path:
+    """The project with some texts replaced, each of which stands in its file once."""
+    for folder in ("platform_assets", "jobs", "resources"):
+        shutil.copytree(ROOT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, replacements in changes.items():
+        text = (place / file).read_text()
+        for old, new in replacements:
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        (place / file).write_text(text)
+    return place
+
+
+def run(project: Path, streams: StreamsUnderTest, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "HEADRACE_HOME": str(project / "home"),
+        "HEADRACE_LAKEHOUSE": streams.context.lakehouse_root,
+        "HEADRACE_TOPIC": streams.context.topic,
+        "KAFKA_BOOTSTRAP_SERVERS": streams.context.kafka_options["kafka.bootstrap.servers"],
+        "HEADRACE_SPARK_HEAP_MIB": "768",
+    }
+    return subprocess.run(
+        [sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def build_views(number: int) -> list[bytes]:
+    at = datetime.now(UTC).isoformat()
+    event = {"event_type": "page_view", "timestamp": at, "user_id": "u", "channel": "app", "country": "DE"}
+    return [json.dumps({"event_id": f"{number}-{n}", **event}).encode() for n in range(100)]
+
+
+@pytest.mark.timeout(900)
+def test_a_new_field_becomes_a_column_and_another_change_is_refused(
+    spark: SparkSession,
+    kafka: KafkaResource,
+    lakehouse: LakehouseResource,
+    settings: Settings,
+    topic: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    streams.send(build_views(-1))
+    streams.drain("events", "sessions")
+
+    newer = copy_project(
+        tmp_path / "newer",
+        {
+            CONTRACT: [("TEXT_FIELDS = (\n", f"TEXT_FIELDS = (\n{TEXTS}"), (LAST_FIELD, LAST_FIELD + EVENT)],
+            EVENTS: [(LAST_COLUMN, LAST_COLUMN + COLUMN)],
+        },
+    )
+    with streams.sending(build_views):
+        drained = run(newer, streams, "-m", "jobs.cli", "drain")
+    assert drained.returncode == 0, drained.stderr
+    assert run(newer, streams, "-c", HAS_BREACHES).stdout.strip() == "[]"
+
+    streams.drain("events", "sessions")  # undone: the older code reads the rest
+    channels = Counter((row["channel"], row["unknown_fields"]) for row in streams.rows("silver.events"))
+    older = channels.pop((None, '{"channel":"app"}'))
+    newest = channels.pop(("app", None))
+    assert not channels and older > 100 and newest >= 100
+    ends = kafka.end_offsets(streams.context.topic)
+    assert sorted(row["kafka_offset"] for row in streams.rows("silver.events")) == list(range(ends[0]))
+
+    renamed = copy_project(tmp_path / "renamed", {EVENTS: [('Column("country",', 'Column("land",')]})
+    version = streams.version("silver.events")
+    refused = run(renamed, streams, "-m", "jobs.cli", "drain")
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert "Column land is missing. Column country is not in the spec." in refused.stderr.splitlines()[-1]
+    assert streams.version("silver.events") == version
