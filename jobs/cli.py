@@ -63,6 +63,13 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("group", nargs="?", default="", help="the stream group (default: all)")
     command.add_argument("--reason", default="", help="kept for ever with the hole")
     command.set_defaults(run=_acknowledge)
+    for name, text in (
+        ("backup", "copy all tables and checkpoints to an empty place; no group may run (headrace pause)"),
+        ("restore", "copy a backup to where the lakehouse is to be, which must be empty"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.add_argument("place", help="of the backup: a path or an object store URI")
+        command.set_defaults(run=_copy_lakehouse, command=name)
     text = "say in sentences where a record is and what became of it"
     command = commands.add_parser("explain", help=text, description=f"{text[0].upper()}{text[1:]}.")
     asked = command.add_mutually_exclusive_group(required=True)
@@ -199,6 +206,17 @@ def _acknowledge(args: argparse.Namespace, settings: Settings) -> int:
             if lost:
                 then = f"Recorded. Go on with: headrace resume {group.name}"
                 print(then if args.reason else "Nothing was recorded. To go on without them, say --reason '...'.")
+    return 0
+
+
+def _copy_lakehouse(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.backup import back_up, restore
+    from platform_assets.streams import load_stream_groups
+
+    copy = back_up if args.command == "backup" else restore
+    versions = copy(load_stream_groups(), settings, args.place)
+    print("\n".join(f"{name}: version {version}" for name, version in versions.items()))
+    print(f"{len(versions)} tables are there, with their checkpoints.")
     return 0
 
 

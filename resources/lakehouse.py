@@ -17,6 +17,7 @@ from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+    from pyarrow.fs import FileSystem
 
 
 class LakehouseResource(dg.ConfigurableResource[Any]):
@@ -93,16 +94,20 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
         return DeltaTable(self.table_uri(name), storage_options=self.storage_options() or None)
 
+    def filesystem(self) -> FileSystem:
+        """The root as Arrow's file system: paths are relative to it."""
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
+
+        if self.local_root is not None:
+            return SubTreeFileSystem(str(self.local_root), LocalFileSystem())
+        return PyFileSystem(DeltaStorageHandler(self.root_uri, self.storage_options()))
+
     def write_file(self, path: str, content: bytes) -> str:
         """Writes a file beside the tables, `<root>/<path>`, and returns its URI. A reader sees it whole, old or new."""
-        from deltalake.fs import DeltaStorageHandler
-        from pyarrow.fs import PyFileSystem
-
         root = self.local_root
         if root is None:
-            with PyFileSystem(DeltaStorageHandler(self.root_uri, self.storage_options())).open_output_stream(
-                path
-            ) as out:
+            with self.filesystem().open_output_stream(path) as out:
                 out.write(content)
             return f"{self.root_uri}/{path}"
         place = root / path

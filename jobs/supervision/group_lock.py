@@ -30,10 +30,11 @@ def lock_path(home: Path, group: str) -> Path:
     return home / "locks" / f"{group}.lock"
 
 
+LockMode = Literal["run", "drain", "recompute", "acknowledge", "backup", "restore"]
+
+
 @contextmanager
-def hold_group_lock(
-    home: Path, group: str, mode: Literal["run", "drain", "recompute", "acknowledge"], run_id: str = ""
-) -> Iterator[int]:
+def hold_group_lock(home: Path, group: str, mode: LockMode, run_id: str = "") -> Iterator[int]:
     """Takes the group's lock and yields its descriptor, to be passed to the JVM. Released when all holders closed it.
 
     Raises `GroupOwnedError`, naming the owner, when another process holds it for longer than a probe lasts, and
@@ -143,5 +144,7 @@ def _describe(content: dict[str, Any]) -> str:
             return f"an acknowledgement that is being recorded ({who})"
         case "recompute":
             return f"a recomputation that is being prepared ({who})"
+        case "backup" | "restore" as mode:
+            return f"a {mode} ({who})"
         case _:
             return f"a process that has not said who it is ({who})"

@@ -1,0 +1,135 @@
+"""Copies a lakehouse with its checkpoints to another place, and back: for a bad day, or to move to another root.
+
+Tables and checkpoints belong together: a table that is ahead of its checkpoint by more than one batch is refused by the
+streams. So no group may run meanwhile. Reports may: of each table its log is copied before its files, and a file that a
+log names stays for a day at least.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from jobs.supervision.group_lock import hold_group_lock
+from platform_assets.errors import StorageError
+from platform_assets.streaming.delta_tables import open_table
+from platform_assets.streaming.specs import StreamGroup
+from resources.lakehouse import LakehouseResource
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+    from resources.settings import Settings
+
+# Written last: a copy without it was cut short.
+MANIFEST = "headrace_backup.json"
+_LOG = "/_delta_log/"
+
+
+def back_up(groups: Sequence[StreamGroup], settings: Settings, place: str) -> dict[str, int]:
+    """Copies the lakehouse to an empty `place` (a path or URI); returns the tables' versions there.
+
+    Raises `GroupOwnedError` while one of the groups runs, `StorageError` when the place is not empty or the copy does
+    not read. A copy that was cut short can't be restored: remove it.
+    """
+    source, target = LakehouseResource.from_settings(settings), _open(place, settings)
+    with _held(groups, settings, "backup"):
+        _demand_empty(target)
+        _copy(source.filesystem(), target.filesystem())
+        versions = _read_versions(target)
+        manifest = {"tables": versions, "root": source.root_uri, "created_at": datetime.now(UTC).isoformat()}
+        target.write_file(MANIFEST, json.dumps(manifest, indent=1).encode())
+    return versions
+
+
+def restore(groups: Sequence[StreamGroup], settings: Settings, place: str) -> dict[str, int]:
+    """Copies a backup to where the settings have the lakehouse, which must be empty; returns the tables' versions.
+
+    Errors as `back_up`; also `StorageError` for a place without a whole backup. The streams go on where they were when
+    it was made, as long as Kafka holds what came since.
+    """
+    source, target = _open(place, settings), LakehouseResource.from_settings(settings)
+    with _held(groups, settings, "restore"):
+        wanted = _read_manifest(source)
+        _demand_empty(target)
+        _copy(source.filesystem(), target.filesystem())
+        versions = _read_versions(target)
+        if versions != wanted:
+            raise StorageError(f"{place} is not the backup that its {MANIFEST} describes: {versions}, not {wanted}.")
+    return versions
+
+
+def _open(place: str, settings: Settings) -> LakehouseResource:
+    return LakehouseResource.from_settings(settings.model_copy(update={"lakehouse": place}))
+
+
+def _held(groups: Sequence[StreamGroup], settings: Settings, mode: Literal["backup", "restore"]) -> ExitStack:
+    stack = ExitStack()
+    with stack:
+        for group in groups:
+            stack.enter_context(hold_group_lock(settings.home, group.name, mode))
+        return stack.pop_all()
+
+
+def _demand_empty(lakehouse: LakehouseResource) -> None:
+    lakehouse.check_writable()
+    if next(_list(lakehouse.filesystem()), None) is not None:
+        raise StorageError(f"{lakehouse.root_uri} is not empty: nothing was copied. Name an empty place.")
+
+
+def _copy(source: FileSystem, target: FileSystem) -> None:
+    for wants_logs in (True, False):
+        for path in _list(source):
+            if (_LOG in f"/{path}") == wants_logs and path != MANIFEST:
+                _copy_file(source, target, path)
+
+
+def _copy_file(source: FileSystem, target: FileSystem, path: str) -> None:
+    try:
+        with source.open_input_stream(path) as read:
+            target.create_dir(path.rpartition("/")[0], recursive=True)
+            with target.open_output_stream(path) as written:
+                shutil.copyfileobj(read, written)
+    except FileNotFoundError:
+        return  # an old log entry that upkeep has removed; a table that needs it does not open in the copy
+    except OSError as error:
+        raise StorageError(
+            f"{path} could not be copied: {error}. Free space there, remove the copy, try again."
+        ) from error
+
+
+def _list(files: FileSystem) -> Iterator[str]:
+    from pyarrow.fs import FileSelector
+
+    for found in files.get_file_info(FileSelector("", recursive=True, allow_not_found=True)):
+        if found.is_file:
+            yield found.path
+
+
+def _read_versions(lakehouse: LakehouseResource) -> dict[str, int]:
+    """The version of each table of the copy. Raises `StorageError` when one of its files is missing."""
+    files, options, found = lakehouse.filesystem(), lakehouse.storage_options(), {}
+    there = set(_list(files))
+    for path in sorted({path.partition(_LOG)[0] for path in there if _LOG in path}):
+        table = open_table(f"{lakehouse.root_uri}/{path}", options)
+        # As the log has it: a path in a URI is quoted.
+        missing = [name for name in table.to_pyarrow_dataset().files if f"{path}/{name}" not in there]
+        if missing:
+            raise StorageError(f"The copy of {path} lacks {missing[0]}: remove the copy and make another.")
+        found[path.replace("/", ".")] = table.version()
+    return found
+
+
+def _read_manifest(lakehouse: LakehouseResource) -> dict[str, int]:
+    try:
+        with lakehouse.filesystem().open_input_stream(MANIFEST) as stream:
+            tables: dict[str, int] = json.loads(stream.readall())["tables"]
+    except FileNotFoundError:
+        raise StorageError(
+            f"{lakehouse.root_uri} holds no whole backup: it has no {MANIFEST}, which is written last."
+        ) from None
+    return tables

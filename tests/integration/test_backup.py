@@ -1,0 +1,138 @@
+"""A lakehouse that was copied away and back, or to another root: the streams go on there and come to the same rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobs.backup import MANIFEST, back_up, restore
+from jobs.supervision.group_lock import hold_group_lock
+from platform_assets.errors import GroupOwnedError, StorageError
+from platform_assets.streams import load_stream_groups, load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.streams_under_test import StreamsUnderTest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+GROUPS = load_stream_groups()
+# Their times are of the run that wrote them.
+TIMES = {"ingested_at", "quarantined_at", "deduplicated_at"}
+
+
+def build_events(first: int, count: int) -> list[bytes | None]:
+    def build(number: int) -> bytes:
+        event = {
+            "event_id": f"e{number - number % 7 // 6}", "event_type": "purchase" if number % 3 == 0 else "page_view",
+            "timestamp": (AT + timedelta(minutes=number)).isoformat(), "user_id": f"u{number % 5}",
+            "product_id": "p", "revenue": 60.0, "category": "toys",
+        }  # fmt: skip
+        return json.dumps(event).encode() if number % 11 else b"bad"
+
+    return [build(number) for number in range(first, first + count)]
+
+
+@pytest.fixture(scope="module")
+def written(spark: SparkSession, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
+    """What all streams have made of 150 records."""
+    root = tmp_path_factory.mktemp("backup")
+    topic = f"backup-{root.name}"
+    kafka.ensure_topic(topic, 1)
+    lakehouse = LakehouseResource(root=str(root / "lakehouse"))
+    settings = Settings(home=root / "home", kafka_bootstrap_servers="")
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
+    streams.send(build_events(0, 150))
+    streams.drain()
+    return streams
+
+
+@pytest.fixture
+def streams(written: StreamsUnderTest, tmp_path: Path) -> StreamsUnderTest:
+    """The same in a lakehouse of one's own."""
+    shutil.copytree(written.context.lakehouse_root, tmp_path / "lakehouse")
+    return in_root(written, str(tmp_path / "lakehouse"))
+
+
+@pytest.fixture
+def own(settings: Settings, streams: StreamsUnderTest) -> Settings:
+    return settings.model_copy(update={"lakehouse": streams.context.lakehouse_root})
+
+
+def in_root(streams: StreamsUnderTest, root: str) -> StreamsUnderTest:
+    return dataclasses.replace(streams, context=dataclasses.replace(streams.context, lakehouse_root=root))
+
+
+def read(streams: StreamsUnderTest) -> dict[str, list[str]]:
+    tables = [table.name for stream in load_streams() for table in stream.tables]
+
+    def plain(row: dict[str, Any]) -> str:
+        return str({name: value for name, value in row.items() if name not in TIMES})
+
+    return {name: sorted(plain(row) for row in streams.rows(name)) for name in tables}
+
+
+def test_the_streams_go_on_in_a_restored_lakehouse_and_come_to_the_same_rows(
+    streams: StreamsUnderTest, own: Settings, tmp_path: Path
+) -> None:
+    """Also under another root than the one that was copied."""
+    backup, moved = str(tmp_path / "backup"), str(tmp_path / "moved" / "lakehouse")
+    versions = back_up(GROUPS, own, backup)
+    assert versions["silver.events"] == streams.version("silver.events") and "gold.sessions" in versions
+
+    streams.send(build_events(150, 150))
+    streams.drain()
+    wanted = read(streams)
+
+    shutil.rmtree(own.lakehouse)  # the bad day
+    for root in (own.lakehouse, moved):
+        assert restore(GROUPS, own.model_copy(update={"lakehouse": root}), backup) == versions
+        there = in_root(streams, root)
+        there.drain()
+        assert read(there) == wanted
+        assert all(wanted.values())
+
+
+def test_a_copy_that_was_cut_short_is_not_restored(streams: StreamsUnderTest, own: Settings, tmp_path: Path) -> None:
+    place = tmp_path / "backup"
+    back_up(GROUPS, own, str(place))
+    (place / MANIFEST).unlink()
+    with pytest.raises(StorageError, match="no whole backup"):
+        restore(GROUPS, own.model_copy(update={"lakehouse": str(tmp_path / "new")}), str(place))
+
+
+def test_a_backup_that_lacks_a_file_is_named(streams: StreamsUnderTest, own: Settings, tmp_path: Path) -> None:
+    place = tmp_path / "backup"
+    back_up(GROUPS, own, str(place))
+    victim = next((place / "silver" / "events").glob("event_date=*/*.parquet"))
+    victim.unlink()
+    with pytest.raises(StorageError, match=victim.name):
+        restore(GROUPS, own.model_copy(update={"lakehouse": str(tmp_path / "new")}), str(place))
+
+
+def test_nothing_is_copied_over_what_is_there_or_while_a_group_runs(
+    streams: StreamsUnderTest, own: Settings, tmp_path: Path
+) -> None:
+    place = tmp_path / "backup"
+    (place / "something").mkdir(parents=True)
+    (place / "something" / "else").touch()
+    with pytest.raises(StorageError, match="is not empty"):
+        back_up(GROUPS, own, str(place))
+    with hold_group_lock(own.home, GROUPS[0].name, "run"), pytest.raises(GroupOwnedError):
+        back_up(GROUPS, own, str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+    command = [sys.executable, "-m", "jobs.cli", "restore", str(tmp_path / "nowhere")]
+    said = subprocess.run(
+        command, env={"HEADRACE_HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 1 and said.stderr.startswith("headrace: ") and said.stderr.count("\n") == 1
