@@ -35,8 +35,9 @@ def build_events(first: int, count: int) -> list[bytes | None]:
     def build(number: int) -> bytes:
         event = {
             "event_id": f"e{number - number % 7 // 6}", "event_type": "purchase" if number % 3 == 0 else "page_view",
-            "timestamp": (AT + timedelta(minutes=number)).isoformat(), "user_id": f"u{number % 5}",
-            "product_id": "p", "revenue": 60.0, "category": "toys",
+            # With a pause of an hour now and then, in which sessions end.
+            "timestamp": (AT + timedelta(minutes=number + number // 50 * 60)).isoformat(),
+            "user_id": f"u{number % 5}", "product_id": "p", "revenue": 160.0, "category": "toys",
         }  # fmt: skip
         return json.dumps(event).encode() if number % 11 else b"bad"
 
