@@ -6,10 +6,10 @@ import io
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.simulator.profile import ShopProfile
-from jobs.simulator.shop import Shop
+from jobs.simulator.shop import Record, Shop
 from platform_assets.reports.daily_report import DailyReport, pin_table, replace_days
 from platform_assets.reports.days import DayRange
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
@@ -65,8 +65,8 @@ def compute_days(spark: SparkSession, lakehouse: LakehouseResource, report: Dail
     replace_days(rows, report.table, lakehouse, days, pinned)
 
 
-def _in_files(records: Iterator[Any], rows: int) -> Iterator[list[bytes]]:
-    while values := [record.value for record in itertools.islice(records, rows)]:
+def _in_files(records: Iterator[Record], rows: int) -> Iterator[list[bytes]]:
+    while values := [value for _, _, value in itertools.islice(records, rows) if value is not None]:
         yield values
 
 
@@ -77,7 +77,6 @@ def _parse(values: list[bytes], first_offset: int) -> pa.Table:
     import pyarrow.json as pj
 
     schema = build_arrow_schema(EVENTS)
-    names = {"timestamp": "event_time"}
     text = pa.schema(
         [
             pa.field("timestamp", pa.string()),
@@ -86,7 +85,7 @@ def _parse(values: list[bytes], first_offset: int) -> pa.Table:
     )
     read = pj.read_json(
         io.BytesIO(b"\n".join(values)), parse_options=pj.ParseOptions(text, unexpected_field_behavior="ignore")
-    ).rename_columns(lambda name: names.get(name, name))
+    ).rename_columns({"timestamp": "event_time"})
     times = pc.cast(pc.utf8_rtrim(read["event_time"], "Z"), pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
     offsets = np.arange(first_offset, first_offset + len(values))
     made = {
