@@ -58,6 +58,17 @@ def _build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("recompute", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("stream", help="a stream over a table; its group must not run (headrace pause)")
     command.set_defaults(run=_recompute)
+    text = "make a derived stream's table again beside the live one, and show what differs; with --swap replace it"
+    command = commands.add_parser("replay", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("stream", help="a stream over silver.events")
+    what = command.add_mutually_exclusive_group()
+    for name, text in (
+        ("swap", "put the replayed table and its state in the place of the live ones; the group pauses for that"),
+        ("undo", "take back the last swap"),
+        ("abandon", "remove what has been replayed"),
+    ):
+        what.add_argument(f"--{name}", dest="action", action="store_const", const=name, default="compare", help=text)
+    command.set_defaults(run=_replay)
     text = "show what Kafka deleted before it was read; with --reason record it, and let the stream go on"
     command = commands.add_parser("acknowledge-loss", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("group", nargs="?", default="", help="the stream group (default: all)")
@@ -188,6 +199,24 @@ def _recompute(args: argparse.Namespace, settings: Settings) -> int:
     [group] = find_groups(load_stream_groups(), "", args.stream)
     recompute_stream(group, args.stream, settings)
     print(f"{args.stream} begins anew with the next start of its group. Go on with: headrace resume {group.name}")
+    return 0
+
+
+def _replay(args: argparse.Namespace, settings: Settings) -> int:
+    import getpass
+
+    import dagster as dg
+
+    from jobs.platform.services import prepare_environment
+    from jobs.replay.command import replay_stream
+    from jobs.stream_groups import find_groups
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    prepare_environment(settings)
+    [group] = find_groups(load_stream_groups(), "", args.stream)
+    with running_broker(settings), dg.DagsterInstance.get() as instance:
+        replay_stream(group, args.stream, args.action, settings, instance, getpass.getuser(), print)
     return 0
 
 

@@ -16,6 +16,7 @@ def defs() -> dg.Definitions:
     from jobs.asset_checks import checks_hourly, checks_job
     from jobs.control_streams import build_control_streams_job
     from jobs.notifications import build_notifications
+    from jobs.replay_stream import build_replay_job
     from jobs.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
     from jobs.scheduled_drain import build_drain_job, build_drain_schedule
     from jobs.simulate_shop import simulate_shop
@@ -38,7 +39,15 @@ def defs() -> dg.Definitions:
     return dg.Definitions(
         assets=[*build_stream_assets(streams, settings.topic), *build_report_assets()],
         asset_checks=[*build_checks(streams, settings.topic), build_stream_running_checks(groups)],
-        jobs=[streaming_job, drain_job, build_control_streams_job(groups), reports_job, simulate_shop, checks_job],
+        jobs=[
+            streaming_job,
+            drain_job,
+            build_control_streams_job(groups),
+            build_replay_job(groups),
+            reports_job,
+            simulate_shop,
+            checks_job,
+        ],
         sensors=[
             build_stream_supervisor(groups, streaming_job, settings),
             build_notifications(settings),

@@ -119,19 +119,50 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
     def remove_checkpoint(self, name: str) -> None:
         """Removes the checkpoint of the query that feeds a table; nothing where there is none."""
-        from deltalake.fs import DeltaStorageHandler
-        from pyarrow.fs import FileSelector, PyFileSystem
+        self.remove_folder(self.checkpoint_uri(name).removeprefix(f"{self.root_uri}/"))
 
-        uri = self.checkpoint_uri(name)
+    def remove_folder(self, path: str) -> None:
+        """Removes all that lies under `<root>/<path>`; nothing where there is nothing."""
         if self.local_root is not None:
-            if Path(uri).exists():
-                shutil.rmtree(uri)
+            if (self.local_root / path).exists():
+                shutil.rmtree(self.local_root / path)
             return
         # An object store has no folders to remove, and the handler can remove single files only.
-        files = PyFileSystem(DeltaStorageHandler(uri, self.storage_options()))
-        for found in files.get_file_info(FileSelector("", recursive=True)):
-            if found.is_file:
-                files.delete_file(found.path)
+        files = self.filesystem()
+        for name in self.list_files(path):
+            files.delete_file(name)
+
+    def move_folder(self, path: str, new_path: str) -> None:
+        """Moves `<root>/<path>` to `<root>/<new_path>`, where nothing is; called again after a crash, to its end.
+
+        In an object store file by file, the one named `metadata` last: a checkpoint is none without it.
+        """
+        if self.local_root is not None:
+            (self.local_root / new_path).parent.mkdir(parents=True, exist_ok=True)
+            (self.local_root / path).rename(self.local_root / new_path)
+            return
+        files = self.filesystem()
+        found = sorted(self.list_files(path), key=lambda name: name.endswith("/metadata"))
+        for name in found:
+            with files.open_input_stream(name) as source:
+                self.write_file(f"{new_path}{name.removeprefix(path)}", source.readall())
+        for name in reversed(found):
+            files.delete_file(name)
+
+    def list_files(self, path: str) -> list[str]:
+        """The files under `<root>/<path>`, relative to the root; none where there is no such folder."""
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(path, recursive=True, allow_not_found=True)
+        return sorted(found.path for found in self.filesystem().get_file_info(selector) if found.is_file)
+
+    def read_file(self, path: str) -> bytes | None:
+        """The content of `<root>/<path>`; None where there is no such file."""
+        try:
+            with self.filesystem().open_input_stream(path) as source:
+                return bytes(source.readall())
+        except FileNotFoundError:
+            return None
 
     def storage_options(self) -> dict[str, str]:
         """Object-store options for readers outside Spark (delta-rs, DuckDB). May hold secrets: never log it."""

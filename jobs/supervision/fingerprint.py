@@ -39,12 +39,12 @@ def build_fingerprint(group: StreamGroup, settings: Settings) -> str:
     values = settings.model_dump(mode="json", exclude=set(_NOT_THE_HOSTS) | {"kafka_config"})
     values["kafka_config"] = settings.kafka_config.get_secret_value()
     streams = [stream.name for stream in group.streams]
-    text = json.dumps([_hash_code(), group.name, streams, values], sort_keys=True)
+    text = json.dumps([hash_code(), group.name, streams, values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @cache
-def _hash_code() -> str:
+def hash_code() -> str:
     """Once a process: a code server keeps the code it has loaded, whatever is saved to disk meanwhile."""
     root = Path(jobs.supervision.__file__).parents[2]
     digest = hashlib.sha256(importlib.metadata.version("dagster").encode())

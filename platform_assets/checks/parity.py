@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.reports.assets import BATCH_SPARK_POOL
-from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
+from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 # All five twins over so many take two CPU-minutes, once an hour.
 MAX_EVENTS = 10_000_000
 
 _SHOWN = 5
-_COPIES = "_copies_more_in_the_twin"
 _MEND = "Compare the rows with the events; if the table is wrong, remove it and its checkpoint: it is computed again."
 
 
@@ -54,61 +53,37 @@ def compare_with_twin(
     """
     from pyspark.sql import functions as F
 
+    from platform_assets.streaming.table_difference import (
+        COPIES,
+        LEFT_ROWS,
+        count_copies,
+        read_pending,
+        select_final,
+    )
     from platform_assets.streaming.twin import read_events, run_twin
 
     assert isinstance(stream.source, TableSource)
-    uri = lakehouse.table_uri(stream.source.table.name)
-    start = find_start(spark, uri, state["source_version"], max_events)
-    twin = run_twin(read_events(spark, uri, state["source_version"], start), stream)
+    source, watermark = lakehouse.table_uri(stream.source.table.name), state["watermark"]
+    start = find_start(spark, source, state["source_version"], max_events)
+    twin = run_twin(read_events(spark, source, state["source_version"], start), stream)
     version = _find_version(lakehouse.delta_table(stream.main_table.name), state["table_version"])
-    table_uri = lakehouse.table_uri(stream.main_table.name)
-    present = spark.read.format("delta").option("versionAsOf", version).load(table_uri).select(*twin.columns)
-    late = _read_pending(spark, lakehouse, stream, state["updated_at"])
-    sides = [
-        _select_final(rows, late, stream, start, state["watermark"]).withColumn(_COPIES, F.lit(copies))
-        for rows, copies in ((twin, 1), (present, -1))
-    ]
-    copies = F.sum(_COPIES).alias(_COPIES)
-    of_twin = F.count_if(F.col(_COPIES) == 1).alias("twin_rows")
-    counted = sides[0].union(sides[1]).groupBy(*twin.columns).agg(copies, of_twin)
-    totals = counted.agg(F.sum("twin_rows"), F.sum(F.abs(_COPIES))).collect()[0]
+    uri = lakehouse.table_uri(stream.main_table.name)
+    present = spark.read.format("delta").option("versionAsOf", version).load(uri).select(*twin.columns)
+    late = read_pending(spark, lakehouse.table_uri("platform.late_events"), stream, state["updated_at"])
+    final_twin, final_present = (select_final(rows, late, stream, watermark, start) for rows in (twin, present))
+    counted = count_copies(final_twin, final_present)
+    totals = counted.agg(F.sum(LEFT_ROWS), F.sum(F.abs(COPIES))).collect()[0]
     rows, differences = (total or 0 for total in totals)
-    unequal = counted.where(F.col(_COPIES) != 0).orderBy(*twin.columns).drop("twin_rows").limit(_SHOWN)
+    unequal = counted.where(F.col(COPIES) != 0).orderBy(*twin.columns).limit(_SHOWN)
     first = [_describe(row.asDict()) for row in unequal.collect()] if differences else []
-    return Comparison(start, state["watermark"], rows, differences, first)
-
-
-def _read_pending(spark: "SparkSession", lakehouse: Any, stream: StreamSpec, at: datetime) -> "DataFrame":
-    """Late events of the stream that waited for their repair then."""
-    from pyspark.sql import functions as F
-
-    late = spark.read.format("delta").load(lakehouse.table_uri("platform.late_events"))
-    is_open = F.col("repaired_at").isNull() | (F.col("repaired_at") > F.lit(at))
-    return late.where((F.col("query") == stream.name) & is_open).select("event_time", "user_id").distinct()
-
-
-def _select_final(
-    rows: "DataFrame", late: "DataFrame", stream: StreamSpec, start: datetime | None, watermark: datetime
-) -> "DataFrame":
-    """The rows that were final at this watermark, without what these late events touch."""
-    from pyspark.sql import functions as F
-
-    assert stream.span is not None
-    span = stream.span
-    begin, end = F.col(f"r.{span.start_column}"), F.col(f"r.{span.end_column}")
-    pause = F.expr(f"interval {in_words(span.inactivity)}")
-    is_final = end + pause <= F.lit(watermark)
-    if start is not None:
-        # Rows that begin nearer to the first event read may lack events.
-        is_final &= begin > F.lit(start + span.reach + span.inactivity)
-    touches = F.col("l.event_time").between(begin - pause, end + pause)
-    if span.by_user:
-        touches &= F.col("l.user_id") == F.col("r.user_id")
-    return rows.alias("r").where(is_final).join(F.broadcast(late).alias("l"), touches, "left_anti")
+    return Comparison(start, watermark, rows, differences, first)
 
 
 def _describe(row: dict[str, Any]) -> dict[str, Any]:
-    return {"breach": "missing" if row.pop(_COPIES) > 0 else "not in the twin", **row}
+    from platform_assets.streaming.table_difference import COPIES, LEFT_ROWS
+
+    del row[LEFT_ROWS]
+    return {"breach": "missing" if row.pop(COPIES) > 0 else "not in the twin", **row}
 
 
 def find_start(spark: "SparkSession", uri: str, version: int, max_events: int) -> datetime | None:

@@ -64,10 +64,12 @@ def count_conversions(events: DataFrame, pairs: DataFrame, *by: str) -> DataFram
             F.count_if(F.col("event_type") == "purchase").alias("purchases"),
         )
     )
-    by_view = pairs.groupBy(view_day, *by).agg(
-        F.count_distinct("view_event_id", "view_time").alias("converted_views"),
-        F.percentile("time_to_purchase_seconds", 0.5).alias("p50_lag_seconds"),
-        F.percentile("time_to_purchase_seconds", 0.9).alias("p90_lag_seconds"),
+    # Apart: a distinct count beside percentiles makes Spark keep and merge a histogram for each value counted.
+    views = pairs.select(view_day, *by, "view_event_id", "view_time").distinct()
+    converted = views.groupBy("report_date", *by).agg(F.count(F.lit(1)).alias("converted_views"))
+    lags = pairs.groupBy(view_day, *by).agg(F.percentile("time_to_purchase_seconds", [0.5, 0.9]).alias("lags"))
+    by_view = lags.select(
+        "report_date", *by, F.col("lags")[0].alias("p50_lag_seconds"), F.col("lags")[1].alias("p90_lag_seconds")
     )
     last_view = F.max_by(F.struct("revenue", *by), F.struct("view_time", "view_event_id"))
     by_purchase = (
@@ -81,7 +83,9 @@ def count_conversions(events: DataFrame, pairs: DataFrame, *by: str) -> DataFram
         )
     )
     # One row of each part at most: null is a value of a group, and would be none of a join.
-    parts = counts.unionByName(by_view, allowMissingColumns=True).unionByName(by_purchase, allowMissingColumns=True)
+    parts = counts
+    for part in (converted, by_view, by_purchase):
+        parts = parts.unionByName(part, allowMissingColumns=True)
     whole = ("views", "purchases", "converted_views", "attributed_purchases")
     return parts.groupBy("report_date", *by).agg(
         *(F.coalesce(F.max(name), F.lit(0)).alias(name) for name in whole),

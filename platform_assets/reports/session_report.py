@@ -49,23 +49,34 @@ def summarize_sessions(sessions: DataFrame) -> DataFrame:
     """
     from pyspark.sql import functions as F
 
+    key = (F.col("session_date").alias("report_date"), "device_type", "country")
+    names = ("report_date", "device_type", "country")
     count = F.count(F.lit(1))
     bounced = F.count(F.when(F.col("event_count") == 1, F.lit(1)))
     converted = F.count(F.when(F.col("purchase_count") > 0, F.lit(1)))
     length_micros = F.unix_micros("session_end") - F.unix_micros("session_start")
-    return sessions.groupBy(F.col("session_date").alias("report_date"), "device_type", "country").agg(
+    sums = sessions.groupBy(*key).agg(
         count.alias("sessions"),
-        F.count_distinct("user_id").alias("users"),
         bounced.alias("bounced_sessions"),
         (bounced / count).alias("bounce_rate"),
         converted.alias("converted_sessions"),
         (converted / count).alias("conversion_rate"),
         F.sum(F.col("total_revenue").cast("decimal(28,2)")).cast("double").alias("total_revenue"),
         (F.sum(length_micros) / count / 1_000_000).alias("avg_duration_seconds"),
-        F.percentile("duration_seconds", 0.5).alias("p50_duration_seconds"),
-        F.percentile("duration_seconds", 0.9).alias("p90_duration_seconds"),
+        F.percentile("duration_seconds", [0.5, 0.9]).alias("lengths"),
         (F.sum("event_count") / count).alias("avg_events"),
         (F.sum("unique_products") / count).alias("avg_products"),
+    )
+    # Apart: a distinct count beside percentiles makes Spark keep and merge a histogram for each user.
+    users = sessions.select(*key, "user_id").distinct().groupBy(*names).agg(count.alias("users"))
+    # Null is a group like any other.
+    same = [F.col(f"s.{name}").eqNullSafe(F.col(f"u.{name}")) for name in names]
+    return (
+        sums.alias("s")
+        .join(users.alias("u"), same)
+        .select("s.*", "u.users")
+        .withColumns({"p50_duration_seconds": F.col("lengths")[0], "p90_duration_seconds": F.col("lengths")[1]})
+        .select(*(column.name for column in SESSION_REPORT_TABLE.columns))
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,40 @@ class BatchTable:
                 .when_matched_update_all(changed).when_not_matched_insert_all().execute()
             ),
         )  # fmt: skip
+
+    def overwrite(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, commit: BatchCommit) -> None:
+        """Puts these rows in the place of all, in one commit, as if the query had written them up to this batch.
+
+        `batches` is called anew for each try. Guarantees and errors as `append`.
+        """
+        import pyarrow as pa
+        from deltalake import write_deltalake
+
+        def conform() -> Iterator[pa.RecordBatch]:
+            for batch in batches():
+                yield from self._conform(pa.Table.from_batches([batch])).to_batches()
+
+        self._commit(
+            commit,
+            rows,
+            lambda properties: write_deltalake(
+                self._table, pa.RecordBatchReader.from_batches(self._schema, conform()), mode="overwrite",
+                commit_properties=properties, post_commithook_properties=_no_hooks(),
+            ),
+        )  # fmt: skip
+
+    def restore(self, version: int, body: Mapping[str, Any]) -> None:
+        """Puts back the rows of an earlier version, in one commit; what a query has committed since stays on record.
+
+        Raises deltalake's `DeltaError` when files of that version have been removed.
+        """
+        from deltalake import CommitProperties
+
+        with self._lock:
+            self._table.update_incremental()
+            self._check_lease()
+            self._table.restore(version, commit_properties=CommitProperties(custom_metadata=commit_metadata(body)))
+            self.version = self._table.version()
 
     def mark(self, body: Mapping[str, Any]) -> None:
         """A commit without rows that says something; lost if others win again and again, for it says it again."""

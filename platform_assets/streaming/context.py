@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class StreamContext:
     """Where tables and checkpoints lie, what is read, and how the streams are to run. Built by `jobs.stream_context`.
 
+    `read_in_place` are tables that are not under the root, by name: what a replay reads and does not write.
+
     `kafka_options` are options of Spark's Kafka source (`kafka.*` and others) and may hold secrets: they are left out
     of the repr. `deduplication_horizon_micros` None turns deduplication off.
     `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
@@ -45,10 +47,11 @@ class StreamContext:
     fetch_held: Callable[[], HeldTopic] | None = field(default=None, repr=False)
     fetch_topic_id: Callable[[], str | None] | None = field(default=None, repr=False)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
+    read_in_place: Mapping[str, str] = field(default_factory=dict)
 
     def table_uri(self, name: str) -> str:
         """Where the table `<layer>.<table>` lies."""
-        return f"{self.lakehouse_root}/{name.replace('.', '/')}"
+        return self.read_in_place.get(name) or f"{self.lakehouse_root}/{name.replace('.', '/')}"
 
     def checkpoint_uri(self, name: str) -> str:
         """Where the checkpoint of the query that writes the table `<layer>.<table>` lies."""

@@ -1,0 +1,135 @@
+"""What a replay would change: the shadow's rows beside the live table's, wherever both are final."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from jobs.replay.shadow import Shadow
+from platform_assets.streaming.commit_log import CommitLog
+from platform_assets.streaming.commit_source import WHOLE_VERSION, find_files
+from platform_assets.streaming.delta_tables import open_table
+from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, QUERY_PROGRESS
+from platform_assets.streaming.specs import TableSource
+from platform_assets.streaming.table_difference import COPIES, LEFT_ROWS, count_copies, read_pending, select_final
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+
+DIFFERENCE = "difference"
+"""The Delta table in the shadow's folder with all final rows that differ: the table's columns and `change`."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows that end up to `until`, by the table's key: only the replay has `added`, only the live table `missing`.
+
+    `changed` have the same key and other values. `samples` are the first rows that differ, by key.
+    """
+
+    until: datetime
+    rows: int
+    added: int
+    missing: int
+    changed: int
+    samples: list[dict[str, Any]]
+
+    @property
+    def differences(self) -> int:
+        """Keys that differ."""
+        return self.added + self.missing + self.changed
+
+
+def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | None:
+    """Compares what is final in both, and writes the rows that differ to the table `DIFFERENCE` in the shadow's folder.
+
+    The live table is looked at as the group last wrote down that it is final. Left out is what a late event touches
+    that the one has counted and the other could not yet. None: nothing is final in one of the two.
+    """
+    from pyspark.sql import functions as F
+
+    stream, key = shadow.stream, list(shadow.stream.main_table.key)
+    live, replayed = (read_state(context, stream.name) for context in (shadow.live, shadow.context))
+    if live is None or replayed is None or None in (live["complete_until"], replayed["complete_until"]):
+        return None
+    until = min(live["watermark"], replayed["watermark"])
+    columns = [column.name for column in stream.main_table.columns]
+    late = read_pending(session, shadow.live.table_uri(LATE_EVENTS.name), stream, live["updated_at"]).union(
+        read_pending(session, shadow.context.table_uri(LATE_EVENTS.name), stream, replayed["updated_at"])
+    )
+    late = late.union(_read_events_between(session, shadow, live["source_version"], replayed["source_version"], until))
+    sides = [
+        select_final(_read_table(session, context, stream.main_table.name, state).select(*columns), late, stream, until)
+        for context, state in ((shadow.context, replayed), (shadow.live, live))
+    ]
+    counted = count_copies(*sides).persist()
+    try:
+        rows = counted.agg(F.sum(LEFT_ROWS)).collect()[0][0] or 0
+        change = F.when(F.col(COPIES) > 0, "in the replay").otherwise("in the live table").alias("change")
+        differing = counted.where(F.col(COPIES) != 0).select(change, *columns)
+        uri = f"{shadow.context.lakehouse_root}/{DIFFERENCE}"
+        differing.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(uri)
+    finally:
+        counted.unpersist()
+    found = session.read.format("delta").load(uri)
+    sides_of = found.groupBy(*key).agg(
+        *(F.max(F.when(F.col("change") == side, 1).otherwise(0)).alias(name) for side, name in _SIDES.items())
+    )
+    counts = {
+        (row["replayed"], row["live"]): row["count"] for row in sides_of.groupBy("replayed", "live").count().collect()
+    }
+    return Comparison(
+        until, rows, added=counts.get((1, 0), 0), missing=counts.get((0, 1), 0), changed=counts.get((1, 1), 0),
+        samples=[row.asDict() for row in found.orderBy(*key, "change").limit(_SHOWN).collect()],
+    )  # fmt: skip
+
+
+_SIDES = {"in the replay": "replayed", "in the live table": "live"}
+
+
+def read_state(context: StreamContext, query: str) -> dict[str, Any] | None:
+    """The query's row of `platform.complete_until`; None when there is none yet."""
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        table = open_table(context.table_uri(COMPLETE_UNTIL.name), context.storage_options)
+    except TableNotFoundError:
+        return None
+    return next((row for row in table.to_pyarrow_table().to_pylist() if row["query"] == query), None)
+
+
+def read_cost(shadow: Shadow) -> dict[str, int]:
+    """What the replay took: `rows`, `milliseconds`, and what its state holds now: `state_rows`, `state_bytes`."""
+    table = open_table(shadow.context.table_uri(QUERY_PROGRESS.name), shadow.context.storage_options)
+    batches = table.to_pyarrow_table().sort_by("batch_id").to_pylist()
+    return {
+        "rows": sum(batch["rows_in"] for batch in batches),
+        "milliseconds": sum(batch["duration_ms"] or 0 for batch in batches),
+        "state_rows": batches[-1]["state_rows"] if batches else 0,
+        "state_bytes": batches[-1]["state_bytes"] if batches else 0,
+    }
+
+
+def _read_table(session: SparkSession, context: StreamContext, name: str, state: dict[str, Any]) -> DataFrame:
+    return session.read.format("delta").option("versionAsOf", state["table_version"]).load(context.table_uri(name))
+
+
+def _read_events_between(session: SparkSession, shadow: Shadow, one: int, other: int, until: datetime) -> DataFrame:
+    """Events of the past (up to `until`) of the versions that only one of the two has read."""
+    import pyarrow as pa
+
+    source = shadow.stream.source
+    assert isinstance(source, TableSource)
+    log = CommitLog(shadow.live.table_uri(source.table.name), source.time_column, shadow.live.storage_options)
+    start, end = ({"version": version, "files": WHOLE_VERSION} for version in sorted((one, other)))
+    micros = round(until.timestamp() * 1e6)
+    files = [f for f in find_files(log, start, end) if f.from_micros is None or f.from_micros <= micros]
+    rows = [log.read_rows(file.path, [source.time_column, "user_id"], source.event_types) for file in files]
+    schema = pa.schema([("event_time", pa.timestamp("us", tz="UTC")), ("user_id", pa.string())])
+    found = pa.concat_tables([schema.empty_table(), *(part.rename_columns(schema.names).cast(schema) for part in rows)])
+    return session.createDataFrame(found).where(f"event_time <= timestamp '{until.isoformat()}'")

@@ -1,0 +1,101 @@
+"""A stream's shadow: its table, state and accounts as the code of now makes them from all events, beside the live ones.
+
+It lies under `<root>/_replays/<stream>` and is written by the same engine as a drain, so what is swapped in has a
+checkpoint from which the live stream goes on. It reads what the live stream reads, where that lies. Files and commits
+that upkeep takes away are there for six hours more at least: a replay must be done in that time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from jobs.supervision.fingerprint import hash_code
+from jobs.supervision.host import Application, host_group
+from jobs.supervision.terminal import Terminal, WriteLine
+from platform_assets.errors import InterruptedByUserError, SettingError
+from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.specs import StreamSpec, TableSource
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+    from resources.lakehouse import LakehouseResource
+
+FOLDER = "_replays"
+_DESCRIPTION = "replay.json"
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """Where a replay of `stream` writes (`context`), and what it is to replace (`live`)."""
+
+    stream: StreamSpec
+    live: StreamContext
+    lakehouse: LakehouseResource
+
+    @property
+    def folder(self) -> str:
+        """Relative to the lakehouse's root."""
+        return f"{FOLDER}/{self.stream.name}"
+
+    @property
+    def context(self) -> StreamContext:
+        """As the live one, elsewhere; nothing is published."""
+        assert isinstance(self.stream.source, TableSource)
+        source = self.stream.source.table.name
+        return replace(
+            self.live,
+            lakehouse_root=f"{self.live.lakehouse_root}/{self.folder}",
+            read_in_place={source: self.live.table_uri(source)},
+            publish_topics=frozenset(),
+            idle_timeout_seconds=None,
+            check_lease=None,
+        )
+
+    @property
+    def checkpoint_folder(self) -> str:
+        """Of the shadow's query, relative to the root."""
+        return f"{self.folder}/_checkpoints/{self.stream.main_table.name.replace('.', '/')}"
+
+    def exists(self) -> bool:
+        """Whether a replay has begun and was neither swapped in nor abandoned."""
+        return self.lakehouse.read_file(f"{self.folder}/{_DESCRIPTION}") is not None
+
+
+def open_shadow(stream: StreamSpec, live: StreamContext, lakehouse: LakehouseResource) -> Shadow:
+    """Raises `SettingError` for a stream over Kafka: its rows are the source of all others, and are not made again."""
+    if not isinstance(stream.source, TableSource):
+        raise SettingError(f"Stream {stream.name} reads Kafka: only streams over silver.events can be replayed.")
+    return Shadow(stream, live, lakehouse)
+
+
+def fill_shadow(session: SparkSession, jvm_pid: int | None, shadow: Shadow, write: WriteLine, grace: float) -> None:
+    """Reads all that the source has now into the shadow, from where an earlier call has come to.
+
+    A shadow that other code has begun is begun anew. Raises what a query dies of, and `InterruptedByUserError`; what
+    was done by then is kept.
+    """
+    begun_by = json.dumps({"code": hash_code()}).encode()
+    description = f"{shadow.folder}/{_DESCRIPTION}"
+    if shadow.lakehouse.read_file(description) not in (None, begun_by):
+        write(f"{shadow.folder} was made by other code: it is begun anew.")
+        shadow.lakehouse.remove_folder(shadow.folder)
+    shadow.lakehouse.write_file(description, begun_by)
+    end = host_group(
+        lambda: _running(session, jvm_pid, shadow),
+        Terminal(f"replay {shadow.stream.name}", write),
+        grace_seconds=grace,
+        bounded=True,
+    )
+    if not end.finished:
+        raise InterruptedByUserError("The replay was interrupted. What is done is kept; the same command goes on.")
+
+
+@contextlib.contextmanager
+def _running(session: SparkSession, jvm_pid: int | None, shadow: Shadow) -> Iterator[Application]:
+    yield Application(lambda: QueryGroup(session, [shadow.stream], shadow.context), jvm_pid)

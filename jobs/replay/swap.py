@@ -1,0 +1,198 @@
+"""Puts a replayed table in the place of the live one, and back: rows in one commit of the same table, then the state.
+
+The group must not run. Each step is done once, however often it is called: cut short anywhere, the same call goes on.
+Between the first step and the last the stream has rows and no checkpoint, with which it does not start.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from jobs.replay.shadow import Shadow
+from platform_assets.errors import SettingError, StorageError
+from platform_assets.streaming.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.checkpoints import read_generation, read_last_committed_batch, read_plan, read_txn_app_id
+from platform_assets.streaming.delta_tables import build_arrow_schema, open_table
+from platform_assets.streaming.hop_ledger import HOP_LEDGER
+from platform_assets.streaming.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
+from platform_assets.streaming.table_difference import COPIES, count_copies
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.specs import TableSpec
+
+_KEPT = "_replays/{}.before"
+"""What a swap has put aside, until the next replay of the stream: `undo_swap` puts it back."""
+_JOURNAL = "swap.json"
+# Of the accounts: each is written by the query's name.
+_ACCOUNTS = (LATE_EVENTS, COMPLETE_UNTIL)
+
+
+def is_half_done(shadow: Shadow) -> bool:
+    """Whether a swap or its undoing was cut short: the stream can't start before it is called again."""
+    journal = _read_journal(shadow)
+    return journal is not None and journal["state"] in ("swapping", "undoing")
+
+
+def swap_in(session: SparkSession, shadow: Shadow) -> int:
+    """Returns the version of the live table that has the replayed rows."""
+    journal = _read_journal(shadow)
+    if journal is None or journal["state"] != "swapping":
+        journal = _begin(shadow)
+    aside = f"{_kept(shadow)}/checkpoint"
+    _move_checkpoint(session, shadow, _live_checkpoint(shadow), aside, journal["generation"])
+    checkpoint = shadow.context.checkpoint_uri(shadow.stream.main_table.name)
+    if read_generation(session, checkpoint) is not None:  # else it has been moved, which is the last step
+        done = read_last_committed_batch(session, checkpoint)
+        assert done is not None
+        plan = read_plan(session, checkpoint, done)
+        app = read_txn_app_id(session, shadow.stream.name, checkpoint)
+        commit = BatchCommit(shadow.stream.name, app, done, {"source": plan.source}, {"replay": True})
+        version = _replace_rows(shadow, commit)
+        _replace_accounts(shadow, {spec.name: _read_own(shadow, spec, of_shadow=True) for spec in _ACCOUNTS}, version)
+        hops = open_table(shadow.context.table_uri(HOP_LEDGER.name), shadow.context.storage_options).to_pyarrow_table()
+        BatchTable(HOP_LEDGER, shadow.live).append(hops, commit)
+        shadow.lakehouse.move_folder(shadow.checkpoint_folder, _live_checkpoint(shadow))
+    _publish_changes(session, shadow, journal["version"])
+    _write_journal(shadow, {**journal, "state": "swapped"})
+    shadow.lakehouse.remove_folder(shadow.folder)
+    return open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options).version()
+
+
+def undo_swap(session: SparkSession, shadow: Shadow) -> int:
+    """Puts back table, state and accounts as they were before the swap; the stream reads again what came since.
+
+    Returns the table's new version. Raises `SettingError` when there is nothing to undo, `StorageError` when files of
+    the table as it was have been removed since (`HEADRACE_VACUUM_HOURS`).
+    """
+    from deltalake.exceptions import DeltaError
+
+    journal = _read_journal(shadow)
+    if journal is None or journal["state"] == "swapping":
+        raise SettingError(f"There is no finished swap of {shadow.stream.name} to undo.")
+    _write_journal(shadow, {**journal, "state": "undoing"})
+    aside = f"{_kept(shadow)}/checkpoint"
+    table = BatchTable(shadow.stream.main_table, shadow.live)
+    if shadow.lakehouse.read_file(f"{aside}/metadata") is not None or journal["generation"] is None:
+        shadow.lakehouse.remove_checkpoint(shadow.stream.main_table.name)
+        try:
+            table.restore(journal["version"], {"replay_undone": shadow.stream.name})
+        except DeltaError as error:
+            raise StorageError(
+                f"{table.uri} can't be put back to version {journal['version']}: {error}. "
+                f"Have it computed again: headrace recompute {shadow.stream.name}"
+            ) from error
+        _replace_accounts(shadow, {spec.name: _load_kept(shadow, spec) for spec in _ACCOUNTS}, table.version)
+        if journal["generation"] is not None:
+            shadow.lakehouse.move_folder(aside, _live_checkpoint(shadow))
+    shadow.lakehouse.remove_folder(_kept(shadow))
+    return table.version
+
+
+def _begin(shadow: Shadow) -> dict[str, Any]:
+    """Writes down how the live stream is now, before anything of it is touched."""
+    shadow.lakehouse.remove_folder(_kept(shadow))
+    for spec in _ACCOUNTS:
+        _keep(shadow, spec, _read_own(shadow, spec, of_shadow=False))
+    table = open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options)
+    metadata = shadow.lakehouse.read_file(f"{_live_checkpoint(shadow)}/metadata")
+    generation = None if metadata is None else json.loads(metadata)["id"]
+    journal = {"state": "swapping", "version": table.version(), "generation": generation}
+    _write_journal(shadow, journal)
+    return journal
+
+
+def _move_checkpoint(session: SparkSession, shadow: Shadow, path: str, aside: str, generation: str | None) -> None:
+    """Moves the live checkpoint out of the way, if it is still the one that was there when the swap began."""
+    name = shadow.stream.main_table.name
+    if generation is not None and read_generation(session, shadow.live.checkpoint_uri(name)) == generation:
+        shadow.lakehouse.move_folder(path, aside)
+
+
+def _replace_rows(shadow: Shadow, commit: BatchCommit) -> int:
+    table = BatchTable(shadow.stream.main_table, shadow.live)
+    uri = shadow.context.table_uri(shadow.stream.main_table.name)
+    replayed = open_table(uri, shadow.context.storage_options)
+    dataset = replayed.to_pyarrow_dataset()
+    table.overwrite(dataset.to_batches, dataset.count_rows(), commit)
+    return table.version
+
+
+def _publish_changes(session: SparkSession, shadow: Shadow, version: int) -> None:
+    """Publishes what the swap has changed since that version, with tombstones for keys that are gone."""
+    from pyspark.sql import functions as F
+
+    stream, context = shadow.stream, shadow.live
+    if stream.publish_topic not in context.publish_topics:
+        return
+    uri, key = context.table_uri(stream.main_table.name), list(stream.main_table.key)
+    rows = session.read.format("delta").load(uri)
+    before = session.read.format("delta").option("versionAsOf", version).load(uri)
+    new = count_copies(rows, before.select(*rows.columns)).where(F.col(COPIES) > 0).select(*rows.columns)
+    gone = before.join(rows.select(*key), key, "left_anti").select(*rows.columns)
+    publisher, newest = KafkaPublisher(stream, context), open_table(uri, context.storage_options).version()
+    publisher.publish(session, new.toArrow(), "replay", newest)
+    publisher.publish(session, gone.toArrow(), "replay", newest, removed=True)
+
+
+def _replace_accounts(shadow: Shadow, rows: dict[str, pa.Table], version: int) -> None:
+    import pyarrow as pa
+
+    query = shadow.stream.name
+    for spec in _ACCOUNTS:
+        table, own = BatchTable(spec, shadow.live), rows[spec.name]
+        if spec is COMPLETE_UNTIL and len(own):
+            place = own.schema.get_field_index("table_version")
+            own = own.set_column(place, own.schema.field(place), pa.array([version] * len(own), pa.int64()))
+        table.delete(f"query = '{query}'", {"replay": query})
+        table.replace(own, own.slice(0, 0), f"t.query = '{query}'", {"replay": query})
+
+
+def _read_own(shadow: Shadow, spec: TableSpec, *, of_shadow: bool) -> pa.Table:
+    import pyarrow.compute as pc
+
+    context = shadow.context if of_shadow else shadow.live
+    rows = BatchTable(spec, context).read_arrow()
+    return rows.filter(pc.field("query") == shadow.stream.name)
+
+
+def _keep(shadow: Shadow, spec: TableSpec, rows: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    content = io.BytesIO()
+    pq.write_table(rows.cast(build_arrow_schema(spec)), content)
+    shadow.lakehouse.write_file(f"{_kept(shadow)}/{spec.name}.parquet", content.getvalue())
+
+
+def _load_kept(shadow: Shadow, spec: TableSpec) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    content = shadow.lakehouse.read_file(f"{_kept(shadow)}/{spec.name}.parquet")
+    assert content is not None
+    return pq.read_table(io.BytesIO(content))
+
+
+def _kept(shadow: Shadow) -> str:
+    return _KEPT.format(shadow.stream.name)
+
+
+def _live_checkpoint(shadow: Shadow) -> str:
+    return f"_checkpoints/{shadow.stream.main_table.name.replace('.', '/')}"
+
+
+def _read_journal(shadow: Shadow) -> dict[str, Any] | None:
+    content = shadow.lakehouse.read_file(f"{_kept(shadow)}/{_JOURNAL}")
+    if content is None:
+        return None
+    journal: dict[str, Any] = json.loads(content)
+    return journal
+
+
+def _write_journal(shadow: Shadow, journal: dict[str, Any]) -> None:
+    shadow.lakehouse.write_file(f"{_kept(shadow)}/{_JOURNAL}", json.dumps(journal).encode())

@@ -1,0 +1,64 @@
+"""The Dagster job by which a person replays a stream from the web UI. As `headrace replay`."""
+
+# No postponed annotations in this file: Dagster reads those of ops at definition time.
+from collections.abc import Sequence
+
+import dagster as dg
+
+from jobs.stream_groups import find_groups
+from platform_assets.errors import HeadraceError
+from platform_assets.streaming.specs import StreamGroup
+from resources.settings import load_settings
+
+
+def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
+    """`replay_stream` over these groups. The run fails with one line where the command would end with one."""
+
+    @dg.op(
+        description="Makes a stream's table again beside the live one, and compares, swaps, undoes or abandons.",
+        config_schema={
+            "stream": dg.Field(str, description="A stream over silver.events"),
+            "action": dg.Field(
+                dg.Enum("ReplayAction", [dg.EnumValue(name) for name in ("compare", "swap", "undo", "abandon")]),
+                default_value="compare",
+                description="compare: make the shadow and show the difference. swap: put it in the live table's place. "
+                "undo: take back the last swap. abandon: remove the shadow",
+            ),
+        },
+    )
+    def replay(context: dg.OpExecutionContext) -> None:
+        from jobs.replay.command import replay_stream
+        from resources.embedded_broker import running_broker
+
+        config, settings = context.op_config, load_settings()
+        try:
+            [group] = find_groups(groups, "", config["stream"])
+            with running_broker(settings):
+                found = replay_stream(
+                    group, config["stream"], config["action"], settings, context.instance,
+                    f"run {context.run_id[:8]}", context.log.info,
+                )  # fmt: skip
+        except HeadraceError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        if found is not None:
+            samples = "\n".join(f"- `{row}`" for row in found.samples) or "none"
+            context.add_output_metadata(
+                {
+                    "rows": found.rows,
+                    "added": found.added,
+                    "missing": found.missing,
+                    "changed": found.changed,
+                    "final_until": dg.MetadataValue.timestamp(found.until),
+                    "first_differences": dg.MetadataValue.md(samples),
+                }
+            )
+
+    @dg.job(
+        name="replay_stream",
+        description="Makes a stream's table again from all events, shows what differs, and swaps it in on demand.",
+        executor_def=dg.in_process_executor,
+    )
+    def replay_stream_job() -> None:
+        replay()
+
+    return replay_stream_job

@@ -1,0 +1,247 @@
+"""A replay: made beside the live table, compared, swapped in, undone; cut short between any two of its steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow.compute as pc
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from jobs.replay.comparison import DIFFERENCE, compare_with_live, read_cost, read_state
+from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
+from jobs.replay.swap import is_half_done, swap_in, undo_swap
+from platform_assets.checks.hop_ledger import build_hop_ledger_checks
+from platform_assets.errors import CheckpointMismatchError, SettingError
+from platform_assets.streaming.batch_table import BatchTable
+from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streams import load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.bounded_run import run_to_end
+from tests.integration.streams_under_test import StreamsUnderTest
+from tests.spark.test_parity import run_check
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+AT = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
+NAMES = ("revenue_by_category", "sessions", "view_to_purchase")
+STREAMS = {stream.name: stream for stream in load_streams()}
+TABLE = "gold.revenue_by_category"
+
+
+def build_events(minutes: range) -> list[bytes]:
+    """A view and, each third minute, a purchase of one of five users; a pause of an hour after each fifty minutes."""
+
+    def build(minute: int, kind: str) -> bytes:
+        at = AT + timedelta(minutes=minute + minute // 50 * 60, seconds=20 * (kind == "purchase"))
+        event = {
+            "event_id": f"{kind}{minute}", "event_type": kind, "timestamp": at.isoformat(), "product_id": "p",
+            "user_id": f"u{minute % 5}", "category": "toys", "revenue": 10.0 * (kind == "purchase"),
+        }  # fmt: skip
+        return json.dumps(event).encode()
+
+    return [build(m, kind) for m in minutes for kind in ("page_view", "purchase") if kind == "page_view" or m % 3 == 0]
+
+
+@pytest.fixture
+def streams(
+    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
+) -> StreamsUnderTest:
+    """Three streams that have read two hours in two bounded runs, with events that came late."""
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    for minutes in (range(100), range(3, 6)):
+        streams.send(build_events(minutes) if minutes.start == 0 else [late(minute) for minute in minutes])
+        streams.drain("events", *NAMES)
+    return streams
+
+
+def late(minute: int) -> bytes:
+    event = json.loads(build_events(range(minute, minute + 1))[0])
+    return json.dumps({**event, "event_id": f"late{minute}", "user_id": "u9"}).encode()
+
+
+def shadow_of(streams: StreamsUnderTest, name: str) -> Shadow:
+    return open_shadow(STREAMS[name], streams.context, LakehouseResource(root=streams.context.lakehouse_root))
+
+
+def fill(streams: StreamsUnderTest, shadow: Shadow) -> None:
+    fill_shadow(streams.session, None, shadow, lambda line: None, 30.0)
+
+
+def rows(streams: StreamsUnderTest, name: str) -> list[str]:
+    found = streams.rows(STREAMS[name].main_table.name)
+    return sorted(json.dumps(row, default=str) for row in found)
+
+
+def prove_sound(streams: StreamsUnderTest, name: str) -> None:
+    """The table equals its twin, and its account has no hole."""
+    verdict = run_check(streams.session, Path(streams.context.lakehouse_root), name)
+    assert verdict.passed, verdict.description
+    (check,) = build_hop_ledger_checks([STREAMS[name]])
+    resources = {"lakehouse": LakehouseResource(root=streams.context.lakehouse_root)}
+    account = check(dg.build_asset_check_context(resources=resources))
+    assert isinstance(account, dg.AssetCheckResult) and account.passed, account
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnderTest, name: str) -> None:
+    right, spec = rows(streams, name), STREAMS[name].main_table
+    uri, end = streams.context.table_uri(spec.name), STREAMS[name].span.end_column  # type: ignore[union-attr]
+    third = sorted(row[end] for row in streams.rows(spec.name))[2]
+    left = DeltaTable(uri).to_pyarrow_table().filter(pc.field(end) > third)
+    write_deltalake(uri, left, mode="overwrite")
+    lost = len(right) - len(rows(streams, name))
+    assert lost > 0
+    # The record of what is final knows the version from before the damage: the group writes it down with each look.
+    streams.send(build_events(range(100, 102)))
+    streams.drain("events", *NAMES)
+    damaged = rows(streams, name)
+
+    shadow = shadow_of(streams, name)
+    fill(streams, shadow)
+    found = compare_with_live(streams.session, shadow)
+    assert found is not None and (found.added, found.missing, found.changed) == (lost, 0, 0)
+    kept = DeltaTable(f"{shadow.context.lakehouse_root}/{DIFFERENCE}").to_pyarrow_table()
+    assert kept["change"].to_pylist() == ["in the replay"] * lost
+    assert read_cost(shadow)["rows"] > 0
+    assert rows(streams, name) == damaged, "a comparison changes nothing"
+
+    # Meanwhile the live stream went on; the swap takes what came since, and the next run goes on from there.
+    streams.send(build_events(range(102, 130)))
+    streams.drain("events", *NAMES)
+    fill(streams, shadow)
+    version = swap_in(streams.session, shadow)
+    assert version == streams.version(spec.name) and not is_half_done(shadow) and not shadow.exists()
+    prove_sound(streams, name)
+    streams.send([*build_events(range(130, 170)), late(7)])
+    streams.drain("events", *NAMES)
+    prove_sound(streams, name)
+    assert len(rows(streams, name)) > len(right)
+
+
+def test_two_states_that_are_equal_have_no_difference(streams: StreamsUnderTest) -> None:
+    for name in NAMES:
+        shadow = shadow_of(streams, name)
+        fill(streams, shadow)
+        found = compare_with_live(streams.session, shadow)
+        assert found is not None and found.differences == 0 and found.rows > 0, found
+
+
+def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest) -> None:
+    name = "revenue_by_category"
+    before, state = rows(streams, name), read_state(streams.context, name)
+    original = STREAMS[name].transform
+    assert original is not None
+    changed = dataclasses.replace(
+        STREAMS[name], transform=lambda events: original(events.where("minute(event_time) % 2 = 0"))
+    )
+    shadow = dataclasses.replace(shadow_of(streams, name), stream=changed)
+    fill(streams, shadow)
+    found = compare_with_live(streams.session, shadow)
+    assert found is not None and found.missing + found.changed > 0
+    swap_in(streams.session, shadow)
+    assert rows(streams, name) != before
+
+    streams.send(build_events(range(100, 110)))
+    streams.drain("events")
+    run_to_end(QueryGroup(streams.session, [changed], streams.context))  # goes on with the state that was swapped in
+    undo_swap(streams.session, shadow)
+    assert rows(streams, name) == before
+    put_back = read_state(streams.context, name)
+    assert put_back is not None and state is not None
+    assert put_back["complete_until"] == state["complete_until"]
+    streams.drain("events", *NAMES)  # the old code, from the old state: what came since is read again
+    prove_sound(streams, name)
+    with pytest.raises(SettingError, match="no finished swap"):
+        undo_swap(streams.session, shadow)
+
+
+def test_nothing_is_left_of_a_replay_that_is_abandoned(streams: StreamsUnderTest) -> None:
+    shadow, root = shadow_of(streams, "sessions"), Path(streams.context.lakehouse_root)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    fill(streams, shadow)
+    shadow.lakehouse.remove_folder(shadow.folder)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
+    with pytest.raises(SettingError, match="reads Kafka"):
+        shadow_of(streams, "events")
+
+
+class PowerFailure(BaseException):
+    """No handler of the program catches it."""
+
+
+# What a swap and its undoing do that lasts, by the method that does it: each call of it is a step.
+STEPS = {
+    BatchTable: ("overwrite", "delete", "replace", "append", "restore"),
+    LakehouseResource: ("write_file", "move_folder", "remove_folder", "remove_checkpoint"),
+}
+
+
+class Steps:
+    """Counts the steps, and cuts the power before the n-th."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.taken = 0
+        self.last: int | None = None
+        for owner, names in STEPS.items():
+            for name in names:
+                monkeypatch.setattr(owner, name, self._watch(getattr(owner, name)))
+
+    def _watch(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        def take(*args: Any, **kwargs: Any) -> Any:
+            if self.taken == self.last:
+                raise PowerFailure
+            self.taken += 1
+            return step(*args, **kwargs)
+
+        return take
+
+
+@pytest.mark.parametrize(("do", "least"), [(swap_in, 10), (undo_swap, 6)])
+def test_it_may_be_cut_short_anywhere(
+    streams: StreamsUnderTest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    do: Callable[[SparkSession, Shadow], int],
+    least: int,
+) -> None:
+    """Called again it comes to the same end; until then the stream does not start, if it is half done."""
+    name = "revenue_by_category"
+    right, prepared = rows(streams, name), shadow_of(streams, name)
+    fill(streams, prepared)
+    if do is undo_swap:
+        swap_in(streams.session, prepared)
+    steps, cuts, is_cut = Steps(monkeypatch), 0, True
+    while is_cut:
+        root = tmp_path / f"cut{cuts}"
+        shutil.copytree(streams.context.lakehouse_root, root)
+        copy = dataclasses.replace(streams, context=dataclasses.replace(streams.context, lakehouse_root=str(root)))
+        shadow = shadow_of(copy, name)
+        steps.taken, steps.last = 0, cuts
+        try:
+            do(copy.session, shadow)
+            is_cut = False
+        except PowerFailure:
+            steps.last = None
+            if is_half_done(shadow) and not Path(copy.context.checkpoint_uri(TABLE), "metadata").exists():
+                with pytest.raises(CheckpointMismatchError):
+                    run_to_end(QueryGroup(copy.session, [STREAMS[name]], copy.context))
+            do(copy.session, shadow)
+            cuts += 1
+        steps.last = None
+        assert rows(copy, name) == right and not is_half_done(shadow)
+        assert read_state(copy.context, name) is not None
+    assert cuts >= least
+    copy.send(build_events(range(100, 110)))
+    copy.drain("events", *NAMES)
+    prove_sound(copy, name)
