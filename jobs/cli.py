@@ -69,6 +69,14 @@ def _build_parser() -> argparse.ArgumentParser:
     ):
         what.add_argument(f"--{name}", dest="action", action="store_const", const=name, default="compare", help=text)
     command.set_defaults(run=_replay)
+    text = "show which quarantined records would be accepted now; with --accept take them in"
+    command = commands.add_parser("requeue", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("--reason", action="append", default=[], help="only those quarantined for it; may be repeated")
+    command.add_argument("--since", help="only those that arrived at or after it; ISO-8601")
+    command.add_argument("--until", help="only those that arrived before it")
+    command.add_argument("--offset", action="append", default=[], help="only topic/partition/offset; may be repeated")
+    command.add_argument("--accept", action="store_true", help="take them in; the group pauses for that")
+    command.set_defaults(run=_requeue)
     text = "show what Kafka deleted before it was read; with --reason record it, and let the stream go on"
     command = commands.add_parser("acknowledge-loss", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("group", nargs="?", default="", help="the stream group (default: all)")
@@ -217,6 +225,31 @@ def _replay(args: argparse.Namespace, settings: Settings) -> int:
     [group] = find_groups(load_stream_groups(), "", args.stream)
     with running_broker(settings), dg.DagsterInstance.get() as instance:
         replay_stream(group, args.stream, args.action, settings, instance, getpass.getuser(), print)
+    return 0
+
+
+def _requeue(args: argparse.Namespace, settings: Settings) -> int:
+    import getpass
+
+    import dagster as dg
+
+    from jobs.platform.services import prepare_environment
+    from jobs.requeue import build_choice, requeue_records
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    choice = build_choice(args.reason, args.since, args.until, args.offset)
+    prepare_environment(settings)
+    with running_broker(settings), dg.DagsterInstance.get() as instance:
+        for group in load_stream_groups():
+            found = requeue_records(group, choice, settings, instance, getpass.getuser(), accept=args.accept)
+            accepted, repeated = found.count("accepted"), found.count("deduplicated")
+            were = "were" if args.accept else "would be"
+            print(f"{group.name}: {accepted:,} records {were} accepted, {repeated:,} repeat an accepted event.")
+            for reason, count in sorted(found.refused.items()):
+                print(f"{group.name}: {count:,} stay in quarantine: {reason}")
+            if found.marks and not args.accept:
+                print("Nothing was changed. To take them in, say --accept.")
     return 0
 
 

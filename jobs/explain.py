@@ -130,15 +130,16 @@ class Explainer:
         for row in self._find_record(self._accepted, record, columns):
             what = f"Record {record} is event {row['event_id']} of {_clock(row['event_time'])}, user {row['user_id']}:"
             said = f"{what} accepted into {self._accepted} by {read} at {_clock(row['ingested_at'])}."
-            return [said, *self._explain_state(row), *self._explain_late(record)]
-        for row in self._find_record(self._quarantined, record, ["reason", "detail", "quarantined_at"]):
-            because = f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"]
-            return [f"Record {record} was quarantined by {read} at {_clock(row['quarantined_at'])}: {because}."]
+            return [said, *self._explain_requeue(record), *self._explain_state(row), *self._explain_late(record)]
         columns = ["event_id", "kept_topic", "kept_partition", "kept_offset", "deduplicated_at"]
         for row in self._find_record(self._deduplicated, record, columns):
             kept = f"{row['kept_topic']}/{row['kept_partition']}/{row['kept_offset']}"
             at = _clock(row["deduplicated_at"])
-            return [f"Record {record} repeats event {row['event_id']}: deduplicated against {kept} by {read} at {at}."]
+            said = f"Record {record} repeats event {row['event_id']}: deduplicated against {kept} by {read} at {at}."
+            return [said, *self._explain_requeue(record)]
+        for row in self._find_record(self._quarantined, record, ["reason", "detail", "quarantined_at"]):
+            because = f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"]
+            return [f"Record {record} was quarantined by {read} at {_clock(row['quarantined_at'])}: {because}."]
         if any(start <= record.offset < end for start, end in batch.gaps):
             what = "a transaction's marker, an aborted or a compacted record"
             return [f"Offset {record} has no record: {what}. {read.capitalize()} recorded a gap there."]
@@ -204,6 +205,13 @@ class Explainer:
             what = f"{row['refused_windows']} row(s)" if row["refused_windows"] else "the row that it continues"
             said.append(f"It was late for {what} of {row['query']} ({watermark}): {then}.")
         return said
+
+    def _explain_requeue(self, record: Coordinates) -> list[str]:
+        return [
+            f"It had been quarantined as {row['reason']}, and was taken in again by {row['requeued_by']} at "
+            f"{_clock(row['requeued_at'])}."
+            for row in self._find_record("platform.requeued_records", record, ["reason", "requeued_by", "requeued_at"])
+        ]
 
     def _explain_unread(self, record: Coordinates, entries: Sequence[Entry]) -> str:
         held, ends = self._kafka.beginning_offsets(record.topic), self._kafka.end_offsets(record.topic)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import dagster as dg
@@ -13,10 +11,9 @@ from jobs.replay.comparison import DIFFERENCE, Comparison, compare_with_live, re
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
 from jobs.replay.swap import is_half_done, swap_in, undo_swap
 from jobs.stream_context import build_stream_context
-from jobs.supervision.group_lock import hold_group_lock, read_lock
-from jobs.supervision.lease import write_control
+from jobs.supervision.group_lock import hold_group_lock
+from jobs.supervision.held_group import hold_group
 from jobs.supervision.terminal import WriteLine
-from platform_assets.errors import GroupOwnedError
 from platform_assets.streaming.specs import StreamGroup
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -24,7 +21,6 @@ from resources.settings import Settings
 from resources.spark import SparkResource
 
 ReplayAction = Literal["compare", "swap", "undo", "abandon"]
-_LOCK_POLL_SECONDS = 0.5
 
 
 def replay_stream(
@@ -57,9 +53,14 @@ def replay_stream(
             write(f"replay {name}: abandoned, nothing is left of it.")
             return None
         found = None
+
+        def held() -> AbstractContextManager[None]:
+            reason = f"replay of {name}; call it again if it has ended"
+            return hold_group(group, "replay", settings, instance, by, reason, lambda: is_half_done(shadow))
+
         with spark.running((lock_fd,)) as session:
             if action == "undo":
-                with _held(group, shadow, settings, instance, by):
+                with held():
                     version = undo_swap(session, shadow)
                 write(f"replay {name}: undone; version {version} has the rows from before the swap.")
                 return None
@@ -68,7 +69,7 @@ def replay_stream(
                 found = compare_with_live(session, shadow)
                 _tell(shadow, found, write)
             if action == "swap":
-                with _held(group, shadow, settings, instance, by):
+                with held():
                     if not is_half_done(shadow):
                         fill_shadow(session, spark.jvm_pid, shadow, write, settings.stop_grace_seconds)
                     version = swap_in(session, shadow)
@@ -77,41 +78,6 @@ def replay_stream(
                     f"stream goes on from them. To go back: headrace replay {name} --undo"
                 )
         return found
-
-
-@contextmanager
-def _held(
-    group: StreamGroup, shadow: Shadow, settings: Settings, instance: dg.DagsterInstance, by: str
-) -> Iterator[None]:
-    """Holds the group's lock for the block; pauses its run first, where one lives, and resumes the group afterwards.
-
-    It stays paused, with the reason, where the block was cut short half-way through a swap.
-    """
-    to_pause = read_lock(settings.home, group.name).owner_mode == "run"
-    if to_pause:
-        write_control(
-            instance, group.name, "pause", by, f"replay of {shadow.stream.name}; call it again if it has ended"
-        )
-        _wait_until_free(group, settings)
-    try:
-        with hold_group_lock(settings.home, group.name, "replay"):
-            yield
-    finally:
-        if to_pause and not is_half_done(shadow):
-            write_control(instance, group.name, "resume", by)
-
-
-def _wait_until_free(group: StreamGroup, settings: Settings) -> None:
-    """The supervisor's next tick asks the run to stop, and its batches in flight may take as long as the grace."""
-    limit = settings.supervisor_interval_seconds * 2 + settings.stop_grace_seconds * 2
-    deadline = time.monotonic() + limit
-    while (lock := read_lock(settings.home, group.name)).held:
-        if time.monotonic() > deadline:
-            raise GroupOwnedError(
-                f"The stream group {group.name} is still owned by {lock.text} after {limit:.0f} s. It is paused now: "
-                "is a supervisor running? When it has stopped, call this again."
-            )
-        time.sleep(_LOCK_POLL_SECONDS)
 
 
 def _tell(shadow: Shadow, found: Comparison | None, write: WriteLine) -> None:

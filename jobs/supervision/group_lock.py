@@ -30,7 +30,7 @@ def lock_path(home: Path, group: str) -> Path:
     return home / "locks" / f"{group}.lock"
 
 
-LockMode = Literal["run", "drain", "recompute", "acknowledge", "backup", "restore", "replay"]
+LockMode = Literal["run", "drain", "recompute", "acknowledge", "backup", "restore", "replay", "requeue"]
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def _describe(content: dict[str, Any]) -> str:
             return f"an acknowledgement that is being recorded ({who})"
         case "recompute":
             return f"a recomputation that is being prepared ({who})"
-        case "backup" | "restore" | "replay" as mode:
+        case "backup" | "restore" | "replay" | "requeue" as mode:
             return f"a {mode} ({who})"
         case _:
             return f"a process that has not said who it is ({who})"

@@ -79,7 +79,8 @@ def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: RecordFinder, proof:
         newer = events.version() - proof.tables["accepted"][1]
         entries = read_entries(events, newer) if newer else []
         datasets = {o: open_files(tables[o], logs[o], found.files) for o, found in appended.items() if found}
-    evidence = _Evidence(committed, tables, entries, datasets, appended, losses, now)
+    requeued = _read_rows(lakehouse, "platform.requeued_records")
+    evidence = _Evidence(committed, tables, entries, datasets, appended, losses, requeued, now)
     try:
         return _prove(evidence, kafka, proof)
     except FileNotFoundError:
@@ -98,6 +99,7 @@ class _Evidence:
     datasets: Mapping[str, Any]
     appended: Mapping[str, Appended | None]
     losses: Losses
+    requeued: Sequence[Mapping[str, Any]]
     now: datetime
 
 
@@ -109,12 +111,13 @@ def _prove(found: _Evidence, kafka: RecordFinder, proof: Proof | None) -> Audit:
     newest = max((e.batch_id for e in fresh if e.txn_app_id == fresh[-1].txn_app_id), default=None)
     if newest is not None and newest < found.committed:
         breaches.append(f"The checkpoint has batch {found.committed}, the table's newest batch is {newest}.")
-    breaches += find_row_breaches(entries, found.datasets, holes, losses)
+    breaches += find_row_breaches(entries, found.datasets, holes, losses, found.requeued)
     held = [e for e in found.entries if losses.name_of(e.topic, e.arrival_micros) == losses.name_of(e.topic, math.inf)]
     breaches += find_gap_breaches(held, kafka)
     totals = _count(fresh, holes)
     if proof is not None:
         totals = {name: count + proof.totals.get(name, 0) for name, count in totals.items()}
+    totals["requeued"] = len(found.requeued)
     return Audit(tuple(breaches), totals, losses.describe(), _build_proof(found, entries, totals, proof))
 
 
@@ -172,6 +175,8 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
             return dg.AssetCheckResult(passed=False, description="\n".join(audit.breaches), metadata=totals)
         account = ", ".join(f"{audit.totals[name]:,} {name}" for name in ("accepted", "quarantined", "deduplicated"))
         said = f"Lost 0, doubled 0: {audit.totals['rows_in']:,} records in = {account}."
+        if audit.totals["requeued"]:
+            said += f" {audit.totals['requeued']:,} of the quarantined were taken in again since."
         if audit.acknowledged:
             said += f" Acknowledged as lost, and not in this sum: {'; '.join(audit.acknowledged)}."
         proved = {**totals, _PROOF: dg.MetadataValue.text(audit.proof.dump())}

@@ -47,14 +47,19 @@ def find_ledger_breaches(entries: Sequence[Entry], holes: Sequence[Hole] = ()) -
 
 
 def find_row_breaches(
-    entries: Sequence[Entry], tables: Mapping[str, Any], holes: Sequence[Hole] = (), losses: Losses | None = None
+    entries: Sequence[Entry],
+    tables: Mapping[str, Any],
+    holes: Sequence[Hole] = (),
+    losses: Losses | None = None,
+    requeued: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
     """Offsets that are not in exactly one place, by the tables' own coordinates.
 
     `tables` maps each outcome (accepted, quarantined, deduplicated) to its Arrow dataset or table with `topic`,
     `kafka_partition`, `kafka_offset` and the time of arrival. Rows at or after a partition's last committed offset are
-    a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Takes a byte an
-    offset of memory.
+    a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Those of
+    `requeued` (rows of `platform.requeued_records`) are in quarantine and in one place more. Takes a byte an offset of
+    memory.
     """
     places = Places(entries, losses or Losses(()))
     for entry in entries:
@@ -64,6 +69,7 @@ def find_row_breaches(
         places.add_range("gap", hole.topic, hole.kafka_partition, hole.low, hole.high)
     for outcome, rows in tables.items():
         places.add_rows(outcome, rows)
+    places.forgive(requeued)
     return places.find_breaches(tables)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from platform_assets.checks.acknowledged_losses import Losses
-from platform_assets.checks.ledger_entries import Entry
+from platform_assets.checks.ledger_entries import Entry, to_micros
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,6 +47,15 @@ class Places:
         """Every row of an Arrow dataset or table is in this place."""
         for where, offsets in self._read(place, rows):
             self._add(place, where, offsets)
+
+    def forgive(self, requeued: Sequence[Mapping[str, Any]]) -> None:
+        """Rows of `platform.requeued_records`: each is in quarantine and in one place more, and counts once."""
+        for row in requeued:
+            topic = self._losses.name_of(row["topic"], to_micros(row["requeued_at"]))
+            where = (topic, row["kafka_partition"])
+            counts, index = self._counts.get(where), row["kafka_offset"] - self._low.get(where, 0)
+            if counts is not None and 0 <= index < len(counts) and counts[index]:
+                counts[index] -= 1
 
     def find_breaches(self, tables: Mapping[str, Any]) -> list[str]:
         """One sentence each, the first few of each kind. `tables` are looked into again for what is in two places."""

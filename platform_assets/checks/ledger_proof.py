@@ -1,8 +1,8 @@
 """What an earlier audit has proved of a stream's tables, and what was appended since: the part that is not proved yet.
 
 A proof holds for a range of offsets and a version of each table. It still stands when all commits since only appended
-rows, or rewrote files without changing data. One that took rows out, or a log that no longer holds a commit, ends it:
-then everything is proved again.
+rows, or rewrote files without changing data. One that took rows out, or took quarantined records in again, or a log
+that no longer holds a commit, ends it: then everything is proved again.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def find_appended(table: DeltaTable, log: CommitLog, since: tuple[str, int]) -> 
     files: list[str] = []
     for number in range(version + 1, table.version() + 1):
         commit = log.read(number)
-        if commit is None or commit.rewrites:
+        if commit is None or commit.rewrites or commit.requeues:
             return None
         files += [file.path for file in commit.files]
     return Appended(tuple(files), find_batches(table, table.version() - version).batches if files else ())

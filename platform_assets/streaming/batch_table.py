@@ -199,9 +199,14 @@ class BatchTable:
         return next(iter(self._read_commits()), None)
 
     def read_last_batch(self) -> dict[str, Any] | None:
-        """What the newest batch of a query wrote into its commit; None when the log holds no such commit."""
-        # Marks of the first versions have a batch that is null.
-        return next((commit for commit in self._read_commits() if commit.get("batch") is not None), None)
+        """What the newest batch over Kafka wrote into its commit; None when the log holds no such commit."""
+        return next((commit for commit in self._read_commits() if commit.get("ranges") is not None), None)
+
+    def committed_batch(self, txn_app_id: str) -> int | None:
+        """The newest batch that was committed under this transaction name."""
+        with self._lock:
+            self._table.update_incremental()
+            return self._table.transaction_version(txn_app_id)
 
     def is_empty(self) -> bool:
         """Whether the newest version has no data file."""
@@ -226,6 +231,13 @@ class BatchTable:
             self._table.update_incremental()
             dataset = self._table.to_pyarrow_dataset()
         return dataset.to_table(columns=columns, filter=row_filter)
+
+    def read_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Rows of the newest version, in portions."""
+        with self._lock:
+            self._table.update_incremental()
+            dataset = self._table.to_pyarrow_dataset()
+        return iter(dataset.to_batches(columns=columns))
 
     def _read_commits(self) -> list[dict[str, Any]]:
         with self._lock:

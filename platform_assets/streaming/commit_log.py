@@ -41,6 +41,7 @@ class Commit:
     """What one version appended: nothing, for a commit that rewrites, deletes or marks. `frontier` in microseconds.
 
     `rewrites`: it took rows out, or replaced them. `rows_by_type`: its rows by event type, where the writer said so.
+    `requeues`: its rows had been read and quarantined before.
     """
 
     version: int
@@ -48,6 +49,7 @@ class Commit:
     frontier: int | None
     rewrites: bool = False
     rows_by_type: Mapping[str, int] | None = None
+    requeues: bool = False
 
     @property
     def rows(self) -> int:
@@ -140,7 +142,8 @@ class CommitLog:
         files = tuple(self._parse_add(add) for add in added if not rewrites)
         ours = parse_commit_metadata(info.get("userMetadata"))
         if ours is not None:
-            return Commit(version, files, ours.get("frontier"), rewrites, ours.get("rows_by_type"))
+            by_type, requeues = ours.get("rows_by_type"), "requeue" in ours
+            return Commit(version, files, ours.get("frontier"), rewrites, by_type, requeues)
         return Commit(version, files, _frontier_of_others(files, info), rewrites)
 
     def _parse_add(self, add: dict[str, Any]) -> AppendedFile:

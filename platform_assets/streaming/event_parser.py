@@ -78,10 +78,16 @@ def build_parser(arrival_micros: int, max_bytes: int) -> Callable[[Iterator[pa.R
         for batch in filter(len, batches):
             message = pa.BufferOutputStream()
             with pa.ipc.new_stream(message, PARSED_SCHEMA, options=options) as stream:
-                stream.write_batch(_parse_batch(batch, arrival_micros, max_bytes))
+                stream.write_batch(parse_batch(batch, arrival_micros, max_bytes))
             yield pa.RecordBatch.from_arrays([pa.array([message.getvalue().to_pybytes()])], names=["message"])
 
     return parse_batches
+
+
+def count_by_type(events: pa.Table) -> dict[str, int]:
+    """Parsed records by their `event_type`."""
+    found = pa.compute.value_counts(events.column("event_type")).to_pylist()
+    return {item["values"]: item["counts"] for item in found}
 
 
 def read_messages(messages: pa.Table) -> pa.Table:
@@ -90,8 +96,11 @@ def read_messages(messages: pa.Table) -> pa.Table:
     return pa.concat_tables(parsed) if parsed else PARSED_SCHEMA.empty_table()
 
 
-def _parse_batch(batch: pa.RecordBatch, arrival_micros: int, max_bytes: int) -> pa.RecordBatch:
-    """Judges the plain records in bulk, the odd ones by `parse_event`: the same verdicts, a quarter cheaper."""
+def parse_batch(batch: pa.RecordBatch, arrival_micros: int, max_bytes: int) -> pa.RecordBatch:
+    """(key, value, partition, offset, timestamp) of Kafka records as rows of `PARSED_SCHEMA`, in the same order.
+
+    Judges the plain records in bulk, the odd ones by `parse_event`: the same verdicts, a quarter cheaper.
+    """
     values = batch.column("value").to_pylist()
     oversized = pa.compute.greater(pa.compute.binary_length(batch.column("value")), max_bytes)
     events: list[Event] = []

@@ -29,7 +29,7 @@ from platform_assets.streaming.deduplication import (
     pack_coordinates,
     unpack_coordinates,
 )
-from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, read_messages
+from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, count_by_type, read_messages
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.lost_ranges import (
@@ -39,6 +39,7 @@ from platform_assets.streaming.lost_ranges import (
     find_lost_ranges,
     read_acknowledged_offsets,
 )
+from platform_assets.streaming.requeue import REQUEUED_RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -74,6 +75,7 @@ class EventWriter:
         self._tables = {table.name: BatchTable(table, context) for table in spec.tables}
         self._events, self._quarantined, self._deduplicated = self._tables.values()
         self._lost = BatchTable(LOST_RANGES, context)
+        BatchTable(REQUEUED_RECORDS, context)
         self._fetch_held = context.fetch_held
         self._fetch_topic_id = context.fetch_topic_id
         self._topic_id = ""
@@ -206,7 +208,7 @@ class EventWriter:
             planned.arrival_micros, self._find_unread(planned),
         )  # fmt: skip
         commit = build_batch_commit(
-            self._query, app, planned, self._topic_id, entries, frontier, _count_by_type(accepted)
+            self._query, app, planned, self._topic_id, entries, frontier, count_by_type(accepted)
         )
         self._events.append(_rename(accepted, "ingested_at"), commit)
         self._frontier = frontier
@@ -224,13 +226,6 @@ class EventWriter:
         if sum(r.length for r in planned.ranges) <= self._max_offsets - len(planned.ranges):
             return set()
         return {r.kafka_partition for r in planned.ranges if r.length}
-
-
-def _count_by_type(events: pa.Table) -> dict[str, int]:
-    import pyarrow.compute as pc
-
-    found = pc.value_counts(events.column("event_type")).to_pylist()
-    return {item["values"]: item["counts"] for item in found}
 
 
 def _rename(records: pa.Table, arrival_column: str) -> pa.Table:

@@ -16,6 +16,7 @@ from platform_assets.streaming.hop_ledger import HOP_LEDGER
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.lost_ranges import LOST_RANGES
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
+from platform_assets.streaming.requeue import REQUEUED_RECORDS
 from platform_assets.streaming.specs import Column, KafkaSource, StreamSpec, TableSpec
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ COMPLETE_UNTIL = TableSpec(
         Column("updated_at", "timestamp", "When this was true"),
     ),
 )
-PLATFORM_TABLES = (LEDGER, HOP_LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LOST_RANGES)
+PLATFORM_TABLES = (
+    LEDGER, HOP_LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LOST_RANGES, REQUEUED_RECORDS,
+)  # fmt: skip
 
 
 class HistoryWriter:

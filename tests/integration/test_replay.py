@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 AT = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
-NAMES = ("revenue_by_category", "sessions", "view_to_purchase")
 STREAMS = {stream.name: stream for stream in load_streams()}
 TABLE = "gold.revenue_by_category"
 
@@ -54,14 +53,25 @@ def build_events(minutes: range) -> list[bytes]:
 
 
 @pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """The stream that is replayed."""
+    return str(getattr(request, "param", "revenue_by_category"))
+
+
+@pytest.fixture
 def streams(
-    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
+    spark: Any,
+    kafka: KafkaResource,
+    lakehouse: LakehouseResource,
+    settings: Settings,
+    topic: Callable[..., str],
+    name: str,
 ) -> StreamsUnderTest:
-    """Three streams that have read two hours in two bounded runs, with events that came late."""
+    """It has read two hours in two bounded runs, with events that came late."""
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
-    for minutes in (range(100), range(3, 6)):
-        streams.send(build_events(minutes) if minutes.start == 0 else [late(minute) for minute in minutes])
-        streams.drain("events", *NAMES)
+    for records in (build_events(range(100)), [late(minute) for minute in range(3, 6)]):
+        streams.send(records)
+        streams.drain("events", name)
     return streams
 
 
@@ -93,9 +103,13 @@ def prove_sound(streams: StreamsUnderTest, name: str) -> None:
     assert isinstance(account, dg.AssetCheckResult) and account.passed, account
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["revenue_by_category", "sessions", "view_to_purchase"], indirect=True)
 def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnderTest, name: str) -> None:
-    right, spec = rows(streams, name), STREAMS[name].main_table
+    right, spec, shadow = rows(streams, name), STREAMS[name].main_table, shadow_of(streams, name)
+    fill(streams, shadow)
+    found = compare_with_live(streams.session, shadow)
+    assert found is not None and found.differences == 0 and found.rows > 0
+
     uri, end = streams.context.table_uri(spec.name), STREAMS[name].span.end_column  # type: ignore[union-attr]
     third = sorted(row[end] for row in streams.rows(spec.name))[2]
     left = DeltaTable(uri).to_pyarrow_table().filter(pc.field(end) > third)
@@ -104,10 +118,9 @@ def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnder
     assert lost > 0
     # The record of what is final knows the version from before the damage: the group writes it down with each look.
     streams.send(build_events(range(100, 102)))
-    streams.drain("events", *NAMES)
+    streams.drain("events", name)
     damaged = rows(streams, name)
 
-    shadow = shadow_of(streams, name)
     fill(streams, shadow)
     found = compare_with_live(streams.session, shadow)
     assert found is not None and (found.added, found.missing, found.changed) == (lost, 0, 0)
@@ -118,27 +131,18 @@ def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnder
 
     # Meanwhile the live stream went on; the swap takes what came since, and the next run goes on from there.
     streams.send(build_events(range(102, 130)))
-    streams.drain("events", *NAMES)
+    streams.drain("events", name)
     fill(streams, shadow)
     version = swap_in(streams.session, shadow)
     assert version == streams.version(spec.name) and not is_half_done(shadow) and not shadow.exists()
     prove_sound(streams, name)
     streams.send([*build_events(range(130, 170)), late(7)])
-    streams.drain("events", *NAMES)
+    streams.drain("events", name)
     prove_sound(streams, name)
     assert len(rows(streams, name)) > len(right)
 
 
-def test_two_states_that_are_equal_have_no_difference(streams: StreamsUnderTest) -> None:
-    for name in NAMES:
-        shadow = shadow_of(streams, name)
-        fill(streams, shadow)
-        found = compare_with_live(streams.session, shadow)
-        assert found is not None and found.differences == 0 and found.rows > 0, found
-
-
-def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest) -> None:
-    name = "revenue_by_category"
+def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest, name: str) -> None:
     before, state = rows(streams, name), read_state(streams.context, name)
     original = STREAMS[name].transform
     assert original is not None
@@ -160,14 +164,14 @@ def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest
     put_back = read_state(streams.context, name)
     assert put_back is not None and state is not None
     assert put_back["complete_until"] == state["complete_until"]
-    streams.drain("events", *NAMES)  # the old code, from the old state: what came since is read again
+    streams.drain("events", name)  # the old code, from the old state: what came since is read again
     prove_sound(streams, name)
     with pytest.raises(SettingError, match="no finished swap"):
         undo_swap(streams.session, shadow)
 
 
-def test_nothing_is_left_of_a_replay_that_is_abandoned(streams: StreamsUnderTest) -> None:
-    shadow, root = shadow_of(streams, "sessions"), Path(streams.context.lakehouse_root)
+def test_nothing_is_left_of_a_replay_that_is_abandoned(streams: StreamsUnderTest, name: str) -> None:
+    shadow, root = shadow_of(streams, name), Path(streams.context.lakehouse_root)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     fill(streams, shadow)
     shadow.lakehouse.remove_folder(shadow.folder)
@@ -210,13 +214,13 @@ class Steps:
 @pytest.mark.parametrize(("do", "least"), [(swap_in, 10), (undo_swap, 6)])
 def test_it_may_be_cut_short_anywhere(
     streams: StreamsUnderTest,
+    name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     do: Callable[[SparkSession, Shadow], int],
     least: int,
 ) -> None:
     """Called again it comes to the same end; until then the stream does not start, if it is half done."""
-    name = "revenue_by_category"
     right, prepared = rows(streams, name), shadow_of(streams, name)
     fill(streams, prepared)
     if do is undo_swap:
@@ -243,5 +247,5 @@ def test_it_may_be_cut_short_anywhere(
         assert read_state(copy.context, name) is not None
     assert cuts >= least
     copy.send(build_events(range(100, 110)))
-    copy.drain("events", *NAMES)
+    copy.drain("events", name)
     prove_sound(copy, name)
