@@ -18,6 +18,7 @@ def defs() -> dg.Definitions:
     from jobs.notifications import build_notifications
     from jobs.replay_stream import build_replay_job
     from jobs.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
+    from jobs.requeue_records import build_requeue_job
     from jobs.scheduled_drain import build_drain_job, build_drain_schedule
     from jobs.simulate_shop import simulate_shop
     from jobs.stream_supervisor import build_stream_supervisor
@@ -44,6 +45,7 @@ def defs() -> dg.Definitions:
             drain_job,
             build_control_streams_job(groups),
             build_replay_job(groups),
+            build_requeue_job(groups),
             reports_job,
             simulate_shop,
             checks_job,

@@ -21,6 +21,7 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
     from platform_assets.checks.parity import build_parity_checks
     from platform_assets.checks.report_consistency import build_report_consistency_checks
     from platform_assets.checks.schema_contract import build_schema_contract_checks
+    from platform_assets.checks.table_files import build_table_files_checks
     from platform_assets.checks.time_to_loss import build_time_to_loss_checks
     from platform_assets.reports import REPORT_TABLES
     from platform_assets.reports.day_states import REPORT_DAYS
@@ -33,6 +34,7 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
         *build_hop_ledger_checks(streams),
         *build_time_to_loss_checks(kafka, topic),
         *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *REPORT_TABLES, REPORT_DAYS]),
+        *build_table_files_checks(tables),
         *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
         *build_stream_freshness_checks(streams),
         *build_parity_checks(streams),

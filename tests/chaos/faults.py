@@ -20,7 +20,7 @@ import dagster as dg
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.model import ExitKind, Phase, StopCause
 from jobs.supervision.process import is_alive, kill
-from tests.chaos.live_platform import ROOT, ChaosError, LivePlatform
+from tests.chaos.live_platform import LIMIT_SECONDS, ROOT, ChaosError, LivePlatform
 
 # Long enough for a producer and Spark to notice, short of every limit.
 _SHORT_OUTAGE_SECONDS = 20.0
@@ -30,6 +30,7 @@ _UNSEEN_SECONDS = 15.0
 # Past suspicion (60 s), short of being killed (another 75 s each for being asked and cancelled).
 _SLEEP_SECONDS = 90.0
 MIB = 1024 * 1024
+_REPLAYED = "gold.sessions"
 
 
 @dataclass(frozen=True)
@@ -318,6 +319,32 @@ def _lose_checkpoint(platform: LivePlatform) -> None:
     platform.await_host(host.run_id)
 
 
+def _replay(platform: LivePlatform) -> None:
+    """A table is made again beside the live stream, and put in its place."""
+    host = platform.await_healthy()
+    _swap(platform)
+    platform.await_host(host.run_id)
+
+
+def _kill_replay(platform: LivePlatform) -> None:
+    """It dies between the rows and the state of its swap; called again it finishes that."""
+    host, home = platform.await_healthy(), platform.settings.home
+    replay = platform.start_command("replay", _REPLAYED.split(".")[1], "--swap")
+    platform.wait_for(lambda: read_lock(home, platform.group.name).owner_mode == "replay", "the replay holds the group")
+    with platform.crash_point("after", f"lakehouse/{_REPLAYED}"):  # now it alone writes there
+        code = replay.wait(LIMIT_SECONDS)
+    _demand(code == -signal.SIGKILL, f"the replay ended with {code}")
+    platform.await_held(Phase.HELD_OPERATOR)
+    platform.wait_for(lambda: not read_lock(home, f"replay-{_REPLAYED.split('.')[1]}").held, "its JVM is dead")
+    _swap(platform)
+    platform.await_host(host.run_id)
+
+
+def _swap(platform: LivePlatform) -> None:
+    done = platform.run("replay", _REPLAYED.split(".")[1], "--swap")
+    _demand(done.returncode == 0 and "has the replayed rows" in done.stdout, f"it said: {done.stdout}{done.stderr}")
+
+
 def _kill_at(moment: str, table: str) -> Fault:
     """The run's process dies by kill -9 right before or after its next commit to a table."""
 
@@ -374,6 +401,8 @@ FAULTS = (
     Fault("power fails", _lose_power, (Phase.LAUNCHING, Phase.RUNNING)),
     Fault("Dagster's database away for 20 s", _lock_database, (Phase.RUNNING,)),
     Fault("a checkpoint is lost", _lose_checkpoint, (Phase.NEEDS_ATTENTION, Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("a table is replayed", _replay, (Phase.HELD_OPERATOR, Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("a replay is killed in its swap", _kill_replay, (Phase.HELD_OPERATOR, Phase.LAUNCHING, Phase.RUNNING)),
     Fault(
         "killed at each start", _crash_again_and_again,
         (Phase.BACKOFF, Phase.HELD_CRASH_LOOP, Phase.LAUNCHING, Phase.RUNNING),

@@ -159,6 +159,11 @@ class LivePlatform:
         """A `headrace` command, as a person types it."""
         return subprocess.run(self._command(*arguments), capture_output=True, text=True, check=False)
 
+    def start_command(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The same, without waiting for its end."""
+        with (self.settings.home / "commands.log").open("ab") as log:
+            return subprocess.Popen(self._command(*arguments), stdout=log, stderr=log)
+
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "jobs.cli", *arguments]
 

@@ -1,0 +1,113 @@
+"""Checks that tables stay cheap to read: few files, none of them tiny among many, a short log."""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from platform_assets.streaming.specs import TableSpec
+from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, COMMITS_OF_ONE_COMPACTION
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+# A file smaller than this costs a reader more to open than to read.
+SMALL_BYTES = 1024 * 1024
+# What a stream writes between two compactions, for a day that is written and one that is late; an upsert takes 0.1 s
+# with a thousand files, 2.7 s with twenty thousand.
+MAX_SMALL_FILES = 3 * COMMITS_OF_ONE_COMPACTION
+# Readers replay the commits since the log's last checkpoint; a group that is busy is a few rounds late.
+MAX_COMMITS_TO_REPLAY = 10 * COMMITS_OF_ONE_CHECKPOINT
+_MEND = "The stream group compacts its tables while it runs: is it paused, or does another program write here?"
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """Live files of one version, by size, and the commits that a reader replays to know them."""
+
+    files: int
+    small_files: int
+    size_bytes: int
+    largest_bytes: int
+    commits_to_replay: int
+
+
+def build_table_files_checks(tables: Iterable[TableSpec]) -> list[dg.AssetChecksDefinition]:
+    """One check `table_files` for each table; needs the resource `lakehouse`. It warns, for no row is wrong."""
+    return [_build_check(spec) for spec in tables]
+
+
+def read_table_files(table: "DeltaTable", storage_options: dict[str, str] | None = None) -> TableFiles:
+    """From the log only: no file is opened."""
+    import pyarrow as pa
+
+    sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
+    return TableFiles(
+        files=len(sizes),
+        small_files=sum(size < SMALL_BYTES for size in sizes),
+        size_bytes=sum(sizes),
+        largest_bytes=max(sizes, default=0),
+        commits_to_replay=table.version() - _find_checkpoint(table.table_uri, storage_options),
+    )
+
+
+def find_file_breaches(found: TableFiles) -> list[str]:
+    """What makes the table slow to read, one sentence each."""
+    breaches = []
+    if found.small_files > MAX_SMALL_FILES:
+        breaches.append(f"{found.small_files:,} of {found.files:,} files are smaller than 1 MiB.")
+    if found.commits_to_replay > MAX_COMMITS_TO_REPLAY:
+        breaches.append(f"A reader replays {found.commits_to_replay:,} commits since the log's last checkpoint.")
+    return breaches
+
+
+def _find_checkpoint(uri: str, storage_options: dict[str, str] | None) -> int:
+    """The version of the log's last checkpoint; -1 when it has none."""
+    from deltalake.fs import DeltaStorageHandler
+    from pyarrow.fs import PyFileSystem
+
+    files = PyFileSystem(DeltaStorageHandler(uri, storage_options))
+    try:
+        with files.open_input_stream("_delta_log/_last_checkpoint") as stream:
+            return int(json.loads(stream.readall())["version"])
+    except FileNotFoundError:
+        return -1
+
+
+def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=list(spec.asset_path),
+        name="table_files",
+        description=f"{spec.name} has few small files and a short log.",
+        required_resource_keys={"lakehouse"},
+    )
+    def table_files(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from deltalake.exceptions import TableNotFoundError
+
+        lakehouse = context.resources.lakehouse
+        try:
+            found = read_table_files(lakehouse.delta_table(spec.name), lakehouse.storage_options())
+        except TableNotFoundError:
+            return dg.AssetCheckResult(passed=True, description="The table does not exist yet.")
+        breaches = find_file_breaches(found)
+        said = (
+            f"{found.files:,} files, {found.size_bytes / 1e6:,.1f} MB, {found.small_files:,} smaller than 1 MiB; "
+            f"{found.commits_to_replay:,} commits since the log's last checkpoint."
+        )
+        return dg.AssetCheckResult(
+            passed=not breaches,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=" ".join([*breaches, _MEND]) if breaches else said,
+            metadata={
+                "files": found.files,
+                "small_files": found.small_files,
+                "size_bytes": found.size_bytes,
+                "largest_file_bytes": found.largest_bytes,
+                "commits_to_replay": found.commits_to_replay,
+            },
+        )
+
+    return table_files
