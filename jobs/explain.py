@@ -80,18 +80,19 @@ def explain(
             return explainer.explain_event(event_id)
         if offset is not None:
             return explainer.explain_offset(Coordinates.parse(offset))
-        return explainer.explain_user(user_id or "", _parse_moment(at))
+        return explainer.explain_user(user_id or "", parse_moment("--at", at) or datetime.now(UTC))
     except TableNotFoundError:
         return ["The streams have not run yet: there is no table to look into."]
 
 
-def _parse_moment(text: str | None) -> datetime:
+def parse_moment(option: str, text: str | None) -> datetime | None:
+    """A time that a person has typed, UTC where they named no zone. Raises `SettingError`, naming the option."""
     if text is None:
-        return datetime.now(UTC)
+        return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise SettingError(f"--at {text}: write it as ISO-8601, for instance 2026-03-01T12:00:00Z.") from None
+        raise SettingError(f"{option} {text}: write it as ISO-8601, for instance 2026-03-01T12:00:00Z.") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from jobs.explain import Coordinates, parse_moment
 from jobs.stream_context import build_stream_context
 from jobs.supervision.held_group import hold_group
-from platform_assets.errors import SettingError
 from platform_assets.streaming.requeue import Choice, Requeue, Requeuer
 from platform_assets.streaming.specs import KafkaSource, StreamGroup
 from resources.kafka import KafkaResource
@@ -18,15 +18,13 @@ from resources.settings import Settings
 
 def build_choice(reasons: list[str], since: str | None, until: str | None, offsets: list[str]) -> Choice:
     """From what a person has typed. Raises `SettingError` for a time or a place that cannot be read."""
-    places = set()
-    for text in offsets:
-        topic, _, rest = text.partition("/")
-        partition, _, offset = rest.partition("/")
-        if not (topic and partition.isdigit() and offset.isdigit()):
-            raise SettingError(f"--offset {text}: write it as topic/partition/offset, for instance shop/0/42.")
-        places.add((topic, int(partition), int(offset)))
-    moments = [_parse_moment(name, text) for name, text in (("--since", since), ("--until", until))]
-    return Choice(frozenset(reasons), moments[0], moments[1], frozenset(places))
+    places = [Coordinates.parse(text) for text in offsets]
+    return Choice(
+        frozenset(reasons),
+        parse_moment("--since", since),
+        parse_moment("--until", until),
+        frozenset((place.topic, place.partition, place.offset) for place in places),
+    )
 
 
 def requeue_records(
@@ -55,13 +53,3 @@ def requeue_records(
         planned = requeuer.plan(choice, by, datetime.now(UTC))
         requeuer.commit(planned)
     return planned
-
-
-def _parse_moment(name: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingError(f"{name} {text}: write it as ISO-8601, for instance 2026-03-01T12:00:00Z.") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -11,7 +11,7 @@ from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.commit_source import WHOLE_VERSION, find_files
 from platform_assets.streaming.delta_tables import open_table
 from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, QUERY_PROGRESS
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, QUERY_PROGRESS, read_complete_until
 from platform_assets.streaming.specs import TableSource
 from platform_assets.streaming.table_difference import COPIES, LEFT_ROWS, count_copies, read_pending, select_final
 
@@ -54,7 +54,10 @@ def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | Non
     from pyspark.sql import functions as F
 
     stream, key = shadow.stream, list(shadow.stream.main_table.key)
-    live, replayed = (read_state(context, stream.name) for context in (shadow.live, shadow.context))
+    live, replayed = (
+        read_complete_until(context.table_uri(COMPLETE_UNTIL.name), stream.name, context.storage_options)
+        for context in (shadow.live, shadow.context)
+    )
     if live is None or replayed is None or None in (live["complete_until"], replayed["complete_until"]):
         return None
     until = min(live["watermark"], replayed["watermark"])
@@ -90,17 +93,6 @@ def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | Non
 
 
 _SIDES = {"in the replay": "replayed", "in the live table": "live"}
-
-
-def read_state(context: StreamContext, query: str) -> dict[str, Any] | None:
-    """The query's row of `platform.complete_until`; None when there is none yet."""
-    from deltalake.exceptions import TableNotFoundError
-
-    try:
-        table = open_table(context.table_uri(COMPLETE_UNTIL.name), context.storage_options)
-    except TableNotFoundError:
-        return None
-    return next((row for row in table.to_pyarrow_table().to_pylist() if row["query"] == query), None)
 
 
 def read_cost(shadow: Shadow) -> dict[str, int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.reports.assets import BATCH_SPARK_POOL
+from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
     )
     def parity(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         lakehouse = context.resources.lakehouse
-        state = _read_state(lakehouse, stream.name)
+        uri = lakehouse.table_uri("platform.complete_until")
+        state = read_complete_until(uri, stream.name, lakehouse.storage_options())
         if state is None or state["complete_until"] is None:
             return dg.AssetCheckResult(passed=True, description="Nothing of the table is final yet.")
         found = compare_with_twin(context.resources.spark.spark_session, lakehouse, stream, state)
@@ -156,14 +158,3 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
         )
 
     return parity
-
-
-def _read_state(lakehouse: Any, query: str) -> dict[str, Any] | None:
-    from deltalake.exceptions import TableNotFoundError
-
-    try:
-        table = lakehouse.delta_table("platform.complete_until")
-    except TableNotFoundError:
-        return None
-    rows = (row for row in table.to_pyarrow_table().to_pylist() if row["query"] == query)
-    return next(rows, None)

@@ -7,6 +7,7 @@ exactly once: each append carries, as Delta transaction, the version up to which
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,19 @@ COMPLETE_UNTIL = TableSpec(
 PLATFORM_TABLES = (
     LEDGER, HOP_LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LOST_RANGES, REQUEUED_RECORDS,
 )  # fmt: skip
+
+
+def read_complete_until(
+    table_uri: str, query: str, storage_options: Mapping[str, str] | None = None
+) -> dict[str, Any] | None:
+    """The query's row of the table `COMPLETE_UNTIL`; None when there is none yet."""
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        table = open_table(table_uri, storage_options)
+    except TableNotFoundError:
+        return None
+    return next((row for row in table.to_pyarrow_table().to_pylist() if row["query"] == query), None)
 
 
 class HistoryWriter:

@@ -334,7 +334,7 @@ def _kill_replay(platform: LivePlatform) -> None:
     with platform.crash_point("after", f"lakehouse/{_REPLAYED}"):  # now it alone writes there
         code = replay.wait(LIMIT_SECONDS)
     _demand(code == -signal.SIGKILL, f"the replay ended with {code}")
-    platform.await_held(Phase.HELD_OPERATOR)
+    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group stays paused")
     platform.wait_for(lambda: not read_lock(home, f"replay-{_REPLAYED.split('.')[1]}").held, "its JVM is dead")
     _swap(platform)
     platform.await_host(host.run_id)

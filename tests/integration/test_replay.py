@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from jobs.replay.comparison import DIFFERENCE, compare_with_live, read_cost, read_state
+from jobs.replay.comparison import DIFFERENCE, compare_with_live, read_cost
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
 from jobs.replay.swap import is_half_done, swap_in, undo_swap
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.errors import CheckpointMismatchError, SettingError
 from platform_assets.streaming.batch_table import BatchTable
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, read_complete_until
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
@@ -93,6 +94,10 @@ def rows(streams: StreamsUnderTest, name: str) -> list[str]:
     return sorted(json.dumps(row, default=str) for row in found)
 
 
+def read_state(streams: StreamsUnderTest, name: str) -> dict[str, Any] | None:
+    return read_complete_until(streams.context.table_uri(COMPLETE_UNTIL.name), name)
+
+
 def prove_sound(streams: StreamsUnderTest, name: str) -> None:
     """The table equals its twin, and its account has no hole."""
     verdict = run_check(streams.session, Path(streams.context.lakehouse_root), name)
@@ -143,7 +148,7 @@ def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnder
 
 
 def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest, name: str) -> None:
-    before, state = rows(streams, name), read_state(streams.context, name)
+    before, state = rows(streams, name), read_state(streams, name)
     original = STREAMS[name].transform
     assert original is not None
     changed = dataclasses.replace(
@@ -161,7 +166,7 @@ def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest
     run_to_end(QueryGroup(streams.session, [changed], streams.context))  # goes on with the state that was swapped in
     undo_swap(streams.session, shadow)
     assert rows(streams, name) == before
-    put_back = read_state(streams.context, name)
+    put_back = read_state(streams, name)
     assert put_back is not None and state is not None
     assert put_back["complete_until"] == state["complete_until"]
     streams.drain("events", name)  # the old code, from the old state: what came since is read again
@@ -244,7 +249,7 @@ def test_it_may_be_cut_short_anywhere(
             cuts += 1
         steps.last = None
         assert rows(copy, name) == right and not is_half_done(shadow)
-        assert read_state(copy.context, name) is not None
+        assert read_state(copy, name) is not None
     assert cuts >= least
     copy.send(build_events(range(100, 110)))
     copy.drain("events", name)

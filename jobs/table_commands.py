@@ -1,0 +1,149 @@
+"""The commands of `headrace` that look into the tables or mend them: for a bad day."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from typing import Any
+
+from resources.settings import Settings
+
+
+def add_table_commands(commands: Any) -> None:
+    """Adds them to the subparsers of the command line."""
+    text = "begin a derived stream anew: the next start computes its table again from all events"
+    command = commands.add_parser("recompute", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("stream", help="a stream over a table; its group must not run (headrace pause)")
+    command.set_defaults(run=_recompute)
+    text = "make a derived stream's table again beside the live one, and show what differs; with --swap replace it"
+    command = commands.add_parser("replay", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("stream", help="a stream over silver.events")
+    what = command.add_mutually_exclusive_group()
+    for name, text in (
+        ("swap", "put the replayed table and its state in the place of the live ones; the group pauses for that"),
+        ("undo", "take back the last swap"),
+        ("abandon", "remove what has been replayed"),
+    ):
+        what.add_argument(f"--{name}", dest="action", action="store_const", const=name, default="compare", help=text)
+    command.set_defaults(run=_replay)
+    text = "show which quarantined records would be accepted now; with --accept take them in"
+    command = commands.add_parser("requeue", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("--reason", action="append", default=[], help="only those quarantined for it; may be repeated")
+    command.add_argument("--since", help="only those that arrived at or after it; ISO-8601")
+    command.add_argument("--until", help="only those that arrived before it")
+    command.add_argument("--offset", action="append", default=[], help="only topic/partition/offset; may be repeated")
+    command.add_argument("--accept", action="store_true", help="take them in; the group pauses for that")
+    command.set_defaults(run=_requeue)
+    text = "show what Kafka deleted before it was read; with --reason record it, and let the stream go on"
+    command = commands.add_parser("acknowledge-loss", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("group", nargs="?", default="", help="the stream group (default: all)")
+    command.add_argument("--reason", default="", help="kept for ever with the hole")
+    command.set_defaults(run=_acknowledge)
+    for name, text in (
+        ("backup", "copy all tables and checkpoints to an empty place; no group may run (headrace pause)"),
+        ("restore", "copy a backup to where the lakehouse is to be, which must be empty"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.add_argument("place", help="of the backup: a path or an object store URI")
+        command.set_defaults(run=_copy_lakehouse, command=name)
+    text = "say in sentences where a record is and what became of it"
+    command = commands.add_parser("explain", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    asked = command.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--event-id", help="all records of this event")
+    asked.add_argument("--offset", help="one record, as topic/partition/offset")
+    asked.add_argument("--user", help="rows of this user in all tables, at the time --at or in the window --window")
+    command.add_argument(
+        "--at", "--window", dest="at", help="a moment, or a window's start; ISO-8601; goes with --user (default: now)"
+    )
+    command.set_defaults(run=_explain)
+
+
+def _recompute(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.recompute import recompute_stream
+    from jobs.stream_groups import find_groups
+    from platform_assets.streams import load_stream_groups
+
+    [group] = find_groups(load_stream_groups(), "", args.stream)
+    recompute_stream(group, args.stream, settings)
+    print(f"{args.stream} begins anew with the next start of its group. Go on with: headrace resume {group.name}")
+    return 0
+
+
+def _replay(args: argparse.Namespace, settings: Settings) -> int:
+    import dagster as dg
+
+    from jobs.platform.services import prepare_environment
+    from jobs.replay.command import replay_stream
+    from jobs.stream_groups import find_groups
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    prepare_environment(settings)
+    [group] = find_groups(load_stream_groups(), "", args.stream)
+    with running_broker(settings), dg.DagsterInstance.get() as instance:
+        replay_stream(group, args.stream, args.action, settings, instance, getpass.getuser(), print)
+    return 0
+
+
+def _requeue(args: argparse.Namespace, settings: Settings) -> int:
+    import dagster as dg
+
+    from jobs.platform.services import prepare_environment
+    from jobs.requeue import build_choice, requeue_records
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    choice = build_choice(args.reason, args.since, args.until, args.offset)
+    prepare_environment(settings)
+    with running_broker(settings), dg.DagsterInstance.get() as instance:
+        for group in load_stream_groups():
+            found = requeue_records(group, choice, settings, instance, getpass.getuser(), accept=args.accept)
+            accepted, repeated = found.count("accepted"), found.count("deduplicated")
+            were = "were" if args.accept else "would be"
+            print(f"{group.name}: {accepted:,} records {were} accepted, {repeated:,} repeat an accepted event.")
+            for reason, count in sorted(found.refused.items()):
+                print(f"{group.name}: {count:,} stay in quarantine: {reason}")
+            if found.marks and not args.accept:
+                print("Nothing was changed. To take them in, say --accept.")
+    return 0
+
+
+def _acknowledge(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.acknowledge_loss import acknowledge_loss
+    from jobs.stream_groups import find_groups
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    with running_broker(settings):
+        for group in find_groups(load_stream_groups(), args.group, ""):
+            lost = acknowledge_loss(group, settings, getpass.getuser(), args.reason)
+            print("\n".join(f"{group.name}: lost {item}" for item in lost) or f"{group.name}: nothing is lost.")
+            if lost:
+                then = f"Recorded. Go on with: headrace resume {group.name}"
+                print(then if args.reason else "Nothing was recorded. To go on without them, say --reason '...'.")
+    return 0
+
+
+def _copy_lakehouse(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.backup import back_up, restore
+    from platform_assets.streams import load_stream_groups
+
+    copy = back_up if args.command == "backup" else restore
+    versions = copy(load_stream_groups(), settings, args.place)
+    print("\n".join(f"{name}: version {version}" for name, version in versions.items()))
+    print(f"{len(versions)} tables are there, with their checkpoints.")
+    return 0
+
+
+def _explain(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.explain import explain
+    from platform_assets.streams import load_streams
+    from resources.embedded_broker import running_broker
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+
+    with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
+        lakehouse = LakehouseResource.from_settings(settings)
+        for sentence in explain(load_streams(), lakehouse, kafka, args.event_id, args.offset, args.user, args.at):
+            print(sentence)
+    return 0
