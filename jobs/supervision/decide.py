@@ -244,7 +244,9 @@ def _judge_orphan(
     ended_at = owner_run.ended_at
     if state.phase is Phase.ORPHAN:  # watched by this supervisor, whatever the clock said when the run ended
         ended_at = min(ended_at, state.phase_since)
-    left = ended_at + policy.stop_grace + policy.stop_slack - now
+    # A batch is written by the host: without it the JVM has nothing left to finish.
+    patience = policy.jvm_grace if lock.owner_alive is False else policy.stop_grace + policy.stop_slack
+    left = ended_at + patience - now
     if left > 0:
         return [], Phase.ORPHAN, f"{held}, whose run has ended; it is killed in {left:.0f} s"
     if lock.owner is not None and lock.owner_alive:

@@ -29,6 +29,8 @@ class Policy:
     start_timeout: float = 300.0
     # The host polls its stop record every 2 s and closes Spark after its batches: shorter would cancel a clean stop.
     stop_slack: float = 15.0
+    # Spark's JVM ends 0.3-2 s after its host. On a full machine one was still at it after 75 s: nothing was committed.
+    jvm_grace: float = 10.0
     # Batch times and heap creep up over days, and a run's event page grows: a planned restart a day keeps both bounded.
     recycle_after: float = 86_400.0
 

@@ -402,10 +402,11 @@ def test_process_that_outlives_its_run_is_killed_after_the_grace_and_nothing_lau
     assert look(ended, lock=lock, now=NOW + 100).actions == (KillProcess(HOST),)
 
 
-def test_jvm_that_outlives_its_host_is_killed_after_the_grace() -> None:
+def test_jvm_that_outlives_its_host_is_killed_soon() -> None:
     lock = LockView(True, "run", "run-1", HOST, False, "run run-1")
     ended = run(status="failure", ended_at=NOW)
-    assert look(ended, lock=lock, heartbeat=beat(), now=NOW + 100).actions == (KillProcess(JVM),)
+    assert look(ended, lock=lock, heartbeat=beat(), now=NOW + POLICY.jvm_grace - 1).actions == ()
+    assert look(ended, lock=lock, heartbeat=beat(), now=NOW + POLICY.jvm_grace).actions == (KillProcess(JVM),)
     assert look(ended, lock=lock, heartbeat=beat(run_id="other"), now=NOW + 100).actions == ()
 
 
