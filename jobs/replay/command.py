@@ -9,7 +9,7 @@ import dagster as dg
 
 from jobs.replay.comparison import DIFFERENCE, Comparison, compare_with_live, read_cost
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
-from jobs.replay.swap import is_half_done, swap_in, undo_swap
+from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from jobs.stream_context import build_stream_context
 from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.held_group import hold_group
@@ -49,7 +49,7 @@ def replay_stream(
     ):
         shadow = open_shadow(stream, build_stream_context(settings, kafka, lakehouse, group.streams), lakehouse)
         if action == "abandon":
-            lakehouse.remove_folder(shadow.folder)
+            abandon(shadow)
             write(f"replay {name}: abandoned, nothing is left of it.")
             return None
         found = None

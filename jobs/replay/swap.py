@@ -41,13 +41,20 @@ def is_half_done(shadow: Shadow) -> bool:
 
 
 def swap_in(session: SparkSession, shadow: Shadow) -> int:
-    """Returns the version of the live table that has the replayed rows."""
+    """Returns the version of the live table that has the replayed rows.
+
+    Raises `SettingError` when nothing has been replayed, or the last swap is half undone.
+    """
     journal = _read_journal(shadow)
+    checkpoint = shadow.context.checkpoint_uri(shadow.stream.main_table.name)
+    if journal is not None and journal["state"] == "undoing":
+        raise SettingError(f"The last swap is half undone. Finish that: headrace replay {shadow.stream.name} --undo")
     if journal is None or journal["state"] != "swapping":
+        if read_last_committed_batch(session, checkpoint) is None:
+            raise SettingError(f"Nothing has been replayed: {shadow.stream.name} has nothing to read yet.")
         journal = _begin(shadow)
     aside = f"{_kept(shadow)}/checkpoint"
     _move_checkpoint(session, shadow, _live_checkpoint(shadow), aside, journal["generation"])
-    checkpoint = shadow.context.checkpoint_uri(shadow.stream.main_table.name)
     if read_generation(session, checkpoint) is not None:  # else it has been moved, which is the last step
         done = read_last_committed_batch(session, checkpoint)
         assert done is not None
@@ -60,8 +67,8 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
         BatchTable(HOP_LEDGER, shadow.live).append(hops, commit)
         shadow.lakehouse.move_folder(shadow.checkpoint_folder, _live_checkpoint(shadow))
     _publish_changes(session, shadow, journal["version"])
-    _write_journal(shadow, {**journal, "state": "swapped"})
     shadow.lakehouse.remove_folder(shadow.folder)
+    _write_journal(shadow, {**journal, "state": "swapped"})
     return open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options).version()
 
 
@@ -93,6 +100,13 @@ def undo_swap(session: SparkSession, shadow: Shadow) -> int:
             shadow.lakehouse.move_folder(aside, _live_checkpoint(shadow))
     shadow.lakehouse.remove_folder(_kept(shadow))
     return table.version
+
+
+def abandon(shadow: Shadow) -> None:
+    """Removes what has been replayed. Raises `SettingError` half-way through a swap, which needs it."""
+    if is_half_done(shadow):
+        raise SettingError(f"A swap is half done. Finish it: headrace replay {shadow.stream.name} --swap (or --undo)")
+    shadow.lakehouse.remove_folder(shadow.folder)
 
 
 def _begin(shadow: Shadow) -> dict[str, Any]:

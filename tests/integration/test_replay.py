@@ -17,7 +17,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from jobs.replay.comparison import DIFFERENCE, compare_with_live, read_cost
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
-from jobs.replay.swap import is_half_done, swap_in, undo_swap
+from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.errors import CheckpointMismatchError, SettingError
 from platform_assets.streaming.batch_table import BatchTable
@@ -175,11 +175,20 @@ def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest
         undo_swap(streams.session, shadow)
 
 
+def test_a_stream_that_has_read_nothing_is_not_swapped(
+    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
+) -> None:
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    streams.drain("events")
+    with pytest.raises(SettingError, match="nothing to read yet"):
+        swap_in(spark, shadow_of(streams, "sessions"))
+
+
 def test_nothing_is_left_of_a_replay_that_is_abandoned(streams: StreamsUnderTest, name: str) -> None:
     shadow, root = shadow_of(streams, name), Path(streams.context.lakehouse_root)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     fill(streams, shadow)
-    shadow.lakehouse.remove_folder(shadow.folder)
+    abandon(shadow)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
     with pytest.raises(SettingError, match="reads Kafka"):
         shadow_of(streams, "events")
@@ -245,10 +254,16 @@ def test_it_may_be_cut_short_anywhere(
             if is_half_done(shadow) and not Path(copy.context.checkpoint_uri(TABLE), "metadata").exists():
                 with pytest.raises(CheckpointMismatchError):
                     run_to_end(QueryGroup(copy.session, [STREAMS[name]], copy.context))
+            if is_half_done(shadow):
+                with pytest.raises(SettingError, match="half done"):
+                    abandon(shadow)
+                with pytest.raises(SettingError, match=r"half undone|no finished swap"):
+                    (swap_in if do is undo_swap else undo_swap)(copy.session, shadow)
             do(copy.session, shadow)
             cuts += 1
         steps.last = None
-        assert rows(copy, name) == right and not is_half_done(shadow)
+        assert rows(copy, name) == right and not is_half_done(shadow) and not shadow.exists()
+        assert Path(copy.context.checkpoint_uri(TABLE), "metadata").exists()
         assert read_state(copy, name) is not None
     assert cuts >= least
     copy.send(build_events(range(100, 110)))
