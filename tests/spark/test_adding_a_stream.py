@@ -56,7 +56,7 @@ def run(project: Path, *command: str) -> str:
 
 def test_the_page_makes_a_stream_with_checks_that_equals_its_twin(project: Path) -> None:
     checks = {line for line in run(project, "-c", _LIST).splitlines() if _NAME in line}
-    names = ("schema_contract", "freshness", "ledger", "parity", "stream_running")
+    names = ("schema_contract", "freshness", "ledger", "parity", "stream_running", "table_files")
     assert checks == {f"gold/{_NAME} {check}" for check in names}
     only = f"has_an_oracle or stream_in_batches or {_NAME}"
     output = run(project, "-m", "pytest", "-q", "tests/spark/test_streams_over_events.py", "-k", only)
