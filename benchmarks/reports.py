@@ -95,7 +95,7 @@ def main() -> None:
             print(f"| {name} | {found['from']} | {seconds:.1f} | {cpu:.1f} | {found['sums']} |", flush=True)
             if "start" in found:
                 print(
-                    f"| of this: start of Spark | | {found['start'][0]:.1f} | {found['start'][1]:.1f} | |", flush=True
+                    f"| start of Spark, beside that | | {found['start'][0]:.1f} | {found['start'][1]:.1f} | |", flush=True
                 )
 
 
