@@ -94,9 +94,8 @@ def main() -> None:
             seconds, cpu, found = _run(name, root)
             print(f"| {name} | {found['from']} | {seconds:.1f} | {cpu:.1f} | {found['sums']} |", flush=True)
             if "start" in found:
-                print(
-                    f"| start of Spark, beside that | | {found['start'][0]:.1f} | {found['start'][1]:.1f} | |", flush=True
-                )
+                seconds, cpu = found["start"]
+                print(f"| start of Spark, beside that | | {seconds:.1f} | {cpu:.1f} | |", flush=True)
 
 
 def _run(engine: str, root: str) -> tuple[float, float, dict[str, Any]]:
