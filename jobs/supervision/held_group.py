@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from jobs.supervision.group_lock import LockMode, hold_group_lock, read_lock
-from jobs.supervision.lease import write_control
+from jobs.supervision.lease import read_control, write_control
 from platform_assets.errors import GroupOwnedError
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import Settings
@@ -27,12 +27,14 @@ def hold_group(
     reason: str,
     is_half_done: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
-    """Holds the group's lock for the block; pauses its run first, where one lives, and resumes it afterwards.
+    """Pauses the group, waits until its run has ended, holds its lock for the block, and resumes it afterwards.
 
-    A group that is held already (by a person, a failure) stays so. It also stays paused, with the reason, where the
-    block ended half-way through what must be finished first. Raises `GroupOwnedError`.
+    Paused even where no run lives: the supervisor would start one as soon as a block that was killed has left the lock.
+    A group that somebody has paused already, for another reason, stays so. It also stays paused, with the reason, where
+    the block ended half-way through what must be finished first. Raises `GroupOwnedError`.
     """
-    to_pause = read_lock(settings.home, group.name).owner_mode == "run"
+    control = read_control(instance, group.name)
+    to_pause = not control.paused or control.pause_reason == reason
     if to_pause:
         write_control(instance, group.name, "pause", by, reason)
         _wait_until_free(group, settings)
