@@ -61,7 +61,7 @@ def decide(
     if host is not None:
         actions, phase, reason = _judge_live(now, spec, host, heartbeat, process_alive, control, state, policy)
     elif lock.held:
-        actions, phase, reason = _judge_orphan(now, spec, runs, heartbeat, process_alive, lock, state, policy)
+        actions, phase, reason = _judge_orphan(now, spec, runs, heartbeat, process_alive, lock, control, state, policy)
     else:
         actions, phase, reason = _judge_idle(now, spec, runs, control, policy)
     # A time to come is one of before the clock was set back: what is watched for is watched anew.
@@ -231,12 +231,15 @@ def _judge_orphan(
     heartbeat: Heartbeat | None,
     process_alive: bool | None,
     lock: LockView,
+    control: Control,
     state: SupervisorState,
     policy: Policy,
 ) -> _Verdict:
     """The lock is held though no run lives: a drain, or what is left of a run. Never launch; kill only our remains."""
     held = f"the lock is held by {lock.text or 'an unknown process'}"
     if lock.owner_mode != "run":
+        if control.paused:
+            return [], Phase.HELD_OPERATOR, f"{_paused_text(control)}; {held}"
         return [], Phase.ORPHAN, f"{held}; nothing is launched until it ends"
     owner_run = next((run for run in runs if run.run_id == lock.owner_run_id), None)
     if owner_run is None or owner_run.ended_at is None:

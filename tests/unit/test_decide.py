@@ -395,6 +395,15 @@ def test_drain_is_never_disturbed() -> None:
     assert "a drain (pid 7 on here)" in decision.reason
 
 
+def test_group_that_was_paused_for_work_at_rest_is_shown_as_held() -> None:
+    replay = LockView(True, "replay", "", HOST, True, "a replay (pid 7 on here)")
+    decision = look(
+        failed(1, 100_000), lock=replay, control=Control(paused=True, paused_by="Ann", pause_reason="replay")
+    )
+    assert (decision.phase, decision.actions) == (Phase.HELD_OPERATOR, ())
+    assert "paused by Ann (replay)" in decision.reason and "a replay (pid 7 on here)" in decision.reason
+
+
 def test_process_that_outlives_its_run_is_killed_after_the_grace_and_nothing_launched() -> None:
     lock = LockView(True, "run", "run-1", HOST, True, "run run-1")
     ended = run(status="canceled", ended_at=NOW)
