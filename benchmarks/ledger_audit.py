@@ -97,7 +97,7 @@ def _write(root: str, batches: range) -> None:
             for field in schema
         ]
         planned = PlannedBatch(batch, at, ranges)
-        entries = [PartitionEntry(each_range, each, 0, 0, ()) for each_range in ranges]
+        entries = [PartitionEntry(each_range, each, 0, 0, 0, ()) for each_range in ranges]
         commit = build_batch_commit(EVENTS.name, "headrace/events/benchmark", planned, "", entries)
         main.append(pa.table(columns, schema=schema), commit)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import SettingError
+from platform_assets.streaming.forgotten_users import hash_user
 from platform_assets.streaming.specs import KafkaSource, ResultSpan, StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -141,6 +142,9 @@ class Explainer:
         for row in self._find_record(self._quarantined, record, ["reason", "detail", "quarantined_at"]):
             because = f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"]
             return [f"Record {record} was quarantined by {read} at {_clock(row['quarantined_at'])}: {because}."]
+        for row in self._find_record("platform.erased_records", record, ["was", "erased_at"]):
+            before = "on its arrival" if row["was"] == "on_arrival" else f"after it had been {row['was']}"
+            return [f"Record {record} was of a user who is forgotten: erased {before}, at {_clock(row['erased_at'])}."]
         if any(start <= record.offset < end for start, end in batch.gaps):
             what = "a transaction's marker, an aborted or a compacted record"
             return [f"Offset {record} has no record: {what}. {read.capitalize()} recorded a gap there."]
@@ -148,7 +152,7 @@ class Explainer:
 
     def explain_user(self, user_id: str, moment: datetime) -> list[str]:
         """For each table that has rows of users: those of this one around a moment, and whether they are final."""
-        said = []
+        said = self._explain_forgotten(user_id)
         for stream in self._derived:
             assert stream.span is not None
             if stream.span.by_user:
@@ -180,6 +184,12 @@ class Explainer:
             values = ", ".join(f"{name} {_text(row[name])}" for name in columns if name != "user_id")
             said.append(f"{table.name}: {values}: {verdict} ({until}).")
         return said[:MAX_PLACES]
+
+    def _explain_forgotten(self, user_id: str) -> list[str]:
+        for row in self._lakehouse.delta_table("platform.forgotten_users").to_pyarrow_table().to_pylist():
+            if row["user_hash"] == hash_user(user_id, row["salt"]):
+                return [f"User {user_id} is forgotten since {_clock(row['forgotten_at'])}: no table has rows of them."]
+        return []
 
     def _explain_state(self, event: Mapping[str, Any]) -> list[str]:
         """For each stream that takes the event: until when rows that count it are open, or that they are final."""

@@ -34,6 +34,15 @@ def add_table_commands(commands: Any) -> None:
     command.add_argument("--offset", action="append", default=[], help="only topic/partition/offset; may be repeated")
     command.add_argument("--accept", action="store_true", help="take them in; the group pauses for that")
     command.set_defaults(run=_requeue)
+    text = "erase all rows of one user, remove the files that had them, and keep the user out"
+    command = commands.add_parser("forget-user", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("user", help="the user_id; - reads it from standard input, so that no shell keeps it")
+    command.add_argument("--reason", required=True, help="kept in platform.forgotten_users; name nobody in it")
+    command.add_argument(
+        "--wait-seconds", type=float, default=600.0,
+        help="for batch runs that may read the old files, before they are stopped (default: %(default)s)",
+    )  # fmt: skip
+    command.set_defaults(run=_forget)
     text = "show what Kafka deleted before it was read; with --reason record it, and let the stream go on"
     command = commands.add_parser("acknowledge-loss", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("group", nargs="?", default="", help="the stream group (default: all)")
@@ -106,6 +115,31 @@ def _requeue(args: argparse.Namespace, settings: Settings) -> int:
             if found.marks and not args.accept:
                 print("Nothing was changed. To take them in, say --accept.")
     return 0
+
+
+def _forget(args: argparse.Namespace, settings: Settings) -> int:
+    import sys
+
+    import dagster as dg
+
+    from jobs.forgetting.command import forget_user
+    from jobs.platform.services import prepare_environment
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    user = sys.stdin.readline().rstrip("\n") if args.user == "-" else args.user
+    prepare_environment(settings)
+    with running_broker(settings), dg.DagsterInstance.get() as instance:
+        done = forget_user(
+            load_stream_groups(), user, settings, instance, getpass.getuser(), args.reason, args.wait_seconds, print
+        )
+    for name, rows in sorted(done.rows.items()):
+        print(f"{name}: {rows:,} rows erased")
+    proof = done.proof
+    print(f"Proof: {proof.files:,} files, {proof.bytes / 1e6:,.1f} MB, were read; {len(proof.found)} have the user.")
+    print("\n".join(f"  {path} still has the user." for path in proof.found), end="\n" if proof.found else "")
+    print("\n".join(f"Waits: {text}" for text in done.waits))
+    return 1 if proof.found else 0
 
 
 def _acknowledge(args: argparse.Namespace, settings: Settings) -> int:

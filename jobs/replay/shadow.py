@@ -7,17 +7,16 @@ that upkeep takes away are there for six hours more at least: a replay must be d
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from jobs.supervision.application import borrow_application
 from jobs.supervision.fingerprint import hash_code
-from jobs.supervision.host import Application, host_group
+from jobs.supervision.host import host_group
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError, SettingError
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.forgotten_users import FORGOTTEN_USERS
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -45,13 +44,13 @@ class Shadow:
 
     @property
     def context(self) -> StreamContext:
-        """As the live one, elsewhere; nothing is published."""
+        """As the live one, elsewhere; nothing is published. Who is forgotten stays so."""
         assert isinstance(self.stream.source, TableSource)
-        source = self.stream.source.table.name
+        in_place = (self.stream.source.table.name, FORGOTTEN_USERS.name)
         return replace(
             self.live,
             lakehouse_root=f"{self.live.lakehouse_root}/{self.folder}",
-            read_in_place={source: self.live.table_uri(source)},
+            read_in_place={name: self.live.table_uri(name) for name in in_place},
             publish_topics=frozenset(),
             idle_timeout_seconds=None,
             check_lease=None,
@@ -87,15 +86,10 @@ def fill_shadow(session: SparkSession, jvm_pid: int | None, shadow: Shadow, writ
         shadow.lakehouse.remove_folder(shadow.folder)
     shadow.lakehouse.write_file(description, begun_by)
     end = host_group(
-        lambda: _running(session, jvm_pid, shadow),
+        lambda: borrow_application(session, jvm_pid, [shadow.stream], shadow.context),
         Terminal(f"replay {shadow.stream.name}", write),
         grace_seconds=grace,
         bounded=True,
     )
     if not end.finished:
         raise InterruptedByUserError("The replay was interrupted. What is done is kept; the same command goes on.")
-
-
-@contextlib.contextmanager
-def _running(session: SparkSession, jvm_pid: int | None, shadow: Shadow) -> Iterator[Application]:
-    yield Application(lambda: QueryGroup(session, [shadow.stream], shadow.context), jvm_pid)

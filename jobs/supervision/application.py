@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from jobs.supervision.host import Application
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.specs import StreamGroup, StreamSpec
 from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
 
 
 @contextmanager
@@ -40,3 +46,13 @@ def open_application(
         spark = SparkResource.from_settings(settings, app_name=f"stream-{group.name}")
         with spark.running((lock_fd,)) as session:
             yield Application(lambda: QueryGroup(session, group.streams, context), spark.jvm_pid)
+
+
+@contextmanager
+def borrow_application(
+    session: SparkSession, jvm_pid: int | None, streams: Sequence[StreamSpec], context: StreamContext
+) -> Iterator[Application]:
+    """Yields an application in a JVM that somebody else has started and goes on using."""
+    from platform_assets.streaming.query_group import QueryGroup
+
+    yield Application(lambda: QueryGroup(session, streams, context), jvm_pid)

@@ -30,7 +30,7 @@ def lock_path(home: Path, group: str) -> Path:
     return home / "locks" / f"{group}.lock"
 
 
-LockMode = Literal["run", "drain", "recompute", "acknowledge", "backup", "restore", "replay", "requeue"]
+LockMode = Literal["run", "drain", "recompute", "acknowledge", "backup", "restore", "replay", "requeue", "forget"]
 
 
 @contextmanager

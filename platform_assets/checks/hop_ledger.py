@@ -2,8 +2,9 @@
 
 The account is `platform.hop_ledger`. Its batches must follow one another without a hole or an overlap, from the first;
 the rows that they passed must be all that the source had at the version that they have come to, by the log's statistics
-of that version; and where Spark has said how many rows it read, that must be what the source's writer said it wrote.
-That what came out is right is the twin's to say (check `parity`). Reads no rows but the ledger's: seconds at any size.
+of that version, and what was erased of forgotten users; and where Spark has said how many rows it read, that must be
+what the source's writer said it wrote. That what came out is right is the twin's to say (check `parity`). Reads no rows
+but the ledger's: seconds at any size.
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
@@ -100,7 +101,10 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
         hops = _read_hops(lakehouse, stream)
         if not len(hops):
             return dg.AssetCheckResult(passed=True, description=_NOT_YET)
-        breaches = find_hop_breaches(hops, _count_source(lakehouse, stream, hops))
+        source_rows = _count_source(lakehouse, stream, hops)
+        if source_rows is not None:
+            source_rows += _count_erased(lakehouse, hops)
+        breaches = find_hop_breaches(hops, source_rows)
         totals = {**_count(hops), **_count_late(lakehouse, stream.name)}
         return dg.AssetCheckResult(
             passed=not breaches,
@@ -121,7 +125,7 @@ def _read_hops(lakehouse: Any, stream: StreamSpec) -> "pa.Table":
         dataset = lakehouse.delta_table("platform.hop_ledger").to_pyarrow_dataset()
     except TableNotFoundError:
         return pa.table({})
-    rows = dataset.to_table(filter=pc.field("query") == stream.name)
+    rows = dataset.to_table().filter(pc.field("query") == stream.name)
     if not len(rows):
         return rows
     newest = rows["txn_app_id"][pc.index(rows["planned_at"], pc.max(rows["planned_at"])).as_py()]
@@ -144,9 +148,25 @@ def _count_source(lakehouse: Any, stream: StreamSpec, hops: "pa.Table") -> int |
     return int(table.count())
 
 
+def _count_erased(lakehouse: Any, hops: "pa.Table") -> int:
+    """Rows of forgotten users that the query has passed and the source no longer has where the query has come to."""
+    import pyarrow.compute as pc
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        users = lakehouse.delta_table("platform.forgotten_users").to_pyarrow_table()
+    except TableNotFoundError:  # no query has started since there is such a table
+        return 0
+    # A checkpoint begins with the state of a version: what was erased by then it has not passed.
+    first, last = pc.min(hops["until_version"]), pc.max(hops["until_version"])
+    passed = (pc.field("events_version") > first) & (pc.field("events_version") <= last)
+    return pc.sum(users.filter(passed)["events_erased"]).as_py() or 0
+
+
 def _count_late(lakehouse: Any, query: str) -> dict[str, int]:
     import pyarrow.compute as pc
 
-    rows = lakehouse.delta_table("platform.late_events").to_pyarrow_dataset()
-    repaired = rows.to_table(["repaired_at"], filter=pc.field("query") == query)["repaired_at"]
+    # By name afterwards: Arrow has no filters for the text columns of files that delta-rs has merged.
+    rows = lakehouse.delta_table("platform.late_events").to_pyarrow_dataset().to_table(["query", "repaired_at"])
+    repaired = rows.filter(pc.field("query") == query)["repaired_at"]
     return {"late_waiting": repaired.null_count, "late_repaired": len(repaired) - repaired.null_count}

@@ -31,6 +31,7 @@ from platform_assets.streaming.specs import StreamSpec
 
 LEDGER = "ledger"
 _PROOF = "ledger/proof"
+_ERASED = "platform.erased_records"
 # A day of hourly checks that failed: after it everything is proved anew in any case.
 _PROOFS_SEARCHED = 24
 
@@ -62,11 +63,13 @@ def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: RecordFinder, proof:
     # the main table has; what the main table has, the others have.
     committed = read_checkpoint_batch(lakehouse.checkpoint_uri(stream.main_table.name))
     options, now = lakehouse.storage_options(), datetime.now(UTC)
-    outcomes = dict(zip(ARRIVAL_COLUMNS, stream.tables, strict=True))
-    tables = {outcome: lakehouse.delta_table(table.name) for outcome, table in outcomes.items()}
-    logs = {o: CommitLog(lakehouse.table_uri(t.name), ARRIVAL_COLUMNS[o], options) for o, t in outcomes.items()}
+    names = dict(zip(ARRIVAL_COLUMNS, [*(table.name for table in stream.tables), _ERASED], strict=True))
+    tables = {outcome: lakehouse.delta_table(name) for outcome, name in names.items() if name != _ERASED}
+    if (erased := _open(lakehouse, _ERASED)) is not None:
+        tables["erased"] = erased
+    logs = {o: CommitLog(lakehouse.table_uri(names[o]), ARRIVAL_COLUMNS[o], options) for o in tables}
     appended = {}
-    if proof is not None and proof.is_recent(now):
+    if proof is not None and proof.is_recent(now) and proof.tables.keys() == tables.keys():
         for outcome, table in tables.items():
             appended[outcome] = find_appended(table, logs[outcome], proof.tables[outcome])
     events = tables["accepted"]
@@ -118,6 +121,7 @@ def _prove(found: _Evidence, kafka: RecordFinder, proof: Proof | None) -> Audit:
     if proof is not None:
         totals = {name: count + proof.totals.get(name, 0) for name, count in totals.items()}
     totals["requeued"] = len(found.requeued)
+    totals["erased_in_all"] = found.tables["erased"].count() if "erased" in found.tables else 0
     return Audit(tuple(breaches), totals, losses.describe(), _build_proof(found, entries, totals, proof))
 
 
@@ -144,15 +148,19 @@ def _count(entries: Sequence[Entry], holes: Sequence[Hole]) -> dict[str, int]:
     return totals
 
 
-def _read_rows(lakehouse: Any, table: str) -> list[dict[str, Any]]:
-    """All rows of a table; none of one that an older version did not have."""
+def _read_rows(lakehouse: Any, name: str) -> list[dict[str, Any]]:
+    table = _open(lakehouse, name)
+    return [] if table is None else list(table.to_pyarrow_table().to_pylist())
+
+
+def _open(lakehouse: Any, name: str) -> Any:
+    """The table; None for one that an older version did not have."""
     from deltalake.exceptions import TableNotFoundError
 
     try:
-        found: list[dict[str, Any]] = lakehouse.delta_table(table).to_pyarrow_table().to_pylist()
+        return lakehouse.delta_table(name)
     except TableNotFoundError:
-        return []
-    return found
+        return None
 
 
 def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
@@ -173,16 +181,25 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
         totals: dict[str, Any] = {f"ledger/{name}": value for name, value in audit.totals.items()}
         if audit.breaches:
             return dg.AssetCheckResult(passed=False, description="\n".join(audit.breaches), metadata=totals)
-        account = ", ".join(f"{audit.totals[name]:,} {name}" for name in ("accepted", "quarantined", "deduplicated"))
-        said = f"Lost 0, doubled 0: {audit.totals['rows_in']:,} records in = {account}."
-        if audit.totals["requeued"]:
-            said += f" {audit.totals['requeued']:,} of the quarantined were taken in again since."
+        said = _describe(audit.totals)
         if audit.acknowledged:
             said += f" Acknowledged as lost, and not in this sum: {'; '.join(audit.acknowledged)}."
         proved = {**totals, _PROOF: dg.MetadataValue.text(audit.proof.dump())}
         return dg.AssetCheckResult(passed=True, description=said, metadata=proved)
 
     return ledger
+
+
+def _describe(totals: Mapping[str, int]) -> str:
+    said = ", ".join(f"{totals[name]:,} {name}" for name in ("accepted", "quarantined", "deduplicated"))
+    if totals["erased"]:
+        said += f", {totals['erased']:,} erased on arrival"
+    said = f"Lost 0, doubled 0: {totals['rows_in']:,} records in = {said}."
+    if totals["requeued"]:
+        said += f" {totals['requeued']:,} of the quarantined were taken in again since."
+    if erased := totals["erased_in_all"] - totals["erased"]:
+        said += f" {erased:,} of these records are erased since, of users who were forgotten."
+    return said
 
 
 def _read_proof(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> Proof | None:

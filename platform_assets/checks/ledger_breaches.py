@@ -35,7 +35,7 @@ def find_ledger_breaches(entries: Sequence[Entry], holes: Sequence[Hole] = ()) -
             batches = f"batch {before.batch_id} and {entry.batch_id}"
             breaches.append(f"{where}: offsets {low} to {high - 1} were {kind} between {batches}.")
         reached[entry.topic, entry.kafka_partition] = entry
-        outcomes = entry.accepted + entry.quarantined + entry.deduplicated
+        outcomes = entry.accepted + entry.quarantined + entry.deduplicated + entry.erased
         gap_length = sum(end - start for start, end in entry.gaps)
         length = entry.until_offset - entry.from_offset
         if entry.rows_in != outcomes or entry.rows_in + gap_length != length:
@@ -55,7 +55,7 @@ def find_row_breaches(
 ) -> list[str]:
     """Offsets that are not in exactly one place, by the tables' own coordinates.
 
-    `tables` maps each outcome (accepted, quarantined, deduplicated) to its Arrow dataset or table with `topic`,
+    `tables` maps each outcome (accepted, quarantined, deduplicated, erased) to its Arrow dataset or table with `topic`,
     `kafka_partition`, `kafka_offset` and the time of arrival. Rows at or after a partition's last committed offset are
     a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Those of
     `requeued` (rows of `platform.requeued_records`) are in quarantine and in one place more. Takes a byte an offset of

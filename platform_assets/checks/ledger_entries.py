@@ -31,6 +31,7 @@ class Entry:
     deduplicated: int
     gaps: tuple[tuple[int, int], ...]
     arrival_micros: int = 0
+    erased: int = 0
 
 
 def to_micros(moment: datetime) -> int:
@@ -61,12 +62,13 @@ def read_entries(events: DeltaTable, newest: int | None = None) -> list[Entry]:
 
 def entries_of_ledger(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """The accounts in rows of `platform.ledger`, for commits that the table's log no longer holds."""
-    names = Entry.__dataclass_fields__.keys() - {"gaps", "arrival_micros"}
+    names = Entry.__dataclass_fields__.keys() - {"gaps", "arrival_micros", "erased"}
     return [
         Entry(
             **{name: row[name] for name in names},
             gaps=tuple(map(tuple, json.loads(row["gaps"]))),
             arrival_micros=to_micros(row["arrived_at"]),
+            erased=row.get("erased") or 0,
         )
         for row in rows
     ]

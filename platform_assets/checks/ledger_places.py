@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 # A breach is shown by its first examples: a table of a million lost offsets helps nobody.
 MAX_EXAMPLES = 5
 # The column that has a record's time of arrival, by what became of it.
-ARRIVAL_COLUMNS = {"accepted": "ingested_at", "quarantined": "quarantined_at", "deduplicated": "deduplicated_at"}
+ARRIVAL_COLUMNS = {
+    "accepted": "ingested_at", "quarantined": "quarantined_at", "deduplicated": "deduplicated_at",
+    "erased": "arrived_at",
+}  # fmt: skip
 # A count that says "too many" needs no exact number, and a byte must not overflow.
 _MANY = 3
 

@@ -47,6 +47,7 @@ CUSTOMER_360_TABLE = TableSpec(
         Column("device_events", "string", "JSON: events by device type", nullable=False),
         Column("cart_actions", "string", "JSON: the newest cart action by product", nullable=False),
     ),
+    statistics_columns=("first_seen_at", "last_seen_at"),
 )
 
 # Each run leaves the files of the one before it. The consistency check reads the newest version only.

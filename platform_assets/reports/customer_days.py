@@ -45,6 +45,7 @@ CUSTOMER_DAYS_TABLE = TableSpec(
                nullable=False),
     ),
     partition_columns=("report_date",),
+    statistics_columns=("first_event_at", "last_event_at"),
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartitionEntry:
-    """One topic partition's part of a batch: rows_in = accepted + quarantined + deduplicated, always.
+    """One topic partition's part of a batch: rows_in = accepted + quarantined + deduplicated + erased, always.
 
     `gaps` are the ranges [from, until) of the read range in which Kafka delivered no record: transaction markers,
     aborted or compacted records. They are proved empty by a second read (the ledger check).
@@ -28,12 +28,13 @@ class PartitionEntry:
     accepted: int
     quarantined: int
     deduplicated: int
+    erased: int
     gaps: tuple[tuple[int, int], ...]
 
     @property
     def rows_in(self) -> int:
         """Records that Kafka delivered."""
-        return self.accepted + self.quarantined + self.deduplicated
+        return self.accepted + self.quarantined + self.deduplicated + self.erased
 
     def as_json(self) -> dict[str, Any]:
         """The entry as it is stored in commits and in `platform.ledger`."""
@@ -46,14 +47,15 @@ class PartitionEntry:
             "accepted": self.accepted,
             "quarantined": self.quarantined,
             "deduplicated": self.deduplicated,
+            "erased": self.erased,
             "gaps": [list(gap) for gap in self.gaps],
         }
 
 
 def build_entries(
-    planned: PlannedBatch, partitions: Int64s, offsets: Int64s, is_rejected: Any, is_duplicate: Any
+    planned: PlannedBatch, partitions: Int64s, offsets: Int64s, is_rejected: Any, is_duplicate: Any, is_erased: Any
 ) -> list[PartitionEntry]:
-    """Counts a batch's records by topic partition and verdict.
+    """Counts a batch's records by topic partition and verdict: one of the three at most, else it was accepted.
 
     The arrays are parallel, one item a record.
     """
@@ -63,9 +65,10 @@ def build_entries(
         entries.append(
             PartitionEntry(
                 planned_range,
-                accepted=int((own & ~is_rejected & ~is_duplicate).sum()),
+                accepted=int((own & ~is_rejected & ~is_duplicate & ~is_erased).sum()),
                 quarantined=int((own & is_rejected).sum()),
                 deduplicated=int((own & is_duplicate).sum()),
+                erased=int((own & is_erased).sum()),
                 gaps=find_gaps(planned_range, np.sort(offsets[own])),
             )
         )

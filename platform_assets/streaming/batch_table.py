@@ -194,6 +194,47 @@ class BatchTable:
                 "A repair",
             )  # fmt: skip
 
+    def erase(self, rows: pa.Table, bounds: str, body: Mapping[str, Any]) -> None:
+        """Takes out the rows that have the values of one of these in all of these columns, in one commit.
+
+        The commit does not say whose they were, as `delete` does: a log outlives the rows. `bounds` and errors as
+        `replace`.
+        """
+        import pyarrow as pa
+        from deltalake import CommitProperties
+
+        names = rows.column_names
+        source = rows.cast(pa.schema([self._schema.field(name) for name in names])).group_by(names).aggregate([])
+        matches = " and ".join([f"({bounds})", *(f"(t.{name} is not distinct from s.{name})" for name in names)])
+        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
+        with self._lock:
+            self._table.update_incremental()
+            self._try(
+                lambda: (
+                    self._table.merge(
+                        source, matches, source_alias="s", target_alias="t", commit_properties=properties,
+                        post_commithook_properties=_no_hooks(),
+                    )
+                    .when_matched_delete().execute()
+                ),
+                "An erasure",
+            )  # fmt: skip
+
+    def vacuum(self, *, full: bool, hours: int) -> None:
+        """Removes the files that no version of the last `hours` names; `full`: those too that no version ever named.
+
+        Nobody may be reading an older version; with `full` nobody writing either.
+        """
+        with self._lock:
+            self._table.update_incremental()
+            self._table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=full)
+            self._table.update_incremental()
+            self.version = self._table.version()
+
+    def find_commit(self, name: str, value: str) -> dict[str, Any] | None:
+        """The newest commit that says so of itself, with its `version`; None where the log has none any more."""
+        return next((commit for commit in self._read_commits() if commit.get(name) == value), None)
+
     def read_last_commit(self) -> dict[str, Any] | None:
         """What Headrace wrote into its newest commit that the log holds; None before the first."""
         return next(iter(self._read_commits()), None)

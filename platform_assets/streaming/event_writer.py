@@ -1,5 +1,7 @@
 """Writes each micro-batch of Kafka records into accepted, quarantined and deduplicated rows, exactly once.
 
+Records of forgotten users come into none of them: only their coordinates are written down.
+
 One Spark job a batch reads Kafka and parses, and brings the parsed records to the driver as Arrow; there their
 coordinates and ids decide what is a duplicate and what the ledger says, and each table gets its rows in a commit of its
 own. The main table commits last and carries the batch's ledger, so "the batch is done" is one atomic fact. A crash
@@ -30,6 +32,7 @@ from platform_assets.streaming.deduplication import (
     unpack_coordinates,
 )
 from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, count_by_type, read_messages
+from platform_assets.streaming.forgotten_users import ERASED_RECORDS, Register, build_erased
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.lost_ranges import (
@@ -61,6 +64,7 @@ class _Batch:
     offsets: Int64s
     is_rejected: Any
     is_duplicate: Any
+    is_erased: Any
     duplicates: Duplicates
     ids: tuple[Int64s, Int64s] | None
     """The hashed event_ids (of rejected records too, where they mean nothing); None when nothing is deduplicated."""
@@ -75,6 +79,8 @@ class EventWriter:
         self._tables = {table.name: BatchTable(table, context) for table in spec.tables}
         self._events, self._quarantined, self._deduplicated = self._tables.values()
         self._lost = BatchTable(LOST_RANGES, context)
+        self._erased = BatchTable(ERASED_RECORDS, context)
+        self._register = Register(context)
         BatchTable(REQUEUED_RECORDS, context)
         self._fetch_held = context.fetch_held
         self._fetch_topic_id = context.fetch_topic_id
@@ -160,21 +166,22 @@ class EventWriter:
 
     def _judge(self, records: pa.Table, planned: PlannedBatch) -> _Batch:
         partitions, offsets = _int64s(records, "kafka_partition"), _int64s(records, "kafka_offset")
-        is_rejected = records.column("reason").is_valid().to_numpy()
+        is_erased = self._register.find_records(records)
+        is_rejected = records.column("reason").is_valid().to_numpy() & ~is_erased
         duplicates = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64))
         coordinates = pack_coordinates(partitions, offsets)
         ids = None
         if self._horizon_micros is not None:
             if self._recent is None:
                 self._recent = self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
-            own = ~is_rejected
+            own = ~(is_rejected | is_erased)
             ids = hash_ids(records.column("event_id"))
             first_offsets = {r.kafka_partition: r.from_offset for r in planned.ranges}
             duplicates = self._recent.find_duplicates(
                 ids[0][own], ids[1][own], coordinates[own], planned.arrival_micros, first_offsets
             )
         is_duplicate = np.isin(coordinates, duplicates.coordinates)
-        return _Batch(records, partitions, offsets, is_rejected, is_duplicate, duplicates, ids)
+        return _Batch(records, partitions, offsets, is_rejected, is_duplicate, is_erased, duplicates, ids)
 
     def _read_recent_ids(self, arrival_micros: int, horizon_micros: int) -> RecentIds:
         """The ids that `silver.events` holds within the horizon: at a start, and after a long stop."""
@@ -200,9 +207,13 @@ class EventWriter:
         if batch.is_rejected.any():
             rejected = records.filter(pa.array(batch.is_rejected))
             self._quarantined.append(_rename(rejected, "quarantined_at"), side_commit)
-        is_accepted = ~(batch.is_rejected | batch.is_duplicate)
+        if batch.is_erased.any():
+            self._erased.append(build_erased(records.filter(pa.array(batch.is_erased)), "on_arrival"), side_commit)
+        is_accepted = ~(batch.is_rejected | batch.is_duplicate | batch.is_erased)
         accepted = records if is_accepted.all() else records.filter(pa.array(is_accepted))
-        entries = build_entries(planned, batch.partitions, batch.offsets, batch.is_rejected, batch.is_duplicate)
+        entries = build_entries(
+            planned, batch.partitions, batch.offsets, batch.is_rejected, batch.is_duplicate, batch.is_erased
+        )
         frontier = self._read_frontier().advance(
             batch.partitions[is_accepted], _int64s(accepted, "event_time"), _int64s(accepted, "kafka_timestamp"),
             planned.arrival_micros, self._find_unread(planned),

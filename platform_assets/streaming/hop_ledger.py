@@ -142,8 +142,8 @@ class HopLedger:
         if last < 0:
             return BEFORE_FIRST
         if app not in self._reached:
-            here = (pc.field("txn_app_id") == app) & (pc.field("batch_id") == last)
-            (row,) = self._table.to_pyarrow_dataset().to_table(filter=here).to_pylist()
+            rows = self._table.to_pyarrow_dataset().to_table(filter=pc.field("batch_id") == last)
+            (row,) = (row for row in rows.to_pylist() if row["txn_app_id"] == app)
             self._reached[app] = {"version": row["until_version"], "files": row["until_files"]}
         return self._reached[app]
 

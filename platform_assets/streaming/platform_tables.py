@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.changed_days import CHANGED_DAYS
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
+from platform_assets.streaming.forgotten_users import ERASED_RECORDS, FORGOTTEN_USERS
 from platform_assets.streaming.hop_ledger import HOP_LEDGER
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.lost_ranges import LOST_RANGES
@@ -44,6 +45,7 @@ LEDGER = TableSpec(
         Column("accepted", "bigint", "Rows in the main table"),
         Column("quarantined", "bigint", "Rows in quarantine"),
         Column("deduplicated", "bigint", "Rows taken out as duplicates"),
+        Column("erased", "bigint", "Records of users who had been forgotten before; null: by code that knew none"),
         Column("gaps", "string", "JSON: ranges [from, until) in which Kafka had no record"),
         Column("arrived_at", "timestamp", "The micro-batch's time"),
     ),
@@ -92,6 +94,7 @@ COMPLETE_UNTIL = TableSpec(
 )
 PLATFORM_TABLES = (
     LEDGER, HOP_LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LOST_RANGES, REQUEUED_RECORDS,
+    FORGOTTEN_USERS, ERASED_RECORDS,
 )  # fmt: skip
 
 

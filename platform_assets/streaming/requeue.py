@@ -18,6 +18,7 @@ from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
+from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.lost_ranges import LOST_RANGES
 from platform_assets.streaming.specs import Column, StreamSpec, TableSpec
@@ -46,6 +47,7 @@ REQUEUED_RECORDS = TableSpec(
         Column("requeued_by", "string", "Who"),
         Column("requeued_at", "timestamp", "When; the time of arrival of what was taken in"),
     ),
+    statistics_columns=("kafka_partition", "kafka_offset", "requeued_at"),
 )
 
 _APP = "headrace/requeue"
@@ -93,6 +95,7 @@ class Requeuer:
         self._events, self._quarantined, self._deduplicated = (BatchTable(t, context) for t in stream.tables)
         self._marks = BatchTable(REQUEUED_RECORDS, context)
         self._lost = BatchTable(LOST_RANGES, context)
+        self._register = Register(context)
 
     def plan(self, choice: Choice, by: str, now: datetime) -> Requeue:
         """Parses the chosen records anew. Raises `SettingError` for those of a topic that was created again since."""
@@ -103,12 +106,16 @@ class Requeuer:
         rows = sorted((row for row in found if _place(row) not in known), key=_place)
         self._refuse_older_topics(rows)
         parsed = self._parse(rows, now)
-        refused = Counter(parsed["reason"].drop_null().to_pylist())
+        is_forgotten = self._register.find(parsed["user_id"]).tolist()
+        reasons = [
+            "forgotten_user" if f else r for r, f in zip(parsed["reason"].to_pylist(), is_forgotten, strict=True)
+        ]
+        refused = Counter(reason for reason in reasons if reason is not None)
         kept = self._find_accepted(pa.array(parsed["event_id"].drop_null().to_pylist(), pa.string()))
         marks = []
         number = (self._marks.committed_batch(_APP) or 0) + 1
-        verdicts = zip(rows, parsed["reason"].to_pylist(), parsed["event_id"].to_pylist(), strict=True)
-        for row, event_id in ((row, event_id) for row, reason, event_id in verdicts if reason is None):
+        judged = zip(rows, reasons, parsed["event_id"].to_pylist(), strict=True)
+        for row, event_id in ((row, event_id) for row, reason, event_id in judged if reason is None):
             repeated = kept.get(event_id)
             kept.setdefault(event_id, _place(row))
             marks.append(

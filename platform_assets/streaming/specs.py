@@ -31,7 +31,8 @@ class TableSpec:
 
     `name` is `<layer>.<table>`; the table lies at `<root>/<layer>/<table>` and its Dagster asset key is
     `[<layer>, <table>]`. `key` is the grain: no two rows share it. `statistics_columns` are the columns that
-    readers filter by; Delta collects file statistics for these only.
+    readers filter by; Delta collects file statistics for these only, and keeps them in its log: none that names a
+    person, and not none at all in a table that does, for then it takes the first 32.
     """
 
     name: str

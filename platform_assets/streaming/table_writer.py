@@ -8,6 +8,7 @@ from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.checkpoints import Plan, read_plan, read_txn_app_id
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.commit_source import find_files
+from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS, find_late_events, leave_out_timely
 from platform_assets.streaming.specs import TableSource
@@ -33,6 +34,7 @@ class TableWriter:
         self._source = spec.source
         self._span = spec.span
         self._publisher = KafkaPublisher(spec, context)
+        self._register = Register(context)
         self._late = BatchTable(LATE_EVENTS, context)
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
         uri = context.table_uri(self._source.table.name)
@@ -45,7 +47,7 @@ class TableWriter:
     def write(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""
         session = batch_df.sparkSession
-        rows = batch_df.toArrow()
+        rows = self._leave_out_forgotten(batch_df.toArrow())
         app = read_txn_app_id(session, self._spec.name, self._checkpoint)
         plan = read_plan(session, self._checkpoint, batch_id)
         commit = BatchCommit(self._spec.name, app, batch_id, {"source": plan.source})
@@ -59,6 +61,15 @@ class TableWriter:
         else:
             self.table.append(rows, commit)
         self._publisher.publish(session, rows, str(batch_id), self.table.version)
+
+    def _leave_out_forgotten(self, rows: pa.Table) -> pa.Table:
+        """What was read before its user was forgotten is in the state for as long as it is open."""
+        import pyarrow as pa
+
+        if not self._span.by_user:
+            return rows
+        is_forgotten = self._register.find(rows["user_id"])
+        return rows.filter(pa.array(~is_forgotten)) if is_forgotten.any() else rows
 
     def _find_late(self, session: SparkSession, batch_id: int, plan: Plan) -> pa.Table:
         import pyarrow as pa

@@ -54,7 +54,8 @@ class Difference:
     """What a repair has to do.
 
     `rows` are the twin's that the table lacks or has otherwise; `stale` the table's that they stand in for under
-    another key (sessions that became one); `closed` the late events of which nothing is open any more.
+    another key (sessions that became one), or that the twin has not at all (nothing is left of what they counted);
+    `closed` the late events of which nothing is open any more.
     """
 
     rows: pa.Table
@@ -77,7 +78,8 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
             f"""from present e where exists (from wanted f where e.user_id = f.user_id and {inside})
                 and not exists (from wanted f where {same_key})"""
             if span.inactivity
-            else "from present limit 0"
+            else f"""from present f where {is_final} and exists (from late l where {_touches(stream)})
+                and not exists (from wanted e where {same_key})"""
         ).to_arrow_table()
         closed = connection.sql(
             f"from late l where not exists (from touched f where not ({is_final}) and {_touches(stream)})"

@@ -36,7 +36,7 @@ SESSIONS = TableSpec(
         Column("country", "string", "Of the first event"),
     ),
     partition_columns=("session_date",),
-    statistics_columns=("user_id", "session_start", "session_end"),
+    statistics_columns=("session_start", "session_end"),
 )
 
 

@@ -29,6 +29,7 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.bounded_run import run_to_end
 from tests.integration.streams_under_test import StreamsUnderTest
+from tests.power_cuts import PowerFailure, Steps
 from tests.spark.test_parity import run_check
 
 if TYPE_CHECKING:
@@ -194,35 +195,11 @@ def test_nothing_is_left_of_a_replay_that_is_abandoned(streams: StreamsUnderTest
         shadow_of(streams, "events")
 
 
-class PowerFailure(BaseException):
-    """No handler of the program catches it."""
-
-
 # What a swap and its undoing do that lasts, by the method that does it: each call of it is a step.
 STEPS = {
     BatchTable: ("overwrite", "delete", "replace", "append", "restore"),
     LakehouseResource: ("write_file", "move_folder", "remove_folder", "remove_checkpoint"),
 }
-
-
-class Steps:
-    """Counts the steps, and cuts the power before the n-th."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.taken = 0
-        self.last: int | None = None
-        for owner, names in STEPS.items():
-            for name in names:
-                monkeypatch.setattr(owner, name, self._watch(getattr(owner, name)))
-
-    def _watch(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        def take(*args: Any, **kwargs: Any) -> Any:
-            if self.taken == self.last:
-                raise PowerFailure
-            self.taken += 1
-            return step(*args, **kwargs)
-
-        return take
 
 
 @pytest.mark.parametrize(("do", "least"), [(swap_in, 10), (undo_swap, 6)])
@@ -239,7 +216,7 @@ def test_it_may_be_cut_short_anywhere(
     fill(streams, prepared)
     if do is undo_swap:
         swap_in(streams.session, prepared)
-    steps, cuts, is_cut = Steps(monkeypatch), 0, True
+    steps, cuts, is_cut = Steps(monkeypatch, STEPS), 0, True
     while is_cut:
         root = tmp_path / f"cut{cuts}"
         shutil.copytree(streams.context.lakehouse_root, root)

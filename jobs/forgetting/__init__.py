@@ -1,0 +1,1 @@
+"""Forgetting a user: rows out of every table, files removed, the rest computed again, and a proof by the files."""

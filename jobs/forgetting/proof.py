@@ -1,0 +1,87 @@
+"""Proves that a user is in no file of the lakehouse, by reading them all. Knows tables by nothing but their files."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resources.lakehouse import LakehouseResource
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# A query's state is in files of RocksDB's own, packed: what it holds is said by its watermark, not read here.
+_STATE = re.compile(r"^_checkpoints/.*/state/")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was read, and the files (paths below the root) in which the user still is."""
+
+    files: int
+    bytes: int
+    state_files: int
+    found: tuple[str, ...]
+
+
+def search_files(lakehouse: LakehouseResource, user: str) -> Proof:
+    """Reads every file but those of the queries' state, one after the other: as long as a scan of all texts takes.
+
+    A user is found as a word, in the texts of a Parquet file or in the bytes of another. So are other texts that have
+    the same word: a user_id that is a word of the language can't be told from it.
+    """
+    paths = lakehouse.list_files("")
+    read = [path for path in paths if not _STATE.match(path)]
+    spellings = {user, json.dumps(user)[1:-1]}
+    total, found = 0, []
+    for path in read:
+        content = lakehouse.read_file(path)
+        if content is None:
+            continue  # removed since the files were listed
+        total += len(content)
+        if any(_has_word(content, path, spelling) for spelling in spellings):
+            found.append(path)
+    return Proof(len(read), total, len(paths) - len(read), tuple(found))
+
+
+def _has_word(content: bytes, path: str, word: str) -> bool:
+    pattern = re.compile(rb"(?<![\w-])" + re.escape(word.encode()) + rb"(?![\w-])")
+    texts = _find_texts(content, word) if path.endswith(".parquet") else iter([content])
+    return any(pattern.search(text) for text in texts)
+
+
+def _find_texts(content: bytes, part: str) -> Iterator[bytes]:
+    """The texts of a Parquet file, of all its columns, that have this part."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    # delta-rs writes the first two, Spark the others.
+    texts = (pa.string_view(), pa.binary_view(), pa.string(), pa.binary(), pa.large_string(), pa.large_binary())
+    for batch in pq.ParquetFile(io.BytesIO(content)).iter_batches():
+        for column in _flatten(batch.to_struct_array()):
+            if column.type in texts:
+                values = column.cast(pa.binary())
+                yield from values.filter(pc.match_substring(values, part)).drop_null().to_pylist()
+
+
+def _flatten(column: pa.Array) -> Iterator[pa.Array]:
+    """The columns that a nested one is made of, down to those that are not."""
+    import pyarrow as pa
+
+    if pa.types.is_map(column.type):
+        parts = [column.keys, column.items]
+    elif pa.types.is_struct(column.type) or pa.types.is_list(column.type):
+        flat = column.flatten()
+        parts = flat if isinstance(flat, list) else [flat]
+    elif pa.types.is_dictionary(column.type):
+        parts = [column.dictionary_decode()]
+    else:
+        yield column
+        return
+    for part in parts:
+        yield from _flatten(part)

@@ -1,0 +1,37 @@
+"""Computes in this process those days of the reports that have changed, whichever they are."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from jobs.report_schedules import reports_job
+from platform_assets.reports.assets import ONLY_CHANGED_TAG
+from platform_assets.reports.day_states import REPORT_DAYS
+from resources.lakehouse import LakehouseResource
+
+# The caller says what was done; Dagster keeps the run's events.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+def compute_changed_days(instance: dg.DagsterInstance, lakehouse: LakehouseResource) -> bool:
+    """One run of the job `reports` over all days that any report has; what has not changed is left as it is.
+
+    Returns whether it succeeded; without a day there is nothing to do.
+    """
+    from deltalake.exceptions import TableNotFoundError
+
+    from platform_assets.definitions import defs
+
+    try:
+        days = lakehouse.delta_table(REPORT_DAYS.name).to_pyarrow_table(columns=["report_date"])["report_date"].to_pylist()
+    except TableNotFoundError:
+        return True
+    if not days:
+        return True
+    tags = {
+        "dagster/asset_partition_range_start": min(days).isoformat(),
+        "dagster/asset_partition_range_end": max(days).isoformat(),
+        ONLY_CHANGED_TAG: "true",
+    }
+    job = defs().get_repository_def().get_job(reports_job.name)
+    return job.execute_in_process(instance=instance, raise_on_error=False, run_config=_QUIET, tags=tags).success

@@ -1,0 +1,245 @@
+"""A user is forgotten: out of every table and file, and whatever else was counted stays right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from jobs.explain import explain
+from jobs.forgetting.command import Erasure
+from jobs.forgetting.proof import Proof, search_files
+from jobs.forgetting.waiting import list_what_waits
+from platform_assets.checks.hop_ledger import build_hop_ledger_checks
+from platform_assets.checks.ledger import Audit, audit_stream
+from platform_assets.streaming.batch_table import BatchTable
+from platform_assets.streaming.forgotten_users import Register
+from platform_assets.streaming.requeue import Choice, Requeuer
+from platform_assets.streams import load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.streams_under_test import StreamsUnderTest
+from tests.power_cuts import PowerFailure, Steps
+from tests.spark.test_parity import run_check
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.erasure import Traces
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STREAMS = {stream.name: stream for stream in load_streams()}
+DERIVED = [name for name in STREAMS if name != "events"]
+USER, OTHER = "ann-7", "ann-70"
+TABLES_OF_USERS = ["silver.events", "gold.sessions", "gold.high_value_users", "gold.view_to_purchase"]
+
+
+def build(user: str, minute: int, kind: str, **fields: Any) -> bytes:
+    at = NOON + timedelta(minutes=minute, seconds=30 * (kind == "purchase"))
+    event = {
+        "event_id": f"{user}/{minute}/{kind}", "event_type": kind, "timestamp": at.isoformat(), "user_id": user,
+        "product_id": "p", "category": "toys" if user == USER else "books",
+        "revenue": 60.0 * (kind == "purchase"), **fields,
+    }  # fmt: skip
+    return json.dumps(event).encode()
+
+
+def visit(minutes: range) -> list[bytes]:
+    """Both users do the same; what only the one buys is of a category of its own."""
+    kinds = ("page_view", "add_to_cart", "purchase")
+    return [build(user, minute, kind) for minute in minutes for user in (USER, OTHER) for kind in kinds]
+
+
+@pytest.fixture(scope="module")
+def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
+    """Two hours ago they were closed, and now both are there again: with what is repeated, refused, late, requeued."""
+    root = tmp_path_factory.mktemp("forget")
+    topic = f"forget-{root.name}"
+    kafka.ensure_topic(topic, 1)
+    lakehouse = LakehouseResource(root=str(root / "lakehouse"))
+    settings = Settings(home=root / "home", kafka_bootstrap_servers="", publish=False)
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic, max_record_bytes=900)
+    streams.send(
+        [
+            *visit(range(5)),
+            *visit(range(1)),  # repeated
+            build(USER, 6, "purchase", product_name="x" * 1000),  # too long, requeued below
+            build(USER, 7, "purchase", product_name="x" * 2000),  # too long, for ever
+            build(OTHER, 7, "purchase", product_name="x" * 2000),
+            b'{"user_id": "' + USER.encode(),  # no JSON
+            build(OTHER, 8, "page_view", price="a text", product_name=f"{USER}00"),
+            *visit(range(120, 122)),
+        ]
+    )
+    streams.send([b"no JSON"], key=USER.encode())
+    streams.drain()
+    streams.send([build(USER, 3, "purchase", event_id="late"), build(OTHER, 4, "purchase", event_id="late too")])
+    streams.drain()
+    streams = replace(streams, context=replace(streams.context, max_record_bytes=1300))
+    requeue(streams)
+    streams.drain()
+    return streams
+
+
+@pytest.fixture
+def streams(written: StreamsUnderTest, tmp_path: Path) -> StreamsUnderTest:
+    """The same in a lakehouse of one's own."""
+    return copy_of(written, tmp_path / "copy")
+
+
+def copy_of(streams: StreamsUnderTest, root: Path) -> StreamsUnderTest:
+    shutil.copytree(streams.context.lakehouse_root, root)
+    return replace(streams, context=replace(streams.context, lakehouse_root=str(root)))
+
+
+def requeue(streams: StreamsUnderTest) -> dict[str, int]:
+    requeuer = Requeuer(STREAMS["events"], streams.context)
+    requeuer.finish()
+    planned = requeuer.plan(Choice(), "a test", datetime.now(UTC))
+    requeuer.commit(planned)
+    return dict(planned.refused)
+
+
+def forget(
+    streams: StreamsUnderTest, user: str = USER, drain: Callable[[], object] | None = None
+) -> tuple[Traces, dict[str, int]]:
+    erasure = Erasure(user, list(STREAMS.values()), streams.context, "a test", "asked to")
+    drain = drain or (lambda: streams.drain(*DERIVED))
+    done = erasure.take_out(streams.session, drain, lambda line: None)
+    erasure.remove_files()
+    return done
+
+
+def lakehouse_of(streams: StreamsUnderTest) -> LakehouseResource:
+    return LakehouseResource(root=streams.context.lakehouse_root)
+
+
+def audit(streams: StreamsUnderTest) -> Audit:
+    return audit_stream(STREAMS["events"], lakehouse_of(streams), streams.kafka)
+
+
+def prove(streams: StreamsUnderTest, user: str = USER) -> Proof:
+    return search_files(lakehouse_of(streams), user)
+
+
+def prove_sound(streams: StreamsUnderTest) -> None:
+    """The ledger balances, every table equals its twin where it is final, and no hop has a hole."""
+    assert audit(streams).breaches == ()
+    resources = {"lakehouse": lakehouse_of(streams)}
+    for check in build_hop_ledger_checks(STREAMS.values()):
+        verdict = check(dg.build_asset_check_context(resources=resources))
+        assert isinstance(verdict, dg.AssetCheckResult) and verdict.passed, verdict
+    for name in DERIVED:
+        verdict = run_check(streams.session, Path(streams.context.lakehouse_root), name)
+        assert verdict.passed and verdict.metadata["compared_rows"].value, verdict.description
+
+
+def rows_of(streams: StreamsUnderTest, user: str) -> dict[str, int]:
+    return {table: sum(row["user_id"] == user for row in streams.rows(table)) for table in TABLES_OF_USERS}
+
+
+def toys_of(streams: StreamsUnderTest) -> list[dict[str, Any]]:
+    """What only the one user has bought."""
+    return [row for row in streams.rows("gold.revenue_by_category") if row["category"] == "toys"]
+
+
+def test_no_table_and_no_file_has_the_user_and_all_else_is_right(streams: StreamsUnderTest) -> None:
+    others, ours = rows_of(streams, OTHER), rows_of(streams, USER)
+    before = audit(streams)
+    assert min(ours.values()) > 0 and prove(streams).found and not before.breaches
+    assert toys_of(streams)
+    found, rows = forget(streams)
+    assert (rows["silver.events"], rows["silver.quarantined_events"]) == (ours["silver.events"], 4)
+    assert rows["silver.deduplicated_events"] == 3 and rows["platform.requeued_records"] == 1
+
+    assert rows_of(streams, USER) == dict.fromkeys(TABLES_OF_USERS, 0) and rows_of(streams, OTHER) == others
+    proof = prove(streams)
+    assert proof.found == () and proof.files > 50
+    assert prove(streams, OTHER).found, "the proof would have found a user who is there"
+    prove_sound(streams)
+    after = audit(streams)
+    assert after.totals["rows_in"] == before.totals["rows_in"] and after.totals["erased"] == 0
+    # A record that was taken in again is one record.
+    assert after.totals["erased_in_all"] == ours["silver.events"] + 3 + 4 - 1
+
+    # What was open then is closed without the user, in time.
+    streams.send([build(OTHER, 300, kind) for kind in ("page_view", "purchase")])
+    streams.drain()
+    assert toys_of(streams) == []
+    prove_sound(streams)
+    waits = "\n".join(list_what_waits(found, [STREAMS[name] for name in DERIVED], streams.context, streams.kafka))
+    assert "has the user's records until about" in waits and "The state" in waits
+
+
+def test_the_user_stays_out(streams: StreamsUnderTest) -> None:
+    forget(streams)
+    streams.send([build(USER, 310, "purchase"), build(OTHER, 310, "purchase"), b'{"user_id": "ann-7", "price": "x"}'])
+    streams.send([b"no JSON"], key=USER.encode())
+    streams.drain()
+    found = audit(streams)
+    assert found.breaches == () and found.totals["erased"] == 3
+    assert rows_of(streams, USER) == dict.fromkeys(TABLES_OF_USERS, 0)
+    assert prove(streams).found == ()
+    prove_sound(streams)
+    place = f"{streams.context.topic}/0"
+    newest = max(row["kafka_offset"] for row in streams.rows("platform.erased_records") if row["was"] == "on_arrival")
+    said = explain(list(STREAMS.values()), lakehouse_of(streams), streams.kafka, offset=f"{place}/{newest}")
+    assert "erased on its arrival" in said[0]
+    said = explain(list(STREAMS.values()), lakehouse_of(streams), streams.kafka, offset=f"{place}/0")
+    assert "erased after it had been accepted" in said[0]
+    said = explain(list(STREAMS.values()), lakehouse_of(streams), streams.kafka, user_id=USER)
+    assert "is forgotten since" in said[0]
+
+
+def test_quarantine_does_not_bring_the_user_back(streams: StreamsUnderTest) -> None:
+    """A refused record of which nobody could say whose it was, until the parser has changed."""
+    register = Register(streams.context)
+    register.write(OTHER, {"forgotten_at": NOON, "erased_at": NOON})
+    wider = replace(streams, context=replace(streams.context, max_record_bytes=100_000))
+    assert requeue(wider)["forgotten_user"] == 1
+    assert audit(wider).breaches == ()
+
+
+def test_it_may_be_cut_short_anywhere(
+    streams: StreamsUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Called again it comes to the same end. The streams have read everything: they are drained at the end only."""
+
+    def forget_undrained(copy: StreamsUnderTest) -> None:
+        forget(copy, drain=lambda: None)
+
+    expected = copy_of(streams, tmp_path / "whole")
+    forget_undrained(expected)
+    steps = Steps(monkeypatch, {BatchTable: ("replace", "erase", "vacuum")})
+    cuts, is_cut = 0, True
+    while is_cut:
+        copy = copy_of(streams, tmp_path / f"cut{cuts}")
+        steps.taken, steps.last = 0, cuts
+        try:
+            forget_undrained(copy)
+            is_cut = False
+        except PowerFailure:
+            steps.last = None
+            assert Register(copy.context).is_half_done() == (cuts > 0)
+            forget_undrained(copy)
+            cuts += 1
+        steps.last = None
+        assert not Register(copy.context).is_half_done()
+        assert prove(copy).found == ()
+        assert (audit(copy).breaches, audit(copy).totals) == ((), audit(expected).totals)
+    assert cuts > 15
+    copy.drain(*DERIVED)
+    prove_sound(copy)
+
+
+def test_one_whom_nobody_knows_changes_nothing(streams: StreamsUnderTest) -> None:
+    before = {table: streams.version(table) for table in TABLES_OF_USERS}
+    _, rows = forget(streams, "nobody")
+    assert not any(rows.values())
+    prove_sound(streams)
+    assert streams.version("silver.events") <= before["silver.events"] + 2, "VACUUM says that it began and ended"
