@@ -98,6 +98,7 @@ def forget_user(
     Cut short, the groups stay paused, and the same call does the rest; a call for a user who is forgotten does it all
     again. Raises `HeadraceError`; `SettingError` for an empty name.
     """
+
     def say(line: str) -> None:
         write(f"forget-user: {line}")
 

@@ -23,9 +23,10 @@ def compute_changed_days(instance: dg.DagsterInstance, lakehouse: LakehouseResou
     from platform_assets.definitions import defs
 
     try:
-        days = lakehouse.delta_table(REPORT_DAYS.name).to_pyarrow_table(columns=["report_date"])["report_date"].to_pylist()
+        table = lakehouse.delta_table(REPORT_DAYS.name)
     except TableNotFoundError:
         return True
+    days = table.to_pyarrow_table(columns=["report_date"])["report_date"].to_pylist()
     if not days:
         return True
     tags = {

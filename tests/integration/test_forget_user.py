@@ -30,6 +30,8 @@ from tests.power_cuts import PowerFailure, Steps
 from tests.spark.test_parity import run_check
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from platform_assets.streaming.erasure import Traces
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
