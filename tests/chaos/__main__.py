@@ -167,7 +167,9 @@ def _explain_some(platform: LivePlatform) -> None:
     end = platform.read_end(0)
     for offset in (0, end // 2, end - 1):
         said = platform.run("explain", "--offset", f"{platform.settings.topic}/0/{offset}")
-        if said.returncode != 0 or not any(word in said.stdout for word in ("accepted", "quarantined", "repeats")):
+        if said.returncode != 0 or not any(
+            word in said.stdout for word in ("accepted", "quarantined", "repeats", "forgotten")
+        ):
             raise ChaosError(f"explain of offset {offset} said: {said.stdout}{said.stderr}")
 
 

@@ -6,6 +6,7 @@ Each fault is a function that strikes, waits for the promised reaction, and rais
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,8 @@ _TWO_DAEMONS_SECONDS = 30.0
 _UNSEEN_SECONDS = 15.0
 # Past suspicion (60 s), short of being killed (another 75 s each for being asked and cancelled).
 _SLEEP_SECONDS = 90.0
+# From the first row that is taken out to the last.
+_ERASING_SECONDS = 4.0
 MIB = 1024 * 1024
 _REPLAYED = "gold.sessions"
 
@@ -340,6 +343,32 @@ def _kill_replay(platform: LivePlatform) -> None:
     platform.await_host(host.run_id)
 
 
+def _forget(platform: LivePlatform) -> None:
+    """Somebody asks to be forgotten while the shop is open."""
+    host = platform.await_healthy()
+    _erase(platform, platform.busiest_user())
+    platform.await_host(host.run_id)
+
+
+def _kill_forgetting(platform: LivePlatform) -> None:
+    """It dies in its middle; called again it does the rest."""
+    host, home, user = platform.await_healthy(), platform.settings.home, platform.busiest_user()
+    forgetting = platform.start_command("forget-user", user, "--reason", "asked to")
+    platform.wait_for(platform.is_erasing, "rows are being taken out")
+    time.sleep(random.uniform(0, _ERASING_SECONDS))
+    forgetting.kill()
+    forgetting.wait()
+    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group stays paused")
+    platform.wait_for(lambda: not read_lock(home, "replay-sessions").held, "its JVM is dead")
+    _erase(platform, user)
+    platform.await_host(host.run_id)
+
+
+def _erase(platform: LivePlatform, user: str) -> None:
+    done = platform.run("forget-user", user, "--reason", "asked to")
+    _demand(done.returncode == 0 and "; 0 have the user" in done.stdout, f"it said: {done.stdout}{done.stderr}")
+
+
 def _swap(platform: LivePlatform) -> None:
     done = platform.run("replay", _REPLAYED.split(".")[1], "--swap")
     _demand(done.returncode == 0 and "has the replayed rows" in done.stdout, f"it said: {done.stdout}{done.stderr}")
@@ -403,6 +432,8 @@ FAULTS = (
     Fault("a checkpoint is lost", _lose_checkpoint, (Phase.NEEDS_ATTENTION, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("a table is replayed", _replay, (Phase.HELD_OPERATOR, Phase.LAUNCHING, Phase.RUNNING)),
     Fault("a replay is killed in its swap", _kill_replay, (Phase.HELD_OPERATOR, Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("a user is forgotten", _forget, (Phase.HELD_OPERATOR, Phase.LAUNCHING, Phase.RUNNING)),
+    Fault("a forgetting is killed", _kill_forgetting, (Phase.HELD_OPERATOR, Phase.LAUNCHING, Phase.RUNNING)),
     Fault(
         "killed at each start", _crash_again_and_again,
         (Phase.BACKOFF, Phase.HELD_CRASH_LOOP, Phase.LAUNCHING, Phase.RUNNING),

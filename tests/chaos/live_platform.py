@@ -35,7 +35,9 @@ from tests.chaos.webhook import Webhook
 ROOT = Path(__file__).parents[2]
 _INJECTED = Path(__file__).parent / "inject"
 _PLACE = "kafka_partition, kafka_offset"
-OUTPUT_TABLES = ("silver.events", "silver.quarantined_events", "silver.deduplicated_events")
+OUTPUT_TABLES = (
+    "silver.events", "silver.quarantined_events", "silver.deduplicated_events", "platform.erased_records",
+)  # fmt: skip
 # The slowest way back takes four times the stop's patience of 75 s, and a start.
 LIMIT_SECONDS = 900.0
 POLL_SECONDS = 0.2
@@ -274,6 +276,17 @@ class LivePlatform:
             yield
         finally:
             order.unlink(missing_ok=True)
+
+    def busiest_user(self) -> str:
+        """Who has most events in silver.events."""
+        users = DeltaTable(str(Path(self.settings.lakehouse, "silver", "events"))).to_pyarrow_table(columns=["user_id"])
+        counts = users["user_id"].value_counts().to_pylist()
+        return str(max(counts, key=lambda item: item["counts"])["values"])
+
+    def is_erasing(self) -> bool:
+        """Whether an erasure has begun and is not done."""
+        rows = DeltaTable(str(Path(self.settings.lakehouse, "platform", "forgotten_users"))).to_pyarrow_table()
+        return any(row["erased_at"] is None for row in rows.to_pylist())
 
     def workers(self, host: Heartbeat) -> list[psutil.Process]:
         """Spark's Python processes."""

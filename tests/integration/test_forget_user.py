@@ -108,11 +108,14 @@ def requeue(streams: StreamsUnderTest) -> dict[str, int]:
 
 
 def forget(
-    streams: StreamsUnderTest, user: str = USER, drain: Callable[[], object] | None = None
+    streams: StreamsUnderTest, user: str = USER, drain: Callable[[], None] | None = None
 ) -> tuple[Traces, dict[str, int]]:
     erasure = Erasure(user, list(STREAMS.values()), streams.context, "a test", "asked to")
-    drain = drain or (lambda: streams.drain(*DERIVED))
-    done = erasure.take_out(streams.session, drain, lambda line: None)
+
+    def drain_all() -> None:
+        streams.drain(*DERIVED)
+
+    done = erasure.take_out(streams.session, drain or drain_all, lambda line: None)
     erasure.remove_files()
     return done
 
