@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -39,7 +39,7 @@ def back_up(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
     source, target = LakehouseResource.from_settings(settings), _open(place, settings)
     with _held(groups, settings, "backup"):
         _demand_empty(target)
-        _copy(source.filesystem(), target.filesystem())
+        _copy(source, target)
         versions = _read_versions(target)
         manifest = {"tables": versions, "root": source.root_uri, "created_at": datetime.now(UTC).isoformat()}
         target.write_file(MANIFEST, json.dumps(manifest, indent=1).encode())
@@ -56,7 +56,7 @@ def restore(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
     with _held(groups, settings, "restore"):
         wanted = _read_manifest(source)
         _demand_empty(target)
-        _copy(source.filesystem(), target.filesystem())
+        _copy(source, target)
         versions = _read_versions(target)
         if versions != wanted:
             raise StorageError(f"{place} is not the backup that its {MANIFEST} describes: {versions}, not {wanted}.")
@@ -77,15 +77,16 @@ def _held(groups: Sequence[StreamGroup], settings: Settings, mode: Literal["back
 
 def _demand_empty(lakehouse: LakehouseResource) -> None:
     lakehouse.check_writable()
-    if next(_list(lakehouse.filesystem()), None) is not None:
+    if lakehouse.list_files(""):
         raise StorageError(f"{lakehouse.root_uri} is not empty: nothing was copied. Name an empty place.")
 
 
-def _copy(source: FileSystem, target: FileSystem) -> None:
+def _copy(source: LakehouseResource, target: LakehouseResource) -> None:
+    read, written = source.filesystem(), target.filesystem()
     for wants_logs in (True, False):
-        for path in _list(source):
+        for path in source.list_files(""):
             if (_LOG in f"/{path}") == wants_logs and path != MANIFEST:
-                _copy_file(source, target, path)
+                _copy_file(read, written, path)
 
 
 def _copy_file(source: FileSystem, target: FileSystem, path: str) -> None:
@@ -102,18 +103,10 @@ def _copy_file(source: FileSystem, target: FileSystem, path: str) -> None:
         ) from error
 
 
-def _list(files: FileSystem) -> Iterator[str]:
-    from pyarrow.fs import FileSelector
-
-    for found in files.get_file_info(FileSelector("", recursive=True, allow_not_found=True)):
-        if found.is_file:
-            yield found.path
-
-
 def _read_versions(lakehouse: LakehouseResource) -> dict[str, int]:
     """The version of each table of the copy. Raises `StorageError` when one of its files is missing."""
-    files, options, found = lakehouse.filesystem(), lakehouse.storage_options(), {}
-    there = set(_list(files))
+    options, found = lakehouse.storage_options(), {}
+    there = set(lakehouse.list_files(""))
     for path in sorted({path.partition(_LOG)[0] for path in there if _LOG in path}):
         table = open_table(f"{lakehouse.root_uri}/{path}", options)
         # As the log has it: a path in a URI is quoted.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from jobs.replay.shadow import Shadow
 from platform_assets.errors import SettingError, StorageError
@@ -76,25 +77,19 @@ def undo_swap(session: SparkSession, shadow: Shadow) -> int:
     """Puts back table, state and accounts as they were before the swap; the stream reads again what came since.
 
     Returns the table's new version. Raises `SettingError` when there is nothing to undo, `StorageError` when files of
-    the table as it was have been removed since (`HEADRACE_VACUUM_HOURS`).
+    the table as it was have been removed since (`HEADRACE_VACUUM_HOURS`); nothing is changed then.
     """
-    from deltalake.exceptions import DeltaError
-
     journal = _read_journal(shadow)
     if journal is None or journal["state"] == "swapping":
         raise SettingError(f"There is no finished swap of {shadow.stream.name} to undo.")
+    if journal["state"] == "swapped":
+        _demand_files(shadow, journal["version"])
     _write_journal(shadow, {**journal, "state": "undoing"})
     aside = f"{_kept(shadow)}/checkpoint"
     table = BatchTable(shadow.stream.main_table, shadow.live)
     if shadow.lakehouse.read_file(f"{aside}/metadata") is not None or journal["generation"] is None:
         shadow.lakehouse.remove_checkpoint(shadow.stream.main_table.name)
-        try:
-            table.restore(journal["version"], {"replay_undone": shadow.stream.name})
-        except DeltaError as error:
-            raise StorageError(
-                f"{table.uri} can't be put back to version {journal['version']}: {error}. "
-                f"Have it computed again: headrace recompute {shadow.stream.name}"
-            ) from error
+        table.restore(journal["version"], {"replay_undone": shadow.stream.name})
         _replace_accounts(shadow, {spec.name: _load_kept(shadow, spec) for spec in _ACCOUNTS}, table.version)
         if journal["generation"] is not None:
             shadow.lakehouse.move_folder(aside, _live_checkpoint(shadow))
@@ -107,6 +102,26 @@ def abandon(shadow: Shadow) -> None:
     if is_half_done(shadow):
         raise SettingError(f"A swap is half done. Finish it: headrace replay {shadow.stream.name} --swap (or --undo)")
     shadow.lakehouse.remove_folder(shadow.folder)
+
+
+def _demand_files(shadow: Shadow, version: int) -> None:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    name, root = shadow.stream.main_table.name, f"{shadow.live.lakehouse_root}/"
+    there = {f"{root}{path}" for path in shadow.lakehouse.list_files(name.replace(".", "/"))}
+    try:
+        table = DeltaTable(
+            shadow.live.table_uri(name), version=version, storage_options=dict(shadow.live.storage_options)
+        )
+        missing = [uri for uri in table.file_uris() if unquote(uri) not in there]
+    except DeltaError as error:  # its log is gone too
+        missing = [str(error)]
+    if missing:
+        raise StorageError(
+            f"{name} can't be put back to version {version}, whose files are gone: {missing[0]}. Nothing was changed. "
+            f"Have it computed again: headrace recompute {shadow.stream.name}"
+        )
 
 
 def _begin(shadow: Shadow) -> dict[str, Any]:

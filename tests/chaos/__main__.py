@@ -26,7 +26,8 @@ from pathlib import Path
 
 from benchmarks.silver_commits import read_commits
 from jobs.supervision.model import Phase
-from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.fault import Fault
+from tests.chaos.faults import FAULTS
 from tests.chaos.live_platform import ChaosError, LivePlatform
 from tests.chaos.oracles import count_differences
 

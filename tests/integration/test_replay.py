@@ -19,7 +19,7 @@ from jobs.replay.comparison import DIFFERENCE, compare_with_live, read_cost
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
 from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
-from platform_assets.errors import CheckpointMismatchError, SettingError
+from platform_assets.errors import CheckpointMismatchError, SettingError, StorageError
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, read_complete_until
 from platform_assets.streaming.query_group import QueryGroup
@@ -174,6 +174,18 @@ def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest
     prove_sound(streams, name)
     with pytest.raises(SettingError, match="no finished swap"):
         undo_swap(streams.session, shadow)
+
+
+def test_an_undo_whose_files_are_gone_changes_nothing(streams: StreamsUnderTest, name: str) -> None:
+    shadow = shadow_of(streams, name)
+    fill(streams, shadow)
+    swap_in(streams.session, shadow)
+    table = DeltaTable(streams.context.table_uri(TABLE))
+    table.vacuum(0, dry_run=False, enforce_retention_duration=False)
+    with pytest.raises(StorageError, match="files are gone"):
+        undo_swap(streams.session, shadow)
+    assert not is_half_done(shadow)
+    streams.drain("events", name)
 
 
 def test_a_stream_that_has_read_nothing_is_not_swapped(

@@ -1,0 +1,85 @@
+"""What is done while tables are written: by the streams, by a replay, by an erasure.
+
+Each strikes, waits for the promised reaction, and raises `ChaosError` where it does not come.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+from jobs.supervision.group_lock import read_lock
+from jobs.supervision.model import Phase
+from jobs.supervision.process import is_alive
+from tests.chaos.fault import Fault, demand
+from tests.chaos.live_platform import LIMIT_SECONDS, LivePlatform
+
+# From the first row that is taken out to the last.
+_ERASING_SECONDS = 4.0
+_REPLAYED = "gold.sessions"
+
+
+def replay(platform: LivePlatform) -> None:
+    """A table is made again beside the live stream, and put in its place."""
+    host = platform.await_healthy()
+    _swap(platform)
+    platform.await_host(host.run_id)
+
+
+def kill_replay(platform: LivePlatform) -> None:
+    """It dies between the rows and the state of its swap; called again it finishes that."""
+    host, home = platform.await_healthy(), platform.settings.home
+    replay = platform.start_command("replay", _REPLAYED.split(".")[1], "--swap")
+    platform.wait_for(lambda: read_lock(home, platform.group.name).owner_mode == "replay", "the replay holds the group")
+    with platform.crash_point("after", f"lakehouse/{_REPLAYED}"):  # now it alone writes there
+        code = replay.wait(LIMIT_SECONDS)
+    demand(code == -signal.SIGKILL, f"the replay ended with {code}")
+    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group stays paused")
+    platform.wait_for(lambda: not read_lock(home, f"replay-{_REPLAYED.split('.')[1]}").held, "its JVM is dead")
+    _swap(platform)
+    platform.await_host(host.run_id)
+
+
+def forget(platform: LivePlatform) -> None:
+    """Somebody asks to be forgotten while the shop is open."""
+    host = platform.await_healthy()
+    _erase(platform, platform.busiest_user())
+    platform.await_host(host.run_id)
+
+
+def kill_forgetting(platform: LivePlatform) -> None:
+    """It dies in its middle; called again it does the rest."""
+    host, home, user = platform.await_healthy(), platform.settings.home, platform.busiest_user()
+    forgetting = platform.start_command("forget-user", user, "--reason", "asked to")
+    platform.wait_for(platform.is_erasing, "rows are being taken out")
+    time.sleep(random.uniform(0, _ERASING_SECONDS))
+    forgetting.kill()
+    forgetting.wait()
+    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group stays paused")
+    platform.wait_for(lambda: not read_lock(home, "replay-sessions").held, "its JVM is dead")
+    _erase(platform, user)
+    platform.await_host(host.run_id)
+
+
+def _erase(platform: LivePlatform, user: str) -> None:
+    done = platform.run("forget-user", user, "--reason", "asked to")
+    demand(done.returncode == 0 and "; 0 have the user" in done.stdout, f"it said: {done.stdout}{done.stderr}")
+
+
+def _swap(platform: LivePlatform) -> None:
+    done = platform.run("replay", _REPLAYED.split(".")[1], "--swap")
+    demand(done.returncode == 0 and "has the replayed rows" in done.stdout, f"it said: {done.stdout}{done.stderr}")
+
+
+def kill_at(moment: str, table: str) -> Fault:
+    """The run's process dies by kill -9 right before or after its next commit to a table."""
+
+    def strike(platform: LivePlatform) -> None:
+        host = platform.await_healthy()
+        with platform.crash_point(moment, table):
+            platform.await_host(host.run_id)
+        assert host.jvm is not None
+        demand(is_alive(host.jvm) is False, "the dead run's JVM lives beside its successor")
+
+    return Fault(f"killed {moment} a commit to {table}", strike, (Phase.LAUNCHING, Phase.RUNNING))
