@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.supervision.model import Phase
-from tests.chaos import platform_faults, run_faults, surrounding_faults, table_faults
+from tests.chaos import maintenance_faults, platform_faults, run_faults, surrounding_faults, table_faults
 from tests.chaos.fault import Fault
 
 # Between each pair of steps in which a batch is written, and beside it the accounts of batches.
@@ -53,6 +53,9 @@ FAULTS = (
     Fault("a checkpoint is lost", surrounding_faults.lose_checkpoint, (Phase.NEEDS_ATTENTION, *_BACK)),
     Fault("a table is replayed", table_faults.replay, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a replay is killed in its swap", table_faults.kill_replay, (Phase.HELD_OPERATOR, *_BACK)),
+    Fault("a partition is added, and a kill -9", maintenance_faults.add_partition, _BACK),
+    Fault("a requeue is killed", maintenance_faults.kill_requeue, (Phase.HELD_OPERATOR, *_BACK)),
+    Fault("a backup is killed", maintenance_faults.kill_backup, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a user is forgotten", table_faults.forget, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a forgetting is killed", table_faults.kill_forgetting, (Phase.HELD_OPERATOR, *_BACK)),
     Fault(

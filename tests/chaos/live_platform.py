@@ -38,6 +38,7 @@ _PLACE = "kafka_partition, kafka_offset"
 OUTPUT_TABLES = (
     "silver.events", "silver.quarantined_events", "silver.deduplicated_events", "platform.erased_records",
 )  # fmt: skip
+_REQUEUED = "platform.requeued_records"
 # The slowest way back takes four times the stop's patience of 75 s, and a start.
 LIMIT_SECONDS = 900.0
 POLL_SECONDS = 0.2
@@ -283,6 +284,19 @@ class LivePlatform:
         counts = users["user_id"].value_counts().to_pylist()
         return str(max(counts, key=lambda item: item["counts"])["values"])
 
+    def read_partitions(self) -> set[int]:
+        """The Kafka partitions of which something was read."""
+        found = set()
+        for name in OUTPUT_TABLES:
+            table = DeltaTable(str(Path(self.settings.lakehouse, *name.split("."))))
+            found |= set(table.to_pyarrow_table(columns=["kafka_partition"])["kafka_partition"].unique().to_pylist())
+        return found
+
+    def count_refused(self, reason: str) -> int:
+        """Rows in quarantine for this reason."""
+        table = DeltaTable(str(Path(self.settings.lakehouse, "silver", "quarantined_events")))
+        return sum(found == reason for found in table.to_pyarrow_table(columns=["reason"])["reason"].to_pylist())
+
     def is_erasing(self) -> bool:
         """Whether an erasure has begun and is not done."""
         rows = DeltaTable(str(Path(self.settings.lakehouse, "platform", "forgotten_users"))).to_pyarrow_table()
@@ -339,10 +353,15 @@ class LivePlatform:
         with KafkaResource.from_settings(self.settings) as kafka:
             ends = kafka.end_offsets(self.settings.topic)
         with duckdb.connect() as connection:
-            for name in OUTPUT_TABLES:
+            for name in (*OUTPUT_TABLES, _REQUEUED):
                 table = DeltaTable(str(Path(self.settings.lakehouse, *name.split("."))))
                 connection.register(name.split(".")[1], table.to_pyarrow_dataset())
-            rows = " union all ".join(f"select {_PLACE} from {name.split('.')[1]}" for name in OUTPUT_TABLES)
+            # What was taken in again is in quarantine too, as what it was.
+            connection.execute(
+                f"create view refused as from quarantined_events anti join requeued_records using ({_PLACE})"
+            )
+            places = [name.split(".")[1].replace("quarantined_events", "refused") for name in OUTPUT_TABLES]
+            rows = " union all ".join(f"select {_PLACE} from {name}" for name in places)
             sent = " union all ".join(f"select {p}, unnest(range({end}))" for p, end in ends.items())
             ((lost, doubled),) = connection.sql(
                 f"""with placed({_PLACE}, n) as (select {_PLACE}, count(*) from ({rows}) group by all),
