@@ -1,8 +1,13 @@
-"""The job that runs every asset check, and its hourly schedule, so that the UI shows a verdict without being asked."""
+"""When asset checks run: all of them hourly, the ledger after its streams, so that the UI shows a verdict unasked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import dagster as dg
+
+from platform_assets.checks.ledger import LEDGER
+from platform_assets.streaming.specs import StreamSpec
 
 checks_job = dg.define_asset_job(
     "asset_checks",
@@ -21,3 +26,18 @@ checks_hourly = dg.ScheduleDefinition(
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
+
+# Six streams are materialized each ten minutes, at moments of their own: a run for each would be six starts of Python.
+_LEDGER_SECONDS = 300
+
+
+def build_ledger_sensor(streams: Iterable[StreamSpec]) -> dg.AutomationConditionSensorDefinition:
+    """`ledger_follows_streams`: the check `ledger` of each stream whose table was materialized since it ran last."""
+    keys = [dg.AssetCheckKey(dg.AssetKey(stream.main_table.asset_path), LEDGER) for stream in streams]
+    return dg.AutomationConditionSensorDefinition(
+        "ledger_follows_streams",
+        target=dg.AssetSelection.checks(*keys),
+        minimum_interval_seconds=_LEDGER_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Proves anew, each five minutes at most, that nothing was lost or doubled in what was written.",
+    )

@@ -13,7 +13,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_p
 @dg.definitions
 def defs() -> dg.Definitions:
     """Everything the code location has. Settings are read here, once; a bad one fails the load with its name."""
-    from jobs.asset_checks import checks_hourly, checks_job
+    from jobs.asset_checks import build_ledger_sensor, checks_hourly, checks_job
     from jobs.control_streams import build_control_streams_job
     from jobs.notifications import build_notifications
     from jobs.replay_stream import build_replay_job
@@ -54,6 +54,7 @@ def defs() -> dg.Definitions:
             build_stream_supervisor(groups, streaming_job, settings),
             build_notifications(settings),
             reports_follow_streams,
+            build_ledger_sensor(streams),
         ],
         schedules=[
             build_nightly_schedule(settings),

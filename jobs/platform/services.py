@@ -19,6 +19,7 @@ import platform_assets
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import daemon_lock, read_lock
 from jobs.supervision.lease import request_shutdown
+from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import SettingError, StorageError, TransientError
 from platform_assets.streams import load_stream_groups
 from resources.embedded_broker import running_broker
@@ -74,6 +75,7 @@ class Services:
             if process.poll() is None:
                 process.terminate()
         self._stop_streams()
+        self._cancel_batch_runs()
         tree += [member for process in self._processes.values() for member in _family(process.pid)]
         tree += [member for known in list(tree) for member in _family(known.pid) if known.is_running()]
         _, alive = psutil.wait_procs(tree, timeout=1.0)
@@ -96,6 +98,14 @@ class Services:
                 while read_lock(self._settings.home, group.name).held and time.monotonic() < deadline:
                     request_shutdown(instance, group.name, "the platform stops")
                     time.sleep(POLL_SECONDS)
+
+    def _cancel_batch_runs(self) -> None:
+        """Puts down that their end is wanted: Dagster calls failed what is ended by a signal alone."""
+        at_work = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+        with dg.DagsterInstance.get() as instance:
+            for record in instance.get_run_records(at_work):
+                if GROUP_TAG not in record.dagster_run.tags:  # of a stream's run it would be a person's wish to hold it
+                    instance.report_run_canceling(record.dagster_run, "The platform stops.")
 
 
 @contextlib.contextmanager

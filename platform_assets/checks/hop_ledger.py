@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets.checks.ledger import LEDGER
+from platform_assets.checks.ledger import FOLLOW_THE_STREAM, LEDGER
 from platform_assets.checks.ledger_places import MAX_EXAMPLES
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
@@ -95,6 +95,7 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
         name=LEDGER,
         description=f"The stream {stream.name} has read every row of its source once; rows in, out, late and in state.",
         required_resource_keys={"lakehouse"},
+        automation_condition=FOLLOW_THE_STREAM,
     )
     def ledger(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         lakehouse = context.resources.lakehouse

@@ -30,6 +30,12 @@ from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.specs import StreamSpec
 
 LEDGER = "ledger"
+# Dagster shows a verdict until the table is materialized again, which a stream's is each ten minutes: a proof that is
+# to be seen must follow. It needs no Spark, and reads what is new.
+FOLLOW_THE_STREAM = (
+    dg.AutomationCondition.any_deps_updated().since(dg.AutomationCondition.newly_requested())
+    & ~dg.AutomationCondition.in_progress()
+).with_label("follow the stream")
 _PROOF = "ledger/proof"
 _ERASED = "platform.erased_records"
 # A day of hourly checks that failed: after it everything is proved anew in any case.
@@ -169,6 +175,7 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
         name=LEDGER,
         description="Every Kafka offset is in exactly one table or a proved gap; nothing lost, nothing doubled.",
         required_resource_keys={"lakehouse", "kafka"},
+        automation_condition=FOLLOW_THE_STREAM,
     )
     def ledger(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         from deltalake.exceptions import TableNotFoundError

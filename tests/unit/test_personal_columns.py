@@ -1,0 +1,61 @@
+"""What names a person stays in the rows: not in a table's log, and not in what Dagster keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.forgetting.proof import search_files
+from platform_assets.reports import REPORT_TABLES
+from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
+from platform_assets.reports.day_states import REPORT_DAYS
+from platform_assets.reports.presentation import render_preview
+from platform_assets.streaming.forgotten_users import find_users, hash_user, is_record_of
+from platform_assets.streaming.platform_tables import PLATFORM_TABLES
+from platform_assets.streaming.specs import TableSpec
+from platform_assets.streams import load_streams
+from resources.lakehouse import LakehouseResource
+
+TABLES = [*(table for stream in load_streams() for table in stream.tables), *PLATFORM_TABLES, *REPORT_TABLES]
+PERSONAL = {"user_id", "event_id", "view_event_id", "purchase_event_id", "key", "value", "session_id"}
+
+
+@pytest.mark.parametrize("table", [*TABLES, REPORT_DAYS], ids=lambda table: table.name)
+def test_a_log_has_no_statistics_of_columns_that_name_somebody(table: TableSpec) -> None:
+    if PERSONAL & {column.name for column in table.columns}:
+        assert table.statistics_columns, "without a choice Delta takes the first 32 columns"
+        assert not PERSONAL & set(table.statistics_columns)
+
+
+def test_a_preview_does_not_say_whose_the_rows_are() -> None:
+    row = {column.name: None for column in CUSTOMER_DAYS_TABLE.columns} | {"user_id": "ann-7", "events": 5}
+    shown = render_preview(CUSTOMER_DAYS_TABLE, [row])
+    assert "ann-7" not in shown and "| 5 |" in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "is_own"),
+    [
+        (b'{"user_id": "ann-7", "price": "x"}', True),
+        (b'{"user_id": "bob", "product_name": "ann-7"}', False),
+        (b'{"user_id": "ann-7"', True),
+        (b'["ann-7"]', False),
+        (b"\xff ann-7", True),
+    ],
+)
+def test_whose_a_refused_record_is(value: bytes, is_own: bool) -> None:
+    assert is_record_of("ann-7", value) == is_own
+
+
+def test_users_of_a_refused_record() -> None:
+    assert find_users(b"k", b'{"user_id": 5}') == [b"k", "5"]
+    assert find_users(None, b"no JSON") == []
+    assert hash_user(b"ann-7", "00") == hash_user("ann-7", "00") != hash_user("ann-7", "01")
+
+
+def test_the_proof_finds_words(tmp_path: object) -> None:
+    lakehouse = LakehouseResource(root=str(tmp_path))
+    lakehouse.write_file("t/_delta_log/0.json", b'{"add": {"stats": "{\\"min\\": \\"ann-7\\"}"}}')
+    lakehouse.write_file("t/other.json", b'"ann-70" "xann-7" "ann-7-b"')
+    lakehouse.write_file("_checkpoints/t/state/0/1.zip", b"ann-7")
+    found = search_files(lakehouse, "ann-7")
+    assert (found.files, found.state_files, found.found) == (2, 1, ("t/_delta_log/0.json",))
