@@ -24,19 +24,26 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
                 description="compare: make the shadow and show the difference. swap: put it in the live table's place. "
                 "undo: take back the last swap. abandon: remove the shadow",
             ),
+            "range": dg.Field(bool, default_value=False, description="Of what is final in a range of event time only"),
+            "since": dg.Field(str, default_value="", description="With range: rows that begin from then on; ISO-8601"),
+            "until": dg.Field(str, default_value="", description="With range: rows that are final then; ISO-8601"),
         },
     )
     def replay(context: dg.OpExecutionContext) -> None:
+        from jobs.explain import parse_moment
         from jobs.replay.command import replay_stream
+        from jobs.replay.time_range import TimeRange
         from resources.embedded_broker import running_broker
 
         config, settings = context.op_config, load_settings()
         try:
             [group] = find_groups(groups, "", config["stream"])
+            since, until = (parse_moment(name, config[name] or None) for name in ("since", "until"))
+            within = TimeRange(since, until) if config["range"] or since or until else None
             with running_broker(settings):
                 found = replay_stream(
                     group, config["stream"], config["action"], settings, context.instance,
-                    f"run {context.run_id[:8]}", context.log.info,
+                    f"run {context.run_id[:8]}", context.log.info, within,
                 )  # fmt: skip
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None

@@ -25,6 +25,9 @@ def add_table_commands(commands: Any) -> None:
         ("abandon", "remove what has been replayed"),
     ):
         what.add_argument(f"--{name}", dest="action", action="store_const", const=name, default="compare", help=text)
+    command.add_argument("--range", action="store_true", help="of what is final in a range of event time only")
+    command.add_argument("--since", help="with --range: rows that begin at or after it; ISO-8601 (default: all)")
+    command.add_argument("--until", help="with --range: rows that are final then (default: as far as any is)")
     command.set_defaults(run=_replay)
     text = "show which quarantined records would be accepted now; with --accept take them in"
     command = commands.add_parser("requeue", help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -81,16 +84,21 @@ def _recompute(args: argparse.Namespace, settings: Settings) -> int:
 def _replay(args: argparse.Namespace, settings: Settings) -> int:
     import dagster as dg
 
+    from jobs.explain import parse_moment
     from jobs.platform.services import prepare_environment
     from jobs.replay.command import replay_stream
+    from jobs.replay.time_range import TimeRange
     from jobs.stream_groups import find_groups
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
 
+    is_range = args.range or args.since or args.until
+    bounds = TimeRange(parse_moment("--since", args.since), parse_moment("--until", args.until))
     prepare_environment(settings)
     [group] = find_groups(load_stream_groups(), "", args.stream)
     with running_broker(settings), dg.DagsterInstance.get() as instance:
-        replay_stream(group, args.stream, args.action, settings, instance, getpass.getuser(), print)
+        within = bounds if is_range else None
+        replay_stream(group, args.stream, args.action, settings, instance, getpass.getuser(), print, within)
     return 0
 
 

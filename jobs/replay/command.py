@@ -10,6 +10,7 @@ import dagster as dg
 from jobs.replay.comparison import DIFFERENCE, Comparison, compare_with_live, read_cost
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
 from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
+from jobs.replay.time_range import RangeReplay, TimeRange, replay_range
 from jobs.stream_context import build_stream_context
 from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.held_group import hold_group
@@ -31,12 +32,14 @@ def replay_stream(
     instance: dg.DagsterInstance,
     by: str,
     write: WriteLine,
+    within: TimeRange | None = None,
 ) -> Comparison | None:
     """Does one step of a replay of the stream `name`; returns what the replayed table differs in, where it was looked.
 
     `compare` makes the shadow up to the newest event, beside the live stream, and compares; `swap` does so too, and
     then holds the group while the rest is read and the table and its state are replaced; `undo` takes back the last
-    swap; `abandon` removes the shadow. The group's run is paused by this where it lives, and resumed at the end. Raises
+    swap; `abandon` removes the shadow. With `within` the same for what is final in a range of event time, without a
+    state (`jobs.replay.time_range`). The group's run is paused by this where it lives, and resumed at the end. Raises
     `HeadraceError`; what was done is kept, and the same call goes on.
     """
     stream = next(stream for stream in group.streams if stream.name == name)
@@ -48,17 +51,25 @@ def replay_stream(
         KafkaResource.from_settings(settings) as kafka,
     ):
         shadow = open_shadow(stream, build_stream_context(settings, kafka, lakehouse, group.streams), lakehouse)
+        of_range = RangeReplay(stream, shadow.live, lakehouse)
         if action == "abandon":
-            abandon(shadow)
+            abandon(shadow) if within is None else of_range.abandon()
             write(f"replay {name}: abandoned, nothing is left of it.")
             return None
         found = None
 
+        def is_cut_short() -> bool:
+            return is_half_done(shadow) or of_range.is_half_done()
+
         def held() -> AbstractContextManager[None]:
             reason = f"replay of {name}; call it again if it has ended"
-            return hold_group(group, "replay", settings, instance, by, reason, lambda: is_half_done(shadow))
+            return hold_group(group, "replay", settings, instance, by, reason, is_cut_short)
 
         with spark.running((lock_fd,)) as session:
+            if within is not None:
+                return replay_range(
+                    session, of_range, action, within, held, lambda line: write(f"replay {name}: {line}")
+                )
             if action == "undo":
                 with held():
                     version = undo_swap(session, shadow)

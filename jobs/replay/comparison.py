@@ -12,7 +12,7 @@ from platform_assets.streaming.commit_source import WHOLE_VERSION, find_files
 from platform_assets.streaming.delta_tables import open_table
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, QUERY_PROGRESS, read_complete_until
-from platform_assets.streaming.specs import TableSource
+from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.streaming.table_difference import COPIES, LEFT_ROWS, count_copies, read_pending, select_final
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DIFFERENCE = "difference"
 """The Delta table in the shadow's folder with all final rows that differ: the table's columns and `change`."""
+REPLAYED_SIDE, LIVE_SIDE = "in the replay", "in the live table"
+_SIDES = {REPLAYED_SIDE: "replayed", LIVE_SIDE: "live"}
 _SHOWN = 5
 
 
@@ -51,9 +53,7 @@ def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | Non
     The live table is looked at as the group last wrote down that it is final. Left out is what a late event touches
     that the one has counted and the other could not yet. None: nothing is final in one of the two.
     """
-    from pyspark.sql import functions as F
-
-    stream, key = shadow.stream, list(shadow.stream.main_table.key)
+    stream = shadow.stream
     live, replayed = (
         read_complete_until(context.table_uri(COMPLETE_UNTIL.name), stream.name, context.storage_options)
         for context in (shadow.live, shadow.context)
@@ -70,16 +70,31 @@ def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | Non
         select_final(_read_table(session, context, stream.main_table.name, state).select(*columns), late, stream, until)
         for context, state in ((shadow.context, replayed), (shadow.live, live))
     ]
-    counted = count_copies(*sides).persist()
+    uri = f"{shadow.context.lakehouse_root}/{DIFFERENCE}"
+    rows = write_difference(sides[0], sides[1], uri)
+    return count_changes(session, stream, uri, rows, until)
+
+
+def write_difference(replayed: DataFrame, live: DataFrame, uri: str) -> int:
+    """Writes the rows that differ as a Delta table, with `change`; returns how many rows the replay has."""
+    from pyspark.sql import functions as F
+
+    counted = count_copies(replayed, live).persist()
     try:
         rows = counted.agg(F.sum(LEFT_ROWS)).collect()[0][0] or 0
-        change = F.when(F.col(COPIES) > 0, "in the replay").otherwise("in the live table").alias("change")
-        differing = counted.where(F.col(COPIES) != 0).select(change, *columns)
-        uri = f"{shadow.context.lakehouse_root}/{DIFFERENCE}"
+        change = F.when(F.col(COPIES) > 0, REPLAYED_SIDE).otherwise(LIVE_SIDE).alias("change")
+        differing = counted.where(F.col(COPIES) != 0).select(change, *replayed.columns)
         differing.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(uri)
     finally:
         counted.unpersist()
-    found = session.read.format("delta").load(uri)
+    return int(rows)
+
+
+def count_changes(session: SparkSession, stream: StreamSpec, uri: str, rows: int, until: datetime) -> Comparison:
+    """Counts what `write_difference` has written, by the table's key. `rows` and `until` are passed on."""
+    from pyspark.sql import functions as F
+
+    key, found = list(stream.main_table.key), session.read.format("delta").load(uri)
     sides_of = found.groupBy(*key).agg(
         *(F.max(F.when(F.col("change") == side, 1).otherwise(0)).alias(name) for side, name in _SIDES.items())
     )
@@ -90,9 +105,6 @@ def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | Non
         until, rows, added=counts.get((1, 0), 0), missing=counts.get((0, 1), 0), changed=counts.get((1, 1), 0),
         samples=[row.asDict() for row in found.orderBy(*key, "change").limit(_SHOWN).collect()],
     )  # fmt: skip
-
-
-_SIDES = {"in the replay": "replayed", "in the live table": "live"}
 
 
 def read_cost(shadow: Shadow) -> dict[str, int]:

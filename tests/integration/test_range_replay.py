@@ -1,0 +1,130 @@
+"""A replay of a range of time: what is final in it becomes what its events give, the rest stays as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from jobs.replay.comparison import Comparison
+from jobs.replay.time_range import RangeReplay, TimeRange
+from platform_assets.errors import SettingError
+from platform_assets.streaming.batch_table import BatchTable
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.streams_under_test import StreamsUnderTest
+from tests.integration.test_replay import AT, STREAMS, build_events, late, prove_sound, rows
+from tests.power_cuts import PowerFailure, Steps
+
+ALL = TimeRange(None, None)
+FIRST_HALF = TimeRange(AT - timedelta(hours=1), AT + timedelta(minutes=60))
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """The stream that is replayed."""
+    return str(getattr(request, "param", "revenue_by_category"))
+
+
+@pytest.fixture
+def streams(
+    spark: Any,
+    kafka: KafkaResource,
+    lakehouse: LakehouseResource,
+    settings: Settings,
+    topic: Callable[..., str],
+    name: str,
+) -> StreamsUnderTest:
+    """Nearly three hours with a pause in the middle, and an event that came late."""
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    for records in (build_events(range(100)), [late(3)]):
+        streams.send(records)
+        streams.drain("events", name)
+    return streams
+
+
+def damage(streams: StreamsUnderTest, name: str) -> int:
+    """Loses every third row of the table; returns how many."""
+    spec = STREAMS[name].main_table
+    present = DeltaTable(streams.context.table_uri(spec.name)).to_pyarrow_table().sort_by(spec.key[0])
+    kept = present.filter([number % 3 != 0 for number in range(len(present))])
+    write_deltalake(streams.context.table_uri(spec.name), kept, mode="overwrite")
+    return len(present) - len(kept)
+
+
+def replay_of(streams: StreamsUnderTest, name: str) -> RangeReplay:
+    return RangeReplay(STREAMS[name], streams.context, LakehouseResource(root=streams.context.lakehouse_root))
+
+
+def compare(streams: StreamsUnderTest, name: str, within: TimeRange = ALL) -> Comparison:
+    return replay_of(streams, name).compare(streams.session, within)
+
+
+@pytest.mark.parametrize("name", ["revenue_by_category", "sessions", "view_to_purchase"], indirect=True)
+def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> None:
+    right = rows(streams, name)
+    assert compare(streams, name).differences == 0
+    lost = damage(streams, name)
+    assert lost > 3
+    found = compare(streams, name, FIRST_HALF)
+    assert 0 < found.added < compare(streams, name).added and (found.missing, found.changed) == (0, 0)
+
+    damaged, replay = rows(streams, name), replay_of(streams, name)
+    replay.swap(streams.session, FIRST_HALF)
+    half = rows(streams, name)
+    assert len(half) == len(damaged) + found.added and set(half) <= set(right)
+    replay.undo(streams.session)
+    assert rows(streams, name) == damaged
+
+    replay.swap(streams.session, ALL)
+    streams.send(build_events(range(100, 130)))
+    streams.drain("events", name)
+    prove_sound(streams, name)
+    assert set(right) - set(rows(streams, name)) == set(), "rows that were not final were not lost"
+
+
+def test_what_is_not_final_is_refused(streams: StreamsUnderTest, name: str) -> None:
+    with pytest.raises(SettingError, match="Name an earlier range"):
+        compare(streams, name, TimeRange(AT + timedelta(days=1), None))
+    with pytest.raises(SettingError, match="no finished swap"):
+        replay_of(streams, name).undo(streams.session)
+
+
+@pytest.mark.parametrize("is_undone", [False, True])
+def test_it_may_be_cut_short_anywhere(
+    streams: StreamsUnderTest, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_undone: bool
+) -> None:
+    damage(streams, name)
+    damaged, whole = rows(streams, name), copy_of(streams, tmp_path / "whole")
+    replay_of(whole, name).swap(whole.session, ALL)
+    right = rows(whole, name)
+    begin, end = (whole, damaged) if is_undone else (streams, right)
+    steps = Steps(monkeypatch, {BatchTable: ("replace",), LakehouseResource: ("write_file", "remove_folder")})
+    cuts, is_cut = 0, True
+    while is_cut:
+        copy = copy_of(begin, tmp_path / f"cut{cuts}")
+        replay = replay_of(copy, name)
+        do = replay.undo if is_undone else lambda session, replay=replay: replay.swap(session, ALL)
+        steps.taken, steps.last = 0, cuts
+        try:
+            do(copy.session)
+            is_cut = False
+        except PowerFailure:
+            steps.last = None
+            do(copy.session)
+            cuts += 1
+        steps.last = None
+        assert rows(copy, name) == end and not replay.is_half_done()
+    assert cuts == 3
+
+
+def copy_of(streams: StreamsUnderTest, root: Path) -> StreamsUnderTest:
+    shutil.copytree(streams.context.lakehouse_root, root)
+    return dataclasses.replace(streams, context=dataclasses.replace(streams.context, lakehouse_root=str(root)))
