@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
+# Twice while the groups rest. What is left of years of windows is repaired beside the streams.
+_REPAIR_SECONDS = 15.0
 # The same for whoever is forgotten: a group that an erasure left half done is taken over by the next call.
 _PAUSED_FOR = "a user is being forgotten; if that has ended, call it again for the same user"
 
@@ -111,6 +113,7 @@ def forget_user(
         # A replay writes rows too. The JVM keeps its locks: a killed one's writes are over when they are free.
         lock_fds = [held.enter_context(hold_group_lock(settings.home, f"replay-{s.name}", "forget")) for s in derived]
         context = build_stream_context(settings, kafka, lakehouse, streams)
+        context = replace(context, repair_seconds=_REPAIR_SECONDS)
         with ExitStack() as rest:
             for group in groups:
                 rest.enter_context(

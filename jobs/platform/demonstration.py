@@ -27,7 +27,7 @@ from resources.settings import Settings
 HISTORY_HOURS = 26
 HISTORY_RATE = "0.6"
 SEED = "7"
-LIVE_RATE = "200"
+LIVE_RATE = "50"
 # A look at Dagster's storage costs 50 ms of a core that the streams and reports need.
 POLL_SECONDS = 1.5
 # Each step takes 10-120 s on two cores; the limit turns a hang into a message.

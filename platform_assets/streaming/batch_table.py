@@ -280,6 +280,19 @@ class BatchTable:
             dataset = self._table.to_pyarrow_dataset()
         return iter(dataset.to_batches(columns=columns))
 
+    def find_rows(
+        self, columns: list[str], tested: list[str], test: Callable[[pa.RecordBatch], pa.BooleanArray]
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of the newest version that pass a test of some columns; a file without any is read in these only."""
+        with self._lock:
+            self._table.update_incremental()
+            dataset = self._table.to_pyarrow_dataset()
+        both = list(dict.fromkeys([*columns, *tested]))
+        for file in dataset.get_fragments():
+            if any(test(batch).true_count for batch in file.to_batches(columns=tested, schema=dataset.schema)):
+                for batch in file.to_batches(columns=both, schema=dataset.schema):
+                    yield batch.filter(test(batch)).select(columns)
+
     def _read_commits(self) -> list[dict[str, Any]]:
         with self._lock:
             self._table.update_incremental()

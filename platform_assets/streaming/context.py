@@ -20,6 +20,7 @@ class StreamContext:
     of the repr. `deduplication_horizon_micros` None turns deduplication off.
     `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
     `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
+    A bounded run repairs late events for `repair_seconds` at its end (None: until none can be repaired).
     `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
     `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. Files that a table has
     replaced are removed after `vacuum_hours`, once the group has read them. `fetch_held` asks Kafka what it holds of
@@ -39,6 +40,7 @@ class StreamContext:
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
     idle_timeout_seconds: float | None = None
     close_windows: bool = False
+    repair_seconds: float | None = None
     publish_topics: frozenset[str] = frozenset()
     kafka_partitions: tuple[int, ...] = ()
     local_folders: tuple[str, ...] = ()

@@ -78,7 +78,7 @@ class Eraser:
         refused = self._scan(quarantined, ["quarantined_at"], ["key", "value"], self._find_refused)
         ids = pa.array(pc.unique(own["event_id"]).to_pylist(), pa.string())
 
-        def is_own(rows: pa.RecordBatch) -> pa.Array:
+        def is_own(rows: pa.RecordBatch) -> pa.BooleanArray:
             return _is_in(rows, "event_id", ids)
 
         repeated = self._scan(deduplicated, ["deduplicated_at"], ["event_id"], is_own)
@@ -174,7 +174,7 @@ class Eraser:
             table.erase(rows, bounds, body)
         return len(rows)
 
-    def _find_refused(self, rows: pa.RecordBatch) -> pa.Array:
+    def _find_refused(self, rows: pa.RecordBatch) -> pa.BooleanArray:
         """Records of the user by their key or by their text; where that is not JSON, by the user's name in quotes."""
         keys, values = (rows[name].cast(pa.binary()) for name in ("key", "value"))
         found = pc.fill_null(pc.equal(keys, self._user.encode()), False)
@@ -190,16 +190,15 @@ class Eraser:
         return self._scan(spec, columns, [USER], lambda rows: _is_in(rows, USER, pa.array([self._user])))
 
     def _scan(
-        self, spec: TableSpec, columns: list[str], tested: list[str], test: Callable[[pa.RecordBatch], pa.Array]
+        self, spec: TableSpec, columns: list[str], tested: list[str], test: Callable[[pa.RecordBatch], pa.BooleanArray]
     ) -> pa.Table:
         """The rows that pass the test, each with its key and these columns."""
         wanted = list(dict.fromkeys([*spec.key, *columns]))
         types = build_arrow_schema(spec)
         schema = pa.schema([types.field(name) for name in wanted])
         parts = [schema.empty_table()]
-        for batch in self._open(spec).read_batches(list(dict.fromkeys([*wanted, *tested]))):
-            if len(batch):
-                parts.append(pa.Table.from_batches([batch.filter(test(batch))]).select(wanted).cast(schema))
+        for batch in self._open(spec).find_rows(wanted, tested, test):
+            parts.append(pa.Table.from_batches([batch]).cast(schema))
         return pa.concat_tables(parts)
 
     def _open(self, spec: TableSpec) -> BatchTable:
@@ -215,7 +214,7 @@ def _has_users(spec: TableSpec) -> bool:
     return USER in {column.name for column in spec.columns}
 
 
-def _is_in(rows: pa.Table | pa.RecordBatch, column: str, values: pa.Array) -> pa.Array:
+def _is_in(rows: pa.Table | pa.RecordBatch, column: str, values: pa.Array) -> pa.BooleanArray:
     # Files that delta-rs has rewritten hold view types, which few kernels know.
     return pc.is_in(rows[column].cast(pa.string()), value_set=values)
 

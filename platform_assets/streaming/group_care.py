@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # History is rolled up: one commit a minute costs 1,440 files a day, one a batch would cost 86,400.
 _HISTORY_SECONDS = 60.0
+# Whoever is forgotten after years touches windows of hundreds of days: history and upkeep are not to wait for all.
+_REPAIR_SECONDS = 60.0
 # A window closes at most this much later than the idle timeout says.
 _IDLE_LOOK_SECONDS = 5.0
 
@@ -81,11 +83,11 @@ class GroupCare:
         self._work = PeriodicWork(tasks, lambda text: classify_failure("history", text, self._context))
         self._work.start()
 
-    def repair(self) -> None:
-        """Repairs what came late and can be repaired, and writes `platform.complete_until`."""
+    def repair(self, seconds: float | None = None) -> None:
+        """Repairs what came late and can be repaired, for so long, and writes `platform.complete_until`."""
         # The thread takes the pool along: records come before repairs.
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", "repair")
-        states = self._repair.run()
+        states = self._repair.run(seconds)
         if states != self._states:
             self._complete_until.replace(_rows_of(states), _rows_of([]), "true", {"complete_until": True})
             self._states = states
@@ -119,7 +121,7 @@ class GroupCare:
         # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs beside them made a
         # join's first batch take three minutes.
         if not any(query.is_at_first_batch() for query in self._queries):
-            self.repair()
+            self.repair(_REPAIR_SECONDS)
 
     def _mark_idle(self) -> None:
         timeout = self._context.idle_timeout_seconds

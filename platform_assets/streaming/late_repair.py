@@ -9,6 +9,8 @@ batches, so a reader sees a session or window as it was or as it is. A crash bet
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -72,11 +74,15 @@ class LateRepair:
         self._tables = tables
         self._late = BatchTable(LATE_EVENTS, context)
 
-    def run(self) -> list[QueryState]:
-        """One look at every stream: repairs what can be repaired, and says how far each table is final."""
-        return [state for stream in self._streams if (state := self._repair(stream)) is not None]
+    def run(self, seconds: float | None = None) -> list[QueryState]:
+        """One look at every stream: repairs what can be repaired, and says how far each table is final.
 
-    def _repair(self, stream: StreamSpec) -> QueryState | None:
+        After so many seconds (None: never) what is left waits for the next look; of each stream a portion is repaired.
+        """
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        return [state for stream in self._streams if (state := self._repair(stream, deadline)) is not None]
+
+    def _repair(self, stream: StreamSpec, deadline: float) -> QueryState | None:
         import pyarrow.compute as pc
 
         assert stream.span is not None
@@ -88,7 +94,9 @@ class LateRepair:
         watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
         pending = self._read_pending(stream).filter(pc.field("batch_id") <= done)
         due = pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)
-        for portion in self._split(stream, due, version) if len(due) else []:
+        for number, portion in enumerate(self._split(stream, due, version) if len(due) else []):
+            if number and time.monotonic() > deadline:
+                break
             self._set_repaired(stream, self._repair_portion(stream, portion, version, watermark))
         left = self._read_pending(stream)
         oldest = pc.min(left["event_time"]).as_py()
