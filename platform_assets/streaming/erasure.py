@@ -175,7 +175,7 @@ class Eraser:
         return len(rows)
 
     def _find_refused(self, rows: pa.RecordBatch) -> pa.BooleanArray:
-        """Records of the user by their key or by their text; where that is not JSON, by the user's name in quotes."""
+        """Records of the user by their key or by their text."""
         keys, values = (rows[name].cast(pa.binary()) for name in ("key", "value"))
         found = pc.fill_null(pc.equal(keys, self._user.encode()), False)
         named = pc.fill_null(pc.match_substring(values, json.dumps(self._user)[1:-1]), False)

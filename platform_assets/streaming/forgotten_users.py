@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
@@ -128,11 +129,11 @@ def find_users(key: bytes | None, value: bytes | None) -> Sequence[str | bytes]:
 
 
 def is_record_of(user: str, value: bytes) -> bool:
-    """Whether a refused record with this user_id somewhere in its text is the user's; one that is not JSON is."""
+    """Whether a refused record is the user's: by its `user_id`, where it is not JSON by the name as a word in it."""
     try:
         msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return True
+        return re.search(rb"(?<![\w-])" + re.escape(user.encode()) + rb"(?![\w-])", value) is not None
     return _read_user(value) == user
 
 

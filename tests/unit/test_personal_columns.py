@@ -40,6 +40,7 @@ def test_a_preview_does_not_say_whose_the_rows_are() -> None:
         (b'{"user_id": "ann-7"', True),
         (b'["ann-7"]', False),
         (b"\xff ann-7", True),
+        (b'{"user_id": "ann-70"', False),
     ],
 )
 def test_whose_a_refused_record_is(value: bytes, is_own: bool) -> None:
