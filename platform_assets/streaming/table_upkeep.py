@@ -9,6 +9,7 @@ batch that meets it is committed again on top.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,10 @@ COMMITS_OF_ONE_CHECKPOINT = 100
 # day and a half of revenue_by_category makes. Compaction rewrites what is smaller than the target, so not too often.
 COMMITS_OF_ONE_COMPACTION = 500
 COMPACTED_FILE_BYTES = 64 * 1024 * 1024
+# Each costs what compacting the table costs; an upsert comes each ten seconds or so.
+_COMPACTIONS_TRIED = 3
+
+_log = logging.getLogger(__name__)
 
 
 class TableUpkeep:
@@ -61,7 +66,7 @@ class TableUpkeep:
             version = table.version()
             if version - self._compacted.get(name, 0) >= COMMITS_OF_ONE_COMPACTION:
                 self._compacted[name] = version
-                _compact(table)
+                compact(table)
                 self._to_vacuum.add(name)
             if version - self._checkpointed.get(name, 0) >= COMMITS_OF_ONE_CHECKPOINT:
                 self._checkpointed[name] = version
@@ -84,11 +89,22 @@ class TableUpkeep:
         return version >= 0
 
 
-def _compact(table: DeltaTable) -> None:
+def compact(table: DeltaTable) -> None:
+    """Puts small files together. An upsert that rewrites one of them meanwhile goes first; after a few that do, all.
+
+    Lost often, the files grow many, which the check `table_files` shows.
+    """
     from deltalake.exceptions import CommitFailedError
 
-    try:
-        table.optimize.compact(target_size=COMPACTED_FILE_BYTES, max_concurrent_tasks=1)
-    except CommitFailedError:
-        # An upsert rewrote one of the files meanwhile. The stream goes first; the next compaction takes them.
-        table.update_incremental()
+    for _ in range(_COMPACTIONS_TRIED):
+        try:
+            table.optimize.compact(target_size=COMPACTED_FILE_BYTES, max_concurrent_tasks=1)
+        except CommitFailedError as error:
+            table.update_incremental()
+            lost_to = str(error).splitlines()[0]
+        else:
+            return
+    _log.warning(
+        "A compaction of %s lost %d times in a row against the table's writer (%s). Nothing is wrong; the next one, in "
+        "%d commits, takes its files.", table.table_uri, _COMPACTIONS_TRIED, lost_to, COMMITS_OF_ONE_COMPACTION,
+    )  # fmt: skip

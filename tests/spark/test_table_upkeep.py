@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from platform_assets.streaming import table_upkeep
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
@@ -25,6 +26,8 @@ from resources.lakehouse import LakehouseResource
 from tests.spark.test_streams_over_events import run_streams
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql import SparkSession
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
@@ -141,3 +144,41 @@ def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_reade
     run_streams(spark, lakehouse)
     again = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
     assert sum(again) == sum(purchases)
+
+
+def test_a_compaction_that_meets_an_upsert_is_made_on_top_of_it(
+    context: StreamContext, lakehouse: LakehouseResource, caplog: pytest.LogCaptureFixture
+) -> None:
+    Shop(context).commit(5)
+    table = lakehouse.delta_table("silver.events")
+    lakehouse.delta_table("silver.events").update({"category": "'changed'"}, predicate="kafka_offset = 0")
+    table_upkeep.compact(table)
+    left = lakehouse.delta_table("silver.events")
+    assert len(left.file_uris()) == 1 and not caplog.records
+    assert left.to_pyarrow_table()["category"].to_pylist().count("changed") == 1
+
+
+def test_a_compaction_that_always_loses_says_so(
+    context: StreamContext,
+    lakehouse: LakehouseResource,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As beside a writer that never rests: each time it looks again, another upsert follows."""
+    Shop(context).commit(5)
+    table = lakehouse.delta_table("silver.events")
+
+    def rewrite() -> None:
+        lakehouse.delta_table("silver.events").update({"category": "'changed'"}, predicate="kafka_offset = 0")
+
+    look_again: Callable[[DeltaTable], None] = DeltaTable.update_incremental
+
+    def look_again_and_lose(self: DeltaTable) -> None:
+        look_again(self)
+        rewrite()
+
+    monkeypatch.setattr(DeltaTable, "update_incremental", look_again_and_lose)
+    rewrite()
+    table_upkeep.compact(table)
+    assert "lost 3 times in a row" in caplog.text
+    assert len(lakehouse.delta_table("silver.events").file_uris()) == 5
