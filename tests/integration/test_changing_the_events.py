@@ -1,4 +1,4 @@
-"""docs/changing-the-events.md, followed to the letter in a copy of the project, beside a shop that goes on sending."""
+"""docs/changing-the-events.md, to the letter in a copy of the project, beside a shop of 1,000 events a second."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jobs.supervision.group_lock import read_lock
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
+from tests.integration.supervised_platform import wait_for
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -51,8 +53,8 @@ def copy_project(place: Path, changes: dict[str, list[tuple[str, str]]]) -> Path
     return place
 
 
-def run(project: Path, streams: StreamsUnderTest, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {
+def environment_of(project: Path, streams: StreamsUnderTest) -> dict[str, str]:
+    return {
         **os.environ,
         "HEADRACE_HOME": str(project / "home"),
         "HEADRACE_LAKEHOUSE": streams.context.lakehouse_root,
@@ -60,9 +62,30 @@ def run(project: Path, streams: StreamsUnderTest, *command: str) -> subprocess.C
         "KAFKA_BOOTSTRAP_SERVERS": streams.context.kafka_options["kafka.bootstrap.servers"],
         "HEADRACE_SPARK_HEAP_MIB": "768",
     }
+
+
+def run(project: Path, streams: StreamsUnderTest, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = environment_of(project, streams)
     return subprocess.run(
         [sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def kill_a_drain(project: Path, streams: StreamsUnderTest) -> None:
+    """By kill -9, when it has written rows of the new column."""
+    command, environment = [sys.executable, "-m", "jobs.cli", "drain"], environment_of(project, streams)
+    with (project / "killed.log").open("wb") as log:
+        drain = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
+    try:
+        wait_for(lambda: has_channels(streams), "rows of the new column")
+    finally:
+        drain.kill()
+        drain.wait()
+    wait_for(lambda: not read_lock(project / "home", "clickstream").held, "the killed drain's JVM is dead")
+
+
+def has_channels(streams: StreamsUnderTest) -> bool:
+    return any(row.get("channel") for row in streams.rows("silver.events"))
 
 
 def build_views(number: int) -> list[bytes]:
@@ -92,6 +115,7 @@ def test_a_new_field_becomes_a_column_and_another_change_is_refused(
         },
     )
     with streams.sending(build_views):
+        kill_a_drain(newer, streams)
         drained = run(newer, streams, "-m", "jobs.cli", "drain")
     assert drained.returncode == 0, drained.stderr
     assert run(newer, streams, "-c", HAS_BREACHES).stdout.strip() == "[]"
