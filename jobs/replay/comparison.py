@@ -31,7 +31,8 @@ _SHOWN = 5
 class Comparison:
     """Rows that end up to `until`, by the table's key: only the replay has `added`, only the live table `missing`.
 
-    `changed` have the same key and other values. `samples` are the first rows that differ, by key.
+    `changed` have the same key and other values, or are there more than once; `doubled` are so in the live table.
+    `samples` are the first rows that differ, by key.
     """
 
     until: datetime
@@ -39,6 +40,7 @@ class Comparison:
     added: int
     missing: int
     changed: int
+    doubled: int
     samples: list[dict[str, Any]]
 
     @property
@@ -70,30 +72,31 @@ def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | Non
         select_final(_read_table(session, context, stream.main_table.name, state).select(*columns), late, stream, until)
         for context, state in ((shadow.context, replayed), (shadow.live, live))
     ]
-    uri = f"{shadow.context.lakehouse_root}/{DIFFERENCE}"
-    rows = write_difference(sides[0], sides[1], uri)
-    return count_changes(session, stream, uri, rows, until)
+    return compare_rows(session, stream, sides[0], sides[1], f"{shadow.context.lakehouse_root}/{DIFFERENCE}", until)
 
 
-def write_difference(replayed: DataFrame, live: DataFrame, uri: str) -> int:
-    """Writes the rows that differ as a Delta table, with `change`; returns how many rows the replay has."""
+def compare_rows(
+    session: SparkSession, stream: StreamSpec, replayed: DataFrame, live: DataFrame, uri: str, until: datetime
+) -> Comparison:
+    """Compares rows of the stream's table by its key, and writes those that differ as a Delta table, with `change`.
+
+    A row that one side has more often is in it for both sides.
+    """
     from pyspark.sql import functions as F
 
     counted = count_copies(replayed, live).persist()
+    live_rows = F.col(LEFT_ROWS) - F.col(COPIES)
     try:
-        rows = counted.agg(F.sum(LEFT_ROWS)).collect()[0][0] or 0
-        change = F.when(F.col(COPIES) > 0, REPLAYED_SIDE).otherwise(LIVE_SIDE).alias("change")
-        differing = counted.where(F.col(COPIES) != 0).select(change, *replayed.columns)
-        differing.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(uri)
+        totals = counted.agg(F.sum(LEFT_ROWS), F.count_if(live_rows > 1)).collect()[0]
+        differing = counted.where(F.col(COPIES) != 0)
+        sides = {REPLAYED_SIDE: F.col(LEFT_ROWS) > 0, LIVE_SIDE: live_rows > 0}
+        parts = [
+            differing.where(is_there).select(F.lit(side).alias("change"), *replayed.columns)
+            for side, is_there in sides.items()
+        ]
+        parts[0].union(parts[1]).write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(uri)
     finally:
         counted.unpersist()
-    return int(rows)
-
-
-def count_changes(session: SparkSession, stream: StreamSpec, uri: str, rows: int, until: datetime) -> Comparison:
-    """Counts what `write_difference` has written, by the table's key. `rows` and `until` are passed on."""
-    from pyspark.sql import functions as F
-
     key, found = list(stream.main_table.key), session.read.format("delta").load(uri)
     sides_of = found.groupBy(*key).agg(
         *(F.max(F.when(F.col("change") == side, 1).otherwise(0)).alias(name) for side, name in _SIDES.items())
@@ -102,7 +105,8 @@ def count_changes(session: SparkSession, stream: StreamSpec, uri: str, rows: int
         (row["replayed"], row["live"]): row["count"] for row in sides_of.groupBy("replayed", "live").count().collect()
     }
     return Comparison(
-        until, rows, added=counts.get((1, 0), 0), missing=counts.get((0, 1), 0), changed=counts.get((1, 1), 0),
+        until, totals[0] or 0, added=counts.get((1, 0), 0), missing=counts.get((0, 1), 0),
+        changed=counts.get((1, 1), 0), doubled=totals[1],
         samples=[row.asDict() for row in found.orderBy(*key, "change").limit(_SHOWN).collect()],
     )  # fmt: skip
 

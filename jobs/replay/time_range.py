@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from jobs.replay.comparison import LIVE_SIDE, REPLAYED_SIDE, Comparison, count_changes, write_difference
+from jobs.replay.comparison import LIVE_SIDE, REPLAYED_SIDE, Comparison, compare_rows
 from platform_assets.errors import SettingError
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
@@ -43,7 +43,7 @@ class TimeRange:
 
 
 class RangeReplay:
-    """Of one stream over silver.events. `compare` changes nothing; `swap` and `undo` are for a group at rest."""
+    """Of one stream over silver.events. `compare` changes no table; `swap` and `undo` are for a group at rest."""
 
     def __init__(self, stream: StreamSpec, context: StreamContext, lakehouse: LakehouseResource) -> None:
         assert isinstance(stream.source, TableSource) and stream.span is not None
@@ -57,7 +57,10 @@ class RangeReplay:
         self._difference = f"{lakehouse.root_uri}/{self._folder}/difference"
 
     def compare(self, session: SparkSession, within: TimeRange) -> Comparison:
-        """Compares the twin's rows with the table's. Raises `SettingError` where nothing of the range is final."""
+        """Compares the twin's rows with the table's. Raises `SettingError` where nothing of the range is final.
+
+        The last swap can't be undone afterwards. Not for a replay that is half done.
+        """
         name = self._stream.main_table.name
         uri = self._context.table_uri(COMPLETE_UNTIL.name)
         state = read_complete_until(uri, self._stream.name, self._context.storage_options)
@@ -66,6 +69,7 @@ class RangeReplay:
             said = "nothing yet" if complete is None else f"only what ends until {complete:%Y-%m-%d %H:%M:%S} UTC"
             raise SettingError(f"Of {name} {said} is final. Name an earlier range, or wait.")
         until = min(within.until or complete, complete)
+        self._write_state("compared")
         margin = self._span.reach + self._span.inactivity
         start = None if within.since is None else within.since - margin
         source = self._context.table_uri(self._source.table.name)
@@ -73,8 +77,7 @@ class RangeReplay:
         live = session.read.format("delta").load(self._context.table_uri(name)).select(*twin.columns)
         late = read_pending(session, self._context.table_uri(LATE_EVENTS.name), self._stream, state["updated_at"])
         twin, live = (self._select(rows, late, within.since, until) for rows in (twin, live))
-        rows = write_difference(twin, live, self._difference)
-        return count_changes(session, self._stream, self._difference, rows, until)
+        return compare_rows(session, self._stream, twin, live, self._difference, until)
 
     def is_half_done(self) -> bool:
         """Whether a swap or its undoing was cut short."""
@@ -86,11 +89,13 @@ class RangeReplay:
         A swap that was cut short is finished, whatever the range says now. Raises as `compare`.
         """
         if self._read_state() == "undoing":
-            raise SettingError(
-                f"The last replay is half undone. Finish that: headrace replay {self._stream.name} --undo"
-            )
+            raise SettingError(f"The last swap is half undone. Finish that: {self._command} --undo")
         if self._read_state() != "swapping":
-            self.compare(session, within)
+            if doubled := self.compare(session, within).doubled:
+                raise SettingError(
+                    f"{self._stream.main_table.name} has {doubled:,} rows more than once, which a range can't mend. "
+                    f"Replay the whole: headrace replay {self._stream.name} --swap"
+                )
             self._write_state("swapping")
         version = self._replace(session, REPLAYED_SIDE, LIVE_SIDE)
         self._write_state("swapped")
@@ -108,9 +113,7 @@ class RangeReplay:
     def abandon(self) -> None:
         """Removes what was compared. Raises `SettingError` half-way through a swap, which needs it."""
         if self.is_half_done():
-            raise SettingError(
-                f"A swap is half done. Finish it: headrace replay {self._stream.name} --swap (or --undo)"
-            )
+            raise SettingError(f"A swap is half done. Finish it: {self._command} --swap (or --undo)")
         self._lakehouse.remove_folder(self._folder)
 
     def _select(self, rows: DataFrame, late: DataFrame, since: datetime | None, until: datetime) -> DataFrame:
