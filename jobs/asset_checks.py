@@ -27,7 +27,7 @@ checks_hourly = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 
-# Six streams are materialized each ten minutes, at moments of their own: a run for each would be six starts of Python.
+# Six streams are materialized each half hour, at moments of their own: a run for each would be six starts of Python.
 _LEDGER_SECONDS = 300
 
 

@@ -30,7 +30,7 @@ from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.specs import StreamSpec
 
 LEDGER = "ledger"
-# Dagster shows a verdict until the table is materialized again, which a stream's is each ten minutes: a proof that is
+# Dagster shows a verdict until the table is materialized again, which a stream's is each half hour: a proof that is
 # to be seen must follow. It needs no Spark, and reads what is new.
 FOLLOW_THE_STREAM = (
     dg.AutomationCondition.any_deps_updated().since(dg.AutomationCondition.newly_requested())

@@ -22,7 +22,7 @@ CUSTOMERS_KEY = dg.AssetKey(CUSTOMER_360_TABLE.asset_path)
 # one run is only warned about, one that misses two is failing.
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=3), warn_window=timedelta(minutes=90))
 
-# What is provisional is refreshed by the clock: the streams' own events come each ten minutes and apart from each
+# What is provisional is refreshed by the clock: the streams' own events come each half hour and apart from each
 # other, and each would cost a start of Spark. A run that finds nothing changed starts none.
 _EACH_HOUR = (
     dg.AutomationCondition.in_latest_time_window()
