@@ -17,6 +17,7 @@ BENCHMARKS = (
     "ticks",
     "event_log",
     "ledger_audit",
+    "day_reads",
     "cost",
     "catch_up",
     "reports",

@@ -24,7 +24,7 @@ from tests.integration.test_replay import AT, STREAMS, build_events, late, prove
 from tests.power_cuts import PowerFailure, Steps
 
 ALL = TimeRange(None, None)
-FIRST_HALF = TimeRange(AT - timedelta(hours=1), AT + timedelta(minutes=60))
+FIRST_HALF = TimeRange(AT - timedelta(hours=1), AT + timedelta(minutes=85))
 
 
 @pytest.fixture
@@ -74,9 +74,11 @@ def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> N
     right = rows(streams, name)
     assert compare(streams, name).differences == 0
     lost = damage(streams, name)
-    assert lost > 3
+    assert lost > 1
     found = compare(streams, name, FIRST_HALF)
-    assert 0 < found.added < compare(streams, name).added and (found.missing, found.changed) == (0, 0)
+    in_all = compare(streams, name).added
+    assert 0 < found.added <= in_all == lost and (found.missing, found.changed) == (0, 0)
+    assert found.added < in_all or name == "sessions", "the users' second sessions are open"
 
     damaged, replay = rows(streams, name), replay_of(streams, name)
     replay.swap(streams.session, FIRST_HALF)
