@@ -32,10 +32,8 @@ from platform_assets.streaming.specs import StreamSpec
 LEDGER = "ledger"
 # Dagster shows a verdict until the table is materialized again, which a stream's is each half hour: a proof that is
 # to be seen must follow. It needs no Spark, and reads what is new.
-FOLLOW_THE_STREAM = (
-    dg.AutomationCondition.any_deps_updated().since(dg.AutomationCondition.newly_requested())
-    & ~dg.AutomationCondition.in_progress()
-).with_label("follow the stream")
+# Without `since`: it would lose a materialization that comes between a look that asked for a run and the next look.
+FOLLOW_THE_STREAM = dg.AutomationCondition.any_deps_updated().with_label("follow the stream")
 _PROOF = "ledger/proof"
 _ERASED = "platform.erased_records"
 # A day of hourly checks that failed: after it everything is proved anew in any case.
