@@ -94,9 +94,8 @@ def _measure(root: str, spec: TableSpec) -> str:
     for number in range(1, DAYS):
         start, end = BEGIN + number * DAY, BEGIN + (number + 1) * DAY
         read = [a for a in actions if _has(a, start, end)]
-        own = sum(a["num_records"] for a in actions) / DAYS / sum(a["num_records"] for a in actions) * total
         files.append(len(read))
-        parts.append(sum(a["size_bytes"] for a in read) / own)
+        parts.append(sum(a["size_bytes"] for a in read) / (total / DAYS))
         days = pc.field("view_date") == start.date() if spec is BY_DAY else None
         inside = (pc.field("view_time") >= start) & (pc.field("view_time") < end)
         began = time.perf_counter()

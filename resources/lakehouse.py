@@ -94,6 +94,15 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
         return DeltaTable(self.table_uri(name), storage_options=self.storage_options() or None)
 
+    def find_table(self, name: str) -> DeltaTable | None:
+        """As `delta_table`; None for a table that nobody has made yet."""
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return self.delta_table(name)
+        except TableNotFoundError:
+            return None
+
     def filesystem(self) -> FileSystem:
         """The root as Arrow's file system: paths are relative to it."""
         from deltalake.fs import DeltaStorageHandler

@@ -7,9 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.asset_checks import checks_job
-
-# The verdicts are printed as a table: Dagster's line for each of its events would bury it.
-_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+from jobs.platform.run_in_process import run_quietly
 
 
 def run_checks(console: Console) -> bool:
@@ -17,11 +15,8 @@ def run_checks(console: Console) -> bool:
 
     Returns whether all passed. A failed check of severity WARN is shown and does not fail the run.
     """
-    from platform_assets.definitions import defs
-
-    job = defs().get_repository_def().get_job(checks_job.name)
     with dg.DagsterInstance.get() as instance:
-        result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=_QUIET)
+        result = run_quietly(checks_job.name, instance)
     evaluations = sorted(result.get_asset_check_evaluations(), key=lambda e: (e.asset_key.path, e.check_name))
     table = Table("table", "check", "verdict", "reason", title="Asset checks", title_justify="left")
     failed = False

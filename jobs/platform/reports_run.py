@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dagster as dg
 
+from jobs.platform.run_in_process import run_quietly
 from jobs.report_schedules import reports_job
 from platform_assets.reports.assets import ONLY_CHANGED_TAG
 from platform_assets.reports.day_states import REPORT_DAYS
 from resources.lakehouse import LakehouseResource
-
-# The caller says what was done; Dagster keeps the run's events.
-_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
 def compute_changed_days(instance: dg.DagsterInstance, lakehouse: LakehouseResource) -> bool:
@@ -18,13 +16,8 @@ def compute_changed_days(instance: dg.DagsterInstance, lakehouse: LakehouseResou
 
     Returns whether it succeeded; without a day there is nothing to do.
     """
-    from deltalake.exceptions import TableNotFoundError
-
-    from platform_assets.definitions import defs
-
-    try:
-        table = lakehouse.delta_table(REPORT_DAYS.name)
-    except TableNotFoundError:
+    table = lakehouse.find_table(REPORT_DAYS.name)
+    if table is None:
         return True
     days = table.to_pyarrow_table(columns=["report_date"])["report_date"].to_pylist()
     if not days:
@@ -34,5 +27,4 @@ def compute_changed_days(instance: dg.DagsterInstance, lakehouse: LakehouseResou
         "dagster/asset_partition_range_end": max(days).isoformat(),
         ONLY_CHANGED_TAG: "true",
     }
-    job = defs().get_repository_def().get_job(reports_job.name)
-    return job.execute_in_process(instance=instance, raise_on_error=False, run_config=_QUIET, tags=tags).success
+    return run_quietly(reports_job.name, instance, tags).success

@@ -104,12 +104,8 @@ def _tell(shadow: Shadow, found: Comparison | None, write: WriteLine) -> None:
     if found is None:
         say("nothing to compare with yet: nothing is final in one of the two tables.")
         return
-    say(
-        f"{found.rows:,} rows of the replay are final, until {found.until:%Y-%m-%d %H:%M:%S} UTC. "
-        f"Beside the live table: {found.added:,} added, {found.missing:,} missing, {found.changed:,} changed."
-    )
-    for row in found.samples:
-        say(f"  {row}")
+    for line in found.describe():
+        say(line)
     if found.differences:
         say(f"all of them are in the Delta table {shadow.context.lakehouse_root}/{DIFFERENCE}")
     say(f"put it in the place of the live table: headrace replay {shadow.stream.name} --swap; remove it: --abandon")

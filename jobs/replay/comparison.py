@@ -48,6 +48,14 @@ class Comparison:
         """Keys that differ."""
         return self.added + self.missing + self.changed
 
+    def describe(self) -> list[str]:
+        """For a person: how many rows, how many differ, and the first that do."""
+        return [
+            f"{self.rows:,} rows of the replay are final, until {self.until:%Y-%m-%d %H:%M:%S} UTC. "
+            f"Beside the live table: {self.added:,} added, {self.missing:,} missing, {self.changed:,} changed.",
+            *(f"  {row}" for row in self.samples),
+        ]
+
 
 def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | None:
     """Compares what is final in both, and writes the rows that differ to the table `DIFFERENCE` in the shadow's folder.

@@ -170,12 +170,8 @@ def replay_range(
         found = None
     else:
         found = replay.compare(session, within)
-        say(
-            f"{found.rows:,} rows of the range are final, until {found.until:%Y-%m-%d %H:%M:%S} UTC. "
-            f"Beside the live table: {found.added:,} added, {found.missing:,} missing, {found.changed:,} changed."
-        )
-        for row in found.samples:
-            say(f"  {row}")
+        for line in found.describe():
+            say(line)
     if action == "swap":
         with hold():
             version = replay.swap(session, within)

@@ -134,16 +134,6 @@ def _is_empty_commit(commit: dict[str, Any]) -> bool:
     return str(metrics.get("numOutputRows", "")) == "0"
 
 
-def _open(context: dg.AssetCheckExecutionContext, name: str) -> "DeltaTable | None":
-    from deltalake.exceptions import TableNotFoundError
-
-    try:
-        table: DeltaTable = context.resources.lakehouse.delta_table(name)
-    except TableNotFoundError:
-        return None
-    return table
-
-
 def read_last_batch(progress: "DeltaTable", query: str) -> datetime | None:
     """When the query's newest recorded micro-batch began; None when it has none in `platform.query_progress`."""
     import pyarrow.compute as pc
@@ -164,13 +154,14 @@ def _build_derived_check(
         required_resource_keys={"lakehouse"},
     )
     def freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        table, source_table = _open(context, spec.name), _open(context, source)
+        lakehouse = context.resources.lakehouse
+        table, source_table = lakehouse.find_table(spec.name), lakehouse.find_table(source)
         if source_table is None:
             return dg.AssetCheckResult(
                 passed=True, description=f"{source} does not exist yet: nothing to be behind of."
             )
         written = [None if table is None else read_last_write(table)]
-        progress = None if query is None else _open(context, "platform.query_progress")
+        progress = None if query is None else lakehouse.find_table("platform.query_progress")
         if query is not None and progress is not None:
             written.append(read_last_batch(progress, query))
         verdict = judge_derived_table(
@@ -192,7 +183,7 @@ def _build_ingest_check(spec: TableSpec, topic: str, limit: timedelta) -> dg.Ass
         required_resource_keys={"lakehouse", "kafka"},
     )
     def freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        table = _open(context, spec.name)
+        table = context.resources.lakehouse.find_table(spec.name)
         ends: dict[int, int] = context.resources.kafka.end_offsets(topic, committed=True)
         committed = {} if table is None else read_committed_offsets(table)
         unread = sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())

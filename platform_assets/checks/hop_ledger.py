@@ -120,13 +120,11 @@ def _read_hops(lakehouse: Any, stream: StreamSpec) -> "pa.Table":
     """The account of the stream's newest checkpoint."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    from deltalake.exceptions import TableNotFoundError
 
-    try:
-        dataset = lakehouse.delta_table("platform.hop_ledger").to_pyarrow_dataset()
-    except TableNotFoundError:
+    table = lakehouse.find_table("platform.hop_ledger")
+    if table is None:
         return pa.table({})
-    rows = dataset.to_table().filter(pc.field("query") == stream.name)
+    rows = table.to_pyarrow_table().filter(pc.field("query") == stream.name)
     if not len(rows):
         return rows
     newest = rows["txn_app_id"][pc.index(rows["planned_at"], pc.max(rows["planned_at"])).as_py()]
@@ -152,16 +150,14 @@ def _count_source(lakehouse: Any, stream: StreamSpec, hops: "pa.Table") -> int |
 def _count_erased(lakehouse: Any, hops: "pa.Table") -> int:
     """Rows of forgotten users that the query has passed and the source no longer has where the query has come to."""
     import pyarrow.compute as pc
-    from deltalake.exceptions import TableNotFoundError
 
-    try:
-        users = lakehouse.delta_table("platform.forgotten_users").to_pyarrow_table()
-    except TableNotFoundError:  # no query has started since there is such a table
+    users = lakehouse.find_table("platform.forgotten_users")
+    if users is None:  # no query has started since there is such a table
         return 0
     # A checkpoint begins with the state of a version: what was erased by then it has not passed.
     first, last = pc.min(hops["until_version"]), pc.max(hops["until_version"])
     passed = (pc.field("events_version") > first) & (pc.field("events_version") <= last)
-    return pc.sum(users.filter(passed)["events_erased"]).as_py() or 0
+    return pc.sum(users.to_pyarrow_table().filter(passed)["events_erased"]).as_py() or 0
 
 
 def _count_late(lakehouse: Any, query: str) -> dict[str, int]:

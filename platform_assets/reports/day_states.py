@@ -32,7 +32,7 @@ from platform_assets.streams.view_to_purchase import MAX_LAG
 from platform_assets.streams.view_to_purchase import STREAM as PAIRS_STREAM
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable
+    pass
 
 FINAL, PROVISIONAL = "final", "provisional"
 
@@ -76,7 +76,7 @@ class DayState:
 
 def read_final_until(lakehouse: Any) -> datetime | None:
     """Until when days are final now; None where a stream has no complete time yet. Read it before the inputs."""
-    table = _open(lakehouse, COMPLETE_UNTIL)
+    table = lakehouse.find_table(COMPLETE_UNTIL.name)
     rows = [] if table is None else table.to_pyarrow_table().to_pylist()
     complete = {row["query"]: row["complete_until"] for row in rows}
     times = [complete.get(query) for query in FOLLOWED]
@@ -115,7 +115,7 @@ def find_stale_days(
 
 def read_states(lakehouse: Any, report: str, days: DayRange) -> list[DayState]:
     """What is known of these days of a report."""
-    table = _open(lakehouse, REPORT_DAYS)
+    table = lakehouse.find_table(REPORT_DAYS.name)
     rows = [] if table is None else table.to_pyarrow_table().to_pylist()
     own = [row for row in rows if row["report"] == report and days.first <= row["report_date"] <= days.last]
     return [DayState(**row) for row in own]
@@ -137,7 +137,7 @@ class InputChanges:
 
     def __init__(self, lakehouse: Any) -> None:
         self._lakehouse = lakehouse
-        table = _open(lakehouse, CHANGED_DAYS)
+        table = lakehouse.find_table(CHANGED_DAYS.name)
         self._rows: Iterable[Mapping[str, Any]] = [] if table is None else table.to_pyarrow_table().to_pylist()
         self._found: dict[tuple[str, int, int], set[date] | None] = {}
 
@@ -180,13 +180,3 @@ def _log_of(lakehouse: Any, spec: TableSpec) -> CommitLog:
 
 def _around(day: date, neighbours: int) -> set[date]:
     return {day + number * ONE_DAY for number in range(-neighbours, neighbours + 1)}
-
-
-def _open(lakehouse: Any, spec: TableSpec) -> DeltaTable | None:
-    from deltalake.exceptions import TableNotFoundError
-
-    try:
-        table: DeltaTable = lakehouse.delta_table(spec.name)
-    except TableNotFoundError:
-        return None
-    return table

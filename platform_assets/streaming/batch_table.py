@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from platform_assets.streaming.specs import TableSpec
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import CommitProperties, DeltaTable
+    from deltalake.table import TableMerger
 
     from platform_assets.streaming.context import StreamContext
 
@@ -92,16 +93,14 @@ class BatchTable:
         values = [column.name for column in self._spec.columns if column.name not in key]
         # A bound as a constant keeps the files of windows long closed out of the join.
         oldest = pc.min(rows.column(key[0])).as_py()
-        # In parentheses: DataFusion reads `a is not distinct from b and c` as `a is not distinct from (b and c)`.
-        matches = [f"(t.{key[0]} >= timestamp '{oldest.isoformat()}')"]
-        matches += [f"(t.{name} is not distinct from s.{name})" for name in key]
+        matches = _match(f"t.{key[0]} >= timestamp '{oldest.isoformat()}'", key)
         changed = " or ".join(f"(t.{name} is distinct from s.{name})" for name in values)
         self._commit(
             commit,
             len(rows),
             lambda properties: (
                 self._table.merge(
-                    self._conform(rows), " and ".join(matches), source_alias="s", target_alias="t",
+                    self._conform(rows), matches, source_alias="s", target_alias="t",
                     commit_properties=properties, post_commithook_properties=_no_hooks(),
                 )
                 .when_matched_update_all(changed).when_not_matched_insert_all().execute()
@@ -168,31 +167,19 @@ class BatchTable:
         `QueryFailedError` when other writers win again and again; nothing is written then.
         """
         import pyarrow as pa
-        from deltalake import CommitProperties
 
         parts = [
             self._conform(part).append_column("is_stale", pa.repeat(pa.scalar(is_stale), len(part)))
             for part, is_stale in ((rows, False), (stale, True))
         ]
-        source = pa.concat_tables(parts)
         names = {name: f"s.{name}" for name in self._schema.names}
-        same_key = (f"(t.{name} is not distinct from s.{name})" for name in self._spec.key)
-        matches = " and ".join([f"({bounds})", *same_key])
-        # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
-        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
-        with self._lock:
-            self._table.update_incremental()
-            self._try(
-                lambda: (
-                    self._table.merge(
-                        source, matches, source_alias="s", target_alias="t", commit_properties=properties,
-                        post_commithook_properties=_no_hooks(),
-                    )
-                    .when_matched_delete("s.is_stale").when_matched_update(names, "not s.is_stale")
-                    .when_not_matched_insert(names, "not s.is_stale").execute()
-                ),
-                "A repair",
-            )  # fmt: skip
+        self._merge(
+            "A repair", pa.concat_tables(parts), _match(bounds, self._spec.key), body,
+            lambda merger: (
+                merger.when_matched_delete("s.is_stale").when_matched_update(names, "not s.is_stale")
+                .when_not_matched_insert(names, "not s.is_stale")
+            ),
+        )  # fmt: skip
 
     def erase(self, rows: pa.Table, bounds: str, body: Mapping[str, Any]) -> None:
         """Takes out the rows that have the values of one of these in all of these columns, in one commit.
@@ -201,24 +188,10 @@ class BatchTable:
         `replace`.
         """
         import pyarrow as pa
-        from deltalake import CommitProperties
 
         names = rows.column_names
         source = rows.cast(pa.schema([self._schema.field(name) for name in names])).group_by(names).aggregate([])
-        matches = " and ".join([f"({bounds})", *(f"(t.{name} is not distinct from s.{name})" for name in names)])
-        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
-        with self._lock:
-            self._table.update_incremental()
-            self._try(
-                lambda: (
-                    self._table.merge(
-                        source, matches, source_alias="s", target_alias="t", commit_properties=properties,
-                        post_commithook_properties=_no_hooks(),
-                    )
-                    .when_matched_delete().execute()
-                ),
-                "An erasure",
-            )  # fmt: skip
+        self._merge("An erasure", source, _match(bounds, names), body, lambda merger: merger.when_matched_delete())
 
     def vacuum(self, *, full: bool, hours: int) -> None:
         """Removes the files that no version of the last `hours` names; `full`: those too that no version ever named.
@@ -235,9 +208,9 @@ class BatchTable:
         """The newest commit that says so of itself, with its `version`; None where the log has none any more."""
         return next((commit for commit in self._read_commits() if commit.get(name) == value), None)
 
-    def read_last_commit(self) -> dict[str, Any] | None:
-        """What Headrace wrote into its newest commit that the log holds; None before the first."""
-        return next(iter(self._read_commits()), None)
+    def read_last_frontier(self) -> dict[str, Any] | None:
+        """What the newest commit that moved the frontier says of itself; None where the log holds none."""
+        return next((commit for commit in self._read_commits() if "frontier" in commit), None)
 
     def read_last_batch(self) -> dict[str, Any] | None:
         """What the newest batch over Kafka wrote into its commit; None when the log holds no such commit."""
@@ -306,6 +279,31 @@ class BatchTable:
                 rows = rows.append_column(name, pa.nulls(len(rows)))
         return rows.select(self._schema.names).cast(self._schema)
 
+    def _merge(
+        self,
+        what: str,
+        source: pa.Table,
+        matches: str,
+        body: Mapping[str, Any],
+        apply: Callable[[TableMerger], TableMerger],
+    ) -> None:
+        """A merge that is no batch's; of the source as `s` into the table as `t`."""
+        from deltalake import CommitProperties
+
+        # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
+        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
+        with self._lock:
+            self._table.update_incremental()
+            self._try(
+                lambda: apply(
+                    self._table.merge(
+                        source, matches, source_alias="s", target_alias="t", commit_properties=properties,
+                        post_commithook_properties=_no_hooks(),
+                    )
+                ).execute(),
+                what,
+            )  # fmt: skip
+
     def _commit(self, commit: BatchCommit, rows: int, write: Callable[[CommitProperties], object]) -> None:
         from deltalake import CommitProperties, Transaction
 
@@ -370,6 +368,12 @@ def _add_unknown_columns(schema: pa.Schema, table: DeltaTable) -> pa.Schema:
     for column in pa.schema(table.schema().to_arrow()):
         schema = schema if column.name in schema.names else schema.append(column)
     return schema
+
+
+def _match(bounds: str, names: Iterable[str]) -> str:
+    """The condition of a merge: within the bounds, and equal in these columns, nulls too."""
+    # In parentheses: DataFusion reads `a is not distinct from b and c` as `a is not distinct from (b and c)`.
+    return " and ".join([f"({bounds})", *(f"(t.{name} is not distinct from s.{name})" for name in names)])
 
 
 def _no_hooks() -> Any:

@@ -21,7 +21,6 @@ from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.changed_days import is_partitioned_by_day
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.forgotten_users import ERASED_RECORDS, build_erased, is_record_of
-from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.requeue import REQUEUED_RECORDS
@@ -165,13 +164,8 @@ class Eraser:
 
     def _erase_rows(self, spec: TableSpec, rows: pa.Table, days: pa.ChunkedArray | None = None) -> int:
         if len(rows):
-            table = self._open(spec)
-            body = {ERASURE: self._hash, "erased_rows": len(rows)}
-            if spec == self._ingest.main_table:
-                # As it is: an erasure moves no watermark.
-                body |= Frontier.parse(table.read_last_commit() or {}).as_json()
             bounds = "true" if days is None else _in_days(spec.partition_columns[0], days)
-            table.erase(rows, bounds, body)
+            self._open(spec).erase(rows, bounds, {ERASURE: self._hash, "erased_rows": len(rows)})
         return len(rows)
 
     def _find_refused(self, rows: pa.RecordBatch) -> pa.BooleanArray:

@@ -144,7 +144,7 @@ class EventWriter:
 
     def _read_frontier(self) -> Frontier:
         if self._frontier is None:
-            self._frontier = Frontier.parse(self._events.read_last_commit() or {})
+            self._frontier = Frontier.parse(self._events.read_last_frontier() or {})
         return self._frontier
 
     def _write(self, batch_df: DataFrame, batch_id: int) -> None:

@@ -124,26 +124,26 @@ def hash_user(user: str | bytes, salt: str) -> str:
 
 def find_users(key: bytes | None, value: bytes | None) -> Sequence[str | bytes]:
     """Whose a record may be that the parser has refused."""
-    named = _read_user(value)
+    _, named = _read_user(value or b"")
     return [user for user in (key, named) if user is not None]
 
 
 def is_record_of(user: str, value: bytes) -> bool:
     """Whether a refused record is the user's: by its `user_id`, where it is not JSON by the name as a word in it."""
-    try:
-        msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return re.search(rb"(?<![\w-])" + re.escape(user.encode()) + rb"(?![\w-])", value) is not None
-    return _read_user(value) == user
+    is_json, named = _read_user(value)
+    if is_json:
+        return named == user
+    return re.search(rb"(?<![\w-])" + re.escape(user.encode()) + rb"(?![\w-])", value) is not None
 
 
-def _read_user(value: bytes | None) -> str | None:
+def _read_user(value: bytes) -> tuple[bool, str | None]:
+    """Whether a value is JSON, and the `user_id` in it."""
     try:
-        content = msgspec.json.decode(value or b"")
+        content = msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        return False, None
     named = content.get("user_id") if isinstance(content, dict) else None
-    return str(named) if isinstance(named, (str, int)) else None
+    return True, str(named) if isinstance(named, (str, int)) else None
 
 
 def build_erased(records: pa.Table, was: str, erased_at: datetime | None = None) -> pa.Table:

@@ -19,7 +19,6 @@ from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
 from platform_assets.streaming.forgotten_users import Register
-from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.lost_ranges import LOST_RANGES
 from platform_assets.streaming.specs import Column, StreamSpec, TableSpec
 
@@ -106,16 +105,14 @@ class Requeuer:
         rows = sorted((row for row in found if _place(row) not in known), key=_place)
         self._refuse_older_topics(rows)
         parsed = self._parse(rows, now)
-        is_forgotten = self._register.find(parsed["user_id"]).tolist()
-        reasons = [
-            "forgotten_user" if f else r for r, f in zip(parsed["reason"].to_pylist(), is_forgotten, strict=True)
-        ]
+        judged = zip(parsed["reason"].to_pylist(), self._register.find(parsed["user_id"]), strict=True)
+        reasons = ["forgotten_user" if is_forgotten else reason for reason, is_forgotten in judged]
         refused = Counter(reason for reason in reasons if reason is not None)
         kept = self._find_accepted(pa.array(parsed["event_id"].drop_null().to_pylist(), pa.string()))
         marks = []
         number = (self._marks.committed_batch(_APP) or 0) + 1
-        judged = zip(rows, reasons, parsed["event_id"].to_pylist(), strict=True)
-        for row, event_id in ((row, event_id) for row, reason, event_id in judged if reason is None):
+        verdicts = zip(rows, reasons, parsed["event_id"].to_pylist(), strict=True)
+        for row, event_id in ((row, event_id) for row, reason, event_id in verdicts if reason is None):
             repeated = kept.get(event_id)
             kept.setdefault(event_id, _place(row))
             marks.append(
@@ -174,9 +171,8 @@ class Requeuer:
         account: dict[str, Any] = {}
         if outcome == "accepted":
             records = records.rename_columns({"arrived_at": "ingested_at"})
-            # As it is: what is taken in late moves no watermark.
-            frontier = Frontier.parse(self._events.read_last_commit() or {})
-            account = {**frontier.as_json(), "rows_by_type": count_by_type(records)}
+            # No frontier: what is taken in late moves no watermark.
+            account = {"rows_by_type": count_by_type(records)}
         else:
             records = records.rename_columns({"arrived_at": "deduplicated_at"})
             kept = [mark for mark in marks if mark["outcome"] == outcome]

@@ -34,7 +34,7 @@ class TableWriter:
         self._source = spec.source
         self._span = spec.span
         self._publisher = KafkaPublisher(spec, context)
-        self._register = Register(context)
+        self._register = Register(context) if spec.span.by_user else None
         self._late = BatchTable(LATE_EVENTS, context)
         self._checkpoint = context.checkpoint_uri(spec.main_table.name)
         uri = context.table_uri(self._source.table.name)
@@ -66,7 +66,7 @@ class TableWriter:
         """What was read before its user was forgotten is in the state for as long as it is open."""
         import pyarrow as pa
 
-        if not self._span.by_user:
+        if self._register is None:
             return rows
         is_forgotten = self._register.find(rows["user_id"])
         return rows.filter(pa.array(~is_forgotten)) if is_forgotten.any() else rows

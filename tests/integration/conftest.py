@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -20,10 +21,34 @@ from jobs.supervision.lease import read_report
 from jobs.supervision.process import is_alive, kill, read_identity
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.postgres_server import running_postgres
+from tests.integration.replayed_streams import read_two_hours
 from tests.integration.streaming_definitions import GROUP
+from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.supervised_platform import ROOT, Platform, wait_for
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """The stream that is replayed; a test may name another, as a parameter."""
+    return str(getattr(request, "param", "revenue_by_category"))
+
+
+@pytest.fixture
+def replayed(
+    spark: Any,
+    kafka: KafkaResource,
+    lakehouse: LakehouseResource,
+    settings: Settings,
+    topic: Callable[..., str],
+    name: str,
+) -> StreamsUnderTest:
+    """The stream `name` has read two hours, with events that came late."""
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    read_two_hours(streams, name)
+    return streams
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from platform_assets.streams import load_streams
 from tests.bounded_run import run_to_end
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
@@ -45,6 +48,11 @@ class StreamsUnderTest:
         """Over an existing topic."""
         context = build_stream_context(settings.model_copy(update={"topic": topic}), kafka, lakehouse)
         return StreamsUnderTest(session, kafka, dataclasses.replace(context, **overrides))
+
+    def copy_to(self, root: Path) -> StreamsUnderTest:
+        """The same with a copy of the lakehouse, at a place where nothing is."""
+        shutil.copytree(self.context.lakehouse_root, root)
+        return dataclasses.replace(self, context=dataclasses.replace(self.context, lakehouse_root=str(root)))
 
     def send(self, values: Iterable[bytes | None], key: bytes = b"user", partition: int = 0) -> None:
         """Sends records, in order, and waits until the broker has them."""

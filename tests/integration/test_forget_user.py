@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -92,12 +91,7 @@ def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def streams(written: StreamsUnderTest, tmp_path: Path) -> StreamsUnderTest:
     """The same in a lakehouse of one's own."""
-    return copy_of(written, tmp_path / "copy")
-
-
-def copy_of(streams: StreamsUnderTest, root: Path) -> StreamsUnderTest:
-    shutil.copytree(streams.context.lakehouse_root, root)
-    return replace(streams, context=replace(streams.context, lakehouse_root=str(root)))
+    return written.copy_to(tmp_path / "copy")
 
 
 def requeue(streams: StreamsUnderTest) -> dict[str, int]:
@@ -220,12 +214,12 @@ def test_it_may_be_cut_short_anywhere(
     def forget_undrained(copy: StreamsUnderTest) -> None:
         forget(copy, drain=lambda: None)
 
-    expected = copy_of(streams, tmp_path / "whole")
+    expected = streams.copy_to(tmp_path / "whole")
     forget_undrained(expected)
     steps = Steps(monkeypatch, {BatchTable: ("replace", "erase", "vacuum")})
     cuts, is_cut = 0, True
     while is_cut:
-        copy = copy_of(streams, tmp_path / f"cut{cuts}")
+        copy = streams.copy_to(tmp_path / f"cut{cuts}")
         steps.taken, steps.last = 0, cuts
         try:
             forget_undrained(copy)

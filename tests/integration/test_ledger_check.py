@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -53,10 +52,7 @@ def audit(streams: StreamsUnderTest) -> tuple[str, ...]:
 @pytest.fixture
 def lakehouse_copy(written: StreamsUnderTest, tmp_path: Any) -> StreamsUnderTest:
     """The same lakehouse in a folder of its own, to be broken."""
-    import shutil
-
-    shutil.copytree(written.context.lakehouse_root, tmp_path / "copy")
-    return replace(written, context=replace(written.context, lakehouse_root=str(tmp_path / "copy")))
+    return written.copy_to(tmp_path / "copy")
 
 
 def test_a_healthy_stream_balances(written: StreamsUnderTest) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -89,10 +88,7 @@ def test_a_batch_in_flight_is_left_to_the_next_audit(
 
 def test_a_row_that_was_lost_or_doubled_after_the_proof_is_found(streams: StreamsUnderTest, tmp_path: Path) -> None:
     proof = audit(streams).proof
-    copies = [replace(streams.context, lakehouse_root=str(tmp_path / name)) for name in ("lost", "doubled")]
-    for context in copies:
-        shutil.copytree(streams.context.lakehouse_root, context.lakehouse_root)
-    lost, doubled = (replace(streams, context=context) for context in copies)
+    lost, doubled = (streams.copy_to(tmp_path / name) for name in ("lost", "doubled"))
 
     DeltaTable(lost.context.table_uri("silver.events")).delete("event_id = 'a'")
     assert any("is lost" in breach for breach in audit(lost, proof).breaches)

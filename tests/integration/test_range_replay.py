@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -16,11 +12,9 @@ from jobs.replay.comparison import Comparison
 from jobs.replay.time_range import RangeReplay, TimeRange
 from platform_assets.errors import SettingError
 from platform_assets.streaming.batch_table import BatchTable
-from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
-from resources.settings import Settings
+from tests.integration.replayed_streams import AT, STREAMS, build_events, prove_sound, rows
 from tests.integration.streams_under_test import StreamsUnderTest
-from tests.integration.test_replay import AT, STREAMS, build_events, late, prove_sound, rows
 from tests.power_cuts import PowerFailure, Steps
 
 ALL = TimeRange(None, None)
@@ -28,26 +22,9 @@ FIRST_HALF = TimeRange(AT - timedelta(hours=1), AT + timedelta(minutes=85))
 
 
 @pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """The stream that is replayed."""
-    return str(getattr(request, "param", "revenue_by_category"))
-
-
-@pytest.fixture
-def streams(
-    spark: Any,
-    kafka: KafkaResource,
-    lakehouse: LakehouseResource,
-    settings: Settings,
-    topic: Callable[..., str],
-    name: str,
-) -> StreamsUnderTest:
-    """Nearly three hours with a pause in the middle, and an event that came late."""
-    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
-    for records in (build_events(range(100)), [late(3)]):
-        streams.send(records)
-        streams.drain("events", name)
-    return streams
+def streams(replayed: StreamsUnderTest) -> StreamsUnderTest:
+    """Two hours that the stream `name` has read, with a pause in the middle, and events that came late."""
+    return replayed
 
 
 def damage(streams: StreamsUnderTest, name: str) -> int:
@@ -116,14 +93,14 @@ def test_it_may_be_cut_short_anywhere(
     streams: StreamsUnderTest, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_undone: bool
 ) -> None:
     damage(streams, name)
-    damaged, whole = rows(streams, name), copy_of(streams, tmp_path / "whole")
+    damaged, whole = rows(streams, name), streams.copy_to(tmp_path / "whole")
     replay_of(whole, name).swap(whole.session, ALL)
     right = rows(whole, name)
     begin, end = (whole, damaged) if is_undone else (streams, right)
     steps = Steps(monkeypatch, {BatchTable: ("replace",), LakehouseResource: ("write_file", "remove_folder")})
     cuts, is_cut = 0, True
     while is_cut:
-        copy = copy_of(begin, tmp_path / f"cut{cuts}")
+        copy = begin.copy_to(tmp_path / f"cut{cuts}")
         replay = replay_of(copy, name)
         do = replay.undo if is_undone else lambda session, replay=replay: replay.swap(session, ALL)
         steps.taken, steps.last = 0, cuts
@@ -137,8 +114,3 @@ def test_it_may_be_cut_short_anywhere(
         steps.last = None
         assert rows(copy, name) == end and not replay.is_half_done()
     assert cuts == (3 if is_undone else 4)
-
-
-def copy_of(streams: StreamsUnderTest, root: Path) -> StreamsUnderTest:
-    shutil.copytree(streams.context.lakehouse_root, root)
-    return dataclasses.replace(streams, context=dataclasses.replace(streams.context, lakehouse_root=str(root)))

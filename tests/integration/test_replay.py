@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -18,68 +14,28 @@ from deltalake import DeltaTable, write_deltalake
 from jobs.replay.comparison import DIFFERENCE, compare_with_live, read_cost
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
 from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
-from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.errors import CheckpointMismatchError, SettingError, StorageError
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, read_complete_until
 from platform_assets.streaming.query_group import QueryGroup
-from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.bounded_run import run_to_end
+from tests.integration.replayed_streams import STREAMS, build_events, late, prove_sound, rows
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.power_cuts import PowerFailure, Steps
-from tests.spark.test_parity import run_check
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-AT = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
-STREAMS = {stream.name: stream for stream in load_streams()}
 TABLE = "gold.revenue_by_category"
 
 
-def build_events(minutes: range) -> list[bytes]:
-    """A view and, each third minute, a purchase of one of five users; a pause of an hour after each fifty minutes."""
-
-    def build(minute: int, kind: str) -> bytes:
-        at = AT + timedelta(minutes=minute + minute // 50 * 60, seconds=20 * (kind == "purchase"))
-        event = {
-            "event_id": f"{kind}{minute}", "event_type": kind, "timestamp": at.isoformat(), "product_id": "p",
-            "user_id": f"u{minute % 5}", "category": "toys", "revenue": 10.0 * (kind == "purchase"),
-        }  # fmt: skip
-        return json.dumps(event).encode()
-
-    return [build(m, kind) for m in minutes for kind in ("page_view", "purchase") if kind == "page_view" or m % 3 == 0]
-
-
 @pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """The stream that is replayed."""
-    return str(getattr(request, "param", "revenue_by_category"))
-
-
-@pytest.fixture
-def streams(
-    spark: Any,
-    kafka: KafkaResource,
-    lakehouse: LakehouseResource,
-    settings: Settings,
-    topic: Callable[..., str],
-    name: str,
-) -> StreamsUnderTest:
-    """It has read two hours in two bounded runs, with events that came late."""
-    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
-    for records in (build_events(range(100)), [late(minute) for minute in range(3, 6)]):
-        streams.send(records)
-        streams.drain("events", name)
-    return streams
-
-
-def late(minute: int) -> bytes:
-    event = json.loads(build_events(range(minute, minute + 1))[0])
-    return json.dumps({**event, "event_id": f"late{minute}", "user_id": "u9"}).encode()
+def streams(replayed: StreamsUnderTest) -> StreamsUnderTest:
+    """Two hours that the stream `name` has read, with events that came late."""
+    return replayed
 
 
 def shadow_of(streams: StreamsUnderTest, name: str) -> Shadow:
@@ -90,23 +46,8 @@ def fill(streams: StreamsUnderTest, shadow: Shadow) -> None:
     fill_shadow(streams.session, None, shadow, lambda line: None, 30.0)
 
 
-def rows(streams: StreamsUnderTest, name: str) -> list[str]:
-    found = streams.rows(STREAMS[name].main_table.name)
-    return sorted(json.dumps(row, default=str) for row in found)
-
-
 def read_state(streams: StreamsUnderTest, name: str) -> dict[str, Any] | None:
     return read_complete_until(streams.context.table_uri(COMPLETE_UNTIL.name), name)
-
-
-def prove_sound(streams: StreamsUnderTest, name: str) -> None:
-    """The table equals its twin, and its account has no hole."""
-    verdict = run_check(streams.session, Path(streams.context.lakehouse_root), name)
-    assert verdict.passed, verdict.description
-    (check,) = build_hop_ledger_checks([STREAMS[name]])
-    resources = {"lakehouse": LakehouseResource(root=streams.context.lakehouse_root)}
-    account = check(dg.build_asset_check_context(resources=resources))
-    assert isinstance(account, dg.AssetCheckResult) and account.passed, account
 
 
 @pytest.mark.parametrize("name", ["revenue_by_category", "sessions", "view_to_purchase"], indirect=True)
@@ -230,9 +171,7 @@ def test_it_may_be_cut_short_anywhere(
         swap_in(streams.session, prepared)
     steps, cuts, is_cut = Steps(monkeypatch, STEPS), 0, True
     while is_cut:
-        root = tmp_path / f"cut{cuts}"
-        shutil.copytree(streams.context.lakehouse_root, root)
-        copy = dataclasses.replace(streams, context=dataclasses.replace(streams.context, lakehouse_root=str(root)))
+        copy = streams.copy_to(tmp_path / f"cut{cuts}")
         shadow = shadow_of(copy, name)
         steps.taken, steps.last = 0, cuts
         try:

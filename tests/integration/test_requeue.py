@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +24,7 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.test_events_stream import event
+from tests.power_cuts import PowerFailure, Steps
 from tests.spark.test_parity import run_check
 
 if TYPE_CHECKING:
@@ -68,8 +67,7 @@ def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def streams(written: StreamsUnderTest, tmp_path: Path) -> StreamsUnderTest:
     """The same in a lakehouse of one's own."""
-    shutil.copytree(written.context.lakehouse_root, tmp_path / "copy")
-    return replace(written, context=replace(written.context, lakehouse_root=str(tmp_path / "copy")))
+    return written.copy_to(tmp_path / "copy")
 
 
 def audit(streams: StreamsUnderTest, proof: Proof | None = None) -> Audit:
@@ -146,26 +144,13 @@ def test_a_requeued_record_that_is_lost_or_doubled_is_found(streams: StreamsUnde
 
 
 def test_it_may_be_cut_short_anywhere(streams: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    class PowerFailureError(BaseException):
-        pass
-
-    append: Callable[..., None] = BatchTable.append
+    steps = Steps(monkeypatch, {BatchTable: ("append",)})
     for survived in range(3):
-        copy = Path(streams.context.lakehouse_root).with_name(f"cut{survived}")
-        shutil.copytree(streams.context.lakehouse_root, copy)
-        cut = replace(streams, context=replace(streams.context, lakehouse_root=str(copy)))
-        appended = 0
-
-        def append_or_die(*args: Any, survived: int = survived) -> None:
-            nonlocal appended
-            if appended == survived:
-                raise PowerFailureError
-            appended += 1
-            append(*args)
-
-        with monkeypatch.context() as patched, pytest.raises(PowerFailureError):
-            patched.setattr(BatchTable, "append", append_or_die)
+        cut = streams.copy_to(Path(streams.context.lakehouse_root).with_name(f"cut{survived}"))
+        steps.taken, steps.last = 0, survived
+        with pytest.raises(PowerFailure):
             requeue(cut)
+        steps.last = None
         assert bool(audit(cut).breaches) == (survived > 0), "what is marked and not taken in is a loss until it is"
         if survived:
             old_code = replace(cut, context=replace(cut.context, max_record_bytes=900))

@@ -1,0 +1,20 @@
+"""Runs a job of the code location in this process, for a command that says itself what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+# Dagster's line for each of its events would bury what the command prints; the instance keeps them.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+def run_quietly(
+    job: str, instance: dg.DagsterInstance, tags: Mapping[str, str] | None = None
+) -> dg.ExecuteInProcessResult:
+    """The run's result, whether it succeeded or not."""
+    from platform_assets.definitions import defs
+
+    found = defs().get_repository_def().get_job(job)
+    return found.execute_in_process(instance=instance, raise_on_error=False, run_config=_QUIET, tags=tags)
