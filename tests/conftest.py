@@ -100,6 +100,14 @@ def spark(spark_home: Path) -> Iterator[SparkSession]:
         yield session
 
 
+@pytest.fixture(autouse=True)
+def _no_tables_of_earlier_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Delta keeps each table it has seen for an hour: after 130 lakehouses the heap was full and Spark stood still."""
+    yield
+    if "spark" in request.fixturenames:
+        request.getfixturevalue("spark")._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of an empty home in the test's own folder; the embedded broker, the default lakehouse."""

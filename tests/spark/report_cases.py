@@ -16,6 +16,7 @@ from platform_assets.reports import DAILY_REPORTS
 from platform_assets.reports.assets import build_report_assets
 from platform_assets.reports.days import build_daily_partitions
 from platform_assets.streaming.delta_tables import create_table
+from platform_assets.streaming.specs import TableSpec
 from platform_assets.streams.events import EVENTS
 from resources.lakehouse import LakehouseResource
 
@@ -140,13 +141,15 @@ def run_reports(
     raise_on_error: bool = True,
     tags: Mapping[str, str] | None = None,
     instance: dg.DagsterInstance | None = None,
+    only: Sequence[TableSpec] = (),
 ) -> dg.ExecuteInProcessResult:
-    """All reports, in one run, over one day or a range of days, from the tables as they are."""
+    """All reports or `only` these, in one run, over one day or a range of days, from the tables as they are."""
     range_tags = {} if last is None else {
         "dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last
     }  # fmt: skip
     return dg.materialize(
         [ASSETS, *checks],
+        selection=dg.AssetSelection.assets(*(table.asset_path for table in only)) if only else None,
         resources={
             "spark": dg.ResourceDefinition.hardcoded_resource(SimpleNamespace(spark_session=spark)),
             "lakehouse": lakehouse,

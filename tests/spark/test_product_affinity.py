@@ -12,7 +12,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from platform_assets.reports.product_affinity import MAX_PRODUCTS_OF_ONE_BASKET, relate_products
+from platform_assets.reports.product_affinity import (
+    MAX_PRODUCTS_OF_ONE_BASKET,
+    PRODUCT_AFFINITY_TABLE,
+    relate_products,
+)
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import Event, append_events, event, events_frame, materialize_days, read_rows
 
@@ -88,12 +92,13 @@ def test_a_basket_beyond_the_limit_counts_in_nothing(spark: SparkSession, produc
 
 
 def test_a_run_replaces_its_day_and_no_other(spark: SparkSession, lakehouse: LakehouseResource) -> None:
+    only = [PRODUCT_AFFINITY_TABLE]
     today = [event("u1", NOON, "purchase", product) for product in ("p1", "p2")]
     later = [event("u1", NOON + timedelta(days=1), "purchase", product) for product in ("p1", "p3")]
     append_events(spark, lakehouse, [*today, *later])
-    materialize_days(spark, lakehouse, "2024-02-29", "2024-03-01")
+    materialize_days(spark, lakehouse, "2024-02-29", "2024-03-01", only=only)
     append_events(spark, lakehouse, [event("u2", NOON, "purchase", p) for p in ("p1", "p2")], first_offset=10)
-    materialize_days(spark, lakehouse, "2024-02-29")
+    materialize_days(spark, lakehouse, "2024-02-29", only=only)
     rows = read_rows(lakehouse, "gold.product_affinity")
     assert [(str(row["report_date"]), row["other_product_id"], row["shared_baskets"]) for row in rows] == [
         ("2024-02-29", "p2", 2),
