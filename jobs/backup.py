@@ -86,14 +86,16 @@ def _copy(source: LakehouseResource, target: LakehouseResource) -> None:
     for wants_logs in (True, False):
         for path in source.list_files(""):
             if (_LOG in f"/{path}") == wants_logs and path != MANIFEST:
-                _copy_file(read, written, path)
+                copy_file(read, written, path)
 
 
-def _copy_file(source: FileSystem, target: FileSystem, path: str) -> None:
+def copy_file(source: FileSystem, target: FileSystem, path: str, new_path: str = "") -> None:
+    """Copies a file to the same path of another file system, or to `new_path`; nothing where it is gone."""
+    new_path = new_path or path
     try:
         with source.open_input_stream(path) as read:
-            target.create_dir(path.rpartition("/")[0], recursive=True)
-            with target.open_output_stream(path) as written:
+            target.create_dir(new_path.rpartition("/")[0], recursive=True)
+            with target.open_output_stream(new_path) as written:
                 shutil.copyfileobj(read, written)
     except FileNotFoundError:
         return  # an old log entry that upkeep has removed; a table that needs it does not open in the copy

@@ -10,6 +10,8 @@ from platform_assets.errors import HeadraceError
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import load_settings
 
+_ACTIONS = ("rehearse", "compare", "swap", "undo", "abandon")
+
 
 def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     """`replay_stream` over these groups. The run fails with one line where the command would end with one."""
@@ -19,9 +21,10 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
         config_schema={
             "stream": dg.Field(str, description="A stream over silver.events"),
             "action": dg.Field(
-                dg.Enum("ReplayAction", [dg.EnumValue(name) for name in ("compare", "swap", "undo", "abandon")]),
+                dg.Enum("ReplayAction", [dg.EnumValue(name) for name in _ACTIONS]),
                 default_value="compare",
-                description="compare: make the shadow and show the difference. swap: put it in the live table's place. "
+                description="rehearse: run this code from a copy of the live state over the last batches, and compare. "
+                "compare: make the shadow and show the difference. swap: put it in the live table's place. "
                 "undo: take back the last swap. abandon: remove the shadow",
             ),
             "range": dg.Field(bool, default_value=False, description="Of what is final in a range of event time only"),

@@ -20,6 +20,7 @@ def add_table_commands(commands: Any) -> None:
     command.add_argument("stream", help="a stream over silver.events")
     what = command.add_mutually_exclusive_group()
     for name, text in (
+        ("rehearse", "run this code from a copy of the live state over the last batches, and compare with their rows"),
         ("swap", "put the replayed table and its state in the place of the live ones; the group pauses for that"),
         ("undo", "take back the last swap"),
         ("abandon", "remove what has been replayed"),

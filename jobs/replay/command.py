@@ -1,4 +1,4 @@
-"""What `headrace replay` and the job `replay_stream` do: make the shadow, show the difference, swap, undo, abandon."""
+"""What `headrace replay` and the job `replay_stream` do: rehearse, make the shadow, compare, swap, undo, abandon."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 import dagster as dg
 
 from jobs.replay.comparison import DIFFERENCE, Comparison, compare_with_live, read_cost
+from jobs.replay.rehearsal import build_rehearsal, rehearse
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
 from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from jobs.replay.time_range import RangeReplay, TimeRange, replay_range
@@ -15,13 +16,14 @@ from jobs.stream_context import build_stream_context
 from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.terminal import WriteLine
+from platform_assets.errors import SettingError
 from platform_assets.streaming.specs import StreamGroup
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark import SparkResource
 
-ReplayAction = Literal["compare", "swap", "undo", "abandon"]
+ReplayAction = Literal["rehearse", "compare", "swap", "undo", "abandon"]
 
 
 def replay_stream(
@@ -36,12 +38,15 @@ def replay_stream(
 ) -> Comparison | None:
     """Does one step of a replay of the stream `name`; returns what the replayed table differs in, where it was looked.
 
-    `compare` makes the shadow up to the newest event, beside the live stream, and compares; `swap` does so too, and
-    then holds the group while the rest is read and the table and its state are replaced; `undo` takes back the last
-    swap; `abandon` removes the shadow. With `within` the same for what is final in a range of event time, without a
-    state (`jobs.replay.time_range`). The group's run is paused by this where it lives, and resumed at the end. Raises
-    `HeadraceError`; what was done is kept, and the same call goes on.
+    `rehearse` runs the code of now from a copy of the live state (`jobs.replay.rehearsal`). `compare` makes the shadow
+    up to the newest event, beside the live stream, and compares; `swap` does so too, and then holds the group while the
+    rest is read and the table and its state are replaced; `undo` takes back the last swap; `abandon` removes shadow and
+    rehearsal. With `within` the same for what is final in a range of event time, without a state
+    (`jobs.replay.time_range`; not for `rehearse`). The group's run is paused by this where it lives, and resumed at the
+    end. Raises `HeadraceError`; what was done is kept, and the same call goes on (a rehearsal begins anew).
     """
+    if action == "rehearse" and within is not None:
+        raise SettingError("A rehearsal has no range: it goes from where the live state allows to the newest event.")
     stream = next(stream for stream in group.streams if stream.name == name)
     lakehouse = LakehouseResource.from_settings(settings)
     spark = SparkResource.from_settings(settings, app_name=f"replay-{name}")
@@ -54,6 +59,7 @@ def replay_stream(
         of_range = RangeReplay(stream, shadow.live, lakehouse)
         if action == "abandon":
             abandon(shadow) if within is None else of_range.abandon()
+            lakehouse.remove_folder(build_rehearsal(shadow).folder)
             write(f"replay {name}: abandoned, nothing is left of it.")
             return None
         found = None
@@ -70,6 +76,15 @@ def replay_stream(
                 return replay_range(
                     session, of_range, action, within, held, lambda line: write(f"replay {name}: {line}")
                 )
+            if action == "rehearse":
+                rehearsal = build_rehearsal(shadow)
+                start, found = rehearse(session, spark.jvm_pid, rehearsal, write, settings.stop_grace_seconds)
+                write(
+                    f"replay {name}: the code of now went on from a copy of the state behind batch {start.batch_id}, "
+                    f"{start.at:%Y-%m-%d %H:%M:%S} UTC"
+                )
+                _tell(rehearsal, found, write)
+                return found
             if action == "undo":
                 with held():
                     version = undo_swap(session, shadow)
@@ -104,8 +119,15 @@ def _tell(shadow: Shadow, found: Comparison | None, write: WriteLine) -> None:
     if found is None:
         say("nothing to compare with yet: nothing is final in one of the two tables.")
         return
+    is_rehearsal, command = bool(shadow.suffix), f"headrace replay {shadow.stream.name}"
     for line in found.describe():
         say(line)
     if found.differences:
         say(f"all of them are in the Delta table {shadow.context.lakehouse_root}/{DIFFERENCE}")
-    say(f"put it in the place of the live table: headrace replay {shadow.stream.name} --swap; remove it: --abandon")
+    if is_rehearsal:
+        say(
+            "to promote it deploy this code: the live stream goes on from its own state with it. For rows of before: "
+            f"{command} --range --swap (undone by --undo)."
+        )
+    else:
+        say(f"put it in the place of the live table: {command} --swap; remove it: --abandon")

@@ -63,24 +63,35 @@ def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | Non
     The live table is looked at as the group last wrote down that it is final. Left out is what a late event touches
     that the one has counted and the other could not yet. None: nothing is final in one of the two.
     """
-    stream = shadow.stream
-    live, replayed = (
-        read_complete_until(context.table_uri(COMPLETE_UNTIL.name), stream.name, context.storage_options)
-        for context in (shadow.live, shadow.context)
-    )
-    if live is None or replayed is None or None in (live["complete_until"], replayed["complete_until"]):
+    stream, states = shadow.stream, read_states(shadow)
+    if states is None:
         return None
+    live, replayed = states
     until = min(live["watermark"], replayed["watermark"])
     columns = [column.name for column in stream.main_table.columns]
     late = read_pending(session, shadow.live.table_uri(LATE_EVENTS.name), stream, live["updated_at"]).union(
         read_pending(session, shadow.context.table_uri(LATE_EVENTS.name), stream, replayed["updated_at"])
     )
-    late = late.union(_read_events_between(session, shadow, live["source_version"], replayed["source_version"], until))
+    late = late.union(read_events_between(session, shadow, live["source_version"], replayed["source_version"], until))
     sides = [
-        select_final(_read_table(session, context, stream.main_table.name, state).select(*columns), late, stream, until)
+        select_final(
+            read_table(session, context, stream.main_table.name, state["table_version"]).select(*columns),
+            late, stream, until,
+        )
         for context, state in ((shadow.context, replayed), (shadow.live, live))
-    ]
+    ]  # fmt: skip
     return compare_rows(session, stream, sides[0], sides[1], f"{shadow.context.lakehouse_root}/{DIFFERENCE}", until)
+
+
+def read_states(shadow: Shadow) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """How far the live table and the shadow's are final (rows of `COMPLETE_UNTIL`); None: one of them not at all."""
+    live, replayed = (
+        read_complete_until(context.table_uri(COMPLETE_UNTIL.name), shadow.stream.name, context.storage_options)
+        for context in (shadow.live, shadow.context)
+    )
+    if live is None or replayed is None or None in (live["complete_until"], replayed["complete_until"]):
+        return None
+    return live, replayed
 
 
 def compare_rows(
@@ -131,11 +142,12 @@ def read_cost(shadow: Shadow) -> dict[str, int]:
     }
 
 
-def _read_table(session: SparkSession, context: StreamContext, name: str, state: dict[str, Any]) -> DataFrame:
-    return session.read.format("delta").option("versionAsOf", state["table_version"]).load(context.table_uri(name))
+def read_table(session: SparkSession, context: StreamContext, name: str, version: int) -> DataFrame:
+    """The table as it was at that version."""
+    return session.read.format("delta").option("versionAsOf", version).load(context.table_uri(name))
 
 
-def _read_events_between(session: SparkSession, shadow: Shadow, one: int, other: int, until: datetime) -> DataFrame:
+def read_events_between(session: SparkSession, shadow: Shadow, one: int, other: int, until: datetime) -> DataFrame:
     """Events of the past (up to `until`) of the versions that only one of the two has read."""
     import pyarrow as pa
 

@@ -36,11 +36,13 @@ class Shadow:
     stream: StreamSpec
     live: StreamContext
     lakehouse: LakehouseResource
+    suffix: str = ""
+    """Of the folder's name: a rehearsal has a folder of its own."""
 
     @property
     def folder(self) -> str:
         """Relative to the lakehouse's root."""
-        return f"{FOLDER}/{self.stream.name}"
+        return f"{FOLDER}/{self.stream.name}{self.suffix}"
 
     @property
     def context(self) -> StreamContext:
@@ -57,9 +59,14 @@ class Shadow:
         )
 
     @property
+    def live_checkpoint_folder(self) -> str:
+        """Of the live query, relative to the root."""
+        return f"_checkpoints/{self.stream.main_table.name.replace('.', '/')}"
+
+    @property
     def checkpoint_folder(self) -> str:
         """Of the shadow's query, relative to the root."""
-        return f"{self.folder}/_checkpoints/{self.stream.main_table.name.replace('.', '/')}"
+        return f"{self.folder}/{self.live_checkpoint_folder}"
 
     def exists(self) -> bool:
         """Whether a replay has begun and was neither swapped in nor abandoned."""

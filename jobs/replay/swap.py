@@ -20,7 +20,7 @@ from platform_assets.streaming.hop_ledger import HOP_LEDGER
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
-from platform_assets.streaming.table_difference import COPIES, count_copies
+from platform_assets.streaming.table_difference import COPIES, count_copies, leave_out_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +55,7 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
             raise SettingError(f"Nothing has been replayed: {shadow.stream.name} has nothing to read yet.")
         journal = _begin(shadow)
     aside = f"{_kept(shadow)}/checkpoint"
-    _move_checkpoint(session, shadow, _live_checkpoint(shadow), aside, journal["generation"])
+    _move_checkpoint(session, shadow, shadow.live_checkpoint_folder, aside, journal["generation"])
     if read_generation(session, checkpoint) is not None:  # else it has been moved, which is the last step
         done = read_last_committed_batch(session, checkpoint)
         assert done is not None
@@ -66,7 +66,7 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
         _replace_accounts(shadow, {spec.name: _read_own(shadow, spec, of_shadow=True) for spec in _ACCOUNTS}, version)
         hops = open_table(shadow.context.table_uri(HOP_LEDGER.name), shadow.context.storage_options).to_pyarrow_table()
         BatchTable(HOP_LEDGER, shadow.live).append(hops, commit)
-        shadow.lakehouse.move_folder(shadow.checkpoint_folder, _live_checkpoint(shadow))
+        shadow.lakehouse.move_folder(shadow.checkpoint_folder, shadow.live_checkpoint_folder)
     _publish_changes(session, shadow, journal["version"])
     shadow.lakehouse.remove_folder(shadow.folder)
     _write_journal(shadow, {**journal, "state": "swapped"})
@@ -92,7 +92,7 @@ def undo_swap(session: SparkSession, shadow: Shadow) -> int:
         table.restore(journal["version"], {"replay_undone": shadow.stream.name})
         _replace_accounts(shadow, {spec.name: _load_kept(shadow, spec) for spec in _ACCOUNTS}, table.version)
         if journal["generation"] is not None:
-            shadow.lakehouse.move_folder(aside, _live_checkpoint(shadow))
+            shadow.lakehouse.move_folder(aside, shadow.live_checkpoint_folder)
     shadow.lakehouse.remove_folder(_kept(shadow))
     return table.version
 
@@ -130,7 +130,7 @@ def _begin(shadow: Shadow) -> dict[str, Any]:
     for spec in _ACCOUNTS:
         _keep(shadow, spec, _read_own(shadow, spec, of_shadow=False))
     table = open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options)
-    metadata = shadow.lakehouse.read_file(f"{_live_checkpoint(shadow)}/metadata")
+    metadata = shadow.lakehouse.read_file(f"{shadow.live_checkpoint_folder}/metadata")
     generation = None if metadata is None else json.loads(metadata)["id"]
     journal = {"state": "swapping", "version": table.version(), "generation": generation}
     _write_journal(shadow, journal)
@@ -160,11 +160,11 @@ def _publish_changes(session: SparkSession, shadow: Shadow, version: int) -> Non
     stream, context = shadow.stream, shadow.live
     if stream.publish_topic not in context.publish_topics:
         return
-    uri, key = context.table_uri(stream.main_table.name), list(stream.main_table.key)
+    uri = context.table_uri(stream.main_table.name)
     rows = session.read.format("delta").load(uri)
     before = session.read.format("delta").option("versionAsOf", version).load(uri)
     new = count_copies(rows, before.select(*rows.columns)).where(F.col(COPIES) > 0).select(*rows.columns)
-    gone = before.join(rows.select(*key), key, "left_anti").select(*rows.columns)
+    gone = leave_out_keys(before.select(*rows.columns), rows, stream)
     publisher, newest = KafkaPublisher(stream, context), open_table(uri, context.storage_options).version()
     publisher.publish(session, new.toArrow(), "replay", newest)
     publisher.publish(session, gone.toArrow(), "replay", newest, removed=True)
@@ -209,10 +209,6 @@ def _load_kept(shadow: Shadow, spec: TableSpec) -> pa.Table:
 
 def _kept(shadow: Shadow) -> str:
     return _KEPT.format(shadow.stream.name)
-
-
-def _live_checkpoint(shadow: Shadow) -> str:
-    return f"_checkpoints/{shadow.stream.main_table.name.replace('.', '/')}"
 
 
 def _read_journal(shadow: Shadow) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
-from platform_assets.streaming.table_difference import read_pending, select_final
+from platform_assets.streaming.table_difference import leave_out_keys, read_pending, select_final
 from platform_assets.streaming.twin import read_events, run_twin
 
 if TYPE_CHECKING:
@@ -138,11 +138,10 @@ class RangeReplay:
         """The rows that are wanted, and those that have no such row of the same key."""
         from pyspark.sql import functions as F
 
-        key = list(self._stream.main_table.key)
         found = session.read.format("delta").load(self._difference)
         rows = found.where(F.col("change") == wanted).drop("change")
         others = found.where(F.col("change") == unwanted).drop("change")
-        return rows.toArrow(), others.join(rows.select(*key), key, "left_anti").select(*rows.columns).toArrow()
+        return rows.toArrow(), leave_out_keys(others, rows, self._stream).toArrow()
 
     def _read_state(self) -> str | None:
         content = self._lakehouse.read_file(f"{self._folder}/{_JOURNAL}")

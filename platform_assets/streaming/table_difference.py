@@ -28,6 +28,15 @@ def count_copies(left: DataFrame, right: DataFrame) -> DataFrame:
     return sides.groupBy(*left.columns).agg(*counts)
 
 
+def leave_out_keys(rows: DataFrame, others: DataFrame, stream: StreamSpec) -> DataFrame:
+    """The rows whose key in the stream's table none of the others has; a null of a key is a value as any other."""
+    from pyspark.sql import functions as F
+
+    key = stream.main_table.key
+    same = [F.col(f"r.{name}").eqNullSafe(F.col(f"o.{name}")) for name in key]
+    return rows.alias("r").join(others.select(*key).alias("o"), same, "left_anti")
+
+
 def read_pending(session: SparkSession, late_events_uri: str, stream: StreamSpec, at: datetime) -> DataFrame:
     """Late events of the stream that waited for their repair at that time: `event_time`, `user_id`."""
     from pyspark.sql import functions as F

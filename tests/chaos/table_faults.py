@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from pathlib import Path
 
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.model import Phase
@@ -39,6 +40,24 @@ def kill_replay(platform: LivePlatform) -> None:
     platform.wait_for(lambda: not read_lock(home, f"replay-{_REPLAYED.split('.')[1]}").held, "its JVM is dead")
     _swap(platform)
     platform.await_host(host.run_id)
+
+
+def kill_rehearsal(platform: LivePlatform) -> None:
+    """It dies while it reads beside the live stream, which goes on; called again it finds no difference."""
+    name = _REPLAYED.split(".")[1]
+    host, home = platform.await_healthy(), platform.settings.home
+    shadow = Path(platform.settings.lakehouse, "_replays", f"{name}.rehearsal", *_REPLAYED.split("."))
+    rehearsal = platform.start_command("replay", name, "--rehearse")
+    platform.wait_for(shadow.exists, "it writes")
+    rehearsal.kill()
+    rehearsal.wait()
+    platform.wait_for(lambda: not read_lock(home, f"replay-{name}").held, "its JVM is dead")
+    done = platform.run("replay", name, "--rehearse")
+    demand(
+        done.returncode == 0 and "0 added, 0 missing, 0 changed" in done.stdout, f"it said: {done.stdout}{done.stderr}"
+    )
+    now = platform.host()
+    demand(now is not None and now.run_id == host.run_id, "the live stream did not go on")
 
 
 def forget(platform: LivePlatform) -> None:

@@ -25,7 +25,7 @@ def build_events(minutes: range) -> list[bytes]:
         at = AT + timedelta(minutes=minute + minute // 50 * 60, seconds=20 * (kind == "purchase"))
         event = {
             "event_id": f"{kind}{minute}", "event_type": kind, "timestamp": at.isoformat(), "product_id": "p",
-            "user_id": f"u{minute % 5}", "category": "toys", "revenue": 10.0 * (kind == "purchase"),
+            "user_id": f"u{minute % 5}", "category": ["toys", None][minute % 2], "revenue": 10.0 * (kind == "purchase"),
         }  # fmt: skip
         return json.dumps(event).encode()
 

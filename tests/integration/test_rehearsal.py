@@ -1,0 +1,146 @@
+"""A rehearsal: the code of now from a copy of the live state, compared with what the live stream wrote since."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobs import backup
+from jobs.replay import rehearsal
+from jobs.replay.comparison import Comparison, read_cost
+from jobs.replay.rehearsal import build_rehearsal, find_starting_point, rehearse
+from jobs.replay.shadow import Shadow, open_shadow
+from platform_assets.errors import PlanChangedError, SettingError
+from platform_assets.streaming.checkpoints import read_last_committed_batch
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.replayed_streams import STREAMS, build_events, late, prove_sound, read_two_hours, rows
+from tests.integration.streams_under_test import StreamsUnderTest
+from tests.power_cuts import PowerFailure
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@pytest.fixture(scope="module")
+def readers(
+    spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], StreamsUnderTest]:
+    """Gives a lakehouse in which the stream of that name has read four hours in five bounded runs, made once."""
+
+    @functools.cache
+    def read_four_hours(name: str) -> StreamsUnderTest:
+        root, topic = tmp_path_factory.mktemp(name), f"rehearsed-{name}-{uuid.uuid4().hex[:8]}"
+        kafka.ensure_topic(topic, 1)
+        lakehouse, settings = LakehouseResource(root=str(root)), Settings(home=root, kafka_bootstrap_servers="")
+        streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
+        read_two_hours(streams, name)
+        for minutes in (range(100, 130), range(130, 160), range(160, 190)):
+            streams.send([*build_events(minutes), late(minutes[0] - 60)])
+            streams.drain("events", name)
+        return streams
+
+    return read_four_hours
+
+
+@pytest.fixture
+def streams(readers: Callable[[str], StreamsUnderTest], name: str) -> StreamsUnderTest:
+    """Of the stream `name`. No test may rest on what another has left out: each only adds events, or reads."""
+    return readers(name)
+
+
+def rehearsal_of(
+    streams: StreamsUnderTest, name: str, change: Callable[[DataFrame], DataFrame] | None = None
+) -> Shadow:
+    """Of the stream as it is, or with a change above what makes its state."""
+    stream = STREAMS[name]
+    if change is not None:
+        original = stream.transform
+        assert original is not None
+        stream = dataclasses.replace(stream, transform=lambda events: change(original(events)))
+    return build_rehearsal(open_shadow(stream, streams.context, LakehouseResource(root=streams.context.lakehouse_root)))
+
+
+def compare(streams: StreamsUnderTest, shadow: Shadow) -> Comparison:
+    _, found = rehearse(streams.session, None, shadow, lambda line: None, 30.0)
+    assert found is not None and found.rows > 0
+    return found
+
+
+@pytest.mark.parametrize("name", ["revenue_by_category", "sessions", "view_to_purchase"], indirect=True)
+def test_the_same_code_makes_the_same_rows_and_touches_nothing(streams: StreamsUnderTest, name: str) -> None:
+    before, shadow = rows(streams, name), rehearsal_of(streams, name)
+    start = find_starting_point(streams.session, shadow)
+    done = read_last_committed_batch(streams.session, shadow.live.checkpoint_uri(STREAMS[name].main_table.name))
+    assert done is not None and start.batch_id < done - 1, "nothing lies between"
+    found = compare(streams, shadow)
+    assert found.differences == 0
+    assert 0 < read_cost(shadow)["rows"] < streams.rows("silver.events", "select count(*) as n from t")[0]["n"]
+    assert rows(streams, name) == before
+
+    streams.send(build_events(range(190, 220)))
+    streams.drain("events", name)
+    prove_sound(streams, name)
+    assert compare(streams, shadow).differences == 0, "a second one begins where the state lies now"
+
+
+@pytest.mark.parametrize("name", ["revenue_by_category", "sessions"], indirect=True)
+def test_changed_code_shows_what_it_makes_otherwise(streams: StreamsUnderTest, name: str) -> None:
+    shadow = rehearsal_of(streams, name, lambda made: made.withColumn("total_revenue", made.total_revenue + 1))
+    found = compare(streams, shadow)
+    assert (found.added, found.missing) == (0, 0) and 0 < found.changed <= found.rows
+    assert {row["change"] for row in found.samples} == {"in the replay", "in the live table"}
+
+
+def test_rows_that_the_code_leaves_out_are_missing(streams: StreamsUnderTest, name: str) -> None:
+    shadow = rehearsal_of(streams, name, lambda made: made.where("minute(window_start) % 2 = 0"))
+    found = compare(streams, shadow)
+    assert found.missing > 0 and (found.added, found.changed) == (0, 0)
+
+
+def test_code_that_cannot_go_on_with_the_state_is_told_so(streams: StreamsUnderTest, name: str) -> None:
+    original = STREAMS[name].transform
+    assert original is not None
+    changed = dataclasses.replace(
+        STREAMS[name], transform=lambda events: original(events.where("minute(event_time) % 2 = 0"))
+    )
+    shadow = dataclasses.replace(rehearsal_of(streams, name), stream=changed)
+    with pytest.raises(PlanChangedError, match=f"has changed in what its state is made of.*headrace replay {name}"):
+        rehearse(streams.session, None, shadow, lambda line: None, 30.0)
+    streams.drain("events", name)
+
+
+def test_one_that_was_cut_short_begins_anew(
+    streams: StreamsUnderTest, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+
+    def copy_some(*arguments: Any) -> None:
+        if len(copied) == 7:
+            raise PowerFailure
+        copied.append(arguments[3])
+        backup.copy_file(*arguments)
+
+    monkeypatch.setattr(rehearsal, "copy_file", copy_some)
+    shadow = rehearsal_of(streams, name)
+    with pytest.raises(PowerFailure):
+        rehearse(streams.session, None, shadow, lambda line: None, 30.0)
+    assert all(Path(streams.context.lakehouse_root, path).exists() for path in copied)
+    monkeypatch.setattr(rehearsal, "copy_file", backup.copy_file)
+    assert compare(streams, shadow).differences == 0
+
+
+def test_a_stream_that_has_hardly_begun_is_refused(
+    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
+) -> None:
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    streams.drain("events")
+    with pytest.raises(SettingError, match="too few batches"):
+        rehearse(spark, None, rehearsal_of(streams, "sessions"), lambda line: None, 30.0)
