@@ -25,6 +25,7 @@ from jobs.supervision.lease import read_report
 from jobs.supervision.model import Heartbeat, Phase, RunView
 from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import read_runs
+from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, read_complete_until
 from platform_assets.streams import load_stream_groups
 from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
@@ -166,6 +167,11 @@ class LivePlatform:
         """The same, without waiting for its end."""
         with (self.settings.home / "commands.log").open("ab") as log:
             return subprocess.Popen(self._command(*arguments), stdout=log, stderr=log)
+
+    def read_complete_until(self, query: str) -> datetime | None:
+        """Up to which event time the query's table is final; None while nothing is."""
+        row = read_complete_until(str(Path(self.settings.lakehouse, *COMPLETE_UNTIL.name.split("."))), query)
+        return None if row is None else row["complete_until"]
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "jobs.cli", *arguments]

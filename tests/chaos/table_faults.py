@@ -47,6 +47,7 @@ def kill_rehearsal(platform: LivePlatform) -> None:
     name = _REPLAYED.split(".")[1]
     host, home = platform.await_healthy(), platform.settings.home
     shadow = Path(platform.settings.lakehouse, "_replays", f"{name}.rehearsal", *_REPLAYED.split("."))
+    platform.wait_for(lambda: platform.read_complete_until(name), "something is final")
     rehearsal = platform.start_command("replay", name, "--rehearse")
     platform.wait_for(shadow.exists, "it writes")
     rehearsal.kill()
