@@ -218,7 +218,13 @@ def test_a_backfill_that_was_killed_goes_on_and_comes_to_the_same_rows(spark: Sp
     # Dagster starts this one as it starts any run of a person.
     tables = ",".join("/".join(table.asset_path) for table in only)
     command = ["dagster", "asset", "materialize", "-m", "platform_assets.definitions", "--select", tables]
-    environment = {**os.environ, "HEADRACE_HOME": str(tmp_path), "HEADRACE_LAKEHOUSE": killed.root_uri}
+    # Without a home of Dagster's it makes one where it is called, and a kill leaves that behind.
+    dagster_home = tmp_path / "dagster"
+    dagster_home.mkdir()
+    environment = {
+        **os.environ, "HEADRACE_HOME": str(tmp_path), "HEADRACE_LAKEHOUSE": killed.root_uri,
+        "DAGSTER_HOME": str(dagster_home),
+    }  # fmt: skip
     run = subprocess.Popen(
         [str(Path(sys.executable).parent / command[0]), *command[1:], "--partition-range", f"{FIRST}...{last}"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
