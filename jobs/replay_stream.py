@@ -2,15 +2,15 @@
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 from collections.abc import Sequence
+from typing import get_args
 
 import dagster as dg
 
+from jobs.replay.action import ReplayAction
 from jobs.stream_groups import find_groups
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import load_settings
-
-_ACTIONS = ("rehearse", "compare", "swap", "undo", "abandon")
 
 
 def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
@@ -21,7 +21,7 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
         config_schema={
             "stream": dg.Field(str, description="A stream over silver.events"),
             "action": dg.Field(
-                dg.Enum("ReplayAction", [dg.EnumValue(name) for name in _ACTIONS]),
+                dg.Enum("ReplayAction", [dg.EnumValue(name) for name in get_args(ReplayAction)]),
                 default_value="compare",
                 description="rehearse: run this code from a copy of the live state over the last batches, and compare. "
                 "compare: make the shadow and show the difference. swap: put it in the live table's place. "

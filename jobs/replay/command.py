@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Literal
 
 import dagster as dg
 
+from jobs.replay.action import ReplayAction
 from jobs.replay.comparison import DIFFERENCE, Comparison, compare_with_live, read_cost
 from jobs.replay.rehearsal import build_rehearsal, rehearse
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
@@ -22,8 +22,6 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark import SparkResource
-
-ReplayAction = Literal["rehearse", "compare", "swap", "undo", "abandon"]
 
 
 def replay_stream(
@@ -58,8 +56,11 @@ def replay_stream(
         shadow = open_shadow(stream, build_stream_context(settings, kafka, lakehouse, group.streams), lakehouse)
         of_range = RangeReplay(stream, shadow.live, lakehouse)
         if action == "abandon":
-            abandon(shadow) if within is None else of_range.abandon()
-            lakehouse.remove_folder(build_rehearsal(shadow).folder)
+            if within is None:
+                abandon(shadow)
+                lakehouse.remove_folder(build_rehearsal(shadow).folder)
+            else:
+                of_range.abandon()
             write(f"replay {name}: abandoned, nothing is left of it.")
             return None
         found = None
@@ -78,11 +79,7 @@ def replay_stream(
                 )
             if action == "rehearse":
                 rehearsal = build_rehearsal(shadow)
-                start, found = rehearse(session, spark.jvm_pid, rehearsal, write, settings.stop_grace_seconds)
-                write(
-                    f"replay {name}: the code of now went on from a copy of the state behind batch {start.batch_id}, "
-                    f"{start.at:%Y-%m-%d %H:%M:%S} UTC"
-                )
+                found = rehearse(session, spark.jvm_pid, rehearsal, write, settings.stop_grace_seconds)
                 _tell(rehearsal, found, write)
                 return found
             if action == "undo":

@@ -64,23 +64,27 @@ def build_rehearsal(shadow: Shadow) -> Shadow:
 
 def rehearse(
     session: SparkSession, jvm_pid: int | None, shadow: Shadow, write: WriteLine, grace_seconds: float
-) -> tuple[StartingPoint, Comparison | None]:
+) -> Comparison | None:
     """Runs the code of now from a copy of the live state up to the newest event, and compares. Begins anew each time.
 
-    Where it began, and what differs in rows that have become final since; None: nothing has. Raises `SettingError`
+    Returns what differs in rows that have become final since the copy; None: nothing has. Raises `SettingError`
     while the checkpoint holds too few batches, `PlanChangedError` when the code can't go on with the state, and what
     `fill_shadow` raises. The live table and its state are only read.
     """
     shadow.lakehouse.remove_folder(shadow.folder)
     start = find_starting_point(session, shadow)
     _copy_checkpoint(session, shadow, start)
+    write(
+        f"replay {shadow.stream.name}: the code of now goes on from a copy of the state behind batch {start.batch_id}, "
+        f"{start.at:%Y-%m-%d %H:%M:%S} UTC"
+    )
     try:
         fill_shadow(session, jvm_pid, shadow, write, grace_seconds)
     except PlanChangedError as error:
         raise PlanChangedError(
             f"{error} To see what it makes of all events: headrace replay {shadow.stream.name}"
         ) from None
-    return start, _compare(session, shadow, start)
+    return _compare(session, shadow, start)
 
 
 def find_starting_point(session: SparkSession, shadow: Shadow) -> StartingPoint:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from platform_assets.reports.daily_report import DailyReport, PinnedTable
 from platform_assets.reports.days import ONE_DAY, DayRange
@@ -30,9 +30,6 @@ from platform_assets.streams.sessions import INACTIVITY
 from platform_assets.streams.sessions import STREAM as SESSIONS_STREAM
 from platform_assets.streams.view_to_purchase import MAX_LAG
 from platform_assets.streams.view_to_purchase import STREAM as PAIRS_STREAM
-
-if TYPE_CHECKING:
-    pass
 
 FINAL, PROVISIONAL = "final", "provisional"
 

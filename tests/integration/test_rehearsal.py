@@ -69,7 +69,7 @@ def rehearsal_of(
 
 
 def compare(streams: StreamsUnderTest, shadow: Shadow) -> Comparison:
-    _, found = rehearse(streams.session, None, shadow, lambda line: None, 30.0)
+    found = rehearse(streams.session, None, shadow, lambda line: None, 30.0)
     assert found is not None and found.rows > 0
     return found
 
