@@ -90,9 +90,9 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
     def delta_table(self, name: str) -> DeltaTable:
         """The table through delta-rs, at its latest version. Raises deltalake's `TableNotFoundError`."""
-        from deltalake import DeltaTable
+        from platform_assets.delta_reader import ArrowReadTable
 
-        return DeltaTable(self.table_uri(name), storage_options=self.storage_options() or None)
+        return ArrowReadTable(self.table_uri(name), storage_options=self.storage_options() or None)
 
     def find_table(self, name: str) -> DeltaTable | None:
         """As `delta_table`; None for a table that nobody has made yet."""

@@ -56,10 +56,11 @@ def create_table(
     properties = {"delta.enableDeletionVectors": "false", "delta.logRetentionDuration": log_retention}
     if spec.statistics_columns:
         properties["delta.dataSkippingStatsColumns"] = ",".join(spec.statistics_columns)
-    return DeltaTable.create(
+    DeltaTable.create(
         uri, _build_schema(spec), mode="ignore", description=spec.description, configuration=properties,
         partition_by=list(spec.partition_columns) or None, storage_options=options,
     )  # fmt: skip
+    return open_table(uri, options)
 
 
 def _build_schema(spec: TableSpec) -> Schema:
@@ -75,9 +76,9 @@ def _build_schema(spec: TableSpec) -> Schema:
 
 def open_table(uri: str, storage_options: Mapping[str, str] | None = None) -> DeltaTable:
     """The table at its newest version. Raises deltalake's `TableNotFoundError`."""
-    from deltalake import DeltaTable
+    from platform_assets.delta_reader import ArrowReadTable
 
-    return DeltaTable(uri, storage_options=dict(storage_options or {}))
+    return ArrowReadTable(uri, storage_options=dict(storage_options or {}))
 
 
 def read_batch_commits(table: DeltaTable, newest: int) -> list[dict[str, Any]]:
