@@ -7,7 +7,6 @@ from typing import get_args
 import dagster as dg
 
 from jobs.replay.action import ReplayAction
-from jobs.stream_groups import find_groups
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import load_settings
@@ -19,7 +18,7 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     @dg.op(
         description="Makes a stream's table again beside the live one, and compares, swaps, undoes or abandons.",
         config_schema={
-            "stream": dg.Field(str, description="A stream over silver.events"),
+            "stream": dg.Field(str, description="The stream"),
             "action": dg.Field(
                 dg.Enum("ReplayAction", [dg.EnumValue(name) for name in get_args(ReplayAction)]),
                 default_value="compare",
@@ -30,23 +29,25 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
             "range": dg.Field(bool, default_value=False, description="Of what is final in a range of event time only"),
             "since": dg.Field(str, default_value="", description="With range: rows that begin from then on; ISO-8601"),
             "until": dg.Field(str, default_value="", description="With range: rows that are final then; ISO-8601"),
+            "offsets": dg.Field(
+                [str], default_value=[], description="Of a stream over Kafka: topic/partition/from-until, instead"
+            ),
         },
     )
     def replay(context: dg.OpExecutionContext) -> None:
         from jobs.explain import parse_moment
         from jobs.replay.command import replay_stream
-        from jobs.replay.time_range import TimeRange
+        from jobs.replay.row_replay import Part
         from resources.embedded_broker import running_broker
 
         config, settings = context.op_config, load_settings()
         try:
-            [group] = find_groups(groups, "", config["stream"])
             since, until = (parse_moment(name, config[name] or None) for name in ("since", "until"))
-            within = TimeRange(since, until) if config["range"] or since or until else None
+            part = Part(since, until, tuple(config["offsets"]))
             with running_broker(settings):
                 found = replay_stream(
-                    group, config["stream"], config["action"], settings, context.instance,
-                    f"run {context.run_id[:8]}", context.log.info, within,
+                    groups, config["stream"], config["action"], settings, context.instance,
+                    f"run {context.run_id[:8]}", context.log.info, part if config["range"] or part != Part() else None,
                 )  # fmt: skip
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -58,8 +59,9 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
                     "added": found.added,
                     "missing": found.missing,
                     "changed": found.changed,
-                    "final_until": dg.MetadataValue.timestamp(found.until),
                     "first_differences": dg.MetadataValue.md(samples),
+                    **({} if found.until is None else {"final_until": dg.MetadataValue.timestamp(found.until)}),
+                    **({"notes": dg.MetadataValue.md("\n\n".join(found.notes))} if found.notes else {}),
                 }
             )
 

@@ -15,9 +15,9 @@ def add_table_commands(commands: Any) -> None:
     command = commands.add_parser("recompute", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("stream", help="a stream over a table; its group must not run (headrace pause)")
     command.set_defaults(run=_recompute)
-    text = "make a derived stream's table again beside the live one, and show what differs; with --swap replace it"
+    text = "make a stream's table again beside the live one, and show what differs; with --swap replace it"
     command = commands.add_parser("replay", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    command.add_argument("stream", help="a stream over silver.events")
+    command.add_argument("stream", help="the stream")
     what = command.add_mutually_exclusive_group()
     for name, text in (
         ("rehearse", "run this code from a copy of the live state over the last batches, and compare with their rows"),
@@ -29,6 +29,10 @@ def add_table_commands(commands: Any) -> None:
     command.add_argument("--range", action="store_true", help="of what is final in a range of event time only")
     command.add_argument("--since", help="with --range: rows that begin at or after it; ISO-8601 (default: all)")
     command.add_argument("--until", help="with --range: rows that are final then (default: as far as any is)")
+    command.add_argument(
+        "--offsets", action="append", default=[],
+        help="of a stream over Kafka: topic/partition/from-until; may be repeated (default: what Kafka holds)",
+    )  # fmt: skip
     command.set_defaults(run=_replay)
     text = "show which quarantined records would be accepted now; with --accept take them in"
     command = commands.add_parser("requeue", help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -88,18 +92,16 @@ def _replay(args: argparse.Namespace, settings: Settings) -> int:
     from jobs.explain import parse_moment
     from jobs.platform.services import prepare_environment
     from jobs.replay.command import replay_stream
-    from jobs.replay.time_range import TimeRange
-    from jobs.stream_groups import find_groups
+    from jobs.replay.row_replay import Part
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
 
-    is_range = args.range or args.since or args.until
-    bounds = TimeRange(parse_moment("--since", args.since), parse_moment("--until", args.until))
+    asked = Part(parse_moment("--since", args.since), parse_moment("--until", args.until), tuple(args.offsets))
+    part = asked if args.range or asked != Part() else None
     prepare_environment(settings)
-    [group] = find_groups(load_stream_groups(), "", args.stream)
+    groups = load_stream_groups()
     with running_broker(settings), dg.DagsterInstance.get() as instance:
-        within = bounds if is_range else None
-        replay_stream(group, args.stream, args.action, settings, instance, getpass.getuser(), print, within)
+        replay_stream(groups, args.stream, args.action, settings, instance, getpass.getuser(), print, part)
     return 0
 
 

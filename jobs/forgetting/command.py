@@ -111,7 +111,7 @@ def forget_user(
     lakehouse = LakehouseResource.from_settings(settings)
     with KafkaResource.from_settings(settings) as kafka, ExitStack() as held:
         # A replay writes rows too. The JVM keeps its locks: a killed one's writes are over when they are free.
-        lock_fds = [held.enter_context(hold_group_lock(settings.home, f"replay-{s.name}", "forget")) for s in derived]
+        lock_fds = [held.enter_context(hold_group_lock(settings.home, f"replay-{s.name}", "forget")) for s in streams]
         context = build_stream_context(settings, kafka, lakehouse, streams)
         context = replace(context, repair_seconds=_REPAIR_SECONDS)
         with ExitStack() as rest:

@@ -2,105 +2,165 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from jobs.replay.action import ReplayAction
 from jobs.replay.comparison import DIFFERENCE, Comparison, compare_with_live, read_cost
+from jobs.replay.kafka_range import KafkaReplay
 from jobs.replay.rehearsal import build_rehearsal, rehearse
+from jobs.replay.row_replay import Part, RowReplay, replay_rows
 from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
 from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
-from jobs.replay.time_range import RangeReplay, TimeRange, replay_range
+from jobs.replay.time_range import RangeReplay
 from jobs.stream_context import build_stream_context
+from jobs.stream_groups import find_groups
 from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import SettingError
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec, TableSource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark import SparkResource
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+
 
 def replay_stream(
-    group: StreamGroup,
+    groups: Sequence[StreamGroup],
     name: str,
     action: ReplayAction,
     settings: Settings,
     instance: dg.DagsterInstance,
     by: str,
     write: WriteLine,
-    within: TimeRange | None = None,
+    part: Part | None = None,
 ) -> Comparison | None:
     """Does one step of a replay of the stream `name`; returns what the replayed table differs in, where it was looked.
 
     `rehearse` runs the code of now from a copy of the live state (`jobs.replay.rehearsal`). `compare` makes the shadow
     up to the newest event, beside the live stream, and compares; `swap` does so too, and then holds the group while the
     rest is read and the table and its state are replaced; `undo` takes back the last swap; `abandon` removes shadow and
-    rehearsal. With `within` the same for what is final in a range of event time, without a state
-    (`jobs.replay.time_range`; not for `rehearse`). The group's run is paused by this where it lives, and resumed at the
-    end. Raises `HeadraceError`; what was done is kept, and the same call goes on (a rehearsal begins anew).
+    rehearsal. With `part` the same for what is final in a range of event time, without a state
+    (`jobs.replay.time_range`; not for `rehearse`), and always so for a stream over Kafka (`jobs.replay.kafka_range`).
+    The group's run is paused by this where it lives, and resumed at the end. Raises `HeadraceError`; what was done is
+    kept, and the same call goes on (a rehearsal begins anew).
     """
-    if action == "rehearse" and within is not None:
-        raise SettingError("A rehearsal has no range: it goes from where the live state allows to the newest event.")
+    [group] = find_groups(groups, "", name)
     stream = next(stream for stream in group.streams if stream.name == name)
+    derived = [s for one in groups for s in one.streams if isinstance(s.source, TableSource)]
+    if action == "rehearse" and (part is not None or stream not in derived):
+        raise SettingError(
+            "A rehearsal goes from where the live state allows to the newest event: it has no range, and a stream over "
+            "Kafka has no such state."
+        )
     lakehouse = LakehouseResource.from_settings(settings)
     spark = SparkResource.from_settings(settings, app_name=f"replay-{name}")
-    # Against a second replay of the stream; the JVM keeps it, so a killed one's writes are over when it is free.
-    with (
-        hold_group_lock(settings.home, f"replay-{name}", "replay") as lock_fd,
-        KafkaResource.from_settings(settings) as kafka,
-    ):
-        shadow = open_shadow(stream, build_stream_context(settings, kafka, lakehouse, group.streams), lakehouse)
-        of_range = RangeReplay(stream, shadow.live, lakehouse)
+
+    def say(line: str) -> None:
+        write(f"replay {name}: {line}")
+
+    with KafkaResource.from_settings(settings) as kafka, ExitStack() as locks:
+        # Against a second replay; the JVM keeps them, so a killed one's writes are over when they are free.
+        locked = [name] if stream in derived else [name, *(s.name for s in derived)]
+        lock_fds = [locks.enter_context(hold_group_lock(settings.home, f"replay-{of}", "replay")) for of in locked]
+        live = build_stream_context(settings, kafka, lakehouse, group.streams)
+        shadow, rows = None, _open_row_replay(stream, live, lakehouse, kafka, derived, part or Part())
+        if stream in derived:
+            shadow = open_shadow(stream, live, lakehouse)
+        elif action in ("swap", "undo"):
+            _refuse_shadows([open_shadow(s, live, lakehouse) for s in derived])
         if action == "abandon":
-            if within is None:
+            if shadow is None or part is not None:
+                rows.abandon()
+            else:
                 abandon(shadow)
                 lakehouse.remove_folder(build_rehearsal(shadow).folder)
-            else:
-                of_range.abandon()
-            write(f"replay {name}: abandoned, nothing is left of it.")
+            say("abandoned, nothing is left of it.")
             return None
-        found = None
 
         def is_cut_short() -> bool:
-            return is_half_done(shadow) or of_range.is_half_done()
+            return rows.is_half_done() or (shadow is not None and is_half_done(shadow))
 
-        def held() -> AbstractContextManager[None]:
+        def hold() -> AbstractContextManager[None]:
             reason = f"replay of {name}; call it again if it has ended"
             return hold_group(group, "replay", settings, instance, by, reason, is_cut_short)
 
-        with spark.running((lock_fd,)) as session:
-            if within is not None:
-                return replay_range(
-                    session, of_range, action, within, held, lambda line: write(f"replay {name}: {line}")
-                )
+        with spark.running(tuple(lock_fds)) as session:
+            if shadow is None or part is not None:
+                return replay_rows(session, rows, action, hold, say)
+
+            def fill(of: Shadow) -> None:
+                fill_shadow(session, spark.jvm_pid, of, write, settings.stop_grace_seconds)
+
             if action == "rehearse":
                 rehearsal = build_rehearsal(shadow)
                 found = rehearse(session, spark.jvm_pid, rehearsal, write, settings.stop_grace_seconds)
                 _tell(rehearsal, found, write)
                 return found
-            if action == "undo":
-                with held():
-                    version = undo_swap(session, shadow)
-                write(f"replay {name}: undone; version {version} has the rows from before the swap.")
-                return None
+            return _replay_whole(session, shadow, action, fill, hold, write)
+
+
+def _open_row_replay(
+    stream: StreamSpec,
+    live: StreamContext,
+    lakehouse: LakehouseResource,
+    kafka: KafkaResource,
+    derived: Sequence[StreamSpec],
+    part: Part,
+) -> RowReplay:
+    if isinstance(stream.source, KafkaSource):
+        return KafkaReplay(stream, live, lakehouse, kafka, derived, part)
+    return RangeReplay(stream, live, lakehouse, part)
+
+
+def _refuse_shadows(shadows: Sequence[Shadow]) -> None:
+    """A shadow has counted the rows as they were, and would take the list of what must be repaired with it."""
+    for shadow in shadows:
+        if shadow.exists():
+            name = shadow.stream.name
+            raise SettingError(
+                f"A replay of {name} is under way, over the rows that are to be replaced. First end it: "
+                f"headrace replay {name} --swap (or --abandon)"
+            )
+
+
+def _replay_whole(
+    session: SparkSession,
+    shadow: Shadow,
+    action: ReplayAction,
+    fill: Callable[[Shadow], None],
+    hold: Callable[[], AbstractContextManager[None]],
+    write: WriteLine,
+) -> Comparison | None:
+    name, found = shadow.stream.name, None
+    if action == "undo":
+        with hold():
+            version = undo_swap(session, shadow)
+        write(f"replay {name}: undone; version {version} has the rows from before the swap.")
+        return None
+    if not is_half_done(shadow):
+        fill(shadow)
+        found = compare_with_live(session, shadow)
+        _tell(shadow, found, write)
+    if action == "swap":
+        with hold():
             if not is_half_done(shadow):
-                fill_shadow(session, spark.jvm_pid, shadow, write, settings.stop_grace_seconds)
-                found = compare_with_live(session, shadow)
-                _tell(shadow, found, write)
-            if action == "swap":
-                with held():
-                    if not is_half_done(shadow):
-                        fill_shadow(session, spark.jvm_pid, shadow, write, settings.stop_grace_seconds)
-                    version = swap_in(session, shadow)
-                write(
-                    f"replay {name}: version {version} of {stream.main_table.name} has the replayed rows, and the "
-                    f"stream goes on from them. To go back: headrace replay {name} --undo"
-                )
-        return found
+                fill(shadow)
+            version = swap_in(session, shadow)
+        write(
+            f"replay {name}: version {version} of {shadow.stream.main_table.name} has the replayed rows, and the "
+            f"stream goes on from them. To go back: headrace replay {name} --undo"
+        )
+    return found
 
 
 def _tell(shadow: Shadow, found: Comparison | None, write: WriteLine) -> None:

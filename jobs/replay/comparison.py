@@ -32,16 +32,18 @@ class Comparison:
     """Rows that end up to `until`, by the table's key: only the replay has `added`, only the live table `missing`.
 
     `changed` have the same key and other values, or are there more than once; `doubled` are so in the live table.
-    `samples` are the first rows that differ, by key.
+    `samples` are the first rows that differ, by key; `notes` what else there is to say. Without `until`: rows of
+    records, which are final when they are there.
     """
 
-    until: datetime
+    until: datetime | None
     rows: int
     added: int
     missing: int
     changed: int
     doubled: int
     samples: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
     @property
     def differences(self) -> int:
@@ -50,8 +52,10 @@ class Comparison:
 
     def describe(self) -> list[str]:
         """For a person: how many rows, how many differ, and the first that do."""
+        final = "" if self.until is None else f" are final, until {self.until:%Y-%m-%d %H:%M:%S} UTC"
         return [
-            f"{self.rows:,} rows of the replay are final, until {self.until:%Y-%m-%d %H:%M:%S} UTC. "
+            *self.notes,
+            f"{self.rows:,} rows of the replay{final}. "
             f"Beside the live table: {self.added:,} added, {self.missing:,} missing, {self.changed:,} changed.",
             *(f"  {row}" for row in self.samples),
         ]
@@ -95,7 +99,12 @@ def read_states(shadow: Shadow) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 
 def compare_rows(
-    session: SparkSession, stream: StreamSpec, replayed: DataFrame, live: DataFrame, uri: str, until: datetime
+    session: SparkSession,
+    stream: StreamSpec,
+    replayed: DataFrame,
+    live: DataFrame,
+    uri: str,
+    until: datetime | None = None,
 ) -> Comparison:
     """Compares rows of the stream's table by its key, and writes those that differ as a Delta table, with `change`.
 

@@ -22,7 +22,7 @@ from platform_assets.streaming.changed_days import is_partitioned_by_day
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.forgotten_users import ERASED_RECORDS, build_erased, is_record_of
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.late_events import LATE_EVENTS
+from platform_assets.streaming.late_events import LATE_EVENTS, build_repairs
 from platform_assets.streaming.requeue import REQUEUED_RECORDS
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource, TableSpec
 
@@ -132,22 +132,9 @@ class Eraser:
             self._open(ERASED_RECORDS).replace(erased, erased.slice(0, 0), "true", {ERASURE: self._hash})
 
     def _list_for_repair(self, stream: StreamSpec, events: pa.Table, now: datetime) -> None:
-        assert isinstance(stream.source, TableSource)
-        if stream.source.event_types:
-            events = events.filter(_is_in(events, "event_type", pa.array(stream.source.event_types)))
-        if not len(events):
-            return
-        # Before every batch: it waits for nothing but the end of its windows.
-        known = {"query": stream.name, "refused_windows": 0, "batch_id": -1, "refused_at": now}
-        schema = build_arrow_schema(LATE_EVENTS)
-        columns = {
-            field.name: events[field.name]
-            if field.name in (*_PLACE, "event_time")
-            else pa.repeat(pa.scalar(known.get(field.name), field.type), len(events))
-            for field in schema
-        }
-        rows, bounds = pa.table(columns).cast(schema), f"t.query = '{stream.name}'"
-        self._open(LATE_EVENTS).replace(rows, rows.slice(0, 0), bounds, {ERASURE: self._hash})
+        rows = build_repairs(stream, events.select([*_PLACE, "event_time", "event_type"]), now)
+        if len(rows):
+            self._open(LATE_EVENTS).replace(rows, rows.slice(0, 0), f"t.query = '{stream.name}'", {ERASURE: self._hash})
 
     def _erase_personal(self, session: SparkSession, spec: TableSpec) -> int:
         stream = next((stream for stream in self._derived if stream.main_table == spec), None)

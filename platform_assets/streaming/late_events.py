@@ -9,12 +9,13 @@ written before it came. Spark then begins a second one; such rows are listed too
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from platform_assets.streaming.specs import Column, ResultSpan, TableSource, TableSpec, in_words
+from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.specs import Column, ResultSpan, StreamSpec, TableSource, TableSpec, in_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 LATE_EVENTS = TableSpec(
     name="platform.late_events",
     description="Accepted events that came too late for a stream, and when the stream's table was repaired.",
-    grain="query x event that the query's watermark refused, or let in after what it continues was closed",
-    key=("query", "topic", "kafka_partition", "kafka_offset"),
+    grain="query x event that was late for it or was changed since, x time and user that it had",
+    key=("query", "topic", "kafka_partition", "kafka_offset", "event_time", "user_id"),
     columns=(
         Column("query", "string", "The streaming query for which it was late"),
         Column("topic", "string", "Kafka topic"),
@@ -44,6 +45,7 @@ LATE_EVENTS = TableSpec(
         Column("batch_id", "bigint", "The micro-batch that read it"),
         Column("refused_at", "timestamp", "Time of that micro-batch"),
         Column("repaired_at", "timestamp", "When the table had it; null until then"),
+        Column("source_version", "bigint", "It is changed in this version of the query's source; null: it is as read"),
     ),
     statistics_columns=("query", "event_time", "refused_at", "repaired_at"),
 )
@@ -72,6 +74,33 @@ def find_late_events(
         if late.any():
             found.append(rows.filter(pa.array(late)).append_column("refused_windows", pa.array(refused[late])))
     return pa.concat_tables(found) if found else pa.table({name: [] for name in (*_EVENT_COLUMNS, "refused_windows")})
+
+
+def build_repairs(stream: StreamSpec, events: pa.Table, now: datetime, version: int | None = None) -> pa.Table:
+    """Rows of `LATE_EVENTS` that have all repaired in which these events are counted, when it is final.
+
+    `events` have the columns of `_EVENT_COLUMNS`, or fewer where nobody is to be named, and `event_type`. `version`:
+    the version of the stream's source that has them as they are now; without it the one that the query has read.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    assert isinstance(stream.source, TableSource)
+    if types := stream.source.event_types:
+        # Files that delta-rs has rewritten hold view types, which few kernels know.
+        events = events.filter(pc.is_in(events["event_type"].cast(pa.string()), value_set=pa.array(types)))
+    # Before every batch: it waits for nothing but the end of what counts it.
+    known = {
+        "query": stream.name, "refused_windows": 0, "batch_id": -1, "refused_at": now, "source_version": version,
+    }  # fmt: skip
+    schema = build_arrow_schema(LATE_EVENTS)
+    columns = {
+        field.name: events[field.name]
+        if field.name in _EVENT_COLUMNS and field.name in events.column_names
+        else pa.repeat(pa.scalar(known.get(field.name), field.type), len(events))
+        for field in schema
+    }
+    return pa.table(columns).cast(schema)
 
 
 def leave_out_timely(late: pa.Table, closed: pa.Table, span: ResultSpan) -> pa.Table:

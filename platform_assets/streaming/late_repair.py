@@ -92,7 +92,8 @@ class LateRepair:
             return None
         plan = read_plan(self._session, checkpoint, done)
         watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
-        pending = self._read_pending(stream).filter(pc.field("batch_id") <= done)
+        is_read = (pc.field("batch_id") <= done) & (pc.fill_null(pc.field("source_version"), -1) <= version)
+        pending = self._read_pending(stream).filter(is_read)
         due = pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)
         for number, portion in enumerate(self._split(stream, due, version) if len(due) else []):
             if number and time.monotonic() > deadline:

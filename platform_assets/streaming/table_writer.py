@@ -91,6 +91,7 @@ class TableWriter:
             "batch_id": pa.scalar(batch_id, pa.int64()),
             "refused_at": pa.scalar(plan.time_micros, pa.int64()).cast(utc),
             "repaired_at": pa.scalar(None, utc),
+            "source_version": pa.scalar(None, pa.int64()),
         }
         for name, value in constants.items():
             late = late.append_column(name, pa.repeat(value, len(late)))

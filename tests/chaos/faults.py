@@ -54,6 +54,10 @@ FAULTS = (
     Fault("a table is replayed", table_faults.replay, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a replay is killed in its swap", table_faults.kill_replay, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a rehearsal is killed", table_faults.kill_rehearsal, (Phase.RUNNING,)),
+    Fault(
+        "rows are lost, and their replay is killed", table_faults.lose_rows_and_kill_replay,
+        (Phase.HELD_OPERATOR, *_BACK),
+    ),
     Fault("a partition is added, and a kill -9", maintenance_faults.add_partition, _BACK),
     Fault("a requeue is killed", maintenance_faults.kill_requeue, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a backup is killed", maintenance_faults.kill_backup, (Phase.HELD_OPERATOR, *_BACK)),

@@ -18,7 +18,9 @@ from typing import TypeVar
 import dagster as dg
 import duckdb
 import psutil
+import pyarrow.compute as pc
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.lease import read_report
@@ -286,7 +288,7 @@ class LivePlatform:
 
     def busiest_user(self) -> str:
         """Who has most events in silver.events."""
-        users = DeltaTable(str(Path(self.settings.lakehouse, "silver", "events"))).to_pyarrow_table(columns=["user_id"])
+        users = self._open_events().to_pyarrow_table(columns=["user_id"])
         counts = users["user_id"].value_counts().to_pylist()
         return str(max(counts, key=lambda item: item["counts"])["values"])
 
@@ -297,6 +299,31 @@ class LivePlatform:
             table = DeltaTable(str(Path(self.settings.lakehouse, *name.split("."))))
             found |= set(table.to_pyarrow_table(columns=["kafka_partition"])["kafka_partition"].unique().to_pylist())
         return found
+
+    def read_offsets(self, partition: int) -> list[int]:
+        """Of the partition's records that are in silver.events."""
+        rows = self._open_events().to_pyarrow_table(columns=["kafka_partition", "kafka_offset"])
+        return list(rows.filter(pc.field("kafka_partition") == partition)["kafka_offset"].to_pylist())
+
+    def count_in_range(self, partition: int, start: int, until: int) -> int:
+        """Rows of silver.events of these offsets."""
+        return sum(start <= offset < until for offset in self.read_offsets(partition))
+
+    def delete_range(self, partition: int, start: int, until: int) -> None:
+        """As somebody does by mistake: deletes rows of silver.events beside the streams."""
+        condition = f"kafka_partition = {partition} and kafka_offset >= {start} and kafka_offset < {until}"
+
+        def is_deleted() -> bool:
+            try:
+                self._open_events().delete(condition)
+            except CommitFailedError:  # a batch was faster
+                return False
+            return True
+
+        self.wait_for(is_deleted, "rows are deleted")
+
+    def _open_events(self) -> DeltaTable:
+        return DeltaTable(str(Path(self.settings.lakehouse, "silver", "events")))
 
     def count_refused(self, reason: str) -> int:
         """Rows in quarantine for this reason."""

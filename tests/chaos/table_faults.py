@@ -19,6 +19,7 @@ from tests.chaos.live_platform import LIMIT_SECONDS, LivePlatform
 # From the first row that is taken out to the last.
 _ERASING_SECONDS = 4.0
 _REPLAYED = "gold.sessions"
+_LOST_OFFSETS = 5_000
 
 
 def replay(platform: LivePlatform) -> None:
@@ -59,6 +60,28 @@ def kill_rehearsal(platform: LivePlatform) -> None:
     )
     now = platform.host()
     demand(now is not None and now.run_id == host.run_id, "the live stream did not go on")
+
+
+def lose_rows_and_kill_replay(platform: LivePlatform) -> None:
+    """Rows of silver.events are deleted; their replay from Kafka dies behind its commit, and is finished."""
+    host, home = platform.await_healthy(), platform.settings.home
+    until = max(platform.read_offsets(0))
+    start = max(0, until - _LOST_OFFSETS)
+    part = f"{platform.settings.topic}/0/{start}-{until}"
+    before = platform.count_in_range(0, start, until)
+    platform.delete_range(0, start, until)
+    demand(platform.count_in_range(0, start, until) == 0 < before, "no row was deleted")
+    replay = platform.start_command("replay", "events", "--offsets", part, "--swap")
+    platform.wait_for(lambda: read_lock(home, platform.group.name).owner_mode == "replay", "the replay holds the group")
+    platform.wait_for(lambda: platform.count_in_range(0, start, until), "it has put rows back")
+    replay.kill()
+    replay.wait()
+    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group stays paused")
+    platform.wait_for(lambda: not read_lock(home, "replay-events").held, "its JVM is dead")
+    done = platform.run("replay", "events", "--offsets", part, "--swap")
+    demand(done.returncode == 0 and "has the replayed rows" in done.stdout, f"it said: {done.stdout}{done.stderr}")
+    demand(platform.count_in_range(0, start, until) == before, "not all rows came back")
+    platform.await_host(host.run_id)
 
 
 def forget(platform: LivePlatform) -> None:

@@ -9,7 +9,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.replay.comparison import Comparison
-from jobs.replay.time_range import RangeReplay, TimeRange
+from jobs.replay.row_replay import Part
+from jobs.replay.time_range import RangeReplay
 from platform_assets.errors import SettingError
 from platform_assets.streaming.batch_table import BatchTable
 from resources.lakehouse import LakehouseResource
@@ -17,8 +18,8 @@ from tests.integration.replayed_streams import AT, STREAMS, build_events, prove_
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.power_cuts import PowerFailure, Steps
 
-ALL = TimeRange(None, None)
-FIRST_HALF = TimeRange(AT - timedelta(hours=1), AT + timedelta(minutes=85))
+ALL = Part()
+FIRST_HALF = Part(AT - timedelta(hours=1), AT + timedelta(minutes=85))
 
 
 @pytest.fixture
@@ -31,19 +32,21 @@ def damage(streams: StreamsUnderTest, name: str) -> int:
     """Loses every third row of the table that is final; returns how many."""
     span, spec = STREAMS[name].span, STREAMS[name].main_table
     assert span is not None
-    until = compare(streams, name).until - span.inactivity
+    complete = compare(streams, name).until
+    assert complete is not None
+    until = complete - span.inactivity
     present = DeltaTable(streams.context.table_uri(spec.name)).to_pyarrow_table().sort_by(spec.key[0])
     kept = [number % 3 != 0 or row[span.end_column] > until for number, row in enumerate(present.to_pylist())]
     write_deltalake(streams.context.table_uri(spec.name), present.filter(kept), mode="overwrite")
     return kept.count(False)
 
 
-def replay_of(streams: StreamsUnderTest, name: str) -> RangeReplay:
-    return RangeReplay(STREAMS[name], streams.context, LakehouseResource(root=streams.context.lakehouse_root))
+def replay_of(streams: StreamsUnderTest, name: str, part: Part = ALL) -> RangeReplay:
+    return RangeReplay(STREAMS[name], streams.context, LakehouseResource(root=streams.context.lakehouse_root), part)
 
 
-def compare(streams: StreamsUnderTest, name: str, within: TimeRange = ALL) -> Comparison:
-    return replay_of(streams, name).compare(streams.session, within)
+def compare(streams: StreamsUnderTest, name: str, part: Part = ALL) -> Comparison:
+    return replay_of(streams, name, part).compare(streams.session)
 
 
 @pytest.mark.parametrize("name", ["revenue_by_category", "sessions", "view_to_purchase"], indirect=True)
@@ -57,14 +60,14 @@ def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> N
     assert 0 < found.added <= in_all == lost and (found.missing, found.changed) == (0, 0)
     assert found.added < in_all or name == "sessions", "the users' second sessions are open"
 
-    damaged, replay = rows(streams, name), replay_of(streams, name)
-    replay.swap(streams.session, FIRST_HALF)
+    damaged, replay = rows(streams, name), replay_of(streams, name, FIRST_HALF)
+    replay.swap(streams.session)
     half = rows(streams, name)
     assert len(half) == len(damaged) + found.added and set(half) <= set(right)
     replay.undo(streams.session)
     assert rows(streams, name) == damaged
 
-    replay.swap(streams.session, ALL)
+    replay_of(streams, name).swap(streams.session)
     streams.send(build_events(range(100, 130)))
     streams.drain("events", name)
     prove_sound(streams, name)
@@ -73,7 +76,7 @@ def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> N
 
 def test_what_is_not_final_is_refused(streams: StreamsUnderTest, name: str) -> None:
     with pytest.raises(SettingError, match="Name an earlier range"):
-        compare(streams, name, TimeRange(AT + timedelta(days=1), None))
+        compare(streams, name, Part(since=AT + timedelta(days=1)))
     with pytest.raises(SettingError, match="no finished swap"):
         replay_of(streams, name).undo(streams.session)
 
@@ -84,7 +87,7 @@ def test_rows_that_are_there_twice_are_found_and_left_to_a_whole_replay(streams:
     found = compare(streams, name)
     assert found.doubled == found.changed == before.rows and (found.added, found.missing) == (0, 0)
     with pytest.raises(SettingError, match="more than once"):
-        replay_of(streams, name).swap(streams.session, ALL)
+        replay_of(streams, name).swap(streams.session)
     assert not replay_of(streams, name).is_half_done()
 
 
@@ -94,7 +97,7 @@ def test_it_may_be_cut_short_anywhere(
 ) -> None:
     damage(streams, name)
     damaged, whole = rows(streams, name), streams.copy_to(tmp_path / "whole")
-    replay_of(whole, name).swap(whole.session, ALL)
+    replay_of(whole, name).swap(whole.session)
     right = rows(whole, name)
     begin, end = (whole, damaged) if is_undone else (streams, right)
     steps = Steps(monkeypatch, {BatchTable: ("replace",), LakehouseResource: ("write_file", "remove_folder")})
@@ -102,7 +105,7 @@ def test_it_may_be_cut_short_anywhere(
     while is_cut:
         copy = begin.copy_to(tmp_path / f"cut{cuts}")
         replay = replay_of(copy, name)
-        do = replay.undo if is_undone else lambda session, replay=replay: replay.swap(session, ALL)
+        do = replay.undo if is_undone else replay.swap
         steps.taken, steps.last = 0, cuts
         try:
             do(copy.session)

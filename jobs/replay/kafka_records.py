@@ -1,0 +1,161 @@
+"""What a replay from Kafka reads: records anew, the tables that have them, and which records are in no table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from platform_assets.checks.ledger_entries import Entry
+from platform_assets.checks.ledger_places import ARRIVAL_COLUMNS
+from platform_assets.streaming.checkpoints import OffsetRange
+from platform_assets.streaming.commit_log import EPOCH
+from platform_assets.streaming.event_parser import PARSED_SCHEMA, parse_batch
+from platform_assets.streaming.forgotten_users import ERASED_RECORDS, Register
+from platform_assets.streaming.specs import StreamSpec, TableSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+
+PLACE = ("kafka_partition", "kafka_offset")
+_UTC_MICROS = pa.timestamp("us", tz="UTC")
+
+
+def merge_ranges(entries: Iterable[Entry]) -> list[OffsetRange]:
+    """What the batches of these accounts have read, as few ranges as that takes."""
+    merged: list[OffsetRange] = []
+    for entry in sorted(entries, key=lambda e: (e.topic, e.kafka_partition, e.from_offset)):
+        last = merged[-1] if merged else None
+        same = last is not None and (last.topic, last.kafka_partition) == (entry.topic, entry.kafka_partition)
+        if last is not None and same and entry.from_offset <= last.until_offset:
+            merged[-1] = replace(last, until_offset=max(last.until_offset, entry.until_offset))
+        else:
+            merged.append(OffsetRange(entry.topic, entry.kafka_partition, entry.from_offset, entry.until_offset))
+    return merged
+
+
+def intersect(wanted: Iterable[OffsetRange], read: Sequence[OffsetRange]) -> list[OffsetRange]:
+    """The parts of the wanted ranges that have been read."""
+    both = [
+        OffsetRange(a.topic, a.kafka_partition, max(a.from_offset, b.from_offset), min(a.until_offset, b.until_offset))
+        for a in wanted
+        for b in read
+        if (a.topic, a.kafka_partition) == (b.topic, b.kafka_partition)
+    ]
+    return [found for found in both if found.length > 0]
+
+
+def read_records(session: SparkSession, context: StreamContext, ranges: Sequence[OffsetRange]) -> DataFrame:
+    """The records as the parser of now has them (`PARSED_SCHEMA`). Fails where Kafka no longer holds one of them.
+
+    They are judged as if they came now: what was not too far ahead when it came is less so now.
+    """
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    now_micros, max_bytes = (datetime.now(UTC) - EPOCH) // timedelta(microseconds=1), context.max_record_bytes
+
+    def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return (parse_batch(batch, now_micros, max_bytes) for batch in batches if len(batch))
+
+    def read(wanted: OffsetRange) -> DataFrame:
+        starts, ends = (
+            json.dumps({wanted.topic: {str(wanted.kafka_partition): offset}})
+            for offset in (wanted.from_offset, wanted.until_offset)
+        )
+        options = {
+            **context.kafka_options,
+            "assign": json.dumps({wanted.topic: [wanted.kafka_partition]}),
+            "startingOffsets": starts,
+            "endingOffsets": ends,
+            "failOnDataLoss": "true",
+            "kafka.isolation.level": "read_committed",
+        }
+        return session.read.format("kafka").options(**options).load()
+
+    records = reduce(lambda one, other: one.union(other), map(read, ranges))
+    records = records.select("key", "value", "partition", "offset", "timestamp")
+    return records.mapInArrow(parse, from_arrow_schema(PARSED_SCHEMA))
+
+
+def read_rows(
+    session: SparkSession, context: StreamContext, spec: TableSpec, ranges: Sequence[OffsetRange], arrival: str,
+    since: datetime,
+) -> DataFrame:  # fmt: skip
+    """A table's rows of these ranges that arrived (column `arrival`) after `since`, when the topic was made."""
+    from pyspark.sql import functions as F
+
+    inside = [
+        (F.col("kafka_partition") == r.kafka_partition)
+        & F.col("kafka_offset").between(r.from_offset, r.until_offset - 1)
+        for r in ranges
+    ]
+    rows = session.read.format("delta").load(context.table_uri(spec.name))
+    of_topic = (F.col("topic") == context.topic) & (F.col(arrival) > F.lit(since))
+    return rows.where(of_topic & reduce(lambda one, other: one | other, inside))
+
+
+def find_lost(
+    session: SparkSession, context: StreamContext, stream: StreamSpec, records: DataFrame,
+    ranges: Sequence[OffsetRange], entries: Sequence[Entry], since: datetime,
+) -> tuple[pa.Table, list[str]]:  # fmt: skip
+    """Rows for the main table of records that a batch has read and no table has; and of others of these, in sentences.
+
+    They arrive when that batch did. Left out: what the parser refuses, what repeats an accepted event, forgotten users.
+    """
+    tables = dict(zip(ARRIVAL_COLUMNS.values(), (*stream.tables, ERASED_RECORDS), strict=True))
+    known = [
+        read_rows(session, context, spec, ranges, arrival, since).select(*PLACE) for arrival, spec in tables.items()
+    ]
+    lost = records.join(reduce(lambda one, other: one.union(other), known), list(PLACE), "left_anti")
+    rows = lost.select(*PARSED_SCHEMA.names).toArrow()
+    if not len(rows):
+        return _as_rows(rows, np.zeros(0, np.int64), context.topic), []
+    accepted = rows.filter(rows["reason"].is_null())
+    events = session.read.format("delta").load(context.table_uri(stream.main_table.name)).select("event_id")
+    ids = session.createDataFrame(accepted.select(["event_id"])).distinct()
+    kept = ids.join(events, "event_id", "left_semi").toArrow()["event_id"]
+    new = ~(_is_in(accepted["event_id"], kept) | Register(context).find(accepted["user_id"]))
+    found = accepted.filter(pa.array(new))
+    arrivals = find_arrivals(entries, found)
+    order = np.lexsort((found["kafka_offset"].to_numpy(), found["kafka_partition"].to_numpy(), arrivals))
+    found, arrivals = found.take(pa.array(order)), arrivals[order]
+    # Of one event the first that arrived, as when the stream reads it.
+    _, first = np.unique(np.array(found["event_id"].to_pylist(), dtype=object), return_index=True)
+    found, arrivals = found.take(pa.array(np.sort(first))), arrivals[np.sort(first)]
+    left = len(rows) - len(found)
+    notes = [f"{len(found):,} records were in no table: they are added."] if len(found) else []
+    notes += [f"{left:,} other records are in no table: refused, a repetition, or of who is forgotten."] if left else []
+    return _as_rows(found, arrivals, context.topic), notes
+
+
+def find_arrivals(entries: Sequence[Entry], records: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """When the batch that read each record had its time, in microseconds. Each must be in one of the entries."""
+    arrivals = np.zeros(len(records), np.int64)
+    partitions, offsets = (records[name].to_numpy() for name in PLACE)
+    for partition in np.unique(partitions):
+        own = sorted((e for e in entries if e.kafka_partition == partition), key=lambda e: e.from_offset)
+        starts = np.array([entry.from_offset for entry in own])
+        is_own = partitions == partition
+        place = np.searchsorted(starts, offsets[is_own], side="right") - 1
+        arrivals[is_own] = np.array([entry.arrival_micros for entry in own])[place]
+    return arrivals
+
+
+def _is_in(texts: pa.ChunkedArray, known: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.is_in(texts, value_set=known.combine_chunks().cast(texts.type)))
+
+
+def _as_rows(records: pa.Table, arrivals: np.ndarray[tuple[int], np.dtype[np.int64]], topic: str) -> pa.Table:
+    return records.append_column("topic", pa.repeat(topic, len(records))).append_column(
+        "ingested_at", pa.array(arrivals).cast(_UTC_MICROS)
+    )

@@ -1,0 +1,247 @@
+"""A replay from Kafka: accepted rows become what their records give, lost ones come back, and gold follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from confluent_kafka import TopicPartition
+from deltalake import DeltaTable, write_deltalake
+
+from jobs.replay.comparison import Comparison
+from jobs.replay.kafka_range import KafkaReplay
+from jobs.replay.row_replay import Part
+from platform_assets.checks.ledger import audit_stream
+from platform_assets.errors import SettingError
+from platform_assets.streaming.batch_table import BatchTable
+from platform_assets.streaming.forgotten_users import Register, new_row
+from platform_assets.streams import load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.replayed_streams import STREAMS, build_events, late, prove_sound, rows
+from tests.integration.streams_under_test import StreamsUnderTest
+from tests.power_cuts import PowerFailure, Steps
+from tests.spark.test_parity import run_check
+
+EVENTS = STREAMS["events"]
+NAMES = ("sessions", "view_to_purchase", "revenue_by_category")
+BAD, AGAIN = b"not JSON", build_events(range(3, 4))[0]
+
+
+@pytest.fixture(scope="module")
+def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
+    """Two hours in two partitions, with late events, a refused record and one that was sent twice."""
+    root = tmp_path_factory.mktemp("kafka-replay")
+    topic = f"kafka-replay-{root.name}"
+    kafka.ensure_topic(topic, 2)
+    settings = Settings(home=root / "home", kafka_bootstrap_servers="", publish=False)
+    lakehouse = LakehouseResource(root=str(root / "lakehouse"))
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
+    streams.send(build_events(range(60)))
+    streams.send([*build_events(range(60, 100)), BAD, AGAIN], partition=1)
+    streams.drain("events", *NAMES)
+    streams.send([late(minute) for minute in range(3, 6)])
+    streams.drain("events", *NAMES)
+    return streams
+
+
+@pytest.fixture
+def streams(written: StreamsUnderTest, tmp_path: Path) -> StreamsUnderTest:
+    """The same in a lakehouse of one's own."""
+    return written.copy_to(tmp_path / "copy")
+
+
+def replay_of(streams: StreamsUnderTest, part: Part = Part()) -> KafkaReplay:  # noqa: B008 (a frozen value)
+    lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
+    return KafkaReplay(EVENTS, streams.context, lakehouse, streams.kafka, load_streams(), part)
+
+
+def compare(streams: StreamsUnderTest, part: Part = Part()) -> Comparison:  # noqa: B008
+    return replay_of(streams, part).compare(streams.session)
+
+
+def breaches(streams: StreamsUnderTest) -> tuple[str, ...]:
+    return audit_stream(EVENTS, LakehouseResource(root=streams.context.lakehouse_root), streams.kafka).breaches
+
+
+def damage(streams: StreamsUnderTest) -> tuple[int, int]:
+    """Of each three rows loses one, and gives one another user, time and revenue; returns how many of each."""
+    uri = streams.context.table_uri(EVENTS.main_table.name)
+    present = pa.table(DeltaTable(uri).to_pyarrow_table()).sort_by("event_id")
+    damaged = []
+    for number, row in enumerate(present.to_pylist()):
+        if number % 3 == 1:
+            moved = row["event_time"] + timedelta(hours=number % 2)
+            damaged.append({**row, "user_id": "u9", "event_time": moved, "revenue": row["revenue"] * 2})
+        elif number % 3 == 2:
+            damaged.append(row)
+    write_deltalake(uri, pa.Table.from_pylist(damaged, present.schema), mode="overwrite", partition_by=["event_date"])
+    lost = len(present) - len(damaged)
+    return lost, sum(row["user_id"] == "u9" and not row["event_id"].startswith("late") for row in damaged)
+
+
+def test_nothing_differs_where_nothing_happened(streams: StreamsUnderTest) -> None:
+    found = compare(streams)
+    assert (found.rows, found.differences, found.doubled) == (137, 0, 0)
+    (said,) = found.notes
+    topic = streams.context.topic
+    assert said == f"It has read {topic}/0/0-83, {topic}/1/0-56."
+
+
+def test_what_was_lost_and_changed_is_mended_in_all_tables_and_undone(streams: StreamsUnderTest) -> None:
+    right, gold = rows(streams, "events"), {name: rows(streams, name) for name in NAMES}
+    lost, changed = damage(streams)
+    damaged = rows(streams, "events")
+    assert breaches(streams) != ()
+    replay = replay_of(streams)
+    found = replay.compare(streams.session)
+    assert (found.added, found.missing) == (lost, 0) and found.changed >= changed > 40
+    assert rows(streams, "events") == damaged
+
+    replay.swap(streams.session)
+    assert rows(streams, "events") == right and breaches(streams) == ()
+    assert compare(streams).differences == 0
+    streams.drain("events", *NAMES)
+    for name in NAMES:
+        prove_sound(streams, name)
+        assert rows(streams, name) == gold[name]
+
+
+def test_an_undone_swap_leaves_what_was_there(streams: StreamsUnderTest) -> None:
+    damage(streams)
+    damaged = rows(streams, "events")
+    replay = replay_of(streams)
+    replay.swap(streams.session)
+    replay.undo(streams.session)
+    assert rows(streams, "events") == damaged
+    with pytest.raises(SettingError, match="no finished swap"):
+        replay.undo(streams.session)
+    # Gold follows the rows that are there now, whatever they are.
+    gold = {name: rows(streams, name) for name in NAMES}
+    streams.drain("events", *NAMES)
+    for name in NAMES:
+        verdict = run_check(streams.session, Path(streams.context.lakehouse_root), name)
+        assert verdict.passed and rows(streams, name) != gold[name], verdict.description
+
+
+def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
+    damage(streams)
+    topic, everything = streams.context.topic, compare(streams)
+    parts = [compare(streams, Part(offsets=(f"{topic}/{p}",))) for p in ("0/0-40", "0/40-1000", "1/0-1000")]
+    assert sum(part.added for part in parts) == everything.added
+    assert sum(part.changed for part in parts) == everything.changed
+    assert sum(part.rows for part in parts) == everything.rows
+    both = compare(streams, Part(offsets=(f"{topic}/0/0-40", f"{topic}/1/0-1000")))
+    assert both.differences == parts[0].differences + parts[2].differences
+
+    early = datetime(2026, 3, 1, tzinfo=UTC)
+    assert compare(streams, Part(since=early)).differences == everything.differences
+    with pytest.raises(SettingError, match=f"nothing to replay.*has read {topic}/0/0-83, {topic}/1/0-56"):
+        compare(streams, Part(since=datetime.now(UTC) + timedelta(hours=1)))
+
+
+@pytest.mark.parametrize(
+    ("offsets", "said"),
+    [
+        ("nonsense", "must be topic/partition/from-until"),
+        ("{topic}/0/1", "must be topic/partition/from-until"),
+        ("other/0/0-10", "the stream reads"),
+        ("{topic}/7/0-10", r"partitions \[0, 1\]"),
+        ("{topic}/0/500-600", "nothing to replay"),
+    ],
+)
+def test_offsets_that_mean_nothing_are_refused(streams: StreamsUnderTest, offsets: str, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        compare(streams, Part(offsets=(offsets.format(topic=streams.context.topic),)))
+
+
+def test_what_would_be_refused_now_stays_and_is_said(streams: StreamsUnderTest) -> None:
+    before = rows(streams, "events")
+    stricter = replace(streams, context=replace(streams.context, max_record_bytes=150))
+    found = compare(stricter)
+    assert found.differences == 0 and found.rows < 137
+    assert f"{137 - found.rows} accepted records would be refused now (oversized): they stay." in found.notes
+    replay_of(stricter).swap(streams.session)
+    assert rows(streams, "events") == before
+
+
+def test_who_is_forgotten_and_what_was_a_repetition_does_not_come_back(streams: StreamsUnderTest) -> None:
+    for name in ("silver.events", "silver.deduplicated_events", "silver.quarantined_events"):
+        DeltaTable(streams.context.table_uri(name)).delete()
+    Register(streams.context).write("u3", new_row("a test", "", datetime.now(UTC)))
+    found = compare(streams)
+    replay_of(streams).swap(streams.session)
+    present = streams.rows("silver.events", "from t order by event_id")
+    ids = [row["event_id"] for row in present]
+    assert found.added == len(ids) == len(set(ids)) == 137 - sum("u3" in event.decode() for event in _all_events())
+    assert "u3" not in {row["user_id"] for row in present}
+    # The first of the two came in partition 0.
+    assert {row["kafka_partition"] for row in present if row["event_id"] == "page_view3"} <= {0}
+    assert any("other records are in no table" in note for note in found.notes)
+
+
+def _all_events() -> list[bytes]:
+    return [*build_events(range(100)), *(late(minute) for minute in range(3, 6))]
+
+
+def test_rows_that_are_there_twice_are_refused(streams: StreamsUnderTest) -> None:
+    uri = streams.context.table_uri("silver.events")
+    write_deltalake(uri, DeltaTable(uri).to_pyarrow_table().slice(0, 7), mode="append")
+    assert compare(streams).doubled == 7
+    with pytest.raises(SettingError, match="7 rows more than once"):
+        replay_of(streams).swap(streams.session)
+
+
+def test_what_kafka_has_deleted_is_named(spark: Any, kafka: KafkaResource, tmp_path: Path) -> None:
+    topic = f"kafka-replay-deleted-{tmp_path.name}"
+    kafka.ensure_topic(topic, 1)
+    settings = Settings(home=tmp_path / "home", kafka_bootstrap_servers="", publish=False)
+    lakehouse = LakehouseResource(root=str(tmp_path / "lakehouse"))
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
+    with pytest.raises(SettingError, match="has read nothing yet"):
+        compare(streams)
+    streams.send(build_events(range(9)))
+    streams.drain("events")
+    for future in kafka.admin().delete_records([TopicPartition(topic, 0, 4)]).values():
+        future.result(30)
+    assert compare(streams).rows == 8
+    with pytest.raises(SettingError, match=f"Kafka holds {topic}/0 from offset 4 on"):
+        compare(streams, Part(offsets=(f"{topic}/0/0-8",)))
+
+
+@pytest.mark.parametrize("is_undone", [False, True])
+def test_it_may_be_cut_short_anywhere(
+    streams: StreamsUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_undone: bool
+) -> None:
+    damage(streams)
+    damaged, whole = rows(streams, "events"), streams.copy_to(tmp_path / "whole")
+    replay_of(whole).swap(whole.session)
+    begin, end = (whole, damaged) if is_undone else (streams, rows(whole, "events"))
+    steps = Steps(monkeypatch, {BatchTable: ("replace",), LakehouseResource: ("write_file", "remove_folder")})
+    cuts, is_cut = 0, True
+    while is_cut:
+        copy = begin.copy_to(tmp_path / f"cut{cuts}")
+        replay = replay_of(copy)
+        do = replay.undo if is_undone else replay.swap
+        steps.taken, steps.last = 0, cuts
+        try:
+            do(copy.session)
+            is_cut = False
+        except PowerFailure:
+            steps.last = None
+            do(copy.session)
+            cuts += 1
+        steps.last = None
+        assert rows(copy, "events") == end and not replay.is_half_done()
+        late = DeltaTable(copy.context.table_uri("platform.late_events")).to_pyarrow_table()
+        waiting = late.filter(pc.field("source_version").is_valid() & pc.field("repaired_at").is_null())
+        assert set(waiting["query"].to_pylist()) == {s.name for s in load_streams() if s.name != "events"}
+        table = DeltaTable(copy.context.table_uri("silver.events"))
+        assert pc.max(waiting["source_version"]).as_py() == table.version()
+    assert cuts == len(load_streams()) - 1 + (3 if is_undone else 4)
