@@ -212,6 +212,9 @@ class Explainer:
         for row in self._find_record("platform.late_events", record, columns):
             repaired = row["repaired_at"]
             then = "not repaired yet" if repaired is None else f"repaired at {_clock(repaired)}"
+            if row["watermark"] is None:
+                said.append(f"A replay has changed it since {row['query']} read it: {then}.")
+                continue
             watermark = f"watermark {_clock(row['watermark'])} in batch {row['batch_id']}"
             what = f"{row['refused_windows']} row(s)" if row["refused_windows"] else "the row that it continues"
             said.append(f"It was late for {what} of {row['query']} ({watermark}): {then}.")

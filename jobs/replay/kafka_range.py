@@ -110,9 +110,9 @@ class KafkaReplay(RowReplay):
     @cached_property
     def _entries(self) -> list[Entry]:
         """The accounts of the batches that have read this topic: not an older one of the same name."""
-        entries = read_all_entries(
-            self._lakehouse.delta_table(self._stream.main_table.name), self._lakehouse.delta_table("platform.ledger")
-        )
+        events = self._lakehouse.find_table(self._stream.main_table.name)
+        ledger = self._lakehouse.find_table("platform.ledger")
+        entries = [] if events is None or ledger is None else read_all_entries(events, ledger)
         return [e for e in entries if e.topic == self._context.topic and e.arrival_micros > self._topic_micros]
 
     @cached_property

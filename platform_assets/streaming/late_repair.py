@@ -92,7 +92,8 @@ class LateRepair:
             return None
         plan = read_plan(self._session, checkpoint, done)
         watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
-        is_read = (pc.field("batch_id") <= done) & (pc.fill_null(pc.field("source_version"), -1) <= version)
+        changed_in = pc.field("source_version")
+        is_read = (pc.field("batch_id") <= done) & (changed_in.is_null() | (changed_in <= version))
         pending = self._read_pending(stream).filter(is_read)
         due = pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)
         for number, portion in enumerate(self._split(stream, due, version) if len(due) else []):
@@ -154,14 +155,28 @@ class LateRepair:
         uri = self._context.table_uri(stream.source.table.name)
         users = pc.unique(late["user_id"]).to_pylist() if span.by_user else None
         first, last = (bound(late["event_time"]).as_py() for bound in (pc.min, pc.max))
-        margin = _FIRST_MARGIN if span.inactivity else span.reach
+        present, margin = None, span.reach
+        if span.inactivity:
+            present, margin = (
+                find_touched(self._read_near(stream, span, first, last), late, stream),
+                _FIRST_MARGIN,
+            )
+            first = min([first, *present[span.start_column].to_pylist()])
+            last = max([last, *present[span.end_column].to_pylist()])
         while True:
             start, end = first - margin, last + margin
             events = read_events(self._session, uri, version, start, end, users)
-            touched = find_touched(run_twin(events, stream).toArrow(), late, stream)
+            touched = find_touched(run_twin(events, stream).toArrow(), late, stream, present)
             if not span.inactivity or not _comes_near(touched, span, start, end):
                 return touched, start, end
             margin *= 2
+
+    def _read_near(self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
+        import pyarrow.compute as pc
+
+        starts, ends = pc.field(span.start_column), pc.field(span.end_column)
+        overlaps = (starts <= end + span.inactivity) & (ends >= start - span.inactivity)
+        return self._tables[stream.main_table.name].read_arrow(row_filter=overlaps)
 
     def _read_table(self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
         import pyarrow.compute as pc

@@ -43,10 +43,18 @@ def run_twin(events: DataFrame, stream: StreamSpec) -> DataFrame:
     return rows.select(*(column.name for column in stream.main_table.columns))
 
 
-def find_touched(twin: pa.Table, late: pa.Table, stream: StreamSpec) -> pa.Table:
-    """The rows of a stream's table that span one of these events (`event_time`, `user_id`)."""
-    with _connect(twin=_select(twin, stream), late=late) as connection:
-        return connection.sql(f"from twin f where exists (from late l where {_touches(stream)})").to_arrow_table()
+def find_touched(rows: pa.Table, late: pa.Table, stream: StreamSpec, instead_of: pa.Table | None = None) -> pa.Table:
+    """The rows of a stream's table that these events (`event_time`, `user_id`) touch.
+
+    A row is touched by an event in it, or so near that both would be in one session: what is left of a session whose
+    event was changed does not span the place where it was. And those that overlap a row of `instead_of`.
+    """
+    with _connect(rows=_select(rows, stream), late=late) as connection:
+        touches = f"exists (from late l where {_touches(stream)})"
+        if instead_of is not None:
+            connection.register("present", _select(instead_of, stream))
+            touches += f" or exists (from present e where {_overlaps(stream)})"
+        return connection.sql(f"from rows f where {touches}").to_arrow_table()
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,8 @@ class Difference:
     """What a repair has to do.
 
     `rows` are the twin's that the table lacks or has otherwise; `stale` the table's that they stand in for under
-    another key (sessions that became one), or that the twin has not at all (nothing is left of what they counted);
-    `closed` the late events of which nothing is open any more.
+    another key (sessions that became one, or fell into several), or that the twin has not at all (nothing is left of
+    what they counted); `closed` the late events of which nothing is open any more.
     """
 
     rows: pa.Table
@@ -67,30 +75,44 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
     """Compares the twin's rows that late events touch, as far as they are final, with the table's rows around them."""
     assert stream.span is not None
     span, columns = stream.span, ", ".join(column.name for column in stream.main_table.columns)
-    is_final = f"f.{span.end_column} + interval '{in_words(span.inactivity)}' <= getvariable('watermark')"
+    pause = f"interval '{in_words(span.inactivity)}'"
+    is_final = f"f.{span.end_column} + {pause} <= getvariable('watermark')"
     same_key = " and ".join(f"e.{name} is not distinct from f.{name}" for name in stream.main_table.key)
+    overlap, touched_e = (_overlaps(stream) if span.inactivity else "false"), _touches(stream, "e")
     inside = f"e.{span.start_column} >= f.{span.start_column} and e.{span.end_column} <= f.{span.end_column}"
     with _connect(touched=_select(touched, stream), present=_select(table, stream), late=late) as connection:
         connection.execute(f"set variable watermark = timestamptz '{watermark.isoformat()}'")
-        connection.execute(f"create temp table wanted as from touched f where {is_final}")
+        # What a session has become may be open in part: it stays as it is until all of that can take its place.
+        is_held = f"exists (from touched f where not ({is_final}) and {overlap})"
+        connection.execute(f"create temp table held as from present e where {is_held}")
+        connection.execute(
+            f"create temp table wanted as from touched f where {is_final} and not exists (from held e where {overlap})"
+        )
+        connection.execute("create temp table waiting as from touched except all from wanted")
         rows = connection.sql(f"select {columns} from wanted except all select {columns} from present").to_arrow_table()
-        stale = connection.sql(
-            f"""from present e where exists (from wanted f where e.user_id = f.user_id and {inside})
-                and not exists (from wanted f where {same_key})"""
-            if span.inactivity
-            else f"""from present f where {is_final} and exists (from late l where {_touches(stream)})
-                and not exists (from wanted e where {same_key})"""
-        ).to_arrow_table()
-        closed = connection.sql(
-            f"from late l where not exists (from touched f where not ({is_final}) and {_touches(stream)})"
-        ).to_arrow_table()
-        return Difference(rows, stale, closed)
+        waits = f"exists (from waiting f where {overlap})"
+        if span.inactivity:
+            stands_for = f"exists (from wanted f where e.user_id = f.user_id and {inside})"
+            is_stale = f"({stands_for} or exists (from late l where {touched_e})) and not {waits}"
+        else:
+            is_stale = f"e.{span.end_column} <= getvariable('watermark') and exists (from late l where {touched_e})"
+        stale = f"from present e where {is_stale} and not exists (from wanted f where {same_key})"
+        closed = f"""from late l where not exists (from waiting f where {_touches(stream)})
+                     and not exists (from present e where {touched_e} and {waits})"""
+        return Difference(rows, connection.sql(stale).to_arrow_table(), connection.sql(closed).to_arrow_table())
 
 
-def _touches(stream: StreamSpec) -> str:
+def _touches(stream: StreamSpec, row: str = "f") -> str:
     assert stream.span is not None
-    same_user = " and l.user_id = f.user_id" if stream.span.by_user else ""
-    return f"l.event_time between f.{stream.span.start_column} and f.{stream.span.end_column}{same_user}"
+    span, pause = stream.span, f"interval '{in_words(stream.span.inactivity)}'"
+    same_user = f" and l.user_id = {row}.user_id" if span.by_user else ""
+    return f"l.event_time between {row}.{span.start_column} - {pause} and {row}.{span.end_column} + {pause}{same_user}"
+
+
+def _overlaps(stream: StreamSpec) -> str:
+    assert stream.span is not None
+    start, end = stream.span.start_column, stream.span.end_column
+    return f"e.user_id = f.user_id and e.{start} <= f.{end} and e.{end} >= f.{start}"
 
 
 def _select(rows: pa.Table, stream: StreamSpec) -> pa.Table:
