@@ -21,9 +21,11 @@ from platform_assets.streaming.forgotten_users import ERASED_RECORDS, Register
 from platform_assets.streaming.specs import StreamSpec, TableSpec
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from pyspark.sql import DataFrame, SparkSession
 
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.deduplication import Int64s
 
 PLACE = ("kafka_partition", "kafka_offset")
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
@@ -136,12 +138,13 @@ def find_lost(
     return _as_rows(found, arrivals, context.topic), notes
 
 
-def find_arrivals(entries: Sequence[Entry], records: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def find_arrivals(entries: Sequence[Entry], records: pa.Table) -> Int64s:
     """When the batch that read each record had its time, in microseconds. Each must be in one of the entries."""
     arrivals = np.zeros(len(records), np.int64)
     partitions, offsets = (records[name].to_numpy() for name in PLACE)
     for partition in np.unique(partitions):
-        own = sorted((e for e in entries if e.kafka_partition == partition), key=lambda e: e.from_offset)
+        own = [e for e in entries if e.kafka_partition == partition and e.from_offset < e.until_offset]
+        own.sort(key=lambda e: e.from_offset)
         starts = np.array([entry.from_offset for entry in own])
         is_own = partitions == partition
         place = np.searchsorted(starts, offsets[is_own], side="right") - 1
@@ -149,13 +152,13 @@ def find_arrivals(entries: Sequence[Entry], records: pa.Table) -> np.ndarray[tup
     return arrivals
 
 
-def _is_in(texts: pa.ChunkedArray, known: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _is_in(texts: pa.ChunkedArray, known: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     import pyarrow.compute as pc
 
     return np.asarray(pc.is_in(texts, value_set=known.combine_chunks().cast(texts.type)))
 
 
-def _as_rows(records: pa.Table, arrivals: np.ndarray[tuple[int], np.dtype[np.int64]], topic: str) -> pa.Table:
+def _as_rows(records: pa.Table, arrivals: Int64s, topic: str) -> pa.Table:
     return records.append_column("topic", pa.repeat(topic, len(records))).append_column(
         "ingested_at", pa.array(arrivals).cast(_UTC_MICROS)
     )
