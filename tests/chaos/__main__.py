@@ -3,8 +3,9 @@
 For each fault: when the supervisor noticed it, the phases it showed, and the longest time without a commit in
 `silver.events`. At the end every record that Kafka holds is in exactly one row of one table, the gold tables equal an
 oracle's, every asset check passes, and no process is left. The order and the moments are random, from a seed that is
-printed. Run: `make chaos` (about an hour); ARGS='--only "kill -9 of the JVM"' for one row; ARGS=--long at 2,000 events
-a second, while the clocks of half the processes are five seconds ahead.
+printed. Run: `make chaos` (about an hour); ARGS='--only "kill -9 of the JVM"' for one row; ARGS=--failures without what
+people do to the tables; ARGS=--long at 2,000 events a second, while the clocks of half the processes are five seconds
+ahead.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 from benchmarks.silver_commits import read_commits
 from jobs.supervision.model import Phase
 from tests.chaos.fault import Fault
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAILURES, FAULTS
 from tests.chaos.live_platform import ChaosError, LivePlatform
 from tests.chaos.oracles import count_differences
 
@@ -42,19 +43,21 @@ LONG_SKEW_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row of the report. Seconds since the strike; `noticed` None: the phase never changed."""
+    """One row of the report. Seconds since the strike; `noticed` None: the phase never changed; `runs` are new ones."""
 
     fault: str
     noticed: float | None
     phases: tuple[Phase, ...]
     longest_pause: float
     runs: int
+    over_after: float
 
     def line(self) -> str:
         """As Markdown."""
         noticed = "" if self.noticed is None else f"{self.noticed:.0f} s"
         shown = " → ".join(self.phases)
-        return f"| {self.fault} | {noticed} | {shown} | {self.longest_pause:.0f} s | {self.runs} |"
+        times = f"{self.longest_pause:.0f} s | {self.runs} | {self.over_after:.0f} s"
+        return f"| {self.fault} | {noticed} | {shown} | {times} |"
 
 
 def main() -> None:
@@ -63,6 +66,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, help=f"live events a second (default: {RATE}, --long: {LONG_RATE})")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the order and the shop")
     parser.add_argument("--long", action="store_true", help="under full load and with clocks that differ")
+    parser.add_argument("--failures", action="store_true", help="without replays, forgetting, backups and their like")
     parser.add_argument("--minutes", type=float, default=math.inf, help="no further fault after so long")
     parser.add_argument("--only", action="append", metavar="FAULT", help="this one; may be repeated")
     parser.add_argument("--home", help=argparse.SUPPRESS)
@@ -76,7 +80,7 @@ def main() -> None:
             signal.signal(signal.SIGTERM, lambda *_: tortured.terminate())
             sys.exit(tortured.wait())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped."))  # the platform is ended on the way out
-    faults = [fault for fault in FAULTS if not args.only or fault.name in args.only]
+    faults = [f for f in (FAILURES if args.failures else FAULTS) if not args.only or f.name in args.only]
     if not faults:
         parser.error("no such fault; there are: " + "; ".join(fault.name for fault in FAULTS))
     rng = random.Random(args.seed)
@@ -92,7 +96,8 @@ def main() -> None:
 def _torture(platform: LivePlatform, faults: list[Fault], rng: random.Random, minutes: float) -> None:
     try:
         platform.start()
-        print("| fault | noticed | phases shown | longest time without a commit | new runs |\n|---|---|---|---|---|")
+        print("| fault | noticed | phases shown | longest time without a commit | new runs | over after |")
+        print("|---|---|---|---|---|---|")
         broken, outcomes = [], []
         deadline = time.monotonic() + minutes * 60
         for fault in faults:
@@ -105,7 +110,7 @@ def _torture(platform: LivePlatform, faults: list[Fault], rng: random.Random, mi
                 print(outcomes[-1].line(), flush=True)
             except ChaosError as error:
                 broken.append(f"{fault.name}: {error}")
-                print(f"| {fault.name} | FAILED: {error} | | | |", flush=True)
+                print(f"| {fault.name} | FAILED: {error} | | | | |", flush=True)
         _certify(platform, outcomes)
         if broken:
             raise ChaosError("\n".join(broken))
@@ -128,7 +133,8 @@ def _provoke(platform: LivePlatform, fault: Fault) -> Outcome:
     if platform.watch.most_writers > 1:
         raise ChaosError(f"{platform.watch.most_writers} writers lived at once")
     noticed = sights[1].at - struck if len(sights) > 1 else None
-    return Outcome(fault.name, noticed, shown, _longest_pause(platform, struck), len(platform.runs()) - runs)
+    pause, new_runs = _longest_pause(platform, struck), len(platform.runs()) - runs
+    return Outcome(fault.name, noticed, shown, pause, new_runs, time.time() - struck)
 
 
 def _longest_pause(platform: LivePlatform, struck: float) -> float:

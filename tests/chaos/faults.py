@@ -22,7 +22,8 @@ CRASH_POINTS = (
 )
 # The run is gone, and another has taken its place.
 _BACK = (Phase.LAUNCHING, Phase.RUNNING)
-FAULTS = (
+# What happens to a platform by itself, or to whoever has it on a machine.
+FAILURES = (
     *CRASH_POINTS,
     Fault("kill -9 of the run's process", run_faults.kill_run, _BACK),
     Fault("kill -9 of the JVM", run_faults.kill_jvm, _BACK),
@@ -47,10 +48,17 @@ FAULTS = (
     Fault("kill -9 of all of Dagster for 15 s", platform_faults.kill_services, (Phase.RUNNING,)),
     Fault("changed settings", platform_faults.change_settings, (Phase.STOPPING, *_BACK)),
     Fault("SIGTERM to the platform, and a start", platform_faults.restart_platform, _BACK),
-    Fault("on a schedule, and back", platform_faults.go_by_schedule, (Phase.DISABLED, *_BACK)),
     Fault("power fails", platform_faults.lose_power, _BACK),
     Fault("Dagster's database away for 20 s", surrounding_faults.lock_database, (Phase.RUNNING,)),
     Fault("a checkpoint is lost", surrounding_faults.lose_checkpoint, (Phase.NEEDS_ATTENTION, *_BACK)),
+    Fault(
+        "killed at each start", run_faults.crash_again_and_again,
+        (Phase.BACKOFF, Phase.HELD_CRASH_LOOP, *_BACK),
+    ),
+)  # fmt: skip
+# What people do to it that takes its time, and a kill in its middle.
+MAINTENANCE = (
+    Fault("on a schedule, and back", platform_faults.go_by_schedule, (Phase.DISABLED, *_BACK)),
     Fault("a table is replayed", table_faults.replay, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a replay is killed in its swap", table_faults.kill_replay, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a rehearsal is killed", table_faults.kill_rehearsal, (Phase.RUNNING,)),
@@ -63,8 +71,5 @@ FAULTS = (
     Fault("a backup is killed", maintenance_faults.kill_backup, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a user is forgotten", table_faults.forget, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("a forgetting is killed", table_faults.kill_forgetting, (Phase.HELD_OPERATOR, *_BACK)),
-    Fault(
-        "killed at each start", run_faults.crash_again_and_again,
-        (Phase.BACKOFF, Phase.HELD_CRASH_LOOP, *_BACK),
-    ),
 )  # fmt: skip
+FAULTS = (*FAILURES, *MAINTENANCE)
