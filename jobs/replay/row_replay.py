@@ -65,7 +65,7 @@ class RowReplay(ABC):
 
         The last swap can't be undone afterwards. Not for a replay that is half done.
         """
-        self._check()
+        self.describe()  # before the last replay's difference is given up
         self._write_state("compared")
         self._found = self._compare(session)
         return self._found
@@ -109,8 +109,8 @@ class RowReplay(ABC):
         self._lakehouse.remove_folder(self._folder)
 
     @abstractmethod
-    def _check(self) -> None:
-        """Raises `SettingError` where there is nothing to do, before the last replay's difference is given up."""
+    def describe(self) -> str:
+        """What is made again, in words. Raises `SettingError` where there is nothing."""
 
     @abstractmethod
     def _compare(self, session: SparkSession) -> Comparison:
@@ -180,6 +180,7 @@ def replay_rows(
     if replay.is_half_done():
         found = None
     else:
+        say(f"makes {replay.describe()} again and compares them; this may take a while.")
         found = replay.compare(session)
         for line in found.describe():
             say(line)

@@ -36,8 +36,11 @@ class RangeReplay(RowReplay):
         if part.offsets:
             raise SettingError(f"Offsets are Kafka's, and {stream.name} reads silver.events: name --since and --until.")
 
-    def _check(self) -> None:
-        self._find_end()
+    def describe(self) -> str:
+        """See `RowReplay`."""
+        _, until = self._find_end()
+        since = f"begin at {self._part.since:%Y-%m-%d %H:%M:%S} UTC or later and " if self._part.since else ""
+        return f"rows that {since}are final at {until:%Y-%m-%d %H:%M:%S} UTC"
 
     def _find_end(self) -> tuple[dict[str, Any], datetime]:
         """How far the table is final (row of `COMPLETE_UNTIL`), and where the part ends. Raises `SettingError`."""
