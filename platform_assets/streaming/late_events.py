@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LATE_EVENTS = TableSpec(
     name="platform.late_events",
     description="Accepted events that came too late for a stream, and when the stream's table was repaired.",
-    grain="query x event that was late for it or was changed since, x time and user that it had",
-    key=("query", "topic", "kafka_partition", "kafka_offset", "event_time", "user_id"),
+    grain="query x event that was late for it; x version that changed it since, and time and user before and after",
+    key=("query", "topic", "kafka_partition", "kafka_offset", "event_time", "user_id", "source_version"),
     columns=(
         Column("query", "string", "The streaming query for which it was late"),
         Column("topic", "string", "Kafka topic"),
