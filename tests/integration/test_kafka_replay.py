@@ -208,21 +208,41 @@ def test_rows_that_are_there_twice_are_refused(streams: StreamsUnderTest) -> Non
         replay_of(streams).swap(streams.session)
 
 
-def test_what_kafka_has_deleted_is_named(spark: Any, kafka: KafkaResource, tmp_path: Path) -> None:
-    topic = f"kafka-replay-deleted-{tmp_path.name}"
+@pytest.fixture
+def own(spark: Any, kafka: KafkaResource, tmp_path: Path) -> StreamsUnderTest:
+    """A topic and a lakehouse of one's own, both empty."""
+    topic = f"kafka-replay-{tmp_path.name}"
     kafka.ensure_topic(topic, 1)
     settings = Settings(home=tmp_path / "home", kafka_bootstrap_servers="", publish=False)
     lakehouse = LakehouseResource(root=str(tmp_path / "lakehouse"))
-    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
+    return StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
+
+
+def test_what_kafka_has_deleted_is_named(own: StreamsUnderTest) -> None:
+    topic = own.context.topic
     with pytest.raises(SettingError, match="has read nothing yet"):
-        compare(streams)
-    streams.send(build_events(range(9)))
-    streams.drain("events")
-    for future in kafka.admin().delete_records([TopicPartition(topic, 0, 4)]).values():
+        compare(own)
+    own.send(build_events(range(9)))
+    own.drain("events")
+    for future in own.kafka.admin().delete_records([TopicPartition(topic, 0, 4)]).values():
         future.result(30)
-    assert compare(streams).rows == 8
+    assert compare(own).rows == 8
     with pytest.raises(SettingError, match=f"Kafka holds {topic}/0 from offset 4 on"):
-        compare(streams, Part(offsets=(f"{topic}/0/0-8",)))
+        compare(own, Part(offsets=(f"{topic}/0/0-8",)))
+
+
+def test_an_event_that_is_changed_and_then_found_late_is_repaired(own: StreamsUnderTest) -> None:
+    own.send(build_events(range(100)))
+    own.drain("events", "sessions")
+    own.send([late(minute) for minute in range(3, 6)])
+    own.drain("events")
+    damage(own)
+    replay_of(own, names=["sessions"]).swap(own.session)
+    own.drain("events", "sessions")
+    listed = own.rows("platform.late_events", "from t where event_id like 'late%' and repaired_at is not null")
+    assert {row["event_id"] for row in listed if row["source_version"] is None} == {"late3", "late4", "late5"}
+    assert {row["event_id"] for row in listed if row["source_version"] is not None} != set()
+    prove_sound(own, "sessions")
 
 
 @pytest.mark.parametrize("is_undone", [False, True])
