@@ -136,11 +136,13 @@ class CommitLog:
 
     def _parse(self, version: int, actions: list[dict[str, Any]]) -> Commit:
         info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        ours = parse_commit_metadata(info.get("userMetadata"))
         rewrites = any(a["remove"].get("dataChange", True) for a in actions if "remove" in a)
+        # Where it only brings rows back, a replay's commit has nothing to remove.
+        rewrites = rewrites or (ours is not None and "replay" in ours)
         added = [a["add"] for a in actions if "add" in a and a["add"].get("dataChange", True)]
         # Rows that a rewrite brings back have been read, when they were appended.
         files = tuple(self._parse_add(add) for add in added if not rewrites)
-        ours = parse_commit_metadata(info.get("userMetadata"))
         if ours is not None:
             by_type, requeues = ours.get("rows_by_type"), "requeue" in ours
             return Commit(version, files, ours.get("frontier"), rewrites, by_type, requeues)
