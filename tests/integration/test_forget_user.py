@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
-from tests.power_cuts import PowerFailure, Steps
+from tests.power_cuts import Steps
 from tests.spark.test_parity import run_check
 
 if TYPE_CHECKING:
@@ -214,22 +215,17 @@ def test_it_may_be_cut_short_anywhere(
     def forget_undrained(copy: StreamsUnderTest) -> None:
         forget(copy, drain=lambda: None)
 
+    def expect_half_done(copy: StreamsUnderTest, is_half_done: bool) -> None:
+        assert Register(copy.context).is_half_done() == is_half_done
+
     expected = streams.copy_to(tmp_path / "whole")
     forget_undrained(expected)
     steps = Steps(monkeypatch, {BatchTable: ("replace", "erase", "vacuum")})
     cuts, is_cut = 0, True
     while is_cut:
         copy = streams.copy_to(tmp_path / f"cut{cuts}")
-        steps.taken, steps.last = 0, cuts
-        try:
-            forget_undrained(copy)
-            is_cut = False
-        except PowerFailure:
-            steps.last = None
-            assert Register(copy.context).is_half_done() == (cuts > 0)
-            forget_undrained(copy)
-            cuts += 1
-        steps.last = None
+        is_cut = steps.is_cut(cuts, partial(forget_undrained, copy), partial(expect_half_done, copy, cuts > 0))
+        cuts += is_cut
         assert not Register(copy.context).is_half_done()
         assert prove(copy).found == ()
         assert (audit(copy).breaches, audit(copy).totals) == ((), audit(expected).totals)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.replayed_streams import STREAMS, build_events, late, prove_sound, rows
 from tests.integration.streams_under_test import StreamsUnderTest
-from tests.power_cuts import PowerFailure, Steps
+from tests.power_cuts import Steps
 from tests.spark.test_parity import run_check
 
 EVENTS = STREAMS["events"]
@@ -270,16 +271,8 @@ def test_it_may_be_cut_short_anywhere(
     while is_cut:
         copy = begin.copy_to(tmp_path / f"cut{cuts}")
         replay = replay_of(copy, names=NAMES[:1])
-        do = replay.undo if is_undone else replay.swap
-        steps.taken, steps.last = 0, cuts
-        try:
-            do(copy.session)
-            is_cut = False
-        except PowerFailure:
-            steps.last = None
-            do(copy.session)
-            cuts += 1
-        steps.last = None
+        is_cut = steps.is_cut(cuts, partial(replay.undo if is_undone else replay.swap, copy.session))
+        cuts += is_cut
         assert rows(copy, "events") == end and not replay.is_half_done()
         late = DeltaTable(copy.context.table_uri("platform.late_events")).to_pyarrow_table()
         waiting = late.filter(pc.field("source_version").is_valid() & pc.field("repaired_at").is_null())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from platform_assets.streaming.batch_table import BatchTable
 from resources.lakehouse import LakehouseResource
 from tests.integration.replayed_streams import AT, STREAMS, build_events, prove_sound, rows
 from tests.integration.streams_under_test import StreamsUnderTest
-from tests.power_cuts import PowerFailure, Steps
+from tests.power_cuts import Steps
 
 ALL = Part()
 FIRST_HALF = Part(AT - timedelta(hours=1), AT + timedelta(minutes=85))
@@ -105,15 +106,7 @@ def test_it_may_be_cut_short_anywhere(
     while is_cut:
         copy = begin.copy_to(tmp_path / f"cut{cuts}")
         replay = replay_of(copy, name)
-        do = replay.undo if is_undone else replay.swap
-        steps.taken, steps.last = 0, cuts
-        try:
-            do(copy.session)
-            is_cut = False
-        except PowerFailure:
-            steps.last = None
-            do(copy.session)
-            cuts += 1
-        steps.last = None
+        is_cut = steps.is_cut(cuts, partial(replay.undo if is_undone else replay.swap, copy.session))
+        cuts += is_cut
         assert rows(copy, name) == end and not replay.is_half_done()
     assert cuts == (3 if is_undone else 4)
