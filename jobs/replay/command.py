@@ -13,7 +13,7 @@ from jobs.replay.comparison import DIFFERENCE, Comparison, compare_with_live, re
 from jobs.replay.kafka_range import KafkaReplay
 from jobs.replay.rehearsal import build_rehearsal, rehearse
 from jobs.replay.row_replay import Part, RowReplay, replay_rows
-from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
+from jobs.replay.shadow import Shadow, fill_shadow
 from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from jobs.replay.time_range import RangeReplay
 from jobs.stream_context import build_stream_context
@@ -75,9 +75,9 @@ def replay_stream(
         live = build_stream_context(settings, kafka, lakehouse, group.streams)
         shadow, rows = None, _open_row_replay(stream, live, lakehouse, kafka, derived, part or Part())
         if stream in derived:
-            shadow = open_shadow(stream, live, lakehouse)
+            shadow = Shadow(stream, live, lakehouse)
         elif action in ("swap", "undo"):
-            _refuse_shadows([open_shadow(s, live, lakehouse) for s in derived])
+            _refuse_shadows([Shadow(s, live, lakehouse) for s in derived])
         if action == "abandon":
             if shadow is None or part is not None:
                 rows.abandon()

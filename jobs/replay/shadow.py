@@ -15,7 +15,7 @@ from jobs.supervision.application import borrow_application
 from jobs.supervision.fingerprint import hash_code
 from jobs.supervision.host import host_group
 from jobs.supervision.terminal import Terminal, WriteLine
-from platform_assets.errors import InterruptedByUserError, SettingError
+from platform_assets.errors import InterruptedByUserError
 from platform_assets.streaming.forgotten_users import FORGOTTEN_USERS
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
@@ -71,13 +71,6 @@ class Shadow:
     def exists(self) -> bool:
         """Whether a replay has begun and was neither swapped in nor abandoned."""
         return self.lakehouse.read_file(f"{self.folder}/{_DESCRIPTION}") is not None
-
-
-def open_shadow(stream: StreamSpec, live: StreamContext, lakehouse: LakehouseResource) -> Shadow:
-    """Raises `SettingError` for a stream over Kafka: its rows are the source of all others, and are not made again."""
-    if not isinstance(stream.source, TableSource):
-        raise SettingError(f"Stream {stream.name} reads Kafka: only streams over silver.events can be replayed.")
-    return Shadow(stream, live, lakehouse)
 
 
 def fill_shadow(session: SparkSession, jvm_pid: int | None, shadow: Shadow, write: WriteLine, grace: float) -> None:

@@ -157,10 +157,8 @@ class LateRepair:
         first, last = (bound(late["event_time"]).as_py() for bound in (pc.min, pc.max))
         present, margin = None, span.reach
         if span.inactivity:
-            present, margin = (
-                find_touched(self._read_near(stream, span, first, last), late, stream),
-                _FIRST_MARGIN,
-            )
+            margin = _FIRST_MARGIN
+            present = find_touched(self._read_near(stream, span, first, last), late, stream)
             first = min([first, *present[span.start_column].to_pylist()])
             last = max([last, *present[span.end_column].to_pylist()])
         while True:

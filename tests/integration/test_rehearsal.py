@@ -15,7 +15,7 @@ from jobs import backup
 from jobs.replay import rehearsal
 from jobs.replay.comparison import Comparison, read_cost
 from jobs.replay.rehearsal import build_rehearsal, find_starting_point, rehearse
-from jobs.replay.shadow import Shadow, open_shadow
+from jobs.replay.shadow import Shadow
 from platform_assets.errors import PlanChangedError, SettingError
 from platform_assets.streaming.checkpoints import read_last_committed_batch
 from resources.kafka import KafkaResource
@@ -65,7 +65,7 @@ def rehearsal_of(
         original = stream.transform
         assert original is not None
         stream = dataclasses.replace(stream, transform=lambda events: change(original(events)))
-    return build_rehearsal(open_shadow(stream, streams.context, LakehouseResource(root=streams.context.lakehouse_root)))
+    return build_rehearsal(Shadow(stream, streams.context, LakehouseResource(root=streams.context.lakehouse_root)))
 
 
 def compare(streams: StreamsUnderTest, shadow: Shadow) -> Comparison:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.replay.comparison import DIFFERENCE, compare_with_live, read_cost
-from jobs.replay.shadow import Shadow, fill_shadow, open_shadow
+from jobs.replay.shadow import Shadow, fill_shadow
 from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from platform_assets.errors import CheckpointMismatchError, SettingError, StorageError
 from platform_assets.streaming.batch_table import BatchTable
@@ -24,7 +25,7 @@ from resources.settings import Settings
 from tests.bounded_run import run_to_end
 from tests.integration.replayed_streams import STREAMS, build_events, late, prove_sound, rows
 from tests.integration.streams_under_test import StreamsUnderTest
-from tests.power_cuts import PowerFailure, Steps
+from tests.power_cuts import Steps
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,7 +40,7 @@ def streams(replayed: StreamsUnderTest) -> StreamsUnderTest:
 
 
 def shadow_of(streams: StreamsUnderTest, name: str) -> Shadow:
-    return open_shadow(STREAMS[name], streams.context, LakehouseResource(root=streams.context.lakehouse_root))
+    return Shadow(STREAMS[name], streams.context, LakehouseResource(root=streams.context.lakehouse_root))
 
 
 def fill(streams: StreamsUnderTest, shadow: Shadow) -> None:
@@ -165,6 +166,17 @@ def test_it_may_be_cut_short_anywhere(
     least: int,
 ) -> None:
     """Called again it comes to the same end; until then the stream does not start, if it is half done."""
+
+    def expect_refusals(copy: StreamsUnderTest, shadow: Shadow) -> None:
+        if is_half_done(shadow) and not Path(copy.context.checkpoint_uri(TABLE), "metadata").exists():
+            with pytest.raises(CheckpointMismatchError):
+                run_to_end(QueryGroup(copy.session, [STREAMS[name]], copy.context))
+        if is_half_done(shadow):
+            with pytest.raises(SettingError, match="half done"):
+                abandon(shadow)
+            with pytest.raises(SettingError, match=r"half undone|no finished swap"):
+                (swap_in if do is undo_swap else undo_swap)(copy.session, shadow)
+
     right, prepared = rows(streams, name), shadow_of(streams, name)
     fill(streams, prepared)
     if do is undo_swap:
@@ -173,23 +185,8 @@ def test_it_may_be_cut_short_anywhere(
     while is_cut:
         copy = streams.copy_to(tmp_path / f"cut{cuts}")
         shadow = shadow_of(copy, name)
-        steps.taken, steps.last = 0, cuts
-        try:
-            do(copy.session, shadow)
-            is_cut = False
-        except PowerFailure:
-            steps.last = None
-            if is_half_done(shadow) and not Path(copy.context.checkpoint_uri(TABLE), "metadata").exists():
-                with pytest.raises(CheckpointMismatchError):
-                    run_to_end(QueryGroup(copy.session, [STREAMS[name]], copy.context))
-            if is_half_done(shadow):
-                with pytest.raises(SettingError, match="half done"):
-                    abandon(shadow)
-                with pytest.raises(SettingError, match=r"half undone|no finished swap"):
-                    (swap_in if do is undo_swap else undo_swap)(copy.session, shadow)
-            do(copy.session, shadow)
-            cuts += 1
-        steps.last = None
+        is_cut = steps.is_cut(cuts, partial(do, copy.session, shadow), partial(expect_refusals, copy, shadow))
+        cuts += is_cut
         assert rows(copy, name) == right and not is_half_done(shadow) and not shadow.exists()
         assert Path(copy.context.checkpoint_uri(TABLE), "metadata").exists()
         assert read_state(copy, name) is not None

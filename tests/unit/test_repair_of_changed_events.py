@@ -100,7 +100,7 @@ def test_the_table_becomes_what_the_changed_events_give(
     before: dict[int, Place], edits: dict[int, Place], first_look: int, step: int
 ) -> None:
     # Every event was read before it was changed: the stream goes on with the state that it has.
-    after = {**{key: place for key, place in before.items() if key not in edits or key % 3}, **edits}
+    after = {key: place for key, place in {**before, **edits}.items() if key % 3 or key not in before.keys() & edits}
     pending, table, written = list_changed(before, after), Table(), -1
     state, twin = find_sessions(before.values()), as_table(find_sessions(after.values()))
     for watermark in range(10 * first_look, 160 + 10 * step, 10 * step):
