@@ -171,7 +171,7 @@ def _certify(platform: LivePlatform, outcomes: list[Outcome]) -> None:
 
 def _explain_some(platform: LivePlatform) -> None:
     """The first and the last records of a partition, as a person asks for them."""
-    end = platform.read_end(0)
+    end = platform.read_ends()[0]
     for offset in (0, end // 2, end - 1):
         said = platform.run("explain", "--offset", f"{platform.settings.topic}/0/{offset}")
         if said.returncode != 0 or not any(

@@ -16,32 +16,23 @@ from pathlib import Path
 from typing import TypeVar
 
 import dagster as dg
-import duckdb
 import psutil
-import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.lease import read_report
 from jobs.supervision.model import Heartbeat, Phase, RunView
 from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import read_runs
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, read_complete_until
 from platform_assets.streams import load_stream_groups
 from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
 from resources.settings import Settings, load_settings
+from tests.chaos.live_tables import LiveTables
 from tests.chaos.watch import Watch
 from tests.chaos.webhook import Webhook
 
 ROOT = Path(__file__).parents[2]
 _INJECTED = Path(__file__).parent / "inject"
-_PLACE = "kafka_partition, kafka_offset"
-OUTPUT_TABLES = (
-    "silver.events", "silver.quarantined_events", "silver.deduplicated_events", "platform.erased_records",
-)  # fmt: skip
-_REQUEUED = "platform.requeued_records"
 # The slowest way back takes four times the stop's patience of 75 s, and a start.
 LIMIT_SECONDS = 900.0
 POLL_SECONDS = 0.2
@@ -77,6 +68,7 @@ class LivePlatform:
         self.instance = dg.DagsterInstance.get()
         self.watch = Watch(self.settings, self.group.name, self.instance)
         self.broker = EmbeddedBroker(self.settings.home)
+        self.tables = LiveTables(self.settings.lakehouse)
         self._rate = rate
         self._seed = seed
         self._up: subprocess.Popen[bytes] | None = None
@@ -169,11 +161,6 @@ class LivePlatform:
         """The same, without waiting for its end."""
         with (self.settings.home / "commands.log").open("ab") as log:
             return subprocess.Popen(self._command(*arguments), stdout=log, stderr=log)
-
-    def read_complete_until(self, query: str) -> datetime | None:
-        """Up to which event time the query's table is final; None while nothing is."""
-        row = read_complete_until(str(Path(self.settings.lakehouse, *COMPLETE_UNTIL.name.split("."))), query)
-        return None if row is None else row["complete_until"]
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "jobs.cli", *arguments]
@@ -286,55 +273,6 @@ class LivePlatform:
         finally:
             order.unlink(missing_ok=True)
 
-    def busiest_user(self) -> str:
-        """Who has most events in silver.events."""
-        users = self._open_events().to_pyarrow_table(columns=["user_id"])
-        counts = users["user_id"].value_counts().to_pylist()
-        return str(max(counts, key=lambda item: item["counts"])["values"])
-
-    def read_partitions(self) -> set[int]:
-        """The Kafka partitions of which something was read."""
-        found = set()
-        for name in OUTPUT_TABLES:
-            table = DeltaTable(str(Path(self.settings.lakehouse, *name.split("."))))
-            found |= set(table.to_pyarrow_table(columns=["kafka_partition"])["kafka_partition"].unique().to_pylist())
-        return found
-
-    def read_offsets(self, partition: int) -> list[int]:
-        """Of the partition's records that are in silver.events."""
-        rows = self._open_events().to_pyarrow_table(columns=["kafka_partition", "kafka_offset"])
-        return list(rows.filter(pc.field("kafka_partition") == partition)["kafka_offset"].to_pylist())
-
-    def count_in_range(self, partition: int, start: int, until: int) -> int:
-        """Rows of silver.events of these offsets."""
-        return sum(start <= offset < until for offset in self.read_offsets(partition))
-
-    def delete_range(self, partition: int, start: int, until: int) -> None:
-        """As somebody does by mistake: deletes rows of silver.events beside the streams."""
-        condition = f"kafka_partition = {partition} and kafka_offset >= {start} and kafka_offset < {until}"
-
-        def is_deleted() -> bool:
-            try:
-                self._open_events().delete(condition)
-            except CommitFailedError:  # a batch was faster
-                return False
-            return True
-
-        self.wait_for(is_deleted, "rows are deleted")
-
-    def _open_events(self) -> DeltaTable:
-        return DeltaTable(str(Path(self.settings.lakehouse, "silver", "events")))
-
-    def count_refused(self, reason: str) -> int:
-        """Rows in quarantine for this reason."""
-        table = DeltaTable(str(Path(self.settings.lakehouse, "silver", "quarantined_events")))
-        return sum(found == reason for found in table.to_pyarrow_table(columns=["reason"])["reason"].to_pylist())
-
-    def is_erasing(self) -> bool:
-        """Whether an erasure has begun and is not done."""
-        rows = DeltaTable(str(Path(self.settings.lakehouse, "platform", "forgotten_users"))).to_pyarrow_table()
-        return any(row["erased_at"] is None for row in rows.to_pylist())
-
     def workers(self, host: Heartbeat) -> list[psutil.Process]:
         """Spark's Python processes."""
         assert host.jvm is not None
@@ -354,7 +292,7 @@ class LivePlatform:
         except psutil.NoSuchProcess:
             return set()
 
-    # --- the rows ---------------------------------------------------------------------------------------------------
+    # --- what it has read -----------------------------------------------------------------------------------------
 
     def wait_for(self, condition: Callable[[], T | None], what: str) -> T:
         """The condition's first true value. Raises `ChaosError` after the limit."""
@@ -367,43 +305,17 @@ class LivePlatform:
 
     def await_read_through(self) -> None:
         """Waits until every stream over silver.events has read all that it has now."""
-        lakehouse = Path(self.settings.lakehouse)
-        newest = DeltaTable(str(lakehouse / "silver" / "events")).version()
+        newest = self.tables.open("silver.events").version()
+        self.wait_for(lambda: self.tables.is_read_through(newest), "every stream has read silver.events")
 
-        def is_read() -> bool:
-            states = DeltaTable(str(lakehouse / "platform" / "complete_until")).to_pyarrow_table()
-            return min(states["source_version"].to_pylist(), default=-1) >= newest
-
-        self.wait_for(is_read, "every stream has read silver.events")
-
-    def read_end(self, partition: int) -> int:
-        """The offset that the partition's next record gets."""
+    def read_ends(self) -> dict[int, int]:
+        """By Kafka partition, the offset that its next record gets."""
         with KafkaResource.from_settings(self.settings) as kafka:
-            return kafka.end_offsets(self.settings.topic)[partition]
+            return kafka.end_offsets(self.settings.topic)
 
     def read_balance(self) -> tuple[int, int, int]:
         """How many records Kafka holds, how many of them are in no table, how many in more than one place."""
-        with KafkaResource.from_settings(self.settings) as kafka:
-            ends = kafka.end_offsets(self.settings.topic)
-        with duckdb.connect() as connection:
-            for name in (*OUTPUT_TABLES, _REQUEUED):
-                table = DeltaTable(str(Path(self.settings.lakehouse, *name.split("."))))
-                connection.register(name.split(".")[1], table.to_pyarrow_dataset())
-            # What was taken in again is in quarantine too, as what it was.
-            connection.execute(
-                f"create view refused as from quarantined_events anti join requeued_records using ({_PLACE})"
-            )
-            places = [name.split(".")[1].replace("quarantined_events", "refused") for name in OUTPUT_TABLES]
-            rows = " union all ".join(f"select {_PLACE} from {name}" for name in places)
-            sent = " union all ".join(f"select {p}, unnest(range({end}))" for p, end in ends.items())
-            ((lost, doubled),) = connection.sql(
-                f"""with placed({_PLACE}, n) as (select {_PLACE}, count(*) from ({rows}) group by all),
-                         sent({_PLACE}) as ({sent})
-                    select count(*) filter (n is null), coalesce(sum(n - 1), 0)::bigint
-                             + count(*) filter (sent.kafka_offset is null)
-                    from placed full join sent using ({_PLACE})"""
-            ).fetchall()
-        return sum(ends.values()), lost, doubled
+        return self.tables.read_balance(self.read_ends())
 
 
 def _command_line(process: psutil.Process) -> list[str]:

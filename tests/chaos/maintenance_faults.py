@@ -40,7 +40,7 @@ def add_partition(platform: LivePlatform) -> None:
             producer.produce(topic, value=b"no JSON, of the new partition", partition=number)
         demand(producer.flush(30) == 0, "the new partition takes no records")
     platform.await_host(host.run_id)
-    platform.wait_for(lambda: number in platform.read_partitions(), "the new partition is read")
+    platform.wait_for(lambda: number in platform.tables.read_partitions(), "the new partition is read")
 
 
 def kill_requeue(platform: LivePlatform) -> None:
@@ -48,7 +48,7 @@ def kill_requeue(platform: LivePlatform) -> None:
     host = platform.await_healthy()
     platform.stop()
     platform.start(HEADRACE_MAX_RECORD_BYTES=_SHORT_BYTES)
-    platform.wait_for(lambda: platform.count_refused("oversized") > _REFUSED, "records are refused")
+    platform.wait_for(lambda: platform.tables.count_refused("oversized") > _REFUSED, "records are refused")
     platform.stop()
     platform.start(HEADRACE_MAX_RECORD_BYTES=_LONG_BYTES)
     last = platform.await_host(host.run_id)

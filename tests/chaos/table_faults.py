@@ -37,8 +37,7 @@ def kill_replay(platform: LivePlatform) -> None:
     with platform.crash_point("after", f"lakehouse/{_REPLAYED}"):  # now it alone writes there
         code = replay.wait(LIMIT_SECONDS)
     demand(code == -signal.SIGKILL, f"the replay ended with {code}")
-    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group stays paused")
-    platform.wait_for(lambda: not read_lock(home, f"replay-{_REPLAYED.split('.')[1]}").held, "its JVM is dead")
+    _await_paused(platform, _REPLAYED.split(".")[1])
     _swap(platform)
     platform.await_host(host.run_id)
 
@@ -46,14 +45,14 @@ def kill_replay(platform: LivePlatform) -> None:
 def kill_rehearsal(platform: LivePlatform) -> None:
     """It dies while it reads beside the live stream, which goes on; called again it finds no difference."""
     name = _REPLAYED.split(".")[1]
-    host, home = platform.await_healthy(), platform.settings.home
+    host = platform.await_healthy()
     shadow = Path(platform.settings.lakehouse, "_replays", f"{name}.rehearsal", *_REPLAYED.split("."))
-    platform.wait_for(lambda: platform.read_complete_until(name), "something is final")
+    platform.wait_for(lambda: platform.tables.read_complete_until(name), "something is final")
     rehearsal = platform.start_command("replay", name, "--rehearse")
     platform.wait_for(shadow.exists, "it writes")
     rehearsal.kill()
     rehearsal.wait()
-    platform.wait_for(lambda: not read_lock(home, f"replay-{name}").held, "its JVM is dead")
+    _await_dead(platform, name)
     done = platform.run("replay", name, "--rehearse")
     demand(
         done.returncode == 0 and "0 added, 0 missing, 0 changed" in done.stdout, f"it said: {done.stdout}{done.stderr}"
@@ -65,44 +64,53 @@ def kill_rehearsal(platform: LivePlatform) -> None:
 def lose_rows_and_kill_replay(platform: LivePlatform) -> None:
     """Rows of silver.events are deleted; their replay from Kafka dies behind its commit, and is finished."""
     host, home = platform.await_healthy(), platform.settings.home
-    until = max(platform.read_offsets(0))
+    until = max(platform.tables.read_offsets(0))
     start = max(0, until - _LOST_OFFSETS)
     part = f"{platform.settings.topic}/0/{start}-{until}"
-    before = platform.count_in_range(0, start, until)
-    platform.delete_range(0, start, until)
-    demand(platform.count_in_range(0, start, until) == 0 < before, "no row was deleted")
+    before = platform.tables.count_in_range(0, start, until)
+    platform.wait_for(lambda: platform.tables.delete_range(0, start, until), "rows are deleted")
+    demand(platform.tables.count_in_range(0, start, until) == 0 < before, "no row was deleted")
     replay = platform.start_command("replay", "events", "--offsets", part, "--swap")
     platform.wait_for(lambda: read_lock(home, platform.group.name).owner_mode == "replay", "the replay holds the group")
-    platform.wait_for(lambda: platform.count_in_range(0, start, until), "it has put rows back")
+    platform.wait_for(lambda: platform.tables.count_in_range(0, start, until), "it has put rows back")
     replay.kill()
     replay.wait()
-    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group stays paused")
-    platform.wait_for(lambda: not read_lock(home, "replay-events").held, "its JVM is dead")
+    _await_paused(platform, "events")
     done = platform.run("replay", "events", "--offsets", part, "--swap")
     demand(done.returncode == 0 and "has the replayed rows" in done.stdout, f"it said: {done.stdout}{done.stderr}")
-    demand(platform.count_in_range(0, start, until) == before, "not all rows came back")
+    demand(platform.tables.count_in_range(0, start, until) == before, "not all rows came back")
     platform.await_host(host.run_id)
 
 
 def forget(platform: LivePlatform) -> None:
     """Somebody asks to be forgotten while the shop is open."""
     host = platform.await_healthy()
-    _erase(platform, platform.busiest_user())
+    _erase(platform, platform.tables.busiest_user())
     platform.await_host(host.run_id)
 
 
 def kill_forgetting(platform: LivePlatform) -> None:
     """It dies in its middle; called again it does the rest."""
-    host, home, user = platform.await_healthy(), platform.settings.home, platform.busiest_user()
+    host, user = platform.await_healthy(), platform.tables.busiest_user()
     forgetting = platform.start_command("forget-user", user, "--reason", "asked to")
-    platform.wait_for(platform.is_erasing, "rows are being taken out")
+    platform.wait_for(platform.tables.is_erasing, "rows are being taken out")
     time.sleep(random.uniform(0, _ERASING_SECONDS))
     forgetting.kill()
     forgetting.wait()
-    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group stays paused")
-    platform.wait_for(lambda: not read_lock(home, "replay-sessions").held, "its JVM is dead")
+    _await_paused(platform, "sessions")
     _erase(platform, user)
     platform.await_host(host.run_id)
+
+
+def _await_paused(platform: LivePlatform, stream: str) -> None:
+    """The group stays held by the dead replay of `stream`, whose JVM dies too."""
+    platform.wait_for(lambda: platform.watch.phase is Phase.HELD_OPERATOR, "the group stays paused")
+    _await_dead(platform, stream)
+
+
+def _await_dead(platform: LivePlatform, stream: str) -> None:
+    home = platform.settings.home
+    platform.wait_for(lambda: not read_lock(home, f"replay-{stream}").held, "its JVM is dead")
 
 
 def _erase(platform: LivePlatform, user: str) -> None:
