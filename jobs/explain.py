@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
@@ -18,7 +20,7 @@ from platform_assets.streaming.specs import KafkaSource, ResultSpan, StreamSpec,
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-# An id that a broken producer sent ten thousand times needs no ten thousand sentences.
+# An id that a broken producer sent ten thousand times needs no ten thousand answers, of which each reads the tables.
 MAX_PLACES = 20
 
 
@@ -109,21 +111,21 @@ class Explainer:
 
     def explain_event(self, event_id: str) -> list[str]:
         """Every record with this id: the accepted one, those that repeat it, and what late windows made of it."""
-        said = []
-        for row in self._find(self._accepted, "event_id", event_id, ["topic", "kafka_partition", "kafka_offset"]):
-            said += self.explain_offset(_coordinates(row))
-        for row in self._find(self._deduplicated, "event_id", event_id, ["topic", "kafka_partition", "kafka_offset"]):
-            said += self.explain_offset(_coordinates(row))
-        if said:
-            return said[:MAX_PLACES]
-        return [
+        rows = chain.from_iterable(
+            self._find(table, "event_id", event_id, ["topic", "kafka_partition", "kafka_offset"])
+            for table in (self._accepted, self._deduplicated)
+        )
+        said = [line for row in islice(rows, MAX_PLACES) for line in self.explain_offset(_coordinates(row))]
+        if next(rows, None) is not None:
+            said.append(f"More records have this id: these are the first {MAX_PLACES}.")
+        return said or [
             f"No record with event_id {event_id} was accepted or deduplicated. If it was sent, it is not read yet "
             f"({self._describe_lag()}), or it is in {self._quarantined}, where records have no id: ask by --offset."
         ]
 
     def explain_offset(self, record: Coordinates) -> list[str]:
         """Where one record is: accepted, quarantined, deduplicated, a gap, not read yet, or before the first read."""
-        entries = [e for e in self._read_entries() if (e.topic, e.kafka_partition) == (record.topic, record.partition)]
+        entries = [e for e in self._entries if (e.topic, e.kafka_partition) == (record.topic, record.partition)]
         batch = next((e for e in entries if e.from_offset <= record.offset < e.until_offset), None)
         if batch is None:
             return [self._explain_unread(record, entries)]
@@ -161,7 +163,7 @@ class Explainer:
 
     def _explain_rows(self, stream: StreamSpec, span: ResultSpan, user_id: str, moment: datetime) -> list[str]:
         table = stream.main_table
-        complete = self._read_states().get(stream.name, {}).get("complete_until")
+        complete = self._states.get(stream.name, {}).get("complete_until")
         columns = [column.name for column in table.columns]
         around = [
             row
@@ -193,7 +195,7 @@ class Explainer:
 
     def _explain_state(self, event: Mapping[str, Any]) -> list[str]:
         """For each stream that takes the event: until when rows that count it are open, or that they are final."""
-        said, states = [], self._read_states()
+        said, states = [], self._states
         for stream in self._derived:
             assert stream.span is not None and isinstance(stream.source, TableSource)
             if stream.source.event_types and event["event_type"] not in stream.source.event_types:
@@ -254,7 +256,7 @@ class Explainer:
 
     def _describe_lag(self) -> str:
         reached: dict[tuple[str, int], int] = {}
-        for entry in self._read_entries():
+        for entry in self._entries:
             where = (entry.topic, entry.kafka_partition)
             reached[where] = max(reached.get(where, 0), entry.until_offset)
         topics = {topic for topic, _ in reached}
@@ -262,12 +264,14 @@ class Explainer:
         unread = sum(max(0, end - reached.get(where, 0)) for where, end in ends.items())
         return f"{unread:,} records are unread"
 
-    def _read_entries(self) -> list[Entry]:
+    @cached_property
+    def _entries(self) -> list[Entry]:
         return read_all_entries(
             self._lakehouse.delta_table(self._accepted), self._lakehouse.delta_table("platform.ledger")
         )
 
-    def _read_states(self) -> dict[str, dict[str, Any]]:
+    @cached_property
+    def _states(self) -> dict[str, dict[str, Any]]:
         """The row of each query in `platform.complete_until`."""
         rows = self._lakehouse.delta_table("platform.complete_until").to_pyarrow_table().to_pylist()
         return {row["query"]: row for row in rows}

@@ -74,6 +74,15 @@ def test_an_event_is_explained_with_all_its_records(written: StreamsUnderTest) -
     assert "What counts it in gold.high_value_users is final." in said
 
 
+def test_an_id_of_very_many_records_is_explained_by_the_first_of_them(
+    written: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.explain.MAX_PLACES", 1)
+    said = ask(written, event_id="a")
+    assert "accepted into silver.events" in said and "deduplicated against" not in said
+    assert "More records have this id: these are the first 1." in said
+
+
 def test_an_event_that_is_nowhere_says_where_it_may_be(written: StreamsUnderTest) -> None:
     said = ask(written, event_id="unread")
     assert "not read yet (1 records are unread)" in said and "--offset" in said
