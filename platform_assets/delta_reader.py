@@ -1,7 +1,8 @@
-"""Delta tables whose files Arrow reads by itself. Everything that opens a table to read it opens one of these."""
+"""Delta tables whose files Arrow reads by itself. Everything that opens a table or its files opens them here."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -9,6 +10,7 @@ from deltalake import DeltaTable
 
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
+    from pyarrow.fs import FileSystem
 
 
 class ArrowReadTable(DeltaTable):
@@ -22,9 +24,21 @@ class ArrowReadTable(DeltaTable):
 
     def to_pyarrow_dataset(self, *args: Any, **kwargs: Any) -> Dataset:
         """As delta-rs has it; `filesystem` defaults to the table's own folder when that is local."""
-        place = urlsplit(self.table_uri)
-        if place.scheme == "file" and not args and kwargs.get("filesystem") is None:
-            from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
-
-            kwargs["filesystem"] = SubTreeFileSystem(unquote(place.path), LocalFileSystem())
+        if urlsplit(self.table_uri).scheme == "file" and not args and kwargs.get("filesystem") is None:
+            kwargs["filesystem"] = open_folder(self.table_uri)
         return super().to_pyarrow_dataset(*args, **kwargs)
+
+
+def open_folder(uri: str, storage_options: Mapping[str, str] | None = None) -> FileSystem:
+    """A table's folder, or a whole root, as Arrow's file system: paths are relative to it.
+
+    `uri` is a local path or any that delta-rs knows. A local one is read without Python: `ArrowReadTable` says why.
+    """
+    from deltalake.fs import DeltaStorageHandler
+    from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
+
+    if uri.startswith("file:"):
+        uri = unquote(urlsplit(uri).path)
+    if "://" not in uri:
+        return SubTreeFileSystem(uri, LocalFileSystem())
+    return PyFileSystem(DeltaStorageHandler(uri, dict(storage_options or {}) or None))

@@ -105,12 +105,9 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
     def filesystem(self) -> FileSystem:
         """The root as Arrow's file system: paths are relative to it."""
-        from deltalake.fs import DeltaStorageHandler
-        from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
+        from platform_assets.delta_reader import open_folder
 
-        if self.local_root is not None:
-            return SubTreeFileSystem(str(self.local_root), LocalFileSystem())
-        return PyFileSystem(DeltaStorageHandler(self.root_uri, self.storage_options()))
+        return open_folder(self.root_uri, self.storage_options())
 
     def write_file(self, path: str, content: bytes) -> str:
         """Writes a file beside the tables, `<root>/<path>`, and returns its URI. A reader sees it whole, old or new."""

@@ -66,12 +66,10 @@ def find_file_breaches(found: TableFiles) -> list[str]:
 
 def _find_checkpoint(uri: str, storage_options: dict[str, str] | None) -> int:
     """The version of the log's last checkpoint; -1 when it has none."""
-    from deltalake.fs import DeltaStorageHandler
-    from pyarrow.fs import PyFileSystem
+    from platform_assets.delta_reader import open_folder
 
-    files = PyFileSystem(DeltaStorageHandler(uri, storage_options))
     try:
-        with files.open_input_stream("_delta_log/_last_checkpoint") as stream:
+        with open_folder(uri, storage_options).open_input_stream("_delta_log/_last_checkpoint") as stream:
             return int(json.loads(stream.readall())["version"])
     except FileNotFoundError:
         return -1

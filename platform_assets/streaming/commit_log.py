@@ -70,10 +70,9 @@ class CommitLog:
     def filesystem(self) -> FileSystem:
         """The table's folder as Arrow's file system."""
         if self._files is None:
-            from deltalake.fs import DeltaStorageHandler
-            from pyarrow.fs import PyFileSystem
+            from platform_assets.delta_reader import open_folder
 
-            self._files = PyFileSystem(DeltaStorageHandler(self.uri, self._storage_options))
+            self._files = open_folder(self.uri, self._storage_options)
         return self._files
 
     def newest_version(self) -> int:
