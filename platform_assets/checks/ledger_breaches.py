@@ -52,13 +52,15 @@ def find_row_breaches(
     holes: Sequence[Hole] = (),
     losses: Losses | None = None,
     requeued: Sequence[Mapping[str, Any]] = (),
+    leaving: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
     """Offsets that are not in exactly one place, by the tables' own coordinates.
 
     `tables` maps each outcome (accepted, quarantined, deduplicated, erased) to its Arrow dataset or table with `topic`,
     `kafka_partition`, `kafka_offset` and the time of arrival. Rows at or after a partition's last committed offset are
     a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Those of
-    `requeued` (rows of `platform.requeued_records`) are in quarantine and in one place more. Takes a byte an offset of
+    `requeued` (rows of `platform.requeued_records`) are in quarantine and in one place more; those of `leaving` (rows
+    of `platform.erased_records`) are among the erased, and perhaps still where they were. Takes a byte an offset of
     memory.
     """
     places = Places(entries, losses or Losses(()))
@@ -69,7 +71,8 @@ def find_row_breaches(
         places.add_range("gap", hole.topic, hole.kafka_partition, hole.low, hole.high)
     for outcome, rows in tables.items():
         places.add_rows(outcome, rows)
-    places.forgive(requeued)
+    places.forgive(requeued, "requeued_at")
+    places.forgive(leaving, "arrived_at", least=2)
     return places.find_breaches(tables)
 
 

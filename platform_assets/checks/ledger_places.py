@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,13 +51,16 @@ class Places:
         for where, offsets in self._read(place, rows):
             self._add(place, where, offsets)
 
-    def forgive(self, requeued: Sequence[Mapping[str, Any]]) -> None:
-        """Rows of `platform.requeued_records`: each is in quarantine and in one place more, and counts once."""
-        for row in requeued:
-            topic = self._losses.name_of(row["topic"], to_micros(row["requeued_at"]))
+    def forgive(self, records: Iterable[Mapping[str, Any]], time_column: str, least: int = 1) -> None:
+        """Each of these records counts once less where it is in `least` places.
+
+        `time_column` says from which topic of that name it is.
+        """
+        for row in records:
+            topic = self._losses.name_of(row["topic"], to_micros(row[time_column]))
             where = (topic, row["kafka_partition"])
             counts, index = self._counts.get(where), row["kafka_offset"] - self._low.get(where, 0)
-            if counts is not None and 0 <= index < len(counts) and counts[index]:
+            if counts is not None and 0 <= index < len(counts) and counts[index] >= least:
                 counts[index] -= 1
 
     def find_breaches(self, tables: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from jobs.forgetting.proof import Proof, search_files
 from jobs.forgetting.waiting import list_what_waits
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import Audit, audit_stream
+from platform_assets.checks.ledger_proof import Proof as LedgerProof
 from platform_assets.streaming import late_repair
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.forgotten_users import Register
@@ -120,8 +121,8 @@ def lakehouse_of(streams: StreamsUnderTest) -> LakehouseResource:
     return LakehouseResource(root=streams.context.lakehouse_root)
 
 
-def audit(streams: StreamsUnderTest) -> Audit:
-    return audit_stream(STREAMS["events"], lakehouse_of(streams), streams.kafka)
+def audit(streams: StreamsUnderTest, proof: LedgerProof | None = None) -> Audit:
+    return audit_stream(STREAMS["events"], lakehouse_of(streams), streams.kafka, proof)
 
 
 def prove(streams: StreamsUnderTest, user: str = USER) -> Proof:
@@ -217,7 +218,11 @@ def test_it_may_be_cut_short_anywhere(
 
     def expect_half_done(copy: StreamsUnderTest, is_half_done: bool) -> None:
         assert Register(copy.context).is_half_done() == is_half_done
+        found = audit(copy, proved)
+        assert found.breaches == (), "nothing is lost or doubled while the records go"
+        erasing.add(found.erasing)
 
+    proved, erasing = audit(streams).proof, set[bool]()
     expected = streams.copy_to(tmp_path / "whole")
     forget_undrained(expected)
     steps = Steps(monkeypatch, {BatchTable: ("replace", "erase", "vacuum")})
@@ -229,7 +234,7 @@ def test_it_may_be_cut_short_anywhere(
         assert not Register(copy.context).is_half_done()
         assert prove(copy).found == ()
         assert (audit(copy).breaches, audit(copy).totals) == ((), audit(expected).totals)
-    assert cuts > 15
+    assert cuts > 15 and erasing == {False, True}
     copy.drain(*DERIVED)
     prove_sound(copy)
 
