@@ -15,7 +15,7 @@ from jobs.supervision.model import ExitKind
 from jobs.supervision.run_outside import RunOutside
 from jobs.supervision.run_records import GROUP_TAG, build_run_tags, record_exit
 from jobs.supervision.table_events import TableEvents
-from platform_assets.errors import GroupOwnedError, HeadraceError, TerminalError
+from platform_assets.errors import BrokerUnavailableError, GroupOwnedError, HeadraceError, TerminalError
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import Settings, load_settings
 
@@ -63,6 +63,8 @@ def _host(context: dg.OpExecutionContext, group: StreamGroup, settings: Settings
         _fail(context, ExitKind.OWNED, error, log)
     except TerminalError as error:
         _fail(context, ExitKind.TERMINAL, error, log)
+    except BrokerUnavailableError as error:
+        _fail(context, ExitKind.UNAVAILABLE, error, log)
     except HeadraceError as error:
         _fail(context, ExitKind.ERROR, error, log)
     except Exception as error:

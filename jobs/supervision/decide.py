@@ -20,6 +20,7 @@ from jobs.supervision.model import (
     CancelRun,
     Control,
     Decision,
+    ExitKind,
     GroupSpec,
     Heartbeat,
     KillProcess,
@@ -284,7 +285,9 @@ def _judge_idle(now: float, spec: GroupSpec, runs: Sequence[RunView], control: C
 
     failures = failures_in_a_row(spec, judged, control)
     if is_crash_loop(failures, policy):
-        probe_at = ended_at + policy.probe_interval
+        # A service that was away is back without anybody saying so, and a run that misses it starts no Spark.
+        is_away = last.exit_kind is ExitKind.UNAVAILABLE
+        probe_at = ended_at + (policy.backoff_cap if is_away else policy.probe_interval)
         if now >= probe_at or now < ended_at - policy.backoff_cap:
             return _launch(spec, runs, f"probe after {len(failures)} failures")
         why = f"{len(failures)} failures in a row ({last.exit_reason or 'the process died'})"

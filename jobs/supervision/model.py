@@ -42,6 +42,7 @@ class ExitKind(StrEnum):
     TERMINATED = "terminated"  # Terminate in the UI
     OWNED = "owned"  # another process held the group's lock
     ERROR = "error"  # a failure that may pass
+    UNAVAILABLE = "unavailable"  # a service that it needs did not answer
     TERMINAL = "terminal"  # a failure that a person must mend
 
 

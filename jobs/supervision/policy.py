@@ -21,8 +21,8 @@ class Policy:
     backoff_cap: float = 300.0
     crash_loop_failures: int = 5
     crash_loop_window: float = 900.0
-    # A group held for a crash loop whose cause has passed (a broker's long outage) must come back without a person;
-    # two probes an hour cost two JVM starts.
+    # A group held for a crash loop whose cause has passed must come back without a person; two probes an hour cost two
+    # JVM starts. While the broker does not answer the probes come each `backoff_cap`, and cost none.
     probe_interval: float = 1800.0
     # The first start resolves jars and starts a JVM on a busy machine: 5-150 s seen. Without a longer limit than the
     # heartbeat's a slow start would be stopped as hung, for ever.

@@ -36,6 +36,7 @@ FAILURES = (
     Fault("a second platform on the home", platform_faults.start_platform_twice, (Phase.RUNNING,)),
     Fault("two daemons, and a kill -9", platform_faults.run_two_daemons, _BACK),
     Fault("broker away for 20 s", surrounding_faults.freeze_broker, (Phase.RUNNING,)),
+    Fault("broker away for minutes", surrounding_faults.freeze_broker_for_long, (Phase.BACKOFF, *_BACK)),
     Fault("kill -9 of the broker", surrounding_faults.kill_broker, (Phase.RUNNING,)),
     Fault("a query stuck for longer than its limit", surrounding_faults.stick, (Phase.STOPPING, *_BACK)),
     Fault("the run's process sleeps, and wakes", run_faults.freeze_run_and_wake_it, (Phase.SUSPECT, Phase.RUNNING)),

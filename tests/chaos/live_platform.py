@@ -262,11 +262,11 @@ class LivePlatform:
         self._shop.wait()
 
     @contextlib.contextmanager
-    def crash_point(self, moment: str, table: str) -> Iterator[None]:
-        """Whoever comes to this point within the block dies there, once. See `inject/sitecustomize.py`."""
+    def crash_point(self, moment: str, table: str, what: str = "die") -> Iterator[None]:
+        """Whoever comes to this point within the block dies there, once, or hangs. See `inject/sitecustomize.py`."""
         order = self.settings.home / "crash_point"
         written = order.with_suffix(".new")
-        written.write_text(f"{moment} {table.replace('.', '/')}")
+        written.write_text(f"{what} {moment} {table.replace('.', '/')}")
         written.rename(order)
         try:
             yield

@@ -35,16 +35,11 @@ def fill_disk(platform: LivePlatform) -> None:
 
 
 def stick(platform: LivePlatform) -> None:
-    """The broker is frozen until the query that waits for it counts as stuck."""
-    host, state = platform.await_healthy(), platform.broker.state()
-    assert state is not None
-    os.kill(state.jvm.pid, signal.SIGSTOP)
-    try:
+    """A commit hangs until its query counts as stuck, and then goes through."""
+    host = platform.await_healthy()
+    with platform.crash_point("before", "silver.events", "hang"):
         platform.wait_for(lambda: platform.watch.phase is Phase.STOPPING, "the stuck run is stopped")
-    finally:
-        os.kill(state.jvm.pid, signal.SIGCONT)
     platform.await_host(host.run_id)
-    platform.open_shop()
     (run,) = (run for run in platform.runs() if run.run_id == host.run_id)
     demand(run.stop_cause is StopCause.STUCK, f"the run was stopped as {run.stop_cause}")
 
@@ -56,6 +51,19 @@ def freeze_broker(platform: LivePlatform) -> None:
     time.sleep(_SHORT_OUTAGE_SECONDS)
     os.kill(state.jvm.pid, signal.SIGCONT)
     demand(platform.await_healthy().run_id == host.run_id, "the run was replaced")
+
+
+def freeze_broker_for_long(platform: LivePlatform) -> None:
+    """Until several runs have failed for it: the streams come back when it does, and nobody resumes them."""
+    host, state = platform.await_healthy(), platform.broker.state()
+    assert state is not None
+    os.kill(state.jvm.pid, signal.SIGSTOP)
+    try:
+        platform.wait_for(lambda: platform.watch.phase is Phase.BACKOFF, "the group waits for the broker")
+    finally:
+        os.kill(state.jvm.pid, signal.SIGCONT)
+    platform.await_host(host.run_id)
+    platform.open_shop()
 
 
 def kill_broker(platform: LivePlatform) -> None:

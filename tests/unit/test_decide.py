@@ -170,6 +170,16 @@ def test_crash_loop_is_probed_slowly_and_stays_held_after_a_failed_probe() -> No
     assert look(failed(20, 5.0), *crash_loop(1900)).phase is Phase.HELD_CRASH_LOOP
 
 
+def test_a_group_whose_broker_is_away_is_probed_as_often_as_it_would_be_restarted() -> None:
+    """Held, so that people are told; back within minutes of the broker."""
+    away = failed(20, 5.0, exit_kind=ExitKind.UNAVAILABLE, exit_reason="No Kafka broker answered.")
+    held = look(away, *crash_loop(60))
+    assert held.phase is Phase.HELD_CRASH_LOOP and "No Kafka broker answered." in held.reason
+    assert look(away, *crash_loop(60), now=NOW + POLICY.backoff_cap).phase is Phase.LAUNCHING
+    answered = failed(21, 5.0)
+    assert look(answered, away, *crash_loop(60), now=NOW + POLICY.backoff_cap).phase is Phase.HELD_CRASH_LOOP
+
+
 def test_slow_failures_without_any_commit_are_a_crash_loop_too() -> None:
     runs = tuple(failed(30 - n, 1.0 + n * 1000) for n in range(10))
     assert look(*runs).phase is Phase.HELD_CRASH_LOOP

@@ -331,6 +331,14 @@ class Histories(RuleBasedStateMachine):
         self.world.close(host)
         self.world.end(host.run_id, "failure", ExitKind.TERMINAL)
 
+    @precondition(lambda self: self.has_healthy_host())
+    @rule()
+    def miss_the_broker(self) -> None:
+        host = self.some_host()
+        assert host is not None
+        self.world.close(host)
+        self.world.end(host.run_id, "failure", ExitKind.UNAVAILABLE)
+
     @rule()
     def change_version(self) -> None:
         self.world.version = f"{self.world.version}x"

@@ -1,8 +1,9 @@
 """Lies on the Python path of a platform under chaos; Python loads it at the start of each process.
 
-Two things that nobody can do from outside: to kill a process between two steps of a write, and to give it another
-clock. The code under test is unchanged: `deltalake.write_deltalake` is wrapped as soon as somebody imports it, and
-looks for a file that names the step; `time.time` is ahead by CHAOS_CLOCK_SKEW_SECONDS in every second process.
+Three things that nobody can do from outside: to kill a process between two steps of a write, to let it hang there, and
+to give it another clock. The code under test is unchanged: `deltalake.write_deltalake` is wrapped as soon as somebody
+imports it, and looks for a file that names the step; `time.time` is ahead by CHAOS_CLOCK_SKEW_SECONDS in every second
+process.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from types import ModuleType
 from typing import Any
 
 CRASH_POINT = "crash_point"
-"""The file in the home: `before` or `after`, and the end of a table's path. It is removed by who dies of it."""
+"""The file in the home: `die` or `hang`, `before` or `after`, and the end of a table's path. Who dies of it removes it;
+who hangs does so while it is there."""
+_LOOK_SECONDS = 0.2
 
 
 class _DeltalakeFinder(importlib.abc.MetaPathFinder):
@@ -45,23 +48,27 @@ class _DeltalakeFinder(importlib.abc.MetaPathFinder):
 def _wrap_writes(deltalake: Any) -> None:
     write, order = deltalake.write_deltalake, Path(os.environ["HEADRACE_HOME"], CRASH_POINT)
 
-    def write_or_die(table: Any, *args: Any, **kwargs: Any) -> None:
-        _die_at("before", table, order)
+    def write_and_obey(table: Any, *args: Any, **kwargs: Any) -> None:
+        _obey("before", table, order)
         write(table, *args, **kwargs)
-        _die_at("after", table, order)
+        _obey("after", table, order)
 
-    deltalake.write_deltalake = write_or_die
+    deltalake.write_deltalake = write_and_obey
 
 
-def _die_at(moment: str, table: Any, order: Path) -> None:
+def _obey(moment: str, table: Any, order: Path) -> None:
     try:
-        when, name = order.read_text().split()
-    except (OSError, ValueError):  # nobody is to die, or the order is being written
+        what, when, name = order.read_text().split()
+    except FileNotFoundError:  # nobody is meant
         return
     uri = str(getattr(table, "table_uri", table)).rstrip("/")
-    if when == moment and uri.endswith(name):
+    if when != moment or not uri.endswith(name):
+        return
+    if what == "die":
         order.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
+    while order.exists():
+        time.sleep(_LOOK_SECONDS)
 
 
 def _skew_clock(seconds: float) -> None:
