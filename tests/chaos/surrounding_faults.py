@@ -11,7 +11,7 @@ import signal
 import time
 from pathlib import Path
 
-from jobs.supervision.model import Phase, StopCause
+from jobs.supervision.model import ExitKind, Phase, StopCause
 from tests.chaos.fault import demand, say
 from tests.chaos.live_platform import LivePlatform
 
@@ -62,8 +62,10 @@ def freeze_broker_for_long(platform: LivePlatform) -> None:
         platform.wait_for(lambda: platform.watch.phase is Phase.BACKOFF, "the group waits for the broker")
     finally:
         os.kill(state.jvm.pid, signal.SIGCONT)
-    platform.await_host(host.run_id)
+    back = platform.await_host(host.run_id)
     platform.open_shop()
+    failed = next(run for run in platform.runs() if run.run_id not in (host.run_id, back.run_id))
+    demand(failed.exit_kind is ExitKind.UNAVAILABLE, f"the last run without a broker left as {failed.exit_kind}")
 
 
 def kill_broker(platform: LivePlatform) -> None:

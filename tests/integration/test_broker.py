@@ -8,18 +8,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.supervision.model import ExitKind
+from jobs.supervision.run_records import build_run_config, read_runs
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError, StorageError
 from resources.embedded_broker import BrokerState, EmbeddedBroker, running_broker
 from resources.kafka import KafkaResource
 from resources.processes import is_alive
 from resources.settings import Settings
+from tests.integration.streaming_definitions import GROUP, JOB
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -81,15 +85,34 @@ def test_missing_topic_on_a_foreign_broker_is_one_clear_error(broker: BrokerStat
         foreign.ensure_topic("no-such-topic", 3)
 
 
-def test_absent_broker_is_named_and_librdkafka_stays_silent(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def dead_address() -> Iterator[str]:
+    """Of a port that nobody gets while it is used: bound, not listening, connections are refused."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(BrokerUnavailableError, match=address):
-            KafkaResource(bootstrap_servers=address).end_offsets("any")
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_absent_broker_is_named_and_librdkafka_stays_silent(
+    dead_address: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(BrokerUnavailableError, match=dead_address):
+        KafkaResource(bootstrap_servers=dead_address).end_offsets("any")
     captured = capfd.readouterr()
     assert captured.err == ""
     assert captured.out == ""
+
+
+def test_a_run_that_finds_no_broker_says_so_to_the_supervisor_and_starts_no_spark(
+    dead_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path, lakehouse=str(tmp_path / "lakehouse"), kafka_bootstrap_servers=dead_address)
+    monkeypatch.setattr("jobs.streaming_job.load_settings", lambda: settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        JOB.execute_in_process(instance=instance, run_config=build_run_config(GROUP.name), raise_on_error=False)
+        [run] = read_runs(instance, GROUP.name, 2)
+    assert (run.status, run.exit_kind) == ("failure", ExitKind.UNAVAILABLE) and dead_address in run.exit_reason
+    assert not (tmp_path / "logs" / "spark").exists()
 
 
 def test_second_user_finds_the_same_broker_and_the_last_to_stop_ends_it(tmp_path: Path) -> None:
