@@ -20,6 +20,7 @@ BENCHMARKS = (
     "day_reads",
     "cost",
     "catch_up",
+    "state_restore",
     "reports",
     "backfill",
     "customers",

@@ -53,8 +53,11 @@ def main() -> None:
     print(f"late events: {late}")
 
 
-def send_backlog(settings: Settings, minutes: float, rate: int) -> None:
-    """Sends the events of the last `minutes`, keyed by user, with the times at which they would have been sent."""
+def send_backlog(settings: Settings, minutes: float, rate: int, name: str = "e") -> None:
+    """Sends the events of the last `minutes`, keyed by user, with the times at which they would have been sent.
+
+    Their ids begin with `name`: those of another backlog must not be taken for repetitions.
+    """
     chance = random.Random(1)
     count = round(minutes * 60 * rate)
     first = time.time() - minutes * 60
@@ -63,7 +66,7 @@ def send_backlog(settings: Settings, minutes: float, rate: int) -> None:
         producer = kafka.producer()
         for number in range(count):
             at = first + number / rate
-            event = _event(number, at, chance)
+            event = _event(f"{name}{number}", at, chance)
             producer.produce(settings.topic, json.dumps(event), event["user_id"], timestamp=int(at * 1000))
             if number % 10_000 == 0:
                 producer.flush()
@@ -71,12 +74,12 @@ def send_backlog(settings: Settings, minutes: float, rate: int) -> None:
             raise SystemExit("The broker did not take all records.")
 
 
-def _event(number: int, at: float, chance: random.Random) -> dict[str, Any]:
+def _event(event_id: str, at: float, chance: random.Random) -> dict[str, Any]:
     is_hot = chance.random() < 0.2
     kind = chance.choice(TYPES)
     hot_product = not is_hot and chance.random() < 0.33
     return {
-        "event_id": f"e{number}",
+        "event_id": event_id,
         "event_type": kind,
         "timestamp": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
         "user_id": "hot" if is_hot else f"user-{chance.randrange(50_000)}",
@@ -96,7 +99,7 @@ def wait_for_all(run: LiveRun, settings: Settings) -> dict[str, float]:
     version = None
     while len(done) < len(load_streams()):
         for name, report in read_last_reports(run.session).items():
-            if name not in done and _is_read(report, version):
+            if name not in done and is_read(report, version):
                 done[name] = time.monotonic()
         if version is None and "events" in done:
             version = DeltaTable(f"{settings.lakehouse}/silver/events").version()
@@ -104,7 +107,7 @@ def wait_for_all(run: LiveRun, settings: Settings) -> dict[str, float]:
     return done
 
 
-def _is_read(report: dict[str, Any], version: int | None) -> bool:
+def is_read(report: dict[str, Any], version: int | None) -> bool:
     """Whether a query has read Kafka to its end, or silver.events up to `version` (None: not known yet)."""
     if (lag := lag_of(report)) is not None:
         return lag == 0
