@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 from deltalake import DeltaTable
 
 from benchmarks.catch_up import POLL_SECONDS, is_read, send_backlog
@@ -71,6 +72,8 @@ def _host(home: Path, deltas: int, *, die: bool) -> None:
         newest = read_newest_batches(run.session)[_JOIN]
         print(f"minDeltasForSnapshot {deltas}: {newest.state_rows:,} rows of state, last batch {newest.seconds:.0f} s")
         sys.stdout.flush()
+        for child in psutil.Process().children(recursive=True):  # no supervisor is here to end what is left
+            child.kill()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
