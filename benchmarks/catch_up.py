@@ -12,6 +12,7 @@ import json
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from benchmarks.live_application import LiveRun, running_group
 from benchmarks.query_reports import read_last_reports
 from platform_assets.streaming.progress import lag_of
 from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.specs import StreamSpec
 from platform_assets.streams import load_streams
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
@@ -44,7 +46,7 @@ def main() -> None:
             began = time.monotonic()
             with running_group(settings, load_streams(), QueryGroup) as run:
                 started = time.monotonic()
-                done = wait_for_all(run, settings)
+                done = wait_for_all(run, settings, load_streams())
                 late = len(DeltaTable(f"{settings.lakehouse}/platform/late_events").to_pyarrow_table())
     print(f"Spark and the queries started in {started - began:.0f} s")
     for name, moment in sorted(done.items(), key=lambda item: item[1]):
@@ -93,13 +95,13 @@ def _event(event_id: str, at: float, chance: random.Random) -> dict[str, Any]:
     }
 
 
-def wait_for_all(run: LiveRun, settings: Settings) -> dict[str, float]:
-    """When each query had read everything, by `time.monotonic`. Raises what ended a query."""
+def wait_for_all(run: LiveRun, settings: Settings, streams: Sequence[StreamSpec]) -> dict[str, float]:
+    """When each query of these streams had read everything, by `time.monotonic`. Raises what ended a query."""
     done: dict[str, float] = {}
     version = None
-    while len(done) < len(load_streams()):
+    while len(done) < len(streams):
         for name, report in read_last_reports(run.session).items():
-            if name not in done and is_read(report, version):
+            if name not in done and _is_read(report, version):
                 done[name] = time.monotonic()
         if version is None and "events" in done:
             version = DeltaTable(f"{settings.lakehouse}/silver/events").version()
@@ -107,7 +109,7 @@ def wait_for_all(run: LiveRun, settings: Settings) -> dict[str, float]:
     return done
 
 
-def is_read(report: dict[str, Any], version: int | None) -> bool:
+def _is_read(report: dict[str, Any], version: int | None) -> bool:
     """Whether a query has read Kafka to its end, or silver.events up to `version` (None: not known yet)."""
     if (lag := lag_of(report)) is not None:
         return lag == 0

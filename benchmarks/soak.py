@@ -55,7 +55,7 @@ def _record(settings: Settings, args: argparse.Namespace) -> None:
             send_history(settings, args.backlog_minutes, args.rate)
         with running_shop(settings, args.rate), running_group(settings, load_streams(), QueryGroup) as run:
             began = time.monotonic()
-            wait_for_all(run, settings)
+            wait_for_all(run, settings, load_streams())
             print(f"everything was read after {time.monotonic() - began:.0f} s", flush=True)
             _sample(run, settings, args.minutes * 60, file)
 

@@ -16,11 +16,10 @@ import tempfile
 from pathlib import Path
 
 import psutil
-from deltalake import DeltaTable
 
-from benchmarks.catch_up import POLL_SECONDS, is_read, send_backlog
+from benchmarks.catch_up import POLL_SECONDS, send_backlog, wait_for_all
 from benchmarks.live_application import LiveRun, running_group
-from benchmarks.query_reports import BatchReport, read_last_reports, read_newest_batches
+from benchmarks.query_reports import BatchReport, read_newest_batches
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.embedded_broker import running_broker
@@ -68,7 +67,7 @@ def _host(home: Path, deltas: int, *, die: bool) -> None:
             first = _wait_for_batch(run)
             print(f"  first batch after the kill {first.seconds:.0f} s", flush=True)
             return
-        _wait_for_join(run, settings)
+        wait_for_all(run, settings, _STREAMS)
         newest = read_newest_batches(run.session)[_JOIN]
         print(f"minDeltasForSnapshot {deltas}: {newest.state_rows:,} rows of state, last batch {newest.seconds:.0f} s")
         sys.stdout.flush()
@@ -81,18 +80,6 @@ def _wait_for_batch(run: LiveRun) -> BatchReport:
     while _JOIN not in (batches := read_newest_batches(run.session)):
         run.pass_time(POLL_SECONDS)
     return batches[_JOIN]
-
-
-def _wait_for_join(run: LiveRun, settings: Settings) -> None:
-    """Until both queries have read all there is."""
-    version: int | None = None
-    while True:
-        run.pass_time(POLL_SECONDS)
-        reports = read_last_reports(run.session)
-        if version is None and "events" in reports and is_read(reports["events"], None):
-            version = DeltaTable(f"{settings.lakehouse}/silver/events").version()
-        if version is not None and _JOIN in reports and is_read(reports[_JOIN], version):
-            return
 
 
 if __name__ == "__main__":
