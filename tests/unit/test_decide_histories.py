@@ -308,13 +308,16 @@ class Histories(RuleBasedStateMachine):
             self.world.close(host)
         self.world.draining = False
 
-    @precondition(lambda self: self.has_healthy_host())
-    @rule()
-    def interrupt(self) -> None:
+    def leave(self, status: str, kind: ExitKind) -> None:
         host = self.some_host()
         assert host is not None
         self.world.close(host)
-        self.world.end(host.run_id, "success", ExitKind.INTERRUPTED)
+        self.world.end(host.run_id, status, kind)
+
+    @precondition(lambda self: self.has_healthy_host())
+    @rule()
+    def interrupt(self) -> None:
+        self.leave("success", ExitKind.INTERRUPTED)
 
     @precondition(lambda self: self.has_healthy_host())
     @rule()
@@ -326,18 +329,12 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.has_healthy_host())
     @rule()
     def fail_for_good(self) -> None:
-        host = self.some_host()
-        assert host is not None
-        self.world.close(host)
-        self.world.end(host.run_id, "failure", ExitKind.TERMINAL)
+        self.leave("failure", ExitKind.TERMINAL)
 
     @precondition(lambda self: self.has_healthy_host())
     @rule()
     def miss_the_broker(self) -> None:
-        host = self.some_host()
-        assert host is not None
-        self.world.close(host)
-        self.world.end(host.run_id, "failure", ExitKind.UNAVAILABLE)
+        self.leave("failure", ExitKind.UNAVAILABLE)
 
     @rule()
     def change_version(self) -> None:
