@@ -16,6 +16,8 @@ class Policy:
     # A batch is bounded (rows of a trigger); one that takes this long waits for something that does not come. Shorter
     # would kill a group that restores gigabytes of state, again and again.
     stuck_timeout: float = 600.0
+    # A batch that needs longer than the limit would be stopped and begun again for ever.
+    stuck_doublings: int = 3
     stop_grace: float = 60.0
     backoff: float = 5.0
     backoff_cap: float = 300.0
@@ -33,6 +35,10 @@ class Policy:
     jvm_grace: float = 10.0
     # Batch times and heap creep up over days, and a run's event page grows: a planned restart a day keeps both bounded.
     recycle_after: float = 86_400.0
+
+    def stuck_limit(self, stops: int) -> float:
+        """Seconds a query may be busy with one batch, after `stops` runs in a row were stopped for such a batch."""
+        return self.stuck_timeout * 2.0 ** min(stops, self.stuck_doublings)
 
     def delay(self, failures: int, run_id: str) -> float:
         """Seconds to wait after the last of `failures` (1 or more) failures in a row, jittered by the run's id.

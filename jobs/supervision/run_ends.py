@@ -59,6 +59,12 @@ def failures_in_a_row(spec: GroupSpec, runs: Sequence[RunView], control: Control
     return failures
 
 
+def stops_as_stuck(spec: GroupSpec, runs: Sequence[RunView], control: Control) -> int:
+    """How many of the failed runs in a row before one that lives, and has not committed, were stopped as stuck."""
+    ended = [run for run in list_hosted(runs) if run.is_finished]
+    return sum(run.stop_cause is StopCause.STUCK for run in failures_in_a_row(spec, ended, control))
+
+
 def is_crash_loop(failures: Sequence[RunView], policy: Policy) -> bool:
     """Whether some N failures fell within the window. Twice N in a row without one commit is a loop at any pace."""
     n = policy.crash_loop_failures

@@ -354,6 +354,27 @@ def test_stuck_run_that_stopped_cleanly_counts_as_a_failure() -> None:
     assert look(stuck, failed(1, 20)).phase is Phase.BACKOFF
 
 
+def _stopped_as_stuck(number: int, **values: object) -> RunView:
+    return run(f"run-{number}", "success", exit_kind=ExitKind.STOPPED, stop_cause=StopCause.STUCK, **values)
+
+
+def test_batch_that_was_stopped_as_stuck_has_twice_the_time_in_the_next_run_and_no_end_of_it() -> None:
+    stopped = [_stopped_as_stuck(number) for number in range(2, 8)]
+    for stops, limit in enumerate((600, 1200, 2400, 4800, 4800, 4800)):
+        assert not look(run(), *stopped[:stops], heartbeat=stuck_beat(limit)).actions
+        [action] = look(run(), *stopped[:stops], heartbeat=stuck_beat(limit + 1)).actions
+        assert isinstance(action, WriteStop) and f"limit {limit} s" in action.record.why
+
+
+def test_limit_of_a_stuck_query_is_its_own_again_after_a_commit_a_resume_or_other_code() -> None:
+    beat_, stopped = stuck_beat(601), _stopped_as_stuck(2)
+    assert look(run(committed=True), stopped, heartbeat=beat_).actions
+    assert look(run(), stopped, heartbeat=beat_, control=Control(forgiven_runs=("run-2",))).actions
+    assert look(run(), replace(stopped, version="v0"), heartbeat=beat_).actions
+    # A run that had committed before it was stopped does not forgive its own failure.
+    assert not look(run(), replace(stopped, committed=True), heartbeat=beat_).actions
+
+
 # --- one stream paused
 
 

@@ -136,7 +136,7 @@ class World:
             self.beat(host)
 
     def beat(self, host: Host) -> None:
-        query, seconds = ("events", 2 * POLICY.stuck_timeout) if host.stuck else ("", 0.0)
+        query, seconds = ("events", 1 + POLICY.stuck_limit(POLICY.stuck_doublings)) if host.stuck else ("", 0.0)
         self.heartbeat = Heartbeat(host.run_id, self.now, host.process, "running", 1, host.jvm, query, seconds)
 
     def _start(self, run: RunView) -> None:
