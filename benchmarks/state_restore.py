@@ -35,7 +35,7 @@ _MORE_MINUTES = 0.05
 def main() -> None:
     """Prints a line a setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--deltas", type=int, action="append", help="default: 10 (Spark's own), 3")
+    parser.add_argument("--deltas", type=int, action="append", help="default: 10 (Spark's own), 2")
     parser.add_argument("--minutes", type=float, default=15.0, help="length of the backlog")
     parser.add_argument("--rate", type=int, default=2_000, help="events a second in it")
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
@@ -44,7 +44,7 @@ def main() -> None:
     if args.home is not None:
         _host(args.home, args.deltas[0], die=args.fill)
         return
-    for deltas in args.deltas or (10, 3):
+    for deltas in args.deltas or (10, 2):
         with tempfile.TemporaryDirectory(prefix="headrace-bench-") as home:
             settings = _settings(Path(home), deltas)
             command = [sys.executable, "-m", "benchmarks.state_restore", "--home", home, "--deltas", str(deltas)]

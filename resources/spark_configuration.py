@@ -97,8 +97,8 @@ def _state_store(settings: Settings) -> dict[str, str]:
         f"{prefix}.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
         # Uploads what changed instead of a snapshot of all state with each batch.
         f"{prefix}.rocksdb.changelogCheckpointing.enabled": "true",
-        # Who restarts repeats all changes since the newest snapshot, and counting keys makes each cost a read: of ten
-        # batches, the default, that took half a minute for a join of 3.6 million rows on a quiet machine, and minutes on
+        # A restart repeats all changes since the newest snapshot, and counting keys makes each of them a read: of ten
+        # batches, the default, that took half a minute for a join of 3.6 million rows on a quiet machine and minutes on
         # a full one. A snapshot uploads no file twice.
         f"{prefix}.minDeltasForSnapshot": "2",
         f"{prefix}.maintenanceInterval": "30s",  # uploads it; with the default's minute four more batches are behind
