@@ -68,10 +68,9 @@ def decide(
     if state.run_id != run_id:  # what was watched was another run
         state = SupervisorState()
     if host is not None:
-        stuck_limit = policy.stuck_limit(0 if host.committed else stops_as_stuck(spec, runs, control))
-        actions, phase, reason = _judge_live(
-            now, spec, host, heartbeat, process_alive, control, state, policy, stuck_limit
-        )
+        stops = 0 if host.committed else stops_as_stuck(spec, runs, control)
+        patient = replace(policy, stuck_timeout=policy.stuck_limit(stops))
+        actions, phase, reason = _judge_live(now, spec, host, heartbeat, process_alive, control, state, patient)
     elif lock.held:
         actions, phase, reason = _judge_orphan(now, spec, runs, heartbeat, process_alive, lock, control, state, policy)
     else:
@@ -103,7 +102,6 @@ def _judge_live(
     control: Control,
     state: SupervisorState,
     policy: Policy,
-    stuck_limit: float,
 ) -> _Verdict:
     beat = heartbeat if heartbeat is not None and heartbeat.run_id == run.run_id else None
     short = run.run_id[:8]
@@ -162,8 +160,8 @@ def _judge_live(
     if beat.phase == "stopping":
         return [], Phase.STOPPING, f"run {short} finishes its batches in flight"
     stalled = f"{beat.stalled_query} is busy with one batch for {beat.stalled_seconds:.0f} s"
-    if beat.stalled_seconds > stuck_limit:
-        return _ask(now, run, StopCause.STUCK, f"{stalled} (limit {stuck_limit:.0f} s)")
+    if beat.stalled_seconds > policy.stuck_timeout:
+        return _ask(now, run, StopCause.STUCK, f"{stalled} (limit {policy.stuck_timeout:.0f} s)")
     note = f"; {stalled}" if beat.stalled_seconds > policy.heartbeat_timeout else ""
     if run.version != spec.version:
         note += f"; {changed}: it is replaced once it has committed"
