@@ -2,7 +2,7 @@
 
 A backlog is read until the join holds all of it as state, then the process is killed; its successor's first batch
 loads the newest snapshot and repeats the changes since. Each setting of `minDeltasForSnapshot` has a home of its own.
-Run: `make bench ARGS=state_restore` (about ten minutes); ARGS="state_restore --deltas 10 --deltas 3".
+Run: `make bench ARGS=state_restore` (about ten minutes); ARGS="state_restore --deltas 2 --minutes 50".
 """
 
 from __future__ import annotations
