@@ -25,7 +25,7 @@ from platform_assets.streaming.commit_log import EPOCH, AppendedFile, CommitLog
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
-from platform_assets.streaming.twin import compare, find_touched, read_events, run_twin
+from platform_assets.streaming.twin import compare, find_touched, leave_out_untouched, read_events, run_twin
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 # portion more costs as much as a million events read.
 _EVENTS_WORTH_SKIPPING = 1_000_000
 _EVENTS_OF_ONE_PORTION = 20_000_000
+# What they touch is collected through the heap: of busy users a hundred pairs of a view and a purchase for each event.
+_LATE_EVENTS_OF_ONE_PORTION = 5_000
 # How far beside a late event events are read at first where no bound is known (sessions): doubled while it is too near.
 _FIRST_MARGIN = timedelta(hours=3)
 
@@ -164,7 +166,8 @@ class LateRepair:
         while True:
             start, end = first - margin, last + margin
             events = read_events(self._session, uri, version, start, end, users)
-            touched = find_touched(run_twin(events, stream).toArrow(), late, stream, present)
+            near = leave_out_untouched(run_twin(events, stream), late, stream, present)
+            touched = find_touched(near.toArrow(), late, stream, present)
             if not span.inactivity or not _comes_near(touched, span, start, end):
                 return touched, start, end
             margin *= 2
@@ -212,6 +215,7 @@ def split_by_events(late: pa.Table, files: Sequence[AppendedFile]) -> list[pa.Ta
         skipped = events_before[number] - events_before[number - 1]
         if (
             skipped > _EVENTS_WORTH_SKIPPING
+            or number - starts[-1] >= _LATE_EVENTS_OF_ONE_PORTION
             or events_before[number] - events_before[starts[-1]] > _EVENTS_OF_ONE_PORTION
         ):
             starts.append(number)

@@ -43,6 +43,38 @@ def run_twin(events: DataFrame, stream: StreamSpec) -> DataFrame:
     return rows.select(*(column.name for column in stream.main_table.columns))
 
 
+def leave_out_untouched(
+    rows: DataFrame, late: pa.Table, stream: StreamSpec, instead_of: pa.Table | None = None
+) -> DataFrame:
+    """The rows that `find_touched` finds; of a table without users all, which are few. For what is collected then.
+
+    All that the late events' users did in the hours between them would go through the heap otherwise: after an hour and
+    a half of 2,000 events/s 4.9 million pairs of a view and a purchase, 1 GiB.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyspark.sql import functions as F
+
+    assert stream.span is not None
+    span = stream.span
+    if not span.by_user:
+        return rows
+    pause, times = pa.scalar(span.inactivity, pa.duration("us")), late["event_time"]
+    spans = [(late["user_id"], pc.subtract(times, pause), pc.add(times, pause))]
+    if instead_of is not None:
+        spans.append((instead_of["user_id"], instead_of[span.start_column], instead_of[span.end_column]))
+    utc = pa.timestamp("us", tz="UTC")
+    schema = pa.schema([("near_user", pa.string()), ("near_start", utc), ("near_end", utc)])
+    near = pa.concat_tables(pa.table(list(columns), schema.names).cast(schema) for columns in spans)
+    return rows.join(
+        F.broadcast(rows.sparkSession.createDataFrame(near)),
+        (F.col("user_id") == F.col("near_user"))
+        & (F.col("near_start") <= F.col(span.end_column))
+        & (F.col("near_end") >= F.col(span.start_column)),
+        "left_semi",
+    )
+
+
 def find_touched(rows: pa.Table, late: pa.Table, stream: StreamSpec, instead_of: pa.Table | None = None) -> pa.Table:
     """The rows of a stream's table that these events (`event_time`, `user_id`) touch.
 

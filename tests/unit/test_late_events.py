@@ -61,3 +61,7 @@ def test_a_portion_has_its_limit() -> None:
     portions = split(minutes, [(n, 900_000) for n in minutes])
     assert [n for portion in portions for n in portion] == minutes
     assert max(map(len, portions)) == 23
+
+
+def test_a_portion_has_not_more_late_events_than_can_be_collected() -> None:
+    assert [len(portion) for portion in split([0] * 12_000, [(0, 12_000)])] == [5_000, 5_000, 2_000]
