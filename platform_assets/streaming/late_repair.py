@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # portion more costs as much as a million events read.
 _EVENTS_WORTH_SKIPPING = 1_000_000
 _EVENTS_OF_ONE_PORTION = 20_000_000
-# What they touch is collected through the heap: of busy users a hundred pairs of a view and a purchase for each event.
+# What they touch is collected through the heap: of busy users sixty pairs of a view and a purchase for each event.
 _LATE_EVENTS_OF_ONE_PORTION = 5_000
 # How far beside a late event events are read at first where no bound is known (sessions): doubled while it is too near.
 _FIRST_MARGIN = timedelta(hours=3)
