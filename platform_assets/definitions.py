@@ -28,6 +28,7 @@ def defs() -> dg.Definitions:
     from platform_assets.reports import build_report_assets
     from platform_assets.stream_assets import build_stream_assets
     from platform_assets.streams import load_stream_groups
+    from resources.duckdb import DuckDBResource
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
     from resources.settings import load_settings
@@ -38,7 +39,7 @@ def defs() -> dg.Definitions:
     streams = [stream for group in groups for stream in group.streams]
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     return dg.Definitions(
-        assets=[*build_stream_assets(streams, settings.topic), *build_report_assets()],
+        assets=[*build_stream_assets(streams, settings.topic), *build_report_assets(settings.reports_engine)],
         asset_checks=[*build_checks(streams, settings.topic), build_stream_running_checks(groups)],
         jobs=[
             streaming_job,
@@ -64,6 +65,7 @@ def defs() -> dg.Definitions:
         # What is launched from an asset's page: one process, and so one Spark application.
         executor=dg.in_process_executor,
         resources={
+            "duckdb": DuckDBResource(),
             "spark": SparkResource(app_name="reports"),
             "kafka": KafkaResource(bootstrap_servers=settings.kafka_bootstrap_servers),
             "lakehouse": LakehouseResource(root=settings.lakehouse),

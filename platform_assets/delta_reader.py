@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
 
 if TYPE_CHECKING:
-    from pyarrow.dataset import Dataset
+    from pyarrow.dataset import Dataset, Expression
     from pyarrow.fs import FileSystem
 
 
@@ -42,3 +43,44 @@ def open_folder(uri: str, storage_options: Mapping[str, str] | None = None) -> F
     if "://" not in uri:
         return SubTreeFileSystem(uri, LocalFileSystem())
     return PyFileSystem(DeltaStorageHandler(uri, dict(storage_options or {}) or None))
+
+
+def read_pinned(table: DeltaTable, bounds: tuple[str, date, date] | None = None) -> Dataset:
+    """The table's rows at the version at which it stands, for an engine that pushes its filters down.
+
+    `bounds` are a column with its first and last value: files whose log entry says that they have no such row are left
+    out. Others may hold rows outside; the caller filters. No other promise of the log is handed on: by delta-rs's own
+    dataset a column without statistics (a boolean, one added later) is promised to be neither null nor anything else,
+    and an engine that believes it loses the file's rows.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    schema = pa.schema(table.schema().to_arrow())
+    folder, parquet = open_folder(table.table_uri, table._storage_options), ds.ParquetFileFormat()
+    fragments = [
+        parquet.make_fragment(unquote(action["path"]), folder, _partition(action))
+        for action in pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        if bounds is None or _may_hold(action, *bounds)
+    ]
+    return ds.FileSystemDataset(fragments, schema, parquet, folder)
+
+
+def _may_hold(action: Mapping[str, Any], column: str, first: date, last: date) -> bool:
+    if f"partition.{column}" in action:
+        value = action[f"partition.{column}"]
+        return value is not None and first <= value <= last
+    low, high = action.get(f"min.{column}"), action.get(f"max.{column}")
+    return low is None or high is None or (low <= last and high >= first)
+
+
+def _partition(action: Mapping[str, Any]) -> Expression:
+    """The values of the partition columns, which the files themselves do not hold."""
+    import pyarrow.dataset as ds
+
+    found = ds.scalar(value=True)
+    for name, value in action.items():
+        if name.startswith("partition."):
+            field = ds.field(name.removeprefix("partition."))
+            found = found & (field.is_null() if value is None else field == value)
+    return found

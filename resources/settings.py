@@ -68,6 +68,15 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="So many days before today are computed anew at night where rows came late")
     ] = 14
 
+    reports_engine: Annotated[
+        Literal["duckdb", "spark"],
+        Field(description="What computes the reports: duckdb, in the run's process, or spark, on any master"),
+    ] = "duckdb"
+    # What does not fit is spilled to disk. Below 128 MiB DuckDB cannot hold what each of its threads is at work on.
+    reports_memory_mib: Annotated[
+        int, Field(ge=128, description="Memory of DuckDB for the reports; more goes to disk")
+    ] = 1024
+
     publish: Annotated[bool, Field(description="Publish the streams that have a topic of their own to Kafka")] = True
     idle_timeout_seconds: Annotated[
         float,

@@ -12,14 +12,15 @@ from platform_assets.reports.days import build_daily_partitions
 from platform_assets.reports.product_affinity import PRODUCT_AFFINITY
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS
 from platform_assets.reports.purchase_devices import PURCHASE_DEVICES
+from platform_assets.reports.report_engine import EngineName
 from platform_assets.reports.session_report import SESSION_REPORT
 
 DAILY_REPORTS = (SESSION_REPORT, PURCHASE_CORRELATIONS, PURCHASE_DEVICES, PRODUCT_AFFINITY, CUSTOMER_DAYS)
 REPORT_TABLES = (*(report.table for report in DAILY_REPORTS), CUSTOMER_360_TABLE)
 
 
-def build_report_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """All batch assets: the daily ones over one daily partitioning, the customers' table, and what is known of days."""
+def build_report_assets(engine: EngineName) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """All batch assets, computed by this engine: the daily ones, the customers' table, and what is known of days."""
     days = dg.AssetSpec(
         list(REPORT_DAYS.asset_path),
         deps=[list(report.table.asset_path) for report in DAILY_REPORTS],
@@ -29,4 +30,4 @@ def build_report_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
         owners=["team:data-platform"],
         metadata={"dagster/table_name": REPORT_DAYS.name},
     )
-    return [assets.build_report_assets(DAILY_REPORTS, build_daily_partitions()), days]
+    return [assets.build_report_assets(DAILY_REPORTS, build_daily_partitions(), engine), days]

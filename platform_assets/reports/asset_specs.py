@@ -23,7 +23,7 @@ CUSTOMERS_KEY = dg.AssetKey(CUSTOMER_360_TABLE.asset_path)
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=3), warn_window=timedelta(minutes=90))
 
 # What is provisional is refreshed by the clock: the streams' own events come each half hour and apart from each
-# other, and each would cost a start of Spark. A run that finds nothing changed starts none.
+# other, and each would cost a run.
 _EACH_HOUR = (
     dg.AutomationCondition.in_latest_time_window()
     & dg.AutomationCondition.cron_tick_passed("5 * * * *").since(dg.AutomationCondition.newly_requested())
@@ -61,11 +61,15 @@ def report_key(report: DailyReport) -> dg.AssetKey:
     return dg.AssetKey(report.table.asset_path)
 
 
-def describe_assets(reports: Sequence[DailyReport], partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetSpec]:
-    """The daily reports, the daily page and the customers' table."""
+def describe_assets(
+    reports: Sequence[DailyReport], partitions: dg.DailyPartitionsDefinition, engine: str
+) -> list[dg.AssetSpec]:
+    """The daily reports, the daily page and the customers' table, computed by this engine."""
+    kinds = {engine, "deltalake"}
     daily = [
         _describe_table(
             report.table,
+            kinds,
             deps=[*(dg.AssetKey(source.table.asset_path) for source in report.inputs), CLOSED_DAYS_KEY],
             partitions_def=partitions,
             code_version=report.code_version,
@@ -84,17 +88,18 @@ def describe_assets(reports: Sequence[DailyReport], partitions: dg.DailyPartitio
     )
     customers = _describe_table(
         CUSTOMER_360_TABLE,
+        kinds,
         deps=[dg.AssetKey(CUSTOMER_DAYS_TABLE.asset_path)],
         automation_condition=_WHEN_DAYS_CHANGED,
     )
     return [*daily, page, customers]
 
 
-def _describe_table(table: TableSpec, **parts: Any) -> dg.AssetSpec:
+def _describe_table(table: TableSpec, kinds: set[str], **parts: Any) -> dg.AssetSpec:
     return dg.AssetSpec(
         list(table.asset_path),
         description=f"{table.description}\n\nGrain: {table.grain}.",
-        kinds={"spark", "deltalake"},
+        kinds=kinds,
         metadata={"dagster/table_name": table.name, "dagster/column_schema": build_column_schema(table)},
         **parts,
         **_ALL,

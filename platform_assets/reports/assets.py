@@ -1,4 +1,4 @@
-"""All reports as Dagster assets of one op: one process and one Spark application, whatever is asked for.
+"""All reports as Dagster assets of one op: one process and one engine, whatever is asked for.
 
 A run goes through its days in chunks. Each chunk of a report is one commit, followed by the days' states; so a run that
 was cut short has lost the chunk in hand at most, and the next one leaves out what is done. Days whose inputs have not
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -18,7 +18,7 @@ from platform_assets.reports.asset_specs import CUSTOMERS_KEY, describe_assets, 
 from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, read_included_version, update_customers
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY, write_daily_page
-from platform_assets.reports.daily_report import DailyReport, PinnedTable, pin_table, replace_days
+from platform_assets.reports.daily_report import DailyReport, InputRows, PinnedTable, ReportCommit, pin_table
 from platform_assets.reports.day_states import (
     DayState,
     InputChanges,
@@ -30,41 +30,47 @@ from platform_assets.reports.day_states import (
 )
 from platform_assets.reports.days import DayRange, day_range_of, split_days
 from platform_assets.reports.presentation import PREVIEW_ROWS, describe_rows
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+from platform_assets.reports.report_engine import EngineName, ReportEngine, opened_engine
 
 # Two batch Spark applications beside the streaming one would not fit a small machine's memory: the instance lets one
 # run of this pool go on at a time.
 BATCH_SPARK_POOL = "batch_spark"
 
+# Two runs at once would compute the same days twice, and add the same days to the customers' table. Reports by DuckDB
+# need no Spark and so do not wait behind a check that does.
+REPORTS_POOL = "reports"
+
 # In the run's tags: days that have not changed get no materialization that says so. For the nightly run over many days.
 ONLY_CHANGED_TAG = "headrace/only_changed_days"
 
-# A chunk is what an interruption may cost. A chunk costs a few seconds of Spark's planning and committing besides its
-# rows; with fewer days a backfill of 90 spends most of its time on these.
+# A chunk is what an interruption may cost. A chunk costs planning and committing besides its rows: by Spark some
+# seconds; with fewer days a backfill of 90 spends most of its time on these.
 DAYS_OF_ONE_CHUNK = 10
 
 
 def build_report_assets(
-    reports: Sequence[DailyReport], partitions: dg.DailyPartitionsDefinition
+    reports: Sequence[DailyReport], partitions: dg.DailyPartitionsDefinition, engine: EngineName
 ) -> dg.AssetsDefinition:
     """One op for these daily reports, the daily page and the customers' table; any of them can be left out of a run.
 
-    Needs the resources `spark` and `lakehouse`. A report that fails does not keep the others from being computed: the
-    run fails at its end, naming each.
+    Needs the resource `lakehouse` and that of the engine: `duckdb` or `spark`. A report that fails does not keep the
+    others from being computed: the run fails at its end, naming each.
     """
 
     @dg.multi_asset(
         name="compute_reports",
-        specs=describe_assets(reports, partitions),
+        specs=describe_assets(reports, partitions, engine),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=BATCH_SPARK_POOL,
-        required_resource_keys={"spark", "lakehouse"},
+        pool=BATCH_SPARK_POOL if engine == "spark" else REPORTS_POOL,
+        required_resource_keys={engine, "lakehouse"},
     )
     def compute_reports(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        run, selected = _Run(context), context.selected_asset_keys
+        with opened_engine(engine, context.resources, context.resources.lakehouse) as opened:
+            yield from compute_selected(_Run(context, opened))
+
+    def compute_selected(run: _Run) -> Iterator[dg.MaterializeResult[Any]]:
+        selected = run.context.selected_asset_keys
         computed: set[date] = set()
         for report in reports:
             if report_key(report) in selected:
@@ -85,15 +91,15 @@ def build_report_assets(
 class _Run:
     """What a run has to say: each day's materialization, and what failed while the others went on."""
 
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, engine: ReportEngine) -> None:
         self.context = context
+        self.engine = engine
         self.lakehouse = context.resources.lakehouse
         self.is_nightly = ONLY_CHANGED_TAG in context.run.tags
         # Before any input is pinned: what is complete by then is in the versions that are read.
         self.final_until = read_final_until(self.lakehouse)
         self.changes = InputChanges(self.lakehouse)
         self._pinned: dict[str, PinnedTable] = {}
-        self._frames: dict[str, DataFrame] = {}
         self._said: dict[dg.AssetKey, list[str]] = {}
         self._failures: list[str] = []
 
@@ -108,13 +114,6 @@ class _Run:
             if source.table.name not in self._pinned:
                 self._pinned[source.table.name] = pin_table(self.lakehouse, source.table.name)
         return [self._pinned[source.table.name] for source in report.inputs]
-
-    def read(self, pinned: Sequence[PinnedTable]) -> Mapping[str, "DataFrame"]:
-        """Their rows by name. Delta puts a version's files together once for a frame, which takes seconds."""
-        for table in pinned:
-            if table.name not in self._frames:
-                self._frames[table.name] = table.read(self.context.resources.spark.spark_session)
-        return {table.name: self._frames[table.name] for table in pinned}
 
     def say(self, key: dg.AssetKey, day: date | None, metadata: Mapping[str, Any]) -> None:
         """Takes down a materialization. A backfill of several chunks tells of each as soon as it is committed.
@@ -173,13 +172,13 @@ def _compute_report(run: _Run, report: DailyReport) -> set[date]:
 def _compute_chunk(run: _Run, report: DailyReport, days: DayRange, pinned: Sequence[PinnedTable]) -> None:
     import pyarrow.dataset as ds
 
-    inputs = run.read(pinned)
-    rows = report.compute(inputs, days).where(days.predicate(report.day_column))
-    replace_days(rows, report.table, run.lakehouse, days, pinned)
-    # Read by delta-rs, not by the Spark that wrote the rows: a table which only Spark can read fails here.
+    inputs = [source.rows_of(table, days) for source, table in zip(report.inputs, pinned, strict=True)]
+    commit = ReportCommit(days, {table.name: table.version for table in pinned})
+    run.engine.replace(report.sql, inputs, report.table, commit)
+    # Read back from the table, whichever engine wrote it: one that only its writer can read fails here.
     table = run.lakehouse.delta_table(report.table.name)
     written, of_day = table.to_pyarrow_dataset(), {day: ds.field(report.day_column) == day for day in days.days()}
-    now, versions = datetime.now(UTC), json.dumps({source.name: source.version for source in pinned})
+    now, versions = datetime.now(UTC), json.dumps(commit.inputs)
     states = [
         DayState(
             report.table.name, day, state_of(day, run.final_until), written.count_rows(filter=own), table.version(),
@@ -187,14 +186,26 @@ def _compute_chunk(run: _Run, report: DailyReport, days: DayRange, pinned: Seque
         )
         for day, own in of_day.items()
     ]  # fmt: skip
-    pictures = report.draw(inputs, days) if report.draw is not None else {}
+    pictures = _draw_pictures(run, report, inputs, days)
     write_states(run.lakehouse, states, days)
     for state in states:
         preview = written.head(PREVIEW_ROWS, filter=of_day[state.report_date]).to_pylist()
         metadata = describe_rows(report.table, state.report_rows, preview, state.report_version)
-        if (picture := pictures.get(state.report_date)) is not None:
-            metadata[picture[0]] = dg.MetadataValue.md(picture[1])
+        if report.picture is not None:
+            metadata[report.picture.name] = dg.MetadataValue.md(pictures[state.report_date])
         run.say(report_key(report), state.report_date, {**metadata, **_describe_state(state)})
+
+
+def _draw_pictures(run: _Run, report: DailyReport, inputs: Sequence[InputRows], days: DayRange) -> Mapping[date, str]:
+    """Each day's picture as a Markdown image; none for a report without one."""
+    picture = report.picture
+    if picture is None:
+        return {}
+    counts = {day: [0] * picture.positions for day in days.days()}
+    for row in run.engine.fetch(picture.sql, inputs).to_pylist():
+        if row["day"] in counts:
+            counts[row["day"]][row["position"]] = row["n"]
+    return {day: picture.draw(numbers, str(day)) for day, numbers in counts.items()}
 
 
 def _say_unchanged(run: _Run, report: DailyReport, state: DayState) -> None:
@@ -211,7 +222,7 @@ def _describe_state(state: DayState) -> dict[str, Any]:
 
 
 def _update_customers(run: _Run) -> None:
-    table = update_customers(run.context.resources.spark.spark_session, run.lakehouse)
+    table = update_customers(run.engine, run.lakehouse)
     dataset = table.to_pyarrow_dataset()
     preview = dataset.head(PREVIEW_ROWS).to_pylist()
     metadata = {

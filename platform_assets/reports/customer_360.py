@@ -7,20 +7,17 @@ changed, and the number of customers, whose table it writes anew; never the even
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.reports.customer_days import CART_ACTIONS_DDL, COUNTS_DDL, CUSTOMER_DAYS_TABLE
-from platform_assets.reports.daily_report import PinnedTable, ReportCommit, pin_table
-from platform_assets.streaming.changed_days import find_changed_days
-from platform_assets.streaming.commit_log import CommitLog
-from platform_assets.streaming.delta_tables import create_table
+from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE, as_json
+from platform_assets.reports.daily_report import InputRows, PinnedTable, ReportCommit, pin_table
+from platform_assets.reports.report_engine import ReportEngine
 from platform_assets.streaming.specs import Column, TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-    from pyspark.sql import Column as SparkColumn
-    from pyspark.sql import DataFrame, SparkSession
 
 CUSTOMER_360_TABLE = TableSpec(
     name="gold.customer_360",
@@ -53,64 +50,91 @@ CUSTOMER_360_TABLE = TableSpec(
 # Each run leaves the files of the one before it. The consistency check reads the newest version only.
 _VACUUM_HOURS = 24
 
-_COUNTS = ("purchases", "events", "sessions", "revenue")
-_MAPS = ("category_events", "device_events")
+_COUNTS = ("purchases", "events", "sessions")
+_ACTION = 'STRUCT("at" BIGINT, "partition" INT, "offset" BIGINT, "open" BOOLEAN)'
 
 
-def merge_customers(known: DataFrame, days_now: DataFrame, days_then: DataFrame) -> DataFrame:
-    """Rows of `CUSTOMER_360_TABLE`: `known`, with what some days of gold.customer_days say now and said then.
-
-    `known` are rows of the table (none: it is built anew, from all days), `days_now` and `days_then` rows of
-    gold.customer_days of the same days. Money is added up as decimal: the result does not depend on how the days came.
-    Events of a day are never taken back, so times and carts are the latest of both.
-    """
-    from pyspark.sql import functions as F
-
-    parts = [
-        _as_facts(known.withColumnsRenamed({"first_seen_at": "first_event_at", "last_seen_at": "last_event_at"}), 1),
-        _as_facts(days_now, 1),
-        _as_facts(days_then, -1),
-    ]
-    facts = parts[0].unionByName(parts[1]).unionByName(parts[2])
-    summed = facts.groupBy("user_id").agg(
-        F.min("first_event_at").alias("first_seen_at"),
-        F.max("last_event_at").alias("last_seen_at"),
-        F.max("last_purchase_at").alias("last_purchase_at"),
-        # What a session grew into, or was merged into, ends no earlier; of two with one end the longer one is newer.
-        F.max_by(
-            F.struct("last_session_start", "last_session_end"),
-            F.struct("last_session_end", -F.unix_micros("last_session_start")),
-        ).alias("last_session"),
-        *(F.sum(name).alias(name) for name in _COUNTS),
-        *(F.map_filter(_merged(name, _add_counts, COUNTS_DDL), _is_positive).alias(name) for name in _MAPS),
-        _merged("cart_actions", _take_newest, CART_ACTIONS_DDL).alias("cart_actions"),
-    )
-    open_cart = F.array_sort(F.map_keys(F.map_filter("cart_actions", lambda _, action: action["open"])))
-    return summed.where(F.col("events") > 0).select(
-        "user_id",
-        "first_seen_at",
-        "last_seen_at",
-        "last_purchase_at",
-        "purchases",
-        F.col("revenue").cast("double").alias("total_revenue"),
-        F.try_divide(F.col("revenue").cast("double"), F.col("purchases")).alias("avg_order_value"),
-        "events",
-        "sessions",
-        F.col("last_session.last_session_start").alias("last_session_start"),
-        F.col("last_session.last_session_end").alias("last_session_end"),
-        _most("category_events").alias("favourite_category"),
-        _most("device_events").alias("favourite_device"),
-        F.to_json(open_cart).alias("open_cart"),
-        F.size(open_cart).cast("bigint").alias("open_cart_products"),
-        *(_as_text(name).alias(name) for name in (*_MAPS, "cart_actions")),
-    )
+def _facts(relation: str, sign: int, first: str = "first_event_at", last: str = "last_event_at") -> str:
+    """SQL: what the rows of a relation add to, or take away from, their users."""
+    counts = ", ".join(f"{sign} * {name} AS {name}" for name in _COUNTS)
+    return f"""
+  SELECT user_id, {first} AS first_seen_at, {last} AS last_seen_at, last_purchase_at, last_session_start,
+         last_session_end, {counts}, {sign} * CAST(CAST(total_revenue AS VARCHAR) AS DECIMAL(28, 2)) AS revenue,
+         {sign} AS sign, category_events, device_events, cart_actions
+  FROM {relation}"""
 
 
-def update_customers(spark: SparkSession, lakehouse: Any) -> DeltaTable:
+def _count_by(column: str) -> str:
+    """SQL: a user's events by a value, from the JSON objects of all facts. A value without events any more is gone."""
+    return f"""
+  SELECT user_id, entry.key AS name, CAST(sum(sign * entry.value) AS BIGINT) AS n
+  FROM (
+    SELECT user_id, sign, unnest(map_entries(CAST(CAST({column} AS JSON) AS MAP(VARCHAR, BIGINT)))) AS entry FROM facts
+  ) AS entries GROUP BY ALL HAVING sum(sign * entry.value) > 0
+"""
+
+
+def _sum_by(counted: str) -> str:
+    """SQL: the same as one JSON object a user, with the name that has most; of equal ones the first by name."""
+    return f"""
+  SELECT user_id, {as_json("name", "n")} AS counted, min_by(name, {{'n': -n, 'name': name}}) AS most
+  FROM {counted} GROUP BY user_id
+"""
+
+
+# `known` are rows of the table (none: it is built anew, from all days), `days_now` and `days_then` are what the changed
+# days of gold.customer_days say now and said then. Money is added up as decimal: the result does not depend on how the
+# days came. Events of a day are never taken back, so times and carts are the latest of both. What a session grew into,
+# or was merged into, ends no earlier; of two with one end the longer one is newer.
+SQL = f"""
+WITH facts AS (
+  {_facts("known", 1, "first_seen_at", "last_seen_at")}
+  UNION ALL {_facts("days_now", 1)}
+  UNION ALL {_facts("days_then", -1)}
+), summed AS (
+  SELECT user_id, min(first_seen_at) AS first_seen_at, max(last_seen_at) AS last_seen_at,
+         max(last_purchase_at) AS last_purchase_at,
+         max_by({{'starts': last_session_start, 'ends': last_session_end}},
+                {{'ends': last_session_end, 'length': -epoch_us(last_session_start)}})
+           FILTER (WHERE last_session_end IS NOT NULL) AS last_session,
+         {", ".join(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in _COUNTS)},
+         CAST(sum(revenue) AS DOUBLE) AS total_revenue
+  FROM facts GROUP BY user_id HAVING sum(events) > 0
+), category_counts AS ({_count_by("category_events")}), categories AS ({_sum_by("category_counts")}
+), device_counts AS ({_count_by("device_events")}), devices AS ({_sum_by("device_counts")}
+), actions AS (
+  SELECT user_id, entry.key AS product_id, max(entry.value) AS action
+  FROM (
+    SELECT user_id, unnest(map_entries(CAST(CAST(cart_actions AS JSON) AS MAP(VARCHAR, {_ACTION})))) AS entry FROM facts
+  ) AS entries GROUP BY ALL
+), carts AS (
+  SELECT user_id, {as_json("product_id", "action")} AS cart_actions,
+         list_sort(array_agg(product_id) FILTER (WHERE action.open)) AS open_cart,
+         count(*) FILTER (WHERE action.open) AS open_cart_products
+  FROM actions GROUP BY user_id
+)
+SELECT summed.user_id, first_seen_at, last_seen_at, last_purchase_at, purchases, total_revenue,
+       total_revenue / nullif(purchases, 0) AS avg_order_value, events, sessions,
+       last_session.starts AS last_session_start, last_session.ends AS last_session_end,
+       categories.most AS favourite_category, devices.most AS favourite_device,
+       CASE WHEN open_cart_products > 0 THEN CAST(to_json(open_cart) AS VARCHAR) ELSE '[]' END AS open_cart,
+       COALESCE(open_cart_products, 0) AS open_cart_products,
+       COALESCE(categories.counted, '{{}}') AS category_events, COALESCE(devices.counted, '{{}}') AS device_events,
+       COALESCE(carts.cart_actions, '{{}}') AS cart_actions
+FROM summed
+LEFT JOIN categories ON categories.user_id = summed.user_id
+LEFT JOIN devices ON devices.user_id = summed.user_id
+LEFT JOIN carts ON carts.user_id = summed.user_id
+"""
+
+
+def update_customers(engine: ReportEngine, lakehouse: Any) -> DeltaTable:
     """Brings gold.customer_360 up to gold.customer_days, in one commit; the table as it is then. For one run at a time.
 
     Nothing is written when nothing has changed. Raises `dg.Failure` when gold.customer_days does not exist.
     """
+    from platform_assets.streaming.delta_tables import create_table
+
     days = pin_table(lakehouse, CUSTOMER_DAYS_TABLE.name)
     uri, options = lakehouse.table_uri(CUSTOMER_360_TABLE.name), lakehouse.storage_options()
     table = create_table(uri, CUSTOMER_360_TABLE, options)
@@ -118,18 +142,25 @@ def update_customers(spark: SparkSession, lakehouse: Any) -> DeltaTable:
     changed = None if since is None else _find_changed(lakehouse, since, days.version)
     if changed is not None and not changed:
         return table
-    now = days.read(spark)
-    known = spark.read.format("delta").load(uri)
-    if changed is None or since is None:
-        rows = merge_customers(known.limit(0), now, now.limit(0))
-    else:
-        then = PinnedTable(days.name, days.uri, since).read(spark)
-        rows = merge_customers(known, _of_days(now, changed), _of_days(then, changed))
-    commit = ReportCommit(None, {days.name: days.version})
-    rows.write.format("delta").mode("overwrite").option("userMetadata", commit.as_json()).save(uri)
+    own = PinnedTable(CUSTOMER_360_TABLE.name, uri, table.version())
+    inputs = list(_changes(own, days, since, changed))
+    engine.replace(SQL, inputs, CUSTOMER_360_TABLE, ReportCommit(None, {days.name: days.version}))
     table.update_incremental()
     table.vacuum(_VACUUM_HOURS, dry_run=False, enforce_retention_duration=False)
     return table
+
+
+def _changes(own: PinnedTable, days: PinnedTable, since: int | None, changed: list[date] | None) -> Iterator[InputRows]:
+    """What `SQL` reads: all days and nothing known, or what is known and the changed days as they are and were."""
+    if since is None or changed is None:
+        yield InputRows("known", own, is_empty=True)
+        yield InputRows("days_now", days)
+        yield InputRows("days_then", days, is_empty=True)
+    else:
+        bounds = ("report_date", min(changed), max(changed))
+        yield InputRows("known", own)
+        yield InputRows("days_now", days, bounds, tuple(changed))
+        yield InputRows("days_then", PinnedTable(days.name, days.uri, since), bounds, tuple(changed))
 
 
 def read_included_version(table: DeltaTable) -> int | None:
@@ -148,67 +179,11 @@ def read_included_version(table: DeltaTable) -> int | None:
 
 def _find_changed(lakehouse: Any, since: int, until: int) -> list[date] | None:
     """The days that changed between two versions of gold.customer_days; None when that cannot be told any more."""
+    from platform_assets.streaming.changed_days import find_changed_days
+    from platform_assets.streaming.commit_log import CommitLog
+
     if since > until:
         return None
     log = CommitLog(lakehouse.table_uri(CUSTOMER_DAYS_TABLE.name), "", lakehouse.storage_options())
     changed = find_changed_days(log, CUSTOMER_DAYS_TABLE.partition_columns[0], since, until)
     return None if changed is None else sorted(changed)
-
-
-def _of_days(rows: DataFrame, days: list[date]) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    return rows.where(F.col("report_date").isin(days))
-
-
-def _as_facts(rows: DataFrame, sign: int) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    counted = rows.withColumn("revenue", F.col("total_revenue").cast("decimal(28,2)"))
-    return counted.select(
-        "user_id",
-        *("first_event_at", "last_event_at", "last_purchase_at", "last_session_start", "last_session_end"),
-        *((F.lit(sign) * F.col(name)).alias(name) for name in _COUNTS),
-        *(
-            F.transform_values(F.from_json(name, COUNTS_DDL), lambda _, count: F.lit(sign) * count).alias(name)
-            for name in _MAPS
-        ),
-        F.from_json("cart_actions", CART_ACTIONS_DDL).alias("cart_actions"),
-    )
-
-
-def _merged(name: str, merge: Any, ddl: str) -> SparkColumn:
-    from pyspark.sql import functions as F
-
-    empty = F.from_json(F.lit("{}"), ddl)
-    return F.aggregate(F.collect_list(name), empty, lambda one, other: F.map_zip_with(one, other, merge))
-
-
-def _add_counts(_: SparkColumn, one: SparkColumn, other: SparkColumn) -> SparkColumn:
-    from pyspark.sql import functions as F
-
-    return F.coalesce(one, F.lit(0)) + F.coalesce(other, F.lit(0))
-
-
-def _is_positive(_: SparkColumn, count: SparkColumn) -> SparkColumn:
-    return count > 0
-
-
-def _take_newest(_: SparkColumn, one: SparkColumn, other: SparkColumn) -> SparkColumn:
-    from pyspark.sql import functions as F
-
-    return F.when(one.isNull() | (other > one), other).otherwise(one)
-
-
-def _most(name: str) -> SparkColumn:
-    from pyspark.sql import functions as F
-
-    ranked = F.transform(F.map_entries(name), lambda entry: F.struct((-entry["value"]).alias("n"), entry["key"]))
-    return F.array_min(ranked)["key"]
-
-
-def _as_text(name: str) -> SparkColumn:
-    """The map as JSON, its names in order."""
-    from pyspark.sql import functions as F
-
-    return F.to_json(F.map_from_entries(F.array_sort(F.map_entries(name))))

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
-
 from platform_assets.reports.daily_report import DailyReport, ReportInput
-from platform_assets.reports.days import DayRange
 from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column as SparkColumn
-    from pyspark.sql import DataFrame
-
 # The newest of these says whether a product is in the cart.
 CART_TYPES = ("add_to_cart", "remove_from_cart", "purchase")
-
-# An action on a product in the cart. As a struct it orders as the events do: by time, then as the topic has them.
-CART_ACTIONS_DDL = "map<string, struct<at: bigint, partition: int, offset: bigint, open: boolean>>"
-COUNTS_DDL = "map<string, bigint>"
 
 CUSTOMER_DAYS_TABLE = TableSpec(
     name="gold.customer_days",
@@ -49,75 +37,63 @@ CUSTOMER_DAYS_TABLE = TableSpec(
 )  # fmt: skip
 
 
-def summarize_customers(events: DataFrame, sessions: DataFrame) -> DataFrame:
-    """Rows of `CUSTOMER_DAYS_TABLE` from rows of silver.events and of gold.sessions.
-
-    A product is open in the cart when the newest of its events of `CART_TYPES` is an add_to_cart.
-    """
-    from pyspark.sql import functions as F
-
-    is_purchase = F.col("event_type") == "purchase"
-    in_cart = F.col("event_type").isin(*CART_TYPES) & F.col("product_id").isNotNull()
-    action = F.struct(
-        F.unix_micros("event_time").alias("at"),
-        F.col("kafka_partition").alias("partition"),
-        F.col("kafka_offset").alias("offset"),
-        (F.col("event_type") == "add_to_cart").alias("open"),
-    )
-    own = events.groupBy(F.to_date("event_time").alias("report_date"), "user_id").agg(
-        F.min("event_time").alias("first_event_at"),
-        F.max("event_time").alias("last_event_at"),
-        F.count(F.lit(1)).alias("events"),
-        F.count_if(is_purchase).alias("purchases"),
-        F.sum(F.when(is_purchase, F.col("revenue").try_cast("decimal(18,2)"))).cast("double").alias("revenue"),
-        F.max(F.when(is_purchase, F.col("event_time"))).alias("last_purchase_at"),
-        # Lists, counted below: one shuffle in all, where an aggregation for each would be one and a join more.
-        F.collect_list(F.struct(F.col("category").alias("key"))).alias("categories"),
-        F.collect_list(F.struct(F.col("device_type").alias("key"))).alias("devices"),
-        F.collect_list(F.when(in_cart, F.struct(F.col("product_id").alias("key"), action.alias("action")))).alias(
-            "actions"
-        ),
-    )
-    visits = sessions.groupBy(F.col("session_date").alias("report_date"), "user_id").agg(
-        F.count(F.lit(1)).alias("sessions"),
-        F.max("session_start").alias("last_session_start"),
-        F.max_by("session_end", "session_start").alias("last_session_end"),
-    )
-    return (
-        own.join(visits, ["report_date", "user_id"], "left")
-        .withColumns(
-            {
-                "total_revenue": F.coalesce("revenue", F.lit(0.0)),
-                "sessions": F.coalesce("sessions", F.lit(0)),
-                "category_events": _by_key("categories", F.size),
-                "device_events": _by_key("devices", F.size),
-                "cart_actions": _by_key("actions", lambda entries: F.array_max(entries["action"])),
-            }
-        )
-        .select(*(column.name for column in CUSTOMER_DAYS_TABLE.columns))
-    )
+_IN_CART = ", ".join(f"'{name}'" for name in CART_TYPES)
 
 
-def _by_key(entries: str, summarize: Callable[[SparkColumn], SparkColumn]) -> SparkColumn:
-    """The entries of a list by their `key`, where there is one, as a JSON object with its names in order."""
-    from pyspark.sql import functions as F
+def count_by(column: str) -> str:
+    """SQL: a user's and day's events by the values of a column, as a JSON object with its names in order."""
+    return f"""
+  SELECT report_date, user_id, {as_json("column_value", "n")} AS counted
+  FROM (
+    SELECT CAST(event_time AS DATE) AS report_date, user_id, {column} AS column_value, count(*) AS n
+    FROM events WHERE {column} IS NOT NULL GROUP BY ALL
+  ) AS values_of_days GROUP BY ALL
+"""
 
-    known = F.filter(entries, lambda entry: entry["key"].isNotNull())
-    keys = F.array_sort(F.array_distinct(known["key"]))
-    values = F.transform(keys, lambda key: summarize(F.filter(known, lambda entry: entry["key"] == key)))
-    return F.to_json(F.map_from_arrays(keys, values))
+
+def as_json(key: str, value: str) -> str:
+    """SQL, an aggregate: the keys with their values as a JSON object, its names in order. Keys must be distinct."""
+    return f"CAST(to_json(map_from_entries(list_sort(array_agg({{'key': {key}, 'value': {value}}})))) AS VARCHAR)"
 
 
-def _compute(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
-    events = inputs[EVENTS.name].where(days.predicate("event_date"))
-    sessions = inputs[SESSIONS.name].where(days.predicate("session_date"))
-    columns = (
-        "event_type", "event_time", "user_id", "product_id", "category", "device_type", "revenue", "kafka_partition",
-        "kafka_offset",
-    )  # fmt: skip
-    return summarize_customers(events.select(*columns), sessions)
-
+# Aggregated by key before anything is collected: a user that stands for many has millions of events, not of keys.
+# Of the actions on a product the newest counts: by time, then as the topic has them.
+_SQL = f"""
+WITH own AS (
+  SELECT CAST(event_time AS DATE) AS report_date, user_id, min(event_time) AS first_event_at,
+         max(event_time) AS last_event_at, count(*) AS events,
+         count(*) FILTER (WHERE event_type = 'purchase') AS purchases,
+         CAST(sum(CASE WHEN event_type = 'purchase'
+                       THEN TRY_CAST(CAST(revenue AS VARCHAR) AS DECIMAL(18, 2)) END) AS DOUBLE) AS revenue,
+         max(CASE WHEN event_type = 'purchase' THEN event_time END) AS last_purchase_at
+  FROM events GROUP BY ALL
+), visits AS (
+  SELECT session_date AS report_date, user_id, count(*) AS sessions, max(session_start) AS last_session_start,
+         max_by(session_end, session_start) AS last_session_end
+  FROM sessions GROUP BY ALL
+), categories AS ({count_by("category")}), devices AS ({count_by("device_type")}), actions AS (
+  SELECT CAST(event_time AS DATE) AS report_date, user_id, product_id,
+         max({{'at': epoch_us(event_time), 'partition': kafka_partition, 'offset': kafka_offset,
+               'open': event_type = 'add_to_cart'}}) AS action
+  FROM events WHERE event_type IN ({_IN_CART}) AND product_id IS NOT NULL GROUP BY ALL
+), carts AS (
+  SELECT report_date, user_id, {as_json("product_id", "action")} AS counted FROM actions GROUP BY ALL
+)
+SELECT own.report_date, own.user_id, first_event_at, last_event_at, events, purchases,
+       COALESCE(revenue, 0.0) AS total_revenue, last_purchase_at, COALESCE(sessions, 0) AS sessions,
+       last_session_start, last_session_end,
+       COALESCE(categories.counted, '{{}}') AS category_events,
+       COALESCE(devices.counted, '{{}}') AS device_events,
+       COALESCE(carts.counted, '{{}}') AS cart_actions
+FROM own
+LEFT JOIN visits ON visits.report_date = own.report_date AND visits.user_id = own.user_id
+LEFT JOIN categories ON categories.report_date = own.report_date AND categories.user_id = own.user_id
+LEFT JOIN devices ON devices.report_date = own.report_date AND devices.user_id = own.user_id
+LEFT JOIN carts ON carts.report_date = own.report_date AND carts.user_id = own.user_id
+"""
 
 CUSTOMER_DAYS = DailyReport(
-    table=CUSTOMER_DAYS_TABLE, inputs=(ReportInput(EVENTS), ReportInput(SESSIONS)), compute=_compute
+    table=CUSTOMER_DAYS_TABLE,
+    inputs=(ReportInput(EVENTS, "event_date"), ReportInput(SESSIONS, "session_date")),
+    sql=_SQL,
 )

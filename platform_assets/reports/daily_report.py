@@ -1,70 +1,28 @@
-"""What a daily report is, and how a range of its days is replaced.
+"""What a daily report is, what of its inputs it reads, and what its commits say about themselves.
 
 A report is one Delta table with a date column as its only partition column. A run owns whole days: it computes the
-rows of a contiguous range of days and replaces exactly these days in one Delta commit (`replaceWhere`), so that a
-run can be repeated, two runs over different days never disturb each other, and a reader sees a day either as it was
-or as it is, never half of it. Each commit's `userMetadata` names the version of every input that the run read, so
-that a check can compare the report with its inputs as they were.
+rows of a contiguous range of days and replaces exactly these days in one Delta commit, so that a run can be repeated,
+two runs over different days never disturb each other, and a reader sees a day either as it was or as it is, never
+half of it. Each commit's `userMetadata` names the version of every input that the run read, so that a check can
+compare the report with its inputs as they were.
+
+The rows are defined once, as SQL in DuckDB's dialect. Either engine runs it: `duckdb_engine` as it stands,
+`spark_engine` after a translation.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
 from platform_assets.reports.days import DayRange
 from platform_assets.streaming.specs import TableSpec
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    Inputs = Mapping[str, DataFrame]
-
-
-@dataclass(frozen=True)
-class ReportInput:
-    """A table that a report reads. `neighbours`: how many days before and after a day the report's day depends on.
-
-    Where the table is partitioned by a day, a change of its rows makes a report's day stale. Another one counts as
-    changed with the day's state only (see `day_states`): its rows follow from those of a table that is partitioned.
-    """
-
-    table: TableSpec
-    neighbours: int = 0
-
-
-@dataclass(frozen=True)
-class DailyReport:
-    """One report: its table, what it reads, and two pure functions over its inputs by table name.
-
-    `compute` returns rows of `table` for at least the days of the range (others are dropped); it gets all rows of the
-    inputs and prunes them by the range. `draw` returns, for days of the range, a picture as Markdown and its name.
-    """
-
-    table: TableSpec
-    inputs: tuple[ReportInput, ...]
-    compute: Callable[[Inputs, DayRange], DataFrame]
-    draw: Callable[[Inputs, DayRange], Mapping[date, tuple[str, str]]] | None = None
-
-    @property
-    def day_column(self) -> str:
-        """The table's partition column."""
-        (column,) = self.table.partition_columns
-        return column
-
-    @property
-    def code_version(self) -> str:
-        """Changes with the text of the module that defines the report: a day computed by another text is stale."""
-        module = inspect.getmodule(self.compute)
-        assert module is not None
-        return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -75,9 +33,97 @@ class PinnedTable:
     uri: str
     version: int
 
-    def read(self, spark: SparkSession) -> DataFrame:
-        """The rows at this version, lazily."""
-        return spark.read.format("delta").option("versionAsOf", self.version).load(self.uri)
+
+@dataclass(frozen=True)
+class InputRows:
+    """Rows of a pinned table, under the name by which a report's SQL knows them.
+
+    `bounds` are a date or timestamp column and the first and last value that are read of it; None: the whole table.
+    `days`, where given, leaves only these values of the column. `is_empty`: none of the rows, only the columns.
+    """
+
+    name: str
+    table: PinnedTable
+    bounds: tuple[str, date, date] | None = None
+    days: tuple[date, ...] = ()
+    is_empty: bool = False
+
+    @property
+    def condition(self) -> str:
+        """The same as SQL, in DuckDB's dialect."""
+        if self.is_empty:
+            return "false"
+        if self.bounds is None:
+            return "true"
+        column, first, last = self.bounds
+        if self.days:
+            return f"{column} IN ({', '.join(_literal(day) for day in self.days)})"
+        return f"{column} BETWEEN {_literal(first)} AND {_literal(last)}"
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """A table that a report reads, by the last part of its name: `events` is silver.events.
+
+    `day_column` is the date or timestamp by which a row belongs to a day; `before` adds the rows of so long before the
+    first day. `neighbours`: how many days before and after a day the report's day depends on.
+
+    Where the table is partitioned by a day, a change of its rows makes a report's day stale. Another one counts as
+    changed with the day's state only (see `day_states`): its rows follow from those of a table that is partitioned.
+    """
+
+    table: TableSpec
+    day_column: str
+    before: timedelta = timedelta(0)
+    neighbours: int = 0
+
+    def rows_of(self, pinned: PinnedTable, days: DayRange) -> InputRows:
+        """What a report of these days reads of the table at this version."""
+        types = {column.name: column.type for column in self.table.columns}
+        bounds: tuple[str, date, date] = (self.day_column, days.first, days.last)
+        if types[self.day_column] == "timestamp":
+            bounds = (self.day_column, days.start - self.before, days.end - timedelta(microseconds=1))
+        return InputRows(self.table.name.split(".")[1], pinned, bounds)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of each day. `sql` gives the columns `day`, `position` (from 0) and `n`; a position left out has 0.
+
+    `draw` makes a Markdown image of a day's `positions` numbers and the day's name.
+    """
+
+    name: str
+    sql: str
+    positions: int
+    draw: Callable[[Sequence[int], str], str]
+
+
+@dataclass(frozen=True)
+class DailyReport:
+    """One report: its table, what it reads, and the SQL that makes rows of the table from these inputs.
+
+    `sql` is a query in DuckDB's dialect with the table's columns, over relations that are named as the inputs. It must
+    give the rows of all days of the run; rows of other days are dropped.
+    """
+
+    table: TableSpec
+    inputs: tuple[ReportInput, ...]
+    sql: str
+    picture: Picture | None = None
+
+    @property
+    def day_column(self) -> str:
+        """The table's partition column."""
+        (column,) = self.table.partition_columns
+        return column
+
+    @property
+    def code_version(self) -> str:
+        """Changes with the report's definition: a day computed by another one is stale."""
+        read = [(source.table.name, source.day_column, str(source.before)) for source in self.inputs]
+        columns = [(column.name, column.type) for column in self.table.columns]
+        return hashlib.sha256(json.dumps([self.sql, read, columns]).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -110,7 +156,7 @@ class ReportCommit:
 def pin_table(lakehouse: Any, name: str) -> PinnedTable:
     """Fixes the input `name` at its newest version.
 
-    Raises `dg.Failure` without retries, naming the table and the mend, when the table does not exist: nothing has
+    Raises `dg.Failure` without retries, naming the table and what to do, when the table does not exist: nothing has
     created it yet, and trying again cannot help.
     """
     from deltalake.exceptions import TableNotFoundError
@@ -126,28 +172,7 @@ def pin_table(lakehouse: Any, name: str) -> PinnedTable:
     return PinnedTable(name, lakehouse.table_uri(name), version)
 
 
-def replace_days(
-    rows: DataFrame, spec: TableSpec, lakehouse: Any, days: DayRange, inputs: Sequence[PinnedTable] = ()
-) -> None:
-    """Replaces the days of `spec`'s table with `rows`, in one commit; creates the table when it is missing.
-
-    `rows` must hold the table's columns (any order) and only rows of `days`: Delta refuses others, and then nothing
-    has been written. No rows: the days are empty afterwards. `inputs` go into the commit's `userMetadata`, with the
-    range of days.
-    """
-    from platform_assets.streaming.delta_tables import create_table
-
-    (date_column,) = spec.partition_columns
-    uri = lakehouse.table_uri(spec.name)
-    create_table(uri, spec, lakehouse.storage_options())
-    lineage = ReportCommit(days, {i.name: i.version for i in inputs})
-    (
-        rows.select(*(c.name for c in spec.columns))
-        # One file a day: a report's day is small, and a file for each shuffle partition would be read for ever.
-        .repartition(date_column)
-        .write.format("delta")
-        .mode("overwrite")
-        .option("replaceWhere", days.predicate(date_column))
-        .option("userMetadata", lineage.as_json())
-        .save(uri)
-    )
+def _literal(value: date) -> str:
+    if isinstance(value, datetime):
+        return f"TIMESTAMPTZ '{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'"
+    return f"DATE '{value}'"

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 from platform_assets.reports.daily_report import DailyReport, ReportInput
-from platform_assets.reports.days import DayRange
 from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.events import EVENTS
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 # A reseller's basket of a thousand products would make a million pairs, and say nothing about what goes together.
 MAX_PRODUCTS_OF_ONE_BASKET = 100
@@ -37,64 +30,39 @@ PRODUCT_AFFINITY_TABLE = TableSpec(
 )
 
 
-def relate_products(events: DataFrame) -> DataFrame:
-    """Rows of `PRODUCT_AFFINITY_TABLE` for every day among `events` (columns of silver.events).
+# A basket is what one user bought on one UTC day, each product once; purchases without a product are in none, and
+# baskets of more than `MAX_PRODUCTS_OF_ONE_BASKET` products are left out altogether. Support, confidence and lift as in
+# Agrawal, Imielinski, Swami: Mining association rules (1993), and Brin et al. (1997, there "interest"), for rules of
+# one product each side. Baskets are kept as lists: joined to each other, an engine may pair the products first.
+_SQL = f"""
+WITH bought AS (
+  SELECT DISTINCT CAST(event_time AS DATE) AS report_date, user_id, product_id
+  FROM events WHERE event_type = 'purchase' AND product_id IS NOT NULL
+), baskets AS (
+  SELECT report_date, user_id, array_agg(product_id) AS products FROM bought
+  GROUP BY ALL HAVING count(*) <= {MAX_PRODUCTS_OF_ONE_BASKET}
+), per_day AS (
+  SELECT report_date, count(*) AS baskets FROM baskets GROUP BY ALL
+), singles AS (
+  SELECT report_date, products, unnest(products) AS product_id FROM baskets
+), per_product AS (
+  SELECT report_date, product_id, count(*) AS product_baskets FROM singles GROUP BY ALL
+), doubles AS (
+  SELECT report_date, product_id, unnest(products) AS other_product_id FROM singles
+), pairs AS (
+  SELECT report_date, product_id, other_product_id, count(*) AS shared_baskets FROM doubles
+  WHERE product_id <> other_product_id GROUP BY ALL
+)
+SELECT pairs.report_date, pairs.product_id, pairs.other_product_id, per_day.baskets, own.product_baskets,
+       other.product_baskets AS other_baskets, pairs.shared_baskets,
+       pairs.shared_baskets / per_day.baskets AS support,
+       pairs.shared_baskets / own.product_baskets AS confidence,
+       -- one division of whole numbers: the same to the bit in every engine
+       (pairs.shared_baskets * per_day.baskets) / (own.product_baskets * other.product_baskets) AS lift
+FROM pairs
+JOIN per_day ON per_day.report_date = pairs.report_date
+JOIN per_product AS own ON own.report_date = pairs.report_date AND own.product_id = pairs.product_id
+JOIN per_product AS other ON other.report_date = pairs.report_date AND other.product_id = pairs.other_product_id
+"""
 
-    A basket is what one user bought on one UTC day, each product once; purchases without a product are in none, and
-    baskets of more than `MAX_PRODUCTS_OF_ONE_BASKET` products are left out altogether. Support, confidence and lift as
-    in Agrawal, Imielinski, Swami: Mining association rules (1993), and Brin et al. (1997, there "interest"), for rules
-    of one product each side.
-    """
-    from pyspark.sql import functions as F
-
-    bought = (
-        events.where((F.col("event_type") == "purchase") & F.col("product_id").isNotNull())
-        .select(F.to_date("event_time").alias("report_date"), "user_id", "product_id")
-        .distinct()
-    )
-    baskets = (
-        bought.groupBy("report_date", "user_id")
-        .agg(F.collect_list("product_id").alias("products"))
-        .where(F.size("products") <= MAX_PRODUCTS_OF_ONE_BASKET)
-    )
-    per_day = baskets.groupBy("report_date").agg(F.count(F.lit(1)).alias("baskets"))
-    products = baskets.select("report_date", "products", F.explode("products").alias("product_id"))
-    per_product = products.groupBy("report_date", "product_id").agg(F.count(F.lit(1)).alias("product_baskets"))
-    pairs = (
-        products.select("report_date", "product_id", F.explode("products").alias("other_product_id"))
-        .where(F.col("product_id") != F.col("other_product_id"))
-        .groupBy("report_date", "product_id", "other_product_id")
-        .agg(F.count(F.lit(1)).alias("shared_baskets"))
-    )
-    others = per_product.select(
-        "report_date",
-        F.col("product_id").alias("other_product_id"),
-        F.col("product_baskets").alias("other_baskets"),
-    )
-    shared, all_baskets = F.col("shared_baskets"), F.col("baskets")
-    return (
-        pairs.join(per_product, ["report_date", "product_id"])
-        .join(others, ["report_date", "other_product_id"])
-        .join(F.broadcast(per_day), "report_date")
-        .select(
-            "report_date",
-            "product_id",
-            "other_product_id",
-            "baskets",
-            "product_baskets",
-            "other_baskets",
-            "shared_baskets",
-            (shared / all_baskets).alias("support"),
-            (shared / F.col("product_baskets")).alias("confidence"),
-            # One division of whole numbers: the same to the bit in every engine.
-            (shared * all_baskets / (F.col("product_baskets") * F.col("other_baskets"))).alias("lift"),
-        )
-    )
-
-
-def _compute(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
-    events = inputs[EVENTS.name].where(days.predicate("event_date"))
-    return relate_products(events.select("event_type", "event_time", "user_id", "product_id"))
-
-
-PRODUCT_AFFINITY = DailyReport(table=PRODUCT_AFFINITY_TABLE, inputs=(ReportInput(EVENTS),), compute=_compute)
+PRODUCT_AFFINITY = DailyReport(table=PRODUCT_AFFINITY_TABLE, inputs=(ReportInput(EVENTS, "event_date"),), sql=_SQL)

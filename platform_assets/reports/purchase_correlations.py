@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from datetime import timedelta
 
-from platform_assets.reports.daily_report import DailyReport, ReportInput
-from platform_assets.reports.days import DayRange
+from platform_assets.reports.daily_report import DailyReport, Picture, ReportInput
 from platform_assets.reports.pictures import draw_lag_distribution
 from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-_LAG_MINUTES = MAX_LAG // timedelta(minutes=1)
 
 PURCHASE_CORRELATIONS_TABLE = TableSpec(
     name="gold.purchase_correlations",
@@ -39,10 +31,10 @@ PURCHASE_CORRELATIONS_TABLE = TableSpec(
 )
 
 
-def count_conversions(events: DataFrame, pairs: DataFrame, *by: str) -> DataFrame:
-    """Views, purchases and conversions of each day and value of the columns `by` (of views and of pairs).
+def count_conversions(*by: str) -> str:
+    """SQL: views, purchases and conversions of each day and value of the columns `by` (of views and of pairs).
 
-    `events` are rows of silver.events, `pairs` of gold.view_to_purchase. Columns besides `report_date` and `by`:
+    Its inputs are `events` (rows of silver.events) and `view_to_purchase`. Columns besides `report_date` and `by`:
     `views`, `purchases`, `converted_views`, `p50_lag_seconds`, `p90_lag_seconds`, `attributed_purchases`,
     `attributed_revenue`. Which day counts what:
     - by the day of the *view*: views, conversions and lags (so a view at 23:50 that is bought at 00:10 is a conversion
@@ -52,109 +44,79 @@ def count_conversions(events: DataFrame, pairs: DataFrame, *by: str) -> DataFram
     A purchase is credited once, to the last view before it. Lags are taken over all pairs. Percentiles are exact,
     interpolated. Events without a product count in nothing. A purchase counts under the values of its own event, what
     is attributed under those of the view.
+
+    Money becomes decimal by way of its text: 1.005 is 1.01, and not what its binary value says. An amount that does
+    not fit counts as nothing.
     """
-    from pyspark.sql import functions as F
-
-    view_day, purchase_day = (F.to_date(name).alias("report_date") for name in ("view_time", "purchase_time"))
-    counts = (
-        events.where(F.col("product_id").isNotNull() & F.col("event_type").isin("page_view", "purchase"))
-        .groupBy(F.to_date("event_time").alias("report_date"), *by)
-        .agg(
-            F.count_if(F.col("event_type") == "page_view").alias("views"),
-            F.count_if(F.col("event_type") == "purchase").alias("purchases"),
-        )
-    )
-    # Apart: a distinct count beside percentiles makes Spark keep and merge a histogram for each value counted.
-    views = pairs.select(view_day, *by, "view_event_id", "view_time").distinct()
-    converted = views.groupBy("report_date", *by).agg(F.count(F.lit(1)).alias("converted_views"))
-    lags = pairs.groupBy(view_day, *by).agg(F.percentile("time_to_purchase_seconds", [0.5, 0.9]).alias("lags"))
-    by_view = lags.select(
-        "report_date", *by, F.col("lags")[0].alias("p50_lag_seconds"), F.col("lags")[1].alias("p90_lag_seconds")
-    )
-    last_view = F.max_by(F.struct("revenue", *by), F.struct("view_time", "view_event_id"))
-    by_purchase = (
-        pairs.groupBy("purchase_event_id", "purchase_time", F.col("product_id").alias("bought"))
-        .agg(last_view.alias("last"))
-        .select(purchase_day, "last.*")
-        .groupBy("report_date", *by)
-        .agg(
-            F.count(F.lit(1)).alias("attributed_purchases"),
-            F.sum(F.col("revenue").try_cast("decimal(18,2)")).cast("double").alias("attributed_revenue"),
-        )
-    )
-    # One row of each part at most: null is a value of a group, and would be none of a join.
-    parts = counts
-    for part in (converted, by_view, by_purchase):
-        parts = parts.unionByName(part, allowMissingColumns=True)
-    whole = ("views", "purchases", "converted_views", "attributed_purchases")
-    return parts.groupBy("report_date", *by).agg(
-        *(F.coalesce(F.max(name), F.lit(0)).alias(name) for name in whole),
-        F.max("p50_lag_seconds").alias("p50_lag_seconds"),
-        F.max("p90_lag_seconds").alias("p90_lag_seconds"),
-        F.coalesce(F.max("attributed_revenue"), F.lit(0.0)).alias("attributed_revenue"),
-    )
+    values = ", ".join(by)
+    kept = ", ".join(f"'{name}': {name}" for name in by)
+    of_last_view = ", ".join(f"last_view.{name}" for name in by)
+    # One row of each part at most is added up: null is a value of a group, and would be none of a join.
+    return f"""
+WITH counts AS (
+  SELECT CAST(event_time AS DATE) AS report_date, {values},
+         count(*) FILTER (WHERE event_type = 'page_view') AS views,
+         count(*) FILTER (WHERE event_type = 'purchase') AS purchases
+  FROM events WHERE product_id IS NOT NULL AND event_type IN ('page_view', 'purchase') GROUP BY ALL
+), viewed AS (
+  SELECT DISTINCT CAST(view_time AS DATE) AS report_date, {values}, view_event_id, view_time FROM view_to_purchase
+), converted AS (
+  SELECT report_date, {values}, count(*) AS converted_views FROM viewed GROUP BY ALL
+), lags AS (
+  SELECT CAST(view_time AS DATE) AS report_date, {values},
+         quantile_cont(time_to_purchase_seconds, 0.5) AS p50, quantile_cont(time_to_purchase_seconds, 0.9) AS p90
+  FROM view_to_purchase GROUP BY ALL
+), last_views AS (
+  SELECT purchase_event_id, purchase_time, product_id AS bought,
+         max_by({{'revenue': revenue, {kept}}}, {{'time': view_time, 'id': view_event_id}}) AS last_view
+  FROM view_to_purchase GROUP BY ALL
+), attributed AS (
+  SELECT CAST(purchase_time AS DATE) AS report_date, {of_last_view}, count(*) AS attributed_purchases,
+         CAST(sum(TRY_CAST(CAST(last_view.revenue AS VARCHAR) AS DECIMAL(18, 2))) AS DOUBLE) AS revenue
+  FROM last_views GROUP BY ALL
+), parts AS (
+  SELECT report_date, {values}, views, purchases, 0 AS converted_views, CAST(NULL AS DOUBLE) AS p50,
+         CAST(NULL AS DOUBLE) AS p90, 0 AS attributed_purchases, CAST(NULL AS DOUBLE) AS revenue FROM counts
+  UNION ALL SELECT report_date, {values}, 0, 0, converted_views, NULL, NULL, 0, NULL FROM converted
+  UNION ALL SELECT report_date, {values}, 0, 0, 0, p50, p90, 0, NULL FROM lags
+  UNION ALL SELECT report_date, {values}, 0, 0, 0, NULL, NULL, attributed_purchases, revenue FROM attributed
+)
+SELECT report_date, {values}, max(views) AS views, max(purchases) AS purchases,
+       max(converted_views) AS converted_views, max(p50) AS p50_lag_seconds, max(p90) AS p90_lag_seconds,
+       max(attributed_purchases) AS attributed_purchases, COALESCE(max(revenue), 0.0) AS attributed_revenue
+FROM parts GROUP BY ALL
+"""
 
 
-def correlate_purchases(events: DataFrame, pairs: DataFrame) -> DataFrame:
-    """Rows of `PURCHASE_CORRELATIONS_TABLE`, as `count_conversions` counts.
+# `lift` compares with all views of the day that have a product.
+_SQL = f"""
+WITH products AS ({count_conversions("product_id")}), rated AS (
+  SELECT *, converted_views / nullif(views, 0) AS view_to_purchase_rate,
+         CAST(sum(converted_views) OVER (PARTITION BY report_date) AS BIGINT) AS shop_converted,
+         CAST(sum(views) OVER (PARTITION BY report_date) AS BIGINT) AS shop_views
+  FROM products
+)
+SELECT report_date, product_id, views, purchases, converted_views, view_to_purchase_rate, p50_lag_seconds,
+       p90_lag_seconds, attributed_revenue,
+       view_to_purchase_rate / nullif(shop_converted / nullif(shop_views, 0), 0) AS lift
+FROM rated
+"""
 
-    For a complete day there must be all its events, and the pairs that begin or end on it. `lift` compares with all
-    views of the day that have a product.
-    """
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
+# The first minute holds the lags of up to one minute, the last those of up to thirty.
+_BY_MINUTE = """
+SELECT CAST(view_time AS DATE) AS day, CAST(ceil(time_to_purchase_seconds / 60) AS INT) - 1 AS position, count(*) AS n
+FROM view_to_purchase GROUP BY ALL
+"""
 
-    the_day = Window.partitionBy("report_date")
-    rate = F.try_divide("converted_views", "views")
-    shop_rate = F.try_divide(F.sum("converted_views").over(the_day), F.sum("views").over(the_day))
-    return (
-        count_conversions(events, pairs, "product_id")
-        .withColumns({"view_to_purchase_rate": rate, "lift": F.try_divide(rate, shop_rate)})
-        .select(*(column.name for column in PURCHASE_CORRELATIONS_TABLE.columns))
-    )
-
-
-def read_events_of(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
-    """What is counted of silver.events: the days' events, with few columns."""
-    columns = ("event_type", "event_time", "product_id", "device_type")
-    return inputs[EVENTS.name].where(days.predicate("event_date")).select(*columns)
-
-
-def read_pairs_of(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
-    """The pairs of gold.view_to_purchase that begin or end on the days."""
-    from pyspark.sql import functions as F
-
-    begins, ends = F.col("view_time") < F.lit(days.end), F.col("purchase_time") >= F.lit(days.start)
-    # Both bounds on the view's time as well: it is what the files are ordered by.
-    return inputs[VIEW_TO_PURCHASE.name].where((F.col("view_time") >= F.lit(days.start - MAX_LAG)) & begins & ends)
-
-
-def count_pairs_by_minute(pairs: DataFrame) -> dict[date, list[int]]:
-    """By the day of the view, pairs by whole minutes of their lag: 30 numbers, the first for up to one minute."""
-    from pyspark.sql import functions as F
-
-    minute = F.ceil(F.col("time_to_purchase_seconds") / 60) - 1
-    counts: dict[date, list[int]] = {}
-    rows = pairs.groupBy(F.to_date("view_time").alias("day"), minute.alias("minute")).agg(F.count(F.lit(1)).alias("n"))
-    for row in rows.collect():
-        counts.setdefault(row["day"], [0] * _LAG_MINUTES)[row["minute"]] = row["n"]
-    return counts
-
-
-def _compute(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
-    return correlate_purchases(read_events_of(inputs, days), read_pairs_of(inputs, days))
-
-
-def _draw(inputs: Mapping[str, DataFrame], days: DayRange) -> dict[date, tuple[str, str]]:
-    counts = count_pairs_by_minute(read_pairs_of(inputs, days))
-    nothing = [0] * _LAG_MINUTES
-    return {day: ("lag_distribution", draw_lag_distribution(counts.get(day, nothing), str(day))) for day in days.days()}
-
+# A view before midnight and a purchase after it are of two days: each day depends on its neighbours.
+CONVERSION_INPUTS = (
+    ReportInput(VIEW_TO_PURCHASE, "view_time", before=MAX_LAG),
+    ReportInput(EVENTS, "event_date", neighbours=1),
+)
 
 PURCHASE_CORRELATIONS = DailyReport(
     table=PURCHASE_CORRELATIONS_TABLE,
-    # A view before midnight and a purchase after it are of two days.
-    inputs=(ReportInput(VIEW_TO_PURCHASE), ReportInput(EVENTS, neighbours=1)),
-    compute=_compute,
-    draw=_draw,
+    inputs=CONVERSION_INPUTS,
+    sql=_SQL,
+    picture=Picture("lag_distribution", _BY_MINUTE, MAX_LAG // timedelta(minutes=1), draw_lag_distribution),
 )

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from platform_assets.reports.daily_report import DailyReport, ReportInput
-from platform_assets.reports.days import DayRange
-from platform_assets.reports.purchase_correlations import count_conversions, read_events_of, read_pairs_of
+from platform_assets.reports.daily_report import DailyReport
+from platform_assets.reports.purchase_correlations import CONVERSION_INPUTS, count_conversions
 from platform_assets.streaming.specs import Column, TableSpec
-from platform_assets.streams.events import EVENTS
-from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 PURCHASE_DEVICES_TABLE = TableSpec(
     name="gold.purchase_devices",
@@ -35,25 +26,13 @@ PURCHASE_DEVICES_TABLE = TableSpec(
 )
 
 
-def split_by_device(events: DataFrame, pairs: DataFrame) -> DataFrame:
-    """Rows of `PURCHASE_DEVICES_TABLE`, as `count_conversions` counts; a device without a view and a sale has none."""
-    from pyspark.sql import functions as F
+# A device without a view and a sale has no row.
+_SQL = f"""
+SELECT report_date, product_id, device_type, views, converted_views,
+       converted_views / nullif(views, 0) AS view_to_purchase_rate, p50_lag_seconds, attributed_purchases,
+       attributed_revenue
+FROM ({count_conversions("product_id", "device_type")}) AS counted
+WHERE views > 0 OR attributed_purchases > 0
+"""
 
-    return (
-        count_conversions(events, pairs, "product_id", "device_type")
-        .where((F.col("views") > 0) | (F.col("attributed_purchases") > 0))
-        .withColumn("view_to_purchase_rate", F.try_divide("converted_views", "views"))
-        .select(*(column.name for column in PURCHASE_DEVICES_TABLE.columns))
-    )
-
-
-def _compute(inputs: Mapping[str, DataFrame], days: DayRange) -> DataFrame:
-    return split_by_device(read_events_of(inputs, days), read_pairs_of(inputs, days))
-
-
-PURCHASE_DEVICES = DailyReport(
-    table=PURCHASE_DEVICES_TABLE,
-    # As of gold.purchase_correlations.
-    inputs=(ReportInput(VIEW_TO_PURCHASE), ReportInput(EVENTS, neighbours=1)),
-    compute=_compute,
-)
+PURCHASE_DEVICES = DailyReport(table=PURCHASE_DEVICES_TABLE, inputs=CONVERSION_INPUTS, sql=_SQL)

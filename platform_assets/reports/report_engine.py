@@ -1,0 +1,50 @@
+"""The engine of the reports: what runs their SQL and commits the rows. DuckDB in this process, or Spark.
+
+The setting `HEADRACE_REPORTS_ENGINE` chooses. Both read the same pinned versions and write the same rows, but for the
+last bits of percentiles, which each interpolates in its own order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from platform_assets.reports.daily_report import InputRows, ReportCommit
+from platform_assets.streaming.specs import TableSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EngineName = Literal["duckdb", "spark"]
+
+
+class ReportEngine(Protocol):
+    """Runs SQL in DuckDB's dialect over rows of pinned tables. For one thread."""
+
+    def fetch(self, sql: str, inputs: Sequence[InputRows]) -> pa.Table:
+        """The query's rows, in this process: for small results."""
+
+    def replace(self, sql: str, inputs: Sequence[InputRows], spec: TableSpec, commit: ReportCommit) -> None:
+        """Puts the query's rows in the place of those of the commit's days, or of all, in one commit of `spec`'s table.
+
+        The table is created when it is missing. Rows of other days are dropped; no rows: the days are empty
+        afterwards. When anything fails, nothing has been written: the table is as it was.
+        """
+
+
+@contextmanager
+def opened_engine(name: EngineName, resources: Any, lakehouse: Any) -> Iterator[ReportEngine]:
+    """The engine for the length of the block, by a run's resources: `duckdb` or `spark`.
+
+    DuckDB costs milliseconds to open; Spark is started at the first use.
+    """
+    if name == "spark":
+        from platform_assets.reports.spark_engine import SparkEngine
+
+        yield SparkEngine(lambda: resources.spark.spark_session, lakehouse)
+        return
+    from platform_assets.reports.duckdb_engine import DuckDBEngine
+
+    with resources.duckdb.connected() as connection:
+        yield DuckDBEngine(connection, lakehouse)

@@ -1,0 +1,81 @@
+"""Reports computed by Spark, on any master: for a lake that has outgrown one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.reports.daily_report import InputRows, PinnedTable, ReportCommit
+from platform_assets.streaming.specs import TableSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+
+class SparkEngine:
+    """`ReportEngine` by Spark. `session` starts the application at its first call, with the first query."""
+
+    def __init__(self, session: Callable[[], SparkSession], lakehouse: Any) -> None:
+        self._session = session
+        self._lakehouse = lakehouse
+        self._frames: dict[PinnedTable, DataFrame] = {}
+
+    def fetch(self, sql: str, inputs: Sequence[InputRows]) -> pa.Table:
+        """As `ReportEngine` says."""
+        return self._query(sql, inputs).toArrow()
+
+    def replace(self, sql: str, inputs: Sequence[InputRows], spec: TableSpec, commit: ReportCommit) -> None:
+        """As `ReportEngine` says."""
+        from pyspark.sql import functions as F
+
+        from platform_assets.streaming.delta_tables import create_table
+
+        uri = self._lakehouse.table_uri(spec.name)
+        create_table(uri, spec, self._lakehouse.storage_options())
+        rows = self._query(sql, inputs).select(*(F.col(c.name).cast(c.type) for c in spec.columns))
+        if commit.days is not None:
+            (column,) = spec.partition_columns
+            # One file a day: a report's day is small, and a file for each shuffle partition would be read for ever.
+            rows = rows.where(commit.days.predicate(column)).repartition(column)
+        writer = rows.write.format("delta").mode("overwrite").option("userMetadata", commit.as_json())
+        if commit.days is not None:
+            writer = writer.option("replaceWhere", commit.days.predicate(column))
+        writer.save(uri)
+
+    def _query(self, sql: str, inputs: Sequence[InputRows]) -> DataFrame:
+        for rows in inputs:
+            self._read(rows.table).where(translate_condition(rows.condition)).createOrReplaceTempView(rows.name)
+        return self._session().sql(translate(sql))
+
+    def _read(self, table: PinnedTable) -> DataFrame:
+        """The table's rows, lazily. Delta puts a version's files together once for a frame, which takes seconds."""
+        if table not in self._frames:
+            reader = self._session().read.format("delta").option("versionAsOf", table.version)
+            self._frames[table] = reader.load(table.uri)
+        return self._frames[table]
+
+
+def translate(sql: str) -> str:
+    """A query in DuckDB's dialect as one in Spark's. Raises sqlglot's `UnsupportedError` for what Spark does not have.
+
+    sqlglot knows both dialects; it leaves out two functions, which go by other names in Spark.
+    """
+    import sqlglot
+    from sqlglot import exp
+
+    tree = sqlglot.parse_one(sql, read="duckdb")
+    for call in list(tree.find_all(exp.Anonymous)):
+        if call.name.lower() == "epoch_us":
+            call.replace(exp.Anonymous(this="unix_micros", expressions=call.expressions))
+    for percentile in list(tree.find_all(exp.PercentileCont)):
+        arguments = [percentile.this, percentile.expression]
+        percentile.replace(exp.Anonymous(this="percentile", expressions=arguments))
+    return tree.sql("spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
+
+
+def translate_condition(condition: str) -> str:
+    """The same for a condition."""
+    import sqlglot
+
+    return sqlglot.parse_one(condition, read="duckdb").sql("spark", unsupported_level=sqlglot.ErrorLevel.RAISE)

@@ -1,0 +1,55 @@
+"""DuckDB for the reports: one connection in this process, with a bound on its memory and a folder to spill to."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from platform_assets.errors import MissingDependencyError
+from resources.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class DuckDBResource(dg.ConfigurableResource[Any]):
+    """Opens connections by the settings `reports_memory_mib` and `home`. Nothing is opened before `connected`."""
+
+    _settings: Settings | None = PrivateAttr(default=None)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> DuckDBResource:
+        """The resource that these settings describe."""
+        resource = cls()
+        resource._settings = settings
+        return resource
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to an empty database in memory for the block; times are UTC.
+
+        Raises `MissingDependencyError` when DuckDB is not installed.
+        """
+        try:
+            import duckdb
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"DuckDB, the reports' engine, cannot be loaded ({error}). Run `make setup`, or set "
+                "HEADRACE_REPORTS_ENGINE=spark."
+            ) from error
+        settings = self._settings or load_settings()  # Dagster's copy of a resource has no private attributes
+        spill = settings.home / "reports"
+        spill.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="spill-", dir=spill) as folder:
+            # Without a limit DuckDB takes four fifths of the machine: the kernel would kill the streams for a report.
+            config = {"memory_limit": f"{settings.reports_memory_mib}MiB", "temp_directory": folder}
+            with duckdb.connect(config=config) as connection:
+                connection.execute("SET TimeZone = 'UTC'")
+                # Rows have no order in a table: DuckDB would keep one, and hold them back for it.
+                connection.execute("SET preserve_insertion_order = false")
+                yield connection
