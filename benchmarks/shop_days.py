@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from jobs.simulator.profile import ShopProfile
 from jobs.simulator.shop import Record, Shop
-from platform_assets.reports.daily_report import DailyReport, pin_table, replace_days
+from platform_assets.reports.daily_report import DailyReport, ReportCommit, pin_table
 from platform_assets.reports.days import DayRange
+from platform_assets.reports.report_engine import ReportEngine
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS, build_sessions
@@ -57,12 +58,12 @@ def write_stream_tables(spark: SparkSession, lakehouse: LakehouseResource) -> No
         rows.write.format("delta").mode("overwrite").save(uri)
 
 
-def compute_days(spark: SparkSession, lakehouse: LakehouseResource, report: DailyReport, days: DayRange) -> None:
+def compute_days(engine: ReportEngine, lakehouse: LakehouseResource, report: DailyReport, days: DayRange) -> None:
     """Computes and writes the days of one report from the tables as they are, in one commit."""
     pinned = [pin_table(lakehouse, source.table.name) for source in report.inputs]
-    inputs = {table.name: table.read(spark) for table in pinned}
-    rows = report.compute(inputs, days).where(days.predicate(report.day_column))
-    replace_days(rows, report.table, lakehouse, days, pinned)
+    inputs = [source.rows_of(table, days) for source, table in zip(report.inputs, pinned, strict=True)]
+    commit = ReportCommit(days, {table.name: table.version for table in pinned})
+    engine.replace(report.sql, inputs, report.table, commit)
 
 
 def _in_files(records: Iterator[Record], rows: int) -> Iterator[list[bytes]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import dagster as dg
 from deltalake import DeltaTable
@@ -15,10 +16,13 @@ from benchmarks.shop_days import write_stream_tables
 from platform_assets.reports import DAILY_REPORTS
 from platform_assets.reports.assets import build_report_assets
 from platform_assets.reports.days import build_daily_partitions
+from platform_assets.reports.report_engine import EngineName
 from platform_assets.streaming.delta_tables import create_table
 from platform_assets.streaming.specs import TableSpec
 from platform_assets.streams.events import EVENTS
+from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -116,7 +120,7 @@ def append_events(
 
 
 PARTITIONS = build_daily_partitions(date(2024, 1, 1))
-ASSETS = build_report_assets(DAILY_REPORTS, PARTITIONS)
+ASSETS = {engine: build_report_assets(DAILY_REPORTS, PARTITIONS, engine) for engine in get_args(EngineName)}
 
 
 def materialize_days(
@@ -142,16 +146,19 @@ def run_reports(
     tags: Mapping[str, str] | None = None,
     instance: dg.DagsterInstance | None = None,
     only: Sequence[TableSpec] = (),
+    engine: EngineName = "duckdb",
 ) -> dg.ExecuteInProcessResult:
     """All reports or `only` these, in one run, over one day or a range of days, from the tables as they are."""
+    home = Path(str(lakehouse.local_root)).parent / "reports-home"
     range_tags = {} if last is None else {
         "dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last
     }  # fmt: skip
     return dg.materialize(
-        [ASSETS, *checks],
+        [ASSETS[engine], *checks],
         selection=dg.AssetSelection.assets(*(table.asset_path for table in only)) if only else None,
         resources={
             "spark": dg.ResourceDefinition.hardcoded_resource(SimpleNamespace(spark_session=spark)),
+            "duckdb": DuckDBResource.from_settings(Settings(home=home)),
             "lakehouse": lakehouse,
         },
         partition_key=first if last is None else None,
