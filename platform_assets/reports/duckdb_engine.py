@@ -34,7 +34,7 @@ class DuckDBEngine:
         """As `ReportEngine` says."""
         with _clear_errors():
             self._register(inputs)
-            return self._connection.execute(sql).to_arrow_table()
+            return self._connection.sql(sql).to_arrow_table()
 
     def replace(self, sql: str, inputs: Sequence[InputRows], spec: TableSpec, commit: ReportCommit) -> None:
         """As `ReportEngine` says."""
@@ -47,7 +47,7 @@ class DuckDBEngine:
         days = "true" if commit.days is None else commit.days.predicate(spec.partition_columns[0])
         with _clear_errors():
             self._register(inputs)
-            found = self._connection.execute(f"SELECT {columns} FROM ({sql}) WHERE {days}")
+            found = self._connection.sql(f"SELECT {columns} FROM ({sql}) WHERE {days}")
             batches = (pa.Table.from_batches([b]).cast(schema) for b in found.to_arrow_reader(_BATCH_ROWS))
             rows = pa.RecordBatchReader.from_batches(schema, (b for part in batches for b in part.to_batches()))
             write_deltalake(
