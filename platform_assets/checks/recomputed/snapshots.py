@@ -94,9 +94,7 @@ class Snapshot:
 
     def between(self, column: str, start: datetime, end: datetime) -> pl.LazyFrame:
         """The rows with `start` <= `column` < `end`; both in whole milliseconds, for the log's bounds are."""
-        return self._scan(self._files_between(column, start, end)).filter(
-            pl.col(column) >= start, pl.col(column) < end
-        )
+        return self._scan(self._files_between(column, start, end)).filter(pl.col(column) >= start, pl.col(column) < end)
 
     def count_of_day(self, day: date) -> int:
         """Rows of the day, by the log."""
