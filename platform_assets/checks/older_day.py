@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.reports.daily_report import DailyReport
-from platform_assets.reports.days import DayRange
 from platform_assets.reports.day_states import FINAL, InputChanges, read_final_until, read_states, state_of
+from platform_assets.reports.days import DayRange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

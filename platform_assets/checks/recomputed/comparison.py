@@ -43,8 +43,9 @@ class Recomputation:
     """How a report is computed once more, and which of its columns are compared otherwise than bit by bit.
 
     `rows` gives at least the table's columns, for one day (None: the report is not by day) and one portion by
-    `portion_key`; of the inputs in `held` a portion keeps something of every row in memory. `rounded` columns may differ by `_RELATIVE_ROUNDING`, `money` beyond `_EXACT_MONEY` by
-    `_MONEY_ROUNDING`; of `json` columns the parsed values are compared.
+    `portion_key`; of the inputs in `held` a portion keeps something of every row in memory. `rounded` columns may
+    differ by `_RELATIVE_ROUNDING`, `money` beyond `_EXACT_MONEY` by `_MONEY_ROUNDING`; of `json` columns the parsed
+    values are compared.
     """
 
     rows: Callable[[Mapping[str, Snapshot], Any, Portion], pl.LazyFrame]

@@ -60,7 +60,7 @@ def _baskets_of(events: Snapshot, day: date, portion: Portion) -> pl.LazyFrame:
     return bought.join(small, on="user_id", how="semi", nulls_equal=True)
 
 
-def _pair(baskets: pl.LazyFrame, portion: Portion) -> "pl.lazyframe.group_by.LazyGroupBy":
+def _pair(baskets: pl.LazyFrame, portion: Portion) -> pl.lazyframe.group_by.LazyGroupBy:
     others = baskets.select("user_id", pl.col("product_id").alias("other_product_id"))
     return (
         baskets.filter(portion.holds("product_id"))
