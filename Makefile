@@ -37,9 +37,10 @@ check: $(VENV)/.classes ## run the asset checks; the exit code is the verdict
 simulate: $(VENV)/.classes ## send simulated shop events; ARGS="--help" shows the rates
 	$(RUN)headrace simulate $(ARGS)
 
-# Two processes side by side, each with its own broker and Spark; tests that share a fixture stay together.
-PYTEST = exec $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+# Two workers side by side, each with its own broker and Spark. A file is one worker's, because its tests share what
+# they have set up; in the order of the folders, so that the short ones come last and both workers end together.
 WORKERS ?= 2
+PYTEST = exec $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.classes ## the tests to run before each commit; ARGS="-m unit" for one tier
 	@$(PYTEST) -m "not long" $(ARGS)

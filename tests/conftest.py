@@ -1,4 +1,4 @@
-"""What all tests share: one real broker, one Spark session, a topic and a lakehouse of one's own.
+"""What all tests of a worker share: one real broker, one Spark session; a topic and a lakehouse of one's own.
 
 The folder decides the tier: everything below `tests/<tier>/` carries the marker `<tier>`.
 """
@@ -32,22 +32,12 @@ _TESTS = Path(__file__).parent
 _TIERS = ("unit", "spark", "integration", "chaos")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Marks each test by its folder, so that `-m unit` needs no decorators.
-
-    Tests that share a fixture of their module go to the same worker: the other would make it once more. (Not in
-    `pytest_collection_modifyitems`, where xdist has read the groups before.)
-    """
-    tier = item.path.relative_to(_TESTS).parts[0]
-    if tier in _TIERS:
-        item.add_marker(tier)
-    if isinstance(item, pytest.Function) and _shares_with_its_module(item):
-        item.add_marker(pytest.mark.xdist_group(item.module.__name__))
-
-
-def _shares_with_its_module(item: pytest.Function) -> bool:
-    found = (item.session._fixturemanager.getfixturedefs(name, item) for name in item.fixturenames)
-    return any(definitions and definitions[-1].scope == "module" for definitions in found)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test by its folder, so that `-m unit` needs no decorators."""
+    for item in items:
+        tier = item.path.relative_to(_TESTS).parts[0]
+        if tier in _TIERS:
+            item.add_marker(tier)
 
 
 @pytest.fixture(autouse=True)
