@@ -11,7 +11,7 @@ WITH_ENV = set -a; if [ -f .env ]; then . ./.env; fi; set +a;
 RUN = @$(WITH_ENV) exec $(BIN)/
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev up drain check simulate test chaos histories lint format lock lock-jars bench clean
+.PHONY: help setup demo dev up drain check simulate test test-long chaos histories lint format lock lock-jars bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,8 +37,16 @@ check: $(VENV)/.classes ## run the asset checks; the exit code is the verdict
 simulate: $(VENV)/.classes ## send simulated shop events; ARGS="--help" shows the rates
 	$(RUN)headrace simulate $(ARGS)
 
-test: $(VENV)/.classes ## all tests; ARGS="-m unit" for one tier
-	@exec $(BIN)/python -m pytest $(ARGS)
+# Two workers side by side, each with its own broker and Spark. A file is one worker's, because its tests share what
+# they have set up; in the order of the folders, so that the short ones come last and both workers end together.
+WORKERS ?= 2
+PYTEST = exec $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test: $(VENV)/.classes ## the tests to run before each commit; ARGS="-m unit" for one tier
+	@$(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(VENV)/.classes ## the tests that `make test` leaves out
+	@$(PYTEST) -m long $(ARGS)
 
 chaos: $(VENV)/.classes ## every fault of the failure table on the real platform under load; about 45 minutes
 	@exec $(BIN)/python -m tests.chaos $(ARGS)

@@ -1,4 +1,4 @@
-"""What all tests share: one real broker, one Spark session, a topic and a lakehouse of one's own.
+"""What all tests of a worker share: one real broker, one Spark session; a topic and a lakehouse of one's own.
 
 The folder decides the tier: everything below `tests/<tier>/` carries the marker `<tier>`.
 """
@@ -19,6 +19,7 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark import SparkResource
+from tests.short_lived_jvm import SPARK_CONF
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -95,7 +96,7 @@ def spark_log(spark_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def spark(spark_home: Path) -> Iterator[SparkSession]:
     """One session for the whole run, configured as the platform's own, with all jars."""
-    settings = Settings(home=spark_home, kafka_bootstrap_servers="", spark_heap_mib=1024)
+    settings = Settings(home=spark_home, kafka_bootstrap_servers="", spark_heap_mib=1024, spark_conf=SPARK_CONF)
     with SparkResource.from_settings(settings, "tests").running() as session:
         yield session
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 FAULTS = ("killed after a commit to silver.quarantined_events", "kill -9 of the JVM")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_platform_survives_two_faults_and_no_row_is_lost_or_doubled() -> None:
     """At any moment, from a seed that the program prints; a failure shows all that it said."""

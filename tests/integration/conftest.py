@@ -28,6 +28,7 @@ from tests.integration.replayed_streams import read_two_hours
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.supervised_platform import ROOT, Platform, wait_for
+from tests.short_lived_jvm import ENVIRONMENT
 
 
 @pytest.fixture
@@ -71,6 +72,7 @@ def platform(
         "HEADRACE_TOPIC": name,
         "HEADRACE_SPARK_HEAP_MIB": "768",
         "HEADRACE_TRIGGER_SECONDS": "0.5",
+        **ENVIRONMENT,
         "DAGSTER_HOME": str(ensure_dagster_home(settings)),
         **getattr(request, "param", {}),
     }

@@ -131,6 +131,7 @@ def test_second_user_finds_the_same_broker_and_the_last_to_stop_ends_it(tmp_path
         _ = first.bootstrap_servers
 
 
+@pytest.mark.long
 def test_data_and_port_outlive_a_restart(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, kafka_bootstrap_servers="")
     with KafkaResource.from_settings(settings) as kafka:
@@ -174,6 +175,7 @@ def _start_user(home: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_killed_owner_leaves_no_broker_but_another_user_keeps_it(tmp_path: Path) -> None:
     with _start_user(tmp_path) as owner:
         assert owner.stdout is not None
@@ -191,6 +193,7 @@ def test_killed_owner_leaves_no_broker_but_another_user_keeps_it(tmp_path: Path)
     _wait_for(lambda: not is_alive(state.jvm) and not is_alive(state.guard))
 
 
+@pytest.mark.long
 def test_killed_guard_takes_the_jvm_along_and_the_next_start_works(tmp_path: Path) -> None:
     broker = EmbeddedBroker(tmp_path)
     state = broker.start()
@@ -223,6 +226,7 @@ def test_configured_servers_are_used_and_nothing_is_started(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_users_that_start_at_once_share_one_broker(tmp_path: Path) -> None:
     users = [_start_user(tmp_path) for _ in range(3)]
     pids = set()

@@ -22,6 +22,7 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.supervised_platform import wait_for
+from tests.short_lived_jvm import ENVIRONMENT
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -61,6 +62,7 @@ def environment_of(project: Path, streams: StreamsUnderTest) -> dict[str, str]:
         "HEADRACE_TOPIC": streams.context.topic,
         "KAFKA_BOOTSTRAP_SERVERS": streams.context.kafka_options["kafka.bootstrap.servers"],
         "HEADRACE_SPARK_HEAP_MIB": "768",
+        **ENVIRONMENT,
     }
 
 
@@ -94,6 +96,7 @@ def build_views(number: int) -> list[bytes]:
     return [json.dumps({"event_id": f"{number}-{n}", **event}).encode() for n in range(100)]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_new_field_becomes_a_column_and_another_change_is_refused(
     spark: SparkSession,

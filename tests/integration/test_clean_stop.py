@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
@@ -18,13 +20,13 @@ from resources.settings import Settings
 from tests.bounded_run import LIMIT_SECONDS
 from tests.integration.streams_under_test import StreamsUnderTest, build_purchases
 
-STOPS = 6
 GRACE_SECONDS = 60.0
 
 
+@pytest.mark.parametrize("stops", [2, pytest.param(6, marks=pytest.mark.long)])
 def test_a_stop_at_any_moment_is_clean(
     spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str],
-    spark_log: Path,
+    spark_log: Path, stops: int,
 ) -> None:  # fmt: skip
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
     # Batches follow one another without a pause, so that most stops fall into one or between two.
@@ -35,7 +37,7 @@ def test_a_stop_at_any_moment_is_clean(
     log_before = _read(spark_log)
     moments = random.Random(7)
     with streams.sending(lambda number: [*build_purchases(number - number % 7), b"not JSON"]):
-        for number in range(STOPS):
+        for number in range(stops):
             group = QueryGroup(spark, eager, context)
             group.start()
             _wait_for_batches(group, moments.randint(1, 3))

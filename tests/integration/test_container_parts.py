@@ -25,6 +25,7 @@ from tests.integration.supervised_platform import ROOT, Platform, wait_for
 STOP_GRACE_PERIOD_SECONDS = 90.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed")
 def test_streams_survive_a_kill_and_end_well_with_their_containers(

@@ -40,6 +40,7 @@ def start_host(platform: Platform) -> Iterator[Callable[[str, int], subprocess.P
         host.wait()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("stop_at", [1, 4])
 def test_a_host_that_sleeps_before_its_commit_and_is_replaced_writes_nothing_when_it_wakes(

@@ -151,6 +151,7 @@ def toys_of(streams: StreamsUnderTest) -> list[dict[str, Any]]:
     return [row for row in streams.rows("gold.revenue_by_category") if row["category"] == "toys"]
 
 
+@pytest.mark.long
 def test_no_table_and_no_file_has_the_user_and_all_else_is_right(streams: StreamsUnderTest) -> None:
     others, ours = rows_of(streams, OTHER), rows_of(streams, USER)
     before = audit(streams)
@@ -208,6 +209,7 @@ def test_quarantine_does_not_bring_the_user_back(streams: StreamsUnderTest) -> N
     assert audit(wider).breaches == ()
 
 
+@pytest.mark.long
 def test_it_may_be_cut_short_anywhere(
     streams: StreamsUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +241,7 @@ def test_it_may_be_cut_short_anywhere(
     prove_sound(copy)
 
 
+@pytest.mark.long
 def test_what_takes_too_long_is_repaired_later(streams: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if each event lay a million others behind the one before it."""
     monkeypatch.setattr(late_repair, "_EVENTS_WORTH_SKIPPING", -1)
@@ -252,6 +255,7 @@ def test_what_takes_too_long_is_repaired_later(streams: StreamsUnderTest, monkey
     prove_sound(streams)
 
 
+@pytest.mark.long
 def test_one_whom_nobody_knows_changes_nothing(streams: StreamsUnderTest) -> None:
     before = {table: streams.version(table) for table in TABLES_OF_USERS}
     _, rows = forget(streams, "nobody")

@@ -87,6 +87,7 @@ def test_rows_are_published_with_their_key_and_origin_and_again_after_a_replay(
     assert len(streams.rows("gold.high_value_users")) == 5
 
 
+@pytest.mark.long
 def test_a_repair_is_published_too(streams: StreamsUnderTest, kafka: KafkaResource, topic: Callable[..., str]) -> None:
     out = topic(1)
     streams.send([purchase(1, NOON, revenue=60.0), purchase(2, NOON + timedelta(hours=1))])

@@ -120,6 +120,7 @@ def test_what_was_lost_and_changed_is_mended(streams: StreamsUnderTest) -> None:
     assert compare(streams).differences == 0
 
 
+@pytest.mark.long
 def test_gold_follows_a_swap_that_is_undone_and_one_that_is_not(streams: StreamsUnderTest) -> None:
     right = {name: rows(streams, name) for name in NAMES}
     damage(streams)
@@ -141,6 +142,7 @@ def test_gold_follows_a_swap_that_is_undone_and_one_that_is_not(streams: Streams
         assert rows(streams, name) == right[name]
 
 
+@pytest.mark.long
 def test_rows_that_come_back_are_not_read_a_second_time(streams: StreamsUnderTest) -> None:
     right = {name: rows(streams, name) for name in ("events", *NAMES)}
     DeltaTable(streams.context.table_uri("silver.events")).delete("kafka_offset < 20")
@@ -153,6 +155,7 @@ def test_rows_that_come_back_are_not_read_a_second_time(streams: StreamsUnderTes
     assert {name: rows(streams, name) for name in right} == right
 
 
+@pytest.mark.long
 def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
     damage(streams)
     topic, everything = streams.context.topic, compare(streams)
@@ -194,6 +197,7 @@ def test_what_would_be_refused_now_stays_and_is_said(streams: StreamsUnderTest) 
     assert rows(streams, "events") == before
 
 
+@pytest.mark.long
 def test_who_is_forgotten_and_what_was_a_repetition_does_not_come_back(streams: StreamsUnderTest) -> None:
     for name in ("silver.events", "silver.deduplicated_events", "silver.quarantined_events"):
         DeltaTable(streams.context.table_uri(name)).delete()
@@ -213,6 +217,7 @@ def _all_events() -> list[bytes]:
     return [*build_events(range(100)), *(late(minute) for minute in range(3, 6))]
 
 
+@pytest.mark.long
 def test_rows_that_are_there_twice_are_refused(streams: StreamsUnderTest) -> None:
     uri = streams.context.table_uri("silver.events")
     write_deltalake(uri, DeltaTable(uri).to_pyarrow_table().slice(0, 7), mode="append")
@@ -244,6 +249,7 @@ def test_what_kafka_has_deleted_is_named(own: StreamsUnderTest) -> None:
         compare(own, Part(offsets=(f"{topic}/0/0-8",)))
 
 
+@pytest.mark.long
 def test_an_event_that_is_changed_and_then_found_late_is_repaired(own: StreamsUnderTest) -> None:
     own.send(build_events(range(100)))
     own.drain("events", "sessions")
@@ -258,6 +264,7 @@ def test_an_event_that_is_changed_and_then_found_late_is_repaired(own: StreamsUn
     prove_sound(own, "sessions")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_undone", [False, True])
 def test_it_may_be_cut_short_anywhere(
     streams: StreamsUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_undone: bool

@@ -50,7 +50,9 @@ def compare(streams: StreamsUnderTest, name: str, part: Part = ALL) -> Compariso
     return replay_of(streams, name, part).compare(streams.session)
 
 
-@pytest.mark.parametrize("name", ["revenue_by_category", "sessions"], indirect=True)
+@pytest.mark.parametrize(
+    "name", ["revenue_by_category", pytest.param("sessions", marks=pytest.mark.long)], indirect=True
+)
 def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> None:
     right = rows(streams, name)
     assert compare(streams, name).differences == 0
@@ -82,6 +84,7 @@ def test_what_is_not_final_is_refused(streams: StreamsUnderTest, name: str) -> N
         replay_of(streams, name).undo(streams.session)
 
 
+@pytest.mark.long
 def test_rows_that_are_there_twice_are_found_and_left_to_a_whole_replay(streams: StreamsUnderTest, name: str) -> None:
     uri, before = streams.context.table_uri(STREAMS[name].main_table.name), compare(streams, name)
     write_deltalake(uri, DeltaTable(uri).to_pyarrow_table(), mode="append")
@@ -92,6 +95,7 @@ def test_rows_that_are_there_twice_are_found_and_left_to_a_whole_replay(streams:
     assert not replay_of(streams, name).is_half_done()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_undone", [False, True])
 def test_it_may_be_cut_short_anywhere(
     streams: StreamsUnderTest, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_undone: bool

@@ -74,7 +74,9 @@ def compare(streams: StreamsUnderTest, shadow: Shadow) -> Comparison:
     return found
 
 
-@pytest.mark.parametrize("name", ["revenue_by_category", "view_to_purchase"], indirect=True)
+@pytest.mark.parametrize(
+    "name", ["revenue_by_category", pytest.param("view_to_purchase", marks=pytest.mark.long)], indirect=True
+)
 def test_the_same_code_makes_the_same_rows_and_touches_nothing(streams: StreamsUnderTest, name: str) -> None:
     before, shadow = rows(streams, name), rehearsal_of(streams, name)
     start = find_starting_point(streams.session, shadow)
@@ -91,6 +93,7 @@ def test_the_same_code_makes_the_same_rows_and_touches_nothing(streams: StreamsU
     assert compare(streams, shadow).differences == 0, "a second one begins where the state lies now"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["revenue_by_category", "sessions"], indirect=True)
 def test_changed_code_shows_what_it_makes_otherwise(streams: StreamsUnderTest, name: str) -> None:
     shadow = rehearsal_of(streams, name, lambda made: made.withColumn("total_revenue", made.total_revenue + 1))

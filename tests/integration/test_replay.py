@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 TABLE = "gold.revenue_by_category"
+NAMES = [
+    "revenue_by_category",
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("sessions", "view_to_purchase")),
+]
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def read_state(streams: StreamsUnderTest, name: str) -> dict[str, Any] | None:
     return read_complete_until(streams.context.table_uri(COMPLETE_UNTIL.name), name)
 
 
-@pytest.mark.parametrize("name", ["revenue_by_category", "sessions", "view_to_purchase"], indirect=True)
+@pytest.mark.parametrize("name", NAMES, indirect=True)
 def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnderTest, name: str) -> None:
     right, spec, shadow = rows(streams, name), STREAMS[name].main_table, shadow_of(streams, name)
     fill(streams, shadow)
@@ -90,6 +94,7 @@ def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnder
     assert len(rows(streams, name)) > len(right)
 
 
+@pytest.mark.long
 def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest, name: str) -> None:
     before, state = rows(streams, name), read_state(streams, name)
     original = STREAMS[name].transform
@@ -162,6 +167,7 @@ STEPS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("do", "least"), [(swap_in, 10), (undo_swap, 6)])
 def test_it_may_be_cut_short_anywhere(
     streams: StreamsUnderTest,

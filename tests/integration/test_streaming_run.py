@@ -55,6 +55,7 @@ def test_terminate_ends_cleanly_and_holds_until_resumed(
     assert len(drain.stderr.splitlines()) == 1 and "is owned by run" in drain.stderr
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("platform", [{"HEADRACE_STUCK_TIMEOUT_SECONDS": "20"}], indirect=True)
 def test_a_group_that_lives_and_does_not_move_is_restarted(

@@ -69,6 +69,7 @@ def test_a_backlog_cut_over_skewed_partitions_loses_no_window(build: Build) -> N
     assert batches[0]["n"] >= 9, "the backlog was not cut"
 
 
+@pytest.mark.long
 def test_an_event_dated_ahead_closes_nothing_for_the_others(build: Build) -> None:
     streams = build()
     streams.send([purchase(1, NOW - 9 * MINUTE), purchase(2, NOW + timedelta(hours=20), user_id="ahead")])
@@ -99,6 +100,7 @@ def test_a_silent_shop_has_its_sessions_closed_and_what_comes_after_is_repaired(
     assert {row["repaired_at"] is not None for row in streams.rows("platform.late_events")} == {True}
 
 
+@pytest.mark.long
 def test_a_bounded_run_closes_by_the_clock_only_when_asked(build: Build) -> None:
     streams = build()
     streams.send([purchase(1, NOW - timedelta(hours=3))])

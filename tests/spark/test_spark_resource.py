@@ -135,6 +135,7 @@ print("survived")
 """
 
 
+@pytest.mark.long
 def test_killed_jvm_is_cleaned_up_and_the_next_start_works(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", _CRASH, str(tmp_path)]
@@ -169,6 +170,7 @@ print(event.metadata["rows"].value, pids[0])
 """
 
 
+@pytest.mark.long
 def test_dagster_run_starts_spark_at_its_first_use_and_leaves_no_jvm(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HEADRACE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", _DAGSTER, str(tmp_path)]

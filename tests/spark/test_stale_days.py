@@ -201,6 +201,7 @@ def test_another_code_makes_all_days_stale(
     assert computed(before, written)["gold.product_affinity"] == DAYS
 
 
+@pytest.mark.long
 def test_a_backfill_that_was_killed_goes_on_and_comes_to_the_same_rows(spark: SparkSession, tmp_path: Path) -> None:
     whole, killed = (LakehouseResource(root=str(tmp_path / name)) for name in ("whole", "killed"))
     last = NOON.date() + timedelta(days=11)  # two chunks

@@ -172,6 +172,7 @@ def test_twin_equals_the_oracle(spark: SparkSession, events: list[Event], chance
         assert run_twin(spark, name, events) == ask_oracle(name, events), name
 
 
+@pytest.mark.long
 @settings(max_examples=1, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(VARIED_SHOPS, st.integers(0, 2**32).map(random.Random))
 def test_stream_in_batches_with_restarts_equals_its_twin(
@@ -211,6 +212,7 @@ def test_late_events_are_counted_one_by_one_and_repaired(
     }
 
 
+@pytest.mark.long
 def test_an_event_that_continues_a_session_closed_before_it_came_becomes_part_of_it(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -253,6 +255,7 @@ def test_a_window_ends_before_its_last_moment(spark: SparkSession) -> None:
     ]
 
 
+@pytest.mark.long
 def test_a_hot_user_and_a_hot_product_lose_nothing(spark: SparkSession, tmp_path: Path) -> None:
     """A fifth of all events is one user's, half of all are about one product: thousands of pairs under one key."""
     chance = random.Random(11)

@@ -75,6 +75,7 @@ def start_upkeep(spark: SparkSession, context: StreamContext) -> TableUpkeep:
     return TableUpkeep(spark, streams, context)
 
 
+@pytest.mark.long
 def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext
 ) -> None:
@@ -121,6 +122,7 @@ def test_replaced_files_are_removed_when_every_reader_has_passed_their_commits(
     assert sum(purchases) == 2 * 20
 
 
+@pytest.mark.long
 def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_readers(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
