@@ -15,8 +15,8 @@ import dagster as dg
 from platform_assets.reports.daily_report import ReportCommit
 from platform_assets.reports.days import DayRange
 from platform_assets.reports.product_affinity import MAX_PRODUCTS_OF_ONE_BASKET
-from platform_assets.streaming.specs import TableSpec
 from platform_assets.streams.view_to_purchase import MAX_LAG
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

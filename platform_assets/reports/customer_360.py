@@ -15,7 +15,7 @@ from platform_assets.reports.daily_report import PinnedTable, ReportCommit, pin_
 from platform_assets.streaming.changed_days import find_changed_days
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.delta_tables import create_table
-from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.reports.days import DayRange
-from platform_assets.streaming.specs import TableSpec
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from platform_assets.reports.daily_report import DailyReport, ReportInput
 from platform_assets.reports.days import DayRange
-from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.events import EVENTS
+from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from platform_assets.reports.daily_report import DailyReport, ReportInput
 from platform_assets.reports.days import DayRange
 from platform_assets.reports.pictures import draw_lag_distribution
-from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
+from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

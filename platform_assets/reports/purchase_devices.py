@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from platform_assets.reports.daily_report import DailyReport, ReportInput
 from platform_assets.reports.days import DayRange
 from platform_assets.reports.purchase_correlations import count_conversions, read_events_of, read_pairs_of
-from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE
+from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
