@@ -16,25 +16,25 @@ RUN = @$(WITH_ENV) exec $(BIN)/
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: $(VENV)/.classes ## create the environment and fetch the jars; the other targets do it by themselves
+setup: $(VENV)/.jars ## create the environment and fetch the jars; the other targets do it by themselves
 	@echo "Ready. Next: make demo"
 
-demo: $(VENV)/.classes ## everything on real services, from a history to the checked result tables; then stops
+demo: $(VENV)/.jars ## everything on real services, from a history to the checked result tables; then stops
 	$(RUN)headrace demo $(ARGS)
 
-dev: $(VENV)/.classes ## the platform with the web UI and a simulated shop, until Ctrl-C
+dev: $(VENV)/.jars ## the platform with the web UI and a simulated shop, until Ctrl-C
 	$(RUN)headrace dev $(ARGS)
 
-up: $(VENV)/.classes ## the platform headless, until SIGINT or SIGTERM
+up: $(VENV)/.jars ## the platform headless, until SIGINT or SIGTERM
 	$(RUN)headrace up $(ARGS)
 
-drain: $(VENV)/.classes ## let every stream catch up with Kafka, then stop
+drain: $(VENV)/.jars ## let every stream catch up with Kafka, then stop
 	$(RUN)headrace drain $(ARGS)
 
-check: $(VENV)/.classes ## run the asset checks; the exit code is the verdict
+check: $(VENV)/.jars ## run the asset checks; the exit code is the verdict
 	$(RUN)headrace check $(ARGS)
 
-simulate: $(VENV)/.classes ## send simulated shop events; ARGS="--help" shows the rates
+simulate: $(VENV)/.jars ## send simulated shop events; ARGS="--help" shows the rates
 	$(RUN)headrace simulate $(ARGS)
 
 # Two workers side by side, each with its own broker and Spark. A file is one worker's, because its tests share what
@@ -42,13 +42,13 @@ simulate: $(VENV)/.classes ## send simulated shop events; ARGS="--help" shows th
 WORKERS ?= 2
 PYTEST = exec $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.classes ## the tests to run before each commit; ARGS="-m unit" for one tier
+test: $(VENV)/.jars ## the tests to run before each commit; ARGS="-m unit" for one tier
 	@$(PYTEST) -m "not long" $(ARGS)
 
-test-long: $(VENV)/.classes ## the tests that `make test` leaves out
+test-long: $(VENV)/.jars ## the tests that `make test` leaves out
 	@$(PYTEST) -m long $(ARGS)
 
-chaos: $(VENV)/.classes ## every fault of the failure table on the real platform under load; about 45 minutes
+chaos: $(VENV)/.jars ## every fault of the failure table on the real platform under load; about 45 minutes
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
 histories: $(VENV)/.project ## the supervisor's decisions in a million random histories; about ten minutes
@@ -60,7 +60,7 @@ lint: $(VENV)/.project ## style, types and import rules
 format: $(VENV)/.project ## mend style where a machine can
 	@$(BIN)/ruff check --fix . && exec $(BIN)/ruff format .
 
-bench: $(VENV)/.classes ## the measurements of docs and README
+bench: $(VENV)/.jars ## the measurements of docs and README
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
@@ -71,7 +71,7 @@ lock: $(VENV)/.project ## resolve the Python dependencies again; ARGS="--upgrade
 	@$(LOCK) --extra build --constraints requirements.lock --output-file deploy/requirements.lock
 
 lock-jars: $(VENV)/.project ## resolve the Maven coordinates of resources/jars.toml again
-	@exec $(BIN)/python -m resources.jars lock
+	@exec $(BIN)/python -m resources.jar_lock
 
 clean: ## remove the environment, the caches and the platform's data (.headrace)
 	@if [ -x $(BIN)/python ] && [ -f .headrace/broker/users.lock ] && ! $(BIN)/python -c 'import fcntl; \
@@ -87,14 +87,10 @@ $(VENV)/.packages: requirements.lock
 	@touch $@
 
 $(VENV)/.project: pyproject.toml $(VENV)/.packages
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.jars: resources/jars.lock $(VENV)/.project
+	@$(BIN)/python -m resources.java > /dev/null
 	@$(BIN)/python -m resources.jars > /dev/null
-	@touch $@
-
-# Once an environment: it is for one Java and one set of jars, and a JVM that it does not fit does without.
-$(VENV)/.classes: requirements.lock resources/jars.lock | $(VENV)/.jars
-	@$(BIN)/python -m resources.class_archive
 	@touch $@

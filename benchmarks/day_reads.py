@@ -20,9 +20,9 @@ from deltalake import DeltaTable
 
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, COMMITS_OF_ONE_COMPACTION, compact
 from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
+from platform_assets.tables.spec import Column, TableSpec
 
 DAYS, COMMITS_OF_ONE_DAY, ROWS_OF_ONE_COMMIT = 40, 96, 2_000
 LATE_EVERY, LATE = 50, timedelta(minutes=40)

@@ -23,8 +23,8 @@ from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import OffsetRange, PlannedBatch
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
-from platform_assets.streaming.platform_tables import LEDGER
 from platform_assets.streams import load_streams
+from platform_assets.tables.platform import LEDGER
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 

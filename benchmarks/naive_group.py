@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import StreamSpec, TableSource, TableSpec
+from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -28,6 +28,6 @@ if ! "$chosen" -c 'import ensurepip' 2>/dev/null; then
     exit 1
 fi
 
-echo "Creating the environment in $venv with $("$chosen" --version). This is done once and takes some minutes ..."
-"$chosen" -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+echo "Creating the environment in $venv with $("$chosen" --version). This is done once and takes about a minute ..."
+"$chosen" -m venv --without-pip "$venv"
+exec "$venv/bin/python" -m deploy.install_packages

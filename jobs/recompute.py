@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import SettingError
 from platform_assets.streaming.delta_tables import commit_metadata, open_table
-from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
 from platform_assets.streaming.specs import StreamGroup, TableSource
+from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:

@@ -3,16 +3,16 @@
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 import math
 import secrets
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
-from jobs.simulator.producer import PRODUCER_OPTIONS, send_records, stopping_on_signals
-from jobs.simulator.profile import ShopProfile
-from jobs.simulator.shop import Shop
-from jobs.simulator.simulation import SimulationPlan, parse_malformed
 from resources.kafka import KafkaResource
 from resources.settings import load_settings
+
+if TYPE_CHECKING:
+    from jobs.simulator.simulation import SimulationPlan
 
 # One line in the run's log for so many seconds: each is an event of several kilobytes in Dagster's storage.
 _LOG_SECONDS = 60.0
@@ -32,7 +32,10 @@ class SimulateShopConfig(dg.Config):
     malformed: list[str] = Field(default=[], description="RATE, or REASON=RATE, as in --malformed")
 
 
-def _plan(config: SimulateShopConfig) -> SimulationPlan:
+def _plan(config: SimulateShopConfig) -> "SimulationPlan":
+    from jobs.simulator.profile import ShopProfile
+    from jobs.simulator.simulation import SimulationPlan, parse_malformed
+
     sizes = ("users", "products")
     habits = {name: int(value) if name in sizes else value for name, value in config.habits.items()}
     return SimulationPlan(
@@ -52,6 +55,9 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
 
     Raises `SettingError` for a bad configuration, `BrokerUnavailableError` when records were not acknowledged.
     """
+    from jobs.simulator.producer import PRODUCER_OPTIONS, send_records, stopping_on_signals
+    from jobs.simulator.shop import Shop
+
     settings, plan = load_settings(), _plan(config)
     topic = config.topic or settings.topic
     shop = Shop(plan.profile, plan.seed)

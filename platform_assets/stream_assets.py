@@ -8,8 +8,9 @@ import dagster as dg
 
 from platform_assets.reports.days import CLOSED_DAYS_KEY, build_daily_partitions
 from platform_assets.reports.presentation import build_column_schema
-from platform_assets.streaming.platform_tables import LEDGER, PLATFORM_TABLES
-from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSpec
+from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.tables.platform import LEDGER, PLATFORM_TABLES
+from platform_assets.tables.spec import TableSpec
 
 OWNERS = ["team:data-platform"]
 

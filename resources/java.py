@@ -1,4 +1,7 @@
-"""The Java that runs Spark and the embedded broker."""
+"""The Java that runs Spark and the embedded broker.
+
+python -m resources.java         find or fetch it, and print its home
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from platform_assets.errors import MissingDependencyError
@@ -79,3 +83,15 @@ def _candidates() -> list[Path]:
     if program := shutil.which("java"):
         homes.append(Path(program).resolve().parent.parent)
     return homes
+
+
+def main() -> None:
+    """Prints where Java is; `make setup` calls it, so that a machine without one says so there and not at a start."""
+    try:
+        print(java_home())
+    except MissingDependencyError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, read_complete_until
+from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.tables.platform import COMPLETE_UNTIL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

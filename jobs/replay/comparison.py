@@ -10,10 +10,10 @@ from jobs.replay.shadow import Shadow
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.commit_source import WHOLE_VERSION, find_files
 from platform_assets.streaming.delta_tables import open_table
-from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, QUERY_PROGRESS, read_complete_until
+from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.streaming.table_difference import COPIES, LEFT_ROWS, count_copies, read_pending, select_final
+from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS, QUERY_PROGRESS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -22,9 +22,9 @@ from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import SettingError
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import OffsetRange
-from platform_assets.streaming.late_events import LATE_EVENTS, build_repairs
-from platform_assets.streaming.lost_ranges import LOST_RANGES
+from platform_assets.streaming.late_events import build_repairs
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+from platform_assets.tables.platform import LATE_EVENTS, LOST_RANGES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from platform_assets.checks.ledger_entries import Entry
-from platform_assets.checks.ledger_places import ARRIVAL_COLUMNS
+from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, Entry
 from platform_assets.streaming.checkpoints import OffsetRange
 from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.event_parser import PARSED_SCHEMA, parse_batch
-from platform_assets.streaming.forgotten_users import ERASED_RECORDS, Register
-from platform_assets.streaming.specs import StreamSpec, TableSpec
+from platform_assets.streaming.forgotten_users import Register
+from platform_assets.streaming.specs import StreamSpec
+from platform_assets.tables.platform import ERASED_RECORDS
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -26,9 +26,9 @@ from platform_assets.streaming.checkpoints import (
 )
 from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import open_table, read_batch_commits
-from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.specs import in_words
 from platform_assets.streaming.table_difference import leave_out_keys, read_pending, select_final
+from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

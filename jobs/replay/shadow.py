@@ -16,8 +16,8 @@ from jobs.supervision.fingerprint import hash_code
 from jobs.supervision.host import host_group
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError
-from platform_assets.streaming.forgotten_users import FORGOTTEN_USERS
 from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.tables.platform import FORGOTTEN_USERS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

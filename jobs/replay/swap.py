@@ -16,17 +16,15 @@ from platform_assets.errors import SettingError, StorageError
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.checkpoints import read_generation, read_last_committed_batch, read_plan, read_txn_app_id
 from platform_assets.streaming.delta_tables import build_arrow_schema, open_table
-from platform_assets.streaming.hop_ledger import HOP_LEDGER
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
 from platform_assets.streaming.table_difference import COPIES, count_copies, leave_out_keys
+from platform_assets.tables.platform import COMPLETE_UNTIL, HOP_LEDGER, LATE_EVENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-    from platform_assets.streaming.specs import TableSpec
+    from platform_assets.tables.spec import TableSpec
 
 _KEPT = "_replays/{}.before"
 """What a swap has put aside, until the next replay of the stream: `undo_swap` puts it back."""

@@ -28,7 +28,13 @@ _NOT_THE_HOSTS = frozenset(
         "crash_loop_minutes",
     }
 )
-_CODE = ("platform_assets/streaming", "platform_assets/streams", "resources", "jobs/supervision")
+_CODE = (
+    "platform_assets/tables",
+    "platform_assets/streaming",
+    "platform_assets/streams",
+    "resources",
+    "jobs/supervision",
+)
 
 
 def build_fingerprint(group: StreamGroup, settings: Settings) -> str:

@@ -25,7 +25,7 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
     from platform_assets.checks.time_to_loss import build_time_to_loss_checks
     from platform_assets.reports import REPORT_TABLES
     from platform_assets.reports.day_states import REPORT_DAYS
-    from platform_assets.streaming.platform_tables import PLATFORM_TABLES
+    from platform_assets.tables.platform import PLATFORM_TABLES
 
     kafka = [stream for stream in streams if isinstance(stream.source, KafkaSource)]
     tables = [table for stream in streams for table in stream.tables]

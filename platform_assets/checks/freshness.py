@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.streaming.delta_tables import parse_commit_metadata
-from platform_assets.streaming.specs import StreamSpec, TableSource, TableSpec
+from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

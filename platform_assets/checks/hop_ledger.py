@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.checks.ledger import FOLLOW_THE_STREAM, LEDGER
-from platform_assets.checks.ledger_places import MAX_EXAMPLES
+from platform_assets.checks.ledger_entries import MAX_EXAMPLES
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:

@@ -23,8 +23,13 @@ from platform_assets.checks.ledger_breaches import (
     find_ledger_breaches,
     find_row_breaches,
 )
-from platform_assets.checks.ledger_entries import Entry, read_all_entries, read_checkpoint_batch, read_entries
-from platform_assets.checks.ledger_places import ARRIVAL_COLUMNS
+from platform_assets.checks.ledger_entries import (
+    ARRIVAL_COLUMNS,
+    Entry,
+    read_all_entries,
+    read_checkpoint_batch,
+    read_entries,
+)
 from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof, find_appended, find_batches, open_files
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.specs import StreamSpec

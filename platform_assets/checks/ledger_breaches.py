@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from platform_assets.checks.acknowledged_losses import Hole, Losses
-from platform_assets.checks.ledger_entries import Entry, place
-from platform_assets.checks.ledger_places import MAX_EXAMPLES, Places
+from platform_assets.checks.ledger_entries import MAX_EXAMPLES, Entry, place
 
 
 class RecordFinder(Protocol):
@@ -63,6 +62,8 @@ def find_row_breaches(
     of `platform.erased_records`) are among the erased, and perhaps still where they were. Takes a byte an offset of
     memory.
     """
+    from platform_assets.checks.ledger_places import Places
+
     places = Places(entries, losses or Losses(()))
     for entry in entries:
         for start, end in entry.gaps:

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COMMIT_MARK = '{"headrace"'
+# A breach is shown by its first examples: a table of a million lost offsets helps nobody.
+MAX_EXAMPLES = 5
+# The column that has a record's time of arrival, by what became of it.
+ARRIVAL_COLUMNS = {
+    "accepted": "ingested_at", "quarantined": "quarantined_at", "deduplicated": "deduplicated_at",
+    "erased": "arrived_at",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from platform_assets.checks.acknowledged_losses import Losses
-from platform_assets.checks.ledger_entries import Entry, to_micros
+from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, MAX_EXAMPLES, Entry, to_micros
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-# A breach is shown by its first examples: a table of a million lost offsets helps nobody.
-MAX_EXAMPLES = 5
-# The column that has a record's time of arrival, by what became of it.
-ARRIVAL_COLUMNS = {
-    "accepted": "ingested_at", "quarantined": "quarantined_at", "deduplicated": "deduplicated_at",
-    "erased": "arrived_at",
-}  # fmt: skip
 # A count that says "too many" needs no exact number, and a byte must not overflow.
 _MANY = 3
 

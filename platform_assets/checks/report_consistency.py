@@ -17,7 +17,7 @@ import dagster as dg
 from platform_assets.reports import DAILY_REPORTS
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.daily_report import ReportCommit
-from platform_assets.streaming.specs import TableSpec
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

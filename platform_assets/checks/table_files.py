@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from platform_assets.streaming.specs import TableSpec
 from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, COMMITS_OF_ONE_COMPACTION
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -14,7 +14,7 @@ from platform_assets.reports.daily_page import DAILY_PAGE_KEY
 from platform_assets.reports.daily_report import DailyReport
 from platform_assets.reports.days import CLOSED_DAYS_KEY
 from platform_assets.reports.presentation import build_column_schema
-from platform_assets.streaming.specs import TableSpec
+from platform_assets.tables.spec import TableSpec
 
 CUSTOMERS_KEY = dg.AssetKey(CUSTOMER_360_TABLE.asset_path)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE, as_json
 from platform_assets.reports.daily_report import InputRows, PinnedTable, ReportCommit, pin_table
 from platform_assets.reports.report_engine import ReportEngine
-from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from platform_assets.reports.daily_report import DailyReport, ReportInput
-from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
+from platform_assets.tables.spec import Column, TableSpec
 
 # The newest of these says whether a product is in the cart.
 CART_TYPES = ("add_to_cart", "remove_from_cart", "purchase")

@@ -22,7 +22,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.reports.days import DayRange
-from platform_assets.streaming.specs import TableSpec
+from platform_assets.tables.spec import TableSpec
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,15 @@ from typing import Any
 
 from platform_assets.reports.daily_report import DailyReport, PinnedTable
 from platform_assets.reports.days import ONE_DAY, DayRange
-from platform_assets.streaming.changed_days import (
-    CHANGED_DAYS,
-    find_newest_changes,
-    is_partitioned_by_day,
-    read_changed_since,
-)
+from platform_assets.streaming.changed_days import find_newest_changes, is_partitioned_by_day, read_changed_since
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
-from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.sessions import INACTIVITY
 from platform_assets.streams.sessions import STREAM as SESSIONS_STREAM
 from platform_assets.streams.view_to_purchase import MAX_LAG
 from platform_assets.streams.view_to_purchase import STREAM as PAIRS_STREAM
+from platform_assets.tables.platform import CHANGED_DAYS, COMPLETE_UNTIL
+from platform_assets.tables.spec import Column, TableSpec
 
 FINAL, PROVISIONAL = "final", "provisional"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.streaming.specs import TableSpec
+from platform_assets.tables.spec import TableSpec
 
 # Rows of a result that the asset's page shows: more would not fit a screen and would be stored with every event.
 PREVIEW_ROWS = 10

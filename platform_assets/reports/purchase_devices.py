@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from platform_assets.reports.daily_report import DailyReport
 from platform_assets.reports.purchase_correlations import CONVERSION_INPUTS, count_conversions
-from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.tables.spec import Column, TableSpec
 
 PURCHASE_DEVICES_TABLE = TableSpec(
     name="gold.purchase_devices",

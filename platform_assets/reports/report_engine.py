@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from platform_assets.reports.daily_report import InputRows, ReportCommit
-from platform_assets.streaming.specs import TableSpec
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from platform_assets.reports.daily_report import DailyReport, Picture, ReportInput
 from platform_assets.reports.pictures import draw_sessions_by_hour
-from platform_assets.streaming.specs import Column, TableSpec
 from platform_assets.streams.sessions import SESSIONS
+from platform_assets.tables.spec import Column, TableSpec
 
 SESSION_REPORT_TABLE = TableSpec(
     name="gold.session_report",

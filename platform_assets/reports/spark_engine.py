@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.reports.daily_report import InputRows, PinnedTable, ReportCommit
-from platform_assets.streaming.specs import TableSpec
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, QueryFailedError
 from platform_assets.streaming.delta_tables import build_arrow_schema, commit_metadata, create_table, read_batch_commits
-from platform_assets.streaming.specs import TableSpec
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa

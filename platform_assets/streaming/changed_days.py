@@ -13,23 +13,11 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.delta_tables import build_arrow_schema, open_table
-from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.tables.platform import CHANGED_DAYS
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
-
-CHANGED_DAYS = TableSpec(
-    name="platform.changed_days",
-    description="For each day of a table that is partitioned by day: the newest version that changed its rows.",
-    grain="table x day, and one row a table without a day",
-    key=("table_name", "day"),
-    columns=(
-        Column("table_name", "string", "The table"),
-        Column("day", "date", "The day (UTC) of its partition; null: the row says how far the table's log was read"),
-        Column("version", "bigint", "Newest version that changed rows of the day; without a day: that was looked at"),
-        Column("written_at", "timestamp", "When this was written"),
-    ),
-)
 
 
 def find_changed_days(log: CommitLog, day_column: str, since: int, until: int) -> dict[date, int] | None:

@@ -8,15 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.commit_source import FORMAT, FRONTIER_COLUMN, CommitSource
+from platform_assets.streaming.progress import INPUT, ROWS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from platform_assets.streaming.specs import TableSource
-
-# Name of the observation, and in it the number of rows read: Spark's own counts a row once for each scan, and the mark.
-INPUT = "input"
-ROWS = "rows"
 
 
 def register_source(session: SparkSession) -> None:

@@ -20,11 +20,12 @@ import pyarrow.compute as pc
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.changed_days import is_partitioned_by_day
 from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.forgotten_users import ERASED_RECORDS, build_erased, is_record_of
+from platform_assets.streaming.forgotten_users import build_erased, is_record_of
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.late_events import LATE_EVENTS, build_repairs
-from platform_assets.streaming.requeue import REQUEUED_RECORDS
-from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource, TableSpec
+from platform_assets.streaming.late_events import build_repairs
+from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+from platform_assets.tables.platform import ERASED_RECORDS, LATE_EVENTS, REQUEUED_RECORDS
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -32,17 +32,11 @@ from platform_assets.streaming.deduplication import (
     unpack_coordinates,
 )
 from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, count_by_type, read_messages
-from platform_assets.streaming.forgotten_users import ERASED_RECORDS, Register, build_erased
+from platform_assets.streaming.forgotten_users import Register, build_erased
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
-from platform_assets.streaming.lost_ranges import (
-    LOST_RANGES,
-    LostRange,
-    describe,
-    find_lost_ranges,
-    read_acknowledged_offsets,
-)
-from platform_assets.streaming.requeue import REQUEUED_RECORDS
+from platform_assets.streaming.lost_ranges import LostRange, describe, find_lost_ranges, read_acknowledged_offsets
+from platform_assets.tables.platform import ERASED_RECORDS, LOST_RANGES, REQUEUED_RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.tables.platform import ERASED_RECORDS, FORGOTTEN_USERS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,39 +30,6 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
-
-FORGOTTEN_USERS = TableSpec(
-    name="platform.forgotten_users",
-    description="The users whose records are erased, those read before and those that come: as salted hashes.",
-    grain="user",
-    key=("user_hash",),
-    columns=(
-        Column("user_hash", "string", "HMAC-SHA256 of the user_id, by the salt"),
-        Column("salt", "string", "Hexadecimal; the same in all rows"),
-        Column("forgotten_at", "timestamp", "When the erasure began"),
-        Column("forgotten_by", "string", "Who called it"),
-        Column("reason", "string", "Why"),
-        Column("events_version", "bigint", "The newest version of silver.events that took rows of the user out"),
-        Column("events_erased", "bigint", "How many rows that version took out"),
-        Column("erased_at", "timestamp", "When no table had them any more; null: the erasure was cut short"),
-    ),
-    statistics_columns=("forgotten_at",),
-)
-ERASED_RECORDS = TableSpec(
-    name="platform.erased_records",
-    description="Kafka records of forgotten users: what is left of them, so that the ledger can count each offset.",
-    grain="one erased Kafka record",
-    key=("topic", "kafka_partition", "kafka_offset", "arrived_at"),
-    columns=(
-        Column("topic", "string", "Kafka topic"),
-        Column("kafka_partition", "int", "Kafka partition"),
-        Column("kafka_offset", "bigint", "Offset in the topic partition"),
-        Column("arrived_at", "timestamp", "Time of the micro-batch that read it"),
-        Column("was", "string", "Where it had been: accepted, quarantined, deduplicated; on_arrival: nowhere"),
-        Column("erased_at", "timestamp", "When"),
-    ),
-    statistics_columns=("kafka_partition", "kafka_offset", "arrived_at"),
-)
 
 
 class Register:

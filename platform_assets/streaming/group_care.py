@@ -16,12 +16,13 @@ from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.hop_ledger import HopLedger
 from platform_assets.streaming.late_repair import LateRepair, QueryState
 from platform_assets.streaming.periodic_work import PeriodicWork, Task
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, HistoryWriter
+from platform_assets.streaming.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses
 from platform_assets.streaming.query_errors import classify_failure
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.streaming.table_upkeep import TableUpkeep
 from platform_assets.streaming.table_writer import TableWriter
+from platform_assets.tables.platform import COMPLETE_UNTIL
 
 if TYPE_CHECKING:
     import pyarrow as pa

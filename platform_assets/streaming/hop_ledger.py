@@ -21,44 +21,16 @@ from platform_assets.streaming.checkpoints import (
 )
 from platform_assets.streaming.commit_log import AppendedFile, CommitLog
 from platform_assets.streaming.commit_source import BEFORE_FIRST, WHOLE_VERSION, find_files
-from platform_assets.streaming.commit_stream import INPUT, ROWS
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
-from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.progress import is_batch, read_progresses
-from platform_assets.streaming.specs import Column, StreamSpec, TableSource, TableSpec
+from platform_assets.streaming.progress import INPUT, ROWS, is_batch, read_progresses
+from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.tables.platform import HOP_LEDGER, LATE_EVENTS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
     from platform_assets.streaming.context import StreamContext
-
-HOP_LEDGER = TableSpec(
-    name="platform.hop_ledger",
-    description="Which versions of its source each batch of a stream over a table read, and what came of their rows.",
-    grain="query x batch (batches that could not be accounted for one by one share a row)",
-    key=("query", "txn_app_id", "batch_id"),
-    columns=(
-        Column("query", "string", "The streaming query"),
-        Column("txn_app_id", "string", "Delta transaction name: the query and its checkpoint's generation"),
-        Column("first_batch_id", "bigint", "First micro-batch of this row"),
-        Column("batch_id", "bigint", "Last micro-batch of this row"),
-        Column("source_table", "string", "The table that the query reads"),
-        Column("from_version", "bigint", "Read before: all up to this version; -1 at the beginning"),
-        Column("from_files", "bigint", "Read before of that version's state: this many files; -1 all"),
-        Column("until_version", "bigint", "Read now: all up to this version"),
-        Column("until_files", "bigint", "Read now of that version's state: this many files; -1 all"),
-        Column("rows_passed", "bigint", "Rows that these versions appended; null when the log is gone"),
-        Column("rows_in", "bigint", "Those of the types that the query counts, as their writer said"),
-        Column("rows_read", "bigint", "Rows that Spark says it read; null when it died before it was written down"),
-        Column("rows_out", "bigint", "Rows written: appended, or inserted and replaced"),
-        Column("rows_late", "bigint", "Rows that came too late, listed in platform.late_events for their repair"),
-        Column("rows_in_state", "bigint", "Rows in the query's state after it; null where not known"),
-        Column("rows_expired", "bigint", "Rows that left the state in the last of these batches; null where not known"),
-        Column("planned_at", "timestamp", "The micro-batch's time"),
-    ),
-    statistics_columns=("query", "batch_id", "until_version"),
-)
 
 # As far back as a table's commits are looked at after a start; a checkpoint tells of a hundred batches.
 _NEWEST_COMMITS = 1000

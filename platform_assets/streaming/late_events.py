@@ -15,40 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.specs import Column, ResultSpan, StreamSpec, TableSource, TableSpec, in_words
+from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
+from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from platform_assets.streaming.commit_log import AppendedFile, CommitLog
     from platform_assets.streaming.deduplication import Int64s
-
-LATE_EVENTS = TableSpec(
-    name="platform.late_events",
-    description="Accepted events that came too late for a stream, and when the stream's table was repaired.",
-    grain="query x event that was late for it; x version that changed it since, and time and user before and after",
-    key=("query", "topic", "kafka_partition", "kafka_offset", "event_time", "user_id", "source_version"),
-    columns=(
-        Column("query", "string", "The streaming query for which it was late"),
-        Column("topic", "string", "Kafka topic"),
-        Column("kafka_partition", "int", "Kafka partition"),
-        Column("kafka_offset", "bigint", "Offset in the topic partition"),
-        Column("event_id", "string", "The event's own id"),
-        Column("event_time", "timestamp", "When it happened"),
-        Column("user_id", "string", "Who"),
-        Column(
-            "refused_windows",
-            "bigint",
-            "Windows of the event that were closed; 1 for pairs; for sessions 1, or 0: read",
-        ),
-        Column("watermark", "timestamp", "The watermark that had passed it"),
-        Column("batch_id", "bigint", "The micro-batch that read it"),
-        Column("refused_at", "timestamp", "Time of that micro-batch"),
-        Column("repaired_at", "timestamp", "When the table had it; null until then"),
-        Column("source_version", "bigint", "It is changed in this version of the query's source; null: it is as read"),
-    ),
-    statistics_columns=("query", "event_time", "refused_at", "repaired_at"),
-)
 
 _EVENT_COLUMNS = ("topic", "kafka_partition", "kafka_offset", "event_id", "event_time", "user_id")
 

@@ -23,9 +23,9 @@ from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import read_last_committed_batch, read_plan
 from platform_assets.streaming.commit_log import EPOCH, AppendedFile, CommitLog
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.late_events import LATE_EVENTS
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
 from platform_assets.streaming.twin import compare, find_touched, leave_out_untouched, read_events, run_twin
+from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa

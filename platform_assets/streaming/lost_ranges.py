@@ -12,28 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.tables.platform import LOST_RANGES
 
 if TYPE_CHECKING:
     from platform_assets.streaming.batch_table import BatchTable
-
-LOST_RANGES = TableSpec(
-    name="platform.lost_ranges",
-    description="Offsets that Kafka deleted before they were read, and who agreed to go on without them, and why.",
-    grain="acknowledgement x topic partition",
-    key=("topic", "kafka_partition", "from_offset", "acknowledged_at"),
-    columns=(
-        Column("topic", "string", "Kafka topic"),
-        Column("kafka_partition", "int", "Kafka partition"),
-        Column("from_offset", "bigint", "First offset that was not read"),
-        Column("until_offset", "bigint", "First offset that Kafka still held; null: the topic was created again"),
-        Column("next_offset", "bigint", "Where reading goes on"),
-        Column("acknowledged_by", "string", "Who agreed"),
-        Column("reason", "string", "Why"),
-        Column("acknowledged_at", "timestamp", "When"),
-    ),
-)
-
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

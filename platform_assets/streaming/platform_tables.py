@@ -11,91 +11,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.changed_days import CHANGED_DAYS
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
-from platform_assets.streaming.forgotten_users import ERASED_RECORDS, FORGOTTEN_USERS
-from platform_assets.streaming.hop_ledger import HOP_LEDGER
-from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.lost_ranges import LOST_RANGES
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
-from platform_assets.streaming.requeue import REQUEUED_RECORDS
-from platform_assets.streaming.specs import Column, KafkaSource, StreamSpec, TableSpec
+from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.tables.platform import LEDGER, QUERY_PROGRESS
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
     from pyspark.sql.streaming import StreamingQuery
 
     from platform_assets.streaming.context import StreamContext
-
-LEDGER = TableSpec(
-    name="platform.ledger",
-    description="What each micro-batch did with every offset it read; the projection of the tables' commits.",
-    grain="query x batch x topic partition",
-    key=("query", "txn_app_id", "batch_id", "topic", "kafka_partition"),
-    columns=(
-        Column("query", "string", "The streaming query"),
-        Column("txn_app_id", "string", "Delta transaction name: the query and its checkpoint's generation"),
-        Column("batch_id", "bigint", "Micro-batch"),
-        Column("table_version", "bigint", "Version of the main table that the batch made"),
-        Column("topic", "string", "Kafka topic"),
-        Column("kafka_partition", "int", "Kafka partition"),
-        Column("from_offset", "bigint", "First offset read"),
-        Column("until_offset", "bigint", "First offset not read"),
-        Column("rows_in", "bigint", "Records delivered"),
-        Column("accepted", "bigint", "Rows in the main table"),
-        Column("quarantined", "bigint", "Rows in quarantine"),
-        Column("deduplicated", "bigint", "Rows taken out as duplicates"),
-        Column("erased", "bigint", "Records of users who had been forgotten before; null: by code that knew none"),
-        Column("gaps", "string", "JSON: ranges [from, until) in which Kafka had no record"),
-        Column("arrived_at", "timestamp", "The micro-batch's time"),
-    ),
-    statistics_columns=("batch_id", "kafka_partition", "from_offset", "until_offset"),
-)
-
-QUERY_PROGRESS = TableSpec(
-    name="platform.query_progress",
-    description="History of every query's micro-batches: rows, durations, lag, watermark, state.",
-    grain="query run x micro-batch",
-    key=("query", "run_id", "batch_id"),
-    columns=(
-        Column("query", "string", "The streaming query"),
-        Column("query_id", "string", "Its checkpoint's generation"),
-        Column("run_id", "string", "Spark's id of this start of the query"),
-        Column("batch_id", "bigint", "Micro-batch"),
-        Column("started_at", "timestamp", "When the micro-batch began"),
-        Column("rows_in", "bigint", "Rows read"),
-        Column("duration_ms", "bigint", "Whole micro-batch"),
-        Column("durations", "string", "JSON: milliseconds by phase"),
-        Column("lag_records", "bigint", "Unread Kafka records at its end; null for other sources"),
-        Column("watermark", "timestamp", "The query's watermark"),
-        Column("state_rows", "bigint", "Rows in all state stores"),
-        Column("state_bytes", "bigint", "Memory of all state stores"),
-    ),
-    statistics_columns=("started_at", "query", "batch_id"),
-)
-
-
-COMPLETE_UNTIL = TableSpec(
-    name="platform.complete_until",
-    description="How far each stream's table is complete: rows that end until then are final and lack no event.",
-    grain="query",
-    key=("query",),
-    columns=(
-        Column("query", "string", "The streaming query"),
-        Column("table_name", "string", "Its table"),
-        Column("complete_until", "timestamp", "Up to here rows are final; null before the first watermark"),
-        Column("watermark", "timestamp", "The query's watermark: rows that end until then are no longer changed by it"),
-        Column("late_events_pending", "bigint", "Events that came too late and are not repaired yet"),
-        Column("batch_id", "bigint", "The newest micro-batch that was done"),
-        Column("source_version", "bigint", "Version of its source that the query had read"),
-        Column("table_version", "bigint", "Version of its table then"),
-        Column("updated_at", "timestamp", "When this was true"),
-    ),
-)
-PLATFORM_TABLES = (
-    LEDGER, HOP_LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LOST_RANGES, REQUEUED_RECORDS,
-    FORGOTTEN_USERS, ERASED_RECORDS,
-)  # fmt: skip
 
 
 def read_complete_until(

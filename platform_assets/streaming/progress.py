@@ -6,10 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.commit_stream import INPUT, ROWS
-
 if TYPE_CHECKING:
     from pyspark.sql.streaming import StreamingQuery
+
+# Name of the observation, and in it the number of rows read: Spark's own counts a row once for each scan, and the mark.
+INPUT = "input"
+ROWS = "rows"
 
 
 @dataclass(frozen=True)

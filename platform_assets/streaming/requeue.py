@@ -19,35 +19,13 @@ from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
 from platform_assets.streaming.forgotten_users import Register
-from platform_assets.streaming.lost_ranges import LOST_RANGES
-from platform_assets.streaming.specs import Column, StreamSpec, TableSpec
+from platform_assets.streaming.specs import StreamSpec
+from platform_assets.tables.platform import LOST_RANGES, REQUEUED_RECORDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from platform_assets.streaming.context import StreamContext
-
-REQUEUED_RECORDS = TableSpec(
-    name="platform.requeued_records",
-    description="Quarantined records that were put through a later parser and taken in, by whom, and as what.",
-    grain="one quarantined record that was taken in again",
-    key=("topic", "kafka_partition", "kafka_offset"),
-    columns=(
-        Column("topic", "string", "Kafka topic"),
-        Column("kafka_partition", "int", "Kafka partition"),
-        Column("kafka_offset", "bigint", "Offset in the topic partition"),
-        Column("reason", "string", "Why it had been quarantined"),
-        Column("event_id", "string", "The event's own id"),
-        Column("outcome", "string", "accepted: it is in silver.events; deduplicated: its event had been accepted"),
-        Column("kept_topic", "string", "Deduplicated: topic of the record that was kept"),
-        Column("kept_partition", "int", "Deduplicated: Kafka partition of the record that was kept"),
-        Column("kept_offset", "bigint", "Deduplicated: offset of the record that was kept"),
-        Column("requeue", "bigint", "Number of the requeue"),
-        Column("requeued_by", "string", "Who"),
-        Column("requeued_at", "timestamp", "When; the time of arrival of what was taken in"),
-    ),
-    statistics_columns=("kafka_partition", "kafka_offset", "requeued_at"),
-)
 
 _APP = "headrace/requeue"
 _PLACE = ("topic", "kafka_partition", "kafka_offset")

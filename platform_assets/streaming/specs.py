@@ -11,53 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from platform_assets.tables.spec import TableSpec
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a public table. `type` is a Spark SQL type name (`string`, `timestamp`, `double`, ...)."""
-
-    name: str
-    type: str
-    description: str
-    nullable: bool = True
-
-
-@dataclass(frozen=True)
-class TableSpec:
-    """One public Delta table.
-
-    `name` is `<layer>.<table>`; the table lies at `<root>/<layer>/<table>` and its Dagster asset key is
-    `[<layer>, <table>]`. `key` is the grain: no two rows share it. `statistics_columns` are the columns that
-    readers filter by; Delta collects file statistics for these only, and keeps them in its log: none that names a
-    person, and not none at all in a table that does, for then it takes the first 32.
-    """
-
-    name: str
-    description: str
-    grain: str
-    key: tuple[str, ...]
-    columns: tuple[Column, ...]
-    partition_columns: tuple[str, ...] = ()
-    statistics_columns: tuple[str, ...] = ()
-
-    @property
-    def layer(self) -> str:
-        """The part of the name before the dot (`silver`, `gold`, `platform`)."""
-        return self.name.split(".")[0]
-
-    @property
-    def asset_path(self) -> tuple[str, str]:
-        """The Dagster asset key's parts."""
-        layer, table = self.name.split(".")
-        return layer, table
-
-    @property
-    def ddl(self) -> str:
-        """The schema as Spark DDL, in column order."""
-        return ", ".join(f"`{c.name}` {c.type}{'' if c.nullable else ' NOT NULL'}" for c in self.columns)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import TableSchemaError
-from platform_assets.streaming.specs import TableSpec
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable, Schema

@@ -13,14 +13,17 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.changed_days import CHANGED_DAYS
 from platform_assets.streaming.checkpoints import read_last_committed_batch, read_plan
-from platform_assets.streaming.commit_source import has_read
 from platform_assets.streaming.delta_tables import open_table
-from platform_assets.streaming.hop_ledger import HOP_LEDGER
-from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL, LEDGER, QUERY_PROGRESS
 from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.tables.platform import (
+    CHANGED_DAYS,
+    COMPLETE_UNTIL,
+    HOP_LEDGER,
+    LATE_EVENTS,
+    LEDGER,
+    QUERY_PROGRESS,
+)
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -81,6 +84,9 @@ class TableUpkeep:
             self._tables[name] = version
 
     def _is_read_beyond(self, name: str, version: int) -> bool:
+        # Here and not above: this is a Spark data source, and Dagster's processes import this file for its constants.
+        from platform_assets.streaming.commit_source import has_read
+
         for source, checkpoint in self._readers:
             if source == name:
                 done = read_last_committed_batch(self._session, checkpoint)

@@ -10,8 +10,9 @@ from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.commit_source import find_files
 from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.late_events import LATE_EVENTS, find_late_events, leave_out_timely
+from platform_assets.streaming.late_events import find_late_events, leave_out_timely
 from platform_assets.streaming.specs import TableSource
+from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets.streaming.specs import Column, KafkaSource, StreamSpec, TableSpec
+from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.tables.spec import Column, TableSpec
 
 COORDINATES = (
     Column("topic", "string", "Kafka topic"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import Column, ResultSpan, StreamSpec, TableSource, TableSpec, in_words
+from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
 from platform_assets.streams.events import EVENTS
+from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

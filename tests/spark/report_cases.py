@@ -18,8 +18,8 @@ from platform_assets.reports.assets import build_report_assets
 from platform_assets.reports.days import build_daily_partitions
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.streaming.delta_tables import create_table
-from platform_assets.streaming.specs import TableSpec
 from platform_assets.streams.events import EVENTS
+from platform_assets.tables.spec import TableSpec
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

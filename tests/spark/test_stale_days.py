@@ -25,7 +25,7 @@ from platform_assets.reports.day_states import FOLLOWED, LONGEST_OPEN, REPORT_DA
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
+from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import (
     append_events,

@@ -18,11 +18,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.late_events import LATE_EVENTS
-from platform_assets.streaming.platform_tables import COMPLETE_UNTIL
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.streams import load_streams
+from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource
 from tests.bounded_run import run_to_end
 from tests.spark.report_cases import (

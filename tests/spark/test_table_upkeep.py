@@ -18,10 +18,10 @@ from platform_assets.streaming import table_upkeep
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.platform_tables import PLATFORM_TABLES
 from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, TableUpkeep
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
+from platform_assets.tables.platform import PLATFORM_TABLES
 from resources.lakehouse import LakehouseResource
 from tests.spark.test_streams_over_events import run_streams
 

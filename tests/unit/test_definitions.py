@@ -11,8 +11,8 @@ from platform_assets.reports.daily_page import DAILY_PAGE_KEY
 from platform_assets.reports.day_states import REPORT_DAYS
 from platform_assets.reports.days import CLOSED_DAYS_KEY
 from platform_assets.stream_assets import topic_asset_key
-from platform_assets.streaming.platform_tables import PLATFORM_TABLES
 from platform_assets.streams import load_streams
+from platform_assets.tables.platform import PLATFORM_TABLES
 from resources.settings import load_settings
 
 TABLES = [

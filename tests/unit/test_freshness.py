@@ -20,7 +20,7 @@ from platform_assets.checks.freshness import (
     read_last_batch,
     read_last_write,
 )
-from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.tables.spec import Column, TableSpec
 from resources.lakehouse import LakehouseResource
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -19,7 +19,8 @@ from jobs.supervision.model import ExitKind, ProcessIdentity
 from jobs.supervision.table_events import EVENT_INTERVAL_SECONDS, AssetEvent, TableEvents
 from platform_assets.errors import HeadraceError, MissingTopicError, QueryFailedError
 from platform_assets.streaming.progress import QueryProgress
-from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSpec
+from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.tables.spec import TableSpec
 
 
 def progress(batch_id: int, rows: int = 0, side_version: int = 0) -> dict[str, QueryProgress]:

@@ -10,9 +10,9 @@ from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.day_states import REPORT_DAYS
 from platform_assets.reports.presentation import render_preview
 from platform_assets.streaming.forgotten_users import find_users, hash_user, is_record_of
-from platform_assets.streaming.platform_tables import PLATFORM_TABLES
-from platform_assets.streaming.specs import TableSpec
 from platform_assets.streams import load_streams
+from platform_assets.tables.platform import PLATFORM_TABLES
+from platform_assets.tables.spec import TableSpec
 from resources.lakehouse import LakehouseResource
 
 TABLES = [*(table for stream in load_streams() for table in stream.tables), *PLATFORM_TABLES, *REPORT_TABLES]

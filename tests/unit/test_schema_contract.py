@@ -8,7 +8,7 @@ from deltalake import DeltaTable, Field, Schema
 from deltalake.schema import ArrayType, PrimitiveType
 
 from platform_assets.checks.schema_contract import build_schema_contract_checks, find_contract_breaches
-from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.tables.spec import Column, TableSpec
 from resources.lakehouse import LakehouseResource
 
 SPEC = TableSpec(

@@ -15,7 +15,7 @@ from platform_assets.errors import TableSchemaError
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta_tables import create_table
-from platform_assets.streaming.specs import Column, TableSpec
+from platform_assets.tables.spec import Column, TableSpec
 
 OLD = TableSpec(
     name="gold.orders",
