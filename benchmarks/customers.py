@@ -15,6 +15,8 @@ from benchmarks.shop_days import compute_days, write_events, write_stream_tables
 from platform_assets.reports.customer_360 import update_customers
 from platform_assets.reports.customer_days import CUSTOMER_DAYS
 from platform_assets.reports.days import DayRange, split_days
+from platform_assets.reports.duckdb_engine import DuckDBEngine
+from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.spark import SparkResource
 
@@ -28,21 +30,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, nargs="*", default=[1, 10, 100])
     args = parser.parse_args()
-    with SparkResource(app_name="bench").running() as spark:
+    with SparkResource(app_name="bench").running() as spark, DuckDBResource().connected() as connection:
         for days in args.days:
             with tempfile.TemporaryDirectory(prefix="headrace-bench-") as root:
                 lakehouse = LakehouseResource(root=root)
+                engine = DuckDBEngine(connection, lakehouse)
                 first = LAST - timedelta(days=days)
                 write_events(lakehouse, first, days + 1, EVENTS_A_DAY, USERS)
                 write_stream_tables(spark, lakehouse)
                 for chunk in split_days(DayRange(first, LAST - timedelta(days=1)).days(), 10):
-                    compute_days(spark, lakehouse, CUSTOMER_DAYS, chunk)
+                    compute_days(engine, lakehouse, CUSTOMER_DAYS, chunk)
                 meter = Meter()
-                update_customers(spark, lakehouse)
+                update_customers(engine, lakehouse)
                 built = meter.read()
                 meter = Meter()
-                compute_days(spark, lakehouse, CUSTOMER_DAYS, DayRange(LAST, LAST))
-                table = update_customers(spark, lakehouse)
+                compute_days(engine, lakehouse, CUSTOMER_DAYS, DayRange(LAST, LAST))
+                table = update_customers(engine, lakehouse)
                 run, rows = meter.read(), table.to_pyarrow_dataset().count_rows()
             print(
                 f"{days:3} days before, {rows:,} customers: built anew in {built[0]:.1f} s ({built[1]:.1f} CPU-s); "

@@ -47,7 +47,10 @@ class DuckDBResource(dg.ConfigurableResource[Any]):
         spill.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="spill-", dir=spill) as folder:
             # Without a limit DuckDB takes four fifths of the machine: the kernel would kill the streams for a report.
-            config = {"memory_limit": f"{settings.reports_memory_mib}MiB", "temp_directory": folder}
+            config: dict[str, str | bool | int | float | list[str]] = {
+                "memory_limit": f"{settings.reports_memory_mib}MiB",
+                "temp_directory": folder,
+            }
             with duckdb.connect(config=config) as connection:
                 connection.execute("SET TimeZone = 'UTC'")
                 # Rows have no order in a table: DuckDB would keep one, and hold them back for it.

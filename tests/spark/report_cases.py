@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_args
 
 import dagster as dg
+import duckdb
 from deltalake import DeltaTable
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from platform_assets.reports import DAILY_REPORTS
 from platform_assets.reports.assets import build_report_assets
 from platform_assets.reports.days import build_daily_partitions
 from platform_assets.reports.report_engine import EngineName
+from platform_assets.reports.spark_engine import translate
 from platform_assets.streaming.delta_tables import create_table
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import TableSpec
@@ -25,6 +27,7 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 Event = dict[str, Any]
@@ -172,3 +175,27 @@ def read_rows(lakehouse: LakehouseResource, name: str) -> list[dict[str, Any]]:
     """All rows, by another reader than Spark, in a stable order."""
     rows = lakehouse.delta_table(name).to_pyarrow_table().to_pylist()
     return sorted(rows, key=lambda row: tuple(str(value) for value in row.values()))
+
+
+def compute_by_both_engines(spark: SparkSession, sql: str, **relations: DataFrame) -> pa.Table:
+    """The rows of a report's SQL over these relations, by DuckDB; Spark must come to the same.
+
+    Doubles may differ in their last bits: each engine interpolates percentiles in its own order.
+    """
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, frame in relations.items():
+            connection.register(name, frame.toArrow())
+            frame.createOrReplaceTempView(name)
+        by_duckdb = connection.sql(sql).to_arrow_table()
+    by_spark = spark.sql(translate(sql)).toArrow()
+    assert by_duckdb.column_names == by_spark.column_names
+    assert _rounded(by_duckdb) == _rounded(by_spark)
+    return by_duckdb
+
+
+def _rounded(rows: pa.Table) -> list[list[str]]:
+    def show(value: Any) -> str:
+        return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+    return sorted([show(value) for value in row.values()] for row in rows.to_pylist())

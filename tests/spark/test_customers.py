@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, merge_customers, read_included_version
-from platform_assets.reports.customer_days import CART_TYPES, CUSTOMER_DAYS_TABLE, summarize_customers
+from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, SQL, read_included_version
+from platform_assets.reports.customer_days import CART_TYPES, CUSTOMER_DAYS, CUSTOMER_DAYS_TABLE
+from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streams.sessions import INACTIVITY, build_sessions
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import (
     Event,
     append_events,
+    compute_by_both_engines,
     event,
     events_frame,
     materialize_days,
@@ -78,9 +80,9 @@ def facts_of(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
 
 def days_of(spark: SparkSession, events: Sequence[Event]) -> DataFrame:
     frame = events_frame(spark, events)
-    days = summarize_customers(frame, build_sessions(frame))
-    assert days.columns == [column.name for column in CUSTOMER_DAYS_TABLE.columns]
-    return days
+    days = compute_by_both_engines(spark, CUSTOMER_DAYS.sql, events=frame, sessions=build_sessions(frame))
+    assert days.column_names == [column.name for column in CUSTOMER_DAYS_TABLE.columns]
+    return spark.createDataFrame(days.cast(build_arrow_schema(CUSTOMER_DAYS_TABLE)))
 
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
@@ -90,10 +92,13 @@ def test_customers_built_in_two_steps_equal_their_events_looked_through_in_order
 ) -> None:
     half = data.draw(st.integers(1, len(events) - 1))
     then, now = days_of(spark, events[:half]).persist(), days_of(spark, events).persist()
-    first = merge_customers(spark.createDataFrame([], CUSTOMER_360_TABLE.ddl), then, then.limit(0)).persist()
-    assert first.columns == [column.name for column in CUSTOMER_360_TABLE.columns]
-    rows = [row.asDict() for row in merge_customers(first, now, then).collect()]
-    for frame in (then, now, first):
+    schema = build_arrow_schema(CUSTOMER_360_TABLE)
+    nobody = spark.createDataFrame(schema.empty_table())
+    first = compute_by_both_engines(spark, SQL, known=nobody, days_now=then, days_then=then.limit(0))
+    assert first.column_names == schema.names
+    known = spark.createDataFrame(first.cast(schema))
+    rows = compute_by_both_engines(spark, SQL, known=known, days_now=now, days_then=then).cast(schema).to_pylist()
+    for frame in (then, now):
         frame.unpersist()
     aware = [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
     assert facts_of(aware) == know(events)

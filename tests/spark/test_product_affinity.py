@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 
 from platform_assets.reports.product_affinity import (
     MAX_PRODUCTS_OF_ONE_BASKET,
+    PRODUCT_AFFINITY,
     PRODUCT_AFFINITY_TABLE,
-    relate_products,
 )
 from resources.lakehouse import LakehouseResource
-from tests.spark.report_cases import Event, append_events, event, events_frame, materialize_days, read_rows
+from tests.spark.report_cases import (
+    Event,
+    append_events,
+    compute_by_both_engines,
+    event,
+    events_frame,
+    materialize_days,
+    read_rows,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,7 +61,7 @@ def relate(events: Sequence[Event]) -> dict[Pair, dict[str, Any]]:
 
 
 def compute(spark: SparkSession, events: Sequence[Event]) -> dict[Pair, dict[str, Any]]:
-    rows = [row.asDict() for row in relate_products(events_frame(spark, events)).collect()]
+    rows = compute_by_both_engines(spark, PRODUCT_AFFINITY.sql, events=events_frame(spark, events)).to_pylist()
     found = {(row.pop("report_date"), row.pop("product_id"), row.pop("other_product_id")): row for row in rows}
     assert len(found) == len(rows)
     return found

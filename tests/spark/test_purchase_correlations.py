@@ -12,12 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from platform_assets.reports.purchase_correlations import (
-    PURCHASE_CORRELATIONS_TABLE,
-    correlate_purchases,
-    count_pairs_by_minute,
-)
-from platform_assets.reports.purchase_devices import PURCHASE_DEVICES_TABLE, split_by_device
+from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS, PURCHASE_CORRELATIONS_TABLE
+from platform_assets.reports.purchase_devices import PURCHASE_DEVICES, PURCHASE_DEVICES_TABLE
 from platform_assets.streams.view_to_purchase import match_views_with_purchases
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import (
@@ -25,6 +21,7 @@ from tests.spark.report_cases import (
     MICROSECOND,
     Event,
     append_events,
+    compute_by_both_engines,
     event,
     events_frame,
     materialize_days,
@@ -89,9 +86,11 @@ def _is_pair(view: Event, purchase: Event) -> bool:
 
 def collect(spark: SparkSession, events: Sequence[Event]) -> dict[tuple[date, str], Row]:
     frame = events_frame(spark, events)
-    report = correlate_purchases(frame, match_views_with_purchases(frame))
-    assert report.columns == [column.name for column in PURCHASE_CORRELATIONS_TABLE.columns]
-    return {(row[0], row[1]): tuple(row[2:]) for row in report.collect()}
+    pairs = match_views_with_purchases(frame)
+    report = compute_by_both_engines(spark, PURCHASE_CORRELATIONS.sql, events=frame, view_to_purchase=pairs)
+    assert report.column_names == [column.name for column in PURCHASE_CORRELATIONS_TABLE.columns]
+    rows = [tuple(row.values()) for row in report.to_pylist()]
+    return {(row[0], row[1]): row[2:] for row in rows}
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
@@ -117,8 +116,11 @@ def test_a_purchase_follows_a_view_after_more_than_nothing_and_at_most_thirty_mi
 def test_lags_are_counted_by_the_minute_with_thirty_minutes_in_the_last(spark: SparkSession) -> None:
     lags = [MICROSECOND, timedelta(minutes=1), timedelta(minutes=1) + MICROSECOND, HALF_HOUR]
     events = [event("u", NOON), *(event("u", NOON + lag, "purchase") for lag in lags)]
-    counts = count_pairs_by_minute(match_views_with_purchases(events_frame(spark, events)))
-    assert counts == {NOON.date(): [2, 1, *[0] * 26, 0, 1]}
+    assert PURCHASE_CORRELATIONS.picture is not None
+    pairs = match_views_with_purchases(events_frame(spark, events))
+    rows = compute_by_both_engines(spark, PURCHASE_CORRELATIONS.picture.sql, view_to_purchase=pairs).to_pylist()
+    assert {row["day"] for row in rows} == {NOON.date()}
+    assert {row["position"]: row["n"] for row in rows} == {0: 2, 1: 1, 29: 1}
 
 
 def test_a_view_before_midnight_bought_after_it_counts_on_both_days_whichever_day_is_run(
@@ -169,10 +171,14 @@ def test_a_purchase_is_credited_to_the_device_of_the_last_view_before_it(
     spark: SparkSession, events: list[Event]
 ) -> None:
     frame = events_frame(spark, events)
-    report = split_by_device(frame, match_views_with_purchases(frame))
-    assert report.columns == [column.name for column in PURCHASE_DEVICES_TABLE.columns]
+    pairs = match_views_with_purchases(frame)
+    report = compute_by_both_engines(spark, PURCHASE_DEVICES.sql, events=frame, view_to_purchase=pairs)
+    assert report.column_names == [column.name for column in PURCHASE_DEVICES_TABLE.columns]
     columns = ("views", "converted_views", "attributed_purchases", "attributed_revenue")
-    rows = report.collect()
-    found = {(row[0], row[1], row[2]): tuple(row[name] for name in columns) for row in rows}
+    rows = report.to_pylist()
+    found = {
+        (row["report_date"], row["product_id"], row["device_type"]): tuple(row[name] for name in columns)
+        for row in rows
+    }
     assert len(found) == len(rows)
     assert found == by_device(events)

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
-from platform_assets.reports.session_report import SESSION_REPORT_TABLE, count_sessions_by_hour, summarize_sessions
+from platform_assets.reports.session_report import SESSION_REPORT, SESSION_REPORT_TABLE
 from platform_assets.streams.sessions import build_sessions
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import (
     Event,
     append_events,
+    compute_by_both_engines,
     event,
     events_frame,
     materialize_days,
@@ -44,26 +45,26 @@ FROM sessions GROUP BY ALL ORDER BY ALL
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(shops())
-def test_the_report_equals_the_same_question_asked_of_duckdb(spark: SparkSession, events: list[Event]) -> None:
+def test_the_report_equals_the_same_question_asked_in_other_words(spark: SparkSession, events: list[Event]) -> None:
     rows = build_sessions(events_frame(spark, events)).persist()
-    report = summarize_sessions(rows)
-    assert report.columns == [column.name for column in SESSION_REPORT_TABLE.columns]
+    report = compute_by_both_engines(spark, SESSION_REPORT.sql, sessions=rows)
+    assert report.column_names == [column.name for column in SESSION_REPORT_TABLE.columns]
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("sessions", rows.toArrow())
-        connection.register("report", report.toArrow())
+        connection.register("report", report)
         expected = connection.execute(ORACLE).fetchall()
         actual = connection.execute("SELECT * FROM report ORDER BY ALL").fetchall()
         hours = connection.execute(
             "SELECT session_date, hour(session_start), count(*) FROM sessions GROUP BY ALL"
         ).fetchall()
-    rows_by_hour = count_sessions_by_hour(rows)
+    assert SESSION_REPORT.picture is not None
+    rows_by_hour = compute_by_both_engines(spark, SESSION_REPORT.picture.sql, sessions=rows).to_pylist()
     rows.unpersist()
     assert [row[:3] for row in actual] == [row[:3] for row in expected]
     for got, wanted in zip(actual, expected, strict=True):
         assert got[3:] == pytest.approx(wanted[3:], rel=1e-12)
-    found = [(day, hour, n) for day, counts in rows_by_hour.items() for hour, n in enumerate(counts) if n]
-    assert sorted(found) == sorted(hours)
+    assert sorted((row["day"], row["position"], row["n"]) for row in rows_by_hour) == sorted(hours)
 
 
 def test_one_backfill_over_a_range_equals_runs_day_by_day(spark: SparkSession, tmp_path: Path) -> None:

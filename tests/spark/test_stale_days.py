@@ -20,8 +20,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from benchmarks.shop_days import write_stream_tables
 from platform_assets.reports import DAILY_REPORTS, assets
-from platform_assets.reports.daily_report import replace_days
 from platform_assets.reports.day_states import FOLLOWED, LONGEST_OPEN, REPORT_DAYS
+from platform_assets.reports.duckdb_engine import DuckDBEngine
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
@@ -171,13 +171,15 @@ def test_an_interrupted_backfill_goes_on_where_it_was(
     monkeypatch.setattr(assets, "DAYS_OF_ONE_CHUNK", 1)
     calls = []
 
+    replace = DuckDBEngine.replace
+
     def die_at_the_third(*arguments: Any) -> None:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        replace_days(*arguments)
+        replace(*arguments)
 
-    monkeypatch.setattr("platform_assets.reports.assets.replace_days", die_at_the_third)
+    monkeypatch.setattr(DuckDBEngine, "replace", die_at_the_third)
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
         materialize_days(spark, lakehouse, FIRST, LAST, instance=instance, only=[SESSION_REPORT_TABLE])
     done = versions(lakehouse)

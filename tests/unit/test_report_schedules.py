@@ -11,7 +11,7 @@ import pytest
 
 from jobs.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
 from platform_assets.reports import DAILY_REPORTS, build_report_assets
-from platform_assets.reports.assets import BATCH_SPARK_POOL, ONLY_CHANGED_TAG
+from platform_assets.reports.assets import ONLY_CHANGED_TAG, REPORTS_POOL
 from platform_assets.reports.days import CLOSED_DAYS_KEY, DayRange, build_daily_partitions, split_days
 from platform_assets.stream_assets import build_stream_assets
 from platform_assets.streams import load_streams
@@ -34,7 +34,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def definitions() -> dg.Definitions:
     nothing = dg.ResourceDefinition.hardcoded_resource(None)
     return dg.Definitions(
-        assets=[*build_stream_assets(load_streams(), "t"), *build_report_assets()],
+        assets=[*build_stream_assets(load_streams(), "t"), *build_report_assets("duckdb")],
         jobs=[reports_job],
         resources={"spark": nothing, "lakehouse": nothing},
     )
@@ -118,7 +118,7 @@ def test_the_job_computes_all_reports_in_one_op_of_the_pool(definitions: dg.Defi
     job = definitions.resolve_job_def("reports")
     assert job.executor_def is dg.in_process_executor
     (node,) = job.graph.nodes_in_topological_order
-    assert node.definition.pools == {BATCH_SPARK_POOL}
+    assert node.definition.pools == {REPORTS_POOL}
 
 
 def test_every_condition_has_a_label(definitions: dg.Definitions) -> None:
