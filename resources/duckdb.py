@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 
 class DuckDBResource(dg.ConfigurableResource[Any]):
-    """Opens connections by the settings `reports_memory_mib` and `home`. Nothing is opened before `connected`."""
+    """Opens connections that spill into the settings' `home`. Nothing is opened before `connected`."""
+
+    memory_mib: int = 0
+    """Memory of a connection, in MiB; 0: the setting `reports_memory_mib`."""
 
     _settings: Settings | None = PrivateAttr(default=None)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> DuckDBResource:
         """The resource that these settings describe."""
-        resource = cls()
+        resource = cls(memory_mib=settings.reports_memory_mib)
         resource._settings = settings
         return resource
 
@@ -48,7 +51,7 @@ class DuckDBResource(dg.ConfigurableResource[Any]):
         with tempfile.TemporaryDirectory(prefix="spill-", dir=spill) as folder:
             # Without a limit DuckDB takes four fifths of the machine: the kernel would kill the streams for a report.
             config: dict[str, str | bool | int | float | list[str]] = {
-                "memory_limit": f"{settings.reports_memory_mib}MiB",
+                "memory_limit": f"{self.memory_mib or settings.reports_memory_mib}MiB",
                 "temp_directory": folder,
             }
             with duckdb.connect(config=config) as connection:
