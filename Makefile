@@ -11,7 +11,8 @@ WITH_ENV = set -a; if [ -f .env ]; then . ./.env; fi; set +a;
 RUN = @$(WITH_ENV) exec $(BIN)/
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev up drain check simulate test test-long chaos histories lint format lock lock-jars bench clean
+.PHONY: help setup demo dev up drain check simulate test test-long chaos histories lint format classes lock lock-jars \
+	bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +60,9 @@ lint: $(VENV)/.project ## style, types and import rules
 
 format: $(VENV)/.project ## mend style where a machine can
 	@$(BIN)/ruff check --fix . && exec $(BIN)/ruff format .
+
+classes: $(VENV)/.jars ## archive Spark's classes now, for an image; a platform that runs for long does it by itself
+	@exec $(BIN)/python -m resources.class_archive
 
 bench: $(VENV)/.jars ## the measurements of docs and README
 	@exec $(BIN)/python -m benchmarks $(ARGS)

@@ -14,6 +14,7 @@ BENCHMARKS = (
     "ingest",
     "latency",
     "recovery",
+    "idle",
     "ticks",
     "event_log",
     "ledger_audit",

@@ -102,9 +102,11 @@ def _up(args: argparse.Namespace, settings: Settings) -> int:
 def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: str) -> int:
     import subprocess
 
+    from jobs.platform.class_archiving import ClassArchiving
     from jobs.platform.services import running_platform
 
     console = _open_console()
+    archiving = ClassArchiving(settings.home / "logs" / "class-archive.log")
     with _stop_on_signals() as stop, running_platform(settings, with_ui=with_ui) as services:
         shop = None
         if float(shop_rate) > 0:
@@ -115,8 +117,10 @@ def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: str) -> int:
         try:
             while not stop.wait(POLL_SECONDS):
                 services.check()
+                archiving.look()
             console.print("Stopping: batches in flight are finished first.")
         finally:
+            archiving.stop()
             if shop is not None:
                 shop.terminate()
                 shop.wait(30)
