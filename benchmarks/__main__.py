@@ -24,6 +24,7 @@ BENCHMARKS = (
     "reports",
     "backfill",
     "customers",
+    "check_memory",
     "soak",
 )
 
