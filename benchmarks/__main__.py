@@ -25,6 +25,7 @@ BENCHMARKS = (
     "reports",
     "backfill",
     "customers",
+    "check_memory",
     "soak",
 )
 

@@ -180,7 +180,7 @@ IDS = st.text(
 )
 
 
-@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_all_that_spark_computes_from_any_shop_is_consistent_in_portions_of_any_size(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject
@@ -195,13 +195,13 @@ def test_all_that_spark_computes_from_any_shop_is_consistent_in_portions_of_any_
             "device_type": e["device_type"] and names["d"][e["device_type"] == "mobile"],
             "category": data.draw(st.sampled_from([*names["p"], None])),
         }
-        for e in data.draw(shops(8))
+        for e in data.draw(shops(5))
     ]
     lakehouse = LakehouseResource(root=str(tmp_path / uuid.uuid4().hex))
     append_events(spark, lakehouse, events)
     days = sorted({e["event_time"].date() for e in events})
     materialize_days(spark, lakehouse, str(days[0]), str(min(days[-1], days[0] + timedelta(days=3))))
-    for rows in (1_000_000, 7):
+    for rows in (1_000_000, 30):
         monkeypatch.setattr(comparison, "ROWS_OF_ONE_PORTION", rows)
         monkeypatch.setattr(session_report, "_SESSIONS_OF_ONE_PORTION", rows)
         monkeypatch.setattr(product_affinity, "_EVENTS_OF_ONE_PORTION", rows)
