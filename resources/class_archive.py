@@ -138,7 +138,7 @@ def _run_application(folder: Path, archive: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Says what was made. Exit code 1: it could not be; starts of Spark take some seconds more then, and nothing else."""
+    """Says what was made. Exit code 1: it could not be, and starts of Spark take some seconds more."""
     if "--background" in arguments:
         os.nice(_LOWEST_PRIORITY)
     try:

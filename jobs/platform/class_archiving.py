@@ -26,7 +26,7 @@ _CAUGHT_UP_RECORDS = 10_000
 
 
 class ClassArchiving:
-    """Starts the making at most once in its life, and ends it with the platform. Never raises for what goes wrong there.
+    """Starts the making at most once in its life and ends it with the platform. A making that fails harms nobody.
 
     `is_settled` says whether the streams have done their work; `log` receives what the making says.
     """

@@ -155,7 +155,13 @@ def test_a_making_that_fails_is_not_repeated_and_harms_nobody(tmp_path: Path) ->
     archiving = ClassArchiving(
         tmp_path / "log", lambda: True, ("/bin/sh", "-c", "echo no Java; exit 1"), settled_seconds=0.0
     )
-    _wait_for(lambda: archiving.look() or ((tmp_path / "log").exists() and bool((tmp_path / "log").read_text())))
+
+    def has_failed() -> bool:
+        archiving.look()
+        log = tmp_path / "log"
+        return log.exists() and bool(log.read_text())
+
+    _wait_for(has_failed)
     for _ in range(20):
         archiving.look()
     archiving.stop()
