@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import duckdb
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from platform_assets.reports import REPORT_TABLES
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
+from platform_assets.reports.report_engine import EngineName
 from platform_assets.reports.session_report import SESSION_REPORT, SESSION_REPORT_TABLE
 from platform_assets.streams.sessions import build_sessions
 from resources.lakehouse import LakehouseResource
@@ -99,3 +101,18 @@ def test_one_backfill_over_a_range_equals_runs_day_by_day(spark: SparkSession, t
             assert str(metadata[picture].value).startswith("![")
             assert "| report_date |" in str(metadata["preview"].value)
             assert metadata["headrace/state"].value == "provisional"
+
+
+def test_spark_as_the_engine_writes_the_same_days(spark: SparkSession, tmp_path: Path) -> None:
+    events = [
+        event(f"u{n % 7}", NOON - timedelta(hours=30) + timedelta(minutes=97 * n), "page_view") for n in range(30)
+    ]
+    events += [event(f"u{n}", NOON + timedelta(minutes=n), "purchase", revenue=1.005) for n in range(5)]
+    both = {name: LakehouseResource(root=str(tmp_path / name / "lakehouse")) for name in get_args(EngineName)}
+    for engine, lakehouse in both.items():
+        append_events(spark, lakehouse, events)
+        assert materialize_days(spark, lakehouse, "2024-02-28", "2024-03-01", engine=engine).success
+    for table in REPORT_TABLES:
+        rows = read_rows(both["duckdb"], table.name)
+        assert rows
+        assert rows == read_rows(both["spark"], table.name)

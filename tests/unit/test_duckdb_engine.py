@@ -1,0 +1,107 @@
+"""The reports' engine in this process: what it reads of a pinned table, and what it leaves when it fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from platform_assets.errors import StorageError
+from platform_assets.reports.daily_report import InputRows, PinnedTable, ReportCommit
+from platform_assets.reports.days import DayRange
+from platform_assets.reports.duckdb_engine import DuckDBEngine
+from platform_assets.reports.spark_engine import translate
+from platform_assets.tables.spec import Column, TableSpec
+from resources.duckdb import DuckDBResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+
+DAY = date(2026, 3, 1)
+SPEC = TableSpec(
+    name="gold.numbers",
+    description="Numbers.",
+    grain="one",
+    key=("day", "n"),
+    columns=(Column("day", "date", "Day"), Column("n", "bigint", "Number"), Column("text", "string", "Text")),
+    partition_columns=("day",),
+)
+COMMIT = ReportCommit(DayRange(DAY, DAY), {"silver.things": 0})
+
+
+@pytest.fixture
+def things(tmp_path: Path) -> LakehouseResource:
+    """A lakehouse in a folder with odd characters, whose silver.things has three days, a file each."""
+    lakehouse = LakehouseResource(root=str(tmp_path / "a [b] *ü%20 c"))
+    uri = lakehouse.table_uri("silver.things")
+    for n in range(3):
+        day = DAY + timedelta(days=n)
+        time = datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC)
+        rows: dict[str, Any] = {
+            "day": [day] * 2, "n": [n, n + 10], "is_open": [n == 0, None],
+            "time": pa.array([time] * 2, pa.timestamp("us", "UTC")),
+        }  # fmt: skip
+        write_deltalake(uri, pa.table(rows), mode="append", partition_by=["day"])
+    return lakehouse
+
+
+def rows_of(lakehouse: LakehouseResource, version: int, bounds: tuple[str, date, date] | None = None) -> InputRows:
+    return InputRows("things", PinnedTable("silver.things", lakehouse.table_uri("silver.things"), version), bounds)
+
+
+def test_a_later_commit_is_not_read_and_days_outside_are_left_out(things: LakehouseResource, tmp_path: Path) -> None:
+    with DuckDBResource.from_settings(Settings(home=tmp_path / "home")).connected() as connection:
+        engine = DuckDBEngine(connection, things)
+
+        def read(rows: InputRows, condition: str = "true") -> list[int]:
+            sql = f"SELECT n FROM things WHERE {condition} ORDER BY n"
+            return [int(n) for n in engine.fetch(sql, [rows])["n"].to_pylist()]
+
+        assert read(rows_of(things, 1)) == [0, 1, 10, 11]
+        assert read(rows_of(things, 2, ("day", DAY, DAY + timedelta(days=1)))) == [0, 1, 10, 11]
+        end = datetime(2026, 3, 2, tzinfo=UTC)
+        assert read(rows_of(things, 2, ("time", end, end + timedelta(days=1)))) == [1, 11]
+        # A boolean has no statistics: no file may be left out for it.
+        assert read(rows_of(things, 2), "is_open IS NULL") == [10, 11, 12]
+        assert read(rows_of(things, 2), "is_open") == [0]
+
+
+def test_a_run_out_of_memory_says_what_to_do_and_leaves_the_day_as_it_was(
+    things: LakehouseResource, tmp_path: Path
+) -> None:
+    with duckdb.connect(config={"memory_limit": "8MB", "temp_directory": "", "threads": 1}) as connection:
+        engine = DuckDBEngine(connection, things)
+        sql = "SELECT day, n, CAST(n AS VARCHAR) AS text FROM things"
+        engine.replace(sql, [rows_of(things, 2)], SPEC, COMMIT)
+        before = things.delta_table(SPEC.name)
+        numbers = "SELECT n, string_agg(md5(CAST(n AS VARCHAR)), '') AS text FROM range(3000000) t(n) GROUP BY n"
+        large = f"SELECT DATE '{DAY}' AS day, n, text FROM ({numbers})"
+        with pytest.raises(StorageError, match="HEADRACE_REPORTS_MEMORY_MIB"):
+            engine.replace(large, [], SPEC, COMMIT)
+    after = things.delta_table(SPEC.name)
+    assert after.version() == before.version()
+    assert sorted(after.to_pyarrow_table()["n"].to_pylist()) == [0, 10]
+
+
+@pytest.mark.parametrize("name", ["polars", "DuckDB", ""])
+def test_an_unknown_engine_is_refused_with_the_settings_name(name: str) -> None:
+    program = "from resources.settings import load_settings; load_settings()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"HEADRACE_REPORTS_ENGINE": name, "HEADRACE_REPORTS_MEMORY_MIB": "1"},
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    line = done.stderr.splitlines()[-1]
+    assert "HEADRACE_REPORTS_ENGINE: Input should be 'duckdb' or 'spark'" in line
+    assert "HEADRACE_REPORTS_MEMORY_MIB: Input should be greater than or equal to 128" in line
+
+
+def test_the_translation_knows_what_goes_by_other_names_in_spark() -> None:
+    assert translate("SELECT quantile_cont(x, 0.5), epoch_us(t) FROM s") == (
+        "SELECT PERCENTILE(x, 0.5), UNIX_MICROS(t) FROM s"
+    )
