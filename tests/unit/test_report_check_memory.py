@@ -42,8 +42,10 @@ def test_baskets_of_a_busy_day_are_recomputed_in_a_gigabyte(tmp_path: Path) -> N
         "device_type": ["mobile"] * PURCHASES,
         "revenue": [1.0] * PURCHASES,
     }
-    write_deltalake(tmp_path / "events", pa.table(events))
-    write_deltalake(tmp_path / "report", build_arrow_schema(PRODUCT_AFFINITY_TABLE).empty_table())
+    write_deltalake(tmp_path / "events", pa.table(events), partition_by=["event_date"])
+    write_deltalake(
+        tmp_path / "report", build_arrow_schema(PRODUCT_AFFINITY_TABLE).empty_table(), partition_by=["report_date"]
+    )
     command = [sys.executable, "-c", _PROGRAM, str(tmp_path / "report"), str(tmp_path / "events")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr

@@ -36,7 +36,7 @@ def definitions() -> dg.Definitions:
     return dg.Definitions(
         assets=[*build_stream_assets(load_streams(), "t"), *build_report_assets("duckdb")],
         jobs=[reports_job],
-        resources={"spark": nothing, "lakehouse": nothing},
+        resources={"duckdb": nothing, "lakehouse": nothing},
     )
 
 
