@@ -80,6 +80,11 @@ class StreamsUnderTest:
             enough.set()
             sender.join()
 
+    def let_go_of_state(self) -> None:
+        """Afterwards no thread of Spark's writes into a checkpoint: one uploads snapshots behind a query's end."""
+        jvm: Any = self.session._jvm
+        jvm.org.apache.spark.sql.execution.streaming.state.StateStore.stop()
+
     def drain(self, *names: str) -> QueryGroup:
         """Runs the named streams (default: all) in bounded mode to their end; raises what a query died of."""
         streams = [stream for stream in load_streams() if not names or stream.name in names]

@@ -96,6 +96,7 @@ def test_the_streams_go_on_in_a_restored_lakehouse_and_come_to_the_same_rows(
     streams.drain()
     wanted = read(streams)
 
+    streams.let_go_of_state()
     shutil.rmtree(own.lakehouse)  # the bad day
     place = str(tmp_path / root)
     assert restore(GROUPS, own.model_copy(update={"lakehouse": place}), backup) == versions

@@ -115,7 +115,7 @@ def test_a_lost_checkpoint_is_refused_and_a_recomputation_gives_the_same_rows(
     home = settings.model_copy(update={"lakehouse": lakehouse.root_uri})
     group = StreamGroup("clickstream", tuple(STREAMS.values()))
     checkpoint = Path(filled.context.checkpoint_uri(TABLE))
-    # In a copy: Spark may still upload a snapshot of the state to where it lay.
+    filled.let_go_of_state()
     lost = filled.copy_to(tmp_path / "lost")
     shutil.rmtree(lost.context.checkpoint_uri(TABLE))
     with pytest.raises(CheckpointMismatchError, match=f"headrace recompute {NAME}"):
