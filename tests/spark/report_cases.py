@@ -190,11 +190,13 @@ def compute_by_both_engines(spark: SparkSession, sql: str, **relations: DataFram
         by_duckdb = connection.sql(sql).to_arrow_table()
     by_spark = spark.sql(translate(sql)).toArrow()
     assert by_duckdb.column_names == by_spark.column_names
-    assert _rounded(by_duckdb) == _rounded(by_spark)
+    assert rounded(by_duckdb) == rounded(by_spark)
     return by_duckdb
 
 
-def _rounded(rows: pa.Table) -> list[list[str]]:
+def rounded(rows: pa.Table) -> list[list[str]]:
+    """The rows in order, doubles with twelve digits."""
+
     def show(value: Any) -> str:
         return f"{value:.12g}" if isinstance(value, float) else str(value)
 
