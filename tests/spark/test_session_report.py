@@ -10,7 +10,6 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from platform_assets.reports import REPORT_TABLES
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.reports.session_report import SESSION_REPORT, SESSION_REPORT_TABLE
@@ -110,10 +109,11 @@ def test_spark_as_the_engine_writes_the_same_days(spark: SparkSession, tmp_path:
     ]
     events += [event(f"u{n}", NOON + timedelta(minutes=n), "purchase", revenue=1.005) for n in range(5)]
     both = {name: LakehouseResource(root=str(tmp_path / name / "lakehouse")) for name in get_args(EngineName)}
+    tables = (SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE)
     for engine, lakehouse in both.items():
         append_events(spark, lakehouse, events)
-        assert materialize_days(spark, lakehouse, "2024-02-28", "2024-03-01", engine=engine).success
-    for table in REPORT_TABLES:
+        assert materialize_days(spark, lakehouse, "2024-02-29", only=tables, engine=engine).success
+    for table in tables:
         by_duckdb, by_spark = (rounded(both[name].delta_table(table.name).to_pyarrow_table()) for name in both)
         assert by_duckdb
         assert by_duckdb == by_spark
