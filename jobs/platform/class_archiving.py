@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import psutil
 from jobs.supervision.lease import read_records
 from platform_assets.streams import load_stream_groups
 from resources import class_archive
+
+_log = logging.getLogger(__name__)
 
 _COMMAND = (sys.executable, "-m", "resources.class_archive", "--background")
 # A platform that is tried for a minute, and the first batches after a start, want the cores that this takes.
@@ -52,7 +55,12 @@ class ClassArchiving:
         if now < self._next_look:
             return
         self._next_look = now + min(_LOOK_SECONDS, self._settled_seconds)
-        if not self._is_settled():
+        try:
+            is_settled = self._is_settled()
+        except Exception as error:  # noqa: BLE001 (whatever storage or Java raise: no reason to end a platform)
+            _log.warning("Whether the streams have settled cannot be seen (%s): no archive of classes now.", error)
+            is_settled = False
+        if not is_settled:
             self._settled_since = None
             return
         self._settled_since = self._settled_since or now

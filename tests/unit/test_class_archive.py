@@ -166,3 +166,12 @@ def test_a_making_that_fails_is_not_repeated_and_harms_nobody(tmp_path: Path) ->
         archiving.look()
     archiving.stop()
     assert (tmp_path / "log").read_text() == "no Java\n"
+
+
+def test_streams_that_cannot_be_seen_do_not_end_the_platform(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def unreachable() -> bool:
+        raise OSError("no database")
+
+    ClassArchiving(tmp_path / "log", unreachable, ("false",), settled_seconds=0.0).look()
+    assert "no database" in caplog.text
+    assert not (tmp_path / "log").exists()
