@@ -2,8 +2,8 @@
 
     .venv/bin/python -m deploy.install_packages        from the project's root; called by create_environment.sh
 
-Python's own pip installs uv, and uv the rest, in a fraction of pip's time. The jars, which need no package, are fetched
-meanwhile. Imports nothing but the standard library: there is nothing else yet.
+Python's own pip installs uv, and uv the rest, in a fraction of pip's time. Imports nothing but the standard library:
+there is nothing else yet.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ _UV_SETTINGS = {
 
 def main() -> None:
     """Installs, saying each step and its seconds. Exits with a message that names the step which failed."""
-    jars = subprocess.Popen([sys.executable, "-m", "resources.jars"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     pip = [sys.executable, str(_find_pip())]
     settings = subprocess.Popen([*pip, "config", "list"], stdout=subprocess.PIPE, text=True)
     _run("uv, which installs the others", [*pip, "install", "--quiet", "--no-deps", "--no-compile",
@@ -51,12 +50,6 @@ def main() -> None:
     _run("setuptools, which builds pyspark", [str(_UV), "pip", "install", "--no-deps", *options, "--requirement"],
          select_requirements("setuptools"), environment)  # fmt: skip
     _run("the packages of requirements.lock", [str(_UV), "pip", "sync", *options], _LOCK.read_text(), environment)
-    started = time.monotonic()
-    _, error = jars.communicate()
-    if jars.returncode == 0:
-        _say("the jars of resources/jars.lock, meanwhile", started)
-    elif error:  # make asks for them once more, and shows what is wrong if that is still so
-        print(error.decode().strip(), file=sys.stderr)
 
 
 def select_requirements(name: str) -> str:
@@ -92,7 +85,8 @@ def _run(what: str, command: list[str], requirements: str, environment: dict[str
     if result.returncode != 0:
         sys.exit(
             f"\nCould not install {what}; the lines above say why. The packages come from the index in pip's settings "
-            "(`pip config list`, PIP_INDEX_URL), or from its default index: can this machine reach it? Then run make again."
+            "(`pip config list`, PIP_INDEX_URL), or from pip's default one: can this machine reach it? Then run make "
+            "again."
         )
     _say(what, started)
 

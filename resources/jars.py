@@ -2,7 +2,7 @@
 
 `jars.toml` says what, `jars.lock` says exactly which files (`resources.jar_lock` writes it). After the first call
 nothing here touches the network: a stamp remembers the size and modification time of the files that were compared.
-Imports nothing but the standard library, so that the jars can be fetched while the packages are being installed.
+A platform that has its jars imports nothing here but the standard library.
 
     python -m resources.jars         fetch and verify (what `make setup` does)
 """
@@ -31,7 +31,6 @@ JarSet = Literal["spark", "broker"]
 JAR_SETS: tuple[JarSet, ...] = get_args(JarSet)
 JARS_LOCK = Path(__file__).with_name("jars.lock")
 
-_CENTRAL = ""
 # A first download of some 60 MB over a slow line takes minutes; a second process waits for the first.
 _FETCH_TIMEOUT_SECONDS = 900.0
 # A repository that sends nothing for so long is not slow, it is gone.
@@ -162,7 +161,13 @@ def _download(jar: LockedJar, partial: Path) -> None:
 
 
 def _repository() -> str:
-    return (os.environ.get("HEADRACE_MAVEN_REPOSITORY") or _CENTRAL).rstrip("/")
+    """`$HEADRACE_MAVEN_REPOSITORY`, else Maven Central, by the address that the resolver knows."""
+    named = os.environ.get("HEADRACE_MAVEN_REPOSITORY")
+    if named:
+        return named.rstrip("/")
+    from jgo.constants import MAVEN_CENTRAL_URL
+
+    return str(MAVEN_CENTRAL_URL)
 
 
 def _is_verified(folder: Path, locked: tuple[LockedJar, ...]) -> bool:

@@ -26,6 +26,8 @@ _NOT_THE_HOSTS = frozenset(
         "backoff_cap_seconds",
         "crash_loop_failures",
         "crash_loop_minutes",
+        "reports_engine",
+        "reports_memory_mib",
     }
 )
 _CODE = (

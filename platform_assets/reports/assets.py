@@ -66,7 +66,7 @@ def build_report_assets(
         required_resource_keys={engine, "lakehouse"},
     )
     def compute_reports(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        with opened_engine(engine, context.resources, context.resources.lakehouse) as opened:
+        with opened_engine(engine, context.resources) as opened:
             yield from compute_selected(_Run(context, opened))
 
     def compute_selected(run: _Run) -> Iterator[dg.MaterializeResult[Any]]:

@@ -67,25 +67,14 @@ class DuckDBEngine:
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Says what to do where DuckDB runs out of memory or disk; other errors pass."""
-    import duckdb
-
+    """Says what to do where DuckDB runs out of memory; other errors pass."""
     try:
         yield
-    except duckdb.OutOfMemoryException as error:
-        raise StorageError(
-            f"The reports need more memory than HEADRACE_REPORTS_MEMORY_MIB allows ({_first_line(error)}). Nothing "
-            "was written. Raise the setting, or set HEADRACE_REPORTS_ENGINE=spark."
-        ) from None
     except Exception as error:
-        # delta-rs passes on as its own error what happens in the stream of rows that it writes.
-        if "Out of Memory Error" in str(error):
-            raise StorageError(
-                "The reports need more memory than HEADRACE_REPORTS_MEMORY_MIB allows. Nothing was written. Raise the "
-                "setting, or set HEADRACE_REPORTS_ENGINE=spark."
-            ) from error
-        raise
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+        # By its words: delta-rs passes on as its own error what happens in the stream of rows that it writes.
+        if "Out of Memory Error" not in str(error):
+            raise
+        raise StorageError(
+            "The reports need more memory than HEADRACE_REPORTS_MEMORY_MIB allows. Nothing was written. Raise the "
+            "setting, or set HEADRACE_REPORTS_ENGINE=spark."
+        ) from error

@@ -34,17 +34,17 @@ class ReportEngine(Protocol):
 
 
 @contextmanager
-def opened_engine(name: EngineName, resources: Any, lakehouse: Any) -> Iterator[ReportEngine]:
-    """The engine for the length of the block, by a run's resources: `duckdb` or `spark`.
+def opened_engine(name: EngineName, resources: Any) -> Iterator[ReportEngine]:
+    """The engine for the length of the block, by a run's resources: `lakehouse`, and `duckdb` or `spark`.
 
     DuckDB costs milliseconds to open; Spark is started at the first use.
     """
     if name == "spark":
         from platform_assets.reports.spark_engine import SparkEngine
 
-        yield SparkEngine(lambda: resources.spark.spark_session, lakehouse)
+        yield SparkEngine(lambda: resources.spark.spark_session, resources.lakehouse)
         return
     from platform_assets.reports.duckdb_engine import DuckDBEngine
 
     with resources.duckdb.connected() as connection:
-        yield DuckDBEngine(connection, lakehouse)
+        yield DuckDBEngine(connection, resources.lakehouse)

@@ -45,7 +45,7 @@ class SparkEngine:
 
     def _query(self, sql: str, inputs: Sequence[InputRows]) -> DataFrame:
         for rows in inputs:
-            self._read(rows.table).where(translate_condition(rows.condition)).createOrReplaceTempView(rows.name)
+            self._read(rows.table).where(translate(rows.condition)).createOrReplaceTempView(rows.name)
         return self._session().sql(translate(sql))
 
     def _read(self, table: PinnedTable) -> DataFrame:
@@ -57,9 +57,10 @@ class SparkEngine:
 
 
 def translate(sql: str) -> str:
-    """A query in DuckDB's dialect as one in Spark's. Raises sqlglot's `UnsupportedError` for what Spark does not have.
+    """A query, or a condition, in DuckDB's dialect as one in Spark's.
 
-    sqlglot knows both dialects; it leaves out two functions, which go by other names in Spark.
+    sqlglot knows both dialects; it leaves out two functions, which go by other names in Spark. Raises its
+    `UnsupportedError` for what Spark does not have.
     """
     import sqlglot
     from sqlglot import exp
@@ -72,10 +73,3 @@ def translate(sql: str) -> str:
         arguments = [percentile.this, percentile.expression]
         percentile.replace(exp.Anonymous(this="percentile", expressions=arguments))
     return tree.sql("spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
-
-
-def translate_condition(condition: str) -> str:
-    """The same for a condition."""
-    import sqlglot
-
-    return sqlglot.parse_one(condition, read="duckdb").sql("spark", unsupported_level=sqlglot.ErrorLevel.RAISE)

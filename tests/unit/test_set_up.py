@@ -55,7 +55,7 @@ def test_python_that_is_too_old_is_refused_by_name(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
-def test_jars_are_fetched_before_any_package_is_there() -> None:
+def test_what_set_up_runs_first_needs_no_package() -> None:
     program = "import sys; sys.path.insert(0, '.'); import resources.jars, resources.java, deploy.install_packages"
     command = [sys.executable, "-S", "-c", program]
     assert subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False).stderr == ""
