@@ -24,6 +24,7 @@ BENCHMARKS = (
     "state_restore",
     "reports",
     "backfill",
+    "waits",
     "customers",
     "check_memory",
     "soak",

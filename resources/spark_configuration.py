@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from resources import class_archive
@@ -42,6 +43,16 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
     options = user_conf.pop("spark.driver.extraJavaOptions", "")
     conf["spark.driver.extraJavaOptions"] = f"{conf['spark.driver.extraJavaOptions']} {options}".strip()
     return conf | user_conf
+
+
+def for_minutes(user_conf: Mapping[str, str]) -> dict[str, str]:
+    """The user's configuration, for a JVM that lives for minutes: a demonstration's, a test's.
+
+    Java's second compiler pays for code that runs for hours. In a JVM's first minutes it takes as much of two cores as
+    the work itself.
+    """
+    options = user_conf.get("spark.driver.extraJavaOptions", "")
+    return {**user_conf, "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 {options}".strip()}
 
 
 def is_secret(key: str) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jobs.platform.checks_run import run_checks
 from jobs.platform.results import print_results
@@ -23,14 +27,15 @@ from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
+from resources.spark_configuration import for_minutes
 
 HISTORY_HOURS = 26
 HISTORY_RATE = "0.6"
 SEED = "7"
 LIVE_RATE = "50"
 # A look at Dagster's storage costs 50 ms of a core that the streams and reports need.
-POLL_SECONDS = 1.5
-# Each step takes 10-120 s on two cores; the limit turns a hang into a message.
+POLL_SECONDS = 1.0
+# Each step takes 5-40 s on two cores; the limit turns a hang into a message.
 STEP_LIMIT_SECONDS = 360.0
 
 
@@ -38,23 +43,24 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
     """Runs the demonstration to its end. Returns 0 when every asset is there and every check passed."""
     started = time.monotonic()
     console.rule("Headrace demo")
+    # For this process, which runs the checks, and for all that it starts.
+    os.environ["HEADRACE_SPARK_CONF"] = json.dumps(for_minutes(settings.spark_conf))
     with running_platform(settings) as services:
         demo = _Demo(settings, services, stop, console)
         demo.say("Kafka and Dagster's daemon are up; the supervisor starts the streams")
         demo.send("--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED)
         demo.say(f"A seeded history of {HISTORY_HOURS} hours is in Kafka")
-        shop = demo.open_shop()
-        try:
-            demo.wait_for("the streams to write their tables", demo.streams_have_written)
-            demo.wait_for("the history to be read", demo.has_read_history)
+        # Nothing else runs until the history is read: whatever could come after it would take the same two cores.
+        demo.wait_for("the history to be read", demo.count_history)
+        demo.wait_for("the streams to write their tables", demo.count_streams)
+        with demo.open_shop():
             demo.launch_reports()
-            demo.wait_for("the reports, materialized by the daemon", demo.reports_are_there)
-        finally:
-            shop.terminate()
-            shop.wait(30)
-        demo.wait_for("the last live events to be read", demo.has_read_everything)
-        passed = run_checks(console)
+            demo.wait_for("the reports, materialized by the daemon", demo.count_reports)
+        demo.wait_for("the last live events to be read", demo.count_records)
+        with demo.moving("Running the asset checks"):
+            passed = run_checks(console)
         print_results(settings, console)
+        demo.say("Stopping: batches in flight are finished first")
     console.print(f"\nEverything is stopped again. It took {time.monotonic() - started:.0f} s.")
     console.print(f"The tables stay in {settings.lakehouse}. See them in the UI: [bold]make dev[/bold], then")
     console.print(f"http://127.0.0.1:{settings.ui_port} - assets, checks, and the running sensor stream_supervisor.")
@@ -62,6 +68,8 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
 
 
 class _Demo:
+    """The steps of the demonstration. What is counted is (done, of how many)."""
+
     def __init__(self, settings: Settings, services: Services, stop: threading.Event, console: Console) -> None:
         self._settings = settings
         self._services = services
@@ -78,24 +86,30 @@ class _Demo:
 
     def send(self, *options: str) -> None:
         """Runs the simulator to its end."""
-        sender = self._simulate(*options)
-        self._wait_for_end(sender)
+        with self.moving("Sending a history"):
+            sender = self._simulate(*options, "--quiet")
+            self._wait_for_end(sender)
         if sender.returncode != 0:
             raise QueryFailedError(f"The simulated shop ended with exit code {sender.returncode}; see the lines above.")
-        with KafkaResource.from_settings(self._settings) as kafka:
-            self._history_end = kafka.end_offsets(self._settings.topic)
+        self._history_end = self._read_ends()
 
-    def open_shop(self) -> subprocess.Popen[bytes]:
-        """Lets the simulated shop send live events until it is terminated."""
+    @contextmanager
+    def open_shop(self) -> Iterator[None]:
+        """Lets the simulated shop send live events for the length of the block."""
         shop = self._simulate("--rate", LIVE_RATE, "--seed", SEED + "1", "--quiet")
         self.say(f"The shop is open: {LIVE_RATE} live events a second")
-        return shop
+        try:
+            yield
+        finally:
+            shop.terminate()
+            shop.wait(30)
 
-    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
-        """Waits, with a display, until the condition holds. Raises when a service ends or the limit is over."""
+    def wait_for(self, what: str, count: Callable[[], tuple[int, int]]) -> None:
+        """Waits, with a display, until all is done. Raises when a service ends or the limit is over."""
         deadline = time.monotonic() + STEP_LIMIT_SECONDS
-        with self._console.status(f"Waiting for {what}"):
-            while not condition():
+        with self.moving(f"Waiting for {what}") as show:
+            while (counted := count())[0] < counted[1]:
+                show(*counted)
                 self._services.check()
                 if self._stop.wait(POLL_SECONDS):
                     raise InterruptedByUserError("stopped")
@@ -106,30 +120,39 @@ class _Demo:
                     )
         self.say(f"Done: {what}")
 
-    def streams_have_written(self) -> bool:
-        """Every stream's tables have a materialization of this run of the demonstration."""
-        return self._are_materialized([t.asset_path for s in load_streams() for t in s.tables[:1]])
+    @contextmanager
+    def moving(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A line that moves until the block ends; what it gives takes how much is done, of how much."""
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=self._console, transient=True) as progress:
+            task = progress.add_task(what, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
 
-    def reports_are_there(self) -> bool:
-        """Every report is materialized; raises when their run has failed."""
+    def count_streams(self) -> tuple[int, int]:
+        """Streams whose main table has a materialization of this run of the demonstration."""
+        return self._count_materialized([stream.main_table.asset_path for stream in load_streams()])
+
+    def count_reports(self) -> tuple[int, int]:
+        """Reports that are materialized; raises when their run has failed."""
         with dg.DagsterInstance.get() as instance:
             runs = instance.get_runs(dg.RunsFilter(job_name=reports_job.name), limit=1)
         if runs and runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
             raise QueryFailedError(
                 f"The run of the reports ended {runs[0].status.value}; its page (make dev) says why."
             )
-        finished = bool(runs) and runs[0].status == dg.DagsterRunStatus.SUCCESS
-        return finished and self._are_materialized([t.asset_path for t in REPORT_TABLES])
+        done, total = self._count_materialized([table.asset_path for table in REPORT_TABLES])
+        is_finished = bool(runs) and runs[0].status == dg.DagsterRunStatus.SUCCESS
+        return (done if is_finished else min(done, total - 1)), total
 
-    def has_read_history(self) -> bool:
-        """The stream `events` has committed every offset of the history."""
-        return self._has_committed(self._history_end)
+    def count_history(self) -> tuple[int, int]:
+        """Records of the history that the stream `events` has committed."""
+        return self._count_committed(self._history_end)
 
-    def has_read_everything(self) -> bool:
-        """The stream `events` has committed all that Kafka holds now, and the ledger's projection exists."""
-        with KafkaResource.from_settings(self._settings) as kafka:
-            ends = kafka.end_offsets(self._settings.topic, committed=True)
-        return self._has_committed(ends) and self._lakehouse.delta_table("platform.ledger").version() > 0
+    def count_records(self) -> tuple[int, int]:
+        """Records that the stream `events` has committed, of what Kafka holds now; one less without a ledger."""
+        done, total = self._count_committed(self._read_ends())
+        has_ledger = self._lakehouse.delta_table("platform.ledger").version() > 0
+        return (done if has_ledger else min(done, total - 1)), total
 
     def launch_reports(self) -> None:
         """Asks the daemon for the reports of yesterday and today in one run, as a backfill does."""
@@ -138,12 +161,12 @@ class _Demo:
         tags = ", ".join(f'"dagster/asset_partition_range_{name}": "{day}"' for name, day in days.items())
         command = [Path(sys.executable).parent / "dagster", "job", "launch", "-w", WORKSPACE, "-j", reports_job.name]
         log = self._services.log_path("launch-reports")
-        with log.open("wb") as output:
+        with log.open("wb") as output, self.moving("Launching the reports"):
             launch = subprocess.Popen(
                 [*map(str, command), "--tags", f"{{{tags}}}"],
                 env=self._environment, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
-        self._wait_for_end(launch)
+            self._wait_for_end(launch)
         if launch.returncode != 0:
             raise QueryFailedError(f"The reports could not be launched; {log} says why.")
         self.say(f"The reports of {days['start']} and {days['end']} are queued for the daemon")
@@ -151,7 +174,7 @@ class _Demo:
     def _wait_for_end(self, process: subprocess.Popen[bytes]) -> None:
         """Until the process has ended; ends it when the demonstration is to stop."""
         while process.poll() is None:
-            if self._stop.wait(POLL_SECONDS):
+            if self._stop.wait(POLL_SECONDS / 5):
                 process.terminate()
                 process.wait(30)
                 raise InterruptedByUserError("stopped")
@@ -160,16 +183,19 @@ class _Demo:
         command = [sys.executable, "-m", "jobs.cli", "simulate", *options]
         return subprocess.Popen(command, env=self._environment, start_new_session=True)
 
-    def _are_materialized(self, paths: list[tuple[str, str]]) -> bool:
-        with dg.DagsterInstance.get() as instance:
-            for path in paths:
-                found = instance.get_latest_materialization_event(dg.AssetKey(path))
-                if found is None or found.timestamp < self._since:
-                    return False
-        return True
+    def _read_ends(self) -> dict[int, int]:
+        with KafkaResource.from_settings(self._settings) as kafka:
+            return kafka.end_offsets(self._settings.topic, committed=True)
 
-    def _has_committed(self, ends: dict[int, int]) -> bool:
+    def _count_materialized(self, paths: list[tuple[str, str]]) -> tuple[int, int]:
+        with dg.DagsterInstance.get() as instance:
+            found = [instance.get_latest_materialization_event(dg.AssetKey(path)) for path in paths]
+        return sum(event is not None and event.timestamp >= self._since for event in found), len(paths)
+
+    def _count_committed(self, ends: dict[int, int]) -> tuple[int, int]:
+        """Of the records before `ends`, those before the stream's next offset."""
         from platform_assets.checks.freshness import read_committed_offsets
 
-        committed = read_committed_offsets(self._lakehouse.delta_table("silver.events"))
-        return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+        table = self._lakehouse.find_table("silver.events")
+        committed = {} if table is None else read_committed_offsets(table)
+        return sum(min(committed.get(partition, 0), end) for partition, end in ends.items()), sum(ends.values())
