@@ -124,7 +124,8 @@ class _Demo:
     def moving(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A line that moves until the block ends; what it gives takes how much is done, of how much."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), console=self._console, transient=True) as progress:
+        hidden = not self._console.is_terminal
+        with Progress(*columns, TimeElapsedColumn(), console=self._console, transient=True, disable=hidden) as progress:
             task = progress.add_task(what, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
