@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from platform_assets.errors import MissingDependencyError
+from resources.scratch import make_scratch_folder
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -46,16 +47,17 @@ class DuckDBResource(dg.ConfigurableResource[Any]):
                 "HEADRACE_REPORTS_ENGINE=spark."
             ) from error
         settings = self._settings or load_settings()  # Dagster's copy of a resource has no private attributes
-        spill = settings.home / "reports"
-        spill.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="spill-", dir=spill) as folder:
+        folder = make_scratch_folder(settings.home / "reports")
+        try:
             # Without a limit DuckDB takes four fifths of the machine: the kernel would kill the streams for a report.
             config: dict[str, str | bool | int | float | list[str]] = {
                 "memory_limit": f"{self.memory_mib or settings.reports_memory_mib}MiB",
-                "temp_directory": folder,
+                "temp_directory": str(folder),
             }
             with duckdb.connect(config=config) as connection:
                 connection.execute("SET TimeZone = 'UTC'")
                 # Rows have no order in a table: DuckDB would keep one, and hold them back for it.
                 connection.execute("SET preserve_insertion_order = false")
                 yield connection
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -25,7 +25,8 @@ from pydantic import PrivateAttr
 from platform_assets.errors import MissingDependencyError, TerminalError
 from resources.jars import spark_jars
 from resources.java import java_home
-from resources.processes import ProcessIdentity, identify, is_alive
+from resources.processes import ProcessIdentity, identify
+from resources.scratch import make_scratch_folder
 from resources.settings import Settings, load_settings
 from resources.spark_configuration import is_secret, spark_conf
 
@@ -235,24 +236,12 @@ def _kill_children_of(logs: Path) -> None:
 
 
 def _prepare_folders(home: Path, app_name: str) -> tuple[Path, Path]:
-    """Log path without ending, and the folder for this application's temporary files.
-
-    A JVM that was killed leaves shuffle files and local copies of its state behind: folders whose process is gone are
-    removed here.
-    """
-    logs, scratch = home / "logs" / "spark", home / "spark" / "local"
+    """Log path without ending, and the folder for this application's temporary files."""
+    logs = home / "logs" / "spark"
     logs.mkdir(parents=True, exist_ok=True)
-    scratch.mkdir(parents=True, exist_ok=True)
-    for folder in scratch.iterdir():
-        pid, _, start_tick = folder.name.partition("-")
-        if pid.isdigit() and start_tick.isdigit() and not is_alive(ProcessIdentity(int(pid), int(start_tick))):
-            shutil.rmtree(folder, ignore_errors=True)
     for log in sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT_LOGS:]:
         log.unlink(missing_ok=True)
-    this = identify(os.getpid())
-    folder = scratch / (f"{this.pid}-{this.start_tick}" if this else str(os.getpid()))
-    folder.mkdir(exist_ok=True)
-    return logs / f"{app_name}-{os.getpid()}", folder
+    return logs / f"{app_name}-{os.getpid()}", make_scratch_folder(home / "spark" / "local")
 
 
 def _on_main_thread() -> bool:

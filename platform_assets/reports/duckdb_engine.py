@@ -67,14 +67,20 @@ class DuckDBEngine:
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Says what to do where DuckDB runs out of memory; other errors pass."""
+    """Says what to do where memory or disk is too small; other errors pass."""
     try:
         yield
     except Exception as error:
         # By its words: delta-rs passes on as its own error what happens in the stream of rows that it writes.
-        if "Out of Memory Error" not in str(error):
-            raise
-        raise StorageError(
-            "The reports need more memory than HEADRACE_REPORTS_MEMORY_MIB allows. Nothing was written. Raise the "
-            "setting, or set HEADRACE_REPORTS_ENGINE=spark."
-        ) from error
+        text = str(error)
+        if "Out of Memory Error" in text:
+            raise StorageError(
+                "The reports need more memory than HEADRACE_REPORTS_MEMORY_MIB allows. Nothing was written. Raise the "
+                "setting, or set HEADRACE_REPORTS_ENGINE=spark."
+            ) from error
+        if "No space left on device" in text:
+            raise StorageError(
+                "No space is left for the reports, under HEADRACE_HOME, where rows go that memory does not hold, or in "
+                f"the lakehouse ({text.splitlines()[0]}). Nothing was written. Free some space and run them again."
+            ) from error
+        raise

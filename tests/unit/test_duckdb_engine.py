@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -87,6 +88,43 @@ def test_a_run_out_of_memory_says_what_to_do_and_leaves_the_day_as_it_was(
     after = things.delta_table(SPEC.name)
     assert after.version() == before.version()
     assert sorted(after.to_pyarrow_table()["n"].to_pylist()) == [0, 10]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("[Errno 28] No space left on device"),
+        duckdb.IOException('IO Error: Could not write file "/home/reports/1-2-a/duckdb_temp": No space left on device'),
+    ],
+)
+def test_a_full_disk_is_named_with_what_to_do(things: LakehouseResource, error: Exception) -> None:
+    class FullDisk:
+        """A disk that is full cannot be had in a test without the rights of root."""
+
+        def sql(self, _text: str) -> None:
+            raise error
+
+    with pytest.raises(StorageError, match=r"(?s)No space is left.*HEADRACE_HOME.*Nothing was written"):
+        DuckDBEngine(FullDisk(), things).fetch("SELECT 1", [])  # type: ignore[arg-type]
+
+
+def test_what_a_killed_run_has_spilled_is_removed_by_the_next(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    program = (
+        "import os, signal; from resources.duckdb import DuckDBResource; from resources.settings import load_settings\n"
+        "with DuckDBResource.from_settings(load_settings()).connected() as c:\n"
+        "    c.execute('SET memory_limit = \"20MB\"; SET threads = 1')\n"
+        "    c.execute('CREATE TEMP TABLE t AS SELECT md5(CAST(n AS VARCHAR)) AS m FROM range(2000000) r(n)')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {"HEADRACE_HOME": str(settings.home)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = (settings.home / "reports").iterdir()
+    assert list(left.iterdir()), "it has spilled nothing"
+    with DuckDBResource.from_settings(settings).connected():
+        assert not left.exists()
+    assert list((settings.home / "reports").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["polars", "DuckDB", ""])
