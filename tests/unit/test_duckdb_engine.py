@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +28,7 @@ from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 
+ROOT = Path(__file__).parents[2]
 DAY = date(2026, 3, 1)
 SPEC = TableSpec(
     name="gold.numbers",
@@ -34,6 +39,19 @@ SPEC = TableSpec(
     partition_columns=("day",),
 )
 COMMIT = ReportCommit(DayRange(DAY, DAY), {"silver.things": 0})
+
+# Replaces the day with more rows than anybody waits for; a file is there long before its commit.
+_ENDLESS = """
+import sys
+from pathlib import Path
+from resources.duckdb import DuckDBResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.unit.test_duckdb_engine import COMMIT, SPEC, DuckDBEngine
+sql = "SELECT DATE '2026-03-01' AS day, n, md5(CAST(n AS VARCHAR)) AS text FROM range(1000000000) t(n)"
+with DuckDBResource.from_settings(Settings(home=Path(sys.argv[2]))).connected() as connection:
+    DuckDBEngine(connection, LakehouseResource(root=sys.argv[1])).replace(sql, [], SPEC, COMMIT)
+"""
 
 
 @pytest.fixture
@@ -90,6 +108,54 @@ def test_a_run_out_of_memory_says_what_to_do_and_leaves_the_day_as_it_was(
     assert sorted(after.to_pyarrow_table()["n"].to_pylist()) == [0, 10]
 
 
+def test_a_run_that_is_killed_while_it_writes_leaves_the_day_as_it_was(
+    things: LakehouseResource, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path / "home")
+    sql = "SELECT day, n, CAST(n AS VARCHAR) AS text FROM things"
+    with DuckDBResource.from_settings(settings).connected() as connection:
+        DuckDBEngine(connection, things).replace(sql, [rows_of(things, 2)], SPEC, COMMIT)
+    before = things.delta_table(SPEC.name)
+    folder = Path(unquote(urlparse(before.table_uri).path))
+    known = set(folder.rglob("*"))
+    with subprocess.Popen([sys.executable, "-c", _ENDLESS, things.root, str(settings.home)], cwd=ROOT) as run:
+        while not any(file.is_file() and file.stat().st_size for file in set(folder.rglob("*")) - known):
+            assert run.poll() is None, "it ended before it could be killed"
+            time.sleep(0.05)
+        run.kill()
+    after = things.delta_table(SPEC.name)
+    assert after.version() == before.version()
+    assert sorted(after.to_pyarrow_table()["n"].to_pylist()) == [0, 10]
+
+
+def test_a_run_beside_a_writer_sees_one_version(things: LakehouseResource, tmp_path: Path) -> None:
+    enough = threading.Event()
+
+    def append() -> None:
+        while not enough.is_set():
+            table = things.delta_table("silver.things")
+            write_deltalake(table, table.to_pyarrow_table().slice(0, 1), mode="append")
+
+    writer = threading.Thread(target=append)
+    writer.start()
+    try:
+        with DuckDBResource.from_settings(Settings(home=tmp_path / "home")).connected() as connection:
+            engine = DuckDBEngine(connection, things)
+            seen: set[int] = set()
+            while len(seen) < 5:
+                version = things.delta_table("silver.things").version()
+                if version in seen:
+                    continue
+                seen.add(version)
+                sql = "SELECT (SELECT count(*) FROM things) AS a, (SELECT count(*) FROM others) AS b"
+                inputs = [rows_of(things, version), replace(rows_of(things, version), name="others")]
+                expected = 6 + version - 2  # three commits of two rows, and then a row each
+                assert engine.fetch(sql, inputs).to_pylist() == [{"a": expected, "b": expected}]
+    finally:
+        enough.set()
+        writer.join()
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -118,7 +184,7 @@ def test_what_a_killed_run_has_spilled_is_removed_by_the_next(tmp_path: Path) ->
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = {"HEADRACE_HOME": str(settings.home)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=Path(__file__).parents[2], check=False)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
     (left,) = (settings.home / "reports").iterdir()
     assert list(left.iterdir()), "it has spilled nothing"
@@ -132,7 +198,7 @@ def test_an_unknown_engine_is_refused_with_the_settings_name(name: str) -> None:
     program = "from resources.settings import load_settings; load_settings()"
     done = subprocess.run(
         [sys.executable, "-c", program], env={"HEADRACE_REPORTS_ENGINE": name, "HEADRACE_REPORTS_MEMORY_MIB": "1"},
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+        cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     line = done.stderr.splitlines()[-1]
     assert "HEADRACE_REPORTS_ENGINE: Input should be 'duckdb' or 'spark'" in line
