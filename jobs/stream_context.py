@@ -52,6 +52,7 @@ def build_stream_context(
         deduplication_horizon_micros=minutes * 60_000_000 if settings.deduplication else None,
         storage_options=lakehouse.storage_options(),
         idle_timeout_seconds=settings.idle_timeout_seconds or None,
+        upkeep_seconds=settings.upkeep_seconds,
         close_windows=close_windows,
         local_folders=local_folders,
         min_free_bytes=min_free_bytes,

@@ -82,6 +82,10 @@ class Settings(BaseSettings):
         float,
         Field(ge=0, description="Silence of the shop after which windows close by the clock; 0: never"),
     ] = 60.0
+    # A round is a commit or two to each of the platform's tables: each second it would be 100,000 files a day.
+    upkeep_seconds: Annotated[
+        float, Field(ge=1, description="How often a group writes its history, repairs late events and keeps its tables")
+    ] = 60.0
 
     # A query's batch takes two slots. With two in all, one long batch (a backlog) keeps all others from the machine,
     # ingest included; with four the system shares the cores among them.

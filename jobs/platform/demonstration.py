@@ -23,7 +23,9 @@ from jobs.platform.services import WORKSPACE, Services, prepare_environment, run
 from jobs.report_schedules import reports_job
 from platform_assets.errors import InterruptedByUserError, QueryFailedError
 from platform_assets.reports import REPORT_TABLES
+from platform_assets.streaming.specs import TableSource
 from platform_assets.streams import load_streams
+from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -33,6 +35,7 @@ HISTORY_HOURS = 26
 HISTORY_RATE = "0.6"
 SEED = "7"
 LIVE_RATE = "50"
+UPKEEP_SECONDS = "10"
 # A look at Dagster's storage costs 50 ms of a core that the streams and reports need.
 POLL_SECONDS = 1.0
 # Each step takes 5-40 s on two cores; the limit turns a hang into a message.
@@ -43,8 +46,10 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
     """Runs the demonstration to its end. Returns 0 when every asset is there and every check passed."""
     started = time.monotonic()
     console.rule("Headrace demo")
-    # For this process, which runs the checks, and for all that it starts.
+    # For this process, which runs the checks, and for all that it starts. A demonstration is not to wait a minute until
+    # the streams write down how far they are.
     os.environ["HEADRACE_SPARK_CONF"] = json.dumps(for_minutes(settings.spark_conf))
+    os.environ["HEADRACE_UPKEEP_SECONDS"] = UPKEEP_SECONDS
     with running_platform(settings) as services:
         demo = _Demo(settings, services, stop, console)
         demo.say("Kafka and Dagster's daemon are up; the supervisor starts the streams")
@@ -57,6 +62,7 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
             demo.launch_reports()
             demo.wait_for("the reports, materialized by the daemon", demo.count_reports)
         demo.wait_for("the last live events to be read", demo.count_records)
+        demo.wait_for("each stream to say how far its table is final", demo.count_final)
         with demo.moving("Running the asset checks"):
             passed = run_checks(console)
         print_results(settings, console)
@@ -154,6 +160,14 @@ class _Demo:
         done, total = self._count_committed(self._read_ends())
         has_ledger = self._lakehouse.delta_table("platform.ledger").version() > 0
         return (done if has_ledger else min(done, total - 1)), total
+
+    def count_final(self) -> tuple[int, int]:
+        """Streams over a table with a moment up to which their own table is final: what the checks compare."""
+        expected = [stream.name for stream in load_streams() if isinstance(stream.source, TableSource)]
+        table = self._lakehouse.find_table(COMPLETE_UNTIL.name)
+        rows = [] if table is None else table.to_pyarrow_table().to_pylist()
+        final = {row["query"] for row in rows if row["complete_until"] is not None}
+        return sum(name in final for name in expected), len(expected)
 
     def launch_reports(self) -> None:
         """Asks the daemon for the reports of yesterday and today in one run, as a backfill does."""

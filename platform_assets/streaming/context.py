@@ -20,6 +20,7 @@ class StreamContext:
     of the repr. `deduplication_horizon_micros` None turns deduplication off.
     `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
     `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
+    Every `upkeep_seconds` a group writes its history, repairs late events and keeps its tables.
     A bounded run repairs late events for `repair_seconds` at its end (None: until none can be repaired).
     `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
     `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. Files that a table has
@@ -39,6 +40,7 @@ class StreamContext:
     deduplication_horizon_micros: int | None
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
     idle_timeout_seconds: float | None = None
+    upkeep_seconds: float = 60.0
     close_windows: bool = False
     repair_seconds: float | None = None
     publish_topics: frozenset[str] = frozenset()

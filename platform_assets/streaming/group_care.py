@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.stream_query import StreamQuery
 
-# History is rolled up: one commit a minute costs 1,440 files a day, one a batch would cost 86,400.
-_HISTORY_SECONDS = 60.0
 # Whoever is forgotten after years touches windows of hundreds of days: history and upkeep are not to wait for all.
 _REPAIR_SECONDS = 60.0
 # A window closes at most this much later than the idle timeout says.
@@ -78,7 +76,7 @@ class GroupCare:
 
     def start(self) -> None:
         """Begins."""
-        tasks = [Task(_HISTORY_SECONDS, self._look_after_tables)]
+        tasks = [Task(self._context.upkeep_seconds, self._look_after_tables)]
         if self._context.idle_timeout_seconds is not None:
             tasks.append(Task(_IDLE_LOOK_SECONDS, self._mark_idle))
         self._work = PeriodicWork(tasks, lambda text: classify_failure("history", text, self._context))
