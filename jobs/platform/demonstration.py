@@ -13,21 +13,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jobs.platform.checks_run import run_checks
+from jobs.platform.platform_progress import PlatformProgress
 from jobs.platform.results import print_results
 from jobs.platform.services import WORKSPACE, Services, prepare_environment, running_platform
 from jobs.report_schedules import reports_job
 from platform_assets.errors import InterruptedByUserError, QueryFailedError
-from platform_assets.reports import REPORT_TABLES
-from platform_assets.streaming.specs import TableSource
-from platform_assets.streams import load_streams
-from platform_assets.tables.platform import COMPLETE_UNTIL
-from resources.kafka import KafkaResource
-from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark_configuration import for_minutes
 
@@ -35,7 +29,8 @@ HISTORY_HOURS = 26
 HISTORY_RATE = "0.6"
 SEED = "7"
 LIVE_RATE = "50"
-UPKEEP_SECONDS = "10"
+# Each round takes some seconds of a core, so not at every moment either.
+UPKEEP_SECONDS = "20"
 # A look at Dagster's storage costs 50 ms of a core that the streams and reports need.
 POLL_SECONDS = 1.0
 # Each step takes 5-40 s on two cores; the limit turns a hang into a message.
@@ -51,18 +46,19 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
     os.environ["HEADRACE_SPARK_CONF"] = json.dumps(for_minutes(settings.spark_conf))
     os.environ["HEADRACE_UPKEEP_SECONDS"] = UPKEEP_SECONDS
     with running_platform(settings) as services:
-        demo = _Demo(settings, services, stop, console)
+        demo, counts = _Demo(settings, services, stop, console), PlatformProgress(settings)
         demo.say("Kafka and Dagster's daemon are up; the supervisor starts the streams")
         demo.send("--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED)
+        history = counts.read_ends()
         demo.say(f"A seeded history of {HISTORY_HOURS} hours is in Kafka")
         # Nothing else runs until the history is read: whatever could come after it would take the same two cores.
-        demo.wait_for("the history to be read", demo.count_history)
-        demo.wait_for("the streams to write their tables", demo.count_streams)
+        demo.wait_for("the history to be read", lambda: counts.history(history))
+        demo.wait_for("the streams to write their tables", counts.streams)
         with demo.open_shop():
             demo.launch_reports()
-            demo.wait_for("the reports, materialized by the daemon", demo.count_reports)
-        demo.wait_for("the last live events to be read", demo.count_records)
-        demo.wait_for("each stream to say how far its table is final", demo.count_final)
+            demo.wait_for("the reports, materialized by the daemon", counts.reports)
+        demo.wait_for("the last live events to be read", counts.records)
+        demo.wait_for("each stream to say how far its table is final", counts.final)
         with demo.moving("Running the asset checks"):
             passed = run_checks(console)
         print_results(settings, console)
@@ -74,17 +70,14 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
 
 
 class _Demo:
-    """The steps of the demonstration. What is counted is (done, of how many)."""
+    """What the demonstration does, and how it shows that."""
 
     def __init__(self, settings: Settings, services: Services, stop: threading.Event, console: Console) -> None:
         self._settings = settings
         self._services = services
         self._stop = stop
         self._console = console
-        self._lakehouse = LakehouseResource.from_settings(settings)
         self._environment = prepare_environment(settings)
-        self._since = time.time()
-        self._history_end: dict[int, int] = {}
         self._started = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -97,7 +90,6 @@ class _Demo:
             self._wait_for_end(sender)
         if sender.returncode != 0:
             raise QueryFailedError(f"The simulated shop ended with exit code {sender.returncode}; see the lines above.")
-        self._history_end = self._read_ends()
 
     @contextmanager
     def open_shop(self) -> Iterator[None]:
@@ -135,40 +127,6 @@ class _Demo:
             task = progress.add_task(what, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
-    def count_streams(self) -> tuple[int, int]:
-        """Streams whose main table has a materialization of this run of the demonstration."""
-        return self._count_materialized([stream.main_table.asset_path for stream in load_streams()])
-
-    def count_reports(self) -> tuple[int, int]:
-        """Reports that are materialized; raises when their run has failed."""
-        with dg.DagsterInstance.get() as instance:
-            runs = instance.get_runs(dg.RunsFilter(job_name=reports_job.name), limit=1)
-        if runs and runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
-            raise QueryFailedError(
-                f"The run of the reports ended {runs[0].status.value}; its page (make dev) says why."
-            )
-        done, total = self._count_materialized([table.asset_path for table in REPORT_TABLES])
-        is_finished = bool(runs) and runs[0].status == dg.DagsterRunStatus.SUCCESS
-        return (done if is_finished else min(done, total - 1)), total
-
-    def count_history(self) -> tuple[int, int]:
-        """Records of the history that the stream `events` has committed."""
-        return self._count_committed(self._history_end)
-
-    def count_records(self) -> tuple[int, int]:
-        """Records that the stream `events` has committed, of what Kafka holds now; one less without a ledger."""
-        done, total = self._count_committed(self._read_ends())
-        has_ledger = self._lakehouse.delta_table("platform.ledger").version() > 0
-        return (done if has_ledger else min(done, total - 1)), total
-
-    def count_final(self) -> tuple[int, int]:
-        """Streams over a table with a moment up to which their own table is final: what the checks compare."""
-        expected = [stream.name for stream in load_streams() if isinstance(stream.source, TableSource)]
-        table = self._lakehouse.find_table(COMPLETE_UNTIL.name)
-        rows = [] if table is None else table.to_pyarrow_table().to_pylist()
-        final = {row["query"] for row in rows if row["complete_until"] is not None}
-        return sum(name in final for name in expected), len(expected)
-
     def launch_reports(self) -> None:
         """Asks the daemon for the reports of yesterday and today in one run, as a backfill does."""
         today = datetime.now(UTC).date()
@@ -197,20 +155,3 @@ class _Demo:
     def _simulate(self, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "jobs.cli", "simulate", *options]
         return subprocess.Popen(command, env=self._environment, start_new_session=True)
-
-    def _read_ends(self) -> dict[int, int]:
-        with KafkaResource.from_settings(self._settings) as kafka:
-            return kafka.end_offsets(self._settings.topic, committed=True)
-
-    def _count_materialized(self, paths: list[tuple[str, str]]) -> tuple[int, int]:
-        with dg.DagsterInstance.get() as instance:
-            found = [instance.get_latest_materialization_event(dg.AssetKey(path)) for path in paths]
-        return sum(event is not None and event.timestamp >= self._since for event in found), len(paths)
-
-    def _count_committed(self, ends: dict[int, int]) -> tuple[int, int]:
-        """Of the records before `ends`, those before the stream's next offset."""
-        from platform_assets.checks.freshness import read_committed_offsets
-
-        table = self._lakehouse.find_table("silver.events")
-        committed = {} if table is None else read_committed_offsets(table)
-        return sum(min(committed.get(partition, 0), end) for partition, end in ends.items()), sum(ends.values())
