@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.errors import TerminalError
 from platform_assets.reports.daily_report import InputRows, PinnedTable, ReportCommit
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
+    from sqlglot import exp
 
 
 class SparkEngine:
@@ -59,17 +61,49 @@ class SparkEngine:
 def translate(sql: str) -> str:
     """A query, or a condition, in DuckDB's dialect as one in Spark's.
 
-    sqlglot knows both dialects; it leaves out two functions, which go by other names in Spark. Raises its
-    `UnsupportedError` for what Spark does not have.
+    sqlglot knows both dialects; it leaves out two functions, which go by other names in Spark. Raises `TerminalError`
+    for what Spark does not have, and for what would be translated and come to another value.
     """
     import sqlglot
     from sqlglot import exp
 
     tree = sqlglot.parse_one(sql, read="duckdb")
+    _refuse_other_meanings(tree)
     for call in list(tree.find_all(exp.Anonymous)):
         if call.name.lower() == "epoch_us":
             call.replace(exp.Anonymous(this="unix_micros", expressions=call.expressions))
     for percentile in list(tree.find_all(exp.PercentileCont)):
         arguments = [percentile.this, percentile.expression]
         percentile.replace(exp.Anonymous(this="percentile", expressions=arguments))
-    return tree.sql("spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
+    try:
+        return tree.sql("spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
+    except sqlglot.errors.UnsupportedError as error:
+        raise TerminalError(f"A report's SQL has no counterpart in Spark: {error}") from None
+
+
+def _refuse_other_meanings(tree: exp.Expr) -> None:
+    """Raises `TerminalError` for functions that have one name in both and another value in Spark.
+
+    Found by running both (sqlglot 30.30, DuckDB 2.0, Spark 4.2): `findings/sqlglot-duckdb-to-spark.sh`.
+    """
+    from sqlglot import exp
+
+    instead: dict[type[exp.Expr], str] = {
+        exp.Log: "ln(x) / ln(10)",  # Spark's log is the natural one
+        exp.DayOfWeek: "a day's distance from a known Monday",  # counts from 0 here, from 1 in Spark
+        exp.DayOfWeekIso: "a day's distance from a known Monday",
+        exp.Dayname: "a CASE over known days",  # Monday, and Mon
+        exp.DateDiff: "epoch_us(later) - epoch_us(earlier)",  # borders crossed here, whole units in Spark
+        exp.TimeToUnix: "epoch_us(time)",  # whole seconds in Spark
+        exp.UnixToTime: "epoch_us(time)",
+        exp.RegexpReplace: "replace(text, part, with)",  # the first match here, all in Spark
+    }
+    for node in tree.walk():
+        is_list = isinstance(node, exp.ArrayAgg) and isinstance(node.this, exp.Order)  # its order would be dropped
+        advice = "string_agg(... ORDER BY ...)" if is_list else instead.get(type(node))
+        if type(node) is exp.Log and node.expression is not None:
+            continue  # with a base it is the same
+        if advice is not None:
+            raise TerminalError(
+                f"A report's SQL has {node.sql('duckdb')}, which comes to another value in Spark: use {advice}."
+            )

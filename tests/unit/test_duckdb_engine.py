@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from platform_assets.errors import StorageError
+from platform_assets.errors import StorageError, TerminalError
 from platform_assets.reports.daily_report import InputRows, PinnedTable, ReportCommit
 from platform_assets.reports.days import DayRange
 from platform_assets.reports.duckdb_engine import DuckDBEngine
@@ -209,3 +209,27 @@ def test_the_translation_knows_what_goes_by_other_names_in_spark() -> None:
     assert translate("SELECT quantile_cont(x, 0.5), epoch_us(t) FROM s") == (
         "SELECT PERCENTILE(x, 0.5), UNIX_MICROS(t) FROM s"
     )
+
+
+@pytest.mark.parametrize(
+    ("sql", "in_duckdb"),
+    [
+        ("log(100.0)", 2.0),
+        ("dayofweek(DATE '2026-03-02')", 1),
+        ("isodow(DATE '2026-03-02')", 1),
+        ("dayname(DATE '2026-03-02')", "Monday"),
+        ("date_diff('minute', TIMESTAMP '2026-03-01 10:00:59', TIMESTAMP '2026-03-01 10:01:01')", 1),
+        ("epoch(TIMESTAMP '1970-01-01 00:00:01.25')", 1.25),
+        ("epoch_ms(TIMESTAMP '1970-01-01 00:00:01.25')", 1250),
+        ("regexp_replace('aaa', 'a', 'b')", "baa"),
+        ("list(x ORDER BY x DESC) FROM (VALUES (1), (3), (2)) AS v(x)", [3, 2, 1]),
+    ],
+)
+def test_what_would_come_to_another_value_in_spark_is_refused(sql: str, in_duckdb: Any) -> None:
+    assert duckdb.execute(f"SELECT {sql}").fetchall() == [(in_duckdb,)]
+    with pytest.raises(TerminalError, match=r"comes to another value in Spark: use "):
+        translate(f"SELECT {sql}")
+
+
+def test_a_logarithm_with_a_base_is_the_same_in_both() -> None:
+    assert translate("SELECT log(2, x) FROM s") == "SELECT LOG(2, x) FROM s"
