@@ -11,16 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
+import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jobs.platform.checks_run import run_checks
 from jobs.platform.platform_progress import PlatformProgress
+from jobs.platform.reports_run import compute_days
 from jobs.platform.results import print_results
-from jobs.platform.services import WORKSPACE, Services, prepare_environment, running_platform
-from jobs.report_schedules import reports_job
+from jobs.platform.services import Services, prepare_environment, running_platform
 from platform_assets.errors import InterruptedByUserError, QueryFailedError
 from resources.settings import Settings
 from resources.spark_configuration import for_minutes
@@ -52,11 +52,10 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
         history = counts.read_ends()
         demo.say(f"A seeded history of {HISTORY_HOURS} hours is in Kafka")
         # Nothing else runs until the history is read: whatever could come after it would take the same two cores.
-        demo.wait_for("the history to be read", lambda: counts.history(history))
+        demo.wait_for("the history to be read", lambda: counts.committed(history))
         demo.wait_for("the streams to write their tables", counts.streams)
         with demo.open_shop():
-            demo.launch_reports()
-            demo.wait_for("the reports, materialized by the daemon", counts.reports)
+            demo.compute_reports()
         demo.wait_for("the last live events to be read", counts.records)
         demo.wait_for("each stream to say how far its table is final", counts.final)
         with demo.moving("Running the asset checks"):
@@ -127,22 +126,15 @@ class _Demo:
             task = progress.add_task(what, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
-    def launch_reports(self) -> None:
-        """Asks the daemon for the reports of yesterday and today in one run, as a backfill does."""
+    def compute_reports(self) -> None:
+        """Computes the reports of yesterday and today in one run, in this process, as a backfill does."""
         today = datetime.now(UTC).date()
-        days = {"start": str(today - timedelta(days=1)), "end": str(today)}
-        tags = ", ".join(f'"dagster/asset_partition_range_{name}": "{day}"' for name, day in days.items())
-        command = [Path(sys.executable).parent / "dagster", "job", "launch", "-w", WORKSPACE, "-j", reports_job.name]
-        log = self._services.log_path("launch-reports")
-        with log.open("wb") as output, self.moving("Launching the reports"):
-            launch = subprocess.Popen(
-                [*map(str, command), "--tags", f"{{{tags}}}"],
-                env=self._environment, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-            self._wait_for_end(launch)
-        if launch.returncode != 0:
-            raise QueryFailedError(f"The reports could not be launched; {log} says why.")
-        self.say(f"The reports of {days['start']} and {days['end']} are queued for the daemon")
+        yesterday = today - timedelta(days=1)
+        with self.moving("Computing the reports"), dg.DagsterInstance.get() as instance:
+            succeeded = compute_days(instance, yesterday, today)
+        if not succeeded:
+            raise QueryFailedError("The run of the reports failed; its page (make dev) says why.")
+        self.say(f"The reports of {yesterday} and {today} are computed")
 
     def _wait_for_end(self, process: subprocess.Popen[bytes]) -> None:
         """Until the process has ended; ends it when the demonstration is to stop."""

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from jobs.report_schedules import reports_job
 from platform_assets.checks.freshness import read_committed_offsets
-from platform_assets.errors import QueryFailedError
-from platform_assets.reports import REPORT_TABLES
 from platform_assets.streaming.specs import TableSource
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import COMPLETE_UNTIL
@@ -36,25 +33,15 @@ class PlatformProgress:
         """Streams whose main table has a materialization of this run of the demonstration."""
         return self._count_materialized([stream.main_table.asset_path for stream in load_streams()])
 
-    def reports(self) -> tuple[int, int]:
-        """Reports that are materialized; raises when their run has failed."""
-        with dg.DagsterInstance.get() as instance:
-            runs = instance.get_runs(dg.RunsFilter(job_name=reports_job.name), limit=1)
-        if runs and runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
-            raise QueryFailedError(
-                f"The run of the reports ended {runs[0].status.value}; its page (make dev) says why."
-            )
-        done, total = self._count_materialized([table.asset_path for table in REPORT_TABLES])
-        is_finished = bool(runs) and runs[0].status == dg.DagsterRunStatus.SUCCESS
-        return (done if is_finished else min(done, total - 1)), total
-
-    def history(self, ends: Mapping[int, int]) -> tuple[int, int]:
-        """Records before `ends`, a history's, that the stream `events` has committed."""
-        return self._count_committed(ends)
+    def committed(self, ends: Mapping[int, int]) -> tuple[int, int]:
+        """Records before `ends` that the stream `events` has committed."""
+        table = self._lakehouse.find_table("silver.events")
+        committed = {} if table is None else read_committed_offsets(table)
+        return sum(min(committed.get(partition, 0), end) for partition, end in ends.items()), sum(ends.values())
 
     def records(self) -> tuple[int, int]:
         """Records that the stream `events` has committed, of what Kafka holds now; one less until there is a ledger."""
-        done, total = self._count_committed(self.read_ends())
+        done, total = self.committed(self.read_ends())
         has_ledger = self._lakehouse.delta_table("platform.ledger").version() > 0
         return (done if has_ledger else min(done, total - 1)), total
 
@@ -70,9 +57,3 @@ class PlatformProgress:
         with dg.DagsterInstance.get() as instance:
             found = [instance.get_latest_materialization_event(dg.AssetKey(path)) for path in paths]
         return sum(event is not None and event.timestamp >= self._since for event in found), len(paths)
-
-    def _count_committed(self, ends: Mapping[int, int]) -> tuple[int, int]:
-        """Of the records before `ends`, those before the stream's next offset."""
-        table = self._lakehouse.find_table("silver.events")
-        committed = {} if table is None else read_committed_offsets(table)
-        return sum(min(committed.get(partition, 0), end) for partition, end in ends.items()), sum(ends.values())
