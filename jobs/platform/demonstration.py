@@ -58,8 +58,7 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
             demo.compute_reports()
         demo.wait_for("the last live events to be read", counts.records)
         demo.wait_for("each stream to say how far its table is final", counts.final)
-        with demo.moving("Running the asset checks"):
-            passed = run_checks(console)
+        passed = demo.run_checks()
         print_results(settings, console)
         demo.say("Stopping: batches in flight are finished first")
     console.print(f"\nEverything is stopped again. It took {time.monotonic() - started:.0f} s.")
@@ -132,9 +131,22 @@ class _Demo:
         yesterday = today - timedelta(days=1)
         with self.moving("Computing the reports"), dg.DagsterInstance.get() as instance:
             succeeded = compute_days(instance, yesterday, today)
+        self.obey_stop()
         if not succeeded:
             raise QueryFailedError("The run of the reports failed; its page (make dev) says why.")
         self.say(f"The reports of {yesterday} and {today} are computed")
+
+    def run_checks(self) -> bool:
+        """Runs every asset check and prints the verdicts; returns whether all passed."""
+        with self.moving("Running the asset checks"):
+            passed = run_checks(self._console)
+        self.obey_stop()
+        return passed
+
+    def obey_stop(self) -> None:
+        """Raises `InterruptedByUserError` once somebody wants the demonstration to end."""
+        if self._stop.is_set():
+            raise InterruptedByUserError("stopped")
 
     def _wait_for_end(self, process: subprocess.Popen[bytes]) -> None:
         """Until the process has ended; ends it when the demonstration is to stop."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-# Dagster's line for each of its events would bury what the command prints; the instance keeps them.
-_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+# Dagster's line for each of its events would bury what the command prints, and a step that fails, or that a Ctrl-C ends,
+# would print its stack trace; the instance keeps them.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def run_quietly(
