@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-# Dagster's line for each of its events would bury what the command prints, and a step that fails, or that a Ctrl-C ends,
+# Dagster's line for each of its events would bury what the command prints, and a step that fails or is interrupted
 # would print its stack trace; the instance keeps them.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
