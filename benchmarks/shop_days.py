@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from resources.lakehouse import LakehouseResource
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
+
+    from platform_assets.tables.spec import TableSpec
 
 # What compaction makes of a busy day.
 FILE_ROWS = 500_000
@@ -47,11 +49,15 @@ def write_events(lakehouse: LakehouseResource, first: date, days: int, events_a_
     return written
 
 
-def write_stream_tables(spark: SparkSession, lakehouse: LakehouseResource) -> None:
-    """Writes gold.sessions and gold.view_to_purchase from all of silver.events, by the streams' twins."""
+def write_stream_tables(
+    spark: SparkSession, lakehouse: LakehouseResource, tables: Collection[TableSpec] = (SESSIONS, VIEW_TO_PURCHASE)
+) -> None:
+    """Writes those of gold.sessions and gold.view_to_purchase from all of silver.events, by the streams' twins."""
     events = spark.read.format("delta").load(lakehouse.table_uri(EVENTS.name))
-    for spec, rows in ((SESSIONS, build_sessions(events)), (VIEW_TO_PURCHASE, match_views_with_purchases(events))):
-        uri = lakehouse.table_uri(spec.name)
+    for spec, build in ((SESSIONS, build_sessions), (VIEW_TO_PURCHASE, match_views_with_purchases)):
+        if spec not in tables:
+            continue
+        uri, rows = lakehouse.table_uri(spec.name), build(events)
         create_table(uri, spec)
         if spec.partition_columns:
             rows = rows.repartition(*spec.partition_columns)

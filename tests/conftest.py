@@ -19,6 +19,7 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark import SparkResource
+from tests import generated_cases
 from tests.short_lived_jvm import SPARK_CONF
 
 if TYPE_CHECKING:
@@ -26,18 +27,26 @@ if TYPE_CHECKING:
 
 # On a loaded machine a first example takes seconds: a deadline would judge the machine, not the code.
 hypothesis.settings.register_profile("headrace", deadline=None)
-hypothesis.settings.load_profile("headrace")
+hypothesis.settings.register_profile(generated_cases.QUICK, deadline=None)
 
 _TESTS = Path(__file__).parent
 _TIERS = ("unit", "spark", "integration", "chaos")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test by its folder, so that `-m unit` needs no decorators."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the tests are imported, whose decorators ask for the profile."""
+    is_quick = config.option.markexpr == "not long"
+    hypothesis.settings.load_profile(generated_cases.QUICK if is_quick else "headrace")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks each test by its folder, so that `-m unit` needs no decorators; `-m long` looks at all generated cases."""
     for item in items:
         tier = item.path.relative_to(_TESTS).parts[0]
         if tier in _TIERS:
             item.add_marker(tier)
+        if config.option.markexpr == "long" and item.get_closest_marker("generated"):
+            item.add_marker("long")
 
 
 @pytest.fixture(autouse=True)

@@ -131,12 +131,14 @@ def materialize_days(
     lakehouse: LakehouseResource,
     first: str,
     last: str | None = None,
+    only: Sequence[TableSpec] = (),
     **options: Any,
 ) -> dg.ExecuteInProcessResult:
-    """As `run_reports`; before that the streams' tables, by their twins, if there are events."""
+    """As `run_reports`; before that the streams' tables that it reads, by their twins, if there are events."""
     if DeltaTable.is_deltatable(lakehouse.table_uri(EVENTS.name)):
-        write_stream_tables(spark, lakehouse)
-    return run_reports(spark, lakehouse, first, last, **options)
+        used = [report for report in DAILY_REPORTS if not only or report.table in only]
+        write_stream_tables(spark, lakehouse, [source.table for report in used for source in report.inputs])
+    return run_reports(spark, lakehouse, first, last, only=only, **options)
 
 
 def run_reports(

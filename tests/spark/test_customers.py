@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, SQL, read_included_version
@@ -17,6 +17,7 @@ from platform_assets.reports.customer_days import CART_TYPES, CUSTOMER_DAYS, CUS
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streams.sessions import INACTIVITY, build_sessions
 from resources.lakehouse import LakehouseResource
+from tests.generated_cases import examples
 from tests.spark.report_cases import (
     Event,
     append_events,
@@ -85,7 +86,7 @@ def days_of(spark: SparkSession, events: Sequence[Event]) -> DataFrame:
     return spark.createDataFrame(days.cast(build_arrow_schema(CUSTOMER_DAYS_TABLE)))
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@examples(3)
 @given(shops(), st.data())
 def test_customers_built_in_two_steps_equal_their_events_looked_through_in_order(
     spark: SparkSession, events: list[Event], data: st.DataObject

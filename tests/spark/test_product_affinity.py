@@ -9,7 +9,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.reports.product_affinity import (
@@ -18,14 +18,15 @@ from platform_assets.reports.product_affinity import (
     PRODUCT_AFFINITY_TABLE,
 )
 from resources.lakehouse import LakehouseResource
+from tests.generated_cases import examples
 from tests.spark.report_cases import (
     Event,
     append_events,
     compute_by_both_engines,
     event,
     events_frame,
-    materialize_days,
     read_rows,
+    run_reports,
 )
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ PURCHASES = st.builds(
 )
 
 
-@settings(max_examples=4, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@examples(4)
 @given(st.lists(PURCHASES, min_size=30, max_size=120))
 def test_every_pair_of_every_basket_counts(spark: SparkSession, events: list[Event]) -> None:
     assert compute(spark, events) == relate(events)
@@ -104,9 +105,9 @@ def test_a_run_replaces_its_day_and_no_other(spark: SparkSession, lakehouse: Lak
     today = [event("u1", NOON, "purchase", product) for product in ("p1", "p2")]
     later = [event("u1", NOON + timedelta(days=1), "purchase", product) for product in ("p1", "p3")]
     append_events(spark, lakehouse, [*today, *later])
-    materialize_days(spark, lakehouse, "2024-02-29", "2024-03-01", only=only)
+    run_reports(spark, lakehouse, "2024-02-29", "2024-03-01", only=only)
     append_events(spark, lakehouse, [event("u2", NOON, "purchase", p) for p in ("p1", "p2")], first_offset=10)
-    materialize_days(spark, lakehouse, "2024-02-29", only=only)
+    run_reports(spark, lakehouse, "2024-02-29", only=only)
     rows = read_rows(lakehouse, "gold.product_affinity")
     assert [(str(row["report_date"]), row["other_product_id"], row["shared_baskets"]) for row in rows] == [
         ("2024-02-29", "p2", 2),

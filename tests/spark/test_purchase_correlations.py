@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
+from benchmarks.shop_days import write_stream_tables
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS, PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.purchase_devices import PURCHASE_DEVICES, PURCHASE_DEVICES_TABLE
 from platform_assets.streams.view_to_purchase import match_views_with_purchases
 from resources.lakehouse import LakehouseResource
+from tests.generated_cases import examples
 from tests.spark.report_cases import (
     HALF_HOUR,
     MICROSECOND,
@@ -24,8 +26,8 @@ from tests.spark.report_cases import (
     compute_by_both_engines,
     event,
     events_frame,
-    materialize_days,
     read_rows,
+    run_reports,
     shops,
 )
 
@@ -93,7 +95,7 @@ def collect(spark: SparkSession, events: Sequence[Event]) -> dict[tuple[date, st
     return {(row[0], row[1]): row[2:] for row in rows}
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@examples(4)
 @given(shops())
 def test_the_report_equals_every_view_against_every_purchase(spark: SparkSession, events: list[Event]) -> None:
     actual, expected = collect(spark, events), correlate(events)
@@ -102,15 +104,19 @@ def test_the_report_equals_every_view_against_every_purchase(spark: SparkSession
         assert _without_nulls(actual[key]) == pytest.approx(_without_nulls(row), rel=1e-9, nan_ok=True), key
 
 
-@pytest.mark.parametrize(
-    ("lag", "converted"),
-    [(timedelta(0), 0), (MICROSECOND, 1), (HALF_HOUR, 1), (HALF_HOUR + MICROSECOND, 0), (-MICROSECOND, 0)],
-)
-def test_a_purchase_follows_a_view_after_more_than_nothing_and_at_most_thirty_minutes(
-    spark: SparkSession, lag: timedelta, converted: int
-) -> None:
-    row = collect(spark, [event("u", NOON), event("u", NOON + lag, "purchase", revenue=5.0)])[NOON.date(), "p1"]
-    assert (row[2], row[6]) == (converted, 5.0 * converted)
+def test_a_purchase_follows_a_view_after_more_than_nothing_and_at_most_thirty_minutes(spark: SparkSession) -> None:
+    is_pair = {
+        timedelta(0): 0, MICROSECOND: 1, HALF_HOUR: 1, HALF_HOUR + MICROSECOND: 0, -MICROSECOND: 0
+    }  # fmt: skip
+    events = [
+        e
+        for lag in is_pair
+        for e in (event("u", NOON, product_id=str(lag)), event("u", NOON + lag, "purchase", str(lag), revenue=5.0))
+    ]
+    found = collect(spark, events)
+    for lag, converted in is_pair.items():
+        row = found[NOON.date(), str(lag)]
+        assert (row[2], row[6]) == (converted, 5.0 * converted), lag
 
 
 def test_lags_are_counted_by_the_minute_with_thirty_minutes_in_the_last(spark: SparkSession) -> None:
@@ -137,8 +143,9 @@ def test_a_view_before_midnight_bought_after_it_counts_on_both_days_whichever_da
         ],
     )
     wanted = {date(2024, 2, 29): (2, 0, 1, 0.5, 0.0), date(2024, 3, 1): (0, 1, 0, None, 7.5)}
+    write_stream_tables(spark, lakehouse)
     for day in wanted:
-        materialize_days(spark, lakehouse, day.isoformat(), only=[PURCHASE_CORRELATIONS_TABLE])
+        run_reports(spark, lakehouse, day.isoformat(), only=[PURCHASE_CORRELATIONS_TABLE])
     columns = ("views", "purchases", "converted_views", "view_to_purchase_rate", "attributed_revenue")
     rows = read_rows(lakehouse, PURCHASE_CORRELATIONS_TABLE.name)
     assert {row["report_date"]: tuple(row[c] for c in columns) for row in rows} == wanted
@@ -165,7 +172,7 @@ def by_device(events: Sequence[Event]) -> dict[tuple[Any, ...], tuple[Any, ...]]
     return {key: (*group[:3], float(group[3])) for key, group in found.items()}
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@examples(3)
 @given(shops())
 def test_a_purchase_is_credited_to_the_device_of_the_last_view_before_it(
     spark: SparkSession, events: list[Event]

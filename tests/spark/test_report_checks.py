@@ -13,7 +13,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.checks.recomputed import comparison, product_affinity, session_report
@@ -32,6 +32,7 @@ from platform_assets.streams.sessions import SESSIONS
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from platform_assets.tables.spec import Column, TableSpec
 from resources.lakehouse import LakehouseResource
+from tests.generated_cases import examples
 from tests.spark.report_cases import HALF_HOUR, MICROSECOND, append_events, event, materialize_days, run_reports, shops
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ IDS = st.text(
 )
 
 
-@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.long
+@examples(2)
 @given(data=st.data())
 def test_all_that_spark_computes_from_any_shop_is_consistent_in_portions_of_any_size(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
+from benchmarks.shop_days import write_stream_tables
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.reports.session_report import SESSION_REPORT, SESSION_REPORT_TABLE
 from platform_assets.streams.sessions import build_sessions
 from resources.lakehouse import LakehouseResource
+from tests.generated_cases import examples
 from tests.spark.report_cases import (
     Event,
     append_events,
     compute_by_both_engines,
     event,
     events_frame,
-    materialize_days,
     read_rows,
     rounded,
+    run_reports,
     shops,
 )
 
@@ -45,7 +48,7 @@ FROM sessions GROUP BY ALL ORDER BY ALL
 """
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@examples(3)
 @given(shops())
 def test_the_report_equals_the_same_question_asked_in_other_words(spark: SparkSession, events: list[Event]) -> None:
     rows = build_sessions(events_frame(spark, events)).persist()
@@ -77,11 +80,12 @@ def test_one_backfill_over_a_range_equals_runs_day_by_day(spark: SparkSession, t
     ]
     tables = (SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE)
     whole, by_day = (LakehouseResource(root=str(tmp_path / name)) for name in ("whole", "by_day"))
-    for lakehouse in (whole, by_day):
-        append_events(spark, lakehouse, events)
-    result = materialize_days(spark, whole, "2024-02-28", "2024-03-01", only=tables)
+    append_events(spark, whole, events)
+    write_stream_tables(spark, whole)
+    shutil.copytree(whole.root, by_day.root)
+    result = run_reports(spark, whole, "2024-02-28", "2024-03-01", only=tables)
     for day in ("2024-03-01", "2024-02-28", "2024-02-29"):
-        materialize_days(spark, by_day, day, only=tables)
+        run_reports(spark, by_day, day, only=tables)
     for table in tables:
         rows = read_rows(whole, table.name)
         assert rows
@@ -108,11 +112,14 @@ def test_spark_as_the_engine_writes_the_same_days(spark: SparkSession, tmp_path:
         event(f"u{n % 7}", NOON - timedelta(hours=30) + timedelta(minutes=97 * n), "page_view") for n in range(30)
     ]
     events += [event(f"u{n}", NOON + timedelta(minutes=n), "purchase", revenue=1.005) for n in range(5)]
+    shop = LakehouseResource(root=str(tmp_path / "shop"))
+    append_events(spark, shop, events)
+    write_stream_tables(spark, shop)
     both = {name: LakehouseResource(root=str(tmp_path / name / "lakehouse")) for name in get_args(EngineName)}
     tables = (SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE)
     for engine, lakehouse in both.items():
-        append_events(spark, lakehouse, events)
-        assert materialize_days(spark, lakehouse, "2024-02-29", only=tables, engine=engine).success
+        shutil.copytree(shop.root, lakehouse.root)
+        assert run_reports(spark, lakehouse, "2024-02-29", only=tables, engine=engine).success
     for table in tables:
         by_duckdb, by_spark = (rounded(both[name].delta_table(table.name).to_pyarrow_table()) for name in both)
         assert by_duckdb

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
 from platform_assets.streams.sessions import build_sessions
 from resources.lakehouse import LakehouseResource
+from tests.generated_cases import examples
 from tests.spark.report_cases import (
     HALF_HOUR,
     MICROSECOND,
@@ -78,7 +79,7 @@ def collect(spark: SparkSession, events: Sequence[Event]) -> list[dict[str, Any]
     return by_key([{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in r.items()} for r in rows])
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@examples(5, quick=2)
 @given(shops())
 def test_sessions_equal_a_walk_over_each_users_sorted_events(spark: SparkSession, events: list[Event]) -> None:
     assert collect(spark, events) == by_key(sessionize(events))

@@ -90,6 +90,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
+@pytest.mark.long
 def test_stopped_application_leaves_no_jvm_and_a_second_one_starts_in_the_same_process(tmp_path: Path) -> None:
     (tmp_path / "cwd").mkdir()
     with _run([str(tmp_path / "home"), str(tmp_path / "lock"), "stop"], tmp_path / "cwd") as program:

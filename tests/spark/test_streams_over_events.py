@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.streaming.context import StreamContext
@@ -24,6 +24,7 @@ from platform_assets.streams import load_streams
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource
 from tests.bounded_run import run_to_end
+from tests.generated_cases import examples
 from tests.spark.report_cases import (
     HALF_HOUR,
     MICROSECOND,
@@ -151,11 +152,11 @@ def count_closed(name: str, at: datetime, watermark: datetime) -> int:
     return sum(end <= watermark for end in ends)
 
 
-def run_streams(spark: SparkSession, lakehouse: LakehouseResource) -> None:
-    """One bounded run over what silver.events holds now, from the checkpoints on."""
+def run_streams(spark: SparkSession, lakehouse: LakehouseResource, names: Sequence[str] = ()) -> None:
+    """One bounded run of the named streams (default: all) over what silver.events holds now, from checkpoints on."""
     context = StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
-    group = QueryGroup(spark, list(STREAMS.values()), context)
-    run_to_end(group)
+    streams = [stream for name, stream in STREAMS.items() if not names or name in names]
+    run_to_end(QueryGroup(spark, streams, context))
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -163,7 +164,7 @@ def test_every_stream_has_an_oracle(name: str) -> None:
     assert name in ORACLES
 
 
-@settings(max_examples=3, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@examples(3)
 @given(shops(), st.integers(0, 2**32).map(random.Random))
 def test_twin_equals_the_oracle(spark: SparkSession, events: list[Event], chance: random.Random) -> None:
     events = vary(events, chance)
@@ -172,7 +173,7 @@ def test_twin_equals_the_oracle(spark: SparkSession, events: list[Event], chance
 
 
 @pytest.mark.long
-@settings(max_examples=1, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@examples(1)
 @given(VARIED_SHOPS, st.integers(0, 2**32).map(random.Random))
 def test_stream_in_batches_with_restarts_equals_its_twin(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, events: list[Event], chance: random.Random
@@ -188,7 +189,8 @@ def test_stream_in_batches_with_restarts_equals_its_twin(
     assert_tables_equal_twins(spark, lakehouse, arrived)
 
 
-@settings(max_examples=1, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@pytest.mark.long
+@examples(1)
 @given(VARIED_SHOPS, st.integers(0, 2**32).map(random.Random))
 def test_late_events_are_counted_one_by_one_and_repaired(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, events: list[Event], chance: random.Random

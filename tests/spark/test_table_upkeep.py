@@ -26,7 +26,7 @@ from resources.lakehouse import LakehouseResource
 from tests.spark.test_streams_over_events import run_streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pyspark.sql import SparkSession
 
@@ -68,8 +68,9 @@ def context(lakehouse: LakehouseResource) -> StreamContext:
     return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
 
 
-def start_upkeep(spark: SparkSession, context: StreamContext) -> TableUpkeep:
-    streams = load_streams()
+def start_upkeep(spark: SparkSession, context: StreamContext, readers: Sequence[str] = ()) -> TableUpkeep:
+    """Of the stream `events` and its readers (default: all)."""
+    streams = [stream for stream in load_streams() if not readers or stream.name in ("events", *readers)]
     for table in (*(table for stream in streams for table in stream.tables), *PLATFORM_TABLES):
         BatchTable(table, context)
     return TableUpkeep(spark, streams, context)
@@ -101,13 +102,18 @@ def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
     assert sum(purchases) == 2 * 3 * COMMITS_OF_ONE_CHECKPOINT  # each event is in two windows
 
 
+@pytest.mark.parametrize("names", [("revenue_by_category",), pytest.param((), marks=pytest.mark.long, id="all")])
 def test_replaced_files_are_removed_when_every_reader_has_passed_their_commits(
-    spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession,
+    lakehouse: LakehouseResource,
+    context: StreamContext,
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 20)
-    shop, upkeep = Shop(context), start_upkeep(spark, replace(context, vacuum_hours=0))
+    shop, upkeep = Shop(context), start_upkeep(spark, replace(context, vacuum_hours=0), names)
     shop.commit(10)
-    run_streams(spark, lakehouse)
+    run_streams(spark, lakehouse, names)
     shop.commit(10)
     small = shop.files()
     upkeep.run()
@@ -115,7 +121,7 @@ def test_replaced_files_are_removed_when_every_reader_has_passed_their_commits(
     assert len(lakehouse.delta_table("silver.events").file_uris()) == 1
     assert shop.files() > small  # ten of them are still to be read
 
-    run_streams(spark, lakehouse)
+    run_streams(spark, lakehouse, names)
     upkeep.run()
     assert len(shop.files()) == 1
     purchases = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
