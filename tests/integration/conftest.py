@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -50,6 +51,31 @@ def replayed(
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
     read_two_hours(streams, name)
     return streams
+
+
+@pytest.fixture(scope="module")
+def read_once(
+    spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], StreamsUnderTest]:
+    """Gives what `replayed` gives, read once for all tests of a file."""
+
+    @functools.cache
+    def read(name: str) -> StreamsUnderTest:
+        root, topic = tmp_path_factory.mktemp(name), f"read-once-{uuid.uuid4().hex[:8]}"
+        kafka.ensure_topic(topic, 1)
+        lakehouse, settings = LakehouseResource(root=str(root)), Settings(home=root, kafka_bootstrap_servers="")
+        streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
+        read_two_hours(streams, name)
+        streams.let_go_of_state()
+        return streams
+
+    return read
+
+
+@pytest.fixture
+def copied(read_once: Callable[[str], StreamsUnderTest], name: str, tmp_path: Path) -> StreamsUnderTest:
+    """As `replayed`, in a lakehouse of one's own. Nothing may be sent to its topic: other tests read it too."""
+    return read_once(name).copy_to(tmp_path / "copy")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 import subprocess
@@ -23,8 +24,12 @@ from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql import SparkSession
 
+# `make test` moves a lakehouse of two streams, `make test-long` of all.
+FEW, ALL = ("events", "sessions"), tuple(stream.name for stream in load_streams())
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GROUPS = load_stream_groups()
 # Their times are of the run that wrote them.
@@ -44,25 +49,38 @@ def build_events(first: int, count: int) -> list[bytes | None]:
     return [build(number) for number in range(first, first + count)]
 
 
+@pytest.fixture
+def names(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The streams that run."""
+    return getattr(request, "param", FEW)
+
+
 @pytest.fixture(scope="module")
-def written(spark: SparkSession, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
-    """What all streams have made of 150 records."""
-    root = tmp_path_factory.mktemp("backup")
+def written(
+    spark: SparkSession, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[tuple[str, ...]], StreamsUnderTest]:
+    """Gives what the streams of these names have made of 150 records, once for each choice of streams."""
+    return functools.cache(lambda names: write(spark, kafka, tmp_path_factory.mktemp("backup"), names))
+
+
+def write(spark: SparkSession, kafka: KafkaResource, root: Path, names: tuple[str, ...]) -> StreamsUnderTest:
     topic = f"backup-{root.name}"
     kafka.ensure_topic(topic, 1)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))
     settings = Settings(home=root / "home", kafka_bootstrap_servers="")
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
     streams.send(build_events(0, 150))
-    streams.drain()
+    streams.drain(*names)
+    streams.let_go_of_state()
     return streams
 
 
 @pytest.fixture
-def streams(written: StreamsUnderTest, tmp_path: Path) -> StreamsUnderTest:
+def streams(
+    written: Callable[[tuple[str, ...]], StreamsUnderTest], names: tuple[str, ...], tmp_path: Path
+) -> StreamsUnderTest:
     """The same in a lakehouse of one's own."""
-    shutil.copytree(written.context.lakehouse_root, tmp_path / "lakehouse")
-    return in_root(written, str(tmp_path / "lakehouse"))
+    return written(names).copy_to(tmp_path / "lakehouse")
 
 
 @pytest.fixture
@@ -74,8 +92,8 @@ def in_root(streams: StreamsUnderTest, root: str) -> StreamsUnderTest:
     return dataclasses.replace(streams, context=dataclasses.replace(streams.context, lakehouse_root=root))
 
 
-def read(streams: StreamsUnderTest) -> dict[str, list[str]]:
-    tables = [table.name for stream in load_streams() for table in stream.tables]
+def read(streams: StreamsUnderTest, names: tuple[str, ...]) -> dict[str, list[str]]:
+    tables = [table.name for stream in load_streams() if stream.name in names for table in stream.tables]
 
     def plain(row: dict[str, Any]) -> str:
         return str({name: value for name, value in row.items() if name not in TIMES})
@@ -83,9 +101,17 @@ def read(streams: StreamsUnderTest) -> dict[str, list[str]]:
     return {name: sorted(plain(row) for row in streams.rows(name)) for name in tables}
 
 
-@pytest.mark.parametrize("root", ["moved/lakehouse", pytest.param("lakehouse", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("root", "names"),
+    [
+        ("moved/lakehouse", FEW),
+        pytest.param("moved/lakehouse", ALL, marks=pytest.mark.long, id="moved, all"),
+        pytest.param("lakehouse", ALL, marks=pytest.mark.long, id="all"),
+    ],
+    indirect=["names"],
+)
 def test_the_streams_go_on_in_a_restored_lakehouse_and_come_to_the_same_rows(
-    streams: StreamsUnderTest, own: Settings, tmp_path: Path, root: str
+    streams: StreamsUnderTest, own: Settings, tmp_path: Path, root: str, names: tuple[str, ...]
 ) -> None:
     """Also under another root than the one that was copied."""
     backup = str(tmp_path / "backup")
@@ -93,16 +119,16 @@ def test_the_streams_go_on_in_a_restored_lakehouse_and_come_to_the_same_rows(
     assert versions["silver.events"] == streams.version("silver.events") and "gold.sessions" in versions
 
     streams.send(build_events(150, 150))
-    streams.drain()
-    wanted = read(streams)
+    streams.drain(*names)
+    wanted = read(streams, names)
 
     streams.let_go_of_state()
     shutil.rmtree(own.lakehouse)  # the bad day
     place = str(tmp_path / root)
     assert restore(GROUPS, own.model_copy(update={"lakehouse": place}), backup) == versions
     there = in_root(streams, place)
-    there.drain()
-    assert read(there) == wanted
+    there.drain(*names)
+    assert read(there, names) == wanted
     assert all(wanted.values())
 
 

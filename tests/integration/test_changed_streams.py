@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,17 +32,26 @@ STREAM = STREAMS[NAME]
 AT = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 
 
-@pytest.fixture
-def filled(
-    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
-) -> StreamsUnderTest:
+@pytest.fixture(scope="module")
+def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
     """Purchases of an hour, a late one among them, read by `events` and the stream under test."""
-    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    root = tmp_path_factory.mktemp("changed")
+    topic = f"changed-{root.name}"
+    kafka.ensure_topic(topic, 1)
+    lakehouse, settings = LakehouseResource(root=str(root)), Settings(home=root, kafka_bootstrap_servers="")
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
     for moments in ([0, 10, 60], [5, 61]):
         streams.send([purchase(minutes) for minutes in moments])
         streams.drain("events", NAME)
     assert len(streams.rows("platform.late_events")) == 1
+    streams.let_go_of_state()
     return streams
+
+
+@pytest.fixture
+def filled(written: StreamsUnderTest, tmp_path: Path) -> StreamsUnderTest:
+    """The same in a lakehouse of one's own. The topic is that of all tests here: only one of them sends and reads."""
+    return written.copy_to(tmp_path / "lakehouse")
 
 
 def purchase(minutes: int) -> bytes:
@@ -109,10 +117,10 @@ def test_what_feeds_the_state_must_not_change_unseen(filled: StreamsUnderTest) -
 
 
 def test_a_lost_checkpoint_is_refused_and_a_recomputation_gives_the_same_rows(
-    filled: StreamsUnderTest, settings: Settings, lakehouse: LakehouseResource, tmp_path: Path
+    filled: StreamsUnderTest, settings: Settings, tmp_path: Path
 ) -> None:
     before = rows(filled)
-    home = settings.model_copy(update={"lakehouse": lakehouse.root_uri})
+    home = settings.model_copy(update={"lakehouse": filled.context.lakehouse_root})
     group = StreamGroup("clickstream", tuple(STREAMS.values()))
     checkpoint = Path(filled.context.checkpoint_uri(TABLE))
     filled.let_go_of_state()

@@ -254,7 +254,7 @@ def test_revenue_counts_purchases_by_window_and_category(streams: StreamsUnderTe
             event("3", event_type="page_view", timestamp=at.isoformat(), category="toys", revenue=5.0),
         ]
     )
-    streams.drain()
+    streams.drain("events", "revenue_by_category")
     rows = streams.rows("gold.revenue_by_category", "select * from t order by window_start")
     assert [(r["window_start"], r["total_revenue"], r["purchase_count"], r["avg_order_value"]) for r in rows] == [
         (at - timedelta(seconds=30), 0.3, 2, 0.15),

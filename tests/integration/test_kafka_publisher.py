@@ -31,12 +31,11 @@ def streams(spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, sett
 
 
 def drain_into(streams: StreamsUnderTest, topic: str) -> None:
-    """All streams to their end, with `high_value_users` published to this topic."""
+    """`events` and `high_value_users` to their end, the second published to this topic."""
     from platform_assets.streaming.query_group import QueryGroup
 
-    specs = [
-        dataclasses.replace(s, publish_topic=topic if s.name == "high_value_users" else None) for s in load_streams()
-    ]
+    published = {"events": None, "high_value_users": topic}
+    specs = [dataclasses.replace(s, publish_topic=published[s.name]) for s in load_streams() if s.name in published]
     context = dataclasses.replace(streams.context, publish_topics=frozenset({topic}))
     run_to_end(QueryGroup(streams.session, specs, context))
 

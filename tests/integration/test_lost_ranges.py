@@ -23,9 +23,9 @@ from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
+from tests.bounded_run import LIMIT_SECONDS
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.test_events_stream import event
-from tests.integration.test_watermarks import LIMIT_SECONDS
 
 EVENTS = next(stream for stream in load_streams() if stream.name == "events")
 GROUP = StreamGroup("clickstream", (EVENTS,))

@@ -1,4 +1,4 @@
-"""The streaming run under a real daemon, broker and Spark: held by a person, and stuck. `tests/chaos` kills it."""
+"""The streaming run under a real daemon, broker and Spark: killed, held by a person, and stuck."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from jobs.drain import EXIT_DONE, EXIT_FAILED
 from jobs.supervision.lease import read_report, write_control
 from jobs.supervision.model import Heartbeat, ProcessIdentity, RunView, StopCause
-from jobs.supervision.process import is_alive
+from jobs.supervision.process import is_alive, kill
 from resources.embedded_broker import BrokerState
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.supervised_platform import Platform, wait_for
@@ -26,19 +26,42 @@ def jvm_of(host: Heartbeat) -> ProcessIdentity:
 
 
 @pytest.mark.timeout(1800)
-def test_terminate_ends_cleanly_and_holds_until_resumed(
+def test_one_that_was_killed_is_replaced_and_one_that_was_terminated_holds_until_resumed(
     platform: Platform, daemon: subprocess.Popen[bytes], shoppers: threading.Event
 ) -> None:
-    host = wait_for(platform.running_host, "the run hosts the queries")
+    killed = wait_for(platform.running_host, "the run hosts the queries")
     wait_for(platform.coordinates, "the first rows")
+    kill(jvm_of(killed))
+    host = wait_for(lambda: platform.running_host(killed.run_id), "a run after the one that was killed")
     metadata = wait_for(lambda: _latest_metadata(platform), "a materialization of silver.events")
     assert {"spark/batch_id", "spark/rows_per_second", "spark/rows", "delta/version"} <= set(metadata)
+    shoppers.set()
+    wait_for(platform.is_caught_up, "everything is read")
+    platform.prove_complete()
+
+    _terminate(platform, host)
+    write_control(platform.instance, GROUP.name, "resume", by="a test")
+    wait_for(lambda: platform.running_host(host.run_id), "a run after resume")
+
+
+def _terminate(platform: Platform, host: Heartbeat) -> None:
+    """As a person does in the UI: run, process and JVM end, and the supervisor starts no other."""
     platform.instance.run_coordinator.cancel_run(host.run_id)
     wait_for(lambda: platform.runs()[0].status == "canceled", "the run is canceled")
     wait_for(lambda: not is_alive(host.process), "its process is gone")
     wait_for(lambda: not is_alive(jvm_of(host)), "its JVM is gone")
     held = wait_for(lambda: _ticks_with(platform, "HELD_OPERATOR"), "the supervisor says that a person holds the group")
     assert "headrace resume clickstream" in held
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_drain_goes_where_no_run_is_and_is_refused_beside_one(
+    platform: Platform, daemon: subprocess.Popen[bytes], shoppers: threading.Event
+) -> None:
+    host = wait_for(platform.running_host, "the run hosts the queries")
+    wait_for(platform.coordinates, "the first rows")
+    _terminate(platform, host)
     shoppers.set()
 
     # While it is held: a drain works, and reads the rest.

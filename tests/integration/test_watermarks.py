@@ -17,13 +17,13 @@ from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
+from tests.bounded_run import LIMIT_SECONDS
 from tests.integration.streams_under_test import StreamsUnderTest
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 MINUTE = timedelta(minutes=1)
-# Generous: a batch of six queries takes seconds on two busy cores. Only a hang reaches it.
-LIMIT_SECONDS = 240.0
-OVER_EVENTS = [stream.name for stream in load_streams() if not isinstance(stream.source, KafkaSource)]
+OVER_EVENTS = tuple(stream.name for stream in load_streams() if not isinstance(stream.source, KafkaSource))
+OF_ALL = pytest.param(OVER_EVENTS, marks=pytest.mark.long, id="all")
 
 Build = Callable[..., StreamsUnderTest]
 
@@ -56,19 +56,20 @@ def closed_until(group: QueryGroup, name: str) -> datetime:
     return datetime.fromisoformat(watermark) if watermark else datetime.min.replace(tzinfo=UTC)
 
 
-def at_once(streams: tuple[StreamSpec, ...]) -> list[StreamSpec]:
+def at_once(streams: list[StreamSpec]) -> list[StreamSpec]:
     """The streams with short triggers."""
     return [dataclasses.replace(stream, trigger_seconds=1.0) for stream in streams]
 
 
-def test_a_backlog_cut_over_skewed_partitions_loses_no_window(build: Build) -> None:
+@pytest.mark.parametrize("names", [("revenue_by_category",), OF_ALL])
+def test_a_backlog_cut_over_skewed_partitions_loses_no_window(build: Build, names: tuple[str, ...]) -> None:
     """Two hours: partition 0 holds nine tenths of it, so that capped batches are far apart in event time."""
     streams = build(max_offsets_per_trigger=60)
     start, numbers = NOW - timedelta(hours=2), iter(range(10_000))
     streams.send((purchase(next(numbers), start + 12 * timedelta(seconds=n)) for n in range(540)), partition=0)
     streams.send((purchase(next(numbers), start + 3 * MINUTE * n) for n in range(36)), partition=1)
     streams.send((purchase(next(numbers), start + 5 * MINUTE * n) for n in range(22)), partition=2)
-    streams.drain()
+    streams.drain("events", *names)
 
     assert streams.rows("platform.late_events") == []
     (found,) = streams.rows("gold.revenue_by_category", "select sum(purchase_count)::int as n from t")
@@ -90,21 +91,25 @@ def test_an_event_dated_ahead_closes_nothing_for_the_others(build: Build) -> Non
     assert {row["window_start"] for row in windows} >= {NOW + timedelta(hours=20), NOW - 9 * MINUTE}
 
 
-def test_a_silent_shop_has_its_sessions_closed_and_what_comes_after_is_repaired(build: Build) -> None:
+@pytest.mark.parametrize("names", [("sessions", "revenue_by_category"), OF_ALL])
+def test_a_silent_shop_has_its_sessions_closed_and_what_comes_after_is_repaired(
+    build: Build, names: tuple[str, ...]
+) -> None:
     streams = build(idle_timeout_seconds=2.0)
     began = NOW - timedelta(hours=3)
     streams.send([purchase(1, began), purchase(2, began + MINUTE)])
-    group = QueryGroup(streams.session, at_once(load_streams()), streams.context)
+    used = [stream for stream in load_streams() if stream.name in ("events", *names)]
+    group = QueryGroup(streams.session, at_once(used), streams.context)
     group.start()
     try:
         # Each query closes with a batch of its own: what comes while one has not closed is not late for that one.
-        wait_until(lambda: all(closed_until(group, name) > NOW - timedelta(hours=1) for name in OVER_EVENTS), group)
+        wait_until(lambda: all(closed_until(group, name) > NOW - timedelta(hours=1) for name in names), group)
         assert len(streams.rows("gold.sessions")) == 1
         streams.send([purchase(3, began + 2 * MINUTE)], partition=1)
-        wait_until(lambda: len(streams.rows("platform.late_events")) == 5, group)
+        wait_until(lambda: len(streams.rows("platform.late_events")) == len(names), group)
     finally:
         group.stop(30)
-    streams.drain()
+    streams.drain("events", *names)
     (session,) = streams.rows("gold.sessions")
     assert (session["event_count"], session["session_end"]) == (3, began + 2 * MINUTE)
     assert {row["repaired_at"] is not None for row in streams.rows("platform.late_events")} == {True}

@@ -1,0 +1,79 @@
+"""`headrace drain` and `headrace check`, as a person or a pipeline calls them: each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from jobs.drain import EXIT_DONE
+from jobs.supervision.group_lock import read_lock
+from platform_assets.streams import load_streams
+from resources.embedded_broker import BrokerState
+from resources.kafka import KafkaResource
+from tests.integration.replayed_streams import build_events
+from tests.integration.supervised_platform import OUTPUT_TABLES, ROOT
+from tests.short_lived_jvm import ENVIRONMENT
+
+RECORDS = [*build_events(range(100)), *build_events(range(5)), b"not JSON"]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """A home, a lakehouse and a topic of one's own, and the commands over them."""
+
+    home: Path
+    lakehouse: Path
+    topic: str
+    bootstrap_servers: str
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        own = {"HEADRACE_HOME": self.home, "HEADRACE_LAKEHOUSE": self.lakehouse, "HEADRACE_TOPIC": self.topic}
+        environment = {name: str(value) for name, value in own.items()}
+        environment |= {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers, **ENVIRONMENT}
+        return subprocess.run(
+            [sys.executable, "-m", "jobs.cli", command],
+            cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return DeltaTable(str(Path(self.lakehouse, *table.split(".")))).to_pyarrow_table().to_pylist()
+
+
+@pytest.fixture
+def drained(broker: BrokerState, kafka: KafkaResource, topic: Callable[..., str], tmp_path: Path) -> Commands:
+    """Two hours of a shop, of which some records came twice and one is broken, read by `headrace drain`."""
+    commands = Commands(tmp_path / "home", tmp_path / "lakehouse", topic(1), broker.bootstrap_servers)
+    producer = kafka.producer()
+    for value in RECORDS:
+        producer.produce(commands.topic, value)
+    assert producer.flush(30) == 0
+    drained = commands.run("drain")
+    assert drained.returncode == EXIT_DONE, drained.stderr
+    return commands
+
+
+def test_every_stream_catches_up_and_then_all_stops(drained: Commands) -> None:
+    assert not read_lock(drained.home, "clickstream").held
+    offsets = Counter(row["kafka_offset"] for table in OUTPUT_TABLES for row in drained.rows(table))
+    assert offsets == Counter(range(len(RECORDS)))
+    # Nobody has spent more than a hundred.
+    written = {stream.name for stream in load_streams() if drained.rows(stream.main_table.name)}
+    assert written == {stream.name for stream in load_streams()} - {"high_value_users"}
+
+
+@pytest.mark.long
+def test_the_exit_code_of_the_checks_is_their_verdict(drained: Commands) -> None:
+    checked = drained.run("check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    DeltaTable(str(drained.lakehouse / "gold" / "sessions")).delete("user_id = 'u1'")
+    checked = drained.run("check")
+    assert checked.returncode == 1 and "gold" in checked.stdout and "parity" in checked.stdout
