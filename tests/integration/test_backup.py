@@ -105,7 +105,6 @@ def read(streams: StreamsUnderTest, names: tuple[str, ...]) -> dict[str, list[st
     ("root", "names"),
     [
         ("moved/lakehouse", FEW),
-        pytest.param("moved/lakehouse", ALL, marks=pytest.mark.long, id="moved, all"),
         pytest.param("lakehouse", ALL, marks=pytest.mark.long, id="all"),
     ],
     indirect=["names"],

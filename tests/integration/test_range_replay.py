@@ -62,7 +62,7 @@ def test_what_was_lost_in_the_range_comes_back_and_nothing_else(copied: StreamsU
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["revenue_by_category", "sessions"], indirect=True)
+@pytest.mark.parametrize("name", ["sessions"], indirect=True)
 def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> None:
     right = rows(streams, name)
     assert compare(streams, name).differences == 0
@@ -71,7 +71,6 @@ def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> N
     found = compare(streams, name, FIRST_HALF)
     in_all = compare(streams, name).added
     assert 0 < found.added <= in_all == lost and (found.missing, found.changed) == (0, 0)
-    assert found.added < in_all or name == "sessions", "the users' second sessions are open"
 
     damaged, replay = rows(streams, name), replay_of(streams, name, FIRST_HALF)
     replay.swap(streams.session)

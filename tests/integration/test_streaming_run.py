@@ -42,6 +42,7 @@ def test_one_that_was_killed_is_replaced_and_one_that_was_terminated_holds_until
     _terminate(platform, host)
     write_control(platform.instance, GROUP.name, "resume", by="a test")
     wait_for(lambda: platform.running_host(host.run_id), "a run after resume")
+    wait_for(lambda: _lag(platform) == 0, "the heartbeat says that nothing is unread")
 
 
 def _terminate(platform: Platform, host: Heartbeat) -> None:
@@ -61,21 +62,15 @@ def test_a_drain_goes_where_no_run_is_and_is_refused_beside_one(
 ) -> None:
     host = wait_for(platform.running_host, "the run hosts the queries")
     wait_for(platform.coordinates, "the first rows")
+    refused = platform.drain()
+    assert refused.returncode == EXIT_FAILED
+    assert len(refused.stderr.splitlines()) == 1 and "is owned by run" in refused.stderr
     _terminate(platform, host)
     shoppers.set()
-
-    # While it is held: a drain works, and reads the rest.
-    drain = platform.drain()
-    assert drain.returncode == EXIT_DONE, drain.stderr
+    done = platform.drain()
+    assert done.returncode == EXIT_DONE, done.stderr
     platform.prove_complete()
     assert len(platform.runs()) == 1
-
-    write_control(platform.instance, GROUP.name, "resume", by="a test")
-    wait_for(lambda: platform.running_host(host.run_id), "a run after resume")
-    wait_for(lambda: _lag(platform) == 0, "the heartbeat says that nothing is unread")
-    drain = platform.drain()
-    assert drain.returncode == EXIT_FAILED
-    assert len(drain.stderr.splitlines()) == 1 and "is owned by run" in drain.stderr
 
 
 @pytest.mark.long

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+# `make test` looks at one reader of silver.events, the long tests at all.
+READERS = ("revenue_by_category",)
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 
@@ -102,18 +104,13 @@ def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
     assert sum(purchases) == 2 * 3 * COMMITS_OF_ONE_CHECKPOINT  # each event is in two windows
 
 
-@pytest.mark.parametrize("names", [("revenue_by_category",), pytest.param((), marks=pytest.mark.long, id="all")])
 def test_replaced_files_are_removed_when_every_reader_has_passed_their_commits(
-    spark: SparkSession,
-    lakehouse: LakehouseResource,
-    context: StreamContext,
-    monkeypatch: pytest.MonkeyPatch,
-    names: tuple[str, ...],
+    spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 20)
-    shop, upkeep = Shop(context), start_upkeep(spark, replace(context, vacuum_hours=0), names)
+    shop, upkeep = Shop(context), start_upkeep(spark, replace(context, vacuum_hours=0), READERS)
     shop.commit(10)
-    run_streams(spark, lakehouse, names)
+    run_streams(spark, lakehouse, READERS)
     shop.commit(10)
     small = shop.files()
     upkeep.run()
@@ -121,7 +118,7 @@ def test_replaced_files_are_removed_when_every_reader_has_passed_their_commits(
     assert len(lakehouse.delta_table("silver.events").file_uris()) == 1
     assert shop.files() > small  # ten of them are still to be read
 
-    run_streams(spark, lakehouse, names)
+    run_streams(spark, lakehouse, READERS)
     upkeep.run()
     assert len(shop.files()) == 1
     purchases = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
