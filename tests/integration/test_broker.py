@@ -86,8 +86,12 @@ def test_missing_topic_on_a_foreign_broker_is_one_clear_error(broker: BrokerStat
 
 
 @pytest.fixture
-def dead_address() -> Iterator[str]:
-    """Of a port that nobody gets while it is used: bound, not listening, connections are refused."""
+def dead_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Of a port that nobody gets while it is used: bound, not listening, connections are refused; asked for a second.
+
+    librdkafka tries again until the time is over, so a refusal takes all of it.
+    """
+    monkeypatch.setattr("resources.kafka._TIMEOUT_SECONDS", 1.0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"
