@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -34,14 +35,29 @@ from tests.spark.test_parity import run_check
 
 EVENTS = STREAMS["events"]
 NAMES = ("sessions", "view_to_purchase", "revenue_by_category")
+# `make test` has one of them read along; what is said of gold, all.
+FEW = ("sessions",)
+OF_ALL = pytest.mark.parametrize("names", [pytest.param(NAMES, id="all")], indirect=True)
 ALL = Part()
 BAD, AGAIN = b"not JSON", build_events(range(3, 4))[0]
 
 
+@pytest.fixture
+def names(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The streams over `events` that have read along."""
+    return getattr(request, "param", FEW)
+
+
 @pytest.fixture(scope="module")
-def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
+def written(
+    spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[tuple[str, ...]], StreamsUnderTest]:
+    """Gives what the streams of these names have written, once for each choice of streams."""
+    return functools.cache(lambda names: write(spark, kafka, tmp_path_factory.mktemp("kafka-replay"), names))
+
+
+def write(spark: Any, kafka: KafkaResource, root: Path, names: tuple[str, ...]) -> StreamsUnderTest:
     """Two hours in two partitions, with late events, a refused record and one that was sent twice."""
-    root = tmp_path_factory.mktemp("kafka-replay")
     topic = f"kafka-replay-{root.name}"
     kafka.ensure_topic(topic, 2)
     settings = Settings(home=root / "home", kafka_bootstrap_servers="", publish=False)
@@ -49,24 +65,27 @@ def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathF
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
     streams.send(build_events(range(60)))
     streams.send([*build_events(range(60, 100)), BAD, AGAIN], partition=1)
-    streams.drain("events", *NAMES)
+    streams.drain("events", *names)
     streams.send([late(minute) for minute in range(3, 6)])
-    streams.drain("events", *NAMES)
+    streams.drain("events", *names)
+    streams.let_go_of_state()
     return streams
 
 
 @pytest.fixture
-def streams(written: StreamsUnderTest, tmp_path: Path) -> StreamsUnderTest:
+def streams(
+    written: Callable[[tuple[str, ...]], StreamsUnderTest], names: tuple[str, ...], tmp_path: Path
+) -> StreamsUnderTest:
     """The same in a lakehouse of one's own."""
-    return written.copy_to(tmp_path / "copy")
+    return written(names).copy_to(tmp_path / "copy")
 
 
-def replay_of(
-    streams: StreamsUnderTest,
-    part: Part = ALL,
-    names: Sequence[str] = NAMES,
-) -> KafkaReplay:
-    lakehouse, derived = LakehouseResource(root=streams.context.lakehouse_root), [STREAMS[name] for name in names]
+def replay_of(streams: StreamsUnderTest, part: Part = ALL) -> KafkaReplay:
+    """With those streams that have read along."""
+    lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
+    derived = [
+        s for s in map(STREAMS.__getitem__, NAMES) if DeltaTable.is_deltatable(lakehouse.table_uri(s.main_table.name))
+    ]
     return KafkaReplay(EVENTS, streams.context, lakehouse, streams.kafka, derived, part)
 
 
@@ -120,6 +139,7 @@ def test_what_was_lost_and_changed_is_mended(streams: StreamsUnderTest) -> None:
 
 
 @pytest.mark.long
+@OF_ALL
 def test_gold_follows_a_swap_that_is_undone_and_one_that_is_not(streams: StreamsUnderTest) -> None:
     right = {name: rows(streams, name) for name in NAMES}
     damage(streams)
@@ -142,6 +162,7 @@ def test_gold_follows_a_swap_that_is_undone_and_one_that_is_not(streams: Streams
 
 
 @pytest.mark.long
+@OF_ALL
 def test_rows_that_come_back_are_not_read_a_second_time(streams: StreamsUnderTest) -> None:
     right = {name: rows(streams, name) for name in ("events", *NAMES)}
     DeltaTable(streams.context.table_uri("silver.events")).delete("kafka_offset < 20")
@@ -257,7 +278,7 @@ def test_an_event_that_is_changed_and_then_found_late_is_repaired(own: StreamsUn
     own.send([late(minute) for minute in range(3, 6)])
     own.drain("events")
     damage(own)
-    replay_of(own, names=["sessions"]).swap(own.session)
+    replay_of(own).swap(own.session)
     own.drain("events", "sessions")
     listed = own.rows("platform.late_events", "from t where event_id like 'late%' and repaired_at is not null")
     assert {row["event_id"] for row in listed if row["source_version"] is None} == {"late3", "late4", "late5"}
@@ -278,7 +299,7 @@ def test_it_may_be_cut_short_anywhere(
     cuts, is_cut = 0, True
     while is_cut:
         copy = begin.copy_to(tmp_path / f"cut{cuts}")
-        replay = replay_of(copy, names=NAMES[:1])
+        replay = replay_of(copy)
         is_cut = steps.is_cut(cuts, partial(replay.undo if is_undone else replay.swap, copy.session))
         cuts += is_cut
         assert rows(copy, "events") == end and not replay.is_half_done()

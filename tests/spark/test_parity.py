@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,19 +32,35 @@ FIRST = [
     *(event(f"u{n}", NOON + n * MINUTE + MINUTE / 2, "purchase", revenue=60.0 * n) for n in range(40)),
     event("u0", NOON + timedelta(hours=2), "add_to_cart"),
 ]
-# The others in `make test-long`.
 LONG = pytest.mark.long
+QUICK = ("sessions", "revenue_by_category")
 ONE_OF_ALL = [pytest.param(name, marks=() if name == "sessions" else LONG) for name in STREAMS]
 LATE = [event("u1", NOON + 3 * MINUTE, "purchase", revenue=500.0), event("u2", NOON - MINUTE)]
 
 
 @pytest.fixture(scope="module")
-def written(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A lakehouse as the streams left it, late events repaired; `make test` asks it for the check of one stream."""
-    root = tmp_path_factory.mktemp("written")
-    arrive(spark, LakehouseResource(root=str(root)), [FIRST, [*LATE, CLOSER]])
-    yield root
-    shutil.rmtree(root)
+def of_streams(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Gives a lakehouse as the streams of these names left it, late events repaired; once for each choice."""
+
+    @functools.cache
+    def write(*names: str) -> Path:
+        root = tmp_path_factory.mktemp("written")
+        arrive(spark, LakehouseResource(root=str(root)), [FIRST, [*LATE, CLOSER]], names)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def written(of_streams: Callable[..., Path], name: str) -> Path:
+    """`make test` asks for two streams, whose repairs differ; `make test-long` for the others."""
+    return of_streams(*(QUICK if name in QUICK else STREAMS))
+
+
+@pytest.fixture
+def name() -> str:
+    """The stream that is looked at, unless a test has it as a parameter."""
+    return QUICK[0]
 
 
 def run_check(spark: SparkSession, root: Path, name: str) -> dg.AssetCheckResult:
@@ -54,13 +71,15 @@ def run_check(spark: SparkSession, root: Path, name: str) -> dg.AssetCheckResult
     return verdict
 
 
-def test_what_the_streams_and_repairs_wrote_equals_the_oracles(written: Path) -> None:
-    """All of them, by the way without Spark; the check below looks at the same tables."""
-    lakehouse = LakehouseResource(root=str(written))
+@pytest.mark.parametrize("names", [QUICK, pytest.param(tuple(STREAMS), marks=LONG, id="all")])
+def test_what_the_streams_and_repairs_wrote_equals_the_oracles(
+    of_streams: Callable[..., Path], names: tuple[str, ...]
+) -> None:
+    lakehouse = LakehouseResource(root=str(of_streams(*names)))
     late = read_rows(lakehouse, LATE_EVENTS.name)
-    assert {row["query"] for row in late} == set(STREAMS) and all(row["repaired_at"] is not None for row in late)
-    for name, stream in STREAMS.items():
-        rows = in_order(stream, read_rows(lakehouse, stream.main_table.name))
+    assert {row["query"] for row in late} == set(names) and all(row["repaired_at"] is not None for row in late)
+    for name in names:
+        rows = in_order(STREAMS[name], read_rows(lakehouse, STREAMS[name].main_table.name))
         assert rows == ask_oracle(name, [*FIRST, *LATE]), name
 
 

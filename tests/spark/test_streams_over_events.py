@@ -101,13 +101,15 @@ def cut(events: list[Event], chance: random.Random) -> list[list[Event]]:
     return [events[a:b] for a, b in zip([0, *cuts], [*cuts, len(events)], strict=True)]
 
 
-def arrive(spark: SparkSession, lakehouse: LakehouseResource, parts: Sequence[list[Event]]) -> list[Event]:
-    """Each part is one commit and one run of all streams, from their checkpoints on. Returns all events."""
+def arrive(
+    spark: SparkSession, lakehouse: LakehouseResource, parts: Sequence[list[Event]], names: Sequence[str] = ()
+) -> list[Event]:
+    """Each part is one commit and one run of the streams (default: all), from checkpoints on. Gives all events."""
     arrived: list[Event] = []
     for part in parts:
         append_events(spark, lakehouse, part, first_offset=len(arrived))
         arrived += part
-        run_streams(spark, lakehouse)
+        run_streams(spark, lakehouse, names)
     return arrived
 
 
