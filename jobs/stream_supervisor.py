@@ -14,7 +14,7 @@ import dagster as dg
 
 from jobs.supervision.decide import decide
 from jobs.supervision.fingerprint import build_fingerprint
-from jobs.supervision.group_lock import read_lock
+from jobs.supervision.group_lock import are_streams_held_back, read_lock
 from jobs.supervision.lease import GroupRecords, read_records, write_stop
 from jobs.supervision.model import (
     Action,
@@ -81,6 +81,9 @@ def build_stream_supervisor(
         description="Keeps each stream group's run alive; its tick says each group's phase, the reason and the mend.",
     )
     def stream_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        if are_streams_held_back(settings.home):
+            why = "The platform is starting: the broker and its topic come before the streams."
+            return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
         states = _parse_cursor(context.cursor)
         tick = _Tick(context.instance, settings, policy, context)
         seen = tick.observe([group.name for group in groups])

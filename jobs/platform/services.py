@@ -17,7 +17,7 @@ import psutil
 
 import platform_assets
 from jobs.supervision.dagster_home import ensure_dagster_home
-from jobs.supervision.group_lock import daemon_lock, read_lock
+from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import SettingError, StorageError, TransientError
@@ -113,23 +113,28 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
     """The platform for the length of the block: broker, topic, Dagster's daemon with the supervisor, maybe the UI.
 
     Raises one clear error before anything is started: `StorageError`, `GroupOwnedError` (another daemon on this
-    home), `SettingError` (the UI's port is taken), `BrokerUnavailableError`, `MissingTopicError`.
+    home), `SettingError` (the UI's port is taken). The broker is started beside Dagster's processes, and no stream
+    before its topic is there; `BrokerUnavailableError` and `MissingTopicError` are raised when those have ended again.
     """
     environment = prepare_environment(settings)
     LakehouseResource.from_settings(settings).check_writable()
     if with_ui:
         _check_port(settings.ui_port)
-    with daemon_lock(settings.home), running_broker(settings):
-        with KafkaResource.from_settings(settings) as kafka:
-            kafka.ensure_topic(settings.topic, settings.topic_partitions)
+    with contextlib.ExitStack() as platform:
+        platform.enter_context(daemon_lock(settings.home))
         with dg.DagsterInstance.get():
             pass  # creates the database of a fresh home: two services that do so at once would trip over each other
         services = Services(settings, environment)
         try:
-            services.start("dagster-daemon", "run", "-w", WORKSPACE)
-            if with_ui:
-                port = str(settings.ui_port)
-                services.start("dagster-webserver", "-w", WORKSPACE, "-h", "127.0.0.1", "-p", port)
+            # Together: one after the other they would be ten seconds later than the slowest of them.
+            with holding_streams_back(settings.home):
+                services.start("dagster-daemon", "run", "-w", WORKSPACE)
+                if with_ui:
+                    port = str(settings.ui_port)
+                    services.start("dagster-webserver", "-w", WORKSPACE, "-h", "127.0.0.1", "-p", port)
+                platform.enter_context(running_broker(settings))
+                with KafkaResource.from_settings(settings) as kafka:
+                    kafka.ensure_topic(settings.topic, settings.topic_partitions)
             yield services
         finally:
             services.stop()

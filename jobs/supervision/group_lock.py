@@ -23,6 +23,7 @@ from resources.file_lock import acquire, try_lock
 # A supervisor's tick probes the lock by taking it for microseconds; without a second try a host that starts at that
 # instant would be refused by nobody.
 _TRY_SECONDS = 2.0
+_STARTING = "starting"
 
 
 def lock_path(home: Path, group: str) -> Path:
@@ -99,6 +100,25 @@ def daemon_lock(home: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def holding_streams_back(home: Path) -> Iterator[None]:
+    """While it lasts no supervisor on this home acts: what the streams need (broker, topic) is still being started.
+
+    A daemon takes as long to start as a broker does, and may be started at the same time. Ends with its process,
+    however that ends. Raises `StorageError` when the folder cannot be written.
+    """
+    fd = _acquire(lock_path(home, _STARTING), _TRY_SECONDS)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def are_streams_held_back(home: Path) -> bool:
+    """Whether somebody is within `holding_streams_back`."""
+    return read_lock(home, _STARTING).held
 
 
 def _acquire(path: Path, timeout_seconds: float) -> int:

@@ -15,7 +15,7 @@ import pytest
 from jobs.stream_supervisor import build_stream_supervisor
 from jobs.streaming_job import build_streaming_job
 from jobs.supervision.fingerprint import build_fingerprint
-from jobs.supervision.group_lock import daemon_lock, hold_group_lock, read_lock
+from jobs.supervision.group_lock import daemon_lock, hold_group_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import (
     HostReport,
     read_control,
@@ -101,6 +101,16 @@ def test_first_tick_requests_one_valid_run(
     assert request.tags["headrace/group"] == "clickstream"
     assert request.tags["dagster/max_runtime"] == request.tags["dagster/max_retries"] == "0"
     assert dg.validate_run_config(job, request.run_config)
+
+
+def test_no_stream_is_started_before_the_platform_has_its_broker_and_topic(
+    instance: dg.DagsterInstance, settings: Settings, job: dg.JobDefinition
+) -> None:
+    with holding_streams_back(settings.home):
+        result = tick(instance, settings, job)
+        assert not result.run_requests
+        assert "The platform is starting" in message(result)
+    assert tick(instance, settings, job).run_requests
 
 
 def test_sensor_runs_by_default(settings: Settings, job: dg.JobDefinition) -> None:
