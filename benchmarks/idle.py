@@ -50,7 +50,7 @@ _KINDS = {
     "dagster._daemon": "daemon",
     "code-server": "code server",
     "api grpc": "code server",
-    "execute_run": "stream host",
+    "spawn_main": "stream host",
     "broker_guard": "guard",
     "jobs.cli": "headrace",
 }

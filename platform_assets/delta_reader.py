@@ -9,9 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
 
+from platform_assets.folders import open_folder
+
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset, Expression
-    from pyarrow.fs import FileSystem
 
 
 class ArrowReadTable(DeltaTable):
@@ -28,21 +29,6 @@ class ArrowReadTable(DeltaTable):
         if urlsplit(self.table_uri).scheme == "file" and not args and kwargs.get("filesystem") is None:
             kwargs["filesystem"] = open_folder(self.table_uri)
         return super().to_pyarrow_dataset(*args, **kwargs)
-
-
-def open_folder(uri: str, storage_options: Mapping[str, str] | None = None) -> FileSystem:
-    """A table's folder, or a whole root, as Arrow's file system: paths are relative to it.
-
-    `uri` is a local path or any that delta-rs knows. A local one is read without Python: `ArrowReadTable` says why.
-    """
-    from deltalake.fs import DeltaStorageHandler
-    from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
-
-    if uri.startswith("file:"):
-        uri = unquote(urlsplit(uri).path)
-    if "://" not in uri:
-        return SubTreeFileSystem(uri, LocalFileSystem())
-    return PyFileSystem(DeltaStorageHandler(uri, dict(storage_options or {}) or None))
 
 
 def read_pinned(table: DeltaTable, bounds: tuple[str, date, date] | None = None) -> Dataset:

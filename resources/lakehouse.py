@@ -105,7 +105,7 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
     def filesystem(self) -> FileSystem:
         """The root as Arrow's file system: paths are relative to it."""
-        from platform_assets.delta_reader import open_folder
+        from platform_assets.folders import open_folder
 
         return open_folder(self.root_uri, self.storage_options())
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
 import psutil
 
 import platform_assets
+from jobs.platform.code_server import CodeServer
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import request_shutdown
@@ -41,20 +43,26 @@ class ServiceEndedError(TransientError):
 
 
 class Services:
-    """The running services. Made by `running_platform`."""
+    """The running services: a code server from the first moment, the others by `start`. Made by `running_platform`."""
 
     def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
         self._settings = settings
         self._environment = environment
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        log = self.log_path("code-server")
+        spawn = functools.partial(self._spawn, "dagster", log)
+        self._code_server = CodeServer(Path(WORKSPACE), spawn, log)
 
     def start(self, name: str, *arguments: str) -> None:
-        """Starts one service in a session of its own: a Ctrl-C in the terminal reaches only who stops the platform."""
-        log = self.log_path(name)
-        log.parent.mkdir(parents=True, exist_ok=True)
+        """Starts one of Dagster's programs that take a workspace."""
+        arguments = (*arguments, "-w", str(self._code_server.workspace))
+        self._processes[name] = self._spawn(name, self.log_path(name), arguments)
+
+    def _spawn(self, program: str, log: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        """In a session of its own: a Ctrl-C in the terminal reaches only who stops the platform."""
         with log.open("ab") as output:
-            self._processes[name] = subprocess.Popen(
-                [str(Path(sys.executable).parent / name), *arguments],
+            return subprocess.Popen(
+                [str(Path(sys.executable).parent / program), *arguments],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment, start_new_session=True,
             )  # fmt: skip
 
@@ -63,20 +71,22 @@ class Services:
         return self._settings.home / "logs" / f"{name}.log"
 
     def check(self) -> None:
-        """Raises `ServiceEndedError` when a service has ended by itself."""
+        """Raises `ServiceEndedError` when a service has ended by itself, or what `CodeServer.check` says."""
+        self._code_server.check()
         for name, process in self._processes.items():
             if (code := process.poll()) is not None:
                 raise ServiceEndedError(f"{name} ended by itself (exit code {code}). Its log: {self.log_path(name)}.")
 
     def stop(self) -> None:
         """Ends the daemon, lets the streams finish their batches, ends the rest. Afterwards no process is left."""
-        tree = [member for process in self._processes.values() for member in _family(process.pid)]
+        self._code_server.leave()
+        tree = self._tree()
         for process in self._processes.values():
             if process.poll() is None:
                 process.terminate()
         self._stop_streams()
         self._cancel_batch_runs()
-        tree += [member for process in self._processes.values() for member in _family(process.pid)]
+        tree += self._tree()
         tree += [member for known in list(tree) for member in _family(known.pid) if known.is_running()]
         _, alive = psutil.wait_procs(tree, timeout=1.0)
         for member in alive:
@@ -89,6 +99,12 @@ class Services:
         psutil.wait_procs(alive, timeout=5.0)
         for process in self._processes.values():
             process.wait(5.0)
+        self._code_server.close()
+
+    def _tree(self) -> list[psutil.Process]:
+        """The services, the code servers, and their runs."""
+        roots = [process.pid for process in self._processes.values()] + self._code_server.pids
+        return [member for pid in roots for member in _family(pid)]
 
     def _stop_streams(self) -> None:
         """Asks each group's host to stop until its lock is free, or the grace is over."""
@@ -128,10 +144,10 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
         try:
             # Together: one after the other they would be ten seconds later than the slowest of them.
             with holding_streams_back(settings.home):
-                services.start("dagster-daemon", "run", "-w", WORKSPACE)
+                services.start("dagster-daemon", "run")
                 if with_ui:
                     port = str(settings.ui_port)
-                    services.start("dagster-webserver", "-w", WORKSPACE, "-h", "127.0.0.1", "-p", port)
+                    services.start("dagster-webserver", "-h", "127.0.0.1", "-p", port)
                 platform.enter_context(running_broker(settings))
                 with KafkaResource.from_settings(settings) as kafka:
                     kafka.ensure_topic(settings.topic, settings.topic_partitions)

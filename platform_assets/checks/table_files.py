@@ -66,7 +66,7 @@ def find_file_breaches(found: TableFiles) -> list[str]:
 
 def _find_checkpoint(uri: str, storage_options: dict[str, str] | None) -> int:
     """The version of the log's last checkpoint; -1 when it has none."""
-    from platform_assets.delta_reader import open_folder
+    from platform_assets.folders import open_folder
 
     try:
         with open_folder(uri, storage_options).open_input_stream("_delta_log/_last_checkpoint") as stream:

@@ -11,14 +11,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from platform_assets.streaming.delta_tables import open_table, parse_commit_metadata
+from platform_assets.streaming.delta_tables import parse_commit_metadata
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.fs import FileSystem
+
+# delta-rs takes 60 MiB in each process that uses it, and a fresh platform has one of each stream; so it is left out
+# where a log is as short as it is then. Adding up takes as long as delta-rs does at about this length.
+_COMMITS_TO_ADD_UP = 50
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -70,14 +75,17 @@ class CommitLog:
     def filesystem(self) -> FileSystem:
         """The table's folder as Arrow's file system."""
         if self._files is None:
-            from platform_assets.delta_reader import open_folder
+            from platform_assets.folders import open_folder
 
             self._files = open_folder(self.uri, self._storage_options)
         return self._files
 
     def newest_version(self) -> int:
-        """The table's version now."""
-        return open_table(self.uri, self._storage_options).version()
+        """The table's version now, by the names in its log. Raises `FileNotFoundError` where there is no table."""
+        from pyarrow.fs import FileSelector
+
+        names = (Path(info.path) for info in self.filesystem.get_file_info(FileSelector("_delta_log")))
+        return max(int(name.stem) for name in names if name.suffix == ".json" and name.stem.isdigit())
 
     def read(self, version: int) -> Commit | None:
         """One commit; None when the log does not hold it: not yet, or no longer."""
@@ -91,11 +99,32 @@ class CommitLog:
 
     def read_table(self, version: int) -> tuple[list[AppendedFile], int | None]:
         """All files of one version, by event time, and the frontier that its newest commit with one holds."""
+        files = self._add_up(version) if version < _COMMITS_TO_ADD_UP else None
+        files = self._read_state(version) if files is None else files
+        files.sort(key=lambda file: (file.from_micros is not None, file.from_micros, file.path))
+        return files, self._find_frontier(version)
+
+    def _add_up(self, version: int) -> list[AppendedFile] | None:
+        """The files of one version, by all commits up to it; None when the log no longer holds them all."""
+        files: dict[str, AppendedFile] = {}
+        for number in range(version + 1):
+            if (actions := self.read_actions(number)) is None:
+                return None
+            for action in actions:
+                if "remove" in action:
+                    files.pop(unquote(action["remove"]["path"]), None)
+                elif "add" in action:
+                    file = self._parse_add(action["add"])
+                    files[file.path] = file
+        return list(files.values())
+
+    def _read_state(self, version: int) -> list[AppendedFile]:
+        """The files of one version, by delta-rs, which begins with the log's newest checkpoint."""
         import pyarrow as pa
         from deltalake import DeltaTable
 
         table = DeltaTable(self.uri, version=version, storage_options=self._storage_options)
-        files = [
+        return [
             AppendedFile(
                 unquote(action["path"]), action["num_records"],
                 _micros((action["min"] or {}).get(self._time_column)),
@@ -103,8 +132,6 @@ class CommitLog:
             )
             for action in pa.table(table.get_add_actions()).to_pylist()
         ]  # fmt: skip
-        files.sort(key=lambda file: (file.from_micros is not None, file.from_micros, file.path))
-        return files, self._find_frontier(version)
 
     def read_rows(self, path: str, columns: Sequence[str], event_types: Sequence[str] = ()) -> pa.Table:
         """Columns of one file's rows of these types (none: all). A column that the file does not know is null."""
