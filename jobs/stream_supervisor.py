@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from functools import cache
 
 import dagster as dg
+from dagster._core.instance import InstanceRef
+from dagster_shared.serdes import deserialize_value, serialize_value
 
 from jobs.supervision.decide import decide
 from jobs.supervision.fingerprint import build_fingerprint
@@ -36,9 +38,6 @@ from jobs.supervision.run_records import build_run_config, build_run_tags, read_
 from jobs.supervision.stream_running import STREAM_RUNNING, judge_phase
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from dagster._core.instance import InstanceRef
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +84,10 @@ def build_stream_supervisor(
             why = "The platform is starting: the broker and its topic come before the streams."
             return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
         states = _parse_cursor(context.cursor)
-        tick = _Tick(context.instance, settings, policy, context)
+        # A context opens an instance of its own for each tick, which takes longer than all else in it.
+        reference = context.instance_ref
+        instance = context.instance if reference is None else _open_instance(serialize_value(reference))
+        tick = _Tick(instance, settings, policy, context)
         seen = tick.observe([group.name for group in groups])
         for group in groups:
             state = states.get(group.name, SupervisorState())
@@ -101,6 +103,11 @@ def build_stream_supervisor(
         )
 
     return stream_supervisor
+
+
+@cache
+def _open_instance(reference: str) -> dg.DagsterInstance:
+    return dg.DagsterInstance.from_ref(deserialize_value(reference, InstanceRef))
 
 
 def read_states(instance: dg.DagsterInstance) -> dict[str, SupervisorState]:

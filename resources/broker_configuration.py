@@ -87,6 +87,9 @@ def server_properties(folder: Path, port: int, controller_port: int) -> dict[str
         "replica.fetch.max.bytes": str(_MAX_MESSAGE_BYTES),
         "log.retention.hours": str(7 * 24),
         "log.segment.bytes": str(256 * 1024 * 1024),
+        # Taken and filled at the start, by default 128 MiB. A compaction of more keys than fit (a third of a million)
+        # takes a second pass.
+        "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),
         # Index files are sparse but preallocated; the default of 10 MB per partition makes `du` and backups lie.
         "log.index.size.max.bytes": str(2 * 1024 * 1024),
     }

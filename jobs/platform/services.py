@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
@@ -136,24 +137,28 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
     LakehouseResource.from_settings(settings).check_writable()
     if with_ui:
         _check_port(settings.ui_port)
-    with contextlib.ExitStack() as platform:
-        platform.enter_context(daemon_lock(settings.home))
+    # Broker and Dagster's processes together: one after the other they would be there ten seconds later.
+    with daemon_lock(settings.home), contextlib.ExitStack() as broker, ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(_start_broker, settings, broker)
         with dg.DagsterInstance.get():
             pass  # creates the database of a fresh home: two services that do so at once would trip over each other
         services = Services(settings, environment)
         try:
-            # Together: one after the other they would be ten seconds later than the slowest of them.
             with holding_streams_back(settings.home):
-                services.start("dagster-daemon", "run")
                 if with_ui:
-                    port = str(settings.ui_port)
-                    services.start("dagster-webserver", "-h", "127.0.0.1", "-p", port)
-                platform.enter_context(running_broker(settings))
-                with KafkaResource.from_settings(settings) as kafka:
-                    kafka.ensure_topic(settings.topic, settings.topic_partitions)
+                    services.start("dagster-webserver", "-h", "127.0.0.1", "-p", str(settings.ui_port))
+                services.start("dagster-daemon", "run")
+                starting.result()
             yield services
         finally:
             services.stop()
+
+
+def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> None:
+    """Starts the broker, until the stack ends, and makes the topic."""
+    stack.enter_context(running_broker(settings))
+    with KafkaResource.from_settings(settings) as kafka:
+        kafka.ensure_topic(settings.topic, settings.topic_partitions)
 
 
 def prepare_environment(settings: Settings) -> dict[str, str]:
@@ -166,6 +171,8 @@ def prepare_environment(settings: Settings) -> dict[str, str]:
         raise StorageError(
             f"{settings.home} cannot be written ({error.strerror}). Mend its permissions or set HEADRACE_HOME."
         ) from None
+    # The C library gives threads arenas of their own, eight for each core, which grow and never shrink.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     return {**os.environ, "DAGSTER_HOME": str(home), "HEADRACE_HOME": str(settings.home)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming import StreamingQuery
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 # Name of the observation, and in it the number of rows read: Spark's own counts a row once for each scan, and the mark.
 INPUT = "input"
 ROWS = "rows"
+
+_known_reports: WeakKeyDictionary[StreamingQuery, list[tuple[str, dict[str, Any]]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,21 @@ class QueryProgress:
 
 
 def read_progresses(query: StreamingQuery) -> list[dict[str, Any]]:
-    """Spark's recent progress reports (up to 100), oldest first, as it writes them."""
-    return [json.loads(report.json) for report in query.recentProgress]
+    """Spark's recent progress reports (up to 100), oldest first, as it writes them.
+
+    Asked for each two seconds. PySpark fetches each report field by field, thousands of calls to the JVM, so the text
+    is taken, and only of reports that have come since the last call.
+    """
+    found = query._jsq.recentProgress()
+    known, fresh = _known_reports.get(query, []), []
+    for index in range(len(found) - 1, -1, -1):
+        text = found[index].json()
+        if known and text == known[-1][0]:
+            break
+        fresh.append((text, json.loads(text)))
+    reports = [*known, *reversed(fresh)][-len(found) :] if found else []
+    _known_reports[query] = reports
+    return [report for _, report in reports]
 
 
 def lag_of(report: dict[str, Any]) -> int | None:

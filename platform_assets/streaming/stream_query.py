@@ -73,7 +73,7 @@ class StreamQuery:
         """Whether the query was started, is not dead, and has neither ended a batch since nor found nothing to do."""
         if self._query is None or not self._query.isActive:
             return False
-        return not self._query.recentProgress and not self._query.status["message"].startswith("Waiting for")
+        return self._query.lastProgress is None and not self._query.status["message"].startswith("Waiting for")
 
     def start(self, *, bounded: bool = False) -> None:
         """Starts the query, or starts it again after a stop. One over a table is waited for until its source is up."""
