@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 # Each application has its own log; the newest ones tell what happened, older ones only take space.
 _KEPT_LOGS = 20
 
+_WORKER_PYTHON = Path(__file__).with_name("worker_python.sh")
+
 
 class SparkResource(dg.ConfigurableResource[Any]):
     """One Spark application in this process, started at the first use of `spark_session`.
@@ -154,7 +156,8 @@ class SparkResource(dg.ConfigurableResource[Any]):
         settings = self._settings or load_settings()  # Dagster's copy of a resource has no private attributes
         jars = spark_jars()
         os.environ["JAVA_HOME"] = str(java_home())
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ["SPARK_WORKER_INTERPRETER"] = sys.executable
+        os.environ.setdefault("PYSPARK_PYTHON", _worker_python(settings))
         # RocksDB's memory is malloc's: with an arena for each of the JVM's threads what is freed is not used again.
         os.environ.setdefault("MALLOC_ARENA_MAX", "2")
         os.environ.pop("SPARK_HOME", None)  # another Spark's jars beside pyspark's own end in NoSuchMethodError
@@ -204,6 +207,12 @@ class SparkResource(dg.ConfigurableResource[Any]):
             f"Spark's JVM did not start ({reason}). See {output}; check HEADRACE_SPARK_CONF, HEADRACE_SPARK_HEAP_MIB "
             "and that Java works."
         )
+
+
+def _worker_python(settings: Settings) -> str:
+    """What Spark's Python processes are started by: on this machine the interpreter without Spark's archives."""
+    is_here = settings.spark_master.startswith("local") and os.access(_WORKER_PYTHON, os.X_OK)
+    return str(_WORKER_PYTHON) if is_here else sys.executable
 
 
 def _forget_gateway() -> None:

@@ -44,6 +44,7 @@ class QueryGroup:
         self._streams = sorted(streams, key=lambda stream: not isinstance(stream.source, KafkaSource))
         self._queries: dict[str, StreamQuery] = {}
         self._waiting: list[str] = []
+        self._has_source = False
         self._paused: frozenset[str] = frozenset()
         self._care: GroupCare | None = None
 
@@ -60,7 +61,6 @@ class QueryGroup:
             for stream in self._streams:
                 self._queries[stream.name] = StreamQuery(self._session, stream, self._context)
             self._care = GroupCare(self._session, list(self._queries.values()), self._context)
-            register_source(self._session)
             # A bounded query ends when nothing is left to close. One that goes on closes windows with its next batch,
             # and spares a second batch after each.
             self._session.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", str(bounded).lower())
@@ -176,6 +176,7 @@ class QueryGroup:
 
     def _start(self, name: str) -> None:
         try:
+            self._prepare_source(name)
             self._queries[name].start()
         except HeadraceError:
             raise
@@ -188,4 +189,11 @@ class QueryGroup:
         stage = [name for name in self._waiting if type(self._queries[name].stream.source) is kind]
         self._waiting = self._waiting[len(stage) :]
         for name in stage:
+            self._prepare_source(name)
             self._queries[name].start(bounded=self._bounded)
+
+    def _prepare_source(self, name: str) -> None:
+        """Makes the source of streams over tables known. It starts a Python process, for which records do not wait."""
+        if not self._has_source and not isinstance(self._queries[name].stream.source, KafkaSource):
+            register_source(self._session)
+            self._has_source = True

@@ -34,6 +34,8 @@ SOURCE_ATTEMPTS = 5
 SOURCE_TIMED_OUT = "Python worker failed to connect back"
 # A query between two triggers is idle for milliseconds under load: a coarser look would miss the gap.
 IDLE_POLL_SECONDS = 0.01
+# A start takes a second at least, and each look at a query's status takes part of a core that the start is in need of.
+_START_POLL_SECONDS = 0.1
 
 
 class StreamQuery:
@@ -206,4 +208,4 @@ def _wait_for_source(query: StreamingQuery) -> None:
         message = query.status["message"]
         if not message.startswith(("Initializing", "Getting offsets")):
             return
-        time.sleep(IDLE_POLL_SECONDS)
+        time.sleep(_START_POLL_SECONDS)
