@@ -6,9 +6,13 @@ launcher has no health check). Uses Dagster's internals; `tests/unit/test_launch
 
 from __future__ import annotations
 
+import json
+import os
+
 import psutil
 from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 # The worker logs its pid after it has imported the code. A process made later than that event has only the same pid.
 _CLOCK_TOLERANCE_SECONDS = 2.0
@@ -21,6 +25,19 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
     def supports_check_run_worker_health(self) -> bool:
         """Yes, unlike the parent."""
         return True
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """As the parent; then puts down the server that has the run, where the platform's socket is a link to one.
+
+        Terminate in the UI goes to the address that is put down here, and by then the link may lead to the server's
+        successor, which does not know the run.
+        """
+        super().launch_run(context)
+        run = self._instance.get_run_by_id(context.dagster_run.run_id)
+        address = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")) if run is not None else {}
+        if "socket" in address:
+            address["socket"] = os.path.realpath(address["socket"])
+            self._instance.add_run_tags(context.dagster_run.run_id, {GRPC_INFO_TAG: json.dumps(address)})
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """FAILED when the process that reported itself for this run is gone; RUNNING otherwise or when none did."""
