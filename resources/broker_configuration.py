@@ -18,7 +18,7 @@ _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 # Enough for 50,000 events/s; the default heap of a quarter of the machine would starve Spark beside it. By default the
 # heap also begins with a 64th of the machine, all of which is filled once before anything is collected.
-_HEAP = ("-Xms64m", "-Xmx512m")
+_HEAP = ("-Xms96m", "-Xmn48m", "-Xmx512m")
 
 
 def write_launch_file(folder: Path, port: int, controller_port: int) -> Path:
@@ -29,7 +29,8 @@ def write_launch_file(folder: Path, port: int, controller_port: int) -> Path:
     properties = folder / "server.properties"
     lines = (f"{key}={value}\n" for key, value in server_properties(folder, port, controller_port).items())
     properties.write_text("".join(lines))
-    java = [str(java_binary()), *_HEAP, "-XX:+UseParallelGC", "-XX:ParallelGCThreads=2"]
+    # Against the parallel collector: a quarter less of a core for the same events, a third less memory after them.
+    java = [str(java_binary()), *_HEAP, "-XX:+UseSerialGC"]
     java += ["-XX:+ExitOnOutOfMemoryError"]  # the guard starts it again; a broker that limps on blocks producers
     java += ["-Duser.timezone=UTC", "-Djava.awt.headless=true"]
     java += [f"-Dheadrace.log={folder / 'broker.log'}"]
