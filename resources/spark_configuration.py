@@ -15,6 +15,8 @@ _POOLS = Path(__file__).with_name("spark_pools.xml")
 # The same keys that Spark redacts in its own UI and logs: they must not stand on a command line either.
 _SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")
 
+_SMALL_HEAP_MIB = 2048
+
 
 def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = None) -> dict[str, str]:
     """The configuration of one Spark application.
@@ -63,11 +65,7 @@ def is_secret(key: str) -> bool:
 def _jvm(settings: Settings, log_file: Path | None) -> dict[str, str]:
     options = [
         "-Duser.timezone=UTC",  # java.sql.Timestamp uses the JVM's zone, whatever the session's zone is
-        # G1's concurrent threads cost 15 % of the ingest on two cores, and the parallel collector never gives back what
-        # it once took: 550 MiB for 90 MiB of live objects. The serial one does with each full collection, which Spark
-        # asks for every half hour.
-        "-XX:+UseSerialGC",
-        "-Xms64m",  # else a 64th of the machine, all of which is filled once before anything is collected
+        *_collector(settings.spark_heap_mib),
         "-XX:+ExitOnOutOfMemoryError",  # a JVM that limps on after an OOM holds the lock and commits nothing
         f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}",
         f"-Dderby.system.home={settings.home / 'spark'}",  # else derby.log in the working directory
@@ -76,6 +74,20 @@ def _jvm(settings: Settings, log_file: Path | None) -> dict[str, str]:
     if log_file is not None:
         options += [f"-Dheadrace.log={log_file}", "-Dheadrace.appender=file"]
     return {"spark.driver.memory": f"{settings.spark_heap_mib}m", "spark.driver.extraJavaOptions": " ".join(options)}
+
+
+def _collector(heap_mib: int) -> list[str]:
+    """The garbage collector. G1's concurrent threads cost 15 % of the ingest on two cores.
+
+    The parallel one never gives back what it once took (550 MiB for 90 MiB of live objects), and the serial one does
+    with each full collection, which Spark asks for every half hour; a full collection of many gigabytes takes the
+    serial one many seconds. For the ingest both need the same.
+    """
+    if heap_mib > _SMALL_HEAP_MIB:
+        return ["-XX:+UseParallelGC"]
+    # By default a heap begins with a 64th of the machine, all of which is filled before anything is collected. A young
+    # generation that grew with a small one would begin with 20 MiB, and be collected a dozen times a second.
+    return ["-XX:+UseSerialGC", "-Xms160m", "-Xmn96m", "-XX:MinHeapFreeRatio=20", "-XX:MaxHeapFreeRatio=50"]
 
 
 def _sql(settings: Settings) -> dict[str, str]:
