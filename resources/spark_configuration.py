@@ -65,7 +65,7 @@ def is_secret(key: str) -> bool:
 def _jvm(settings: Settings, log_file: Path | None) -> dict[str, str]:
     options = [
         "-Duser.timezone=UTC",  # java.sql.Timestamp uses the JVM's zone, whatever the session's zone is
-        *_collector(settings.spark_heap_mib),
+        *_collector(settings),
         "-XX:+ExitOnOutOfMemoryError",  # a JVM that limps on after an OOM holds the lock and commits nothing
         f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}",
         f"-Dderby.system.home={settings.home / 'spark'}",  # else derby.log in the working directory
@@ -76,14 +76,16 @@ def _jvm(settings: Settings, log_file: Path | None) -> dict[str, str]:
     return {"spark.driver.memory": f"{settings.spark_heap_mib}m", "spark.driver.extraJavaOptions": " ".join(options)}
 
 
-def _collector(heap_mib: int) -> list[str]:
-    """The garbage collector. G1's concurrent threads cost 15 % of the ingest on two cores.
+def _collector(settings: Settings) -> list[str]:
+    """The garbage collector; none where the user names one, for Java starts with no two.
 
-    The parallel one never gives back what it once took (550 MiB for 90 MiB of live objects), and the serial one does
+    G1's concurrent threads cost 15 % of the ingest on two cores. The parallel one never gives back what it once took (550 MiB for 90 MiB of live objects), and the serial one does
     with each full collection, which Spark asks for every half hour; a full collection of many gigabytes takes the
     serial one many seconds. For the ingest both need the same.
     """
-    if heap_mib > _SMALL_HEAP_MIB:
+    if re.search(r"-XX:\+Use\w*GC\b", settings.spark_conf.get("spark.driver.extraJavaOptions", "")):
+        return []
+    if settings.spark_heap_mib > _SMALL_HEAP_MIB:
         return ["-XX:+UseParallelGC"]
     # By default a heap begins with a 64th of the machine, all of which is filled before anything is collected. A young
     # generation that grew with a small one would begin with 20 MiB, and be collected a dozen times a second.
