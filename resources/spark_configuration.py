@@ -79,9 +79,9 @@ def _jvm(settings: Settings, log_file: Path | None) -> dict[str, str]:
 def _collector(settings: Settings) -> list[str]:
     """The garbage collector; none where the user names one, for Java starts with no two.
 
-    G1's concurrent threads cost 15 % of the ingest on two cores. The parallel one never gives back what it once took (550 MiB for 90 MiB of live objects), and the serial one does
-    with each full collection, which Spark asks for every half hour; a full collection of many gigabytes takes the
-    serial one many seconds. For the ingest both need the same.
+    G1's concurrent threads cost 15 % of the ingest on two cores. The parallel one never gives back what it once took
+    (550 MiB for 90 MiB of live objects), and the serial one does with each full collection, which Spark asks for every
+    half hour; a full collection of many gigabytes takes the serial one many seconds. For the ingest both need the same.
     """
     if re.search(r"-XX:\+Use\w*GC\b", settings.spark_conf.get("spark.driver.extraJavaOptions", "")):
         return []
