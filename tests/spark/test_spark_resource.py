@@ -216,6 +216,7 @@ def test_an_interrupt_while_the_jvm_starts_leaves_none_behind(tmp_path: Path) ->
         os.kill(int(program.stdout), 0)
 
 
+@pytest.mark.long
 def test_the_jvm_maps_the_archive_of_sparks_classes(spark: SparkSession) -> None:
     """One that did not fit would be opened and closed again."""
     if not is_current():

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from platform_assets.errors import CheckpointMismatchError, QueryFailedError
+from platform_assets.streaming import query_group
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamSpec
@@ -64,6 +65,12 @@ def test_any_other_end_is_a_failure_at_once(
     query = build_query(monkeypatch, tmp_path, starts, "the disk is on fire")
     assert "the disk is on fire" in str(query.failure())
     assert starts == []
+
+
+@pytest.fixture(autouse=True)
+def _no_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no session in which it could be made known."""
+    monkeypatch.setattr(query_group, "register_source", lambda _session: None)
 
 
 class SlowQuery:
