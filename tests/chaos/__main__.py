@@ -39,6 +39,8 @@ RATE, LONG_RATE = 500, 2000
 # and beside a test run over four: it was stopped and begun again and again.
 STUCK_SECONDS, LONG_STUCK_SECONDS = "60", "360"
 LONG_SKEW_SECONDS = 5.0
+# Settings of the caller's that hold for the platform too; all others are those of a new home.
+_PASSED_ON = ("HEADRACE_SPARK_CONF", "HEADRACE_UPKEEP_SECONDS")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="headrace-chaos-") as home:
             limit = LONG_STUCK_SECONDS if args.long else STUCK_SECONDS
             environment = {"HEADRACE_HOME": home, "HEADRACE_STUCK_TIMEOUT_SECONDS": limit, "PATH": os.environ["PATH"]}
+            environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
             command = [sys.executable, "-m", "tests.chaos", "--home", home, *sys.argv[1:], "--seed", str(args.seed)]
             tortured = subprocess.Popen(command, env=environment)
             signal.signal(signal.SIGTERM, lambda *_: tortured.terminate())
