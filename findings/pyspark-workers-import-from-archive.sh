@@ -29,16 +29,18 @@ spark = (
 
 
 def where(_):
+    import os
+
     import pyspark.serializers
 
-    return [(pyspark.__file__, pyspark.serializers.__spec__.cached)]
+    return [(pyspark.__file__, os.path.exists(pyspark.serializers.__spec__.cached))]
 
 
 ((file, compiled),) = spark.sparkContext.parallelize([0], 1).flatMap(where).collect()
 spark.stop()
-print("driver:", os.path.relpath(pyspark.__file__, sys.prefix), "compiled:", bool(pyspark.__spec__.cached))
-print("worker:", os.path.relpath(file, sys.prefix), "compiled:", bool(compiled))
-raise SystemExit("pyspark.zip" not in file or bool(compiled))
+print("driver:", os.path.relpath(pyspark.__file__, sys.prefix), "compiled:", os.path.exists(pyspark.__spec__.cached))
+print("worker:", os.path.relpath(file, sys.prefix), "compiled:", compiled)
+raise SystemExit("pyspark.zip" not in file or compiled)
 PY
 "$folder/venv/bin/python" where.py 2> "$folder/log" || { echo "It has changed."; tail -n 5 "$folder/log" >&2; exit 1; }
 echo "As it was seen."
