@@ -28,6 +28,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.own_environment import without_settings
+
 ROOT = Path(__file__).parents[1]
 # A start on a busy machine; more is a start that failed, and the log says why.
 START_SECONDS = 300.0
@@ -162,7 +164,7 @@ def _kind(process: psutil.Process) -> str:
 
 @contextmanager
 def _running(root: Path, home: Path, command: str, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**_environment(root), "HEADRACE_HOME": str(home), "KAFKA_BOOTSTRAP_SERVERS": "", **settings}
+    environment = {**_environment(root), "HEADRACE_HOME": str(home), **settings}
     with (home / "platform.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "jobs.cli", command],
@@ -177,8 +179,11 @@ def _running(root: Path, home: Path, command: str, settings: dict[str, str]) -> 
 
 def _environment(root: Path) -> dict[str, str]:
     """Ours, without its settings; the checkout's code comes before what is installed."""
-    ours = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_") or k == "HEADRACE_CACHE"}
-    return {**ours, "PYTHONPATH": str(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return {
+        **without_settings(),
+        "PYTHONPATH": str(root),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
 
 
 def _wait(platform: subprocess.Popen[bytes], home: str, condition: Callable[[], bool]) -> None:

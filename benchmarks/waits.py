@@ -24,6 +24,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.own_environment import without_settings
+
 ROOT = Path(__file__).parents[1]
 # "   41 s  Done: the history to be read", among the codes by which a terminal is drawn.
 _STEP = re.compile(r"(\d+) s(?:\x1b\[0m)?\s+([A-Z][^\x1b\r\n]+)")
@@ -66,8 +68,7 @@ def _print_medians(root: Path, runs: list[_Run]) -> None:
 def _run_demo(root: Path) -> _Run:
     """Runs the demonstration in a terminal, as a person does. Raises when it fails."""
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as home:
-        ours = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_") or k == "HEADRACE_CACHE"}
-        environment = {**ours, "HEADRACE_HOME": home, "KAFKA_BOOTSTRAP_SERVERS": "", "TERM": "xterm", "COLUMNS": "140"}
+        environment = {**without_settings(), "HEADRACE_HOME": home, "TERM": "xterm", "COLUMNS": "140"}
         screen, terminal = pty.openpty()
         began, cpu_before = time.monotonic(), _machine_cpu_seconds()
         process = subprocess.Popen(

@@ -15,6 +15,7 @@ _POOLS = Path(__file__).with_name("spark_pools.xml")
 # The same keys that Spark redacts in its own UI and logs: they must not stand on a command line either.
 _SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")
 
+# Beyond it the serial collector's full collections hold up batches, and heartbeats with them, for seconds.
 _SMALL_HEAP_MIB = 2048
 
 

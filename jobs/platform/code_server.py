@@ -28,6 +28,7 @@ from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._grpc.client import DagsterGrpcClient
 from dagster_shared.serdes import serialize_value
 
+from jobs.supervision.fingerprint import find_sources
 from platform_assets.errors import TransientError
 
 _log = logging.getLogger(__name__)
@@ -44,7 +45,6 @@ _START_SECONDS = 180.0
 # One server that ends before it has answered is an accident, for instance of memory; so many in a row are a defect.
 _ATTEMPTS = 5
 _CODE = ("platform_assets", "jobs", "resources")
-_SOURCES = frozenset({".py", ".toml", ".lock"})
 
 
 class CodeServerFailedError(TransientError):
@@ -164,7 +164,7 @@ class CodeServer:
 def _read_code_times(root: Path) -> dict[str, int]:
     """When each file of the code location was changed last."""
     found = {}
-    for path in (path for folder in _CODE for path in (root / folder).rglob("*") if path.suffix in _SOURCES):
+    for path in find_sources(root, _CODE):
         with contextlib.suppress(FileNotFoundError):  # it was removed since the folder was read
             found[str(path)] = path.stat().st_mtime_ns
     return found

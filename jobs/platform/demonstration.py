@@ -29,7 +29,7 @@ HISTORY_HOURS = 26
 HISTORY_RATE = "0.6"
 SEED = "7"
 LIVE_RATE = "50"
-# Each round takes some seconds of a core, so not at every moment either.
+# With the default's minute the demonstration would wait for it; each round takes some seconds of a core.
 UPKEEP_SECONDS = "20"
 # A look at Dagster's storage costs 50 ms of a core that the streams and reports need.
 POLL_SECONDS = 1.0
@@ -41,8 +41,7 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
     """Runs the demonstration to its end. Returns 0 when every asset is there and every check passed."""
     started = time.monotonic()
     console.rule("Headrace demo")
-    # For this process, which runs the checks, and for all that it starts. A demonstration is not to wait a minute until
-    # the streams write down how far they are.
+    # For this process, which runs the checks, and for all that it starts.
     os.environ["HEADRACE_SPARK_CONF"] = json.dumps(for_minutes(settings.spark_conf))
     os.environ["HEADRACE_UPKEEP_SECONDS"] = UPKEEP_SECONDS
     with running_platform(settings) as services:
@@ -107,8 +106,8 @@ class _Demo:
             while (counted := count())[0] < counted[1]:
                 show(*counted)
                 self._services.check()
-                if self._stop.wait(POLL_SECONDS):
-                    raise InterruptedByUserError("stopped")
+                self._stop.wait(POLL_SECONDS)
+                self.obey_stop()
                 if time.monotonic() > deadline:
                     raise QueryFailedError(
                         f"Waited {STEP_LIMIT_SECONDS:.0f} s in vain for {what}. The logs in {self._settings.home}/logs "
@@ -154,7 +153,7 @@ class _Demo:
             if self._stop.wait(POLL_SECONDS / 5):
                 process.terminate()
                 process.wait(30)
-                raise InterruptedByUserError("stopped")
+                self.obey_stop()
 
     def _simulate(self, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "jobs.cli", "simulate", *options]

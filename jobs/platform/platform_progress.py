@@ -31,7 +31,10 @@ class PlatformProgress:
 
     def streams(self) -> tuple[int, int]:
         """Streams whose main table has a materialization of this run of the demonstration."""
-        return self._count_materialized([stream.main_table.asset_path for stream in load_streams()])
+        paths = [stream.main_table.asset_path for stream in load_streams()]
+        with dg.DagsterInstance.get() as instance:
+            found = [instance.get_latest_materialization_event(dg.AssetKey(path)) for path in paths]
+        return sum(event is not None and event.timestamp >= self._since for event in found), len(paths)
 
     def committed(self, ends: Mapping[int, int]) -> tuple[int, int]:
         """Records before `ends` that the stream `events` has committed."""
@@ -52,8 +55,3 @@ class PlatformProgress:
         rows = [] if table is None else table.to_pyarrow_table().to_pylist()
         final = {row["query"] for row in rows if row["complete_until"] is not None}
         return sum(name in final for name in expected), len(expected)
-
-    def _count_materialized(self, paths: list[tuple[str, str]]) -> tuple[int, int]:
-        with dg.DagsterInstance.get() as instance:
-            found = [instance.get_latest_materialization_event(dg.AssetKey(path)) for path in paths]
-        return sum(event is not None and event.timestamp >= self._since for event in found), len(paths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -56,10 +57,15 @@ def hash_code() -> str:
     """Once a process: a code server keeps the code it has loaded, whatever is saved to disk meanwhile."""
     root = Path(jobs.supervision.__file__).parents[2]
     digest = hashlib.sha256(importlib.metadata.version("dagster").encode())
-    for path in sorted(path for folder in _CODE for path in (root / folder).rglob("*") if path.suffix in _SOURCES):
+    for path in find_sources(root, _CODE):
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 _SOURCES = frozenset({".py", ".toml", ".lock"})
+
+
+def find_sources(root: Path, folders: Iterable[str]) -> list[Path]:
+    """The files by whose contents a process behaves as it does, below these folders of a checkout, in order."""
+    return sorted(path for folder in folders for path in (root / folder).rglob("*") if path.suffix in _SOURCES)

@@ -99,10 +99,10 @@ def _refuse_other_meanings(tree: exp.Expr) -> None:
         exp.RegexpReplace: "replace(text, part, with)",  # the first match here, all in Spark
     }
     for node in tree.walk():
+        if isinstance(node, exp.Log) and node.expression is not None:
+            continue  # with a base it is the same
         is_list = isinstance(node, exp.ArrayAgg) and isinstance(node.this, exp.Order)  # its order would be dropped
         advice = "string_agg(... ORDER BY ...)" if is_list else instead.get(type(node))
-        if type(node) is exp.Log and node.expression is not None:
-            continue  # with a base it is the same
         if advice is not None:
             raise TerminalError(
                 f"A report's SQL has {node.sql('duckdb')}, which comes to another value in Spark: use {advice}."

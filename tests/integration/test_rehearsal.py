@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from platform_assets.streaming.checkpoints import read_last_committed_batch
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from tests.integration.replayed_streams import STREAMS, build_events, late, prove_sound, read_two_hours, rows
+from tests.integration.replayed_streams import STREAMS, build_events, late, prove_sound, rows
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.power_cuts import PowerFailure
 
@@ -30,18 +29,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def readers(
-    spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], StreamsUnderTest]:
+def readers(read_once: Callable[[str], StreamsUnderTest]) -> Callable[[str], StreamsUnderTest]:
     """Gives a lakehouse in which the stream of that name has read some hours in three bounded runs, made once."""
 
     @functools.cache
     def read_some_hours(name: str) -> StreamsUnderTest:
-        root, topic = tmp_path_factory.mktemp(name), f"rehearsed-{name}-{uuid.uuid4().hex[:8]}"
-        kafka.ensure_topic(topic, 1)
-        lakehouse, settings = LakehouseResource(root=str(root)), Settings(home=root, kafka_bootstrap_servers="")
-        streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
-        read_two_hours(streams, name)
+        streams = read_once(name)
         streams.send([*build_events(range(100, 190)), late(40)])
         streams.drain("events", name)
         return streams
