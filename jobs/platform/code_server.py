@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 _ORPHAN_SECONDS = 45
 # Until a dead server is replaced each call of Dagster fails; each look costs a living one some milliseconds.
 _LOOK_SECONDS = 2.0
+# Until the first one answers the daemon waits for it, and a start is in a hurry.
+_FIRST_LOOK_SECONDS = 0.2
 # A look at the code costs 5 ms, and code that is being saved or checked out is not to be loaded: two looks must agree.
 _CODE_LOOK_SECONDS = 10.0
 # A start takes 3 s, and a minute on a machine that is out of breath. One that has not answered by then never will.
@@ -94,7 +96,7 @@ class CodeServer:
         self.workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": address}]}))
         self._servers: list[_Server] = []
         self._starts = self._failures = 0
-        self._starting, self._end = threading.Lock(), threading.Event()
+        self._starting, self._end, self._answered = threading.Lock(), threading.Event(), threading.Event()
         self._start()
         self._watcher = threading.Thread(target=self._watch, name="code-server-watch", daemon=True)
         self._watcher.start()
@@ -103,6 +105,11 @@ class CodeServer:
     def pids(self) -> list[int]:
         """The server, and those before it whose runs go on."""
         return [server.process.pid for server in self._servers if server.process.poll() is None]
+
+    def wait(self) -> None:
+        """Until a server answers, so that the definitions can be had. Raises what `check` raises."""
+        while not self._answered.wait(_LOOK_SECONDS):
+            self.check()
 
     def check(self) -> None:
         """Raises `CodeServerFailedError` when one server after the other ends before it answers, or none is watched."""
@@ -129,7 +136,7 @@ class CodeServer:
             self._servers.append(_Server(self._spawn([*self._command, "--socket", str(socket)]), socket))
 
     def _watch(self) -> None:
-        while not self._end.wait(_LOOK_SECONDS):
+        while not self._end.wait(_LOOK_SECONDS if self._answered.is_set() else _FIRST_LOOK_SECONDS):
             newest = self._servers[-1]
             reason = self._find_reason_to_replace(newest)
             if reason:
@@ -150,6 +157,7 @@ class CodeServer:
             link = self._folder / "socket.new"
             link.symlink_to(server.socket)
             link.replace(self._link)
+            self._answered.set()
         return "the code has changed" if self._has_new_code() else ""
 
     def _has_new_code(self) -> bool:

@@ -54,9 +54,11 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
         demo.wait_for("the history to be read", lambda: counts.committed(history))
         demo.wait_for("the streams to write their tables", counts.streams)
         with demo.open_shop():
+            # Sessions of the history are closed by what comes after it: reports before that would have none.
+            demo.wait_for("each stream to say how far its table is final", counts.final)
             demo.compute_reports()
         demo.wait_for("the last live events to be read", counts.records)
-        demo.wait_for("each stream to say how far its table is final", counts.final)
+        demo.demand("reports with rows", counts.reports)
         passed = demo.run_checks()
         print_results(settings, console)
         demo.say("Stopping: batches in flight are finished first")
@@ -134,6 +136,12 @@ class _Demo:
         if not succeeded:
             raise QueryFailedError("The run of the reports failed; its page (make dev) says why.")
         self.say(f"The reports of {yesterday} and {today} are computed")
+
+    def demand(self, what: str, count: Callable[[], tuple[int, int]]) -> None:
+        """Raises unless all are there."""
+        done, total = count()
+        if done < total:
+            raise QueryFailedError(f"There are {done} of {total} {what}. The tables are in {self._settings.lakehouse}.")
 
     def run_checks(self) -> bool:
         """Runs every asset check and prints the verdicts; returns whether all passed."""

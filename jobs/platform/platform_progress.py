@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from platform_assets.checks.freshness import read_committed_offsets
+from platform_assets.reports import REPORT_TABLES
 from platform_assets.streaming.specs import TableSource
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import COMPLETE_UNTIL
@@ -47,6 +48,12 @@ class PlatformProgress:
         done, total = self.committed(self.read_ends())
         has_ledger = self._lakehouse.delta_table("platform.ledger").version() > 0
         return (done if has_ledger else min(done, total - 1)), total
+
+    def reports(self) -> tuple[int, int]:
+        """Reports whose table has a row."""
+        tables = [self._lakehouse.find_table(report.name) for report in REPORT_TABLES]
+        filled = sum(table is not None and table.to_pyarrow_dataset().count_rows() > 0 for table in tables)
+        return filled, len(tables)
 
     def final(self) -> tuple[int, int]:
         """Streams over a table with a moment up to which their own table is final: what the checks compare."""

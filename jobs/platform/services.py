@@ -59,6 +59,13 @@ class Services:
         arguments = (*arguments, "-w", str(self._code_server.workspace))
         self._processes[name] = self._spawn(name, self.log_path(name), arguments)
 
+    def wait_for_definitions(self) -> None:
+        """Until the code server has them: a daemon without them takes assets for removed, and says so with a stack trace.
+
+        Raises what `CodeServer.check` says.
+        """
+        self._code_server.wait()
+
     def _spawn(self, program: str, log: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         """In a session of its own: a Ctrl-C in the terminal reaches only who stops the platform."""
         with log.open("ab") as output:
@@ -147,6 +154,7 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
             with holding_streams_back(settings.home):
                 if with_ui:
                     services.start("dagster-webserver", "-h", "127.0.0.1", "-p", str(settings.ui_port))
+                services.wait_for_definitions()
                 services.start("dagster-daemon", "run")
                 starting.result()
             yield services
