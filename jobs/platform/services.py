@@ -60,7 +60,7 @@ class Services:
         self._processes[name] = self._spawn(name, self.log_path(name), arguments)
 
     def wait_for_definitions(self) -> None:
-        """Until the code server has them: a daemon without them takes assets for removed, and says so with a stack trace.
+        """Until the code server has them: a daemon without them takes assets for removed and prints a stack trace.
 
         Raises what `CodeServer.check` says.
         """
