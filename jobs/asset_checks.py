@@ -13,7 +13,7 @@ checks_job = dg.define_asset_job(
     "asset_checks",
     selection=dg.AssetSelection.all_asset_checks(),
     executor_def=dg.in_process_executor,
-    description="Every asset check, in one process; Spark computes the streams' twins.",
+    description="Every asset check, in one process.",
 )
 
 # A run of all checks leaves about 0.3 MB of events: each five minutes they would be most of the event log.

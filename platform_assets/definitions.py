@@ -40,7 +40,10 @@ def defs() -> dg.Definitions:
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     return dg.Definitions(
         assets=[*build_stream_assets(streams, settings.topic), *build_report_assets(settings.reports_engine)],
-        asset_checks=[*build_checks(streams, settings.topic), build_stream_running_checks(groups)],
+        asset_checks=[
+            *build_checks(streams, settings.topic, settings.reports_engine),
+            build_stream_running_checks(groups),
+        ],
         jobs=[
             streaming_job,
             drain_job,

@@ -70,11 +70,11 @@ class Settings(BaseSettings):
 
     reports_engine: Annotated[
         Literal["duckdb", "spark"],
-        Field(description="What computes the reports: duckdb, in the run's process, or spark, on any master"),
+        Field(description="What computes reports and parity: duckdb, in the run's process, or spark, on any master"),
     ] = "duckdb"
     # What does not fit is spilled to disk. Below 128 MiB DuckDB cannot hold what each of its threads is at work on.
     reports_memory_mib: Annotated[
-        int, Field(ge=128, description="Memory of DuckDB for the reports; more goes to disk")
+        int, Field(ge=128, description="Memory of DuckDB for reports and parity; more goes to disk")
     ] = 1024
 
     publish: Annotated[bool, Field(description="Publish the streams that have a topic of their own to Kafka")] = True

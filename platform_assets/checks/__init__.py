@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from platform_assets.reports.report_engine import EngineName
 from platform_assets.streaming.specs import KafkaSource, StreamSpec
 
 
-def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChecksDefinition]:
+def build_checks(streams: Sequence[StreamSpec], topic: str, engine: EngineName) -> list[dg.AssetChecksDefinition]:
     """All checks of the streams' tables, the platform's own tables and the reports."""
     from platform_assets.checks.freshness import (
         build_ingest_freshness_checks,
@@ -37,7 +38,7 @@ def build_checks(streams: Sequence[StreamSpec], topic: str) -> list[dg.AssetChec
         *build_table_files_checks(tables),
         *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
         *build_stream_freshness_checks(streams),
-        *build_parity_checks(streams),
+        *build_parity_checks(streams, engine),
         *build_report_freshness_checks(REPORT_TABLES),
         *build_report_consistency_checks(REPORT_TABLES),
     ]

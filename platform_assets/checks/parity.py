@@ -1,20 +1,26 @@
-"""Checks that a stream's table equals its twin: the same transformation over a batch of silver.events.
+"""Checks that a stream's table equals what silver.events comes to: by the stream's rule, or by its twin.
 
-Both are read as they were when the group last wrote down how far it was (`platform.complete_until`): silver.events at
-the version that the query had read, the table as the stream had left it then. Compared is what was final then, without
-what touches a late event that still waited for its repair; rows that are in one but not in the other are breaches. Zero
-tolerance. The newest events are compared, as many as one run can afford; a small lakehouse is compared whole.
+The rule is SQL that DuckDB runs: a second way to the same rows, with no start of Spark. The twin is the stream's own
+transformation, over a batch, in Spark: for a stream without a rule, and for lakes that have outgrown one machine (the
+setting `reports_engine`).
+
+Both sides are read as they were when the group last wrote down how far it was (`platform.complete_until`):
+silver.events at the version that the query had read, the table as the stream had left it then. Compared is what was
+final then, without what touches a late event that still waited for its repair; rows that are in one but not in the
+other are breaches. Zero tolerance. The newest events are compared, as many as one run can afford; a small lakehouse is
+compared whole.
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets.reports.assets import BATCH_SPARK_POOL
+from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
+from platform_assets.reports.report_engine import EngineName
 from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
-# All five twins over so many take two CPU-minutes, once an hour.
+# All five twins over so many take two CPU-minutes in Spark, once an hour.
 MAX_EVENTS = 10_000_000
 
 _SHOWN = 5
@@ -40,34 +46,57 @@ class Comparison:
     first: list[dict[str, Any]]
 
 
-def build_parity_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
-    """One check `parity` for each stream over a table; needs the resources `lakehouse` and `spark`."""
-    return [_build_check(stream) for stream in streams if isinstance(stream.source, TableSource)]
+def build_parity_checks(streams: Iterable[StreamSpec], engine: EngineName) -> list[dg.AssetChecksDefinition]:
+    """One check `parity` for each stream over a table; needs the resources `lakehouse`, and `duckdb` or `spark`."""
+    return [_build_check(stream, engine) for stream in streams if isinstance(stream.source, TableSource)]
 
 
-def compare_with_twin(
-    spark: "SparkSession", lakehouse: Any, stream: StreamSpec, state: dict[str, Any], max_events: int = MAX_EVENTS
+def compare(
+    resources: Any, stream: StreamSpec, state: dict[str, Any], engine: EngineName, max_events: int = MAX_EVENTS
 ) -> Comparison:
-    """Compares a stream's table with its twin, as of `state`, the query's row of `platform.complete_until`.
+    """Compares a stream's table as of `state`, the query's row of `platform.complete_until`.
 
-    Spark counts equal rows on both sides, on disk where they are many; only the first that differ come to this process.
+    Only the first rows that differ come to this process; the others are counted where they are, on disk where they are
+    many. Raises `StorageError` when DuckDB's memory or disk is too small.
     """
+    lakehouse = resources.lakehouse
+    table = lakehouse.delta_table(stream.main_table.name)
+    version = _find_version(table, state["table_version"])
+    if engine == "spark":
+        return _compare_with_twin(resources.spark.spark_session, lakehouse, stream, state, version, max_events)
+    from platform_assets.checks.parity_by_rule import compare_with_rule, count_by, register_events
+    from platform_assets.reports.duckdb_engine import clear_errors
+
+    assert isinstance(stream.source, TableSource)
+    events, late = (lakehouse.delta_table(name) for name in (stream.source.table.name, "platform.late_events"))
+    events.load_as_version(state["source_version"])
+    table.load_as_version(version)
+    with resources.duckdb.connected() as connection, clear_errors():
+        register_events(connection, events, stream.source)
+        start = find_start(lambda period, condition: count_by(connection, period, condition), max_events)
+        register_events(connection, events, stream.source, start)
+        rows, differences, first = compare_with_rule(connection, stream, table, late, state, start, _SHOWN)
+    return Comparison(start, state["watermark"], rows, differences, [_describe(row, "copies") for row in first])
+
+
+def _compare_with_twin(
+    spark: "SparkSession", lakehouse: Any, stream: StreamSpec, state: dict[str, Any], version: int, max_events: int
+) -> Comparison:
     from pyspark.sql import functions as F
 
-    from platform_assets.streaming.table_difference import (
-        COPIES,
-        LEFT_ROWS,
-        count_copies,
-        read_pending,
-        select_final,
-    )
+    from platform_assets.streaming.table_difference import COPIES, LEFT_ROWS, count_copies, read_pending, select_final
     from platform_assets.streaming.twin import read_events, run_twin
 
     assert isinstance(stream.source, TableSource)
     source, watermark = lakehouse.table_uri(stream.source.table.name), state["watermark"]
-    start = find_start(spark, source, state["source_version"], max_events)
+    events = read_events(spark, source, state["source_version"])
+
+    def count_by(period: str, condition: str) -> list[tuple[Any, int]]:
+        counted = events.where(condition).groupBy(F.expr(period).alias("period")).count().collect()
+        return [(row["period"], row["count"]) for row in counted]
+
+    start = find_start(count_by, max_events)
     twin = run_twin(read_events(spark, source, state["source_version"], start), stream)
-    version = _find_version(lakehouse.delta_table(stream.main_table.name), state["table_version"])
     uri = lakehouse.table_uri(stream.main_table.name)
     present = spark.read.format("delta").option("versionAsOf", version).load(uri).select(*twin.columns)
     late = read_pending(spark, lakehouse.table_uri("platform.late_events"), stream, state["updated_at"])
@@ -75,34 +104,28 @@ def compare_with_twin(
     counted = count_copies(final_twin, final_present)
     totals = counted.agg(F.sum(LEFT_ROWS), F.sum(F.abs(COPIES))).collect()[0]
     rows, differences = (total or 0 for total in totals)
-    unequal = counted.where(F.col(COPIES) != 0).orderBy(*twin.columns).limit(_SHOWN)
-    first = [_describe(row.asDict()) for row in unequal.collect()] if differences else []
+    unequal = counted.where(F.col(COPIES) != 0).drop(LEFT_ROWS).orderBy(*twin.columns).limit(_SHOWN)
+    first = [_describe(row.asDict(), COPIES) for row in unequal.collect()] if differences else []
     return Comparison(start, watermark, rows, differences, first)
 
 
-def _describe(row: dict[str, Any]) -> dict[str, Any]:
-    from platform_assets.streaming.table_difference import COPIES, LEFT_ROWS
-
-    del row[LEFT_ROWS]
-    return {"breach": "missing" if row.pop(COPIES) > 0 else "not in the twin", **row}
+def _describe(row: dict[str, Any], copies: str) -> dict[str, Any]:
+    return {"breach": "missing" if row.pop(copies) > 0 else "not expected", **row}
 
 
-def find_start(spark: "SparkSession", uri: str, version: int, max_events: int) -> datetime | None:
-    """From where the newest `max_events` events of a version lie, by event time; None: they are all of them."""
-    from pyspark.sql import functions as F
+def find_start(count_by: Callable[[str, str], list[tuple[Any, int]]], max_events: int) -> datetime | None:
+    """From where the newest `max_events` events lie, by event time; None: they are all of them.
 
-    from platform_assets.streaming.twin import read_events
-
-    events = read_events(spark, uri, version)
+    `count_by` counts the events that meet a condition by a period, both as SQL.
+    """
     # Days first: they are partitions, and counting them reads no column. Hours only where the limit falls.
-    days = [(row["event_date"], row["count"]) for row in events.groupBy("event_date").count().collect()]
-    day = _find_crossing(days, max_events)
+    day = _find_crossing(count_by("event_date", "true"), max_events)
     if day is None:
         return None
-    hours = events.where(F.col("event_date") >= F.lit(day)).groupBy(F.date_trunc("hour", "event_time").alias("hour"))
-    found = _find_crossing([(row["hour"], row["count"]) for row in hours.count().collect()], max_events)
-    assert found is not None
-    return found.astimezone(UTC) + timedelta(hours=1)
+    hour = _find_crossing(count_by("date_trunc('hour', event_time)", f"event_date >= DATE '{day}'"), max_events)
+    assert hour is not None
+    found: datetime = hour.astimezone(UTC) + timedelta(hours=1)
+    return found
 
 
 def _find_crossing(counts: list[tuple[Any, int]], limit: int) -> Any:
@@ -124,15 +147,17 @@ def _find_version(table: "DeltaTable", version: int) -> int:
     return version if by_stream else table.version()
 
 
-def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
+def _build_check(stream: StreamSpec, engine: EngineName) -> dg.AssetChecksDefinition:
     name = stream.main_table.name
+    engine = engine if stream.rule is not None else "spark"
 
     @dg.asset_check(
         asset=list(stream.main_table.asset_path),
         name="parity",
-        description=f"{name} equals its transformation over a batch of silver.events, wherever it is final.",
-        required_resource_keys={"lakehouse", "spark"},
-        pool=BATCH_SPARK_POOL,
+        description=f"{name} equals what silver.events comes to, wherever it is final "
+        f"({'its twin, by Spark' if engine == 'spark' else 'its rule, by DuckDB'}).",
+        required_resource_keys={"lakehouse", engine},
+        pool=BATCH_SPARK_POOL if engine == "spark" else REPORTS_POOL,
     )
     def parity(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         lakehouse = context.resources.lakehouse
@@ -140,21 +165,24 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
         state = read_complete_until(uri, stream.name, lakehouse.storage_options())
         if state is None or state["complete_until"] is None:
             return dg.AssetCheckResult(passed=True, description="Nothing of the table is final yet.")
-        found = compare_with_twin(context.resources.spark.spark_session, lakehouse, stream, state)
-        since = "the beginning" if found.start is None else f"{found.start:%Y-%m-%d %H:%M}"
-        compared = f"{found.rows:,} final rows from {since} until {found.until:%Y-%m-%d %H:%M:%S} UTC"
-        first = f" The first: {found.first[0]}. {_MEND}" if found.first else ""
-        return dg.AssetCheckResult(
-            passed=not found.differences,
-            description=f"{found.differences} differences in {compared}.{first}",
-            metadata={
-                "compared_rows": found.rows,
-                "differences": found.differences,
-                "late_events_pending": state["late_events_pending"],
-                "headrace/source_version": state["source_version"],
-                "headrace/table_version": state["table_version"],
-                "first_differences": dg.MetadataValue.md("\n".join(f"- `{row}`" for row in found.first) or "none"),
-            },
-        )
+        return _judge(compare(context.resources, stream, state, engine), state)
 
     return parity
+
+
+def _judge(found: Comparison, state: dict[str, Any]) -> dg.AssetCheckResult:
+    since = "the beginning" if found.start is None else f"{found.start:%Y-%m-%d %H:%M}"
+    compared = f"{found.rows:,} final rows from {since} until {found.until:%Y-%m-%d %H:%M:%S} UTC"
+    first = f" The first: {found.first[0]}. {_MEND}" if found.first else ""
+    return dg.AssetCheckResult(
+        passed=not found.differences,
+        description=f"{found.differences} differences in {compared}.{first}",
+        metadata={
+            "compared_rows": found.rows,
+            "differences": found.differences,
+            "late_events_pending": state["late_events_pending"],
+            "headrace/source_version": state["source_version"],
+            "headrace/table_version": state["table_version"],
+            "first_differences": dg.MetadataValue.md("\n".join(f"- `{row}`" for row in found.first) or "none"),
+        },
+    )

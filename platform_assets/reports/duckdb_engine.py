@@ -32,7 +32,7 @@ class DuckDBEngine:
 
     def fetch(self, sql: str, inputs: Sequence[InputRows]) -> pa.Table:
         """As `ReportEngine` says."""
-        with _clear_errors():
+        with clear_errors():
             self._register(inputs)
             return self._connection.sql(sql).to_arrow_table()
 
@@ -45,7 +45,7 @@ class DuckDBEngine:
         schema = build_arrow_schema(spec)
         columns = ", ".join(column.name for column in spec.columns)
         days = "true" if commit.days is None else commit.days.predicate(spec.partition_columns[0])
-        with _clear_errors():
+        with clear_errors():
             self._register(inputs)
             found = self._connection.sql(f"SELECT {columns} FROM ({sql}) WHERE {days}")
             batches = (pa.Table.from_batches([b]).cast(schema) for b in found.to_arrow_reader(_BATCH_ROWS))
@@ -66,7 +66,7 @@ class DuckDBEngine:
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def clear_errors() -> Iterator[None]:
     """Says what to do where memory or disk is too small; other errors pass."""
     try:
         yield
@@ -75,7 +75,7 @@ def _clear_errors() -> Iterator[None]:
         text = str(error)
         if "Out of Memory Error" in text:
             raise StorageError(
-                "The reports need more memory than HEADRACE_REPORTS_MEMORY_MIB allows. Nothing was written. Raise the "
+                "This needs more memory than HEADRACE_REPORTS_MEMORY_MIB allows. Nothing was written. Raise the "
                 "setting, or set HEADRACE_REPORTS_ENGINE=spark."
             ) from error
         if "No space left on device" in text:

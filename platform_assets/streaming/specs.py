@@ -83,7 +83,9 @@ class StreamSpec:
     `name` is the query's name and the last part of its checkpoint's path; `tables[0]` is the main table, whose
     commits say how far the query is. A stream over Kafka is written by `streaming.event_writer`; a stream over a
     table has a `transform`, a pure function that runs on a stream and, as the *twin*, on a batch: it gets the
-    source's columns (the watermark already defined on a stream) and returns rows of `tables[0]`.
+    source's columns (the watermark already defined on a stream) and returns rows of `tables[0]`. `rule` says the same
+    once more, as a query in DuckDB's dialect over a relation `events` with all rows and columns of the source: the
+    check `parity` holds the table against it. Without a rule, or with reports by Spark, it takes the twin.
     `trigger_seconds` None: the setting HEADRACE_TRIGGER_SECONDS. `write_mode` is `upsert` (rows of the table's key are
     replaced while their window is open) or `append`. `span` goes with `transform`. `publish_topic`: a Kafka topic that
     gets every row as well (`streaming.kafka_publisher`).
@@ -94,6 +96,7 @@ class StreamSpec:
     tables: tuple[TableSpec, ...]
     trigger_seconds: float | None = None
     transform: Callable[[DataFrame], DataFrame] | None = None
+    rule: str | None = None
     write_mode: Literal["append", "upsert"] = "append"
     span: ResultSpan | None = None
     publish_topic: str | None = None

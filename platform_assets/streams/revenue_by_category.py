@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from platform_assets.streaming.rules import SUM_OF_REVENUE, events_in_windows
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
@@ -57,6 +58,12 @@ def aggregate_revenue(events: DataFrame) -> DataFrame:
     )
 
 
+# The rows once more, for the check `parity`.
+RULE = f"""
+    SELECT window_start, window_end, category, coalesce(CAST({SUM_OF_REVENUE} AS DOUBLE), 0.0) AS total_revenue,
+           count(*) AS purchase_count, total_revenue / purchase_count AS avg_order_value
+    FROM ({events_in_windows(WINDOW, SLIDE, "purchase")}) GROUP BY window_start, window_end, category"""
+
 STREAM = StreamSpec(
     name="revenue_by_category",
     source=TableSource(
@@ -70,6 +77,7 @@ STREAM = StreamSpec(
     # Each micro-batch costs planning, a state commit and a Delta commit, whatever its rows.
     trigger_seconds=10.0,
     transform=aggregate_revenue,
+    rule=RULE,
     write_mode="upsert",
     span=ResultSpan("window_start", "window_end", reach=WINDOW, window=(WINDOW, SLIDE)),
 )

@@ -76,6 +76,16 @@ def match_views_with_purchases(events: DataFrame) -> DataFrame:
     )
 
 
+# The rows once more, for the check `parity`.
+RULE = f"""
+    SELECT v.event_id AS view_event_id, p.event_id AS purchase_event_id, v.user_id, v.product_id,
+           v.event_time AS view_time, p.event_time AS purchase_time,
+           (epoch_us(p.event_time) - epoch_us(v.event_time)) / 1000000 AS time_to_purchase_seconds,
+           v.device_type, p.revenue
+    FROM events v JOIN events p ON v.user_id = p.user_id AND v.product_id = p.product_id
+    WHERE v.event_type = 'page_view' AND p.event_type = 'purchase' AND p.event_time > v.event_time
+      AND p.event_time - v.event_time <= INTERVAL '{in_words(MAX_LAG)}'"""
+
 STREAM = StreamSpec(
     name="view_to_purchase",
     source=TableSource(
@@ -89,6 +99,7 @@ STREAM = StreamSpec(
     # A prime of its own: queries that trigger at the same moment wait for each other's planning, seconds under load.
     trigger_seconds=17.0,
     transform=match_views_with_purchases,
+    rule=RULE,
     write_mode="append",
     span=ResultSpan("view_time", "purchase_time", reach=MAX_LAG, by_user=True),
 )

@@ -1,4 +1,4 @@
-"""The gold tables of a lakehouse beside what DuckDB makes of silver.events, with SQL that is not the streams'."""
+"""The gold tables of a lakehouse beside what DuckDB makes of silver.events by the streams' rules, not by their code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from deltalake import DeltaTable
 
 from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
 from platform_assets.streams import load_streams
-from tests.stream_oracles import ORACLES
 
 
 def count_differences(lakehouse: Path) -> tuple[int, int]:
@@ -26,7 +25,7 @@ def count_differences(lakehouse: Path) -> tuple[int, int]:
         for stream in load_streams():
             if isinstance(stream.source, TableSource):
                 _create_view(connection, "present", _open(lakehouse, stream.main_table.name))
-                for name, source in (("wanted", f"({ORACLES[stream.name]})"), ("found", "present")):
+                for name, source in (("wanted", f"({stream.rule})"), ("found", "present")):
                     final = _select_final(stream, source, until[stream.name].isoformat())
                     connection.execute(f"create or replace temp table {name} as {final}")
                 ((wanted, lacking, more),) = connection.sql(

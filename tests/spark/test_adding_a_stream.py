@@ -25,16 +25,15 @@ for key in graph.asset_check_keys:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the project with what the page says: a file, an oracle, the windows' size."""
+    """A copy of the project with what the page says: a file, the windows' size."""
     copy = tmp_path / "project"
     for folder in ("platform_assets", "jobs", "resources", "tests", "benchmarks"):
         shutil.copytree(_ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md"):
         shutil.copy(_ROOT / file, copy)
-    stream, oracle, windows = re.findall(r"```python\n(.*?)```", _PAGE, re.DOTALL)
+    stream, windows = re.findall(r"```python\n(.*?)```", _PAGE, re.DOTALL)
     (path,) = re.findall(r"^`(platform_assets/streams/\w+\.py)`:$", _PAGE, re.MULTILINE)
     (copy / path).write_text(stream)
-    add_to(copy / "tests/stream_oracles.py", "ORACLES", oracle)
     add_to(copy / "tests/spark/test_streams_over_events.py", "WINDOWS", windows)
     return copy
 
@@ -59,7 +58,7 @@ def test_the_page_makes_a_stream_with_checks_that_equals_its_twin(project: Path)
     checks = {line for line in run(project, "-c", _LIST).splitlines() if _NAME in line}
     names = ("schema_contract", "freshness", "ledger", "parity", "stream_running", "table_files")
     assert checks == {f"gold/{_NAME} {check}" for check in names}
-    only = f"has_an_oracle or stream_in_batches or {_NAME}"
+    only = f"has_a_rule or stream_in_batches or {_NAME}"
     output = run(project, "-m", "pytest", "-q", "tests/spark/test_streams_over_events.py", "-k", only)
     assert f"[{_NAME}]" in run(
         project, "-m", "pytest", "-q", "--collect-only", "tests/spark/test_streams_over_events.py"

@@ -1,4 +1,4 @@
-"""The check that a table equals its stream's twin: green over what was written, red over every way to break it."""
+"""The check that a table equals its rule, or its twin: green over what was written, red over every way to break it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
-from platform_assets.checks.parity import build_parity_checks, find_start
+from platform_assets.checks.parity import build_parity_checks, compare
+from platform_assets.reports.report_engine import EngineName
+from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import LATE_EVENTS
+from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import event, read_rows
-from tests.spark.test_streams_over_events import CLOSER, STREAMS, arrive, ask_oracle, in_order
+from tests.spark.test_streams_over_events import CLOSER, STREAMS, arrive, ask_rule, in_order
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -35,6 +38,7 @@ FIRST = [
 LONG = pytest.mark.long
 QUICK = ("sessions", "revenue_by_category")
 ONE_OF_ALL = [pytest.param(name, marks=() if name == "sessions" else LONG) for name in STREAMS]
+ENGINES: tuple[EngineName, ...] = ("duckdb", "spark")
 LATE = [event("u1", NOON + 3 * MINUTE, "purchase", revenue=500.0), event("u2", NOON - MINUTE)]
 
 
@@ -63,16 +67,22 @@ def name() -> str:
     return QUICK[0]
 
 
-def run_check(spark: SparkSession, root: Path, name: str) -> dg.AssetCheckResult:
-    (check,) = build_parity_checks([STREAMS[name]])
-    resources = {"lakehouse": LakehouseResource(root=str(root)), "spark": SimpleNamespace(spark_session=spark)}
+def run_check(spark: SparkSession, root: Path, name: str, engine: EngineName = "duckdb") -> dg.AssetCheckResult:
+    (check,) = build_parity_checks([STREAMS[name]], engine)
+    needed = {"lakehouse", engine}
+    resources = {key: resource for key, resource in build_resources(spark, root).items() if key in needed}
     verdict = check(dg.build_asset_check_context(resources=resources))
     assert isinstance(verdict, dg.AssetCheckResult)
     return verdict
 
 
+def build_resources(spark: SparkSession, root: Path) -> dict[str, Any]:
+    duckdb, lakehouse = DuckDBResource(memory_mib=256), LakehouseResource(root=str(root))
+    return {"duckdb": duckdb, "lakehouse": lakehouse, "spark": SimpleNamespace(spark_session=spark)}
+
+
 @pytest.mark.parametrize("names", [QUICK, pytest.param(tuple(STREAMS), marks=LONG, id="all")])
-def test_what_the_streams_and_repairs_wrote_equals_the_oracles(
+def test_what_the_streams_and_repairs_wrote_equals_the_rules(
     of_streams: Callable[..., Path], names: tuple[str, ...]
 ) -> None:
     lakehouse = LakehouseResource(root=str(of_streams(*names)))
@@ -80,16 +90,20 @@ def test_what_the_streams_and_repairs_wrote_equals_the_oracles(
     assert {row["query"] for row in late} == set(names) and all(row["repaired_at"] is not None for row in late)
     for name in names:
         rows = in_order(STREAMS[name], read_rows(lakehouse, STREAMS[name].main_table.name))
-        assert rows == ask_oracle(name, [*FIRST, *LATE]), name
+        assert rows == ask_rule(name, [*FIRST, *LATE]), name
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ONE_OF_ALL)
-def test_what_the_streams_and_repairs_wrote_equals_the_twin(spark: SparkSession, written: Path, name: str) -> None:
-    verdict = run_check(spark, written, name)
+def test_what_the_streams_and_repairs_wrote_passes(
+    spark: SparkSession, written: Path, name: str, engine: EngineName
+) -> None:
+    verdict = run_check(spark, written, name, engine)
     assert verdict.passed, verdict.description
     assert verdict.metadata["compared_rows"].value == len(_open(written, name).to_pyarrow_table()) > 0
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("name", "break_table"),
     [
@@ -109,14 +123,19 @@ def test_what_the_streams_and_repairs_wrote_equals_the_twin(spark: SparkSession,
     ],
 )
 def test_a_table_that_was_changed_is_found_out(
-    spark: SparkSession, written: Path, tmp_path: Path, name: str, break_table: Callable[[DeltaTable], object]
+    spark: SparkSession,
+    written: Path,
+    tmp_path: Path,
+    name: str,
+    break_table: Callable[[DeltaTable], object],
+    engine: EngineName,
 ) -> None:
     shutil.copytree(written, tmp_path / "broken")
     table = _open(tmp_path / "broken", name)
     version = table.version()
     break_table(table)
     assert _open(tmp_path / "broken", name).version() > version, "the test changed nothing"
-    verdict = run_check(spark, tmp_path / "broken", name)
+    verdict = run_check(spark, tmp_path / "broken", name, engine)
     assert not verdict.passed
     assert "differences in" in str(verdict.description)
 
@@ -125,17 +144,24 @@ def test_nothing_final_yet_is_no_failure(spark: SparkSession, tmp_path: Path) ->
     assert run_check(spark, tmp_path, "sessions").passed
 
 
-def test_only_the_newest_events_are_read_when_there_are_too_many(spark: SparkSession, written: Path) -> None:
-    uri = LakehouseResource(root=str(written)).table_uri("silver.events")
-    version = DeltaTable(uri).version()
-    assert find_start(spark, uri, version, 1_000_000) is None
-    assert find_start(spark, uri, version, 2) == datetime(2024, 2, 29, 13, tzinfo=UTC)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_the_newest_events_are_compared_when_there_are_too_many(
+    spark: SparkSession, written: Path, name: str, engine: EngineName
+) -> None:
+    lakehouse = LakehouseResource(root=str(written))
+    state = read_complete_until(lakehouse.table_uri("platform.complete_until"), name)
+    assert state is not None
+    resources = SimpleNamespace(**build_resources(spark, written))
+    everything = compare(resources, STREAMS[name], state, engine)
+    assert everything.start is None and everything.rows > 0
+    newest = compare(resources, STREAMS[name], state, engine, max_events=2)
+    assert newest.start == datetime(2024, 2, 29, 13, tzinfo=UTC)
+    assert newest.rows < everything.rows and newest.differences == everything.differences == 0
 
 
 def test_every_stream_over_a_table_is_checked() -> None:
-    assert {key.asset_key.path[-1] for check in build_parity_checks(load_streams()) for key in check.check_keys} == {
-        *STREAMS
-    }
+    checks = build_parity_checks(load_streams(), "duckdb")
+    assert {key.asset_key.path[-1] for check in checks for key in check.check_keys} == {*STREAMS}
 
 
 def _open(root: Path, name: str) -> DeltaTable:

@@ -1,4 +1,4 @@
-"""The streams over silver.events: the table that a stream writes = its twin on a batch = an oracle in SQL.
+"""The streams over silver.events: the table that a stream writes = its twin on a batch = its rule in SQL, by DuckDB.
 
 The stream is run in several micro-batches with a restart from its checkpoint between any two.
 """
@@ -36,7 +36,6 @@ from tests.spark.report_cases import (
     shops,
     with_coordinates,
 )
-from tests.stream_oracles import ORACLES
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -56,7 +55,7 @@ def vary(events: list[Event], chance: random.Random) -> list[Event]:
     return [{**e, "category": chance.choice(["toys", "books", None]), "revenue": revenue(e)} for e in events]
 
 
-def ask_oracle(name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
+def ask_rule(name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
     rows = [{**e, "event_id": f"e{n}", "category": e.get("category")} for n, e in enumerate(with_coordinates(events))]
@@ -67,7 +66,7 @@ def ask_oracle(name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
         ("country", pa.string()), ("kafka_partition", pa.int32()), ("kafka_offset", pa.int64()),
     ]  # fmt: skip
     connection.register("events", pa.Table.from_pylist(rows, pa.schema(fields)))
-    return in_order(STREAMS[name], connection.sql(ORACLES[name]).to_arrow_table().to_pylist())
+    return in_order(STREAMS[name], connection.sql(STREAMS[name].rule or "").to_arrow_table().to_pylist())
 
 
 def run_twin(spark: SparkSession, name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -162,16 +161,16 @@ def run_streams(spark: SparkSession, lakehouse: LakehouseResource, names: Sequen
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_every_stream_has_an_oracle(name: str) -> None:
-    assert name in ORACLES
+def test_every_stream_has_a_rule(name: str) -> None:
+    assert STREAMS[name].rule
 
 
 @examples(3)
 @given(shops(), st.integers(0, 2**32).map(random.Random))
-def test_twin_equals_the_oracle(spark: SparkSession, events: list[Event], chance: random.Random) -> None:
+def test_twin_equals_the_rule(spark: SparkSession, events: list[Event], chance: random.Random) -> None:
     events = vary(events, chance)
     for name in STREAMS:
-        assert run_twin(spark, name, events) == ask_oracle(name, events), name
+        assert run_twin(spark, name, events) == ask_rule(name, events), name
 
 
 @pytest.mark.long
@@ -277,7 +276,7 @@ def test_a_hot_user_and_a_hot_product_lose_nothing(spark: SparkSession, tmp_path
     assert_tables_equal_twins(spark, lakehouse, arrived)
     pairs = read_rows(lakehouse, "gold.view_to_purchase")
     assert sum(row["user_id"] == "hot" for row in pairs) > 2_000
-    assert in_order(STREAMS["view_to_purchase"], pairs) == ask_oracle("view_to_purchase", arrived)
+    assert in_order(STREAMS["view_to_purchase"], pairs) == ask_rule("view_to_purchase", arrived)
 
 
 def test_exactly_one_hundred_is_not_high(spark: SparkSession) -> None:

@@ -21,9 +21,9 @@ def test_each_materialization_is_proved_once() -> None:
     sensor = build_ledger_sensor(STREAMS)
     definitions = dg.Definitions(
         assets=build_stream_assets(STREAMS, "t"),
-        asset_checks=build_checks(STREAMS, "t"),
+        asset_checks=build_checks(STREAMS, "t", "duckdb"),
         sensors=[sensor],
-        resources={"spark": nothing, "lakehouse": nothing, "kafka": nothing},
+        resources={"duckdb": nothing, "lakehouse": nothing, "kafka": nothing},
     )
     assert sensor.asset_selection.resolve_checks(definitions.resolve_asset_graph()) == KEYS
     with dg.instance_for_test() as instance:
