@@ -30,7 +30,7 @@ HISTORY_RATE = "0.6"
 SEED = "7"
 LIVE_RATE = "50"
 # With the default's minute the demonstration would wait for it; each round takes some seconds of a core.
-UPKEEP_SECONDS = "20"
+UPKEEP_SECONDS = "10"
 # A look at Dagster's storage costs 50 ms of a core that the streams and reports need.
 POLL_SECONDS = 1.0
 # Each step takes 5-40 s on two cores; the limit turns a hang into a message.

@@ -14,7 +14,7 @@ from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.hop_ledger import HopLedger
-from platform_assets.streaming.late_repair import LateRepair, QueryState
+from platform_assets.streaming.late_repair import LateRepair, Look, QueryState
 from platform_assets.streaming.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses
@@ -86,7 +86,14 @@ class GroupCare:
         """Repairs what came late and can be repaired, for so long, and writes `platform.complete_until`."""
         # The thread takes the pool along: records come before repairs.
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", "repair")
-        states = self._repair.run(seconds)
+        looks = self._repair.look()
+        # Before the repairs too: who waits until a table is final is not to wait a minute for them.
+        self._write_states(looks)
+        if self._repair.repair(looks, seconds):
+            self._write_states(self._repair.look())
+
+    def _write_states(self, looks: Sequence[Look]) -> None:
+        states = [look.state for look in looks]
         if states != self._states:
             self._complete_until.replace(_rows_of(states), _rows_of([]), "true", {"complete_until": True})
             self._states = states

@@ -60,6 +60,15 @@ class QueryState:
     table_version: int
 
 
+@dataclass(frozen=True)
+class Look:
+    """A stream's state, and its late events (rows of `LATE_EVENTS`) around which nothing is open any more."""
+
+    stream: StreamSpec
+    state: QueryState
+    due: pa.Table
+
+
 class LateRepair:
     """Looks after the tables of a group. Called from one thread; `tables` are those that the queries write."""
 
@@ -76,15 +85,27 @@ class LateRepair:
         self._tables = tables
         self._late = BatchTable(LATE_EVENTS, context)
 
-    def run(self, seconds: float | None = None) -> list[QueryState]:
-        """One look at every stream: repairs what can be repaired, and says how far each table is final.
+    def look(self) -> list[Look]:
+        """How far each stream's table is that has finished a batch, and what can be repaired of it. Changes nothing."""
+        return [look for stream in self._streams if (look := self._look(stream)) is not None]
+
+    def repair(self, looks: Sequence[Look], seconds: float | None = None) -> bool:
+        """Repairs what these looks have found; returns whether there was anything.
 
         After so many seconds (None: never) what is left waits for the next look; of each stream a portion is repaired.
         """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
-        return [state for stream in self._streams if (state := self._repair(stream, deadline)) is not None]
+        found = [look for look in looks if len(look.due)]
+        for look in found:
+            for number, portion in enumerate(self._split(look)):
+                if number and time.monotonic() > deadline:
+                    break
+                state = look.state
+                closed = self._repair_portion(look.stream, portion, state.source_version, state.watermark)
+                self._set_repaired(look.stream, closed)
+        return bool(found)
 
-    def _repair(self, stream: StreamSpec, deadline: float) -> QueryState | None:
+    def _look(self, stream: StreamSpec) -> Look | None:
         import pyarrow.compute as pc
 
         assert stream.span is not None
@@ -94,32 +115,29 @@ class LateRepair:
             return None
         plan = read_plan(self._session, checkpoint, done)
         watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
-        changed_in = pc.field("source_version")
-        is_read = (pc.field("batch_id") <= done) & (changed_in.is_null() | (changed_in <= version))
-        pending = self._read_pending(stream).filter(is_read)
-        due = pending.filter(pc.field("event_time") <= watermark - stream.span.longest_open)
-        for number, portion in enumerate(self._split(stream, due, version) if len(due) else []):
-            if number and time.monotonic() > deadline:
-                break
-            self._set_repaired(stream, self._repair_portion(stream, portion, version, watermark))
-        left = self._read_pending(stream)
-        oldest = pc.min(left["event_time"]).as_py()
-        return QueryState(
+        pending = self._read_pending(stream)
+        oldest = pc.min(pending["event_time"]).as_py()
+        state = QueryState(
             query=stream.name,
             table=stream.main_table.name,
             watermark=watermark,
             complete_until=watermark if oldest is None else min(watermark, oldest),
-            pending_late_events=len(left),
+            pending_late_events=len(pending),
             batch_id=done,
             source_version=version,
             table_version=self._tables[stream.main_table.name].version,
         )
+        changed_in = pc.field("source_version")
+        is_read = (pc.field("batch_id") <= done) & (changed_in.is_null() | (changed_in <= version))
+        is_closed = pc.field("event_time") <= watermark - stream.span.longest_open
+        return Look(stream, state, pending.filter(is_read & is_closed))
 
-    def _split(self, stream: StreamSpec, due: pa.Table, version: int) -> list[pa.Table]:
-        assert isinstance(stream.source, TableSource)
-        uri = self._context.table_uri(stream.source.table.name)
-        files, _ = CommitLog(uri, stream.source.time_column, self._context.storage_options).read_table(version)
-        return split_by_events(due, files)
+    def _split(self, look: Look) -> list[pa.Table]:
+        source = look.stream.source
+        assert isinstance(source, TableSource)
+        log = CommitLog(self._context.table_uri(source.table.name), source.time_column, self._context.storage_options)
+        files, _ = log.read_table(look.state.source_version)
+        return split_by_events(look.due, files)
 
     def _read_pending(self, stream: StreamSpec) -> pa.Table:
         import pyarrow.compute as pc
