@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from jobs.simulator.producer import stopping_on_signals
 from jobs.stream_context import build_stream_context
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark import SparkResource
+from resources.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -79,13 +79,13 @@ def running_group(
     """
     lakehouse = LakehouseResource.from_settings(settings)
     spark = SparkResource.from_settings(settings, "benchmark")
-    with stopping_on_signals() as stop, running_broker(settings), spark.running() as session:
+    with StopSignals() as stop, running_broker(settings), spark.running() as session:
         with KafkaResource.from_settings(settings) as kafka:
             context = build_stream_context(settings, kafka, lakehouse, streams)
         group = build(session, streams, context)
         try:
             group.start()
-            yield LiveRun(session, group, stop)
+            yield LiveRun(session, group, stop.received)
         finally:
             group.stop(STOP_SECONDS)
 

@@ -7,10 +7,8 @@ the container. So the run is asked to stop through the instance, as the supervis
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import request_shutdown
 from platform_assets.streams import load_stream_groups
 from resources.settings import load_settings
+from resources.stop_signals import StopSignals
 
 # Below the container's stop_grace_period of 90 s, which also has to cover the end of the server.
 _STREAMS_TIMEOUT_SECONDS = 75.0
@@ -33,24 +32,27 @@ def main() -> int:
     parser.add_argument("--host", default="0.0.0.0", help="a container's own network (default: %(default)s)")
     parser.add_argument("--port", default="4000")
     args = parser.parse_args()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    with StopSignals() as stop:
+        return serve(args.host, args.port, stop)
+
+
+def serve(host: str, port: str, stop: StopSignals) -> int:
+    """Runs the server until a signal comes, or it ends by itself. Returns its exit code, or 0 after a signal."""
     server = subprocess.Popen(
         [
             str(Path(sys.executable).parent / "dagster"),
             "code-server",
             "start",
             "-h",
-            args.host,
+            host,
             "-p",
-            args.port,
+            port,
             "-m",
             "platform_assets.definitions",
         ],
         start_new_session=True,  # a signal to this process's group must not reach the run directly
     )
-    while server.poll() is None and not stop.wait(0.5):
+    while server.poll() is None and not stop.received.wait(0.5):
         pass
     if server.poll() is not None:
         return server.returncode

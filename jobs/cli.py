@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -15,6 +12,7 @@ from jobs.simulator import command as simulate
 from jobs.table_commands import add_table_commands
 from platform_assets.errors import HeadraceError, InterruptedByUserError
 from resources.settings import Settings, load_settings
+from resources.stop_signals import StopSignals
 
 POLL_SECONDS = 1.0
 LIVE_RATE = "100"
@@ -72,23 +70,11 @@ def _open_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 140)
 
 
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second Ctrl-C while stopping changes nothing."""
-    stop = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _demo(args: argparse.Namespace, settings: Settings) -> int:
     from jobs.platform.demonstration import run_demo
 
-    with _stop_on_signals() as stop:
-        return run_demo(settings, stop, _open_console())
+    with StopSignals() as stop:
+        return run_demo(settings, stop.received, _open_console())
 
 
 def _dev(args: argparse.Namespace, settings: Settings) -> int:
@@ -107,7 +93,7 @@ def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: str) -> int:
 
     console = _open_console()
     archiving = ClassArchiving(settings.home / "logs" / "class-archive.log")
-    with _stop_on_signals() as stop, running_platform(settings, with_ui=with_ui) as services:
+    with StopSignals() as stop, running_platform(settings, with_ui=with_ui) as services:
         shop = None
         if float(shop_rate) > 0:
             command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", shop_rate, "--quiet"]
@@ -115,7 +101,7 @@ def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: str) -> int:
         where = f", UI: http://127.0.0.1:{settings.ui_port}" if with_ui else ""
         console.print(f"Headrace is up{where}. Tables: {settings.lakehouse}. Logs: {settings.home}/logs. Ctrl-C stops.")
         try:
-            while not stop.wait(POLL_SECONDS):
+            while not stop.received.wait(POLL_SECONDS):
                 services.check()
                 archiving.look()
             console.print("Stopping: batches in flight are finished first.")

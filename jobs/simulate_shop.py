@@ -55,15 +55,16 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
 
     Raises `SettingError` for a bad configuration, `BrokerUnavailableError` when records were not acknowledged.
     """
-    from jobs.simulator.producer import PRODUCER_OPTIONS, send_records, stopping_on_signals
+    from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
     from jobs.simulator.shop import Shop
+    from resources.stop_signals import StopSignals
 
     settings, plan = load_settings(), _plan(config)
     topic = config.topic or settings.topic
     shop = Shop(plan.profile, plan.seed)
     next_line = _LOG_SECONDS
 
-    with stopping_on_signals() as stop:
+    with StopSignals() as stop:
         kafka.ensure_topic(topic, settings.topic_partitions)
         context.log.info(f"Sending to {topic}, seed {plan.seed}, {plan.total or 'endless'} records expected.")
 
@@ -78,7 +79,7 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
             kafka.producer(**PRODUCER_OPTIONS),
             topic,
             pace=plan.pace,
-            stop=stop,
+            stop=stop.received,
             on_progress=log_progress,
         )
     counts = shop.tally.as_dict()

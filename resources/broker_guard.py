@@ -4,7 +4,8 @@
 
 Whoever uses the broker holds a shared lock on `users.lock`. The kernel frees such a lock however its holder ends
 (kill -9 too), so a broker without users is seen for certain. The guard runs in a session of its own: Ctrl-C in a
-terminal reaches the users, never the guard or the JVM. Standard library only: it stays small and starts at once.
+terminal reaches the users, never the guard or the JVM. Nothing beyond the standard library and the stop
+signals is imported: it stays small and starts at once.
 
 Exit codes: 0 stopped because it was asked to or nobody was left; 1 the JVM would not start or run.
 """
@@ -20,11 +21,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
+
+from resources.stop_signals import StopSignals
 
 # How long the broker waits for a new user: bridges a run that is restarted, without a restart of the broker.
 _GRACE_SECONDS = 10.0
@@ -51,19 +52,21 @@ class Guard:
     def __init__(self, launch: dict[str, Any]) -> None:
         self._launch = launch
         self._folder = Path(launch["folder"])
-        self._stop = threading.Event()
+        self._stop = StopSignals()
         self._deaths: list[float] = []
         self._users = os.open(self._folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def run(self) -> int:
         """Starts the JVM, watches it and its users, and returns the process's exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        with self._stop:
+            return self._guard()
+
+    def _guard(self) -> int:
         self._format()
         jvm = self._start()
         idle_since: float | None = None
         try:
-            while not self._stop.wait(_POLL_SECONDS):
+            while not self._stop.received.wait(_POLL_SECONDS):
                 if jvm.poll() is not None:
                     if not self._may_restart():
                         return 1
@@ -80,9 +83,6 @@ class Guard:
             return 0
         finally:
             self._end(jvm)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stop.set()
 
     def _is_unused(self) -> bool:
         try:
@@ -111,7 +111,7 @@ class Guard:
             while not _answers(self._launch["port"]):
                 if jvm.poll() is not None:
                     raise SystemExit(f"the broker's JVM ended with code {jvm.returncode} while it started")
-                if self._stop.wait(0.05) or time.monotonic() > deadline:
+                if self._stop.received.wait(0.05) or time.monotonic() > deadline:
                     raise SystemExit("the broker was stopped, or did not open its port in time, while it started")
         except BaseException:
             self._end(jvm)

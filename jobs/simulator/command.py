@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.simulator.mapping import RowMapping, load_mapping, parse_mapping
-from jobs.simulator.producer import PRODUCER_OPTIONS, Pace, SendReport, send_records, stopping_on_signals
+from jobs.simulator.producer import PRODUCER_OPTIONS, Pace, SendReport, send_records
 from jobs.simulator.profile import FAULTS, ShopProfile
 from jobs.simulator.progress import show_progress
 from jobs.simulator.recorded import Recording
@@ -122,13 +122,14 @@ def _send(
 ) -> SendReport:
     # Here, for the resource brings Dagster along, which `--help` can do without.
     from resources.kafka import KafkaResource
+    from resources.stop_signals import StopSignals
 
     topic = args.topic or settings.topic
-    with stopping_on_signals() as stop, KafkaResource.from_settings(settings) as kafka:
+    with StopSignals() as stop, KafkaResource.from_settings(settings) as kafka:
         kafka.ensure_topic(topic, settings.topic_partitions)
         producer = kafka.producer(**PRODUCER_OPTIONS)
         with show_progress(topic, total, console, quiet=args.quiet) as on_progress:
-            return send_records(begin(), producer, topic, pace=pace, stop=stop, on_progress=on_progress)
+            return send_records(begin(), producer, topic, pace=pace, stop=stop.received, on_progress=on_progress)
 
 
 def _plan(args: argparse.Namespace) -> SimulationPlan:

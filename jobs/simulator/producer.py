@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -195,23 +193,3 @@ class _Sending:
     def _fail(self, text: str) -> None:
         self._failed += 1
         self._error = self._error or text
-
-
-@contextlib.contextmanager
-def stopping_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set while the block runs, in place of ending the process.
-
-    Outside the main thread, where Python allows no handlers, the event is just never set by a signal.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda _number, _frame: stop.set())
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from jobs.supervision.model import ExitKind, ProcessIdentity
 from jobs.supervision.process import is_alive, read_identity
-from jobs.supervision.stop_signals import StopSignals
 from platform_assets.errors import HeadraceError, QueryFailedError
+from resources.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
