@@ -89,7 +89,7 @@ class GroupCare:
         looks = self._repair.look()
         # Before the repairs too: who waits until a table is final is not to wait a minute for them.
         self._write_states(looks)
-        if self._repair.repair(looks, seconds):
+        if self._repair.repair(looks, seconds, lambda: self._work is not None and self._work.is_stopping):
             self._write_states(self._repair.look())
 
     def _write_states(self, looks: Sequence[Look]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -89,16 +89,19 @@ class LateRepair:
         """How far each stream's table is that has finished a batch, and what can be repaired of it. Changes nothing."""
         return [look for stream in self._streams if (look := self._look(stream)) is not None]
 
-    def repair(self, looks: Sequence[Look], seconds: float | None = None) -> bool:
+    def repair(
+        self, looks: Sequence[Look], seconds: float | None = None, is_stopping: Callable[[], bool] = lambda: False
+    ) -> bool:
         """Repairs what these looks have found; returns whether there was anything.
 
         After so many seconds (None: never) what is left waits for the next look; of each stream a portion is repaired.
+        Who stops waits for the portion in hand only.
         """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         found = [look for look in looks if len(look.due)]
         for look in found:
             for number, portion in enumerate(self._split(look)):
-                if number and time.monotonic() > deadline:
+                if is_stopping() or (number and time.monotonic() > deadline):
                     break
                 state = look.state
                 closed = self._repair_portion(look.stream, portion, state.source_version, state.watermark)

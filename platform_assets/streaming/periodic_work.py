@@ -33,6 +33,11 @@ class PeriodicWork:
         """Once."""
         self._thread.start()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called: a long task looks here between its parts, for `stop` waits for it."""
+        return self._stopping.is_set()
+
     def stop(self, timeout_seconds: float) -> None:
         """Lets the task in hand end, within the timeout; no other begins."""
         self._stopping.set()
