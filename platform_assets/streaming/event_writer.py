@@ -84,7 +84,7 @@ class EventWriter:
         self._max_offsets = context.max_offsets_per_trigger
         self._recent: RecentIds | None = None
         self._frontier: Frontier | None = None
-        self._marked_closed: int | None = None
+        self._moved_at: int | None = None
         self._working = threading.Lock()
 
     def table_versions(self) -> dict[str, int]:
@@ -114,25 +114,33 @@ class EventWriter:
         if lost := find_lost_ranges(topic, next_offsets, read_topic_id, held):
             raise LostOffsetsError(describe(lost))
 
-    def mark_idle(self, read_until_micros: int, longest_open_micros: int) -> None:
+    @property
+    def moved_at_micros(self) -> int | None:
+        """When the newest batch arrived whose events moved the frontier; None: none has in this process.
+
+        Heartbeats, tombstones, repeated and late events do not: for the windows that are open they are silence.
+        """
+        return self._moved_at
+
+    def read_latest_event(self) -> int | None:
+        """The latest event time, microseconds; None before the first event. From any thread."""
+        return self._read_frontier().latest_event
+
+    def mark_idle(self, read_until_micros: int) -> None:
         """Moves the frontier up to a moment at which no record was unread. From any thread; skipped during a batch.
 
-        One commit without rows. No more when the last event lay `longest_open_micros` behind the frontier before the
-        last mark: the first such mark moves the watermarks, the batch of the next one closes what they have passed.
+        One commit without rows; none before the first event, nor where the frontier is as far.
         """
         if not self._working.acquire(blocking=False):
             return
         try:
             frontier = self._read_frontier()
-            last = frontier.latest_event
-            if last is None or self._marked_closed == last:
+            if frontier.latest_event is None:
                 return
-            is_closed = frontier.micros is not None and frontier.micros >= last + longest_open_micros
             marked = frontier.mark(read_until_micros)
             if marked != frontier:
                 self._events.mark({"query": self._query, **marked.as_json()})
                 self._frontier = marked
-                self._marked_closed = last if is_closed else None
         finally:
             self._working.release()
 
@@ -208,15 +216,18 @@ class EventWriter:
         entries = build_entries(
             planned, batch.partitions, batch.offsets, batch.is_rejected, batch.is_duplicate, batch.is_erased
         )
-        frontier = self._read_frontier().advance(
+        before = self._read_frontier()
+        frontier = before.advance(
             batch.partitions[is_accepted], _int64s(accepted, "event_time"), _int64s(accepted, "kafka_timestamp"),
-            planned.arrival_micros, self._find_unread(planned),
+            planned.arrival_micros, self._find_unread(planned), _number_senders(accepted),
         )  # fmt: skip
         commit = build_batch_commit(
             self._query, app, planned, self._topic_id, entries, frontier, count_by_type(accepted)
         )
         self._events.append(_rename(accepted, "ingested_at"), commit)
         self._frontier = frontier
+        if frontier.micros != before.micros:
+            self._moved_at = planned.arrival_micros
         if self._recent is not None and batch.ids is not None:
             hash1, hash2 = (hashes[is_accepted] for hashes in batch.ids)
             coordinates = pack_coordinates(batch.partitions[is_accepted], batch.offsets[is_accepted])
@@ -248,6 +259,12 @@ def _add_kept(repeated: pa.Table, batch: _Batch) -> pa.Table:
         .append_column("kept_partition", pa.array([partition for partition, _ in kept], pa.int32()))
         .append_column("kept_offset", pa.array([offset for _, offset in kept], pa.int64()))
     )
+
+
+def _number_senders(records: pa.Table) -> Int64s:
+    """A number for each record's user, equal for equal users."""
+    found: Int64s = records.column("user_id").combine_chunks().dictionary_encode().indices.to_numpy()
+    return found
 
 
 def _int64s(table: pa.Table, column: str) -> Int64s:

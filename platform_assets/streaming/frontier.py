@@ -5,7 +5,8 @@ batches, nor on one partition being ahead of the others, nor on a clock that is 
 the batch's ledger and is the same on every replay; `commit_source` hands it to the queries.
 
 Why nothing that was on time falls behind it: an event counts with its own time, but not later than it was sent and
-arrived, and not at all when it is dated far ahead of that: its clock says nothing about anyone else's. Where a
+arrived, and not at all when it is dated far ahead of that: its clock says nothing about anyone else's. (Where most
+senders of a partition are far ahead, their events count as when they were sent: see `sender_clocks`.) Where a
 partition holds unread records, all of them were sent after the last one read from it. Where none does, all future
 records are sent after the batch's time, which no counted time exceeds. So whatever is read later was sent after the
 frontier, and is late only if it was later than the watermark's delay when it was sent.
@@ -19,15 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from platform_assets.streaming.sender_clocks import FAR_MICROS, SenderClocks
+
 if TYPE_CHECKING:
     from platform_assets.streaming.deduplication import Int64s
 
 # A record's Kafka timestamp is when it was sent, unless nobody set it (-1) or a producer's clock is off: one that lies
 # a day before its event would hold the frontier back for ever.
 _SENT_BEFORE_EVENT_MICROS = 86_400 * 1_000_000
-# Clocks of shops differ by seconds. One event of next week, counted even as of now, would close the windows of a shop
-# whose events arrive an hour late.
-_AHEAD_MICROS = 5 * 60 * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Frontier:
     micros: int | None = None
     partitions: Mapping[int, int] = field(default_factory=dict)
     latest_event: int | None = None
+    clocks: SenderClocks = field(default_factory=SenderClocks)
 
     def as_json(self) -> dict[str, Any]:
         """What the commit holds."""
@@ -48,36 +49,48 @@ class Frontier:
             "frontier": self.micros,
             "frontier_partitions": {str(p): micros for p, micros in sorted(self.partitions.items())},
             "latest_event": self.latest_event,
+            "clocks": self.clocks.as_json(),
         }
 
     @classmethod
     def parse(cls, commit: Mapping[str, Any]) -> Frontier:
         """The reverse of `as_json`; the first frontier for a commit that has none."""
         partitions = {int(p): int(micros) for p, micros in commit.get("frontier_partitions", {}).items()}
-        return cls(commit.get("frontier"), partitions, commit.get("latest_event"))
+        clocks = SenderClocks.parse(commit.get("clocks", {}))
+        return cls(commit.get("frontier"), partitions, commit.get("latest_event"), clocks)
 
     def advance(
-        self, partitions: Int64s, event_micros: Int64s, sent_micros: Int64s, arrival_micros: int, unread: Set[int]
+        self,
+        partitions: Int64s,
+        event_micros: Int64s,
+        sent_micros: Int64s,
+        arrival_micros: int,
+        unread: Set[int],
+        senders: Int64s,
     ) -> Frontier:
         """The frontier after a batch. Never goes back.
 
-        The arrays hold the accepted events, one item each: Kafka partition, event time, Kafka timestamp. `unread` are
-        the partitions that may hold records that the batch has left.
+        The arrays hold the accepted events, one item each: Kafka partition, event time, Kafka timestamp, and a
+        number for its sender. `unread` are the partitions that may hold records that the batch has left.
         """
         was_sent = np.where(sent_micros < event_micros - _SENT_BEFORE_EVENT_MICROS, arrival_micros, sent_micros)
         at_most = np.minimum(was_sent, arrival_micros)
-        counts = event_micros <= at_most + _AHEAD_MICROS
+        clocks = self.clocks.observe(partitions, event_micros - at_most, at_most, senders)
+        trusted = [partition for partition in np.unique(partitions).tolist() if clocks.is_ahead(partition)]
+        # One event of next week, counted even as of now, would close the windows of a shop whose events arrive an hour
+        # late. Where that is the rule, nothing else would move them.
+        counts = (event_micros <= at_most + FAR_MICROS) | np.isin(partitions, trusted)
         counted, counted_partitions = np.minimum(event_micros, at_most)[counts], partitions[counts]
         reached = dict(self.partitions)
         for partition in np.unique(counted_partitions).tolist():
             newest = int(counted[counted_partitions == partition].max())
             reached[partition] = max(reached.get(partition, newest), newest)
         latest = later(self.latest_event, int(event_micros.max()) if len(event_micros) else None)
-        return Frontier(later(self.micros, _frontier_of(reached, unread)), reached, latest)
+        return Frontier(later(self.micros, _frontier_of(reached, unread)), reached, latest, clocks)
 
     def mark(self, micros: int) -> Frontier:
-        """The frontier when, at that time, nothing was unread."""
-        return replace(self, micros=later(self.micros, micros))
+        """The frontier when, at that time, nothing was unread. What usually comes later than that may still come."""
+        return replace(self, micros=later(self.micros, micros - self.clocks.usual_delay_micros))
 
 
 def later(one: int | None, other: int | None) -> int | None:

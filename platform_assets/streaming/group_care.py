@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.changed_days import ChangedDays
+from platform_assets.streaming.checkpoints import read_last_committed_batch, read_plan
 from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_writer import EventWriter
@@ -17,9 +18,8 @@ from platform_assets.streaming.hop_ledger import HopLedger
 from platform_assets.streaming.late_repair import LateRepair, Look, QueryState
 from platform_assets.streaming.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.platform_tables import HistoryWriter
-from platform_assets.streaming.progress import is_batch, lag_of, read_progresses
+from platform_assets.streaming.progress import lag_of, read_progresses
 from platform_assets.streaming.query_errors import classify_failure
-from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.streaming.table_upkeep import TableUpkeep
 from platform_assets.streaming.table_writer import TableWriter
 from platform_assets.tables.platform import COMPLETE_UNTIL
@@ -62,8 +62,7 @@ class GroupCare:
         self._repair = LateRepair(session, streams, context, tables)
         self._complete_until = BatchTable(COMPLETE_UNTIL, context)
         self._states: list[QueryState] = []
-        self._longest_open = max((_longest_open(stream) for stream in streams), default=timedelta(0))
-        # Each mark must meet a batch of its own in every query.
+        # Each mark should meet a batch of its own in every query: one moves its watermark, the next one's batch closes.
         longest_trigger = max((stream.trigger_seconds or 0.0 for stream in streams), default=0.0)
         self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
         self._marked_at = 0.0
@@ -106,7 +105,7 @@ class GroupCare:
         """At the end of a bounded run over Kafka: nothing was unread."""
         for query in self._queries:
             if isinstance(query.batch_writer, EventWriter):
-                query.batch_writer.mark_idle(time.time_ns() // 1000, self._longest_open // timedelta(microseconds=1))
+                query.batch_writer.mark_idle(time.time_ns() // 1000)
 
     def stop(self, timeout_seconds: float) -> None:
         """Ends the work in hand, within the timeout, and writes the last of the history."""
@@ -134,25 +133,42 @@ class GroupCare:
         for query in self._queries:
             writer = query.batch_writer
             # A query that is paused does not see what is unread.
-            if not isinstance(writer, EventWriter) or not query.is_active:
+            if timeout is None or not isinstance(writer, EventWriter) or not query.is_active:
                 continue
             reports = read_progresses(query.spark_queries[-1])
-            if not reports or is_batch(reports[-1]) or lag_of(reports[-1]) != 0:
+            if not reports or lag_of(reports[-1]) != 0:
                 continue
-            looked_at = datetime.fromisoformat(reports[-1]["timestamp"])
-            last_batch = next((report for report in reversed(reports) if is_batch(report)), reports[0])
-            quiet = looked_at - datetime.fromisoformat(last_batch["timestamp"])
+            # What Kafka held when the trigger began is read: also when that trigger had a batch, of heartbeats perhaps.
+            looked_at = _micros_of(reports[-1])
+            moved_at = writer.moved_at_micros or _micros_of(reports[0])
             since_mark = time.monotonic() - self._marked_at
-            if timeout is not None and quiet.total_seconds() >= timeout and since_mark >= self._mark_seconds:
+            if looked_at - moved_at < timeout * 1e6 or since_mark < self._mark_seconds:
+                continue
+            latest = writer.read_latest_event()
+            if latest is not None and self._is_any_open(latest):
                 self._marked_at = time.monotonic()
-                read_until = int(looked_at.timestamp() * 1_000_000)
-                writer.mark_idle(read_until, self._longest_open // timedelta(microseconds=1))
+                writer.mark_idle(looked_at)
+
+    def _is_any_open(self, latest_event_micros: int) -> bool:
+        """Whether a running query has not committed a batch that closes all that the latest event may be part of.
+
+        Asked of the checkpoints, and not counted in marks: a query that starts late, was paused or is busy meets
+        several marks in one batch, which moves its watermark and closes nothing.
+        """
+        for query in self._queries:
+            span = query.stream.span
+            if span is None or not query.is_active:
+                continue
+            checkpoint = self._context.checkpoint_uri(query.stream.main_table.name)
+            done = read_last_committed_batch(self._session, checkpoint)
+            closes = 0 if done is None else read_plan(self._session, checkpoint, done).watermark_micros
+            if closes < latest_event_micros + span.longest_open // timedelta(microseconds=1):
+                return True
+        return False
 
 
-def _longest_open(stream: StreamSpec) -> timedelta:
-    if stream.span is None or not isinstance(stream.source, TableSource):
-        return timedelta(0)
-    return stream.source.watermark_delay + stream.span.longest_open
+def _micros_of(report: Mapping[str, Any]) -> int:
+    return int(datetime.fromisoformat(report["timestamp"]).timestamp() * 1_000_000)
 
 
 def _rows_of(states: list[QueryState]) -> pa.Table:
