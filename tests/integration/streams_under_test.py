@@ -7,7 +7,7 @@ import itertools
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,7 +62,7 @@ class StreamsUnderTest:
         assert producer.flush(30) == 0
 
     @contextmanager
-    def sending(self, build_values: Callable[[int], list[bytes]]) -> Iterator[None]:
+    def sending(self, build_values: Callable[[int], Sequence[bytes | None]]) -> Iterator[None]:
         """For the block, sends what `build_values` gives for 0, 1, 2 and so on, ten times a second."""
         enough = threading.Event()
 

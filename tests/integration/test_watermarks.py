@@ -40,11 +40,11 @@ def build(
     return lambda **overrides: StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(3), **overrides)
 
 
-def wait_until(condition: Callable[[], bool], group: QueryGroup) -> None:
+def wait_until(condition: Callable[[], bool], group: QueryGroup, paused: frozenset[str] = frozenset()) -> None:
     deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
         assert (failure := group.failure()) is None, failure
-        group.follow()
+        group.follow(paused)
         assert time.monotonic() < deadline, "it does not come to pass"
         time.sleep(0.2)
 
@@ -113,6 +113,53 @@ def test_a_silent_shop_has_its_sessions_closed_and_what_comes_after_is_repaired(
     (session,) = streams.rows("gold.sessions")
     assert (session["event_count"], session["session_end"]) == (3, began + 2 * MINUTE)
     assert {row["repaired_at"] is not None for row in streams.rows("platform.late_events")} == {True}
+
+
+def test_a_query_that_was_paused_while_the_others_closed_closes_too(build: Build) -> None:
+    """It meets all marks in one batch, which moves its watermark and closes nothing."""
+    streams = build(idle_timeout_seconds=2.0)
+    began = NOW - timedelta(hours=3)
+    streams.send([purchase(1, began), purchase(2, began + MINUTE)])
+    used = [stream for stream in load_streams() if stream.name in ("events", "revenue_by_category", "sessions")]
+    group = QueryGroup(streams.session, at_once(used), streams.context)
+    paused = frozenset({"sessions"})
+    group.start(paused=paused)
+    try:
+        wait_until(lambda: closed_until(group, "revenue_by_category") > NOW - timedelta(hours=1), group, paused)
+        assert streams.rows("gold.sessions") == []
+        wait_until(lambda: len(streams.rows("gold.sessions")) == 1, group)
+    finally:
+        group.stop(30)
+
+
+def test_records_that_are_no_news_do_not_keep_windows_open(build: Build) -> None:
+    """Heartbeats, tombstones, an event that is sent again and again, and stragglers of yesterday."""
+    streams = build(idle_timeout_seconds=2.0)
+    began = NOW - timedelta(hours=3)
+    streams.send([purchase(1, began), purchase(2, began + MINUTE)])
+    used = [stream for stream in load_streams() if stream.name in ("events", "sessions")]
+    group = QueryGroup(streams.session, at_once(used), streams.context)
+    group.start()
+
+    def pulse(number: int) -> list[bytes | None]:
+        straggler = purchase(1000 + number, NOW - timedelta(days=1) + number * MINUTE, user_id=f"s{number}")
+        return [b'{"heartbeat": 1}', None, purchase(1, began), straggler]
+
+    try:
+        with streams.sending(pulse):
+            wait_until(lambda: began in {row["session_start"] for row in streams.rows("gold.sessions")}, group)
+    finally:
+        group.stop(30)
+
+
+def test_where_all_clocks_are_ahead_time_goes_on(build: Build) -> None:
+    streams = build()
+    for part in range(2):
+        events = (purchase(100 * part + n, NOW + timedelta(hours=2), user_id=f"u{n}") for n in range(20))
+        streams.send(events)
+        streams.drain("events", "revenue_by_category")
+    (state,) = streams.rows("platform.complete_until")
+    assert state["complete_until"] is not None and abs(state["complete_until"] - NOW) < timedelta(minutes=10)
 
 
 @pytest.mark.long
