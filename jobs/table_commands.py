@@ -55,6 +55,10 @@ def add_table_commands(commands: Any) -> None:
     command = commands.add_parser("acknowledge-loss", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("group", nargs="?", default="", help="the stream group (default: all)")
     command.add_argument("--reason", default="", help="kept for ever with the hole")
+    command.add_argument(
+        "--from", dest="go_on_from", default="", metavar="WHERE",
+        help="of a topic that was created again, or is another cluster's: beginning, end, or a time (ISO-8601)",
+    )  # fmt: skip
     command.set_defaults(run=_acknowledge)
     for name, text in (
         ("backup", "copy all tables and checkpoints to an empty place; no group may run (headrace pause)"),
@@ -156,16 +160,17 @@ def _forget(args: argparse.Namespace, settings: Settings) -> int:
 def _acknowledge(args: argparse.Namespace, settings: Settings) -> int:
     from jobs.acknowledge_loss import acknowledge_loss
     from jobs.stream_groups import find_groups
+    from platform_assets.streaming.lost_ranges import describe
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
 
     with running_broker(settings):
         for group in find_groups(load_stream_groups(), args.group, ""):
-            lost = acknowledge_loss(group, settings, getpass.getuser(), args.reason)
+            lost = acknowledge_loss(group, settings, getpass.getuser(), args.reason, args.go_on_from)
             print("\n".join(f"{group.name}: lost {item}" for item in lost) or f"{group.name}: nothing is lost.")
             if lost:
                 then = f"Recorded. Go on with: headrace resume {group.name}"
-                print(then if args.reason else "Nothing was recorded. To go on without them, say --reason '...'.")
+                print(then if args.reason else f"Nothing was recorded. {describe(lost)}")
     return 0
 
 

@@ -59,7 +59,7 @@ class KafkaReplay(RowReplay):
         self._derived = [s for s in derived if isinstance(s.source, TableSource)]
         self._part = part
         losses = Losses(BatchTable(LOST_RANGES, context).read_arrow().to_pylist())
-        self._topic_micros = max(losses.times_created_again(context.topic), default=0)
+        self._topic_micros = max(losses.times_begun_again(context.topic), default=0)
         self._topic_since = datetime.fromtimestamp(self._topic_micros / 1e6, UTC)
 
     def describe(self) -> str:

@@ -129,7 +129,12 @@ def _prove(found: _Evidence, kafka: RecordFinder, proof: Proof | None) -> Audit:
     if newest is not None and newest < found.committed:
         breaches.append(f"The checkpoint has batch {found.committed}, the table's newest batch is {newest}.")
     breaches += find_row_breaches(entries, found.datasets, holes, losses, found.requeued, found.leaving)
-    held = [e for e in found.entries if losses.name_of(e.topic, e.arrival_micros) == losses.name_of(e.topic, math.inf)]
+    held = [
+        e
+        for e in found.entries
+        if losses.name_of(e.topic, e.kafka_partition, e.arrival_micros)
+        == losses.name_of(e.topic, e.kafka_partition, math.inf)
+    ]
     breaches += find_gap_breaches(held, kafka)
     totals = _count(fresh, holes)
     if proof is not None:

@@ -50,7 +50,7 @@ class Places:
         `time_column` says from which topic of that name it is.
         """
         for row in records:
-            topic = self._losses.name_of(row["topic"], to_micros(row[time_column]))
+            topic = self._losses.name_of(row["topic"], row["kafka_partition"], to_micros(row[time_column]))
             where = (topic, row["kafka_partition"])
             counts, index = self._counts.get(where), row["kafka_offset"] - self._low.get(where, 0)
             if counts is not None and 0 <= index < len(counts) and counts[index] >= least:
@@ -86,31 +86,36 @@ class Places:
         np.minimum(part + np.minimum(found, _MANY), _MANY, out=part, casting="unsafe")
 
     def _read(self, place: str, rows: Any) -> Iterator[tuple[Where, npt.NDArray[np.int64]]]:
-        arrival = ARRIVAL_COLUMNS[place]
-        columns = ["topic", "kafka_partition", "kafka_offset"]
-        columns += [arrival] if self._losses.has_topics_created_again else []
-        batches = rows.select(columns).to_batches() if hasattr(rows, "select") else rows.to_batches(columns=columns)
-        for batch in batches:
-            partitions, offsets = (batch.column(name).to_numpy() for name in columns[1:3])
-            for topic, is_topic in self._split_topics(batch, arrival):
-                for partition in np.flatnonzero(np.bincount(partitions[is_topic])):
-                    yield (topic, int(partition)), offsets[is_topic & (partitions == partition)]
-
-    def _split_topics(self, batch: pa.RecordBatch, arrival: str) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-        """The topics of a batch under their names at that time, each with the mask of its rows."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        texts = batch.column("topic").cast(pa.string())
-        for topic in pc.unique(texts).to_pylist():
-            is_topic = pc.equal(texts, topic).to_numpy(zero_copy_only=False)
-            times = self._losses.times_created_again(topic)
-            if not times:
-                yield topic, is_topic
-                continue
-            numbers = np.searchsorted(times, batch.column(arrival).cast(pa.int64()).to_numpy(), side="right")
-            for number in np.unique(numbers[is_topic]):
-                yield self._losses.numbered(topic, int(number)), is_topic & (numbers == number)
+        arrival = ARRIVAL_COLUMNS[place]
+        columns = ["topic", "kafka_partition", "kafka_offset"]
+        columns += [arrival] if self._losses.has_logs_begun_again else []
+        batches = rows.select(columns).to_batches() if hasattr(rows, "select") else rows.to_batches(columns=columns)
+        for batch in batches:
+            partitions, offsets = (batch.column(name).to_numpy() for name in columns[1:3])
+            texts = batch.column("topic").cast(pa.string())
+            for topic in pc.unique(texts).to_pylist():
+                is_topic = pc.equal(texts, topic).to_numpy(zero_copy_only=False)
+                for partition in np.flatnonzero(np.bincount(partitions[is_topic])).tolist():
+                    own = is_topic & (partitions == partition)
+                    for name, is_named in self._split_logs(topic, partition, own, batch, arrival):
+                        yield (name, partition), offsets[is_named]
+
+    def _split_logs(
+        self, topic: str, partition: int, rows: npt.NDArray[np.bool_], batch: pa.RecordBatch, arrival: str
+    ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+        """The rows (a mask) of one partition by the topic's name at the time of their arrival."""
+        import pyarrow as pa
+
+        times = self._losses.times_begun_again(topic, partition)
+        if not times:
+            yield topic, rows
+            return
+        numbers = np.searchsorted(times, batch.column(arrival).cast(pa.int64()).to_numpy(), side="right")
+        for number in np.unique(numbers[rows]):
+            yield self._losses.numbered(topic, int(number)), rows & (numbers == number)
 
     def _name_places(self, tables: Mapping[str, Any], where: Where, offset: int) -> str:
         """The places of one offset, joined by "and": one that is there twice is named twice."""

@@ -98,7 +98,9 @@ class EventWriter:
 
     def find_recorded_offsets(self, topic: str, partitions: Sequence[int]) -> TopicOffsets | None:
         """Behind the last commit, or what was acknowledged as lost since: see `lost_checkpoint`."""
-        side = [self._quarantined, self._deduplicated]
+        side = {
+            "quarantined_at": self._quarantined, "deduplicated_at": self._deduplicated, "arrived_at": self._erased,
+        }  # fmt: skip
         return find_recorded_offsets(self._events, side, self._lost, topic, partitions)
 
     def check_held(self, topic: str, next_offsets: Mapping[int, int], *, is_new_checkpoint: bool) -> None:

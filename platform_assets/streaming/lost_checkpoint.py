@@ -7,12 +7,13 @@ its state, and what it would write again is in its table: it is refused with the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.checkpoints import TopicOffsets
-from platform_assets.streaming.lost_ranges import read_acknowledged_offsets
+from platform_assets.streaming.lost_ranges import EPOCH, read_acknowledged_offsets
 
 if TYPE_CHECKING:
     from platform_assets.streaming.batch_table import BatchTable
@@ -22,13 +23,15 @@ EARLIEST = -2
 
 
 def find_recorded_offsets(
-    main: BatchTable, side: Sequence[BatchTable], lost: BatchTable, topic: str, partitions: Sequence[int]
+    main: BatchTable, side: Mapping[str, BatchTable], lost: BatchTable, topic: str, partitions: Sequence[int]
 ) -> TopicOffsets | None:
     """The offsets behind the last committed batch, for all `partitions`; None when the table has no commit of a batch.
 
     Behind what was acknowledged as lost since (`lost` is `platform.lost_ranges`), where something was.
 
-    What a batch that did not come to its last commit has left in the side tables is taken out: it is read again. Raises
+    What a batch that did not come to its last commit has left in the side tables (by their column of the time of
+    arrival) is taken out: it is read again. Rows that arrived before belong to an older topic of the name, or to what
+    a partition had before Kafka lost its end: they stay. Raises
     `CheckpointMismatchError` when the table has rows, but its log no longer says which offsets they are, or when they
     are another topic's.
     """
@@ -46,9 +49,12 @@ def find_recorded_offsets(
             f"The checkpoint of {main.uri} is gone, and the table holds offsets of another topic than {topic}. "
             "Set HEADRACE_TOPIC to that topic, or HEADRACE_LAKEHOUSE to a new folder."
         )
-    for table in side:
+    done = (EPOCH + timedelta(microseconds=last["arrival_micros"])).isoformat()
+    for arrival, table in side.items():
         for partition, offset in until.items():
-            table.delete(f"kafka_partition = {partition} and kafka_offset >= {offset}", {"unfinished_batch": True})
+            unfinished = f"topic = '{topic}' and kafka_partition = {partition} and kafka_offset >= {offset}"
+            # As text: delta-rs cannot compare with a timestamp literal here (findings/).
+            table.delete(f"{unfinished} and {arrival} > '{done}'", {"unfinished_batch": True})
     start = until | read_acknowledged_offsets(lost, last, topic)
     return {topic: {partition: start.get(partition, EARLIEST) for partition in partitions}}
 

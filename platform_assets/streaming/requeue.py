@@ -198,15 +198,19 @@ class Requeuer:
     def _refuse_older_topics(self, rows: list[dict[str, Any]]) -> None:
         """The ledger tells the records of two topics of one name apart by their time of arrival."""
         again = {
-            row["topic"]: row["acknowledged_at"]
+            (row["topic"], row["kafka_partition"]): row["acknowledged_at"]
             for row in self._lost.read_arrow().sort_by("acknowledged_at").to_pylist()
             if row["until_offset"] is None
         }
-        older = [row for row in rows if row["topic"] in again and row["quarantined_at"] < again[row["topic"]]]
+        logs = [(row["topic"], row["kafka_partition"]) for row in rows]
+        older = [
+            log for log, row in zip(logs, rows, strict=True) if log in again and row["quarantined_at"] < again[log]
+        ]
         if older:
+            topic, partition = older[0]
             raise SettingError(
-                f"{len(older)} of the records came before topic {older[0]['topic']} was created again at "
-                f"{again[older[0]['topic']]:%Y-%m-%d %H:%M:%S} UTC. Leave them out: --since that time."
+                f"{len(older)} of the records came before the log of {topic}/{partition} began again at "
+                f"{again[older[0]]:%Y-%m-%d %H:%M:%S} UTC. Leave them out: --since that time."
             )
 
 

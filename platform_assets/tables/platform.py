@@ -148,7 +148,7 @@ LOST_RANGES = TableSpec(
         Column("topic", "string", "Kafka topic"),
         Column("kafka_partition", "int", "Kafka partition"),
         Column("from_offset", "bigint", "First offset that was not read"),
-        Column("until_offset", "bigint", "First offset that Kafka still held; null: the topic was created again"),
+        Column("until_offset", "bigint", "First offset that Kafka still held; null: from here on it is another log"),
         Column("next_offset", "bigint", "Where reading goes on"),
         Column("acknowledged_by", "string", "Who agreed"),
         Column("reason", "string", "Why"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ import pytest
 from confluent_kafka import TopicPartition
 from deltalake import DeltaTable
 
+import jobs.stream_context
 from jobs.acknowledge_loss import acknowledge_loss
 from jobs.explain import explain
 from platform_assets.checks.ledger import Audit, audit_stream
-from platform_assets.errors import LostOffsetsError
-from platform_assets.streaming.lost_ranges import LostRange
+from platform_assets.errors import LostOffsetsError, SettingError
+from platform_assets.streaming.lost_ranges import HeldTopic, LostRange
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamGroup
 from platform_assets.streams import load_streams
@@ -40,8 +42,8 @@ class Case:
     lakehouse: LakehouseResource
     topic: str
 
-    def acknowledge(self, reason: str) -> list[LostRange]:
-        return acknowledge_loss(GROUP, self.settings, "ann", reason)
+    def acknowledge(self, reason: str, go_on_from: str = "") -> list[LostRange]:
+        return acknowledge_loss(GROUP, self.settings, "ann", reason, go_on_from)
 
     def audit(self) -> Audit:
         return audit_stream(EVENTS, self.lakehouse, self.streams.kafka)
@@ -111,9 +113,11 @@ def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: C
     kafka.ensure_topic(case.topic, 1)
     # As many as before and more: only the topic's id tells.
     case.streams.send([event("3"), *(event(f"new-{number}") for number in range(11))])
-    with pytest.raises(LostOffsetsError, match=f"{case.topic}/0 from offset 10 on .the topic was created again"):
+    with pytest.raises(LostOffsetsError, match=f"{case.topic}/0 from offset 10 on .the topic was created again,"):
         case.streams.drain("events")
-    case.acknowledge("it was deleted by mistake")
+    with pytest.raises(SettingError, match="say from where to go on"):
+        case.acknowledge("it was deleted by mistake")
+    case.acknowledge("it was deleted by mistake", "beginning")
     case.streams.drain("events")
     case.streams.send([event("last")])
     case.streams.drain("events")
@@ -121,12 +125,63 @@ def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: C
     assert [row["event_id"] for row in case.streams.rows("silver.deduplicated_events")] == ["3"]
     audit = case.audit()
     assert audit.breaches == ()
-    assert audit.acknowledged == (
-        f"{case.topic}/0 from offset 10 on, a topic now gone (ann: it was deleted by mistake)",
-    )
+    assert audit.acknowledged == (f"{case.topic}/0 from offset 10 on, a log now gone (ann: it was deleted by mistake)",)
 
     DeltaTable(case.streams.context.table_uri("silver.events")).delete("event_id = 'new-4'")
     assert any(f"{case.topic} #2/0/5 is lost" in breach for breach in case.audit().breaches)
+
+
+def test_another_topic_is_read_from_its_end_when_somebody_says_so(case: Case) -> None:
+    kafka = case.streams.kafka
+    kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
+    kafka.ensure_topic(case.topic, 1)
+    case.streams.send([event(f"copy-{number}") for number in range(4)])
+    case.acknowledge("moved to another cluster", "end")
+    case.streams.send([event("new")])
+    case.streams.drain("events")
+    assert case.ids() == [*map(str, range(10)), "new"]
+    assert case.audit().breaches == ()
+
+
+def test_a_partition_that_lost_its_end_is_read_on_from_there(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only Kafka's answer is a double: a broker that forgets what it has acknowledged needs a power cut."""
+    held = jobs.stream_context.fetch_held(case.streams.kafka, case.topic)
+    cut = HeldTopic(held.topic_id, {0: (0, 7)})
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.stream_context.fetch_held", lambda *_: cut)
+        streams = dataclasses.replace(
+            case.streams, context=dataclasses.replace(case.streams.context, fetch_held=lambda: cut)
+        )
+        with pytest.raises(LostOffsetsError, match=f"{case.topic}/0 offsets 7 to 9, which were read"):
+            streams.drain("events")
+        assert case.acknowledge("power cut") == [LostRange(case.topic, 0, 10, None, 7, is_cut=True)]
+    # What the partition has from offset 7 on comes a second time, under offsets that were read: as if sent again.
+    case.streams.send([event("new")])
+    case.streams.drain("events")
+    assert case.ids() == [*map(str, range(10)), "new"]
+    repeated = case.streams.rows("silver.deduplicated_events", "select kafka_offset from t order by 1")
+    assert [row["kafka_offset"] for row in repeated] == [7, 8, 9]
+    audit = case.audit()
+    assert audit.breaches == () and audit.acknowledged == (
+        f"{case.topic}/0 from offset 10 on, a log now gone (ann: power cut)",
+    )
+
+
+def test_a_checkpoint_that_is_lost_later_takes_nothing_of_the_older_topic_away(case: Case) -> None:
+    kafka = case.streams.kafka
+    case.streams.send([b"not json", event("0")])
+    case.streams.drain("events")
+    kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
+    kafka.ensure_topic(case.topic, 1)
+    case.streams.send([event(f"new-{number}") for number in range(3)])
+    case.acknowledge("it was deleted by mistake", "beginning")
+    case.streams.drain("events")
+    case.lakehouse.remove_checkpoint("silver.events")
+    case.streams.drain("events")
+    assert (
+        len(case.streams.rows("silver.quarantined_events")) == len(case.streams.rows("silver.deduplicated_events")) == 1
+    )
+    assert case.audit().breaches == ()
 
 
 def test_a_topic_that_is_created_again_under_a_running_query_is_not_read(case: Case) -> None:
@@ -144,7 +199,7 @@ def test_a_topic_that_is_created_again_under_a_running_query_is_not_read(case: C
     finally:
         group.stop(30)
     assert isinstance(failure, LostOffsetsError), failure
-    assert f"{case.topic}/0 from offset 10 on (the topic was created again)" in str(failure)
+    assert f"{case.topic}/0 from offset 10 on (the topic was created again," in str(failure)
     assert case.ids() == [*map(str, range(10))]
 
 
