@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError
 from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
 from platform_assets.streaming.free_space import find_shortage
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def build_stream_context(
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
         kafka_trigger_seconds=settings.trigger_seconds,
         max_record_bytes=settings.max_record_bytes,
+        event_rules=_build_rules(settings),
         deduplication_horizon_micros=minutes * 60_000_000 if settings.deduplication else None,
         storage_options=lakehouse.storage_options(),
         idle_timeout_seconds=settings.idle_timeout_seconds or None,
@@ -73,6 +75,17 @@ def fetch_held(kafka: KafkaResource, topic: str) -> HeldTopic:
 
     first, end = kafka.beginning_offsets(topic), kafka.end_offsets(topic)
     return HeldTopic(kafka.topic_id(topic), {partition: (first[partition], end[partition]) for partition in end})
+
+
+def _build_rules(settings: Settings) -> EventRules:
+    def texts(setting: str, usual: tuple[str, ...]) -> frozenset[str]:
+        return fold(tuple(setting.split(",")) if setting else usual)
+
+    return EventRules(
+        settings.topic_time_zone,
+        texts(settings.placeholder_ids, PLACEHOLDER_IDS),
+        texts(settings.anonymous_users, ANONYMOUS_USERS),
+    )
 
 
 def _fetch_topic_id(kafka: KafkaResource, topic: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,6 +41,15 @@ class Settings(BaseSettings):
         "ecommerce-events"
     )
     topic_partitions: Annotated[int, Field(ge=1, le=1000, description="Used when the topic is created")] = 3
+    topic_time_zone: Annotated[
+        str, Field(description="Zone of the topic's timestamps without an offset, such as Europe/Berlin")
+    ] = "UTC"
+    placeholder_ids: Annotated[
+        str, Field(description="Texts that are no event_id, with commas between; empty: the usual ones")
+    ] = ""
+    anonymous_users: Annotated[
+        str, Field(description="Texts that are a user_id of many, with commas between; empty: the usual ones")
+    ] = ""
 
     starting_offsets: Annotated[
         Literal["earliest", "latest"], Field(description="Where a stream without a checkpoint begins")
@@ -126,6 +136,14 @@ class Settings(BaseSettings):
         if value.get_secret_value() and not value.get_secret_value().startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value
+
+    @field_validator("topic_time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            return ZoneInfo(value).key
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            raise ValueError("no zone of the time zone database; write one such as Europe/Berlin, or UTC") from None
 
     @field_validator("home")
     @classmethod

@@ -63,10 +63,11 @@ def read_records(session: SparkSession, context: StreamContext, ranges: Sequence
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    now_micros, max_bytes = (datetime.now(UTC) - EPOCH) // timedelta(microseconds=1), context.max_record_bytes
+    now_micros = (datetime.now(UTC) - EPOCH) // timedelta(microseconds=1)
+    max_bytes, rules = context.max_record_bytes, context.event_rules
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return (parse_batch(batch, now_micros, max_bytes) for batch in batches if len(batch))
+        return (parse_batch(batch, now_micros, max_bytes, rules) for batch in batches if len(batch))
 
     def read(wanted: OffsetRange) -> DataFrame:
         starts, ends = (

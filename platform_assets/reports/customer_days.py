@@ -66,7 +66,7 @@ WITH own AS (
          CAST(sum(CASE WHEN event_type = 'purchase'
                        THEN TRY_CAST(CAST(revenue AS VARCHAR) AS DECIMAL(18, 2)) END) AS DOUBLE) AS revenue,
          max(CASE WHEN event_type = 'purchase' THEN event_time END) AS last_purchase_at
-  FROM events GROUP BY ALL
+  FROM events WHERE is_anonymous IS NOT TRUE GROUP BY ALL
 ), visits AS (
   SELECT session_date AS report_date, user_id, count(*) AS sessions, max(session_start) AS last_session_start,
          max_by(session_end, session_start) AS last_session_end

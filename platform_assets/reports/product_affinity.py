@@ -37,7 +37,8 @@ PRODUCT_AFFINITY_TABLE = TableSpec(
 _SQL = f"""
 WITH bought AS (
   SELECT DISTINCT CAST(event_time AS DATE) AS report_date, user_id, product_id
-  FROM events WHERE event_type = 'purchase' AND product_id IS NOT NULL
+  FROM events
+  WHERE event_type = 'purchase' AND product_id IS NOT NULL AND is_anonymous IS NOT TRUE
 ), baskets AS (
   SELECT report_date, user_id, array_agg(product_id) AS products FROM bought
   GROUP BY ALL HAVING count(*) <= {MAX_PRODUCTS_OF_ONE_BASKET}

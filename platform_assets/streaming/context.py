@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from platform_assets.streaming.event_rules import EventRules
+
 if TYPE_CHECKING:
     from platform_assets.streaming.lost_ranges import HeldTopic
 
@@ -17,10 +19,10 @@ class StreamContext:
     `read_in_place` are tables that are not under the root, by name: what a replay reads and does not write.
 
     `kafka_options` are options of Spark's Kafka source (`kafka.*` and others) and may hold secrets: they are left out
-    of the repr. `deduplication_horizon_micros` None turns deduplication off.
-    `storage_options` are the object store's, for delta-rs; secrets too. A shop without an event for
-    `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a bounded run.
-    Every `upkeep_seconds` a group writes its history, repairs late events and keeps its tables.
+    of the repr. `event_rules` are what of the event contract is the topic's own. `deduplication_horizon_micros` None
+    turns deduplication off. `storage_options` are the object store's, for delta-rs; secrets too. A shop without an
+    event for `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a
+    bounded run. Every `upkeep_seconds` a group writes its history, repairs late events and keeps its tables.
     A bounded run repairs late events for `repair_seconds` at its end (None: until none can be repaired).
     `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
     `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. Files that a table has
@@ -38,6 +40,7 @@ class StreamContext:
     kafka_trigger_seconds: float
     max_record_bytes: int
     deduplication_horizon_micros: int | None
+    event_rules: EventRules = field(default_factory=EventRules)
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
     idle_timeout_seconds: float | None = None
     upkeep_seconds: float = 60.0

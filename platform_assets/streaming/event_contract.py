@@ -3,7 +3,8 @@
 Plain Python over bytes; knows neither Spark nor Kafka, so that every rule is a unit test and another writer can
 reuse it. The rules (design: "Exact meanings"): the value is RFC 8259 JSON in UTF-8, an object, with the required
 fields `event_id`, `event_type`, `timestamp`, `user_id`; every other field may be null or absent. Types are strict:
-nothing is coerced, trimmed or normalised. The first broken rule names the reason, in the order of `Reason`.
+nothing is coerced, trimmed or normalised. An `event_id` that is a
+placeholder is a missing one. The first broken rule names the reason, in the order of `Reason`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
+
+from platform_assets.streaming.event_rules import EventRules
 
 INT32_MAX = 2**31 - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,6 +37,9 @@ TEXT_FIELDS = (
 REQUIRED_FIELDS = ("event_id", "event_type", "timestamp", "user_id")
 NUMBER_FIELDS = ("price", "revenue")
 FIELDS = frozenset((*TEXT_FIELDS, *NUMBER_FIELDS, "quantity"))
+
+
+_RULES = EventRules()
 
 
 class Reason(StrEnum):
@@ -86,7 +92,9 @@ NOT_PLAIN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError
 _decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def parse_event(value: bytes | None, max_bytes: int, arrival_micros: int) -> tuple[Event, int, str | None]:
+def parse_event(
+    value: bytes | None, max_bytes: int, arrival_micros: int, rules: EventRules = _RULES
+) -> tuple[Event, int, str | None]:
     """One record's value as an event, its time in microseconds (UTC), and its unknown fields (JSON text, or None).
 
     `arrival_micros` is when the record arrived: an event may not lie more than a day after it. Raises
@@ -99,12 +107,20 @@ def parse_event(value: bytes | None, max_bytes: int, arrival_micros: int) -> tup
     try:
         event = decode_plain_event(value)
     except NOT_PLAIN:
-        return _parse_slowly(value, arrival_micros)
-    return event, event_time_micros(event.timestamp, arrival_micros), None
+        return _parse_slowly(value, arrival_micros, rules)
+    _check_event_id(event.event_id, rules)
+    return event, event_time_micros(event.timestamp, arrival_micros, rules), None
 
 
-def event_time_micros(timestamp: str, arrival_micros: int) -> int:
-    """The event's time in microseconds since the epoch, UTC; a timestamp without an offset is UTC.
+def _check_event_id(event_id: str, rules: EventRules) -> None:
+    if rules.is_placeholder(event_id):
+        raise RejectedRecordError(Reason.MISSING_FIELD, f"event_id is a placeholder: {event_id!r}")
+
+
+def event_time_micros(timestamp: str, arrival_micros: int, rules: EventRules = _RULES) -> int:
+    """The event's time in microseconds since the epoch, UTC; one without an offset is in the rules' zone.
+
+    Of an hour that a zone has twice (clocks set back) it is the first.
 
     Raises `RejectedRecordError` (bad_timestamp) when it is not an ISO-8601 date and time, lies before 2000, or more
     than a day after `arrival_micros`.
@@ -117,7 +133,7 @@ def event_time_micros(timestamp: str, arrival_micros: int) -> int:
     if parsed is None:
         raise RejectedRecordError(Reason.BAD_TIMESTAMP, f"not an ISO-8601 date and time: {timestamp!r}")
     if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=UTC)
+        parsed = parsed.replace(tzinfo=rules.zone)
     micros = (parsed - EPOCH) // _ONE_MICROSECOND
     if micros < EARLIEST_MICROS:
         raise RejectedRecordError(Reason.BAD_TIMESTAMP, f"before the year 2000: {timestamp!r}")
@@ -126,7 +142,7 @@ def event_time_micros(timestamp: str, arrival_micros: int) -> int:
     return micros
 
 
-def _parse_slowly(value: bytes, arrival_micros: int) -> tuple[Event, int, str | None]:
+def _parse_slowly(value: bytes, arrival_micros: int, rules: EventRules) -> tuple[Event, int, str | None]:
     """Says which rule a record breaks, or accepts it with its unknown fields, kept as the text that was sent."""
     document = _parse_json(value)
     if not isinstance(document, dict):
@@ -134,11 +150,13 @@ def _parse_slowly(value: bytes, arrival_micros: int) -> tuple[Event, int, str | 
     for name in REQUIRED_FIELDS:
         if document.get(name) is None:
             raise RejectedRecordError(Reason.MISSING_FIELD, f"{name} is missing or null")
+    if type(document["event_id"]) is str:
+        _check_event_id(document["event_id"], rules)
     for name in FIELDS & document.keys():
         _check_type(name, document[name])
     if document["event_type"] not in EVENT_TYPES:
         raise RejectedRecordError(Reason.UNKNOWN_EVENT_TYPE, f"event_type is {document['event_type']!r}")
-    time_micros = event_time_micros(document["timestamp"], arrival_micros)
+    time_micros = event_time_micros(document["timestamp"], arrival_micros, rules)
     known = {name: document[name] for name in FIELDS & document.keys()}
     known |= {name: float(known[name]) for name in NUMBER_FIELDS if known.get(name) is not None}
     if known.get("quantity") is not None:

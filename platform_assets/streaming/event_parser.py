@@ -26,6 +26,7 @@ from platform_assets.streaming.event_contract import (
     decode_plain_event,
     parse_event,
 )
+from platform_assets.streaming.event_rules import BLANKS, EventRules
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,6 +55,7 @@ PARSED_SCHEMA = pa.schema(
         "kafka_partition": pa.int32(),
         "kafka_offset": pa.int64(),
         "kafka_timestamp": _UTC_MICROS,
+        "is_anonymous": pa.bool_(),
     }
 )
 # Parsed batches cross the JVM as whole Arrow messages: unpacking them into Spark's rows and packing those again for
@@ -66,7 +68,9 @@ _NO_EVENT = Event("", "page_view", "", "")
 _USUAL_TIMESTAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 
 
-def build_parser(arrival_micros: int, max_bytes: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def build_parser(
+    arrival_micros: int, max_bytes: int, rules: EventRules
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """A function for `DataFrame.mapInArrow` over (key, value, partition, offset, timestamp) of Kafka records.
 
     `arrival_micros` is the micro-batch's own time, the same on every replay, so that a record's verdict is too.
@@ -78,7 +82,7 @@ def build_parser(arrival_micros: int, max_bytes: int) -> Callable[[Iterator[pa.R
         for batch in filter(len, batches):
             message = pa.BufferOutputStream()
             with pa.ipc.new_stream(message, PARSED_SCHEMA, options=options) as stream:
-                stream.write_batch(parse_batch(batch, arrival_micros, max_bytes))
+                stream.write_batch(parse_batch(batch, arrival_micros, max_bytes, rules))
             yield pa.RecordBatch.from_arrays([pa.array([message.getvalue().to_pybytes()])], names=["message"])
 
     return parse_batches
@@ -96,7 +100,7 @@ def read_messages(messages: pa.Table) -> pa.Table:
     return pa.concat_tables(parsed) if parsed else PARSED_SCHEMA.empty_table()
 
 
-def parse_batch(batch: pa.RecordBatch, arrival_micros: int, max_bytes: int) -> pa.RecordBatch:
+def parse_batch(batch: pa.RecordBatch, arrival_micros: int, max_bytes: int, rules: EventRules) -> pa.RecordBatch:
     """(key, value, partition, offset, timestamp) of Kafka records as rows of `PARSED_SCHEMA`, in the same order.
 
     Judges the plain records in bulk, the odd ones by `parse_event`: the same verdicts, a quarter cheaper.
@@ -113,17 +117,18 @@ def parse_batch(batch: pa.RecordBatch, arrival_micros: int, max_bytes: int) -> p
             odd.add(row)
     micros, is_timely = _read_times([event.timestamp for event in events], arrival_micros)
     odd.update(np.flatnonzero(~is_timely).tolist())
+    odd.update(np.flatnonzero(_are_in([event.event_id for event in events], rules.placeholder_ids)).tolist())
     unknown: dict[int, str] = {}
     rejected: dict[int, RejectedRecordError] = {}
     for row in odd:
         try:
-            events[row], micros[row], unknown_fields = parse_event(values[row], max_bytes, arrival_micros)
+            events[row], micros[row], unknown_fields = parse_event(values[row], max_bytes, arrival_micros, rules)
             if unknown_fields is not None:
                 unknown[row] = unknown_fields
         except RejectedRecordError as error:
             rejected[row] = error
             events[row], micros[row] = _NO_EVENT, 0
-    return _build_rows(batch, events, micros, unknown, rejected)
+    return _build_rows(batch, events, micros, unknown, rejected, rules)
 
 
 def _read_times(timestamps: list[str], arrival_micros: int) -> tuple[Int64s, npt.NDArray[np.bool_]]:
@@ -138,12 +143,22 @@ def _read_times(timestamps: list[str], arrival_micros: int) -> tuple[Int64s, npt
     return micros, (micros >= EARLIEST_MICROS) & (micros <= arrival_micros + MAX_AHEAD_MICROS)
 
 
+def _are_in(texts: list[str], folded: frozenset[str]) -> npt.NDArray[np.bool_]:
+    """Which of the texts are among these, as `event_rules.fold_text` compares them."""
+    trimmed = pa.compute.utf8_trim(pa.array(texts, pa.string()), characters=BLANKS)
+    found: npt.NDArray[np.bool_] = pa.compute.is_in(
+        pa.compute.ascii_lower(trimmed), value_set=pa.array(sorted(folded), pa.string())
+    ).to_numpy(zero_copy_only=False)
+    return found
+
+
 def _build_rows(
     batch: pa.RecordBatch,
     events: list[Event],
     micros: Int64s,
     unknown: dict[int, str],
     rejected: dict[int, RejectedRecordError],
+    rules: EventRules,
 ) -> pa.RecordBatch:
     rows = len(events)
     mask = np.zeros(rows, dtype=bool)
@@ -181,6 +196,7 @@ def _build_rows(
         "kafka_partition": batch.column("partition"),
         "kafka_offset": batch.column("offset"),
         "kafka_timestamp": batch.column("timestamp"),
+        "is_anonymous": when_accepted(pa.array(_are_in(list(by_field["user_id"]), rules.anonymous_users))),
     }
     columns["revenue"] = when_accepted(pa.compute.fill_null(columns["revenue"], 0.0))
     arrays = [columns[name].cast(PARSED_SCHEMA.field(name).type) for name in PARSED_SCHEMA.names]

@@ -79,7 +79,7 @@ class EventWriter:
         self._fetch_held = context.fetch_held
         self._fetch_topic_id = context.fetch_topic_id
         self._topic_id = ""
-        self._max_record_bytes = context.max_record_bytes
+        self._max_record_bytes, self._rules = context.max_record_bytes, context.event_rules
         self._horizon_micros = context.deduplication_horizon_micros
         self._max_offsets = context.max_offsets_per_trigger
         self._recent: RecentIds | None = None
@@ -155,7 +155,7 @@ class EventWriter:
         session = batch_df.sparkSession
         planned = read_planned_batch(session, self._checkpoint, batch_id)
         app = read_txn_app_id(session, self._query, self._checkpoint)
-        parser = build_parser(planned.arrival_micros, self._max_record_bytes)
+        parser = build_parser(planned.arrival_micros, self._max_record_bytes, self._rules)
         records = batch_df.select("key", "value", "partition", "offset", "timestamp")
         messages = records.mapInArrow(parser, MESSAGE_DDL).toArrow()
         self._check_topic(planned)

@@ -68,7 +68,7 @@ class Requeuer:
 
     def __init__(self, stream: StreamSpec, context: StreamContext) -> None:
         self._query = stream.name
-        self._max_bytes = context.max_record_bytes
+        self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
         self._events, self._quarantined, self._deduplicated = (BatchTable(t, context) for t in stream.tables)
         self._marks = BatchTable(REQUEUED_RECORDS, context)
         self._lost = BatchTable(LOST_RANGES, context)
@@ -177,7 +177,7 @@ class Requeuer:
             }
         )
         micros = (now - EPOCH) // timedelta(microseconds=1)
-        batches = [parse_batch(kafka, micros, self._max_bytes)] if rows else []
+        batches = [parse_batch(kafka, micros, self._max_bytes, self._rules)] if rows else []
         parsed = pa.Table.from_batches(batches, PARSED_SCHEMA)
         arrived = pa.array([now] * len(rows), utc)
         topics = pa.array([row["topic"] for row in rows], pa.string())

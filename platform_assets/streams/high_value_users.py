@@ -19,7 +19,7 @@ HIGH_VALUE = 100
 
 HIGH_VALUE_USERS = TableSpec(
     name="gold.high_value_users",
-    description=f"Users who spent more than {HIGH_VALUE} in a sliding window (5 minutes, every minute).",
+    description=f"Known users who spent more than {HIGH_VALUE} in a sliding window (5 minutes, every minute).",
     grain=f"window x user with total_spent > {HIGH_VALUE}",
     key=("window_start", "window_end", "user_id"),
     columns=(
@@ -44,7 +44,7 @@ def find_high_value_users(events: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     return (
-        events.where(F.col("event_type") == "purchase")
+        events.where((F.col("event_type") == "purchase") & F.expr("is_anonymous is not true"))
         .groupBy(F.window("event_time", in_words(WINDOW), in_words(SLIDE)).alias("time_window"), "user_id")
         .agg(
             F.sum(F.col("revenue").try_cast("decimal(18,2)")).alias("spent"),
@@ -68,14 +68,15 @@ def find_high_value_users(events: DataFrame) -> DataFrame:
 RULE = f"""
     SELECT window_start, window_end, user_id, CAST({SUM_OF_REVENUE} AS DOUBLE) AS total_spent,
            count(*) AS purchase_count, count(DISTINCT product_id) AS products_purchased
-    FROM ({events_in_windows(WINDOW, SLIDE, "purchase")}) GROUP BY window_start, window_end, user_id
+    FROM ({events_in_windows(WINDOW, SLIDE, "purchase")}) WHERE is_anonymous IS NOT TRUE
+    GROUP BY window_start, window_end, user_id
     HAVING {SUM_OF_REVENUE} > {HIGH_VALUE}"""
 
 STREAM = StreamSpec(
     name="high_value_users",
     source=TableSource(
         table=EVENTS,
-        columns=("event_type", "event_time", "user_id", "product_id", "revenue"),
+        columns=("event_type", "event_time", "user_id", "product_id", "revenue", "is_anonymous"),
         time_column="event_time",
         watermark_delay=timedelta(minutes=5),
         event_types=("purchase",),

@@ -1,4 +1,4 @@
-"""Stream `sessions`: what each user did between two pauses of at least 30 minutes, by event time, once it is over."""
+"""Stream `sessions`: what each user did between two pauses of more than 30 minutes, by event time, once it is over."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ if TYPE_CHECKING:
 
 INACTIVITY = timedelta(minutes=30)
 
-# `session_window` merges two events whose distance is exactly the gap, while a pause of exactly 30 minutes must begin
-# a new session: the gap is one microsecond, the resolution of an event's time, shorter.
-GAP = INACTIVITY - timedelta(microseconds=1)
-
 SESSIONS = TableSpec(
     name="gold.sessions",
-    description="Activity sessions: the events of one user without a pause of 30 minutes or more, by event time.",
+    description="Sessions: the events of one known user without a pause of more than 30 minutes, by event time.",
     grain="one session of one user",
     key=("user_id", "session_start"),
     columns=(
@@ -43,12 +39,12 @@ SESSIONS = TableSpec(
 
 
 def build_sessions(events: DataFrame) -> DataFrame:
-    """Groups events (columns of silver.events) into the sessions of `SESSIONS`.
+    """Groups events of known users (columns of silver.events) into the sessions of `SESSIONS`.
 
     Pure, and made of operators that run on a stream in append mode as well as on a batch. The order in which events
-    arrive does not matter. The first event is the lowest by (event_time, kafka_partition, kafka_offset). Money is
-    summed as decimal(18,2), so the sum does not depend on the order; a purchase's revenue beyond that type (10^16
-    and more) counts as 0 rather than failing the whole table.
+    arrive does not matter. A pause of exactly `INACTIVITY` continues a session. The first event is the lowest by
+    (event_time, kafka_partition, kafka_offset). Money is summed as decimal(18,2), so the sum does not depend on the
+    order; a purchase's revenue beyond that type (10^16 and more) counts as 0 rather than failing the whole table.
     """
     from pyspark.sql import functions as F
 
@@ -56,15 +52,19 @@ def build_sessions(events: DataFrame) -> DataFrame:
     first_event = F.min_by(
         F.struct("device_type", "country"), F.struct("event_time", "kafka_partition", "kafka_offset")
     )
-    grouped = events.groupBy("user_id", F.session_window("event_time", in_words(GAP))).agg(
-        F.min("event_time").alias("session_start"),
-        F.max("event_time").alias("session_end"),
-        F.count(F.lit(1)).alias("event_count"),
-        F.count(F.when(is_purchase, F.lit(1))).alias("purchase_count"),
-        F.sum(F.when(is_purchase, F.col("revenue").try_cast("decimal(18,2)"))).alias("revenue"),
-        # Not count(distinct): Spark refuses it on a stream.
-        F.collect_set(F.when(F.col("event_type") == "page_view", F.col("product_id"))).alias("products"),
-        first_event.alias("first"),
+    grouped = (
+        events.where("is_anonymous is not true")
+        .groupBy("user_id", F.session_window("event_time", in_words(INACTIVITY)))
+        .agg(
+            F.min("event_time").alias("session_start"),
+            F.max("event_time").alias("session_end"),
+            F.count(F.lit(1)).alias("event_count"),
+            F.count(F.when(is_purchase, F.lit(1))).alias("purchase_count"),
+            F.sum(F.when(is_purchase, F.col("revenue").try_cast("decimal(18,2)"))).alias("revenue"),
+            # Not count(distinct): Spark refuses it on a stream.
+            F.collect_set(F.when(F.col("event_type") == "page_view", F.col("product_id"))).alias("products"),
+            first_event.alias("first"),
+        )
     )
     return grouped.select(
         "user_id",
@@ -84,8 +84,8 @@ def build_sessions(events: DataFrame) -> DataFrame:
 # The rows once more, for the check `parity`: without Spark's session windows, by the pause before each event.
 RULE = f"""
     WITH ordered AS (
-      SELECT *, coalesce(event_time - lag(event_time) OVER own >= INTERVAL '{in_words(INACTIVITY)}', true) AS begins
-      FROM events WINDOW own AS (PARTITION BY user_id ORDER BY event_time)),
+      SELECT *, coalesce(event_time - lag(event_time) OVER own > INTERVAL '{in_words(INACTIVITY)}', true) AS begins
+      FROM events WHERE is_anonymous IS NOT TRUE WINDOW own AS (PARTITION BY user_id ORDER BY event_time)),
     numbered AS (
       SELECT *, count(*) FILTER (begins) OVER (
         PARTITION BY user_id ORDER BY event_time ROWS UNBOUNDED PRECEDING) AS number FROM ordered),
@@ -117,6 +117,7 @@ STREAM = StreamSpec(
             "revenue",
             "kafka_partition",
             "kafka_offset",
+            "is_anonymous",
         ),
         time_column="event_time",
         watermark_delay=timedelta(minutes=10),
@@ -127,5 +128,5 @@ STREAM = StreamSpec(
     transform=build_sessions,
     rule=RULE,
     write_mode="append",
-    span=ResultSpan("session_start", "session_end", reach=timedelta(0), inactivity=GAP, by_user=True),
+    span=ResultSpan("session_start", "session_end", reach=timedelta(0), inactivity=INACTIVITY, by_user=True),
 )

@@ -16,7 +16,7 @@ MAX_LAG = timedelta(minutes=30)
 
 VIEW_TO_PURCHASE = TableSpec(
     name="gold.view_to_purchase",
-    description="A page_view and a purchase of the same product by the same user, at most 30 minutes later.",
+    description="A page_view and a purchase of the same product by the same known user, at most 30 minutes later.",
     grain="page_view x purchase, same user and product, 0 < lag <= 30 min",
     key=("view_event_id", "view_time", "purchase_event_id", "purchase_time"),
     columns=(
@@ -42,6 +42,7 @@ def match_views_with_purchases(events: DataFrame) -> DataFrame:
     """
     from pyspark.sql import functions as F
 
+    events = events.where("is_anonymous is not true")
     views = events.where(F.col("event_type") == "page_view").select(
         F.col("event_id").alias("view_event_id"),
         "user_id",
@@ -84,13 +85,23 @@ RULE = f"""
            v.device_type, p.revenue
     FROM events v JOIN events p ON v.user_id = p.user_id AND v.product_id = p.product_id
     WHERE v.event_type = 'page_view' AND p.event_type = 'purchase' AND p.event_time > v.event_time
-      AND p.event_time - v.event_time <= INTERVAL '{in_words(MAX_LAG)}'"""
+      AND p.event_time - v.event_time <= INTERVAL '{in_words(MAX_LAG)}'
+      AND v.is_anonymous IS NOT TRUE AND p.is_anonymous IS NOT TRUE"""
 
 STREAM = StreamSpec(
     name="view_to_purchase",
     source=TableSource(
         table=EVENTS,
-        columns=("event_id", "event_type", "event_time", "user_id", "product_id", "device_type", "revenue"),
+        columns=(
+            "event_id",
+            "event_type",
+            "event_time",
+            "user_id",
+            "product_id",
+            "device_type",
+            "revenue",
+            "is_anonymous",
+        ),
         time_column="event_time",
         watermark_delay=timedelta(minutes=10),
         event_types=("page_view", "purchase"),

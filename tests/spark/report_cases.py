@@ -88,10 +88,20 @@ def user_histories(draw: st.DrawFn) -> list[Event]:
 
 
 def shops(min_users: int = 25) -> st.SearchStrategy[list[Event]]:
-    """Many users' histories in one table: one Spark job then tries dozens of generated cases."""
-    return st.lists(user_histories(), min_size=min_users, max_size=min_users + 15).map(
-        lambda histories: [{**e, "user_id": f"u{number}"} for number, own in enumerate(histories) for e in own]
+    """Many users' histories in one table, some of nobody known: one Spark job then tries dozens of generated cases."""
+    users = st.tuples(user_histories(), st.sampled_from([None, None, False, False, True]))
+    return st.lists(users, min_size=min_users, max_size=min_users + 15).map(
+        lambda histories: [
+            {**e, "user_id": f"u{number}", "is_anonymous": is_anonymous}
+            for number, (own, is_anonymous) in enumerate(histories)
+            for e in own
+        ]
     )
+
+
+def of_known_users(events: Sequence[Event]) -> list[Event]:
+    """The events that count for a user, for oracles."""
+    return [e for e in events if not e.get("is_anonymous")]
 
 
 def events_frame(spark: SparkSession, events: Sequence[Event], first_offset: int = 0) -> DataFrame:

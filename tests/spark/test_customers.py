@@ -55,7 +55,7 @@ def _look_through(own: list[Event]) -> tuple[Any, ...]:
     sessions: list[list[datetime]] = []
     money, bought, cart = Decimal(0), [], {}
     for e in own:
-        if not sessions or e["event_time"] - sessions[-1][1] >= INACTIVITY:
+        if not sessions or e["event_time"] - sessions[-1][1] > INACTIVITY:
             sessions.append([e["event_time"], e["event_time"]])
         sessions[-1][1] = e["event_time"]
         if e["event_type"] in CART_TYPES and e["product_id"] is not None:

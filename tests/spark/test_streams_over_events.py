@@ -27,7 +27,6 @@ from tests.bounded_run import run_to_end
 from tests.generated_cases import examples
 from tests.spark.report_cases import (
     HALF_HOUR,
-    MICROSECOND,
     Event,
     append_events,
     event,
@@ -64,6 +63,7 @@ def ask_rule(name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
         ("event_type", pa.string()), ("product_id", pa.string()), ("revenue", pa.float64()),
         ("device_type", pa.string()), ("category", pa.string()),
         ("country", pa.string()), ("kafka_partition", pa.int32()), ("kafka_offset", pa.int64()),
+        ("is_anonymous", pa.bool_()),
     ]  # fmt: skip
     connection.register("events", pa.Table.from_pylist(rows, pa.schema(fields)))
     return in_order(STREAMS[name], connection.sql(STREAMS[name].rule or "").to_arrow_table().to_pylist())
@@ -122,7 +122,7 @@ def assert_tables_equal_twins(spark: SparkSession, lakehouse: LakehouseResource,
 WINDOWS = {
     "revenue_by_category": (60.0, 30.0), "high_value_users": (300.0, 60.0), "conversion_funnel": (300.0, 60.0)
 }  # fmt: skip
-PAUSES = {"sessions": HALF_HOUR - MICROSECOND, "view_to_purchase": timedelta(0)}
+PAUSES = {"sessions": HALF_HOUR, "view_to_purchase": timedelta(0)}
 
 
 def refuse(parts: Sequence[list[Event]]) -> set[tuple[str, int, int]]:

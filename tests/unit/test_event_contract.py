@@ -7,6 +7,7 @@ import json
 import math
 import re
 from typing import Any, NoReturn
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from platform_assets.streaming.event_contract import FIELDS, Event, Reason, RejectedRecordError, parse_event
 from platform_assets.streaming.event_parser import build_parser, read_messages
+from platform_assets.streaming.event_rules import EventRules, fold
 from platform_assets.streams.events import EVENTS
 
 ARRIVAL_MICROS = calendar.timegm((2026, 3, 1, 12, 0, 0)) * 1_000_000
@@ -23,6 +25,27 @@ STRINGS = ["event_id", "event_type", "timestamp", "user_id", "product_id", "prod
 STRINGS += ["device_type", "country"]
 EVENT_TYPES = ["page_view", "add_to_cart", "remove_from_cart", "purchase"]
 _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(Z|[+-]\d\d:\d\d)?")
+
+
+_BLANK = "[ \t\n\r\f\v\0\u00a0\u200b\ufeff]*"
+_PLACEHOLDER = re.compile(
+    rf"{_BLANK}(null|undefined|none|nan|nil|\\n|0|0{{8}}-0{{4}}-0{{4}}-0{{4}}-0{{12}})?{_BLANK}",
+    re.ASCII | re.IGNORECASE,
+)
+PLACEHOLDERS = [
+    "",
+    " ",
+    "\0",
+    "null",
+    "NULL",
+    " Undefined ",
+    "NaN",
+    "None",
+    "\\N",
+    "0",
+    f"{UUID(int=0)}",
+    "\u00a0nil\ufeff",
+]
 
 
 def micros_of(timestamp: str) -> int | None:
@@ -55,6 +78,8 @@ def judge(value: bytes | None) -> str | None:
     if not isinstance(record, dict):
         return "wrong_type"
     if any(record.get(name) is None for name in ("event_id", "event_type", "timestamp", "user_id")):
+        return "missing_field"
+    if isinstance(record["event_id"], str) and _PLACEHOLDER.fullmatch(record["event_id"]):
         return "missing_field"
     if any(not _has_type(name, found) for name, found in record.items() if found is not None):
         return "wrong_type"
@@ -95,7 +120,7 @@ scalars = st.one_of(
 numbers = st.one_of(st.none(), st.integers(-2, 5), st.floats(-1, 1e6), scalars)
 valid = st.fixed_dictionaries(
     {
-        "event_id": st.text(max_size=8),
+        "event_id": st.one_of(st.text(max_size=8), st.sampled_from([*PLACEHOLDERS, "00", "nulls", "n\u0131l"])),
         "event_type": st.sampled_from(EVENT_TYPES),
         "timestamp": st.just("2026-03-01T11:00:00Z"),
         "user_id": st.text(max_size=5),
@@ -166,7 +191,7 @@ def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(val
             "timestamp": pa.array([ARRIVAL_MICROS] * len(values)).cast(pa.timestamp("us", tz="UTC")),
         }
     )
-    messages = build_parser(ARRIVAL_MICROS, MAX_BYTES)(iter(batch.to_batches()))
+    messages = build_parser(ARRIVAL_MICROS, MAX_BYTES, EventRules())(iter(batch.to_batches()))
     rows = read_messages(pa.Table.from_batches(messages)).to_pylist()
     assert [row["kafka_offset"] for row in rows] == list(range(len(values)))
     for row, value in zip(rows, values, strict=True):
@@ -183,3 +208,58 @@ def test_each_field_is_of_one_kind_and_has_a_column() -> None:
     """docs/changing-the-events.md names the three places."""
     assert set(Event.__struct_fields__) == FIELDS
     assert {column.name for column in EVENTS.columns} >= FIELDS - {"timestamp"} | {"event_time"}
+
+
+def parse(event: dict[str, Any], rules: EventRules | None = None) -> dict[str, Any]:
+    """One event's row."""
+    batch = pa.table(
+        {
+            "key": pa.array([None], pa.binary()),
+            "value": pa.array([json.dumps(event).encode()]),
+            "partition": pa.array([0], pa.int32()),
+            "offset": pa.array([0], pa.int64()),
+            "timestamp": pa.array([ARRIVAL_MICROS]).cast(pa.timestamp("us", tz="UTC")),
+        }
+    )
+    messages = build_parser(ARRIVAL_MICROS, MAX_BYTES, rules or EventRules())(iter(batch.to_batches()))
+    (row,) = read_messages(pa.Table.from_batches(messages)).to_pylist()
+    return row
+
+
+EVENT = {"event_id": "e", "event_type": "purchase", "timestamp": "2026-03-01T11:00:00Z", "user_id": "u"}
+
+
+@pytest.mark.parametrize("placeholder", PLACEHOLDERS)
+@pytest.mark.parametrize("unknown", [{}, {"channel": "web"}])
+def test_a_placeholder_is_no_event_id_and_a_user_of_many(placeholder: str, unknown: dict[str, str]) -> None:
+    row = parse({**EVENT, **unknown, "event_id": placeholder})
+    assert (row["reason"], row["detail"]) == ("missing_field", f"event_id is a placeholder: {placeholder!r}")
+    row = parse({**EVENT, **unknown, "user_id": placeholder})
+    assert (row["reason"], row["user_id"], row["is_anonymous"]) == (None, placeholder, True)
+
+
+@pytest.mark.parametrize(("user_id", "is_anonymous"), [("Guest", True), (" anonymous", True), ("guest-7", False)])
+def test_guests_are_anonymous(user_id: str, is_anonymous: bool) -> None:
+    assert parse({**EVENT, "user_id": user_id})["is_anonymous"] is is_anonymous
+
+
+def test_a_shop_has_its_own_placeholders() -> None:
+    rules = EventRules("UTC", fold(("none yet",)), fold(("house",)))
+    assert parse({**EVENT, "event_id": "None yet"}, rules)["reason"] == "missing_field"
+    assert parse({**EVENT, "event_id": "null", "user_id": "HOUSE"}, rules)["is_anonymous"] is True
+    assert parse({**EVENT, "user_id": "guest"}, rules)["is_anonymous"] is False
+
+
+@pytest.mark.parametrize(
+    ("sent", "utc"),
+    [
+        ("2026-02-01T11:00:00", "2026-02-01T10:00:00"),
+        ("2025-07-01 11:00:00.5", "2025-07-01T09:00:00.500000"),
+        ("2026-02-01T11:00:00Z", "2026-02-01T11:00:00"),
+        ("2026-02-01T11:00:00+05:00", "2026-02-01T06:00:00"),
+        ("2025-10-26T02:30:00", "2025-10-26T00:30:00"),  # the first of the two
+    ],
+)
+def test_a_time_without_an_offset_is_in_the_topics_zone(sent: str, utc: str) -> None:
+    row = parse({**EVENT, "timestamp": sent}, EventRules("Europe/Berlin"))
+    assert row["event_time"].replace(tzinfo=None).isoformat() == utc

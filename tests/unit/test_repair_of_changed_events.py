@@ -32,7 +32,7 @@ def find_sessions(events: Iterable[Place]) -> list[tuple[str, int, int, int]]:
     """User, first and last minute, and number of events of each session."""
     found: list[tuple[str, int, int, int]] = []
     for user, minute in sorted(events):
-        if found and found[-1][0] == user and minute - found[-1][2] < GAP:
+        if found and found[-1][0] == user and minute - found[-1][2] <= GAP:
             found[-1] = (user, found[-1][1], minute, found[-1][3] + 1)
         else:
             found.append((user, minute, minute, 1))
@@ -51,7 +51,6 @@ def as_table(sessions: Iterable[tuple[str, int, int, int]]) -> pa.Table:
 
 
 def is_closed(session: tuple[str, int, int, int], watermark: int) -> bool:
-    # Sessions split at a gap of exactly half an hour: they end a microsecond earlier.
     return session[2] + GAP <= watermark
 
 

@@ -40,6 +40,7 @@ def test_baskets_of_a_busy_day_are_recomputed_in_a_gigabyte(tmp_path: Path) -> N
         "user_id": [f"user-{chance.randrange(USERS)}" for _ in range(PURCHASES)],
         "product_id": [f"product-{chance.randrange(PRODUCTS)}" for _ in range(PURCHASES)],
         "device_type": ["mobile"] * PURCHASES,
+        "is_anonymous": [False] * PURCHASES,
         "revenue": [1.0] * PURCHASES,
     }
     write_deltalake(tmp_path / "events", pa.table(events), partition_by=["event_date"])

@@ -35,7 +35,15 @@ def counts_as_text(counts: pl.LazyFrame, name: str) -> pl.LazyFrame:
 
 def recompute_customer_days(sources: Mapping[str, Snapshot], day: date, portion: Portion) -> pl.LazyFrame:
     """The users of the portion."""
-    events = sources[EVENTS.name].of_day(day).filter(pl.col("event_time").dt.date() == day, portion.holds("user_id"))
+    events = (
+        sources[EVENTS.name]
+        .of_day(day)
+        .filter(
+            pl.col("event_time").dt.date() == day,
+            pl.col("is_anonymous").fill_null(value=False).not_(),
+            portion.holds("user_id"),
+        )
+    )
     is_purchase, count = pl.col("event_type") == "purchase", pl.len().cast(pl.Int64)
     own = events.group_by("user_id").agg(
         first_event_at=pl.col("event_time").min(),

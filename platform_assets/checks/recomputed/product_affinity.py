@@ -51,6 +51,7 @@ def _baskets_of(events: Snapshot, day: date, portion: Portion) -> pl.LazyFrame:
             pl.col("event_type") == "purchase",
             pl.col("product_id").is_not_null(),
             pl.col("event_time").dt.date() == day,
+            pl.col("is_anonymous").fill_null(value=False).not_(),
             portion.holds("user_id"),
         )
         .select(pl.lit(day).alias("report_date"), "user_id", "product_id")
