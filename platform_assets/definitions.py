@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from datetime import timedelta
 
 import dagster as dg
 
@@ -25,6 +26,7 @@ def defs() -> dg.Definitions:
     from jobs.streaming_job import build_streaming_job
     from jobs.supervision.stream_running import build_stream_running_checks
     from platform_assets.checks import build_checks
+    from platform_assets.checks.event_time import EventTimeLimits
     from platform_assets.reports import build_report_assets
     from platform_assets.stream_assets import build_stream_assets
     from platform_assets.streams import load_stream_groups
@@ -35,13 +37,16 @@ def defs() -> dg.Definitions:
     from resources.spark import SparkResource
 
     settings = load_settings()
+    limits = EventTimeLimits(
+        (settings.ahead_warn_share, settings.ahead_error_share), timedelta(minutes=settings.standstill_minutes)
+    )
     groups = load_stream_groups()
     streams = [stream for group in groups for stream in group.streams]
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     return dg.Definitions(
         assets=[*build_stream_assets(streams, settings.topic), *build_report_assets(settings.reports_engine)],
         asset_checks=[
-            *build_checks(streams, settings.topic, settings.reports_engine),
+            *build_checks(streams, settings.topic, settings.reports_engine, limits),
             build_stream_running_checks(groups),
         ],
         jobs=[

@@ -44,6 +44,15 @@ class Settings(BaseSettings):
     topic_time_zone: Annotated[
         str, Field(description="Zone of the topic's timestamps without an offset, such as Europe/Berlin")
     ] = "UTC"
+    ahead_warn_share: Annotated[
+        float, Field(ge=0, le=1, description="Check event_time: share of events dated 5 min ahead, where it warns")
+    ] = 0.01
+    ahead_error_share: Annotated[
+        float, Field(ge=0, le=1, description="Check event_time: share of events dated 5 min ahead, where it fails")
+    ] = 0.5
+    standstill_minutes: Annotated[
+        float, Field(gt=0, description="Check event_time: how long events may come while time stands still")
+    ] = 30.0
     placeholder_ids: Annotated[
         str, Field(description="Texts that are no event_id, with commas between; empty: the usual ones")
     ] = ""

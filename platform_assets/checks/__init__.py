@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.streaming.specs import KafkaSource, StreamSpec
 
 
-def build_checks(streams: Sequence[StreamSpec], topic: str, engine: EngineName) -> list[dg.AssetChecksDefinition]:
+def build_checks(
+    streams: Sequence[StreamSpec], topic: str, engine: EngineName, limits: EventTimeLimits | None = None
+) -> list[dg.AssetChecksDefinition]:
     """All checks of the streams' tables, the platform's own tables and the reports."""
     from platform_assets.checks.freshness import (
         build_ingest_freshness_checks,
@@ -32,6 +35,7 @@ def build_checks(streams: Sequence[StreamSpec], topic: str, engine: EngineName) 
     tables = [table for stream in streams for table in stream.tables]
     return [
         *build_ledger_checks(kafka),
+        *build_event_time_checks(kafka, limits or EventTimeLimits()),
         *build_hop_ledger_checks(streams),
         *build_time_to_loss_checks(kafka, topic),
         *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *REPORT_TABLES, REPORT_DAYS]),

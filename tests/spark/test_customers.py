@@ -25,6 +25,7 @@ from tests.spark.report_cases import (
     event,
     events_frame,
     materialize_days,
+    of_known_users,
     read_rows,
     run_reports,
     shops,
@@ -46,7 +47,8 @@ _FACTS = (
 def know(events: Sequence[Event]) -> dict[str, tuple[Any, ...]]:
     """The oracle: each customer's events in order, looked at one after the other."""
     histories: dict[str, list[Event]] = defaultdict(list)
-    for e in sorted(with_coordinates(events), key=lambda e: (e["event_time"], e["kafka_partition"], e["kafka_offset"])):
+    known = of_known_users(with_coordinates(events))
+    for e in sorted(known, key=lambda e: (e["event_time"], e["kafka_partition"], e["kafka_offset"])):
         histories[e["user_id"]].append(e)
     return {user: _look_through(own) for user, own in histories.items()}
 

@@ -83,7 +83,7 @@ def _lag(view: Event, purchase: Event) -> float:
 def _is_pair(view: Event, purchase: Event) -> bool:
     lag = purchase["event_time"] - view["event_time"]
     same = (view["user_id"], view["product_id"]) == (purchase["user_id"], purchase["product_id"])
-    return same and timedelta(0) < lag <= HALF_HOUR
+    return same and timedelta(0) < lag <= HALF_HOUR and not view.get("is_anonymous")
 
 
 def collect(spark: SparkSession, events: Sequence[Event]) -> dict[tuple[date, str], Row]:

@@ -1,0 +1,167 @@
+"""The check that says what the events' times are worth: how far they lead or lag, and whether time goes on at all.
+
+A wrong clock or zone does not stop the streams, and so no other check sees it. Looked at are the events that arrived
+within the last hour, by Kafka partition, against when they were sent (their Kafka timestamp, or their arrival where
+that is older or of no use): as the frontier judges them, see `streaming.frontier`.
+"""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from platform_assets.streaming.delta_tables import parse_commit_metadata
+from platform_assets.streaming.specs import StreamSpec
+
+if TYPE_CHECKING:
+    import duckdb
+    from deltalake import DeltaTable
+
+_LOOKED_AT = timedelta(hours=1)
+# With a batch a second they are an hour of a stream's commits.
+_COMMITS_SEARCHED = 4_000
+
+# As the frontier has it: a Kafka timestamp a day before its event is of no use.
+_LEADS = """
+    SELECT kafka_partition, is_anonymous IS TRUE AS is_anonymous,
+           (epoch_us(event_time) - epoch_us(least(ingested_at, CASE
+              WHEN kafka_timestamp < event_time - INTERVAL 1 DAY THEN ingested_at ELSE kafka_timestamp END))
+           ) / 1e6 AS lead
+    FROM arrived WHERE ingested_at > $since
+"""
+_BY_PARTITION = f"""
+    SELECT kafka_partition, count(*) AS events, median(lead) AS median_lead, quantile_cont(lead, 0.99) AS p99_lead,
+           quantile_cont(lead, 0.01) AS p01_lead, avg((lead > 300)::INT) AS far_ahead,
+           count(*) FILTER (is_anonymous) AS anonymous
+    FROM ({_LEADS}) GROUP BY ALL ORDER BY ALL
+"""
+
+
+@dataclass(frozen=True)
+class EventTimeLimits:
+    """From where on the check warns and fails.
+
+    `ahead_share`: of a partition's events that are dated more than five minutes ahead; above the first it warns, above
+    the second it fails. `standstill`: how long the frontier may stand still while events come.
+    """
+
+    ahead_share: tuple[float, float] = (0.01, 0.5)
+    standstill: timedelta = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Of one partition's events of the last hour: seconds by which they are dated after they were sent."""
+
+    kafka_partition: int
+    events: int
+    median_lead: float
+    p99_lead: float
+    p01_lead: float
+    far_ahead: float
+    anonymous: int
+
+    def __str__(self) -> str:
+        return (
+            f"partition {self.kafka_partition}: half of {self.events:,} events are dated {_after(self.median_lead)} "
+            f"they were sent (99 of 100 between {_after(self.p01_lead)} and {_after(self.p99_lead)}), "
+            f"{self.far_ahead:.1%} more than five minutes after it"
+        )
+
+
+def build_event_time_checks(streams: Iterable[StreamSpec], limits: EventTimeLimits) -> list[dg.AssetChecksDefinition]:
+    """One check `event_time` for each of these streams over Kafka; needs the resources `lakehouse` and `duckdb`."""
+    return [_build_check(stream, limits) for stream in streams]
+
+
+def read_clocks(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable", now: datetime) -> list[Clocks]:
+    """The partitions' clocks, by the events that arrived within the hour before `now`."""
+    from platform_assets.delta_reader import read_pinned
+
+    since = now - _LOOKED_AT
+    connection.register("arrived", read_pinned(events, ("ingested_at", since, datetime.max.replace(tzinfo=UTC))))
+    found = connection.sql(_BY_PARTITION, params={"since": since})
+    return [Clocks(**row) for row in found.to_arrow_table().to_pylist()]
+
+
+def find_standstill(commits: Iterable[dict[str, Any]]) -> tuple[timedelta, datetime | None]:
+    """How long events have come without moving the frontier, and where it stands; of commits, the newest first."""
+    frontiers: list[int | None] = []
+    arrivals: list[int] = []
+    for commit in commits:
+        if "frontier" not in commit:
+            continue
+        frontiers.append(commit["frontier"])
+        if frontiers[-1] != frontiers[0]:
+            break
+        if any(commit.get("rows_by_type", {}).values()):
+            arrivals.append(commit["arrival_micros"])
+    stood = timedelta(microseconds=arrivals[0] - arrivals[-1] if arrivals else 0)
+    at = frontiers[0] if frontiers else None
+    return stood, None if at is None else datetime.fromtimestamp(at / 1e6, UTC)
+
+
+def _build_check(stream: StreamSpec, limits: EventTimeLimits) -> dg.AssetChecksDefinition:
+    name = stream.main_table.name
+
+    @dg.asset_check(
+        asset=list(stream.main_table.asset_path),
+        name="event_time",
+        description="Clocks and zones of the events that came within the hour: how far they lead or lag, by partition, "
+        "and whether time goes on.",
+        required_resource_keys={"lakehouse", "duckdb"},
+    )
+    def event_time(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        table = context.resources.lakehouse.find_table(name)
+        if table is None:
+            return dg.AssetCheckResult(passed=True, description="There is no event yet.")
+        with context.resources.duckdb.connected() as connection:
+            clocks = read_clocks(connection, table, datetime.now(UTC))
+        history = table.history(_COMMITS_SEARCHED)
+        commits = (parse_commit_metadata(commit.get("userMetadata")) for commit in history)
+        stood, frontier = find_standstill(commit for commit in commits if commit is not None)
+        return judge(clocks, stood, frontier, limits)
+
+    return event_time
+
+
+def judge(
+    clocks: Sequence[Clocks], stood: timedelta, frontier: datetime | None, limits: EventTimeLimits
+) -> dg.AssetCheckResult:
+    """The verdict, with what to do."""
+    warn, fail = limits.ahead_share
+    worst = max((clock.far_ahead for clock in clocks), default=0.0)
+    stands = stood > limits.standstill
+    said = "; ".join(map(str, clocks)) or "no event arrived within the last hour"
+    advice = ""
+    if worst > warn:
+        advice += (
+            " Where most senders are ahead, time follows the time of sending instead. Set the senders' clocks, or "
+            "HEADRACE_TOPIC_TIME_ZONE when their times have no offset."
+        )
+    if stands:
+        where = "has not begun" if frontier is None else f"stands at {frontier:%Y-%m-%d %H:%M:%S} UTC"
+        advice += (
+            f" Events have come for {stood} while time {where}: nothing becomes final. Compare the events' times with "
+            "the clock, and with what a silence has closed."
+        )
+    is_error = stands or worst > fail
+    anonymous, events = sum(clock.anonymous for clock in clocks), sum(clock.events for clock in clocks)
+    return dg.AssetCheckResult(
+        passed=not is_error and worst <= warn,
+        severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
+        description=f"{said[0].upper()}{said[1:]}.{advice}",
+        metadata={
+            "events": events,
+            "anonymous_events": anonymous,
+            "seconds_without_progress": stood.total_seconds(),
+            "partitions": dg.MetadataValue.md("\n".join(f"- {clock}" for clock in clocks) or "none"),
+        },
+    )
+
+
+def _after(seconds: float) -> str:
+    return f"{abs(seconds):,.1f} s {'after' if seconds >= 0 else 'before'}"
