@@ -41,6 +41,7 @@ def build_stream_context(
     if (shortage := find_shortage(local_folders, min_free_bytes)) is not None:
         raise shortage
     kafka.ensure_topic(settings.topic, settings.topic_partitions)
+    _warn_of_compaction(settings.topic, kafka)
     minutes = settings.deduplication_horizon_minutes
     return StreamContext(
         lakehouse_root=lakehouse.root_uri,
@@ -61,6 +62,7 @@ def build_stream_context(
         vacuum_hours=settings.vacuum_hours,
         fetch_held=lambda: fetch_held(kafka, settings.topic),
         fetch_topic_id=lambda: _fetch_topic_id(kafka, settings.topic),
+        has_held_back=lambda: _has_held_back(kafka, settings.topic),
         check_lease=check_lease,
         kafka_partitions=tuple(kafka.end_offsets(settings.topic)),
         publish_topics=frozenset(
@@ -86,6 +88,26 @@ def _build_rules(settings: Settings) -> EventRules:
         texts(settings.placeholder_ids, PLACEHOLDER_IDS),
         texts(settings.anonymous_users, ANONYMOUS_USERS),
     )
+
+
+def _warn_of_compaction(topic: str, kafka: KafkaResource) -> None:
+    try:
+        is_compacted = kafka.is_compacted(topic)
+    except BrokerUnavailableError:
+        return  # an account that may read the topic need not be allowed to read its configuration
+    if is_compacted:
+        _log.warning(
+            "Topic %s is compacted: Kafka removes records that a newer one of the same key replaces, unread ones too. "
+            "They will be missing without a trace. Set its cleanup.policy to delete.", topic,
+        )  # fmt: skip
+
+
+def _has_held_back(kafka: KafkaResource, topic: str) -> bool:
+    """Also while the broker is away: nothing is to be called complete then."""
+    try:
+        return bool(kafka.held_back(topic))
+    except (BrokerUnavailableError, MissingTopicError):
+        return True
 
 
 def _fetch_topic_id(kafka: KafkaResource, topic: str) -> str | None:

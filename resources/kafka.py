@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,14 @@ _TIMEOUT_SECONDS = 10.0
 
 # librdkafka's default of 1 MB would refuse in the producer what the broker and the quarantine are made for.
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """Offsets of a partition from an open transaction on, and the time of the first record there."""
+
+    count: int
+    since: datetime
 
 
 class KafkaResource(dg.ConfigurableResource[Any]):
@@ -223,6 +232,22 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         limit = int(self._read_config(topic, "retention.bytes"))
         return None if limit < 0 else limit
 
+    def is_compacted(self, topic: str) -> bool:
+        """Whether the broker removes records of the topic that a newer one of their key replaces, unread ones too."""
+        return "compact" in self._read_config(topic, "cleanup.policy")
+
+    def held_back(self, topic: str) -> dict[int, HeldBack]:
+        """The records behind an open transaction, by partition: nobody who reads what is committed can see them."""
+        visible, ends = self.end_offsets(topic, committed=True), self.end_offsets(topic)
+        waiting = {p: ends[p] - first for p, first in visible.items() if p in ends and first < ends[p]}
+        found = {}
+        with self._proof_consumer(committed=False) as consumer:
+            for partition, count in waiting.items():
+                record = next(self._read_from(consumer, topic, partition, visible[partition]), None)
+                if record is not None:
+                    found[partition] = HeldBack(count, datetime.fromtimestamp(record[1] / 1000, UTC))
+        return found
+
     def read_times(self, topic: str, positions: Mapping[int, int]) -> dict[int, datetime]:
         """When the first committed record at or behind each position (offset by partition) was written.
 
@@ -253,13 +278,13 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         return found
 
     @contextlib.contextmanager
-    def _proof_consumer(self) -> Iterator[Consumer]:
+    def _proof_consumer(self, *, committed: bool = True) -> Iterator[Consumer]:
         from confluent_kafka import Consumer
 
         options = {
             "group.id": "headrace-proof",  # required by librdkafka; nothing is ever committed to it
             "enable.auto.commit": False,
-            "isolation.level": "read_committed",
+            "isolation.level": "read_committed" if committed else "read_uncommitted",
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
         }

@@ -189,9 +189,23 @@ def _build_ingest_check(spec: TableSpec, topic: str, limit: timedelta) -> dg.Ass
         committed = {} if table is None else read_committed_offsets(table)
         unread = sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
         written = None if table is None else read_last_write(table)
-        verdict = judge_ingest(unread, written, datetime.now(UTC), limit)
+        now = datetime.now(UTC)
+        verdict = judge_ingest(unread, written, now, limit)
+        held = context.resources.kafka.held_back(topic)
+        since = min((found.since for found in held.values()), default=now)
+        waiting = sum(found.count for found in held.values())
+        said = verdict.description
+        if waiting:
+            said += (
+                f" {waiting:,} records wait behind a transaction that is open since {since:%Y-%m-%d %H:%M:%S} UTC: "
+                "nobody can read them before it ends."
+            )
+        is_open_long = now - since > limit
         return dg.AssetCheckResult(
-            passed=verdict.is_fresh, description=verdict.description, metadata={"kafka/unread": unread}
+            passed=verdict.is_fresh and not is_open_long,
+            severity=dg.AssetCheckSeverity.WARN if verdict.is_fresh else dg.AssetCheckSeverity.ERROR,
+            description=said,
+            metadata={"kafka/unread": unread, "kafka/behind_open_transactions": waiting},
         )
 
     return freshness

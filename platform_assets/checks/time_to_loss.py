@@ -50,6 +50,10 @@ class TopicReader(Protocol):
         """How much of a partition is kept; None: without a limit of size."""
         ...
 
+    def is_compacted(self, topic: str) -> bool:
+        """Whether records are removed that a newer one of their key replaces."""
+        ...
+
 
 @dataclass(frozen=True)
 class Backlog:
@@ -133,6 +137,17 @@ def judge(left: Mapping[int, timedelta | None], topic: str) -> dg.AssetCheckResu
     )
 
 
+def warn_of_compaction(verdict: dg.AssetCheckResult, topic: str) -> dg.AssetCheckResult:
+    """The verdict over a compacted topic: at best a warning, for what is removed leaves no trace."""
+    return verdict._replace(
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN if verdict.passed else verdict.severity,
+        description=f"{verdict.description} Topic {topic} is compacted (cleanup.policy): Kafka removes records that a "
+        "newer one of the same key replaces, unread ones too, and no check can count them. Events need a topic that "
+        "deletes only.",
+    )
+
+
 def build_time_to_loss_checks(streams: Iterable[StreamSpec], topic: str) -> list[dg.AssetChecksDefinition]:
     """One check `time_to_loss` for each stream over Kafka; needs the resources `lakehouse` and `kafka`."""
     return [_build_check(stream, topic) for stream in streams]
@@ -157,6 +172,7 @@ def _build_check(stream: StreamSpec, topic: str) -> dg.AssetChecksDefinition:
             read_until, rates = read_committed_offsets(events), read_rates(events, now)
         retention = kafka.retention(topic)
         backlogs = find_backlogs(topic, kafka, read_until, rates, now)
-        return judge({p: time_to_loss(backlog, now, retention) for p, backlog in backlogs.items()}, topic)
+        verdict = judge({p: time_to_loss(backlog, now, retention) for p, backlog in backlogs.items()}, topic)
+        return warn_of_compaction(verdict, topic) if kafka.is_compacted(topic) else verdict
 
     return time_to_loss_check

@@ -28,8 +28,9 @@ class StreamContext:
     `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. Files that a table has
     replaced are removed after `vacuum_hours`, once the group has read them. `fetch_held` asks Kafka what it holds of
     the topic now, `fetch_topic_id` for its id, which is None while Kafka does not answer (None instead of either:
-    nobody can be asked). `check_lease` is called before each commit, from any thread, and raises
-    `GroupOwnedError` when another driver has taken over.
+    nobody can be asked), `has_held_back` whether records wait behind an open transaction, or nobody can say.
+    `check_lease` is called before each commit, from any thread, and raises `GroupOwnedError` when another driver has
+    taken over.
     """
 
     lakehouse_root: str
@@ -53,6 +54,7 @@ class StreamContext:
     vacuum_hours: int = 24
     fetch_held: Callable[[], HeldTopic] | None = field(default=None, repr=False)
     fetch_topic_id: Callable[[], str | None] | None = field(default=None, repr=False)
+    has_held_back: Callable[[], bool] | None = field(default=None, repr=False)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
     read_in_place: Mapping[str, str] = field(default_factory=dict)
 

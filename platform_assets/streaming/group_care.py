@@ -102,7 +102,9 @@ class GroupCare:
         return {state.query: state.complete_until.isoformat() for state in self._states if state.watermark > EPOCH}
 
     def mark_read(self) -> None:
-        """At the end of a bounded run over Kafka: nothing was unread."""
+        """At the end of a bounded run over Kafka: nothing was unread, unless it waits behind an open transaction."""
+        if self._is_anything_held_back():
+            return
         for query in self._queries:
             if isinstance(query.batch_writer, EventWriter):
                 query.batch_writer.mark_idle(time.time_ns() // 1000)
@@ -145,9 +147,12 @@ class GroupCare:
             if looked_at - moved_at < timeout * 1e6 or since_mark < self._mark_seconds:
                 continue
             latest = writer.read_latest_event()
-            if latest is not None and self._is_any_open(latest):
+            if latest is not None and self._is_any_open(latest) and not self._is_anything_held_back():
                 self._marked_at = time.monotonic()
                 writer.mark_idle(looked_at)
+
+    def _is_anything_held_back(self) -> bool:
+        return self._context.has_held_back is not None and self._context.has_held_back()
 
     def _is_any_open(self, latest_event_micros: int) -> bool:
         """Whether a running query has not committed a batch that closes all that the latest event may be part of.

@@ -63,8 +63,17 @@ def test_open_transaction_ends_the_committed_offsets(kafka: KafkaResource, topic
     producer.flush(30)
     assert kafka.end_offsets(name) == {0: 1}
     assert kafka.end_offsets(name, committed=True) == {0: 0}
+    (held,) = kafka.held_back(name).values()
+    assert held.count == 1 and abs(datetime.now(UTC) - held.since) < timedelta(minutes=1)
     producer.commit_transaction(30)
     _wait_for(lambda: kafka.end_offsets(name, committed=True) == {0: 2})
+    assert kafka.held_back(name) == {}
+
+
+def test_a_compacted_topic_is_known(kafka: KafkaResource, topic: Callable[..., str]) -> None:
+    compacted = f"{topic(1)}-compacted"
+    kafka.ensure_topic(compacted, 1, {"cleanup.policy": "compact,delete"})
+    assert kafka.is_compacted(compacted) and not kafka.is_compacted(topic(1))
 
 
 def test_record_of_five_megabytes_is_accepted(kafka: KafkaResource, topic: Callable[..., str]) -> None:

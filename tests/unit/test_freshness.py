@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -21,6 +22,7 @@ from platform_assets.checks.freshness import (
     read_last_write,
 )
 from platform_assets.tables.spec import Column, TableSpec
+from resources.kafka import HeldBack
 from resources.lakehouse import LakehouseResource
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -79,8 +81,10 @@ def stream_commit(until: dict[int, int]) -> str:
     return json.dumps({"headrace": {"batch": 0, "ranges": [["t", p, 0, offset] for p, offset in until.items()]}})
 
 
-def run(check: dg.AssetChecksDefinition, lakehouse: LakehouseResource, ends: dict[int, int]) -> dg.AssetCheckResult:
-    kafka = SimpleNamespace(end_offsets=lambda topic, committed: ends)
+def run(
+    check: dg.AssetChecksDefinition, lakehouse: LakehouseResource, ends: dict[int, int], held: Any = None
+) -> dg.AssetCheckResult:
+    kafka = SimpleNamespace(end_offsets=lambda topic, committed: ends, held_back=lambda topic: held or {})
     keys = check.required_resource_keys
     resources = {name: value for name, value in {"lakehouse": lakehouse, "kafka": kafka}.items() if name in keys}
     verdict = check(dg.build_asset_check_context(resources=resources))
@@ -102,6 +106,17 @@ def test_the_ingest_check_fails_when_a_silent_stream_leaves_records_unread(lakeh
     verdict = run(check, lakehouse, {0: 9, 1: 3})
     assert not verdict.passed
     assert "3 records are unread" in str(verdict.description)
+
+
+@pytest.mark.parametrize(("minutes", "passed"), [(1, True), (600, False)])
+def test_the_ingest_check_names_what_waits_behind_an_open_transaction(
+    lakehouse: LakehouseResource, minutes: int, passed: bool
+) -> None:
+    write(lakehouse, SPEC.name, stream_commit({0: 5}))
+    (check,) = build_ingest_freshness_checks([SPEC], "t")
+    verdict = run(check, lakehouse, {0: 5}, {0: HeldBack(1_234, datetime.now(UTC) - timedelta(minutes=minutes))})
+    assert (verdict.passed, verdict.severity) == (passed, dg.AssetCheckSeverity.WARN)
+    assert "1,234 records wait behind a transaction that is open since" in str(verdict.description)
 
 
 def test_the_ingest_check_fails_when_no_stream_ever_ran_and_records_wait(lakehouse: LakehouseResource) -> None:
