@@ -92,6 +92,15 @@ def post(url: str, condition: Condition) -> None:
         raise NotTakenError(reason) from None
 
 
+def _parse_cursor(cursor: str | None) -> dict[str, str]:
+    """What was said, by subject. People can edit the cursor in the UI: of one that cannot be read nothing was said."""
+    try:
+        said = json.loads(cursor or "{}")
+    except ValueError:
+        return {}
+    return {str(subject): str(state) for subject, state in said.items()} if isinstance(said, dict) else {}
+
+
 def build_notifications(settings: Settings | None = None) -> dg.SensorDefinition:
     """The sensor `notifications`; on by default where `HEADRACE_NOTIFY_URL` is set, and silent without it."""
     settings = settings or load_settings()
@@ -106,7 +115,7 @@ def build_notifications(settings: Settings | None = None) -> dg.SensorDefinition
     def notifications(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if not url:
             return dg.SensorResult(skip_reason=dg.SkipReason("HEADRACE_NOTIFY_URL is not set."))
-        said: dict[str, str] = json.loads(context.cursor or "{}")
+        said = _parse_cursor(context.cursor)
         assert context.repository_def is not None
         keys = [key for key in context.repository_def.asset_graph.asset_check_keys if key.name != STREAM_RUNNING]
         conditions = [*describe_groups(read_states(context.instance)), *describe_checks(context.instance, keys)]

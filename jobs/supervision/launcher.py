@@ -10,7 +10,7 @@ import json
 import os
 
 import psutil
-from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
+from dagster import DagsterEvent, DagsterEventType, DagsterRun, DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
@@ -46,7 +46,9 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
             event = entry.dagster_event
             if event is None or not (event.message or "").startswith("Started process for run"):
                 continue
-            pid = int(str(event.engine_event_data.metadata["pid"].value))
+            pid = _read_pid(event)
+            if pid is None:
+                continue
             try:
                 process = psutil.Process(pid)
                 is_worker = process.create_time() <= entry.timestamp + _CLOCK_TOLERANCE_SECONDS
@@ -57,3 +59,12 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
                 return CheckRunHealthResult(WorkerStatus.RUNNING)
             return CheckRunHealthResult(WorkerStatus.FAILED, f"its process (pid {pid}) is gone")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+
+def _read_pid(event: DagsterEvent) -> int | None:
+    """The process that the event names; None for an event with these words that is not the worker's."""
+    metadata = getattr(event.event_specific_data, "metadata", None) or {}
+    try:
+        return int(str(metadata["pid"].value))
+    except (KeyError, ValueError):
+        return None

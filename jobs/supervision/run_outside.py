@@ -128,9 +128,11 @@ class RunOutside:
             return ExitKind.OWNED, "another host has taken over the group"
         try:
             run = self._instance.get_run_by_id(self._run_id)
-            if run is not None and run.status == dg.DagsterRunStatus.CANCELING:
+            if run is None:  # nobody could stop it, and nothing would be launched beside it
+                return ExitKind.STOPPED, "the run was deleted in Dagster"
+            if run.status == dg.DagsterRunStatus.CANCELING:
                 return ExitKind.TERMINATED, "terminated"
-            if run is not None and run.is_finished:
+            if run.is_finished:
                 return ExitKind.STOPPED, f"the run was ended from outside ({run.status.value})"
             stop = read_stop(self._instance, self._group)
         except Exception:  # noqa: BLE001

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -29,6 +30,8 @@ _STATUS: Mapping[dg.DagsterRunStatus, RunStatus] = {
     dg.DagsterRunStatus.FAILURE: "failure",
     dg.DagsterRunStatus.CANCELED: "canceled",
 }
+
+_Word = TypeVar("_Word", bound=Enum)
 
 UNFINISHED = [status for status, name in _STATUS.items() if name not in FINISHED]
 """Dagster's words for a run that may still do something."""
@@ -68,13 +71,18 @@ def _view(record: dg.RunRecord) -> RunView:
         started_at=record.start_time,
         ended_at=record.end_time,
         version=tags.get(VERSION_TAG, ""),
-        exit_kind=ExitKind(tags[EXIT_TAG]) if EXIT_TAG in tags else None,
+        exit_kind=_read_word(ExitKind, tags.get(EXIT_TAG)),
         exit_reason=tags.get(EXIT_REASON_TAG, ""),
         committed=COMMITTED_TAG in tags,
         by_hand=_RUN_KEY_TAG not in tags,
-        stop_cause=StopCause(tags[STOP_CAUSE_TAG]) if STOP_CAUSE_TAG in tags else None,
-        stop_step=StopStep(tags[STOP_STEP_TAG]) if STOP_STEP_TAG in tags else None,
+        stop_cause=_read_word(StopCause, tags.get(STOP_CAUSE_TAG)),
+        stop_step=_read_word(StopStep, tags.get(STOP_STEP_TAG)),
     )
+
+
+def _read_word(kind: type[_Word], tag: str | None) -> _Word | None:
+    """A tag's word; None when there is none, or one that a person or another version has put there."""
+    return next((word for word in kind if word.value == tag), None)
 
 
 def build_run_tags(group: str, version: str) -> dict[str, str]:

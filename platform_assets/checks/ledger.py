@@ -231,6 +231,9 @@ def _read_proof(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> Proof 
     """What the newest check that passed has proved. It lies with the verdict: a lost home costs one full audit."""
     for record in instance.event_log_storage.get_asset_check_execution_history(check, limit=_PROOFS_SEARCHED):
         evaluation = record.event.asset_check_evaluation if record.event is not None else None
-        if evaluation is not None and evaluation.passed and _PROOF in evaluation.metadata:
-            return Proof.load(str(evaluation.metadata[_PROOF].value))
+        if evaluation is None or not evaluation.passed or _PROOF not in evaluation.metadata:
+            continue
+        proof = Proof.load(str(evaluation.metadata[_PROOF].value))
+        if proof is not None:
+            return proof
     return None

@@ -51,6 +51,8 @@ class Proof:
             tables = {
                 outcome: (str(identity), int(version)) for outcome, (identity, version) in value["tables"].items()
             }
+            if datetime.fromisoformat(value["full_at"]).tzinfo is None:
+                return None
             until = tuple((str(topic), int(partition), int(offset)) for topic, partition, offset in value["until"])
             return Proof(tables, until, {k: int(v) for k, v in value["totals"].items()}, str(value["full_at"]))
         except (ValueError, KeyError, TypeError, AttributeError):

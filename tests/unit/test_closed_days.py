@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
-from jobs.supervision.table_events import AssetEvent, TableEvents, read_closed_day
+from jobs.supervision.table_events import _EVENTS_OF_ONE_PAGE, AssetEvent, TableEvents, read_closed_day
 from platform_assets.reports.days import CLOSED_DAYS_KEY
 from platform_assets.streaming.progress import QueryProgress
 from platform_assets.streaming.specs import TableSource
@@ -74,3 +75,36 @@ def test_the_event_log_says_which_day_a_group_closed_last() -> None:
             event = dg.AssetMaterialization(CLOSED_DAYS_KEY, partition=day, metadata={"headrace/group": group})
             instance.report_runless_asset_event(event)
         assert read_closed_day(instance, "clickstream") == date(2024, 2, 29)
+
+
+def report(instance: dg.DagsterInstance, partition: str | None, metadata: dict[str, Any] | None = None) -> None:
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(CLOSED_DAYS_KEY, partition=partition, metadata=metadata or {})
+    )
+
+
+def test_events_of_others_neither_end_the_search_nor_hide_the_groups_own_day() -> None:
+    ours = {"headrace/group": "clickstream"}
+    with dg.instance_for_test() as instance:
+        report(instance, "2024-02-28", ours)
+        report(instance, "2024-03-05")  # by hand, in the UI
+        report(instance, None)
+        report(instance, None, ours)
+        report(instance, "not a day", ours)
+        report(instance, "2999-01-01", ours)
+        for value in (7, 1.5, {"a": 1}, None, dg.MetadataValue.url("clickstream"), dg.MetadataValue.md("x")):
+            report(instance, "2024-03-06", {"headrace/group": value})
+        for _ in range(_EVENTS_OF_ONE_PAGE + 20):
+            report(instance, "2024-03-07", {"headrace/group": "other"})
+        assert read_closed_day(instance, "clickstream") == date(2024, 2, 28)
+        assert read_closed_day(instance, "nobody") is None
+
+
+def test_years_are_closed_in_portions_one_with_each_heartbeat() -> None:
+    logged: list[AssetEvent] = []
+    events = TableEvents(STREAMS, logged.append, "clickstream", date(2024, 1, 1))
+    look = progress(MIDNIGHT + HALF_HOUR)
+    for heartbeat in range(1, 8):
+        events.publish(look, float(heartbeat))
+        assert len(logged) == min(10 * heartbeat, 59)
+    assert [event.partition for event in logged] == [str(date(2024, 1, 2) + timedelta(days=n)) for n in range(59)]

@@ -77,3 +77,18 @@ def test_home_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     blocked.write_text(str(os.getpid()))
     with pytest.raises(StorageError, match="HEADRACE_HOME"):
         ensure_dagster_home(Settings(home=blocked))
+
+
+def test_an_event_with_the_workers_words_and_no_process_is_passed_over(instance: dg.DagsterInstance) -> None:
+    with instance:
+        run = instance.create_run_for_job(some_job)
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            message = f"Started process for run (pid: {child.pid})."
+            instance.report_engine_event(message, run, EngineEventData.in_process(child.pid))
+            instance.report_engine_event("Started process for run, somebody says.", run)
+            instance.report_engine_event(
+                "Started process for run.", run, EngineEventData({"pid": dg.TextMetadataValue("x")})
+            )
+            assert instance.run_launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
+            child.kill()
+        assert instance.run_launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
