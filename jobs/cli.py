@@ -58,6 +58,9 @@ def _build_parser() -> argparse.ArgumentParser:
     commands.choices["drain"].add_argument(
         "--close-windows", action="store_true", help="close what is over by the clock, as if the shop had been silent"
     )
+    commands.choices["check"].add_argument(
+        "--rows", action="store_true", help="print the rows that differ with their users, which no check keeps"
+    )
     dev.add_argument("--rate", default=LIVE_RATE, help="simulated events a second; 0: no shop (default: %(default)s)")
     sender = commands.add_parser("simulate", help="send events of a simulated shop, or replay a recorded clickstream")
     simulate.add_arguments(sender)
@@ -153,7 +156,7 @@ def _check(args: argparse.Namespace, settings: Settings) -> int:
 
     prepare_environment(settings)
     with running_broker(settings):
-        return 0 if run_checks(_open_console()) else 1
+        return 0 if run_checks(_open_console(), show_rows=args.rows) else 1
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """The sensor that tells people, once each time, when something needs them and when it is well again.
 
 It looks at what the platform shows anyway: the supervisor's phases and the asset checks' verdicts. What was said is in
-the sensor's cursor, written after the webhook has taken it: a message may come twice, and is never left out.
+the sensor's cursor, written after the webhook has taken it: a message may come twice, and is never left out. A check's
+description stays here, for it may have rows of the shop's users: the message has its name, its table and its counts.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import dagster as dg
 
@@ -74,22 +77,53 @@ def describe_checks(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKe
         if evaluation.passed:
             found.append(Condition(subject, WELL, f"{subject} passes again."))
         elif is_alarm:
-            found.append(Condition(subject, evaluation.severity.value, f"{subject} failed: {evaluation.description}"))
+            found.append(Condition(subject, evaluation.severity.value, _describe_failure(subject, evaluation)))
     return found
 
 
+def _describe_failure(subject: str, evaluation: dg.AssetCheckEvaluation) -> str:
+    numbers = {
+        name.rpartition("/")[2].replace("_", " "): entry.value
+        for name, entry in evaluation.metadata.items()
+        if isinstance(entry, (dg.IntMetadataValue, dg.FloatMetadataValue)) and not name.startswith("headrace/")
+    }
+    counts = ", ".join(f"{name} {value:,}" for name, value in numbers.items() if value is not None)
+    said = f"{subject} failed as {evaluation.severity.value}" + (f": {counts}" if counts else "")
+    return f"{said}. The reason is on the table's page in Dagster."
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves each redirect to the handler of errors: followed, it would be a GET without the message."""
+
+    def http_error_302(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
+    ) -> None:
+        """Of no concern to this handler."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+_opener = urllib.request.build_opener(_NoRedirects)
+
+
 def post(url: str, condition: Condition) -> None:
-    """Sends `{"text", "subject", "state"}` to the webhook. Raises `NotTakenError`, without its address: a secret."""
+    """Sends `{"text", "subject", "state"}` to the webhook; only an answer of the 200s from itself is a yes.
+
+    Raises `NotTakenError`, without the address: a secret.
+    """
     body = json.dumps({"text": condition.text, "subject": condition.subject, "state": condition.state}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
+        with _opener.open(request, timeout=_TIMEOUT_SECONDS):
             return
+    except urllib.error.HTTPError as error:
+        with error:
+            redirected = ", a redirect, which is not followed" if 300 <= error.code < 400 else ""
+            raise NotTakenError(f"HTTP {error.code}{redirected}") from None
+    except http.client.HTTPException as error:  # its text repeats what was sent or received
+        raise NotTakenError(f"no answer in HTTP, {type(error).__name__}") from None
     except (urllib.error.URLError, OSError) as error:
-        reason = (
-            f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else str(getattr(error, "reason", error))
-        )
-        raise NotTakenError(reason) from None
+        raise NotTakenError(str(getattr(error, "reason", error))) from None
 
 
 def _parse_cursor(cursor: str | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ import dagster as dg
 
 from jobs.replay.action import ReplayAction
 from platform_assets.errors import HeadraceError
+from platform_assets.private_rows import hide_users, render_rows
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import load_settings
 
@@ -52,14 +53,13 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         if found is not None:
-            samples = "\n".join(f"- `{row}`" for row in found.samples) or "none"
             context.add_output_metadata(
                 {
                     "rows": found.rows,
                     "added": found.added,
                     "missing": found.missing,
                     "changed": found.changed,
-                    "first_differences": dg.MetadataValue.md(samples),
+                    "first_differences": dg.MetadataValue.md(render_rows(hide_users(found.samples))),
                     **({} if found.until is None else {"final_until": dg.MetadataValue.timestamp(found.until)}),
                     **({"notes": dg.MetadataValue.md("\n\n".join(found.notes))} if found.notes else {}),
                 }

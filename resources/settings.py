@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -26,8 +27,9 @@ class Settings(BaseSettings):
     lakehouse: Annotated[
         str, Field(description="Root of all tables and checkpoints: a path or an object store URI")
     ] = ""
+    # Neither this nor spark_conf is shown where settings are: both hold keys of object stores.
     storage_options: Annotated[
-        dict[str, str], Field(description="JSON; object-store options for readers outside Spark")
+        dict[str, str], Field(repr=False, description="JSON; object-store options for readers outside Spark")
     ] = {}
 
     kafka_bootstrap_servers: Annotated[
@@ -110,7 +112,9 @@ class Settings(BaseSettings):
     # ingest included; with four the system shares the cores among them.
     spark_master: Annotated[str, Field(min_length=1, description="Any Spark master")] = "local[4]"
     spark_heap_mib: Annotated[int, Field(ge=512, description="JVM heap of one Spark application")] = 1024
-    spark_conf: Annotated[dict[str, str], Field(description="JSON; further Spark configuration, wins over ours")] = {}
+    spark_conf: Annotated[
+        dict[str, str], Field(repr=False, description="JSON; further Spark configuration, wins over ours")
+    ] = {}
     state_memory_mib: Annotated[int, Field(ge=16, description="RocksDB memory of all state stores together")] = 512
 
     streaming_mode: Annotated[
@@ -142,8 +146,9 @@ class Settings(BaseSettings):
     @field_validator("notify_url")
     @classmethod
     def _http(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value() and not value.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
+        trouble = _find_trouble(value.get_secret_value())
+        if trouble:
+            raise ValueError(trouble)
         return value
 
     @field_validator("topic_time_zone")
@@ -180,6 +185,26 @@ class Settings(BaseSettings):
     def uses_embedded_broker(self) -> bool:
         """Whether Headrace starts its own broker."""
         return not self.kafka_bootstrap_servers
+
+
+def _find_trouble(url: str) -> str:
+    """What is wrong with a webhook's address, without the address; empty when nothing is, or there is none."""
+    if not url:
+        return ""
+    if not all("!" <= character <= "~" for character in url):
+        return "must have no spaces and only ASCII characters: write others as %XX, and a host in its xn-- form"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "must be an address such as https://host:443/path; its host or its port cannot be read"
+    if parts.scheme not in ("http", "https"):
+        return "must begin with http:// or https://"
+    if not parts.hostname or port == 0:
+        return "must name a host, as https://host/path"
+    if parts.username is not None or parts.password is not None:
+        return "must have no user name or password before its host: use a webhook whose path or query is its secret"
+    return ""
 
 
 def _variable_of(field: str) -> str:

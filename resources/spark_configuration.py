@@ -12,8 +12,14 @@ from resources.settings import Settings
 _LOG4J = Path(__file__).with_name("spark_log4j2.properties")
 _POOLS = Path(__file__).with_name("spark_pools.xml")
 
-# The same keys that Spark redacts in its own UI and logs: they must not stand on a command line either.
-_SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")
+# Every user of the machine can read a command line. Spark's own pattern (for its UI and logs) lets the account keys and
+# signatures of Azure through, and the private keys of Google's service accounts. One key too many costs nothing: the
+# application gets them all, some of them after the JVM's start.
+_SECRET = re.compile(
+    r"(?i)secret|passw(or)?d|passphrase|pwd|token|credential|signature|jaas"
+    r"|(access|account|api|encryption|private|shared|signing|storage)[._-]?key"
+    r"|(^|[._-])(keys?|sas)($|[._-])"
+)
 
 # Beyond it the serial collector's full collections hold up batches, and heartbeats with them, for seconds.
 _SMALL_HEAP_MIB = 2048

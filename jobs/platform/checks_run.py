@@ -8,14 +8,16 @@ from rich.table import Table
 
 from jobs.asset_checks import checks_job
 from jobs.platform.run_in_process import run_quietly
+from platform_assets.private_rows import shown_rows
 
 
-def run_checks(console: Console) -> bool:
+def run_checks(console: Console, *, show_rows: bool = False) -> bool:
     """Runs every asset check against the current lakehouse; the results are stored, so the UI shows them too.
 
+    `show_rows`: prints the rows that differ as they are, users and all; they are kept nowhere.
     Returns whether all passed. A failed check of severity WARN is shown and does not fail the run.
     """
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance, shown_rows() as rows:
         result = run_quietly(checks_job.name, instance)
     evaluations = sorted(result.get_asset_check_evaluations(), key=lambda e: (e.asset_key.path, e.check_name))
     table = Table("table", "check", "verdict", "reason", title="Asset checks", title_justify="left")
@@ -26,6 +28,8 @@ def run_checks(console: Console) -> bool:
         verdict = "[green]passed" if evaluation.passed else "[red]FAILED" if is_error else "[yellow]warning"
         table.add_row(".".join(evaluation.asset_key.path), evaluation.check_name, verdict, evaluation.description or "")
     console.print(table)
+    for origin, row in rows if show_rows else ():
+        console.print(f"{origin}: {dict(row)}", markup=False, soft_wrap=True)
     broken = [
         f"{event.step_key}: {event.event_specific_data.error.message.strip().splitlines()[0]}"  # type: ignore[union-attr]
         for event in result.all_events

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jobs.replay.shadow import Shadow
+from platform_assets.private_rows import hide_users
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.commit_source import WHOLE_VERSION, find_files
 from platform_assets.streaming.delta_tables import open_table
@@ -51,13 +52,16 @@ class Comparison:
         return self.added + self.missing + self.changed
 
     def describe(self) -> list[str]:
-        """For a person: how many rows, how many differ, and the first that do."""
+        """For a person: how many rows, how many differ, and the first that do, without whose they are.
+
+        A run's log has these lines for ever; the rows as they are lie in the table `DIFFERENCE`.
+        """
         final = "" if self.until is None else f" are final, until {self.until:%Y-%m-%d %H:%M:%S} UTC"
         return [
             *self.notes,
             f"{self.rows:,} rows of the replay{final}. "
             f"Beside the live table: {self.added:,} added, {self.missing:,} missing, {self.changed:,} changed.",
-            *(f"  {row}" for row in self.samples),
+            *(f"  {row}" for row in hide_users(self.samples)),
         ]
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.private_rows import hide_users, render_rows
 from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.streaming.platform_tables import read_complete_until
@@ -34,7 +35,10 @@ MAX_EVENTS = 10_000_000
 _SHOWN = 5
 # A first batch over much history takes minutes, and another one before its watermark counts.
 _BEGINNING = timedelta(minutes=15)
-_MEND = "Compare the rows with the events; if the table is wrong, remove it and its checkpoint: it is computed again."
+_MEND = (
+    "Compare the rows (headrace check --rows shows whose they are) with the events; if the table is wrong, remove it "
+    "and its checkpoint: it is computed again."
+)
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def _build_check(stream: StreamSpec, engine: EngineName) -> dg.AssetChecksDefini
         state = read_complete_until(uri, stream.name, lakehouse.storage_options())
         if state is None or state["complete_until"] is None:
             return _judge_nothing(lakehouse, stream, datetime.now(UTC))
-        return _judge(compare(context.resources, stream, state, engine), state)
+        return _judge(name, compare(context.resources, stream, state, engine), state)
 
     return parity
 
@@ -191,10 +195,11 @@ def _judge_nothing(lakehouse: Any, stream: StreamSpec, now: datetime) -> dg.Asse
     )
 
 
-def _judge(found: Comparison, state: dict[str, Any]) -> dg.AssetCheckResult:
+def _judge(name: str, found: Comparison, state: dict[str, Any]) -> dg.AssetCheckResult:
     since = "the beginning" if found.start is None else f"{found.start:%Y-%m-%d %H:%M}"
     compared = f"{found.rows:,} final rows from {since} until {found.until:%Y-%m-%d %H:%M:%S} UTC"
-    first = f" The first: {found.first[0]}. {_MEND}" if found.first else ""
+    rows = hide_users(found.first, f"parity of {name}")
+    first = f" The first: {rows[0]}. {_MEND}" if rows else ""
     return dg.AssetCheckResult(
         passed=not found.differences,
         description=f"{found.differences} differences in {compared}.{first}",
@@ -204,6 +209,6 @@ def _judge(found: Comparison, state: dict[str, Any]) -> dg.AssetCheckResult:
             "late_events_pending": state["late_events_pending"],
             "headrace/source_version": state["source_version"],
             "headrace/table_version": state["table_version"],
-            "first_differences": dg.MetadataValue.md("\n".join(f"- `{row}`" for row in found.first) or "none"),
+            "first_differences": dg.MetadataValue.md(render_rows(rows)),
         },
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.private_rows import hide_users, render_rows
 from platform_assets.reports import DAILY_REPORTS
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.daily_report import ReportCommit
@@ -104,7 +105,7 @@ def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
                 found.extend(find_inconsistencies(report, newest, spec, [older]))
         except FileNotFoundError as error:
             return _warn_of_lost_version(spec, commit, f"A file of these versions is gone ({error})")
-        return _judge(commit, older, found)
+        return _judge(spec.name, commit, older, found)
 
     return consistency
 
@@ -132,13 +133,13 @@ def _choose_older_day(
     return choose_older_day(lakehouse, _REPORTS[spec.name], newest, commit.days, datetime.now(UTC))
 
 
-def _judge(commit: ReportCommit, older: date | None, found: "Differences") -> dg.AssetCheckResult:
+def _judge(name: str, commit: ReportCommit, older: date | None, found: "Differences") -> dg.AssetCheckResult:
     days = "all" if commit.days is None else str(commit.days)
     compared = days if older is None else f"{days}, and in its turn {older}"
-    shown = "\n".join(f"- `{row}`" for row in found.first) or "none"
+    rows = hide_users(found.first, f"consistency of {name}")
     return dg.AssetCheckResult(
         passed=not found.count,
-        description=f"{found.count} differing rows; the first: {found.first[0]}"
+        description=f"{found.count} differing rows; the first: {rows[0]} (headrace check --rows shows whose)"
         if found.count
         else f"All rows agree. Compared: {compared}.",
         metadata={
@@ -146,7 +147,7 @@ def _judge(commit: ReportCommit, older: date | None, found: "Differences") -> dg
             "headrace/older_day": str(older) if older else "none",
             "headrace/inputs": str(dict(commit.inputs)),
             "differing_rows": found.count,
-            "first_differences": dg.MetadataValue.md(shown),
+            "first_differences": dg.MetadataValue.md(render_rows(rows)),
         },
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from jobs.notifications import Condition, build_notifications, describe_groups, find_changes
+from jobs.notifications import Condition, NotTakenError, build_notifications, describe_groups, find_changes, post
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.model import Phase, SupervisorState
 from platform_assets.errors import SettingError
@@ -25,6 +26,8 @@ class Webhook(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.messages: list[dict[str, str]] = []
         self.status = 200
+        self.location = ""
+        self.followed = False
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -40,6 +43,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.status == 200:
             self.server.messages.append(message)
         self.send_response(self.server.status)
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.followed = True
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -81,7 +91,12 @@ class Sensor:
     def _build_check(self) -> dg.AssetChecksDefinition:
         @dg.asset_check(asset=["silver", "events"], name="ledger")
         def ledger() -> dg.AssetCheckResult:
-            return dg.AssetCheckResult(passed=self.passed, severity=self.severity, description="2 rows are lost.")
+            return dg.AssetCheckResult(
+                passed=self.passed,
+                severity=self.severity,
+                description="{'user_id': 'ann-7'} is lost.",
+                metadata={"ledger/rows_in": 3400, "lost": 2, "first": "ann-7", "headrace/version": 9},
+            )
 
         return ledger
 
@@ -112,7 +127,11 @@ def test_a_red_check_is_told_once_and_its_end_once(instance: dg.DagsterInstance,
     sensor.tick()
     subject = "check ledger of silver.events"
     assert webhook.messages == [
-        {"subject": subject, "state": "ERROR", "text": f"{subject} failed: 2 rows are lost."},
+        {
+            "subject": subject,
+            "state": "ERROR",
+            "text": f"{subject} failed as ERROR: rows in 3,400, lost 2. The reason is on the table's page in Dagster.",
+        },
         {"subject": subject, "state": "well", "text": f"{subject} passes again."},
     ]
 
@@ -125,6 +144,42 @@ def test_what_the_webhook_does_not_take_is_told_again(instance: dg.DagsterInstan
     webhook.status = 200
     sensor.tick()
     assert len(webhook.messages) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", ["", "/secret", "ftp://secret", "http://[secret"])
+def test_a_redirect_is_not_followed_and_nothing_is_taken(webhook: Webhook, status: int, location: str) -> None:
+    webhook.status, webhook.location = status, f"{webhook.url}/secret" if location == "/secret" else location
+    with pytest.raises(NotTakenError) as refused:
+        post(webhook.url, Condition("s", "ERROR", "t"))
+    assert str(refused.value) == f"HTTP {status}, a redirect, which is not followed"
+    assert not webhook.followed and not webhook.messages
+
+
+def test_an_answer_that_is_no_http_is_named_without_its_text() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"secret\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(NotTakenError) as refused:
+            post(f"http://127.0.0.1:{server.getsockname()[1]}/hook", Condition("s", "ERROR", "t"))
+        thread.join()
+    assert str(refused.value) == "no answer in HTTP, BadStatusLine"
+
+
+@pytest.mark.parametrize("cursor", ["no JSON", "[]", "7"])
+def test_a_cursor_that_somebody_has_edited_is_forgotten(
+    instance: dg.DagsterInstance, webhook: Webhook, cursor: str
+) -> None:
+    sensor = Sensor(instance, webhook.url)
+    sensor.cursor = cursor
+    assert sensor.tick() == "Nothing new."
 
 
 def test_a_webhook_that_is_not_there_is_named_by_its_setting_only(instance: dg.DagsterInstance) -> None:
@@ -154,8 +209,28 @@ def test_without_a_webhook_the_sensor_is_off(instance: dg.DagsterInstance) -> No
     )
 
 
-def test_an_address_that_is_no_webhook_is_refused_without_being_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEADRACE_NOTIFY_URL", "ftp://token")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://token",
+        "https://x/a token",
+        "https://x/token\n",
+        "https://x/tokené",
+        "https://bücher.example/token",
+        "https:///token",
+        "https://:443/token",
+        "https://x:port/token",
+        "https://x:99999/token",
+        "https://[::1/token",
+        "https://user:token@x/",
+        "//x/token",
+        "x/token",
+    ],
+)
+def test_an_address_that_is_no_webhook_is_refused_without_being_repeated(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("HEADRACE_NOTIFY_URL", url)
     load_settings.cache_clear()
     with pytest.raises(SettingError, match="HEADRACE_NOTIFY_URL") as refused:
         load_settings()

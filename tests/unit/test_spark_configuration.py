@@ -62,11 +62,37 @@ def test_cluster_keeps_its_own_network_and_parallelism(tmp_path: Path) -> None:
         ("spark.hadoop.fs.s3a.secret.key", True),
         ("spark.hadoop.fs.s3a.access.key", True),
         ("spark.ssl.keyPassword", True),
+        ("spark.hadoop.fs.azure.account.key.shop.dfs.core.windows.net", True),
+        ("spark.hadoop.fs.azure.sas.fixed.token.shop", True),
+        ("spark.hadoop.fs.azure.sas.box.shop.blob.core.windows.net", True),
+        ("spark.hadoop.fs.azure.account.oauth2.client.secret", True),
+        ("spark.hadoop.fs.gs.auth.service.account.private.key", True),
+        ("spark.hadoop.fs.gs.auth.service.account.private.key.id", True),
+        ("spark.hadoop.fs.s3a.encryption.key", True),
+        ("spark.hadoop.fs.s3a.session.token", True),
+        ("my.accountKey", True),
+        ("spark.hadoop.hadoop.security.credential.provider.path", True),
+        ("spark.kafka.sasl.jaas.config", True),
+        ("spark.mysql.passwd", True),
         ("spark.sql.shuffle.partitions", False),
+        ("spark.driver.extraJavaOptions", False),
+        ("spark.driver.memory", False),
+        ("spark.jars", False),
+        ("spark.master", False),
     ],
 )
 def test_secrets_are_known_by_their_key(key: str, secret: bool) -> None:
     assert is_secret(key) is secret
+
+
+def test_nothing_of_ours_is_held_back_from_the_command_line(tmp_path: Path) -> None:
+    assert [key for key in _conf(tmp_path) if is_secret(key)] == []
+
+
+def test_settings_are_shown_without_the_keys_of_object_stores(tmp_path: Path) -> None:
+    values = {"storage_options": {"aws_secret_access_key": "s3cr3t"}, "spark_conf": {"a.account.key": "s3cr3t"}}
+    settings = Settings.model_validate({"home": tmp_path, "kafka_config": '{"sasl.password": "s3cr3t"}', **values})
+    assert "s3cr3t" not in f"{settings!r} {settings}"
 
 
 def test_every_silenced_logger_is_a_class_of_the_version_in_use() -> None:
