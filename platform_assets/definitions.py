@@ -22,6 +22,7 @@ def defs() -> dg.Definitions:
     from jobs.requeue_records import build_requeue_job
     from jobs.scheduled_drain import build_drain_job, build_drain_schedule
     from jobs.simulate_shop import simulate_shop
+    from jobs.standing_verdicts import build_verdicts_sensor
     from jobs.stream_supervisor import build_stream_supervisor
     from jobs.streaming_job import build_streaming_job
     from jobs.supervision.stream_running import build_stream_running_checks
@@ -64,6 +65,7 @@ def defs() -> dg.Definitions:
             build_notifications(settings),
             reports_follow_streams,
             build_ledger_sensor(streams),
+            build_verdicts_sensor(),
         ],
         schedules=[
             build_nightly_schedule(settings),
