@@ -81,8 +81,20 @@ def judge_ingest(unread: int, table_written: datetime | None, now: datetime, lim
 def build_report_freshness_checks(
     tables: Iterable[TableSpec], source: str = "silver.events", limit: timedelta = REPORT_LIMIT
 ) -> list[dg.AssetChecksDefinition]:
-    """One check `freshness` for each table that is computed from `source`; needs the resource `lakehouse`."""
-    return [_build_derived_check(spec, source, limit) for spec in tables]
+    """One check `freshness` for each table that is computed from `source`; needs the resource `lakehouse`.
+
+    For reports by day it is about the newest day of the source (`report_freshness`).
+    """
+    from platform_assets.checks.report_freshness import build_daily_freshness_check
+    from platform_assets.reports import DAILY_REPORTS
+
+    daily = {report.table.name: report for report in DAILY_REPORTS}
+    return [
+        build_daily_freshness_check(daily[spec.name], source, limit)
+        if spec.name in daily
+        else _build_derived_check(spec, source, limit)
+        for spec in tables
+    ]
 
 
 def build_stream_freshness_checks(
