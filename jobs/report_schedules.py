@@ -1,8 +1,8 @@
-"""When the reports run: following the streams by their conditions, and each night over the last days.
+"""When the reports run: following the streams by their conditions, and each night over all days that have changed.
 
 The conditions are the assets' own (`platform_assets.reports.asset_specs`): today's partition hourly, each day's once
-the streams have closed it. What they cannot see is a row that came after its day was closed: the nightly run looks at
-the last days and computes those anew whose inputs have changed.
+the streams have closed it. What they cannot see is a row that came after its day was closed, however old the day is:
+the nightly run asks `platform.changed_days`, looks at the last days in any case, and computes what has changed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ reports_follow_streams = dg.AutomationConditionSensorDefinition(
 
 
 def build_nightly_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """`reports_nightly`: one run over the last `settings.late_days` days; only days that changed are computed."""
+    """`reports_nightly`: one run over all days since `settings.first_day`; only days that changed are computed.
+
+    Of the last `settings.late_days` each is looked at, of older ones those that `platform.changed_days` names. The run
+    finds them: the code server that evaluates the schedule reads no table.
+    """
 
     @dg.schedule(
         name="reports_nightly",
@@ -47,16 +51,17 @@ def build_nightly_schedule(settings: Settings) -> dg.ScheduleDefinition:
         cron_schedule=_NIGHTLY_CRON,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Computes anew those of the last {settings.late_days} days that have received late rows.",
+        description="Computes the days whose rows have changed since they were computed, however old they are.",
     )
-    def reports_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    def reports_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now = context.scheduled_execution_time.astimezone(UTC)
         last = now.date() - timedelta(days=1)
-        first = last - timedelta(days=settings.late_days - 1)
+        if last < settings.first_day:
+            return dg.SkipReason("The reports' first day (HEADRACE_FIRST_DAY) is not over.")
         tags = {
-            "dagster/asset_partition_range_start": first.isoformat(),
+            "dagster/asset_partition_range_start": settings.first_day.isoformat(),
             "dagster/asset_partition_range_end": last.isoformat(),
-            ONLY_CHANGED_TAG: "true",
+            ONLY_CHANGED_TAG: (last - timedelta(days=settings.late_days - 1)).isoformat(),
         }
         return dg.RunRequest(run_key=f"reports:nightly:{now:%Y-%m-%d}", tags=tags)
 

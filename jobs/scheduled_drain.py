@@ -33,6 +33,7 @@ def build_drain_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     )
     def drain_group(context: dg.OpExecutionContext) -> None:
         group = choose_group(groups, context.op_config["group"])
+        settings = load_settings()
         lines: list[str] = []
 
         def write_line(line: str) -> None:
@@ -41,10 +42,10 @@ def build_drain_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
 
         code = drain_streams(
             group,
-            load_settings(),
+            settings,
             write_line,
             close_windows=context.op_config["close_windows"],
-            events=TableEvents.of_run(group, context),
+            events=TableEvents.of_run(group, context, settings.first_day),
         )
         if code == EXIT_INTERRUPTED:
             raise dg.DagsterExecutionInterruptedError

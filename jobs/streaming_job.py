@@ -52,7 +52,7 @@ def _host(context: dg.OpExecutionContext, group: StreamGroup, settings: Settings
         instance.add_run_tags(run_id, build_run_tags(group.name, build_fingerprint(group, settings)))
     try:
         with hold_group_lock(settings.home, group.name, "run", run_id) as lock_fd:
-            events = TableEvents.of_run(group, context)
+            events = TableEvents.of_run(group, context, settings.first_day)
             outside = RunOutside(instance, group.name, run_id, events, log)
             end = host_group(
                 lambda: open_application(group, settings, lock_fd, check_lease=outside.check_lease),

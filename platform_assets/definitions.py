@@ -45,9 +45,12 @@ def defs() -> dg.Definitions:
     streams = [stream for group in groups for stream in group.streams]
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     return dg.Definitions(
-        assets=[*build_stream_assets(streams, settings.topic), *build_report_assets(settings.reports_engine)],
+        assets=[
+            *build_stream_assets(streams, settings.topic, settings.first_day),
+            *build_report_assets(settings.reports_engine, settings.first_day),
+        ],
         asset_checks=[
-            *build_checks(streams, settings.topic, settings.reports_engine, limits),
+            *build_checks(streams, settings.topic, settings.reports_engine, settings.first_day, limits),
             build_stream_running_checks(groups),
         ],
         jobs=[

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 
 import dagster as dg
 
-from platform_assets.reports.days import CLOSED_DAYS_KEY, build_daily_partitions
+from platform_assets.reports.days import CLOSED_DAYS_KEY, FIRST_DAY, build_daily_partitions
 from platform_assets.reports.presentation import build_column_schema
 from platform_assets.streaming.specs import KafkaSource, StreamSpec
 from platform_assets.tables.platform import LEDGER, PLATFORM_TABLES
@@ -20,8 +21,11 @@ def topic_asset_key(topic: str) -> dg.AssetKey:
     return dg.AssetKey(["kafka", topic.replace("-", "_").replace(".", "_")])
 
 
-def build_stream_assets(streams: Iterable[StreamSpec], topic: str) -> list[dg.AssetSpec]:
-    """Specs of the topic, of each table that a stream writes, of the platform's own tables, and of the closed days."""
+def build_stream_assets(streams: Iterable[StreamSpec], topic: str, first_day: date = FIRST_DAY) -> list[dg.AssetSpec]:
+    """Specs of the topic, of each table that a stream writes, of the platform's own tables, and of the closed days.
+
+    Days are closed from `first_day` (UTC) on.
+    """
     streams = list(streams)
     topic_spec = dg.AssetSpec(
         topic_asset_key(topic),
@@ -49,7 +53,7 @@ def build_stream_assets(streams: Iterable[StreamSpec], topic: str) -> list[dg.As
             kinds={"delta"},
             group_name="platform",
             owners=OWNERS,
-            partitions_def=build_daily_partitions(),
+            partitions_def=build_daily_partitions(first_day),
         )
     )
     return specs

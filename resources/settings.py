@@ -7,6 +7,7 @@ lists these fields; a test compares the two.
 from __future__ import annotations
 
 import functools
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -85,8 +86,12 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="How long files that a stream's table has replaced are kept for other readers")
     ] = 24
 
+    first_day: Annotated[
+        date, Field(description="The reports' first day (UTC), and the first that is closed: the shop's first event")
+    ] = date(2024, 1, 1)
     late_days: Annotated[
-        int, Field(ge=1, description="So many days before today are computed anew at night where rows came late")
+        int,
+        Field(ge=1, description="So many days before today are looked at each night; older ones when they changed"),
     ] = 14
 
     reports_engine: Annotated[
@@ -158,6 +163,13 @@ class Settings(BaseSettings):
             return ZoneInfo(value).key
         except (ValueError, OSError, ZoneInfoNotFoundError):
             raise ValueError("no zone of the time zone database; write one such as Europe/Berlin, or UTC") from None
+
+    @field_validator("first_day")
+    @classmethod
+    def _begun(cls, value: date) -> date:
+        if value > datetime.now(UTC).date():
+            raise ValueError("must not lie in the future: there would be no report")
+        return value
 
     @field_validator("home")
     @classmethod

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from platform_assets.reports.days import CLOSED_DAYS_KEY, ONE_DAY
+from platform_assets.reports.days import CLOSED_DAYS_KEY, FIRST_DAY, ONE_DAY
 from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -58,21 +58,27 @@ class TableEvents:
         log_event: Callable[[AssetEvent], None],
         group: str = "",
         closed_day: date | None = None,
+        first_day: date = FIRST_DAY,
     ) -> None:
-        """`closed_day`: the last one that the group has closed (`read_closed_day`); None: no day yet."""
+        """`closed_day`: the last one that the group has closed (`read_closed_day`); None: no day yet.
+
+        Days before `first_day` have no report that follows them, and are closed without a word.
+        """
         self._streams = {stream.name: stream for stream in streams}
         self._log_event = log_event
         self._group = group
         self._closed_day = closed_day
+        self._first_day = first_day
         derived = [stream for stream in streams if isinstance(stream.source, TableSource)]
         self._closing = frozenset(stream.name for stream in derived)
         self._longest_open = max((s.span.longest_open for s in derived if s.span is not None), default=timedelta(0))
         self._logged: dict[str, _Logged] = {}
 
     @classmethod
-    def of_run(cls, group: StreamGroup, context: dg.OpExecutionContext) -> TableEvents:
+    def of_run(cls, group: StreamGroup, context: dg.OpExecutionContext, first_day: date = FIRST_DAY) -> TableEvents:
         """Those of a run that hosts the group; it goes on behind the last day that the group has closed."""
-        return cls(group.streams, context.log_event, group.name, read_closed_day(context.instance, group.name))
+        closed_day = read_closed_day(context.instance, group.name)
+        return cls(group.streams, context.log_event, group.name, closed_day, first_day)
 
     def publish(self, progress: Mapping[str, QueryProgress], now: float) -> None:
         """Logs what is due. `now` is a monotonic clock in seconds."""
@@ -93,7 +99,7 @@ class TableEvents:
             return
         last = (min(known) - self._longest_open).date() - ONE_DAY
         # What was before the first closed day that anybody saw is history: a backfill's, or the nightly run's.
-        day = last if self._closed_day is None else self._closed_day + ONE_DAY
+        day = max(self._first_day, last if self._closed_day is None else self._closed_day + ONE_DAY)
         last = min(last, day + (_DAYS_OF_ONE_HEARTBEAT - 1) * ONE_DAY)
         while day <= last:
             self._log_event(dg.AssetMaterialization(CLOSED_DAYS_KEY, partition=str(day), metadata=self._name_group()))

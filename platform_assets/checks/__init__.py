@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 import dagster as dg
 
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks
+from platform_assets.reports.days import FIRST_DAY
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.streaming.specs import KafkaSource, StreamSpec
 
 
 def build_checks(
-    streams: Sequence[StreamSpec], topic: str, engine: EngineName, limits: EventTimeLimits | None = None
+    streams: Sequence[StreamSpec],
+    topic: str,
+    engine: EngineName,
+    first_day: date = FIRST_DAY,
+    limits: EventTimeLimits | None = None,
 ) -> list[dg.AssetChecksDefinition]:
-    """All checks of the streams' tables, the platform's own tables and the reports."""
+    """All checks of the streams' tables, the platform's own tables and the reports, which begin with `first_day`."""
     from platform_assets.checks.freshness import (
         build_ingest_freshness_checks,
         build_report_freshness_checks,
@@ -43,6 +49,6 @@ def build_checks(
         *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
         *build_stream_freshness_checks(streams),
         *build_parity_checks(streams, engine),
-        *build_report_freshness_checks(REPORT_TABLES),
+        *build_report_freshness_checks(REPORT_TABLES, first_day=first_day),
         *build_report_consistency_checks(REPORT_TABLES),
     ]

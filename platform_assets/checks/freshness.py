@@ -7,11 +7,12 @@ in good order, is not stale. So the verdict can be trusted in CI, hours after th
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.reports.days import FIRST_DAY
 from platform_assets.streaming.delta_tables import parse_commit_metadata
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.spec import TableSpec
@@ -79,18 +80,21 @@ def judge_ingest(unread: int, table_written: datetime | None, now: datetime, lim
 
 
 def build_report_freshness_checks(
-    tables: Iterable[TableSpec], source: str = "silver.events", limit: timedelta = REPORT_LIMIT
+    tables: Iterable[TableSpec],
+    source: str = "silver.events",
+    limit: timedelta = REPORT_LIMIT,
+    first_day: date = FIRST_DAY,
 ) -> list[dg.AssetChecksDefinition]:
     """One check `freshness` for each table that is computed from `source`; needs the resource `lakehouse`.
 
-    For reports by day it is about the newest day of the source (`report_freshness`).
+    For reports by day, which begin with `first_day`, it is about the newest day of the source (`report_freshness`).
     """
     from platform_assets.checks.report_freshness import build_daily_freshness_check
     from platform_assets.reports import DAILY_REPORTS
 
     daily = {report.table.name: report for report in DAILY_REPORTS}
     return [
-        build_daily_freshness_check(daily[spec.name], source, limit)
+        build_daily_freshness_check(daily[spec.name], source, limit, first_day)
         if spec.name in daily
         else _build_derived_check(spec, source, limit)
         for spec in tables

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 
-def build_daily_freshness_check(report: DailyReport, source: str, limit: timedelta) -> dg.AssetChecksDefinition:
-    """Fresh when the newest day of `source` is in the report with all its rows, or was computed within `limit`."""
+def build_daily_freshness_check(
+    report: DailyReport, source: str, limit: timedelta, first_day: date
+) -> dg.AssetChecksDefinition:
+    """Fresh when the newest day of `source` is in the report with all its rows, or was computed within `limit`.
+
+    Warns when there are only days before `first_day`, the reports' first.
+    """
 
     @dg.asset_check(
         asset=list(report.table.asset_path),
@@ -38,6 +43,13 @@ def build_daily_freshness_check(report: DailyReport, source: str, limit: timedel
         day = find_newest_day(source_table, datetime.now(UTC).date())
         if day is None:
             return dg.AssetCheckResult(passed=True, description="The source has no rows yet.")
+        if day < first_day:
+            return dg.AssetCheckResult(
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"The newest day of {source} is {day}, and reports begin with {first_day}. Set "
+                f"HEADRACE_FIRST_DAY to the shop's first day.",
+            )
         verdict = judge_day(report, day, lakehouse, source_table, limit)
         return dg.AssetCheckResult(
             passed=verdict.is_fresh, description=f"{day}: {verdict.description}", metadata={"headrace/day": str(day)}

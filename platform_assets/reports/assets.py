@@ -40,7 +40,8 @@ BATCH_SPARK_POOL = "batch_spark"
 # need no Spark and so do not wait behind a check that does.
 REPORTS_POOL = "reports"
 
-# In the run's tags: days that have not changed get no materialization that says so. For the nightly run over many days.
+# In the run's tags: days that have not changed get no materialization that says so. For the nightly run over all days.
+# Its value is the first day that is looked at in any case; of those before, only what has changed.
 ONLY_CHANGED_TAG = "headrace/only_changed_days"
 
 # A chunk is what an interruption may cost. A chunk costs planning and committing besides its rows: by Spark some
@@ -96,10 +97,16 @@ class _Run:
         self.engine = engine
         self.lakehouse = context.resources.lakehouse
         self.is_nightly = ONLY_CHANGED_TAG in context.run.tags
+        self.look_from = date.fromisoformat(context.run.tags.get(ONLY_CHANGED_TAG, str(date.min)))
         # Before any input is pinned: what is complete by then is in the versions that are read.
         self.final_until = read_final_until(self.lakehouse)
         self.changes = InputChanges(self.lakehouse)
         self._pinned: dict[str, PinnedTable] = {}
+        if self.is_nightly and (early := self.changes.find_before(self.days.first)):
+            context.log.warning(
+                f"{len(early)} days from {min(early)} on have rows and no reports, which begin with {self.days.first}. "
+                "Set HEADRACE_FIRST_DAY to have them."
+            )
         self._said: dict[dg.AssetKey, list[str]] = {}
         self._failures: list[str] = []
 
@@ -158,7 +165,7 @@ class _Run:
 def _compute_report(run: _Run, report: DailyReport) -> set[date]:
     """Computes the stale days among the run's; returns them."""
     pinned = run.pin(report)
-    stale = find_stale_days(report, run.days, pinned, run.final_until, run.lakehouse, run.changes)
+    stale = find_stale_days(report, run.days, pinned, run.final_until, run.lakehouse, run.changes, run.look_from)
     run.context.log.info(f"{report.table.name}: {len(stale)} of {len(run.days.days())} days are to be computed.")
     for chunk in split_days(stale, DAYS_OF_ONE_CHUNK):
         _compute_chunk(run, report, chunk, pinned)

@@ -88,12 +88,22 @@ def find_stale_days(
     final_until: datetime | None,
     lakehouse: Any,
     changes: InputChanges,
+    look_from: date = date.min,
 ) -> list[date]:
-    """Those of the days that must be computed from these versions of the inputs."""
+    """Those of the days that must be computed from these versions of the inputs.
+
+    Days before `look_from` are looked at only where something says that they may have changed: `platform.changed_days`,
+    or that the streams have come to their end since.
+    """
     states = {state.report_date: state for state in read_states(lakehouse, report.table.name, days)}
+    asked = {day for day in days.days() if day >= look_from}
+    if look_from > days.first:
+        asked |= {day for day in changes.name_days(report, states) if days.first <= day <= days.last}
+        asked |= {day for day, state in states.items() if state.state != state_of(day, final_until)}
+        states = {day: state for day, state in states.items() if day in asked}
     stale = {
         day
-        for day in days.days()
+        for day in asked
         if (state := states.get(day)) is None
         or state.code_version != report.code_version
         or state.state != state_of(day, final_until)
@@ -132,6 +142,26 @@ class InputChanges:
         table = lakehouse.find_table(CHANGED_DAYS.name)
         self._rows: Iterable[Mapping[str, Any]] = [] if table is None else table.to_pyarrow_table().to_pylist()
         self._found: dict[tuple[str, int, int], set[date] | None] = {}
+
+    def name_days(self, report: DailyReport, states: Mapping[date, DayState]) -> set[date]:
+        """Days that `platform.changed_days` has with a newer version than they were computed from, or never were.
+
+        Without the commits since the group wrote it last, which are a minute's.
+        """
+        read = {day: json.loads(state.inputs) for day, state in states.items()}
+        neighbours = {source.table.name: source.neighbours for source in report.inputs}
+        return {
+            day
+            for row in self._rows
+            if row["table_name"] in neighbours and row["day"] is not None
+            for day in _around(row["day"], neighbours[row["table_name"]])
+            if (day not in read and day == row["day"])
+            or (day in read and row["version"] > read[day].get(row["table_name"], -1))
+        }
+
+    def find_before(self, day: date) -> set[date]:
+        """Days before this one of which `platform.changed_days` knows rows."""
+        return {row["day"] for row in self._rows if row["day"] is not None and row["day"] < day}
 
     def touch(self, report: DailyReport, state: DayState, pinned: Mapping[str, int]) -> bool:
         """Whether rows of the inputs that the day depends on have changed since it was computed, or may have."""

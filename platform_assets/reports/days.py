@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-# The pages of Dagster list every partition: a first day long before the shop's first event would bury the real ones.
+# The setting `first_day` where nobody sets it. The pages of Dagster list every partition: a first day long before the
+# shop's first event would bury the real ones.
 FIRST_DAY = date(2024, 1, 1)
 
 ONE_DAY = timedelta(days=1)

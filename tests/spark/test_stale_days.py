@@ -96,14 +96,14 @@ def test_a_second_run_computes_nothing_and_says_so(spark: SparkSession, written:
     events = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
     unchanged = [m for m in events if m.asset_key.path[-1] == "session_report"]
     assert all("no input has changed" in str(m.metadata["headrace/unchanged"].value) for m in unchanged)
-    nightly = run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: "true"})
+    nightly = run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: FIRST})
     assert set(materialized(nightly)) <= {"customer_360"}
 
 
 def test_late_rows_make_their_days_stale_and_no_others(spark: SparkSession, written: LakehouseResource) -> None:
     before = versions(written)
     append_events(spark, written, [event("late", NOON + timedelta(days=1))], first_offset=100)
-    result = run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: "true"})
+    result = run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: FIRST})
     around = DAYS[:3]  # a view may lead to a purchase after midnight
     assert computed(before, written) == {
         "gold.customer_days": [DAYS[1]],

@@ -108,3 +108,13 @@ def test_years_are_closed_in_portions_one_with_each_heartbeat() -> None:
         events.publish(look, float(heartbeat))
         assert len(logged) == min(10 * heartbeat, 59)
     assert [event.partition for event in logged] == [str(date(2024, 1, 2) + timedelta(days=n)) for n in range(59)]
+
+
+def test_days_before_the_reports_first_are_passed_over() -> None:
+    after = progress(MIDNIGHT + HALF_HOUR)
+    for since in (date(2019, 10, 3), None):
+        logged: list[AssetEvent] = []
+        TableEvents(STREAMS, logged.append, "clickstream", since, date(2024, 3, 1)).publish(after, 1.0)
+        assert logged == []
+    TableEvents(STREAMS, logged.append, "clickstream", date(2019, 10, 3), date(2024, 2, 28)).publish(after, 1.0)
+    assert [event.partition for event in logged] == ["2024-02-28", "2024-02-29"]

@@ -12,10 +12,12 @@ from deltalake import write_deltalake
 from platform_assets.checks.freshness import build_report_freshness_checks
 from platform_assets.checks.report_freshness import find_newest_day
 from platform_assets.reports.customer_days import CUSTOMER_DAYS, CUSTOMER_DAYS_TABLE
-from platform_assets.reports.day_states import PROVISIONAL, DayState, write_states
+from platform_assets.reports.daily_report import pin_table
+from platform_assets.reports.day_states import PROVISIONAL, DayState, InputChanges, find_stale_days, write_states
 from platform_assets.reports.days import ONE_DAY, DayRange
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.events import EVENTS
+from platform_assets.tables.platform import CHANGED_DAYS
 from resources.lakehouse import LakehouseResource
 
 TODAY = datetime.now(UTC).date()
@@ -73,6 +75,49 @@ def test_today_is_fresh_until_its_own_rows_change(lakehouse: LakehouseResource) 
     assert not verdict(lakehouse).passed, "a backfill of another day"
     compute(lakehouse, TODAY)
     assert verdict(lakehouse).passed
+
+
+def test_a_shop_whose_days_are_all_before_the_reports_first_is_told_the_setting(lakehouse: LakehouseResource) -> None:
+    append_event(lakehouse, date(2019, 10, 1))
+    found = verdict(lakehouse)
+    assert not found.passed and found.severity is dg.AssetCheckSeverity.WARN
+    assert "HEADRACE_FIRST_DAY" in str(found.description) and "2019-10-01" in str(found.description)
+
+
+def note_changes(lakehouse: LakehouseResource, *changes: tuple[str, date | None, int]) -> None:
+    """What the stream group writes of each table's days."""
+    table = create_table(lakehouse.table_uri(CHANGED_DAYS.name), CHANGED_DAYS)
+    now = datetime.now(UTC)
+    rows = [{"table_name": n, "day": d, "version": v, "written_at": now} for n, d, v in changes]
+    write_deltalake(table, pa.Table.from_pylist(rows, build_arrow_schema(CHANGED_DAYS)), mode="overwrite")
+
+
+def find_stale(lakehouse: LakehouseResource, look_from: date) -> list[date]:
+    inputs = [pin_table(lakehouse, source.table.name) for source in CUSTOMER_DAYS.inputs]
+    days = DayRange(TODAY - timedelta(days=2000), TODAY - ONE_DAY)
+    return find_stale_days(CUSTOMER_DAYS, days, inputs, None, lakehouse, InputChanges(lakehouse), look_from)
+
+
+def test_at_night_an_old_day_is_computed_when_its_rows_changed_and_no_other_old_day(
+    lakehouse: LakehouseResource,
+) -> None:
+    late, ancient, untouched = (TODAY - timedelta(days=days) for days in (20, 1500, 30))
+    for day in (late, untouched):
+        append_event(lakehouse, day)
+        compute(lakehouse, day)
+    yesterday = TODAY - ONE_DAY
+    before = lakehouse.delta_table(EVENTS.name).version()
+    note_changes(lakehouse, (EVENTS.name, None, before), (EVENTS.name, late, 1), (EVENTS.name, untouched, before))
+    assert find_stale(lakehouse, yesterday) == [yesterday], "one that was never computed, in the look-back"
+    append_event(lakehouse, late)
+    append_event(lakehouse, ancient)
+    now = lakehouse.delta_table(EVENTS.name).version()
+    note_changes(
+        lakehouse, (EVENTS.name, None, now), (EVENTS.name, late, now - 1), (EVENTS.name, ancient, now),
+        (EVENTS.name, untouched, before), (EVENTS.name, date(2019, 1, 1), now),
+    )  # fmt: skip
+    assert find_stale(lakehouse, yesterday) == [ancient, late, yesterday]
+    assert InputChanges(lakehouse).find_before(date(2020, 1, 1)) == {date(2019, 1, 1)}
 
 
 def test_a_day_ahead_is_no_day_of_the_shop(lakehouse: LakehouseResource) -> None:

@@ -10,12 +10,13 @@ import dagster as dg
 import pytest
 
 from jobs.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
+from platform_assets.errors import SettingError
 from platform_assets.reports import DAILY_REPORTS, build_report_assets
 from platform_assets.reports.assets import ONLY_CHANGED_TAG, REPORTS_POOL
-from platform_assets.reports.days import CLOSED_DAYS_KEY, DayRange, build_daily_partitions, split_days
+from platform_assets.reports.days import CLOSED_DAYS_KEY, FIRST_DAY, DayRange, build_daily_partitions, split_days
 from platform_assets.stream_assets import build_stream_assets
 from platform_assets.streams import load_streams
-from resources.settings import Settings
+from resources.settings import Settings, load_settings
 
 NOW = datetime(2024, 2, 29, 7, 0, tzinfo=UTC)
 EVENTS = dg.AssetKey(["silver", "events"])
@@ -32,9 +33,13 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture(scope="module")
 def definitions() -> dg.Definitions:
+    return build_definitions(FIRST_DAY)
+
+
+def build_definitions(first_day: date) -> dg.Definitions:
     nothing = dg.ResourceDefinition.hardcoded_resource(None)
     return dg.Definitions(
-        assets=[*build_stream_assets(load_streams(), "t"), *build_report_assets("duckdb")],
+        assets=[*build_stream_assets(load_streams(), "t", first_day), *build_report_assets("duckdb", first_day)],
         jobs=[reports_job],
         resources={"duckdb": nothing, "lakehouse": nothing},
     )
@@ -93,8 +98,8 @@ def test_customers_follow_their_days(daemon: Daemon) -> None:
     assert daemon.look(NOW + timedelta(minutes=2)) == {}
 
 
-def test_the_nightly_run_looks_at_the_last_days(instance: dg.DagsterInstance) -> None:
-    schedule = build_nightly_schedule(Settings(late_days=3))
+def test_the_nightly_run_goes_over_all_days_and_looks_at_the_last_ones_anyway(instance: dg.DagsterInstance) -> None:
+    schedule = build_nightly_schedule(Settings(late_days=3, first_day=date(2019, 10, 1)))
     at = datetime(2024, 3, 1, 3, 15, tzinfo=UTC)
     first, again = (
         schedule(dg.build_schedule_context(instance=instance, scheduled_execution_time=at)) for _ in range(2)
@@ -102,9 +107,33 @@ def test_the_nightly_run_looks_at_the_last_days(instance: dg.DagsterInstance) ->
     assert isinstance(first, dg.RunRequest)
     assert isinstance(again, dg.RunRequest)
     assert first.run_key == again.run_key
-    assert first.tags["dagster/asset_partition_range_start"] == "2024-02-27"
+    assert first.tags["dagster/asset_partition_range_start"] == "2019-10-01"
     assert first.tags["dagster/asset_partition_range_end"] == "2024-02-29"
-    assert ONLY_CHANGED_TAG in first.tags
+    assert first.tags[ONLY_CHANGED_TAG] == "2024-02-27"
+
+
+def test_the_night_after_the_first_day_has_one_day_and_the_night_before_none(instance: dg.DagsterInstance) -> None:
+    schedule = build_nightly_schedule(Settings(first_day=date(2024, 2, 29)))
+    for day, expected in ((29, dg.SkipReason), (30, dg.RunRequest)):
+        at = datetime(2024, 2, 1, 3, 15, tzinfo=UTC) + timedelta(days=day - 1)
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=at)
+        assert isinstance(schedule(context), expected)
+
+
+def test_days_before_2024_are_partitions_where_the_first_day_is_set() -> None:
+    graph = build_definitions(date(2019, 10, 1)).resolve_asset_graph()
+    for key in (*DAILY, CLOSED_DAYS_KEY):
+        partitions = graph.get(key).partitions_def
+        assert partitions is not None and partitions.get_first_partition_key() == "2019-10-01"
+
+
+def test_a_first_day_that_is_none_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("2999-01-01", "yesterday", "2019-13-01"):
+        monkeypatch.setenv("HEADRACE_FIRST_DAY", value)
+        load_settings.cache_clear()
+        with pytest.raises(SettingError, match="HEADRACE_FIRST_DAY"):
+            load_settings()
+    load_settings.cache_clear()
 
 
 def test_nothing_must_be_switched_on() -> None:
