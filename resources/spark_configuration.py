@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from platform_assets.errors import SettingError
 from resources import class_archive
 from resources.settings import Settings
 
@@ -30,7 +31,8 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
 
     `jars` are local files; nothing is resolved from the network at start. `log_file` receives the JVM's log (None: its
     stderr). The user's `HEADRACE_SPARK_CONF` wins over everything here; its `spark.driver.extraJavaOptions` are
-    appended to ours, where the JVM lets the later one win.
+    appended to ours, where the JVM lets the later one win. Raises `SettingError` for a secret among these: nothing but
+    the command line takes them to the JVM.
     """
     conf = {
         "spark.app.name": "headrace",
@@ -50,6 +52,7 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
         conf |= _single_machine(settings)
     user_conf = dict(settings.spark_conf)
     options = user_conf.pop("spark.driver.extraJavaOptions", "")
+    _refuse_secrets(options)
     conf["spark.driver.extraJavaOptions"] = f"{conf['spark.driver.extraJavaOptions']} {options}".strip()
     return conf | user_conf
 
@@ -67,6 +70,16 @@ def for_minutes(user_conf: Mapping[str, str]) -> dict[str, str]:
 def is_secret(key: str) -> bool:
     """Whether the value of this configuration key must not be shown, logged or put on a command line."""
     return _SECRET.search(key) is not None
+
+
+def _refuse_secrets(java_options: str) -> None:
+    for name in re.findall(r"-D([^\s=]+)=", java_options):
+        if is_secret(name):
+            raise SettingError(
+                f"HEADRACE_SPARK_CONF: {name} in spark.driver.extraJavaOptions would stand on the JVM's command line, "
+                "where every user of this machine can read it. Write the option into a file that only this user can "
+                "read, and set JDK_JAVA_OPTIONS=@/path/of/the/file."
+            )
 
 
 def _jvm(settings: Settings, log_file: Path | None) -> dict[str, str]:

@@ -95,10 +95,11 @@ def find_stale_days(
     Days before `look_from` are looked at only where something says that they may have changed: `platform.changed_days`,
     or that the streams have come to their end since.
     """
+    pinned = {table.name: table.version for table in inputs}
     states = {state.report_date: state for state in read_states(lakehouse, report.table.name, days)}
     asked = {day for day in days.days() if day >= look_from}
     if look_from > days.first:
-        asked |= {day for day in changes.name_days(report, states) if days.first <= day <= days.last}
+        asked |= {day for day in changes.name_days(report, states, pinned) if days.first <= day <= days.last}
         asked |= {day for day, state in states.items() if state.state != state_of(day, final_until)}
         states = {day: state for day, state in states.items() if day in asked}
     stale = {
@@ -108,7 +109,6 @@ def find_stale_days(
         or state.code_version != report.code_version
         or state.state != state_of(day, final_until)
     }
-    pinned = {table.name: table.version for table in inputs}
     fresh = [state for state in states.values() if state.report_date not in stale]
     stale |= {state.report_date for state in fresh if changes.touch(report, state, pinned)}
     stale |= _find_rewritten(report, fresh, lakehouse)
@@ -143,14 +143,16 @@ class InputChanges:
         self._rows: Iterable[Mapping[str, Any]] = [] if table is None else table.to_pyarrow_table().to_pylist()
         self._found: dict[tuple[str, int, int], set[date] | None] = {}
 
-    def name_days(self, report: DailyReport, states: Mapping[date, DayState]) -> set[date]:
+    def name_days(self, report: DailyReport, states: Mapping[date, DayState], pinned: Mapping[str, int]) -> set[date]:
         """Days that `platform.changed_days` has with a newer version than they were computed from, or never were.
 
-        Without the commits since the group wrote it last, which are a minute's.
+        And those that were computed from another table in an input's place. Without the commits since the group wrote
+        `platform.changed_days` last, which are a minute's.
         """
-        read = {day: json.loads(state.inputs) for day, state in states.items()}
+        read: dict[date, dict[str, int]] = {day: json.loads(state.inputs) for day, state in states.items()}
         neighbours = {source.table.name: source.neighbours for source in report.inputs}
-        return {
+        replaced = {day for day, versions in read.items() if any(versions.get(n, 0) > v for n, v in pinned.items())}
+        return replaced | {
             day
             for row in self._rows
             if row["table_name"] in neighbours and row["day"] is not None

@@ -25,7 +25,7 @@ from platform_assets.reports.duckdb_engine import DuckDBEngine
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
-from platform_assets.tables.platform import COMPLETE_UNTIL
+from platform_assets.tables.platform import CHANGED_DAYS, COMPLETE_UNTIL
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import (
     append_events,
@@ -112,6 +112,19 @@ def test_late_rows_make_their_days_stale_and_no_others(spark: SparkSession, writ
         "gold.purchase_devices": around,
     }
     assert materialized(result)["daily_page"] == len(around)
+
+
+def test_at_night_a_day_before_the_look_back_is_computed_when_its_rows_changed(
+    spark: SparkSession, written: LakehouseResource
+) -> None:
+    before = versions(written)
+    append_events(spark, written, [event("late", NOON)], first_offset=100)
+    version = written.delta_table("silver.events").version()
+    changes = [{"table_name": "silver.events", "day": day, "version": version} for day in (DAYS[0], None)]
+    table = create_table(written.table_uri(CHANGED_DAYS.name), CHANGED_DAYS)
+    write_deltalake(table, pa.Table.from_pylist(changes, build_arrow_schema(CHANGED_DAYS)), mode="overwrite")
+    run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: LAST})
+    assert computed(before, written)["gold.customer_days"] == [DAYS[0]]
 
 
 def test_a_day_that_somebody_else_changed_is_computed_again(spark: SparkSession, written: LakehouseResource) -> None:

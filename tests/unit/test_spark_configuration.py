@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from platform_assets.errors import SettingError
 from resources import spark_configuration
 from resources.jars import spark_jars
 from resources.settings import Settings
@@ -87,6 +88,13 @@ def test_secrets_are_known_by_their_key(key: str, secret: bool) -> None:
 
 def test_nothing_of_ours_is_held_back_from_the_command_line(tmp_path: Path) -> None:
     assert [key for key in _conf(tmp_path) if is_secret(key)] == []
+
+
+def test_a_secret_among_the_java_options_is_refused_without_being_repeated(tmp_path: Path) -> None:
+    options = {"spark.driver.extraJavaOptions": "-Dmy.zone=UTC -Djavax.net.ssl.trustStorePassword=s3cr3t"}
+    with pytest.raises(SettingError, match=r"HEADRACE_SPARK_CONF: javax\.net\.ssl\.trustStorePassword") as refused:
+        _conf(tmp_path, spark_conf=options)
+    assert "s3cr3t" not in str(refused.value)
 
 
 def test_settings_are_shown_without_the_keys_of_object_stores(tmp_path: Path) -> None:
