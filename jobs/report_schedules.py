@@ -41,8 +41,8 @@ reports_follow_streams = dg.AutomationConditionSensorDefinition(
 def build_nightly_schedule(settings: Settings) -> dg.ScheduleDefinition:
     """`reports_nightly`: one run over all days since `settings.first_day`; only days that changed are computed.
 
-    Of the last `settings.late_days` each is looked at, of older ones those that `platform.changed_days` names. The run
-    finds them: the code server that evaluates the schedule reads no table.
+    The last `settings.late_days` are its partitions, and are looked at; older days are those that
+    `platform.changed_days` names. The run finds them: the code server that evaluates the schedule reads no table.
     """
 
     @dg.schedule(
@@ -58,10 +58,11 @@ def build_nightly_schedule(settings: Settings) -> dg.ScheduleDefinition:
         last = now.date() - timedelta(days=1)
         if last < settings.first_day:
             return dg.SkipReason("The reports' first day (HEADRACE_FIRST_DAY) is not over.")
+        look_from = max(settings.first_day, last - timedelta(days=settings.late_days - 1))
         tags = {
-            "dagster/asset_partition_range_start": settings.first_day.isoformat(),
+            "dagster/asset_partition_range_start": look_from.isoformat(),
             "dagster/asset_partition_range_end": last.isoformat(),
-            ONLY_CHANGED_TAG: (last - timedelta(days=settings.late_days - 1)).isoformat(),
+            ONLY_CHANGED_TAG: settings.first_day.isoformat(),
         }
         return dg.RunRequest(run_key=f"reports:nightly:{now:%Y-%m-%d}", tags=tags)
 

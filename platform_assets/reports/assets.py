@@ -41,7 +41,8 @@ BATCH_SPARK_POOL = "batch_spark"
 REPORTS_POOL = "reports"
 
 # In the run's tags: days that have not changed get no materialization that says so. For the nightly run over all days.
-# Its value is the first day that is looked at in any case; of those before, only what has changed.
+# Its value is the first of them. The run's partitions are those that are looked at in any case, of the days before only
+# what has changed is computed: Dagster takes minutes for a run with thousands of partitions.
 ONLY_CHANGED_TAG = "headrace/only_changed_days"
 
 # A chunk is what an interruption may cost. A chunk costs planning and committing besides its rows: by Spark some
@@ -97,7 +98,7 @@ class _Run:
         self.engine = engine
         self.lakehouse = context.resources.lakehouse
         self.is_nightly = ONLY_CHANGED_TAG in context.run.tags
-        self.look_from = date.fromisoformat(context.run.tags.get(ONLY_CHANGED_TAG, str(date.min)))
+        self.first_day = context.run.tags.get(ONLY_CHANGED_TAG)
         # Before any input is pinned: what is complete by then is in the versions that are read.
         self.final_until = read_final_until(self.lakehouse)
         self.changes = InputChanges(self.lakehouse)
@@ -112,8 +113,14 @@ class _Run:
 
     @property
     def days(self) -> DayRange:
-        """The days of the run."""
-        return day_range_of(self.context)
+        """The days of the run; of those before `look_from` only what has changed."""
+        own = day_range_of(self.context)
+        return own if self.first_day is None else DayRange(min(own.first, date.fromisoformat(self.first_day)), own.last)
+
+    @property
+    def look_from(self) -> date:
+        """The first day of the run's partitions."""
+        return day_range_of(self.context).first
 
     def pin(self, report: DailyReport) -> list[PinnedTable]:
         """The report's inputs, at versions that are the same for all reports of the run."""

@@ -123,8 +123,9 @@ def test_at_night_a_day_before_the_look_back_is_computed_when_its_rows_changed(
     changes = [{"table_name": "silver.events", "day": day, "version": version} for day in (DAYS[0], None)]
     table = create_table(written.table_uri(CHANGED_DAYS.name), CHANGED_DAYS)
     write_deltalake(table, pa.Table.from_pylist(changes, build_arrow_schema(CHANGED_DAYS)), mode="overwrite")
-    run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: LAST})
+    result = run_reports(spark, written, LAST, LAST, tags={assets.ONLY_CHANGED_TAG: FIRST})
     assert computed(before, written)["gold.customer_days"] == [DAYS[0]]
+    assert materialized(result)["customer_days"] == 1
 
 
 def test_a_day_that_somebody_else_changed_is_computed_again(spark: SparkSession, written: LakehouseResource) -> None:
