@@ -79,10 +79,10 @@ def build_event_time_checks(streams: Iterable[StreamSpec], limits: EventTimeLimi
 
 def read_clocks(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable", now: datetime) -> list[Clocks]:
     """The partitions' clocks, by the events that arrived within the hour before `now`."""
-    from platform_assets.delta_reader import read_pinned
+    from platform_assets.delta_reader import register_pinned
 
     since = now - _LOOKED_AT
-    connection.register("arrived", read_pinned(events, ("ingested_at", since, datetime.max.replace(tzinfo=UTC))))
+    register_pinned(connection, "arrived", events, ("ingested_at", since, datetime.max.replace(tzinfo=UTC)))
     found = connection.sql(_BY_PARTITION, params={"since": since})
     return [Clocks(**row) for row in found.to_arrow_table().to_pylist()]
 

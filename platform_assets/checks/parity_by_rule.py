@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.delta_reader import read_pinned
+from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def register_events(
     """Names the table's rows at its version `events`; only those from `start` on, where it is given."""
     (day,) = source.table.partition_columns
     bounds = None if start is None else (day, start.date(), date.max)
-    connection.register("pinned_events", read_pinned(events, bounds))
+    register_pinned(connection, "pinned_events", events, bounds)
     since = "true" if start is None else f"{source.time_column} >= {_literal(start)}"
     connection.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM pinned_events WHERE {since}")
 
@@ -42,8 +42,8 @@ def compare_with_rule(
 
     As `table_difference.select_final` and `count_copies` have it for Spark. What memory does not hold is spilled.
     """
-    connection.register("present", read_pinned(table))
-    connection.register("late_events", read_pinned(late))
+    register_pinned(connection, "present", table)
+    register_pinned(connection, "late_events", late)
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE late AS SELECT DISTINCT event_time, user_id FROM late_events "
         f"WHERE query = '{stream.name}' AND (repaired_at IS NULL OR repaired_at > {_literal(state['updated_at'])})"

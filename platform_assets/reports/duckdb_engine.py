@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.delta_reader import read_pinned
+from platform_assets.delta_reader import register_pinned
 from platform_assets.errors import StorageError
 from platform_assets.reports.daily_report import InputRows, ReportCommit
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
@@ -59,7 +59,7 @@ class DuckDBEngine:
         for rows in inputs:
             table = self._lakehouse.delta_table(rows.table.name)
             table.load_as_version(rows.table.version)
-            self._connection.register(f"{rows.name}_rows", read_pinned(table, rows.bounds))
+            register_pinned(self._connection, f"{rows.name}_rows", table, rows.bounds)
             self._connection.execute(
                 f"CREATE OR REPLACE TEMP VIEW {rows.name} AS SELECT * FROM {rows.name}_rows WHERE {rows.condition}"
             )

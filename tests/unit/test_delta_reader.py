@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyarrow.fs import PyFileSystem
 
 from platform_assets.checks.ledger_proof import open_files
+from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.delta_tables import open_table
 from resources.lakehouse import LakehouseResource
@@ -54,3 +58,49 @@ def test_files_of_a_commit_are_opened_without_python_whatever_their_folders_are_
     dataset = open_files(DeltaTable(uri), log, [file.path for file in commit.files])
     assert not isinstance(log.filesystem, PyFileSystem)
     assert sorted(dataset.to_table(columns=["n"])["n"].to_pylist()) == [1, 2, 3, 4, 5, 6]
+
+
+def read_by_duckdb(
+    table: DeltaTable, condition: str = "true", bounds: tuple[str, date, date] | None = None
+) -> pa.Table:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        register_pinned(connection, "rows", table, bounds)
+        return connection.sql(f"SELECT * FROM rows WHERE {condition} ORDER BY n").to_arrow_table()
+
+
+@pytest.mark.parametrize("folder", ["lake", "a lake 100% é", "it's", "what?"])
+def test_duckdb_reads_a_version_with_its_columns_and_days(tmp_path: Path, folder: str) -> None:
+    uri, day = str(tmp_path / folder), date(2026, 3, 1)
+    first = pa.table({"n": [1, 2, 3], "place": ["a", "b", None], "day": [day, date(2026, 3, 2), None]})
+    write_deltalake(uri, first, partition_by=["day"])
+    added = pa.table({"n": [4], "place": ["d"], "day": [day], "is_new": [True]})
+    write_deltalake(uri, added, mode="append", schema_mode="merge")
+    table = DeltaTable(uri)
+    assert read_by_duckdb(table).to_pylist() == table.to_pyarrow_table().sort_by("n").to_pylist()
+    assert read_by_duckdb(table, "place = 'd' AND is_new")["n"].to_pylist() == [4]
+    assert read_by_duckdb(table, "day = DATE '2026-03-01'", ("day", day, day))["n"].to_pylist() == [1, 4]
+    assert read_by_duckdb(table, "true", ("day", date(2020, 1, 1), date(2020, 1, 1))).num_rows == 0
+    table.load_as_version(0)
+    assert read_by_duckdb(table).column_names == ["n", "place", "day"]
+    assert read_by_duckdb(table)["n"].to_pylist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda table: table.optimize.compact(),
+        lambda table: table.update({"n": "n + 10"}, predicate="n = 3"),
+        lambda table: table.delete("n = 1"),
+    ],
+    ids=["compacted", "updated", "deleted"],
+)
+def test_duckdb_finds_text_in_files_that_delta_rs_has_rewritten(
+    tmp_path: Path, rewrite: Callable[[DeltaTable], object]
+) -> None:
+    for n in (1, 2, 3):
+        write_deltalake(tmp_path, pa.table({"n": [n, n], "place": [f"p{n}", "all"]}), mode="append")
+    rewrite(DeltaTable(tmp_path))
+    table = DeltaTable(tmp_path)
+    there = sorted(row["n"] for row in table.to_pyarrow_table().to_pylist() if row["place"] == "all")
+    assert read_by_duckdb(table, "place = 'all'")["n"].to_pylist() == there != []
