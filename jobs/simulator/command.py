@@ -6,22 +6,28 @@ import argparse
 import math
 import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from jobs.simulator.mapping import RowMapping, load_mapping, parse_mapping
-from jobs.simulator.producer import PRODUCER_OPTIONS, Pace, SendReport, send_records
+from jobs.simulator.producer import PRODUCER_OPTIONS, OnWait, Pace, SendReport, send_records
 from jobs.simulator.profile import FAULTS, ShopProfile
 from jobs.simulator.progress import show_progress
-from jobs.simulator.recorded import Recording
+from jobs.simulator.replay_command import (
+    REPLAY_OPTIONS,
+    add_replay_arguments,
+    begin_replay,
+    read_recording,
+    say_tally,
+    say_wait,
+)
 from jobs.simulator.shop import Record, Shop
-from jobs.simulator.simulation import SimulationPlan, now_microseconds, parse_malformed
+from jobs.simulator.simulation import SimulationPlan, parse_malformed
 from platform_assets.errors import SettingError
 
 if TYPE_CHECKING:
+    from resources.kafka import KafkaResource
     from resources.settings import Settings
 
 
@@ -66,24 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="any other setting of the shop, such as purchase_rate=0.6; repeatable",
     )
 
-    replay = parser.add_argument_group("recorded clickstream")
-    replay.add_argument("--replay", type=Path, metavar="FILE", help="JSON lines, CSV (both also .gz) or Parquet")
-    replay.add_argument("--format", choices=("jsonl", "csv", "parquet"), help="default: by the file's name")
-    replay.add_argument("--mapping", type=Path, metavar="FILE", help="TOML or JSON with columns, constants, values")
-    replay.add_argument("--map", action="append", default=[], metavar="THEIR_COLUMN=OUR_FIELD", help="repeatable")
-    replay.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="in every row; repeatable")
-    replay.add_argument(
-        "--value", action="append", default=[], metavar="FIELD.THEIRS=OURS", help="translate a value; repeatable"
-    )
-    replay.add_argument(
-        "--time",
-        choices=("original", "compressed", "present"),
-        default="original",
-        help="original: recorded times, sent at once (default); compressed: recorded times, paced at --speed; "
-        "present: times shifted to now",
-    )
-    replay.add_argument("--anchor", choices=("first", "last"), default="first", help="with present: which row is now")
-    replay.add_argument("--strict", action="store_true", help="end at the first row that cannot become a record")
+    add_replay_arguments(parser)
     parser.add_argument("--speed", type=float, metavar="X", help="X times as fast as it happened (replay or history)")
 
 
@@ -96,16 +85,19 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     # To stderr: standard output stays free for programs.
     console = Console(stderr=True, quiet=args.quiet)
     if args.replay is not None:
-        recording = _recording(args)
-        report = _send(args, settings, console, lambda: recording.records(now_microseconds()), recording.pace, None)
-        counts = {"records": recording.tally.records, "bad rows (not sent)": recording.tally.bad_rows}
-        for line in recording.tally.shown:
-            console.print(f"not sent: {line}", style="yellow", markup=False, highlight=False)
+        recording = read_recording(args)
+
+        def begin(kafka: KafkaResource, topic: str) -> Iterator[Record]:
+            return begin_replay(recording, settings, kafka, topic, console)
+
+        report = _send(args, settings, console, begin, recording.pace, None, say_wait(console))
+        counts = recording.tally.counts()
+        say_tally(recording, console)
     else:
         plan = _plan(args)
         console.print(f"Simulated shop, seed {plan.seed}", highlight=False)
         shop = Shop(plan.profile, plan.seed)
-        report = _send(args, settings, console, lambda: plan.records(shop), plan.pace, plan.total)
+        report = _send(args, settings, console, lambda _kafka, _topic: plan.records(shop), plan.pace, plan.total)
         counts = shop.tally.as_dict()
     _print_summary(console, counts, report)
     report.raise_if_failed()
@@ -116,9 +108,10 @@ def _send(
     args: argparse.Namespace,
     settings: Settings,
     console: Console,
-    begin: Callable[[], Iterator[Record]],
+    begin: Callable[[KafkaResource, str], Iterator[Record]],
     pace: Pace,
     total: int | None,
+    on_wait: OnWait | None = None,
 ) -> SendReport:
     # Here, for the resource brings Dagster along, which `--help` can do without.
     from resources.kafka import KafkaResource
@@ -128,14 +121,19 @@ def _send(
     with StopSignals() as stop, KafkaResource.from_settings(settings) as kafka:
         kafka.ensure_topic(topic, settings.topic_partitions)
         producer = kafka.producer(**PRODUCER_OPTIONS)
+        records = begin(kafka, topic)
         with show_progress(topic, total, console, quiet=args.quiet) as on_progress:
-            return send_records(begin(), producer, topic, pace=pace, stop=stop.received, on_progress=on_progress)
+            return send_records(
+                records, producer, topic, pace=pace, stop=stop.received, on_progress=on_progress, on_wait=on_wait
+            )
 
 
 def _plan(args: argparse.Namespace) -> SimulationPlan:
-    for option in ("map", "set", "value", "mapping", "format", "strict"):
-        if getattr(args, option):
-            raise SettingError(f"--{option} is for a recorded clickstream. Give --replay FILE as well.")
+    for option in REPLAY_OPTIONS:
+        if getattr(args, option) not in (None, [], False):
+            raise SettingError(
+                f"--{option.replace('_', '-')} is for a recorded clickstream. Give --replay FILE as well."
+            )
     habits = {}
     for text in args.habit:
         name, _, number = text.partition("=")
@@ -155,22 +153,6 @@ def _plan(args: argparse.Namespace) -> SimulationPlan:
         duration_seconds=args.duration,
         count=args.count,
         speed=args.speed,
-    )
-
-
-def _recording(args: argparse.Namespace) -> Recording:
-    for option in ("rate", "duration", "count", "hours", "seed", "users", "products", "late", "duplicates"):
-        if getattr(args, option) is not None:
-            raise SettingError(f"--{option} is for the simulated shop. Leave it out of a replay.")
-    mapping = load_mapping(args.mapping) if args.mapping else RowMapping()
-    return Recording(
-        path=args.replay,
-        format=args.format,
-        mapping=mapping.merged(parse_mapping(args.map, args.set, args.value)),
-        time=args.time,
-        speed=args.speed,
-        anchor=args.anchor,
-        strict=args.strict,
     )
 
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from jobs.simulator.recorded_times import check_time_format, microseconds
+from jobs.simulator.row_values import RowError, as_number, as_text, as_whole_number, is_missing
 from platform_assets.errors import SettingError
 
 _IDS = ("event_id", "user_id", "product_id", "session_id")
@@ -23,22 +18,16 @@ _NUMBERS = ("price", "revenue")
 FIELDS = (*_TEXTS, "timestamp", *_NUMBERS, "quantity")
 REQUIRED = ("event_type", "timestamp", "user_id")
 
-# Numbers are taken for seconds, milliseconds, microseconds or nanoseconds by their size: seconds stay below this
-# bound until the year 5138, milliseconds are above it since 1973.
-_LARGEST_SECONDS = Decimal(10) ** 11
-
-
-class RowError(Exception):
-    """A row that cannot become a record; the message says which field and why. Never leaves `jobs.simulator`."""
-
 
 @dataclass(frozen=True)
 class RowMapping:
     """How a row's columns and values become an event's.
 
     `columns`: their column -> our field. `constants`: our field -> a value for every row. `values`: our field ->
-    (their value -> ours), such as event_type: view -> page_view.
+    (their value -> ours), such as event_type: view -> page_view. `nulls`: texts that mean that there is no value.
+    `time_format`: how times are written (see `microseconds`).
 
+    A column is named by its own name or, inside nested JSON or a struct, by a dotted path (`user.id`, `items.0.price`).
     A column that is not named goes into the field of the same name, or, where the contract has none, stays in the
     event as it is: the stream keeps it in `unknown_fields`. Raises `SettingError` for a field that does not exist.
     """
@@ -46,8 +35,12 @@ class RowMapping:
     columns: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    nulls: frozenset[str] = frozenset()
+    time_format: str | None = None
 
     def __post_init__(self) -> None:
+        if self.time_format is not None:
+            check_time_format(self.time_format)
         for name in (*self.columns.values(), *self.constants, *self.values):
             if name not in FIELDS:
                 raise SettingError(f"The event has no field {name!r}. Its fields are {', '.join(FIELDS)}.")
@@ -60,7 +53,21 @@ class RowMapping:
         """Both together; `other` wins."""
         names = {*self.values, *other.values}
         values = {name: {**self.values.get(name, {}), **other.values.get(name, {})} for name in names}
-        return RowMapping({**self.columns, **other.columns}, {**self.constants, **other.constants}, values)
+        return RowMapping(
+            {**self.columns, **other.columns},
+            {**self.constants, **other.constants},
+            values,
+            self.nulls | other.nulls,
+            other.time_format or self.time_format,
+        )
+
+    def column_of(self, name: str) -> str:
+        """Their column that gives our field `name`."""
+        return next((theirs for theirs, ours in self.columns.items() if ours == name), name)
+
+    def time(self, row: Mapping[str, Any]) -> int:
+        """The row's time in microseconds since 1970. Raises `RowError`."""
+        return self._time(self._fields(row))
 
     def event(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """The event (its `timestamp` not yet written, its `event_id` perhaps missing) and its time in microseconds.
@@ -68,72 +75,60 @@ class RowMapping:
         Text becomes a number where the contract wants one, and the reverse; `revenue` of a purchase without one is
         price x quantity. Nothing else is judged here: that is the stream's work. Raises `RowError`.
         """
-        event: dict[str, Any] = {}
-        for column, value in row.items():
-            event[self.columns.get(column, column)] = value
-        # Named columns win over columns that have the field's name by chance.
-        for column, name in self.columns.items():
-            if column in row:
-                event[name] = row[column]
-        event |= self.constants
-        for name, translation in self.values.items():
-            if event.get(name) is not None:
-                event[name] = translation.get(str(event[name]), event[name])
+        event = self._fields(row)
         for name in REQUIRED:
-            if _is_missing(event.get(name)):
+            if is_missing(event.get(name)):
                 raise RowError(f"no value for {name}")
         for name in _TEXTS:
             if name in event:
-                event[name] = _text(name, event[name])
+                event[name] = as_text(name, event[name])
         for name in _NUMBERS:
             if name in event:
-                event[name] = _number(name, event[name])
+                event[name] = as_number(name, event[name])
         if "quantity" in event:
-            event["quantity"] = _whole_number(event["quantity"])
+            event["quantity"] = as_whole_number("quantity", event["quantity"])
         if event.get("revenue") is None:
             event["revenue"] = _revenue(event)
         if event.get("event_id") is None:
             event.pop("event_id", None)
-        return event, microseconds(event["timestamp"])
+        return event, self._time(event)
+
+    def _time(self, event: Mapping[str, Any]) -> int:
+        if is_missing(event.get("timestamp")):
+            raise RowError("no value for timestamp")
+        return microseconds(event["timestamp"], self.time_format or "auto")
+
+    def _fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        event = {self.columns.get(column, column): self._without_null(value) for column, value in row.items()}
+        # Named columns win over columns that have the field's name by chance.
+        for column, name in self.columns.items():
+            try:
+                event[name] = self._without_null(_find(row, column))
+            except LookupError:
+                continue
+        event |= self.constants
+        for name, translation in self.values.items():
+            if event.get(name) is not None:
+                event[name] = translation.get(str(event[name]), event[name])
+        return event
+
+    def _without_null(self, value: Any) -> Any:
+        return None if isinstance(value, str) and value in self.nulls else value
 
 
-def _is_missing(value: Any) -> bool:
-    # NaN is how data frames write "no value" into a column of floats.
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _text(name: str, value: Any) -> str | None:
-    if _is_missing(value):
-        return None
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise RowError(f"{name} is a {type(value).__name__}, not a text or a number")
-    # pandas and Parquet turn whole-number ids with gaps into floats: 4711.0 is customer 4711.
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _number(name: str, value: Any) -> float | None:
-    if _is_missing(value):
-        return None
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(value)
-    except (TypeError, ValueError):
-        raise RowError(f"{name} is {value!r}, not a number") from None
-    if not math.isfinite(number):
-        raise RowError(f"{name} is {value!r}, not a finite number")
-    return number
-
-
-def _whole_number(value: Any) -> int | None:
-    number = _number("quantity", value)
-    if number is None:
-        return None
-    if not number.is_integer():
-        raise RowError(f"quantity is {value!r}, not a whole number")
-    return int(number)
+def _find(row: Mapping[str, Any], column: str) -> Any:
+    """The value of a column or of a dotted path. Raises `LookupError` where the row has none."""
+    if column in row or "." not in column:
+        return row[column]
+    value: Any = row
+    for step in column.split("."):
+        if isinstance(value, list) and step.isdecimal():
+            value = value[int(step)]
+        elif isinstance(value, Mapping):
+            value = value[step]
+        else:
+            raise LookupError(column)
+    return value
 
 
 def _revenue(event: Mapping[str, Any]) -> float:
@@ -144,83 +139,7 @@ def _revenue(event: Mapping[str, Any]) -> float:
     return round(price * (1 if quantity is None else quantity), 2)
 
 
-def microseconds(value: Any) -> int:
-    """A recorded time in microseconds since 1970. Without a zone it is UTC.
-
-    Takes ISO-8601 (also with a blank for the T and " UTC" for the Z), datetimes, and numbers (also as text) of
-    seconds, milli-, micro- or nanoseconds. Raises `RowError`.
-    """
-    if isinstance(value, datetime):
-        return _since_1970(value)
-    if isinstance(value, date):
-        return _since_1970(datetime(value.year, value.month, value.day, tzinfo=UTC))
-    try:
-        number = None if isinstance(value, bool) else Decimal(str(value))
-    except InvalidOperation:
-        number = None
-    if number is not None:
-        if number.is_nan() or not 0 <= number < _LARGEST_SECONDS * 10**9:
-            raise RowError(f"timestamp is {value!r}, not a time")
-        scale = Decimal(1_000_000)
-        while number >= _LARGEST_SECONDS * 1_000_000 / scale:
-            scale /= 1000
-        return int(number * scale)
-    try:
-        return _since_1970(datetime.fromisoformat(str(value).strip().removesuffix(" UTC").removesuffix("Z")))
-    except ValueError:
-        raise RowError(f"timestamp is {value!r}, not a time") from None
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _since_1970(moment: datetime) -> int:
-    delta = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-
-
 def derived_event_id(row: Mapping[str, Any], number: int) -> str:
     """An id for a row without one: the same for the same row at the same place, whenever and however it is replayed."""
     text = json.dumps([number, {key: str(value) for key, value in row.items()}], sort_keys=True)
     return blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def load_mapping(path: Path) -> RowMapping:
-    """Reads a TOML or JSON file with the tables `columns`, `constants` and `values`, each optional.
-
-    Raises `SettingError` when it cannot be read, is neither, or has other entries.
-    """
-    try:
-        content = path.read_bytes()
-        tables = msgspec.json.decode(content) if path.suffix == ".json" else tomllib.loads(content.decode())
-    except OSError as error:
-        raise SettingError(f"The mapping {path} cannot be read ({error.strerror}). Check the path.") from None
-    except (ValueError, msgspec.DecodeError) as error:
-        raise SettingError(f"The mapping {path} is not TOML (or .json: JSON): {error}. Mend the file.") from None
-    known = {"columns", "constants", "values"}
-    if not isinstance(tables, dict) or set(tables) - known or not all(isinstance(t, dict) for t in tables.values()):
-        raise SettingError(f"The mapping {path} may have the tables columns, constants and values only. Mend the file.")
-    return RowMapping(**tables)
-
-
-def parse_mapping(columns: list[str], constants: list[str], values: list[str]) -> RowMapping:
-    """A mapping from the command line: `THEIRS=OURS`, `FIELD=VALUE`, `FIELD.THEIRS=OURS`. Raises `SettingError`."""
-    translations: dict[str, dict[str, str]] = {}
-    for text in values:
-        left, right = _pair("value", text, "FIELD.THEIRS=OURS")
-        name, separator, theirs = left.partition(".")
-        if not separator:
-            raise SettingError(f"value is {text!r}. Write FIELD.THEIRS=OURS, such as event_type.view=page_view.")
-        translations.setdefault(name, {})[theirs] = right
-    return RowMapping(
-        dict(_pair("map", text, "THEIR_COLUMN=OUR_FIELD") for text in columns),
-        dict(_pair("set", text, "FIELD=VALUE") for text in constants),
-        translations,
-    )
-
-
-def _pair(option: str, text: str, form: str) -> tuple[str, str]:
-    left, separator, right = text.partition("=")
-    if not (left and separator and right):
-        raise SettingError(f"{option} is {text!r}. Write {form}.")
-    return left, right

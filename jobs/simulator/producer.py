@@ -30,6 +30,8 @@ _RECORDS_PER_LOOK = 1000
 # The longest wait for a deadline before the stop event and the progress are looked at again.
 _LONGEST_WAIT_SECONDS = 0.1
 _PROGRESS_SECONDS = 0.2
+# A wait that is not worth a line to whoever watches.
+_UNSAID_WAIT_SECONDS = 10.0
 # After a stop, a broker that still answers needs well under a second for what is in the queue; one that does not answer
 # must not hold up a shutdown, which has 90 s in all.
 _FLUSH_AFTER_STOP_SECONDS = 30.0
@@ -41,6 +43,14 @@ _RECORD_ERRORS = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE, Ka
 Pace = float | Literal["wall_clock"] | None
 # (sent, acknowledged, seconds since the start).
 OnProgress = Callable[[int, int, float], None]
+# (seconds until the next record leaves, its send time).
+OnWait = Callable[[float, int], None]
+
+_ADVICE = "Check that the broker runs and takes records of this size, then send again."
+_CLOCK_ADVICE = (
+    "This host's clock is ahead of the broker's by more than the topic allows (message.timestamp.after.max.ms, an hour "
+    "by default), and the broker refuses the whole batch. Set this host's clock right, then send again."
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class SendReport:
     """What became of the records: `sent` were taken from the source, `acknowledged` are on all in-sync replicas.
 
     `sent` = `acknowledged` + `failed`. `stopped`: ended by the stop event and not by the source's end. `error` is the
-    first failure, one sentence, or empty.
+    first failure, one sentence, or empty; `advice` is what to do about it.
     """
 
     sent: int
@@ -57,6 +67,7 @@ class SendReport:
     seconds: float
     stopped: bool
     error: str
+    advice: str = _ADVICE
 
     @property
     def rate(self) -> float:
@@ -67,8 +78,7 @@ class SendReport:
         """Raises `BrokerUnavailableError` when a record was not acknowledged."""
         if self.failed:
             raise BrokerUnavailableError(
-                f"{self.failed:,} of {self.sent:,} records were not acknowledged by Kafka ({self.error}). "
-                "Check that the broker runs and takes records of this size, then send again."
+                f"{self.failed:,} of {self.sent:,} records were not acknowledged by Kafka ({self.error}). {self.advice}"
             )
 
 
@@ -80,24 +90,34 @@ def send_records(
     pace: Pace = None,
     stop: threading.Event | None = None,
     on_progress: OnProgress | None = None,
+    on_wait: OnWait | None = None,
 ) -> SendReport:
     """Sends every record, flushes, and reports. Blocks; call it from one thread.
 
     A record whose time has come leaves at once, one that is early waits for it (see `Pace`). `stop` ends it after the
     record in hand, so that the source's own count of what it handed out is what was sent. `on_progress(sent,
-    acknowledged, seconds)` is called a few times a second, from here.
+    acknowledged, seconds)` is called a few times a second, from here; `on_wait(seconds, send time)` once before a wait of
+    more than ten seconds.
 
     Nothing is raised for failed records: they are counted, and `SendReport.raise_if_failed` tells. What the source
     raises is passed on after a flush.
     """
-    return _Sending(producer, topic, stop or threading.Event(), on_progress).run(records, pace)
+    return _Sending(producer, topic, stop or threading.Event(), on_progress, on_wait).run(records, pace)
 
 
 class _Sending:
-    def __init__(self, producer: Producer, topic: str, stop: threading.Event, on_progress: OnProgress | None) -> None:
-        self._producer, self._topic, self._stop, self._on_progress = producer, topic, stop, on_progress
+    def __init__(
+        self,
+        producer: Producer,
+        topic: str,
+        stop: threading.Event,
+        on_progress: OnProgress | None,
+        on_wait: OnWait | None,
+    ) -> None:
+        self._producer, self._topic, self._stop = producer, topic, stop
+        self._on_progress, self._on_wait = on_progress, on_wait
         self._sent = self._failed = 0
-        self._error = ""
+        self._error, self._advice = "", _ADVICE
         self._broken = False
         self._begun = self._next_progress = time.perf_counter()
 
@@ -110,7 +130,8 @@ class _Sending:
         if self._on_progress is not None:
             self._on_progress(self._sent, self._sent - self._failed, seconds)
         stopped = self._stop.is_set()
-        return SendReport(self._sent, self._sent - self._failed, self._failed, seconds, stopped, self._error)
+        acknowledged = self._sent - self._failed
+        return SendReport(self._sent, acknowledged, self._failed, seconds, stopped, self._error, self._advice)
 
     def _send_all(self, records: Iterable[Record], pace: Pace) -> None:
         produce, topic, failed = self._producer.produce, self._topic, self._on_failure
@@ -123,6 +144,7 @@ class _Sending:
                     first = time.time_ns() / 1000 if pace == "wall_clock" else sent_at
                     begun = time.perf_counter()
                 due = first + (time.perf_counter() - begun) * speed * 1e6
+                self._say_wait((sent_at - due) / 1e6 / speed, sent_at)
                 while sent_at > due and not self._stop.is_set():
                     self._look()
                     self._stop.wait(min((sent_at - due) / 1e6 / speed, _LONGEST_WAIT_SECONDS))
@@ -140,6 +162,10 @@ class _Sending:
                 self._look()
             if self._broken or self._stop.is_set():
                 return
+
+    def _say_wait(self, seconds: float, sent_at: int) -> None:
+        if self._on_wait is not None and seconds > _UNSAID_WAIT_SECONDS:
+            self._on_wait(seconds, sent_at)
 
     def _look(self) -> None:
         self._producer.poll(0)
@@ -187,6 +213,8 @@ class _Sending:
         # librdkafka may call this for a success as well, with None.
         if error is None:
             return
+        if error.code() == KafkaError.INVALID_TIMESTAMP:
+            self._advice = _CLOCK_ADVICE
         self._fail(error.str())
         self._broken = self._broken or error.code() not in _RECORD_ERRORS
 

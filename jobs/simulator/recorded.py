@@ -1,48 +1,32 @@
-"""Replays a recorded clickstream of the user's own: JSON lines, CSV or Parquet, in batches, never whole in memory."""
+"""Replays a recorded clickstream of the user's own."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
-from jobs.simulator.mapping import RowError, RowMapping, derived_event_id, microseconds
+from jobs.simulator.mapping import RowMapping, derived_event_id
 from jobs.simulator.producer import Pace
+from jobs.simulator.recorded_times import iso
+from jobs.simulator.replay_tally import ReplayTally
+from jobs.simulator.row_files import Format, RowFile, format_of
+from jobs.simulator.row_values import RowError
 from jobs.simulator.shop import Record
+from jobs.simulator.time_survey import DAY, HOUR, TimeSurvey
 from platform_assets.errors import SettingError
 
-Format = Literal["jsonl", "csv", "parquet"]
 TimeMode = Literal["original", "compressed", "present"]
-FORMATS: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 
-# Rows of Parquet turned into Python objects at once: some megabytes.
-_BATCH_ROWS = 4096
-# Bad rows that are kept to be shown; a wrong mapping would otherwise show every row of the file.
-_SHOWN = 10
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A paced replay puts rows into the order of their times among so many: some megabytes.
+_SORTED_ROWS = 10_000
 
-
-@dataclass
-class ReplayTally:
-    """What came of the rows: `records` were handed out, `bad_rows` were not; the first few with their reasons."""
-
-    records: int = 0
-    bad_rows: int = 0
-    shown: list[str] = field(default_factory=list)
+# (time in microseconds since 1970, row number, event without its timestamp).
+_TimedEvent = tuple[int, int, dict[str, Any]]
 
 
 @dataclass
@@ -58,6 +42,11 @@ class Recording:
     the records, `speed` times as fast as they happened; `present` shifts them: with `anchor` `first` the first row
     happens now and the rest follows at `speed` (1: as recorded), with `last` the latest row has just happened
     and all is sent at once.
+
+    Where times say when or as what a row is sent (all but `original`), rows that `TimeSurvey` finds more than
+    `far_days` from the rest count as rows that cannot become a record. A paced replay sends the rows in the order of
+    their times, as far as one is at most 10,000 rows from its place, and shortens a silence for which it would wait
+    longer than `longest_wait` seconds.
     """
 
     path: Path
@@ -67,21 +56,22 @@ class Recording:
     speed: float | None = None
     anchor: Literal["first", "last"] = "first"
     strict: bool = False
+    far_days: float = 1.0
+    longest_wait: float = 3600.0
     tally: ReplayTally = field(default_factory=ReplayTally)
 
     def __post_init__(self) -> None:
         if not self.path.is_file():
             raise SettingError(f"The recording {self.path} is not a file. Check the path.")
-        if self.format is None:
-            suffixes = [suffix.lower() for suffix in self.path.suffixes]
-            suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
-            if suffix not in FORMATS:
-                raise SettingError(f"The format of {self.path} is not known by its name. Say jsonl, csv or parquet.")
-            self.format = FORMATS[suffix]
+        self.file = RowFile(self.path, self.format or format_of(self.path))
         if self.speed is not None and not 0 < self.speed < float("inf"):
             raise SettingError(f"speed is {self.speed}. Give a number above 0.")
         if self.speed is not None and self.pace is None:
             raise SettingError("speed needs a paced replay. Take time compressed, or present with anchor first.")
+        if not self.far_days * DAY >= HOUR:
+            raise SettingError(f"far_days is {self.far_days}. Give at least 0.05 (an hour), or inf for no limit.")
+        if not self.longest_wait > 0:
+            raise SettingError(f"longest_wait is {self.longest_wait}. Give seconds above 0, or inf for no limit.")
 
     @property
     def pace(self) -> Pace:
@@ -91,112 +81,97 @@ class Recording:
         return "wall_clock" if self.time == "present" and self.anchor == "first" else None
 
     def records(self, now: int) -> Iterator[Record]:
-        """Records in the file's order; a send time is never before the one of the row above.
+        """Records in the file's order, or of their times when paced; a send time is never before the one before.
 
         `now` is microseconds since 1970. Raises `SettingError`, with the row's number, for a bad row when strict, and
         for a file that is not what its format says.
         """
-        shift = now - self._latest() if self.time == "present" and self.anchor == "last" else 0
-        rate = self.speed or 1.0 if self.pace == "wall_clock" else None
-        first: int | None = None
-        sent_at = 0
-        for number, row in self._rows():
+        bounds = None if self.time == "original" else self._bounds()
+        events = self._events(bounds)
+        if self.pace is None:
+            shift = now - bounds[1] if bounds else 0
+            return self._encoded((at + shift, at + shift, number, event) for at, number, event in events)
+        return self._encoded(self._paced(self._sorted(events), now))
+
+    def _bounds(self) -> tuple[int, int]:
+        column, survey = self.mapping.column_of("timestamp"), TimeSurvey()
+        for _, row in self.file.rows([column]):
+            try:
+                if not isinstance(row, RowError):
+                    survey.add(self.mapping.time(row))
+            except RowError:
+                continue  # the second reading names the row
+        bounds = survey.bounds(self.far_days * DAY)
+        if bounds is None:
+            raise SettingError(f"No row of {self.path} has a time in column {column!r}. Map a column to timestamp.")
+        return bounds
+
+    def _events(self, bounds: tuple[int, int] | None) -> Iterator[_TimedEvent]:
+        latest: int | None = None
+        for number, row in self.file.rows():
             try:
                 if isinstance(row, RowError):
                     raise row
                 event, at = self.mapping.event(row)
-                if rate is not None:
-                    first = at if first is None else first
-                    at = now + round((at - first) / rate)
-                at += shift
-                event["timestamp"] = _iso(at)
+                if bounds and not bounds[0] <= at <= bounds[1]:
+                    first, last = iso(bounds[0]), iso(bounds[1])
+                    raise RowError(f"timestamp is {iso(at)}, far from the rest ({first} to {last}; --far-days)")
                 event.setdefault("event_id", derived_event_id(row, number))
-                value = msgspec.json.encode(event, enc_hook=str)
-            except (RowError, OverflowError, msgspec.EncodeError) as error:
+            except (RowError, OverflowError) as error:
                 self._refuse(number, error)
                 continue
-            sent_at = max(sent_at, at)
+            if latest is not None and at < latest:
+                self.tally.unordered += 1
+                self.tally.furthest_back = max(self.tally.furthest_back, latest - at)
+            latest = at if latest is None else max(latest, at)
+            yield at, number, event
+
+    def _sorted(self, events: Iterator[_TimedEvent]) -> Iterator[_TimedEvent]:
+        # Numbers of rows differ, so that no two events are ever compared.
+        waiting: list[_TimedEvent] = []
+        for timed in events:
+            if len(waiting) < _SORTED_ROWS:
+                heapq.heappush(waiting, timed)
+            else:
+                yield heapq.heappushpop(waiting, timed)
+        while waiting:
+            yield heapq.heappop(waiting)
+
+    def _paced(self, events: Iterator[_TimedEvent], now: int) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
+        """(send time, timestamp, row number, event): see `Pace` for what a send time is."""
+        is_present = self.pace == "wall_clock"
+        speed = self.speed or (1.0 if is_present else 60.0)
+        limit = self.longest_wait * 1e6 * speed
+        first: int | None = None
+        latest = cut = 0
+        for at, number, event in events:
+            if first is None:
+                first = latest = at
+            if at < latest:
+                self.tally.sent_unordered += 1
+            excess = at - latest - limit
+            if excess > 0:
+                cut += round(excess)
+                self.tally.silences += 1
+            latest = max(latest, at)
+            sent_at = now + round((at - first - cut) / speed) if is_present else at - cut
+            yield sent_at, sent_at if is_present else at, number, event
+
+    def _encoded(self, events: Iterator[tuple[int, int, int, dict[str, Any]]]) -> Iterator[Record]:
+        latest = 0
+        for sent_at, at, number, event in events:
+            try:
+                event["timestamp"] = iso(at)
+                value = msgspec.json.encode(event, enc_hook=str)
+            except (OverflowError, msgspec.EncodeError) as error:
+                self._refuse(number, error)
+                continue
+            latest = max(latest, sent_at)
             self.tally.records += 1
-            yield sent_at, str(event["user_id"]).encode(), value
+            yield latest, str(event["user_id"]).encode(), value
 
     def _refuse(self, number: int, error: Exception) -> None:
         text = f"row {number:,}: {error}"
         if self.strict:
             raise SettingError(f"{self.path}, {text}. Mend the row or the mapping, or leave out strict.")
-        self.tally.bad_rows += 1
-        if len(self.tally.shown) < _SHOWN:
-            self.tally.shown.append(text)
-
-    def _latest(self) -> int:
-        column = next((theirs for theirs, ours in self.mapping.columns.items() if ours == "timestamp"), "timestamp")
-        latest: int | None = None
-        for _, row in self._rows([column]):
-            try:
-                at = microseconds(row.get(column)) if not isinstance(row, RowError) else None
-            except RowError:
-                continue
-            if at is not None and (latest is None or at > latest):
-                latest = at
-        if latest is None:
-            raise SettingError(f"No row of {self.path} has a time in column {column!r}. Map a column to timestamp.")
-        return latest
-
-    def _rows(self, columns: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-        """(row number from 1, the row or why it is none). `columns` is a hint: no more need be read."""
-        if self.format == "parquet":
-            return self._parquet_rows(columns)
-        return self._csv_rows() if self.format == "csv" else self._json_rows()
-
-    def _open(self) -> IO[bytes]:
-        if self.path.suffix.lower() == ".gz":
-            return gzip.open(self.path, "rb")  # type: ignore[return-value]  # it reads like any binary file
-        return self.path.open("rb")
-
-    def _json_rows(self) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-        with self._open() as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = msgspec.json.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    yield number, RowError(f"not JSON ({error})")
-                    continue
-                yield number, row if isinstance(row, dict) else RowError("not a JSON object")
-
-    def _csv_rows(self) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-        with io.TextIOWrapper(self._open(), encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-            rows = csv.reader(text)
-            try:
-                header = next(rows, [])
-                for number, cells in enumerate(rows, 1):
-                    if not cells:
-                        continue
-                    if len(cells) != len(header):
-                        yield number, RowError(f"{len(cells)} cells, where the header has {len(header)}")
-                    elif any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
-                        yield number, RowError("not UTF-8")
-                    else:
-                        # CSV has no null: an empty cell is an absent value.
-                        yield number, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
-            except csv.Error as error:
-                raise SettingError(f"{self.path}, line {rows.line_num:,}: not CSV ({error}). Mend the file.") from None
-
-    def _parquet_rows(self, columns: list[str] | None) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        number = 0
-        try:
-            with pq.ParquetFile(self.path) as file:
-                wanted = [name for name in columns if name in file.schema_arrow.names] if columns else None
-                for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield number, row
-        except (pa.ArrowException, OSError) as error:
-            raise SettingError(f"{self.path} cannot be read as Parquet after row {number:,} ({error}).") from None
-
-
-def _iso(at: int) -> str:
-    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        self.tally.refuse(text)

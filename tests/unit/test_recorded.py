@@ -16,8 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.simulator.mapping import RowError, RowMapping, load_mapping, microseconds, parse_mapping
+from jobs.simulator.mapping import RowMapping
+from jobs.simulator.mapping_settings import load_mapping, parse_mapping
 from jobs.simulator.recorded import Recording
+from jobs.simulator.recorded_times import microseconds
+from jobs.simulator.row_values import RowError
 from platform_assets.errors import SettingError
 
 NOW = 1_800_000_000_000_000

@@ -1,0 +1,74 @@
+"""A mapping as a person writes it: in a file, or as options of the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from jobs.simulator.mapping import RowMapping
+from platform_assets.errors import SettingError
+
+_TABLES = ("columns", "constants", "values")
+
+
+def load_mapping(path: Path) -> RowMapping:
+    """Reads a TOML or JSON file with the tables `columns`, `constants` and `values`, `null` (a list) and `time_format`.
+
+    Each is optional.
+
+    Raises `SettingError` when it cannot be read, is neither, or has other entries.
+    """
+    try:
+        content = path.read_bytes()
+        entries = msgspec.json.decode(content) if path.suffix == ".json" else tomllib.loads(content.decode())
+    except OSError as error:
+        raise SettingError(f"The mapping {path} cannot be read ({error.strerror}). Check the path.") from None
+    except (ValueError, msgspec.DecodeError) as error:
+        raise SettingError(f"The mapping {path} is not TOML (or .json: JSON): {error}. Mend the file.") from None
+    tables = entries if isinstance(entries, dict) else {"": None}
+    nulls, time_format = tables.pop("null", []), tables.pop("time_format", None)
+    if (
+        set(tables) - set(_TABLES)
+        or not all(isinstance(table, dict) for table in tables.values())
+        or not (isinstance(nulls, list) and all(isinstance(text, str) for text in nulls))
+        or not (time_format is None or isinstance(time_format, str))
+    ):
+        raise SettingError(
+            f"The mapping {path} may have the tables columns, constants and values, a list of texts null and a text "
+            "time_format only. Mend the file."
+        )
+    return RowMapping(**tables, nulls=frozenset(nulls), time_format=time_format)
+
+
+def parse_mapping(
+    columns: list[str],
+    constants: list[str],
+    values: list[str],
+    nulls: Iterable[str] = (),
+    time_format: str | None = None,
+) -> RowMapping:
+    """A mapping from the command line: `THEIRS=OURS`, `FIELD=VALUE`, `FIELD.THEIRS=OURS`. Raises `SettingError`."""
+    translations: dict[str, dict[str, str]] = {}
+    for text in values:
+        left, right = _pair("value", text, "FIELD.THEIRS=OURS")
+        name, separator, theirs = left.partition(".")
+        if not separator:
+            raise SettingError(f"value is {text!r}. Write FIELD.THEIRS=OURS, such as event_type.view=page_view.")
+        translations.setdefault(name, {})[theirs] = right
+    return RowMapping(
+        dict(_pair("map", text, "THEIR_COLUMN=OUR_FIELD") for text in columns),
+        dict(_pair("set", text, "FIELD=VALUE") for text in constants),
+        translations,
+        frozenset(nulls),
+        time_format,
+    )
+
+
+def _pair(option: str, text: str, form: str) -> tuple[str, str]:
+    left, separator, right = text.partition("=")
+    if not (left and separator and right):
+        raise SettingError(f"{option} is {text!r}. Write {form}.")
+    return left, right

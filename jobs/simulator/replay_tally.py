@@ -1,0 +1,58 @@
+"""What became of a recording's rows, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+# Bad rows that are kept to be shown; a wrong mapping would otherwise show every row of the file.
+_SHOWN = 10
+
+
+@dataclass
+class ReplayTally:
+    """What came of the rows: `records` were handed out, `bad_rows` were not; the first few with their reasons.
+
+    `unordered` rows are dated before a row above them, `furthest_back` microseconds at most; `sent_unordered` of them
+    could not be put into order in time. `silences` were shortened.
+    """
+
+    records: int = 0
+    bad_rows: int = 0
+    shown: list[str] = field(default_factory=list)
+    unordered: int = 0
+    furthest_back: int = 0
+    sent_unordered: int = 0
+    silences: int = 0
+
+    def refuse(self, text: str) -> None:
+        """Counts a bad row; `text` names it."""
+        self.bad_rows += 1
+        if len(self.shown) < _SHOWN:
+            self.shown.append(text)
+
+    def counts(self) -> dict[str, int]:
+        """The counts by their names for people."""
+        counts = {"records": self.records, "bad rows (not sent)": self.bad_rows}
+        if self.unordered:
+            counts["rows out of time order"] = self.unordered
+        return counts
+
+    def warnings(self, *, is_paced: bool) -> Iterator[str]:
+        """Sentences about what a person must know of the replay, when it has ended."""
+        for text in self.shown:
+            yield f"not sent: {text}"
+        if self.bad_rows > len(self.shown):
+            yield f"not sent: {self.bad_rows - len(self.shown):,} more"
+        sent = self.sent_unordered if is_paced else self.unordered
+        back = timedelta(seconds=self.furthest_back // 1_000_000)
+        if sent:
+            yield (
+                f"{sent:,} rows were sent after later ones, {back} behind at most. What came too late for its window is "
+                "right only when its repair is done; a file that is sorted by time needs none."
+            )
+        elif self.unordered:
+            yield f"{self.unordered:,} rows lay up to {back} behind rows above them; they were sent in order."
+        if self.silences:
+            yield f"{self.silences:,} silences of the recording were shortened to the longest wait (--longest-wait)."
