@@ -131,9 +131,8 @@ def _send(
 def _plan(args: argparse.Namespace) -> SimulationPlan:
     for option in REPLAY_OPTIONS:
         if getattr(args, option) not in (None, [], False):
-            raise SettingError(
-                f"--{option.replace('_', '-')} is for a recorded clickstream. Give --replay FILE as well."
-            )
+            name = option.replace("_", "-")
+            raise SettingError(f"--{name} is for a recorded clickstream. Give --replay FILE as well.")
     habits = {}
     for text in args.habit:
         name, _, number = text.partition("=")

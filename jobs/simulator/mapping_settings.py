@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,7 @@ def load_mapping(path: Path) -> RowMapping:
         raise SettingError(f"The mapping {path} cannot be read ({error.strerror}). Check the path.") from None
     except (ValueError, msgspec.DecodeError) as error:
         raise SettingError(f"The mapping {path} is not TOML (or .json: JSON): {error}. Mend the file.") from None
-    tables = entries if isinstance(entries, dict) else {"": None}
+    tables: dict[str, Any] = entries if isinstance(entries, dict) else {"": None}
     nulls, time_format = tables.pop("null", []), tables.pop("time_format", None)
     if (
         set(tables) - set(_TABLES)

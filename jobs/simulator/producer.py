@@ -96,8 +96,8 @@ def send_records(
 
     A record whose time has come leaves at once, one that is early waits for it (see `Pace`). `stop` ends it after the
     record in hand, so that the source's own count of what it handed out is what was sent. `on_progress(sent,
-    acknowledged, seconds)` is called a few times a second, from here; `on_wait(seconds, send time)` once before a wait of
-    more than ten seconds.
+    acknowledged, seconds)` is called a few times a second, from here; `on_wait(seconds, send time)` once
+    before a wait of more than ten seconds.
 
     Nothing is raised for failed records: they are counted, and `SendReport.raise_if_failed` tells. What the source
     raises is passed on after a flush.

@@ -37,15 +37,15 @@ def check_time_format(time_format: str) -> None:
     """Raises `SettingError` for a format that is neither a known name nor a strptime pattern that says which day."""
     if time_format in TIME_FORMATS:
         return
-    probe = datetime(2021, 1, 31, 13, 45, 59)
+    probe = datetime(2021, 1, 31, 13, 45, 59, tzinfo=UTC)
     try:
-        says_day = datetime.strptime(probe.strftime(time_format), time_format).date() == probe.date()
+        says_day = _parse(probe.strftime(time_format), time_format).date() == probe.date()
     except ValueError:
         says_day = False
     if not says_day:
         raise SettingError(
-            f"time_format is {time_format!r}. Give {', '.join(TIME_FORMATS)}, or a pattern of strptime with year, month "
-            "and day, such as %d/%m/%Y %H:%M:%S."
+            f"time_format is {time_format!r}. Give {', '.join(TIME_FORMATS)}, or a pattern of strptime with year, "
+            "month and day, such as %d/%m/%Y %H:%M:%S."
         )
 
 
@@ -90,16 +90,16 @@ def _advice(example: str) -> str:
 
 
 def _number(value: Any, text: str, unit: str) -> int:
-    number = _decimal(text)
-    if number is None or not _FIRST_SECOND <= number / _UNITS[unit] <= _LAST_SECOND:
+    number, scale = _decimal(text), _UNITS[unit]
+    if number is None or not _FIRST_SECOND * scale <= number <= _LAST_SECOND * scale:
         raise RowError(f"timestamp is {value!r}, not {unit} since 1970 of a time from 2000 on")
-    return int(number * 1_000_000 / _UNITS[unit])
+    return int(number * 1_000_000 / scale)
 
 
 def _clear_number(value: Any, text: str) -> int:
     number = _decimal(text)
     for unit, scale in _UNITS.items():
-        if number is not None and _FIRST_SECOND <= number / scale < _UNCLEAR_SECOND:
+        if number is not None and _FIRST_SECOND * scale <= number < _UNCLEAR_SECOND * scale:
             return _number(value, text, unit)
     raise RowError(f"timestamp is {value!r}, digits that are no clear time between 2000 and 2032. {_advice('digits')}")
 
@@ -120,9 +120,13 @@ def _date(value: Any, text: str) -> int:
         raise RowError(f"timestamp is {value!r}, not a date (YYYY-MM-DD or YYYYMMDD)") from None
 
 
+def _parse(text: str, pattern: str) -> datetime:
+    return datetime.strptime(text, pattern)  # noqa: DTZ007 - a pattern may have no zone: then it is UTC
+
+
 def _by_pattern(value: Any, text: str, pattern: str) -> int:
     try:
-        moment = datetime.strptime(text, pattern)
+        moment = _parse(text, pattern)
     except ValueError:
         raise RowError(f"timestamp is {value!r}, not of the form {pattern!r}") from None
     if _JOINED_DIRECTIVES.search(pattern):

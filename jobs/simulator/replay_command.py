@@ -71,7 +71,7 @@ def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
         "--longest-wait",
         type=float,
         metavar="SECONDS",
-        help="longer silences of a paced replay are cut (default: 3600)",
+        help="longer silences of a paced replay are cut to it (3600)",
     )
     replay.add_argument("--strict", action="store_true", help="end at the first row that cannot become a record")
 
@@ -99,9 +99,9 @@ def begin_replay(
     recording: Recording, settings: Settings, kafka: KafkaResource, topic: str, console: Console
 ) -> Iterator[Record]:
     """The records, after a warning if they were sent to this topic before. Raises `SettingError`."""
-    records = recording.records(now_microseconds())
     ids = recording.mapping.column_of("event_id")
     sending = Sending(recording.file.digest(), topic, kafka.topic_id(topic), ids, datetime.now(UTC))
+    records = recording.records(now_microseconds())
     sent = SentRecordings(settings.home / "sent_recordings.jsonl")
     try:
         if earlier := sent.find(sending):

@@ -49,8 +49,8 @@ class ReplayTally:
         back = timedelta(seconds=self.furthest_back // 1_000_000)
         if sent:
             yield (
-                f"{sent:,} rows were sent after later ones, {back} behind at most. What came too late for its window is "
-                "right only when its repair is done; a file that is sorted by time needs none."
+                f"{sent:,} rows were sent after later ones; rows lie up to {back} behind rows above them. What came "
+                "too late for its window is right only when it is repaired. Sort the file by time to avoid that."
             )
         elif self.unordered:
             yield f"{self.unordered:,} rows lay up to {back} behind rows above them; they were sent in order."

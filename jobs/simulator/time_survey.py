@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
@@ -47,7 +48,7 @@ class TimeSurvey:
         if self.rows < _FEWEST_ROWS:
             return hours[0][1], hours[-1][2]
         first, last = _core(hours, self.rows - max(1, self.rows // _FAR_SHARE))
-        silences = [after[1] - before[2] for before, after in zip(hours, hours[1:], strict=False)]
+        silences = [after[1] - before[2] for before, after in pairwise(hours)]
         longest = max(far, _LONGEST_SILENCES * max(silences[first:last], default=0))
         while first > 0 and silences[first - 1] <= longest:
             first -= 1

@@ -17,6 +17,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from jobs.simulate_shop import simulate_shop
 from jobs.simulator import command
@@ -94,14 +95,15 @@ def test_a_source_that_fails_has_sent_what_came_before(kafka: KafkaResource, top
     good = '{"event_type": "page_view", "timestamp": 1572566400, "user_id": 1}\n'
     path.write_text(good * 3 + "oops\n" + good)
     with pytest.raises(SettingError, match="row 4"):
-        simulate(["--replay", str(path), "--strict", "--topic", name, "--quiet"], kafka)
+        simulate(["--replay", str(path), "--strict", "--topic", name, "--quiet"], kafka, tmp_path)
     assert len(read_all(kafka, name)) == 3
 
 
-def simulate(arguments: list[str], kafka: KafkaResource) -> int:
+def simulate(arguments: list[str], kafka: KafkaResource, home: Path | None = None) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    return command.run(parser.parse_args(arguments), Settings(kafka_bootstrap_servers=kafka.servers()))
+    settings = Settings(kafka_bootstrap_servers=kafka.servers(), **({"home": home} if home else {}))
+    return command.run(parser.parse_args(arguments), settings)
 
 
 def test_command_sends_a_history(kafka: KafkaResource, topic: NewTopic) -> None:
@@ -125,12 +127,58 @@ def test_command_replays_a_recording_in_present_time(kafka: KafkaResource, topic
     path.write_text("when,what,who\n2020-01-01 00:00:00,view,a\n2020-01-01 00:30:00,view,b\n")
     arguments = ["--replay", str(path), "--map", "when=timestamp", "--map", "what=event_type", "--map", "who=user_id"]
     arguments += ["--value", "event_type.view=page_view", "--time", "present", "--speed", "6000"]
-    assert simulate([*arguments, "--topic", name, "--quiet"], kafka) == 0
+    assert simulate([*arguments, "--topic", name, "--quiet"], kafka, tmp_path) == 0
     found = read_all(kafka, name)
     assert [(key, json.loads(value or b"")["event_type"]) for _, key, value in found] == [
         (b"a", "page_view"),
         (b"b", "page_view"),
     ]
+
+
+def test_command_says_that_a_recording_was_sent_before(
+    kafka: KafkaResource, topic: NewTopic, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, other = tmp_path / "clicks.csv", topic(1)
+    path.write_text("event_type,timestamp,user_id\npage_view,2024-03-01T12:00:00Z,a\npage_view,20240301,b\n")
+    said = []
+    for name in (topic(1), other, other):
+        assert simulate(["--replay", str(path), "--topic", name], kafka, tmp_path) == 0
+        said.append(" ".join(capsys.readouterr().err.split()))
+    assert ["was sent to" in text for text in said] == [False, False, True]
+    assert f"This recording was sent to {other} before" in said[2] and "taken out again" in said[2]
+    assert all("row 2: timestamp is '20240301'" in text and "--time-format" in text for text in said)
+    assert len(read_all(kafka, other)) == 2, "it never stops a replay"
+
+
+def test_a_long_wait_is_said_with_its_end_and_a_stop_ends_it(kafka: KafkaResource, topic: NewTopic) -> None:
+    stop, said = threading.Event(), []
+
+    def hear(seconds: float, sent_at: int) -> None:
+        said.append((round(seconds), sent_at))
+        stop.set()
+
+    records = [(START, b"a", b"{}"), (START + HOUR, b"a", b"{}")]
+    send_records(records, kafka.producer(**PRODUCER_OPTIONS), topic(1), pace=1.0, stop=stop, on_wait=hear)
+    assert said == [(3600, START + HOUR)]
+
+
+def test_a_batch_that_is_refused_for_its_times_names_the_clock(kafka: KafkaResource, topic: NewTopic) -> None:
+    name = topic(1)
+    # A topic that takes no record which is older than a millisecond refuses as one does for a host whose clock is ahead.
+    resource = ConfigResource(
+        ConfigResource.Type.TOPIC,
+        name,
+        incremental_configs=[
+            ConfigEntry("message.timestamp.before.max.ms", "1", incremental_operation=AlterConfigOpType.SET)
+        ],
+    )
+    for done in kafka.admin().incremental_alter_configs([resource]).values():
+        done.result(30)
+    producer = kafka.producer(**PRODUCER_OPTIONS, linger_ms=500)
+    report = send_records([(START, b"a", b"{}")] * 100, producer, name)
+    assert report.failed == 100
+    with pytest.raises(BrokerUnavailableError, match=r"This host's clock is ahead .* refuses the whole batch"):
+        report.raise_if_failed()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jobs.simulator.mapping import RowMapping
 from jobs.simulator.mapping_settings import load_mapping, parse_mapping
 from jobs.simulator.recorded import Recording
 from jobs.simulator.recorded_times import microseconds
-from jobs.simulator.row_values import RowError
 from platform_assets.errors import SettingError
 
 NOW = 1_800_000_000_000_000
@@ -177,36 +174,25 @@ def test_a_file_that_is_not_its_format_is_one_clear_error(tmp_path: Path) -> Non
         Recording(tmp_path / "absent.csv")
 
 
-@given(st.datetimes(datetime.fromisoformat("1990-01-01"), datetime.fromisoformat("2100-01-01")), st.integers(-14, 14))
-def test_one_moment_is_read_the_same_in_every_notation(moment: datetime, offset: int) -> None:
-    moment = moment.replace(tzinfo=UTC)
-    expected = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    elsewhere = moment.astimezone(datetime.fromisoformat(f"2000-01-01T00:00:00{offset:+03d}:00").tzinfo)
-    naive = moment.replace(tzinfo=None)
-    for notation in (moment, naive, elsewhere, elsewhere.isoformat(), f"{naive} UTC", f"{naive.isoformat()}Z"):
-        assert microseconds(notation) == expected
-    assert microseconds(expected) == microseconds(expected * 1000) == microseconds(str(expected)) == expected
-    assert microseconds(expected // 1000) == expected // 1000 * 1000
-    assert microseconds(expected // SECOND) == expected // SECOND * SECOND
-
-
-@pytest.mark.parametrize("value", ["", "soon", -5, float("nan"), float("inf"), True, "2024-02-30"])
-def test_what_is_no_time_is_refused(value: Any) -> None:
-    with pytest.raises(RowError, match="timestamp"):
-        microseconds(value)
-
-
 def test_mapping_files_and_options_mean_the_same(tmp_path: Path) -> None:
     toml = tmp_path / "clicks.toml"
     toml.write_text(
-        '[columns]\nevent_time = "timestamp"\nkind = "event_type"\nuser = "user_id"\n'
+        'null = ["NA"]\ntime_format = "seconds"\n[columns]\n'
+        'event_time = "timestamp"\nkind = "event_type"\nuser = "user_id"\n'
         '[constants]\nquantity = "2"\n[values.event_type]\nview = "page_view"\ncart = "add_to_cart"\n'
     )
     as_json = tmp_path / "clicks.json"
     as_json.write_text(
-        json.dumps({"columns": MAPPING.columns, "constants": MAPPING.constants, "values": MAPPING.values})
-    )
-    assert load_mapping(toml) == load_mapping(as_json) == MAPPING
+        json.dumps(
+            {
+                "columns": MAPPING.columns, "constants": MAPPING.constants, "values": MAPPING.values,
+                "null": ["NA"], "time_format": "seconds",
+            }
+        )
+    )  # fmt: skip
+    expected = MAPPING.merged(parse_mapping([], [], [], ["NA"], "seconds"))
+    assert load_mapping(toml) == load_mapping(as_json) == expected
+    assert expected.merged(parse_mapping([], [], [], [r"\N"])).nulls == {"NA", r"\N"}
     assert MAPPING.merged(parse_mapping([], ["quantity=3"], [])).constants == {"quantity": "3"}
 
 
