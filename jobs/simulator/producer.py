@@ -48,9 +48,13 @@ OnWait = Callable[[float, int], None]
 
 _ADVICE = "Check that the broker runs and takes records of this size, then send again."
 _CLOCK_ADVICE = (
-    "This host's clock is ahead of the broker's by more than the topic allows (message.timestamp.after.max.ms, an hour "
-    "by default), and the broker refuses the whole batch. Set this host's clock right, then send again."
+    "The broker refuses the whole batch for the times of its records: most likely this host's clock is ahead of the "
+    "broker's by more than the topic's message.timestamp.after.max.ms, an hour by default. Set this host's clock right, "
+    "then send again."
 )
+# A refused time has the first code only where the batch holds one record; the others do not say why, but each of our
+# records has a key, and no other reason is left.
+_CLOCK_ERRORS = (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD, KafkaError._INVALID_DIFFERENT_RECORD)
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,7 @@ class _Sending:
         # librdkafka may call this for a success as well, with None.
         if error is None:
             return
-        if error.code() == KafkaError.INVALID_TIMESTAMP:
+        if error.code() in _CLOCK_ERRORS:
             self._advice = _CLOCK_ADVICE
         self._fail(error.str())
         self._broken = self._broken or error.code() not in _RECORD_ERRORS
