@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         def begin(kafka: KafkaResource, topic: str) -> Iterator[Record]:
             return begin_replay(recording, settings, kafka, topic, console)
 
-        report = _send(args, settings, console, begin, recording.pace, None, say_wait(console))
+        report = _send(args, settings, console, begin, recording.pace, None, say_wait(recording, console))
         counts = recording.tally.counts()
         say_tally(recording, console)
     else:

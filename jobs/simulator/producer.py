@@ -43,14 +43,14 @@ _RECORD_ERRORS = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE, Ka
 Pace = float | Literal["wall_clock"] | None
 # (sent, acknowledged, seconds since the start).
 OnProgress = Callable[[int, int, float], None]
-# (seconds until the next record leaves, its send time).
-OnWait = Callable[[float, int], None]
+# (seconds until the record that the source has just given leaves).
+OnWait = Callable[[float], None]
 
 _ADVICE = "Check that the broker runs and takes records of this size, then send again."
 _CLOCK_ADVICE = (
     "The broker refuses the whole batch for the times of its records: most likely this host's clock is ahead of the "
-    "broker's by more than the topic's message.timestamp.after.max.ms, an hour by default. Set this host's clock right, "
-    "then send again."
+    "broker's by more than the topic's message.timestamp.after.max.ms, an hour by default. Set this host's clock "
+    "right, then send again."
 )
 # A refused time has the first code only where the batch holds one record; the others do not say why, but each of our
 # records has a key, and no other reason is left.
@@ -100,8 +100,8 @@ def send_records(
 
     A record whose time has come leaves at once, one that is early waits for it (see `Pace`). `stop` ends it after the
     record in hand, so that the source's own count of what it handed out is what was sent. `on_progress(sent,
-    acknowledged, seconds)` is called a few times a second, from here; `on_wait(seconds, send time)` once
-    before a wait of more than ten seconds.
+    acknowledged, seconds)` is called a few times a second, from here; `on_wait(seconds)` once before a
+    wait of more than ten seconds.
 
     Nothing is raised for failed records: they are counted, and `SendReport.raise_if_failed` tells. What the source
     raises is passed on after a flush.
@@ -148,7 +148,7 @@ class _Sending:
                     first = time.time_ns() / 1000 if pace == "wall_clock" else sent_at
                     begun = time.perf_counter()
                 due = first + (time.perf_counter() - begun) * speed * 1e6
-                self._say_wait((sent_at - due) / 1e6 / speed, sent_at)
+                self._say_wait((sent_at - due) / 1e6 / speed)
                 while sent_at > due and not self._stop.is_set():
                     self._look()
                     self._stop.wait(min((sent_at - due) / 1e6 / speed, _LONGEST_WAIT_SECONDS))
@@ -167,9 +167,9 @@ class _Sending:
             if self._broken or self._stop.is_set():
                 return
 
-    def _say_wait(self, seconds: float, sent_at: int) -> None:
+    def _say_wait(self, seconds: float) -> None:
         if self._on_wait is not None and seconds > _UNSAID_WAIT_SECONDS:
-            self._on_wait(seconds, sent_at)
+            self._on_wait(seconds)
 
     def _look(self) -> None:
         self._producer.poll(0)

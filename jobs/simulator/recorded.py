@@ -155,6 +155,7 @@ class Recording:
                 self.tally.silences += 1
             latest = max(latest, at)
             sent_at = now + round((at - first - cut) / speed) if is_present else at - cut
+            self.tally.paced_row = (number, at)
             yield sent_at, sent_at if is_present else at, number, event
 
     def _encoded(self, events: Iterator[tuple[int, int, int, dict[str, Any]]]) -> Iterator[Record]:

@@ -114,12 +114,13 @@ def begin_replay(
     return records
 
 
-def say_wait(console: Console) -> OnWait:
+def say_wait(recording: Recording, console: Console) -> OnWait:
     """A line for each long wait of a paced replay."""
 
-    def say(seconds: float, sent_at: int) -> None:
+    def say(seconds: float) -> None:
         wait, until = timedelta(seconds=round(seconds)), datetime.now(UTC) + timedelta(seconds=seconds)
-        _warn(console, f"Waiting {wait}, until {until:%Y-%m-%d %H:%M:%S} UTC, for the next row, due at {iso(sent_at)}.")
+        number, at = recording.tally.paced_row
+        _warn(console, f"Waiting {wait}, until {until:%Y-%m-%d %H:%M:%S} UTC, with row {number:,} of {iso(at)}.")
 
     return say
 

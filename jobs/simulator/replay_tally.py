@@ -15,7 +15,8 @@ class ReplayTally:
     """What came of the rows: `records` were handed out, `bad_rows` were not; the first few with their reasons.
 
     `unordered` rows are dated before a row above them, `furthest_back` microseconds at most; `sent_unordered` of them
-    could not be put into order in time. `silences` were shortened.
+    could not be put into order in time. `silences` were shortened. `paced_row` is
+    the number and the recorded time of the row that a paced replay has handed out last.
     """
 
     records: int = 0
@@ -25,6 +26,7 @@ class ReplayTally:
     furthest_back: int = 0
     sent_unordered: int = 0
     silences: int = 0
+    paced_row: tuple[int, int] = (0, 0)
 
     def refuse(self, text: str) -> None:
         """Counts a bad row; `text` names it."""

@@ -12,7 +12,7 @@ import msgspec
 class Sending(msgspec.Struct, frozen=True):
     """One replay: of which content (`digest`), to which topic, when it began.
 
-    `event_ids` is the column that gave event ids, or empty where rows got derived ones.
+    `event_ids` is the column from which event ids were taken, where the rows have it.
     """
 
     digest: str

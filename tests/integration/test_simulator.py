@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +20,14 @@ import dagster as dg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+from rich.console import Console
 
 from jobs.simulate_shop import simulate_shop
 from jobs.simulator import command
 from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
 from jobs.simulator.profile import ShopProfile
+from jobs.simulator.recorded import Recording
+from jobs.simulator.replay_command import say_wait
 from jobs.simulator.shop import Shop
 from jobs.simulator.simulation import SimulationPlan
 from platform_assets.errors import BrokerUnavailableError, SettingError
@@ -150,16 +155,23 @@ def test_command_says_that_a_recording_was_sent_before(
     assert len(read_all(kafka, other)) == 2, "it never stops a replay"
 
 
-def test_a_long_wait_is_said_with_its_end_and_a_stop_ends_it(kafka: KafkaResource, topic: NewTopic) -> None:
-    stop, said = threading.Event(), []
+def test_a_long_wait_is_said_with_its_row_and_a_stop_ends_it(
+    kafka: KafkaResource, topic: NewTopic, tmp_path: Path
+) -> None:
+    path, stop, heard = tmp_path / "clicks.csv", threading.Event(), io.StringIO()
+    path.write_text("event_type,timestamp,user_id\npage_view,2024-03-01T12:00:00Z,a\npage_view,2024-03-02 01:00,b\n")
+    recording = Recording(path, time="present")
+    say = say_wait(recording, Console(file=heard, width=200))
 
-    def hear(seconds: float, sent_at: int) -> None:
-        said.append((round(seconds), sent_at))
+    def hear(seconds: float) -> None:
+        say(seconds)
         stop.set()
 
-    records = [(START, b"a", b"{}"), (START + HOUR, b"a", b"{}")]
-    send_records(records, kafka.producer(**PRODUCER_OPTIONS), topic(1), pace=1.0, stop=stop, on_wait=hear)
-    assert said == [(3600, START + HOUR)]
+    send_records(
+        recording.records(time.time_ns() // 1000), kafka.producer(**PRODUCER_OPTIONS), topic(1),
+        pace=recording.pace, stop=stop, on_wait=hear,
+    )  # fmt: skip
+    assert re.match(r"Waiting (1:00:00|0:59:5\d), until .* with row 2 of 2024-03-02T01:00:00", heard.getvalue())
 
 
 @pytest.mark.parametrize("count", [1, 100])
@@ -167,7 +179,7 @@ def test_a_batch_that_is_refused_for_its_times_names_the_clock(
     kafka: KafkaResource, topic: NewTopic, count: int
 ) -> None:
     name = topic(1)
-    # A record older than a millisecond is refused as one of a host whose clock is ahead: the broker's error is the same.
+    # A record older than a millisecond is refused with the same error as one of a host whose clock is ahead.
     limit = ConfigEntry("message.timestamp.before.max.ms", "1", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[limit])
     for done in kafka.admin().incremental_alter_configs([resource]).values():
@@ -248,6 +260,8 @@ def test_terminated_job_delivers_what_is_in_hand_and_reads_as_canceled(
     name = topic()
     script = f"""
 import dagster as dg
+from rich.console import Console
+
 from jobs.simulate_shop import simulate_shop
 from resources.kafka import KafkaResource
 defs = dg.Definitions(jobs=[simulate_shop], resources={{"kafka": KafkaResource(bootstrap_servers={kafka.servers()!r})}})
