@@ -99,21 +99,21 @@ class RowMapping:
         return microseconds(event["timestamp"], self.time_format or "auto")
 
     def _fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        event = {self.columns.get(column, column): self._without_null(value) for column, value in row.items()}
+        event = {self.columns.get(column, column): value for column, value in row.items()}
         # Named columns win over columns that have the field's name by chance.
         for column, name in self.columns.items():
             try:
-                event[name] = self._without_null(_find(row, column))
+                event[name] = _find(row, column)
             except LookupError:
                 continue
+        for name, value in event.items() if self.nulls else ():
+            if isinstance(value, str) and value in self.nulls:
+                event[name] = None
         event |= self.constants
         for name, translation in self.values.items():
             if event.get(name) is not None:
                 event[name] = translation.get(str(event[name]), event[name])
         return event
-
-    def _without_null(self, value: Any) -> Any:
-        return None if isinstance(value, str) and value in self.nulls else value
 
 
 def _find(row: Mapping[str, Any], column: str) -> Any:

@@ -107,7 +107,6 @@ class Recording:
         return bounds
 
     def _events(self, bounds: tuple[int, int] | None) -> Iterator[_TimedEvent]:
-        latest: int | None = None
         for number, row in self.file.rows():
             try:
                 if isinstance(row, RowError):
@@ -120,10 +119,7 @@ class Recording:
             except (RowError, OverflowError) as error:
                 self._refuse(number, error)
                 continue
-            if latest is not None and at < latest:
-                self.tally.unordered += 1
-                self.tally.furthest_back = max(self.tally.furthest_back, latest - at)
-            latest = at if latest is None else max(latest, at)
+            self.tally.note_order(number, at)
             yield at, number, event
 
     def _sorted(self, events: Iterator[_TimedEvent]) -> Iterator[_TimedEvent]:

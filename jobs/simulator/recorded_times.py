@@ -30,7 +30,11 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{8}", re.ASCII)
 _JOINED_DIRECTIVES = re.compile(r"%[a-zA-Z]%[a-zA-Z]")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ADVICE = f"Say how times are written: time_format (--time-format) {', '.join(TIME_FORMATS[1:])}, or a pattern such as"
+_FORMAT_ADVICE = (
+    f"Say how times are written: set time_format (--time-format) to {', '.join(TIME_FORMATS[1:])}, or a pattern such "
+    "as %Y%m%d%H%M%S."
+)
+_DATE_ADVICE = "For its first moment in UTC set time_format (--time-format) to date."
 
 
 def check_time_format(time_format: str) -> None:
@@ -60,12 +64,7 @@ def microseconds(value: Any, time_format: str = "auto") -> int:
     if isinstance(value, datetime):
         return _since_1970(value)
     if isinstance(value, date):
-        if time_format not in ("date", "auto"):
-            value = value.isoformat()
-        elif time_format == "date":
-            return _since_1970(datetime(value.year, value.month, value.day, tzinfo=UTC))
-        else:
-            raise RowError(f"timestamp is {value.isoformat()!r}, a day without a time of day. {_advice('date')}")
+        value = value.isoformat()
     text = _text(value)
     if time_format in _UNITS:
         return _number(value, text, time_format)
@@ -79,14 +78,10 @@ def microseconds(value: Any, time_format: str = "auto") -> int:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | date):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise RowError(f"timestamp is {value!r}, not a time")
     # Data frames turn whole numbers into floats where a column has gaps: 20210131.0 is 20210131.
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-def _advice(example: str) -> str:
-    return f"{_ADVICE} %Y%m%d%H%M%S." if example != "date" else "For its first moment in UTC set time_format to date."
 
 
 def _number(value: Any, text: str, unit: str) -> int:
@@ -101,7 +96,7 @@ def _clear_number(value: Any, text: str) -> int:
     for unit, scale in _UNITS.items():
         if number is not None and _FIRST_SECOND * scale <= number < _UNCLEAR_SECOND * scale:
             return _number(value, text, unit)
-    raise RowError(f"timestamp is {value!r}, digits that are no clear time between 2000 and 2032. {_advice('digits')}")
+    raise RowError(f"timestamp is {value!r}, digits that are no clear time between 2000 and 2032. {_FORMAT_ADVICE}")
 
 
 def _decimal(text: str) -> Decimal | None:
@@ -146,8 +141,8 @@ def _iso(value: Any, text: str) -> int:
     except (ValueError, OverflowError):
         raise RowError(f"timestamp is {value!r}, not a time") from None
     if _DATE.fullmatch(text):
-        raise RowError(f"timestamp is {value!r}, a day without a time of day. {_advice('date')}")
-    raise RowError(f"timestamp is {value!r}, not a date and a time of day. {_advice('text')}")
+        raise RowError(f"timestamp is {value!r}, a day without a time of day. {_DATE_ADVICE}")
+    raise RowError(f"timestamp is {value!r}, not a date and a time of day. {_FORMAT_ADVICE}")
 
 
 def _since_1970(moment: datetime) -> int:
