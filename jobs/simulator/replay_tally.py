@@ -15,8 +15,8 @@ class ReplayTally:
     """What came of the rows: `records` were handed out, `bad_rows` were not; the first few with their reasons.
 
     `unordered` rows are dated before a row above them, `furthest_back` microseconds at most, and that behind row
-    `furthest_row`; `sent_unordered` rows of a paced replay could not be put into order in time. `silences` were shortened. `paced_row` is
-    the number and the recorded time of the row that a paced replay has handed out last.
+    `furthest_row`; `sent_unordered` rows of a paced replay could not be put into order in time. `silences` were
+    shortened. `paced_row` is the number and the recorded time of the row that a paced replay has handed out last.
     """
 
     records: int = 0
