@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, QueryFailedError
-from platform_assets.streaming.delta_tables import build_arrow_schema, commit_metadata, create_table, read_batch_commits
+from platform_assets.streaming.delta_tables import (
+    build_arrow_schema,
+    commit_metadata,
+    create_table,
+    name_transaction,
+    read_batch_commits,
+)
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -305,14 +311,14 @@ class BatchTable:
             )  # fmt: skip
 
     def _commit(self, commit: BatchCommit, rows: int, write: Callable[[CommitProperties], object]) -> None:
-        from deltalake import CommitProperties, Transaction
+        from deltalake import CommitProperties
 
         properties = CommitProperties(
             custom_metadata=commit_metadata({**commit.body(), "rows": rows}),
             # A conflict comes back to us: the winner may have been this very batch, written by a driver that was
             # replaced and woke up again.
             max_commit_retries=0,
-            app_transactions=[Transaction(commit.txn_app_id, commit.batch_id)],
+            app_transactions=[name_transaction(commit.txn_app_id, commit.batch_id)],
         )
 
         def write_once() -> None:

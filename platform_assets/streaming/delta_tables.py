@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import DeltaTable, Schema
+    from deltalake import DeltaTable, Schema, Transaction
 
 # A public table's column types, as Spark SQL and as Arrow name them.
 _ARROW_NAMES = {
@@ -97,6 +98,17 @@ def read_batch_commits(table: DeltaTable, newest: int) -> list[dict[str, Any]]:
 def commit_metadata(body: Mapping[str, Any]) -> dict[str, str]:
     """What a commit of Headrace's carries for `parse_commit_metadata`, as delta-rs takes it."""
     return {"userMetadata": json.dumps({"headrace": body}, separators=(",", ":"))}
+
+
+def name_transaction(app: str, version: int) -> Transaction:
+    """The transaction that a commit carries, with the time: Spark takes one without for expired at its next checkpoint.
+
+    So it does in a table with `delta.setTransactionRetentionDuration`. A batch that is replayed afterwards would be
+    appended a second time.
+    """
+    from deltalake import Transaction
+
+    return Transaction(app, version, time.time_ns() // 1_000_000)
 
 
 def parse_commit_metadata(user_metadata: str | None) -> dict[str, Any] | None:

@@ -21,7 +21,13 @@ from platform_assets.streaming.checkpoints import (
 )
 from platform_assets.streaming.commit_log import AppendedFile, CommitLog
 from platform_assets.streaming.commit_source import BEFORE_FIRST, WHOLE_VERSION, find_files
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
+from platform_assets.streaming.delta_tables import (
+    build_arrow_schema,
+    create_table,
+    name_transaction,
+    open_table,
+    read_batch_commits,
+)
 from platform_assets.streaming.progress import INPUT, ROWS, is_batch, read_progresses
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.platform import HOP_LEDGER, LATE_EVENTS
@@ -66,7 +72,7 @@ class HopLedger:
 
     def _project(self, stream: StreamSpec, reports: _Reports) -> None:
         import pyarrow as pa
-        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake import CommitProperties, write_deltalake
 
         checkpoint = self._context.checkpoint_uri(stream.main_table.name)
         done = read_last_committed_batch(self._session, checkpoint)
@@ -102,7 +108,7 @@ class HopLedger:
                 }
             )
             first, reached = batch + 1, plan.source
-        properties = CommitProperties(app_transactions=[Transaction(app, batches[-1])])
+        properties = CommitProperties(app_transactions=[name_transaction(app, batches[-1])])
         data = pa.Table.from_pylist(rows, build_arrow_schema(HOP_LEDGER))
         write_deltalake(self._table, data, mode="append", commit_properties=properties)
         self._reached[app] = reached

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, open_table, read_batch_commits
+from platform_assets.streaming.delta_tables import (
+    build_arrow_schema,
+    create_table,
+    name_transaction,
+    open_table,
+    read_batch_commits,
+)
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
 from platform_assets.streaming.specs import KafkaSource, StreamSpec
 from platform_assets.tables.platform import LEDGER, QUERY_PROGRESS
@@ -60,7 +66,7 @@ class HistoryWriter:
         self._append_progress(queries)
 
     def _project_ledger(self, query: str, uri: str) -> None:
-        from deltalake import CommitProperties, Transaction
+        from deltalake import CommitProperties
 
         app = f"headrace/ledger/{query}"
         source = open_table(uri, self._context.storage_options)
@@ -72,7 +78,7 @@ class HistoryWriter:
         commits = reversed(read_batch_commits(source, unseen))
         rows = [row for commit in commits for row in ledger_rows(commit)]
         if rows:
-            transaction = [Transaction(app, source.version())]
+            transaction = [name_transaction(app, source.version())]
             _append(self._ledger, LEDGER, rows, CommitProperties(app_transactions=transaction))
 
     def _append_progress(self, queries: list[StreamingQuery]) -> None:
