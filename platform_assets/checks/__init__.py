@@ -29,6 +29,7 @@ def build_checks(
     from platform_assets.checks.hop_ledger import build_hop_ledger_checks
     from platform_assets.checks.ledger import build_ledger_checks
     from platform_assets.checks.parity import build_parity_checks
+    from platform_assets.checks.repeated_events import build_repeated_events_checks
     from platform_assets.checks.report_consistency import build_report_consistency_checks
     from platform_assets.checks.schema_contract import build_schema_contract_checks
     from platform_assets.checks.table_files import build_table_files_checks
@@ -49,6 +50,7 @@ def build_checks(
         *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
         *build_stream_freshness_checks(streams),
         *build_parity_checks(streams, engine),
+        *build_repeated_events_checks(streams),
         *build_report_freshness_checks(REPORT_TABLES, first_day=first_day),
         *build_report_consistency_checks(REPORT_TABLES),
     ]

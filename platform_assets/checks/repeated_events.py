@@ -1,0 +1,88 @@
+"""The check that says whether an event is in silver.events twice: sent again after the deduplication horizon.
+
+The ledger counts records, each of which is in one place; that two of them are one event only their ids tell. An event
+that is sent again carries the time of the first, so both lie in one day's partition. The newest events are looked at,
+as many as one run can afford; a small lakehouse whole.
+"""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+from collections.abc import Iterable
+from typing import Any
+
+import dagster as dg
+
+from platform_assets.checks.parity import MAX_EVENTS, find_start
+from platform_assets.reports.assets import REPORTS_POOL
+from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.tables.spec import TableSpec
+
+# Coordinates that are shown: enough to look at the records, and no more is kept with every verdict.
+_SHOWN = 5
+
+# Nothing but numbers is held for each id; places are looked up for those that are shown.
+_REPEATED = """
+    SELECT event_id, count(*) AS copies, min(event_time) < max(event_time) AS is_of_several FROM events
+    GROUP BY event_id HAVING count(*) > 1
+"""
+_TOTALS = f"""
+    SELECT count(*) AS ids, coalesce(sum(copies - 1), 0)::BIGINT AS repeats,
+           count(*) FILTER (is_of_several) AS ids_of_several_events FROM ({_REPEATED})
+"""
+_PLACES = f"""
+    SELECT list(topic || '/' || kafka_partition || '/' || kafka_offset ORDER BY ingested_at, kafka_offset) AS places
+    FROM events JOIN (SELECT event_id FROM ({_REPEATED}) ORDER BY event_id LIMIT {_SHOWN}) USING (event_id)
+    GROUP BY event_id ORDER BY event_id
+"""
+
+
+def build_repeated_events_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
+    """One check `repeated_events` for each table that a stream reads; needs the resources `lakehouse` and `duckdb`."""
+    sources = {stream.source.table.name: stream.source for stream in streams if isinstance(stream.source, TableSource)}
+    return [_build_check(source) for source in sources.values()]
+
+
+def _build_check(source: TableSource) -> dg.AssetChecksDefinition:
+    table: TableSpec = source.table
+
+    @dg.asset_check(
+        asset=list(table.asset_path),
+        name="repeated_events",
+        description=f"No event is in {table.name} twice, however late it was sent again.",
+        required_resource_keys={"lakehouse", "duckdb"},
+        pool=REPORTS_POOL,
+    )
+    def repeated_events(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from platform_assets.checks.parity_by_rule import count_by, register_events
+        from platform_assets.reports.duckdb_engine import clear_errors
+
+        events = context.resources.lakehouse.find_table(table.name)
+        if events is None:
+            return dg.AssetCheckResult(passed=True, description="There is no event yet.")
+        with context.resources.duckdb.connected() as connection, clear_errors():
+            register_events(connection, events, source)
+            start = find_start(lambda period, condition: count_by(connection, period, condition), MAX_EVENTS)
+            register_events(connection, events, source, start)
+            (totals,) = connection.sql(_TOTALS).to_arrow_table().to_pylist()
+            shown = connection.sql(_PLACES).to_arrow_table().to_pylist() if totals["ids"] else []
+        since = "the beginning" if start is None else f"{start:%Y-%m-%d %H:%M} UTC"
+        return judge(totals, shown, since)
+
+    return repeated_events
+
+
+def judge(totals: dict[str, Any], shown: list[dict[str, Any]], since: str) -> dg.AssetCheckResult:
+    """The verdict; repeats are a warning, for a horizon was chosen."""
+    if not totals["ids"]:
+        return dg.AssetCheckResult(passed=True, description=f"No event_id is there twice, of the events since {since}.")
+    return dg.AssetCheckResult(
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=(
+            f"{totals['repeats']:,} events since {since} repeat an event_id that is there already ({totals['ids']:,} "
+            f"ids, {totals['ids_of_several_events']:,} of them with several times): they were sent again after the "
+            "deduplication horizon (HEADRACE_DEDUPLICATION_HORIZON_MINUTES), or the sender gives ids twice. They count "
+            f"twice in every table. The first: {', '.join(' and '.join(row['places']) for row in shown)}; "
+            "headrace explain --offset shows each."
+        ),
+        metadata={"repeated_ids": totals["ids"], "repeats": totals["repeats"]},
+    )
