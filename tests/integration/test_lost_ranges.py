@@ -33,6 +33,11 @@ EVENTS = next(stream for stream in load_streams() if stream.name == "events")
 GROUP = StreamGroup("clickstream", (EVENTS,))
 
 
+def numbered(*numbers: int) -> list[str]:
+    """Event ids."""
+    return [f"e{number}" for number in numbers]
+
+
 @dataclass
 class Case:
     """Streams over a topic of one partition, of which ten records are read."""
@@ -60,14 +65,14 @@ def case(
 ) -> Case:  # fmt: skip
     name = topic(1)
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, name)
-    streams.send([event(str(number)) for number in range(10)])
+    streams.send([event(name) for name in numbered(*range(10))])
     streams.drain("events")
     ours = {"topic": name, "kafka_bootstrap_servers": broker.bootstrap_servers, "lakehouse": lakehouse.root}
     return Case(streams, settings.model_copy(update=ours), lakehouse, name)
 
 
 def test_records_that_aged_out_stop_the_stream_until_they_are_acknowledged(case: Case) -> None:
-    case.streams.send([event(str(number)) for number in range(10, 20)])
+    case.streams.send([event(name) for name in numbered(*range(10, 20))])
     case.streams.kafka.admin().delete_records([TopicPartition(case.topic, 0, 15)])[
         TopicPartition(case.topic, 0)
     ].result(30)
@@ -79,7 +84,7 @@ def test_records_that_aged_out_stop_the_stream_until_they_are_acknowledged(case:
 
     assert case.acknowledge("the disk was full") == [LostRange(case.topic, 0, 10, 15, 15)]
     case.streams.drain("events")
-    assert case.ids() == [str(number) for number in (*range(10), *range(15, 20))]
+    assert case.ids() == numbered(*range(10), *range(15, 20))
     audit = case.audit()
     assert (audit.breaches, audit.totals["acknowledged_as_lost"]) == ((), 5)
     assert audit.acknowledged == (f"{case.topic}/0 offsets 10 to 14 (ann: the disk was full)",)
@@ -91,7 +96,7 @@ def test_records_that_aged_out_stop_the_stream_until_they_are_acknowledged(case:
 def test_a_crash_between_record_and_checkpoint_only_means_to_acknowledge_again(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case.streams.send([event(str(number)) for number in range(10, 20)])
+    case.streams.send([event(name) for name in numbered(*range(10, 20))])
     case.streams.kafka.admin().delete_records([TopicPartition(case.topic, 0, 15)])[
         TopicPartition(case.topic, 0)
     ].result(30)
@@ -112,7 +117,7 @@ def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: C
     kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
     kafka.ensure_topic(case.topic, 1)
     # As many as before and more: only the topic's id tells.
-    case.streams.send([event("3"), *(event(f"new-{number}") for number in range(11))])
+    case.streams.send([event("e3"), *(event(f"new-{number}") for number in range(11))])
     with pytest.raises(LostOffsetsError, match=f"{case.topic}/0 from offset 10 on .the topic was created again,"):
         case.streams.drain("events")
     with pytest.raises(SettingError, match="say from where to go on"):
@@ -121,8 +126,8 @@ def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: C
     case.streams.drain("events")
     case.streams.send([event("last")])
     case.streams.drain("events")
-    assert case.ids() == [*map(str, range(10)), *(f"new-{number}" for number in range(11)), "last"]
-    assert [row["event_id"] for row in case.streams.rows("silver.deduplicated_events")] == ["3"]
+    assert case.ids() == [*numbered(*range(10)), *(f"new-{number}" for number in range(11)), "last"]
+    assert [row["event_id"] for row in case.streams.rows("silver.deduplicated_events")] == ["e3"]
     audit = case.audit()
     assert audit.breaches == ()
     assert audit.acknowledged == (f"{case.topic}/0 from offset 10 on, a log now gone (ann: it was deleted by mistake)",)
@@ -139,7 +144,7 @@ def test_another_topic_is_read_from_its_end_when_somebody_says_so(case: Case) ->
     case.acknowledge("moved to another cluster", "end")
     case.streams.send([event("new")])
     case.streams.drain("events")
-    assert case.ids() == [*map(str, range(10)), "new"]
+    assert case.ids() == [*numbered(*range(10)), "new"]
     assert case.audit().breaches == ()
 
 
@@ -158,7 +163,7 @@ def test_a_partition_that_lost_its_end_is_read_on_from_there(case: Case, monkeyp
     # What the partition has from offset 7 on comes a second time, under offsets that were read: as if sent again.
     case.streams.send([event("new")])
     case.streams.drain("events")
-    assert case.ids() == [*map(str, range(10)), "new"]
+    assert case.ids() == [*numbered(*range(10)), "new"]
     repeated = case.streams.rows("silver.deduplicated_events", "select kafka_offset from t order by 1")
     assert [row["kafka_offset"] for row in repeated] == [7, 8, 9]
     audit = case.audit()
@@ -169,7 +174,7 @@ def test_a_partition_that_lost_its_end_is_read_on_from_there(case: Case, monkeyp
 
 def test_a_checkpoint_that_is_lost_later_takes_nothing_of_the_older_topic_away(case: Case) -> None:
     kafka = case.streams.kafka
-    case.streams.send([b"not json", event("0")])
+    case.streams.send([b"not json", event("e0")])
     case.streams.drain("events")
     kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
     kafka.ensure_topic(case.topic, 1)
@@ -200,7 +205,7 @@ def test_a_topic_that_is_created_again_under_a_running_query_is_not_read(case: C
         group.stop(30)
     assert isinstance(failure, LostOffsetsError), failure
     assert f"{case.topic}/0 from offset 10 on (the topic was created again," in str(failure)
-    assert case.ids() == [*map(str, range(10))]
+    assert case.ids() == numbered(*range(10))
 
 
 def _die(*args: object) -> None:
