@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 
 from platform_assets.folders import open_folder
 
@@ -36,7 +36,9 @@ class ArrowReadTable(DeltaTable):
 def register_pinned(
     connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, bounds: tuple[str, date, date] | None = None
 ) -> None:
-    """Names in this connection the table's rows at the version at which it stands.
+    """Names in this connection the table's rows at the version at which it stands, with the columns that it has today.
+
+    One that was added later is null: code of today asks a version of yesterday for it.
 
     `bounds` are a column with its first and last value: files whose log entry says that they have no such row are left
     out. Others may hold rows outside; the caller filters. No other promise of the log is handed on: by delta-rs's own
@@ -46,7 +48,7 @@ def register_pinned(
     DuckDB reads local files by itself: several times as fast as through Arrow, and Arrow cannot compare text in files
     that delta-rs has rewritten (`findings/pyarrow-filter-on-rewritten-text.sh`).
     """
-    schema = pa.schema(table.schema().to_arrow())
+    schema = pa.schema(read_newest_schema(table).to_arrow())
     actions = [
         action
         for action in pa.table(table.get_add_actions(flatten=True)).to_pylist()
@@ -66,6 +68,11 @@ def register_pinned(
         )
     else:
         connection.register(name, _build_dataset(table, schema, actions))
+
+
+def read_newest_schema(table: DeltaTable) -> Schema:
+    """The table's schema of today, whatever the version at which `table` stands; columns are only ever added."""
+    return DeltaTable(table.table_uri, storage_options=table._storage_options).schema()
 
 
 def _find_local_files(table: DeltaTable, schema: pa.Schema, actions: Sequence[Mapping[str, Any]]) -> str | None:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import polars as pl
 
+from platform_assets.delta_reader import read_newest_schema
 from platform_assets.errors import TableSchemaError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def add_up(parts: Iterable[pl.LazyFrame], keys: list[str]) -> pl.DataFrame:
 
 
 class Snapshot:
-    """The table at the version at which `table` stands.
+    """The table at the version at which `table` stands, with the columns that it has today.
 
     Raises `TableSchemaError` for a table that needs more than Delta's first reader protocol (deletion vectors, column
     mapping): its files do not hold its rows as they are.
@@ -79,7 +80,7 @@ class Snapshot:
         uri = table.table_uri
         self._root = unquote(urlsplit(uri).path) if uri.startswith("file:") else f"{uri.rstrip('/')}/"
         self._options = getattr(table, "_storage_options", None)
-        self._schema = pl.Schema(table.schema())
+        self._schema = pl.Schema(read_newest_schema(table))
         self._partition_columns = table.metadata().partition_columns
         self._files = pl.DataFrame(table.get_add_actions(flatten=True))
 
