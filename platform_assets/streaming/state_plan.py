@@ -70,9 +70,10 @@ def check(session: SparkSession, checkpoint: str, query: str, plan: StatePlan) -
     if before is not None and before["spark"] == plan.spark:
         if before["lines"] != list(plan.lines):
             raise PlanChangedError(
-                f"The code of query {query} has changed in what its state is made of: "
-                f"{_show_difference(before['lines'], plan.lines)}. Rows counted both ways would be mixed. Run the code "
-                f"that made the state, or begin anew: headrace recompute {query}"
+                # What to do comes first: a tick shows the beginning of a reason.
+                f"The code of query {query} has changed in what its state is made of, and rows counted both ways would "
+                f"be mixed. Begin anew: headrace recompute {query} (or run the code that made the state). What has "
+                f"changed: {_show_difference(before['lines'], plan.lines)}."
             )
         return
     write_text(session, uri, json.dumps(asdict(plan), indent=1))

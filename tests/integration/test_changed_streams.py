@@ -99,7 +99,7 @@ def test_what_feeds_the_state_must_not_change_unseen(filled: StreamsUnderTest) -
     filled.send([purchase(62)])
     filled.drain("events")
     for change, shown in (
-        (with_filter, r"of: added Filter \(revenue > "),
+        (with_filter, r"changed: added Filter \(revenue > "),
         (with_watermark, r"EventTimeWatermark .*1 minutes became .*2 minutes; .*0:01:00 became .*0:02:00"),
     ):
         with pytest.raises(PlanChangedError, match=shown):
