@@ -35,9 +35,7 @@ EVENTS = TableSpec(
         *COORDINATES,
         Column("ingested_at", "timestamp", "Time of the micro-batch that accepted it"),
         Column("event_date", "date", "UTC date of event_time (partition)"),
-        Column(
-            "is_anonymous", "boolean", "Whether user_id stands for many users, or nobody; null before there was one"
-        ),
+        Column("is_anonymous", "boolean", "Whether user_id stands for many, or for nobody"),
     ),
     partition_columns=("event_date",),
     # Readers filter by event time, by arrival (deduplication) and by coordinates (audit).
