@@ -57,9 +57,8 @@ def register_pinned(
     if not actions:
         connection.register(name, schema.empty_table())
     elif (files := _find_local_files(table, schema, actions)) is not None:
-        connection.register(
-            f"{name}_columns", schema.empty_table()
-        )  # of which a file may lack one that was added later
+        # A file may lack a column that was added later.
+        connection.register(f"{name}_columns", schema.empty_table())
         days = ", ".join(f"{column}: DATE" for column in _partitions_of(actions))
         hive = f"hive_partitioning = true, hive_types = {{{days}}}" if days else "hive_partitioning = false"
         connection.execute(

@@ -14,7 +14,12 @@ from urllib.parse import unquote
 from jobs.replay.shadow import Shadow
 from platform_assets.errors import SettingError, StorageError
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
-from platform_assets.streaming.checkpoints import read_generation, read_last_committed_batch, read_plan, read_txn_app_id
+from platform_assets.streaming.checkpoints import (
+    read_generation,
+    read_last_committed_batch,
+    read_last_plan,
+    read_txn_app_id,
+)
 from platform_assets.streaming.delta_tables import build_arrow_schema, open_table
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.table_difference import COPIES, count_copies, leave_out_keys
@@ -55,9 +60,9 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
     aside = f"{_kept(shadow)}/checkpoint"
     _move_checkpoint(session, shadow, shadow.live_checkpoint_folder, aside, journal["generation"])
     if read_generation(session, checkpoint) is not None:  # else it has been moved, which is the last step
-        done = read_last_committed_batch(session, checkpoint)
-        assert done is not None
-        plan = read_plan(session, checkpoint, done)
+        last = read_last_plan(session, checkpoint)
+        assert last is not None
+        done, plan = last
         app = read_txn_app_id(session, shadow.stream.name, checkpoint)
         commit = BatchCommit(shadow.stream.name, app, done, {"source": plan.source}, {"replay": True})
         version = _replace_rows(shadow, commit)

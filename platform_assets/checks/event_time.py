@@ -24,19 +24,17 @@ _LOOKED_AT = timedelta(hours=1)
 # With a batch a second they are an hour of a stream's commits.
 _COMMITS_SEARCHED = 4_000
 
-# As the frontier has it: a Kafka timestamp a day before its event is of no use.
-_LEADS = """
-    SELECT kafka_partition, is_anonymous IS TRUE AS is_anonymous,
-           (epoch_us(event_time) - epoch_us(least(ingested_at, CASE
-              WHEN kafka_timestamp < event_time - INTERVAL 1 DAY THEN ingested_at ELSE kafka_timestamp END))
-           ) / 1e6 AS lead
-    FROM arrived WHERE ingested_at > $since
-"""
-_BY_PARTITION = f"""
-    SELECT kafka_partition, count(*) AS events, median(lead) AS median_lead, quantile_cont(lead, 0.99) AS p99_lead,
-           quantile_cont(lead, 0.01) AS p01_lead, avg((lead > 300)::INT) AS far_ahead,
-           count(*) FILTER (is_anonymous) AS anonymous
-    FROM ({_LEADS}) GROUP BY ALL ORDER BY ALL
+# When each event was sent, and which are far ahead, as the frontier judges it.
+_BY_PARTITION = """
+    SELECT kafka_partition, count(*) AS events, median(lead) / 1e6 AS median_lead,
+           quantile_cont(lead, 0.99) / 1e6 AS p99_lead, quantile_cont(lead, 0.01) / 1e6 AS p01_lead,
+           avg((lead > $far)::INT) AS far_ahead, count(*) FILTER (is_anonymous) AS anonymous
+    FROM (SELECT kafka_partition, is_anonymous,
+                 happened - least(arrived, if(sent < happened - $before, arrived, sent)) AS lead
+          FROM (SELECT kafka_partition, is_anonymous, epoch_us(event_time) AS happened,
+                       epoch_us(ingested_at) AS arrived, epoch_us(kafka_timestamp) AS sent
+                FROM arrived_events WHERE ingested_at > $since))
+    GROUP BY ALL ORDER BY ALL
 """
 
 
@@ -80,10 +78,13 @@ def build_event_time_checks(streams: Iterable[StreamSpec], limits: EventTimeLimi
 def read_clocks(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable", now: datetime) -> list[Clocks]:
     """The partitions' clocks, by the events that arrived within the hour before `now`."""
     from platform_assets.delta_reader import register_pinned
+    from platform_assets.streaming.frontier import SENT_BEFORE_EVENT_MICROS
+    from platform_assets.streaming.sender_clocks import FAR_MICROS
 
     since = now - _LOOKED_AT
-    register_pinned(connection, "arrived", events, ("ingested_at", since, datetime.max.replace(tzinfo=UTC)))
-    found = connection.sql(_BY_PARTITION, params={"since": since})
+    register_pinned(connection, "arrived_events", events, ("ingested_at", since, datetime.max.replace(tzinfo=UTC)))
+    limits = {"since": since, "far": FAR_MICROS, "before": SENT_BEFORE_EVENT_MICROS}
+    found = connection.sql(_BY_PARTITION, params=limits)
     return [Clocks(**row) for row in found.to_arrow_table().to_pylist()]
 
 

@@ -12,13 +12,14 @@ compared whole.
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.checks.newest_events import MAX_EVENTS, find_start, register_newest
 from platform_assets.private_rows import hide_users, render_rows
 from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
 from platform_assets.reports.report_engine import EngineName
@@ -28,9 +29,6 @@ from platform_assets.streaming.specs import StreamSpec, TableSource
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import SparkSession
-
-# All five twins over so many take two CPU-minutes in Spark, once an hour.
-MAX_EVENTS = 10_000_000
 
 _SHOWN = 5
 # A first batch over much history takes minutes, and another one before its watermark counts.
@@ -70,7 +68,7 @@ def compare(
     version = _find_version(table, state["table_version"])
     if engine == "spark":
         return _compare_with_twin(resources.spark.spark_session, lakehouse, stream, state, version, max_events)
-    from platform_assets.checks.parity_by_rule import compare_with_rule, count_by, register_events
+    from platform_assets.checks.parity_by_rule import compare_with_rule
     from platform_assets.reports.duckdb_engine import clear_errors
 
     assert isinstance(stream.source, TableSource)
@@ -78,11 +76,9 @@ def compare(
     events.load_as_version(state["source_version"])
     table.load_as_version(version)
     with resources.duckdb.connected() as connection, clear_errors():
-        register_events(connection, events, stream.source)
-        start = find_start(lambda period, condition: count_by(connection, period, condition), max_events)
-        register_events(connection, events, stream.source, start)
+        start = register_newest(connection, events, stream.source, max_events)
         rows, differences, first = compare_with_rule(connection, stream, table, late, state, start, _SHOWN)
-    return Comparison(start, state["watermark"], rows, differences, [_describe(row, "copies") for row in first])
+    return Comparison(start, state["watermark"], rows, differences, [_describe(row) for row in first])
 
 
 def _compare_with_twin(
@@ -111,37 +107,14 @@ def _compare_with_twin(
     totals = counted.agg(F.sum(LEFT_ROWS), F.sum(F.abs(COPIES))).collect()[0]
     rows, differences = (total or 0 for total in totals)
     unequal = counted.where(F.col(COPIES) != 0).drop(LEFT_ROWS).orderBy(*twin.columns).limit(_SHOWN)
-    first = [_describe(row.asDict(), COPIES) for row in unequal.collect()] if differences else []
+    first = [_describe(row.asDict()) for row in unequal.collect()] if differences else []
     return Comparison(start, watermark, rows, differences, first)
 
 
-def _describe(row: dict[str, Any], copies: str) -> dict[str, Any]:
-    return {"breach": "missing" if row.pop(copies) > 0 else "not expected", **row}
+def _describe(row: dict[str, Any]) -> dict[str, Any]:
+    from platform_assets.streaming.table_difference import COPIES
 
-
-def find_start(count_by: Callable[[str, str], list[tuple[Any, int]]], max_events: int) -> datetime | None:
-    """From where the newest `max_events` events lie, by event time; None: they are all of them.
-
-    `count_by` counts the events that meet a condition by a period, both as SQL.
-    """
-    # Days first: they are partitions, and counting them reads no column. Hours only where the limit falls.
-    day = _find_crossing(count_by("event_date", "true"), max_events)
-    if day is None:
-        return None
-    hour = _find_crossing(count_by("date_trunc('hour', event_time)", f"event_date >= DATE '{day}'"), max_events)
-    assert hour is not None
-    found: datetime = hour.astimezone(UTC) + timedelta(hours=1)
-    return found
-
-
-def _find_crossing(counts: list[tuple[Any, int]], limit: int) -> Any:
-    """The newest period with which more than `limit` are counted, from the newest on; None: there are not so many."""
-    total = 0
-    for period, count in sorted(counts, reverse=True):
-        total += count
-        if total > limit:
-            return period
-    return None
+    return {"breach": "missing" if row.pop(COPIES) > 0 else "not expected", **row}
 
 
 def _find_version(table: "DeltaTable", version: int) -> int:

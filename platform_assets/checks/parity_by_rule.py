@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.delta_reader import register_pinned
-from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
+from platform_assets.streaming.specs import StreamSpec, in_words
+from platform_assets.streaming.table_difference import COPIES
+from platform_assets.streaming.twin import touches
 
 if TYPE_CHECKING:
     import duckdb
     from deltalake import DeltaTable
-
-
-def register_events(
-    connection: duckdb.DuckDBPyConnection, events: DeltaTable, source: TableSource, start: datetime | None = None
-) -> None:
-    """Names the table's rows at its version `events`; only those from `start` on, where it is given."""
-    (day,) = source.table.partition_columns
-    bounds = None if start is None else (day, start.date(), date.max)
-    register_pinned(connection, "pinned_events", events, bounds)
-    since = "true" if start is None else f"{source.time_column} >= {_literal(start)}"
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM pinned_events WHERE {since}")
-
-
-def count_by(connection: duckdb.DuckDBPyConnection, period: str, condition: str = "true") -> list[tuple[Any, int]]:
-    """How many of the events that meet the condition fall into each period (an expression)."""
-    return connection.sql(f"SELECT {period}, count(*) FROM events WHERE {condition} GROUP BY ALL").fetchall()
 
 
 def compare_with_rule(
@@ -54,13 +40,13 @@ def compare_with_rule(
     columns = ", ".join(column.name for column in stream.main_table.columns)
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE differing AS "
-        f"SELECT {columns}, sum(copies)::BIGINT AS copies FROM (SELECT *, 1 AS copies FROM wanted "
-        "UNION ALL SELECT *, -1 FROM found) GROUP BY ALL HAVING sum(copies) != 0"
+        f"SELECT {columns}, sum({COPIES})::BIGINT AS {COPIES} FROM (SELECT *, 1 AS {COPIES} FROM wanted "
+        f"UNION ALL SELECT *, -1 FROM found) GROUP BY ALL HAVING sum({COPIES}) != 0"
     )
     rows, differences = connection.sql(
-        "SELECT (SELECT count(*) FROM wanted), (SELECT coalesce(sum(abs(copies)), 0)::BIGINT FROM differing)"
+        f"SELECT (SELECT count(*) FROM wanted), (SELECT coalesce(sum(abs({COPIES})), 0)::BIGINT FROM differing)"
     ).fetchall()[0]
-    first = connection.sql(f"SELECT copies, {columns} FROM differing ORDER BY {columns} LIMIT {shown}")
+    first = connection.sql(f"SELECT {COPIES}, {columns} FROM differing ORDER BY {columns} LIMIT {shown}")
     return rows, differences, first.to_arrow_table().to_pylist()
 
 
@@ -72,11 +58,9 @@ def _select_final(stream: StreamSpec, rows: str, watermark: datetime, start: dat
     is_final = f"{end} + {pause} <= {_literal(watermark)}"
     if start is not None:
         is_final += f" AND {begin} > {_literal(start + span.reach + span.inactivity)}"
-    touches = f"l.event_time BETWEEN {begin} - {pause} AND {end} + {pause}"
-    if span.by_user:
-        touches += " AND l.user_id = r.user_id"
     columns = ", ".join(f"r.{column.name}" for column in stream.main_table.columns)
-    return f"SELECT {columns} FROM {rows} r WHERE {is_final} AND NOT EXISTS (SELECT 1 FROM late l WHERE {touches})"
+    is_touched = f"EXISTS (SELECT 1 FROM late l WHERE {touches(stream, 'r')})"
+    return f"SELECT {columns} FROM {rows} r WHERE {is_final} AND NOT {is_touched}"
 
 
 def _literal(moment: datetime) -> str:

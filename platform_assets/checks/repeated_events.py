@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.checks.parity import MAX_EVENTS, find_start
+from platform_assets.checks.newest_events import register_newest
 from platform_assets.reports.assets import REPORTS_POOL
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.spec import TableSpec
@@ -52,16 +52,13 @@ def _build_check(source: TableSource) -> dg.AssetChecksDefinition:
         pool=REPORTS_POOL,
     )
     def repeated_events(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from platform_assets.checks.parity_by_rule import count_by, register_events
         from platform_assets.reports.duckdb_engine import clear_errors
 
         events = context.resources.lakehouse.find_table(table.name)
         if events is None:
             return dg.AssetCheckResult(passed=True, description="There is no event yet.")
         with context.resources.duckdb.connected() as connection, clear_errors():
-            register_events(connection, events, source)
-            start = find_start(lambda period, condition: count_by(connection, period, condition), MAX_EVENTS)
-            register_events(connection, events, source, start)
+            start = register_newest(connection, events, source)
             (totals,) = connection.sql(_TOTALS).to_arrow_table().to_pylist()
             shown = connection.sql(_PLACES).to_arrow_table().to_pylist() if totals["ids"] else []
         since = "the beginning" if start is None else f"{start:%Y-%m-%d %H:%M} UTC"

@@ -129,6 +129,12 @@ def read_plan(session: SparkSession, checkpoint: str, batch_id: int) -> Plan:
     return Plan(int(found["batchTimestampMs"]) * 1000, int(found["batchWatermarkMs"]) * 1000, json.loads(source))
 
 
+def read_last_plan(session: SparkSession, checkpoint: str) -> tuple[int, Plan] | None:
+    """The newest batch that is done, and its plan; None before the first. Raises as `read_plan`."""
+    done = read_last_committed_batch(session, checkpoint)
+    return None if done is None else (done, read_plan(session, checkpoint, done))
+
+
 def _read_initial_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets:
     text = read_text(session, f"{checkpoint}/sources/0/0")
     if text is None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # A record's Kafka timestamp is when it was sent, unless nobody set it (-1) or a producer's clock is off: one that lies
 # a day before its event would hold the frontier back for ever.
-_SENT_BEFORE_EVENT_MICROS = 86_400 * 1_000_000
+SENT_BEFORE_EVENT_MICROS = 86_400 * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Frontier:
         The arrays hold the accepted events, one item each: Kafka partition, event time, Kafka timestamp, and a
         number for its sender. `unread` are the partitions that may hold records that the batch has left.
         """
-        was_sent = np.where(sent_micros < event_micros - _SENT_BEFORE_EVENT_MICROS, arrival_micros, sent_micros)
+        was_sent = np.where(sent_micros < event_micros - SENT_BEFORE_EVENT_MICROS, arrival_micros, sent_micros)
         at_most = np.minimum(was_sent, arrival_micros)
         clocks = self.clocks.observe(partitions, event_micros - at_most, at_most, senders)
         trusted = [partition for partition in np.unique(partitions).tolist() if clocks.is_ahead(partition)]

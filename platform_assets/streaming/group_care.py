@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.changed_days import ChangedDays
-from platform_assets.streaming.checkpoints import read_last_committed_batch, read_plan
+from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_writer import EventWriter
@@ -165,8 +165,8 @@ class GroupCare:
             if span is None or not query.is_active:
                 continue
             checkpoint = self._context.checkpoint_uri(query.stream.main_table.name)
-            done = read_last_committed_batch(self._session, checkpoint)
-            closes = 0 if done is None else read_plan(self._session, checkpoint, done).watermark_micros
+            last = read_last_plan(self._session, checkpoint)
+            closes = 0 if last is None else last[1].watermark_micros
             if closes < latest_event_micros + span.longest_open // timedelta(microseconds=1):
                 return True
         return False

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.checkpoints import read_last_committed_batch, read_plan
+from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.commit_log import EPOCH, AppendedFile, CommitLog
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
@@ -113,10 +113,10 @@ class LateRepair:
 
         assert stream.span is not None
         checkpoint = self._context.checkpoint_uri(stream.main_table.name)
-        done = read_last_committed_batch(self._session, checkpoint)
-        if done is None:
+        last = read_last_plan(self._session, checkpoint)
+        if last is None:
             return None
-        plan = read_plan(self._session, checkpoint, done)
+        done, plan = last
         watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
         pending = self._read_pending(stream)
         oldest = pc.min(pending["event_time"]).as_py()

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.checkpoints import read_last_committed_batch, read_plan
+from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.delta_tables import open_table
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.platform import (
@@ -89,8 +89,8 @@ class TableUpkeep:
 
         for source, checkpoint in self._readers:
             if source == name:
-                done = read_last_committed_batch(self._session, checkpoint)
-                if done is None or not has_read(read_plan(self._session, checkpoint, done).source, version):
+                last = read_last_plan(self._session, checkpoint)
+                if last is None or not has_read(last[1].source, version):
                     return False
         return version >= 0
 

@@ -75,11 +75,11 @@ def find_touched(rows: pa.Table, late: pa.Table, stream: StreamSpec, instead_of:
     event was changed does not span the place where it was. And those that overlap a row of `instead_of`.
     """
     with _connect(rows=_select(rows, stream), late=late) as connection:
-        touches = f"exists (from late l where {_touches(stream)})"
+        near = f"exists (from late l where {touches(stream)})"
         if instead_of is not None:
             connection.register("present", _select(instead_of, stream))
-            touches += f" or exists (from present e where {_overlaps(stream)})"
-        return connection.sql(f"from rows f where {touches}").to_arrow_table()
+            near += f" or exists (from present e where {_overlaps(stream)})"
+        return connection.sql(f"from rows f where {near}").to_arrow_table()
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
     pause = f"interval '{in_words(span.inactivity)}'"
     is_final = f"f.{span.end_column} + {pause} <= getvariable('watermark')"
     same_key = " and ".join(f"e.{name} is not distinct from f.{name}" for name in stream.main_table.key)
-    overlap, touched_e = (_overlaps(stream) if span.inactivity else "false"), _touches(stream, "e")
+    overlap, touched_e = (_overlaps(stream) if span.inactivity else "false"), touches(stream, "e")
     inside = f"e.{span.start_column} >= f.{span.start_column} and e.{span.end_column} <= f.{span.end_column}"
     with _connect(touched=_select(touched, stream), present=_select(table, stream), late=late) as connection:
         connection.execute(f"set variable watermark = timestamptz '{watermark.isoformat()}'")
@@ -122,12 +122,13 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
         else:
             is_stale = f"e.{span.end_column} <= getvariable('watermark') and exists (from late l where {touched_e})"
         stale = f"from present e where {is_stale} and not exists (from wanted f where {same_key})"
-        closed = f"""from late l where not exists (from waiting f where {_touches(stream)})
+        closed = f"""from late l where not exists (from waiting f where {touches(stream)})
                      and not exists (from present e where {touched_e} and {waits})"""
         return Difference(rows, connection.sql(stale).to_arrow_table(), connection.sql(closed).to_arrow_table())
 
 
-def _touches(stream: StreamSpec, row: str = "f") -> str:
+def touches(stream: StreamSpec, row: str = "f") -> str:
+    """SQL of DuckDB: whether the late event `l` lies in a row of the stream's table, or too near to it to be apart."""
     assert stream.span is not None
     span, pause = stream.span, f"interval '{in_words(stream.span.inactivity)}'"
     same_user = f" and l.user_id = {row}.user_id" if span.by_user else ""
