@@ -103,6 +103,12 @@ class Settings(BaseSettings):
         int, Field(ge=128, description="Memory of DuckDB for reports and parity; more goes to disk")
     ] = 1024
 
+    # A session ends with a pause of half an hour; what is cut must be longer than that.
+    longest_session_hours: Annotated[
+        int,
+        Field(ge=1, description="What one user does for longer without a pause is cut into sessions, at whole days"),
+    ] = 24
+
     publish: Annotated[bool, Field(description="Publish the streams that have a topic of their own to Kafka")] = True
     idle_timeout_seconds: Annotated[
         float,

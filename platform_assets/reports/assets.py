@@ -9,7 +9,8 @@ changed are not computed again.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -19,6 +20,7 @@ from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, read_includ
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY, write_daily_page
 from platform_assets.reports.daily_report import DailyReport, InputRows, PinnedTable, ReportCommit, pin_table
+from platform_assets.reports.day_exceptions import find_exceptions
 from platform_assets.reports.day_states import (
     DayState,
     InputChanges,
@@ -31,6 +33,7 @@ from platform_assets.reports.day_states import (
 from platform_assets.reports.days import DayRange, day_range_of, split_days
 from platform_assets.reports.presentation import PREVIEW_ROWS, describe_rows
 from platform_assets.reports.report_engine import EngineName, ReportEngine, opened_engine
+from resources.settings import load_settings
 
 # Two batch Spark applications beside the streaming one would not fit a small machine's memory: the instance lets one
 # run of this pool go on at a time.
@@ -124,10 +127,18 @@ class _Run:
 
     def pin(self, report: DailyReport) -> list[PinnedTable]:
         """The report's inputs, at versions that are the same for all reports of the run."""
-        for source in report.inputs:
-            if source.table.name not in self._pinned:
-                self._pinned[source.table.name] = pin_table(self.lakehouse, source.table.name)
-        return [self._pinned[source.table.name] for source in report.inputs]
+        return [self._pin(source.table.name) for source in report.inputs]
+
+    def _pin(self, name: str) -> PinnedTable:
+        if name not in self._pinned:
+            self._pinned[name] = pin_table(self.lakehouse, name)
+        return self._pinned[name]
+
+    @cached_property
+    def exceptions(self) -> Mapping[date, str]:
+        """What each final day of the run still lacks, as the inputs are pinned; days that lack nothing are left out."""
+        longest = timedelta(hours=load_settings().longest_session_hours)
+        return find_exceptions(self.days.days(), self.final_until, self.engine, self.lakehouse, self._pin, longest)
 
     def say(self, key: dg.AssetKey, day: date | None, metadata: Mapping[str, Any]) -> None:
         """Takes down a materialization. A backfill of several chunks tells of each as soon as it is committed.
@@ -172,7 +183,9 @@ class _Run:
 def _compute_report(run: _Run, report: DailyReport) -> set[date]:
     """Computes the stale days among the run's; returns them."""
     pinned = run.pin(report)
-    stale = find_stale_days(report, run.days, pinned, run.final_until, run.lakehouse, run.changes, run.look_from)
+    stale = find_stale_days(
+        report, run.days, pinned, run.final_until, run.lakehouse, run.changes, run.look_from, run.exceptions
+    )
     run.context.log.info(f"{report.table.name}: {len(stale)} of {len(run.days.days())} days are to be computed.")
     for chunk in split_days(stale, DAYS_OF_ONE_CHUNK):
         _compute_chunk(run, report, chunk, pinned)
@@ -196,7 +209,7 @@ def _compute_chunk(run: _Run, report: DailyReport, days: DayRange, pinned: Seque
     states = [
         DayState(
             report.table.name, day, state_of(day, run.final_until), written.count_rows(filter=own), table.version(),
-            versions, report.code_version, now,
+            versions, report.code_version, now, run.exceptions.get(day),
         )
         for day, own in of_day.items()
     ]  # fmt: skip
@@ -232,7 +245,8 @@ def _say_unchanged(run: _Run, report: DailyReport, state: DayState) -> None:
 
 
 def _describe_state(state: DayState) -> dict[str, Any]:
-    return {"headrace/state": state.state, "headrace/inputs": state.inputs}
+    lacking = {} if state.exceptions is None else {"headrace/exceptions": state.exceptions}
+    return {"headrace/state": state.state, **lacking, "headrace/inputs": state.inputs}
 
 
 def _update_customers(run: _Run) -> None:

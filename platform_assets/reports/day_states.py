@@ -1,9 +1,10 @@
 """What is known of each report's days: final or provisional, computed from what, and whether it must be computed again.
 
 A day is *final* when the tables of the streams it follows from are complete until its end and beyond all that may be
-open then; before that it is provisional. A day is *stale* when rows of its inputs have changed since it was computed,
-or its own rows by anyone but its report, or the report's code, or when it was provisional and is final now. What
-cannot be told any more counts as changed.
+open then; before that it is provisional. What a final day still lacks is named: see `day_exceptions`. A day is *stale*
+when rows of its inputs have changed since it was computed, or its own rows by anyone but its report, or the report's
+code, or when it was provisional and is final now, or when it lacks something else. What cannot be told any more counts
+as changed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import Any
 
 from platform_assets.reports.daily_report import DailyReport, PinnedTable
@@ -48,6 +50,7 @@ REPORT_DAYS = TableSpec(
         Column("inputs", "string", "JSON: version of each input that was read", nullable=False),
         Column("code_version", "string", "The report's code then", nullable=False),
         Column("computed_at", "timestamp", "When", nullable=False),
+        Column("exceptions", "string", "JSON: how many late_events and open_sessions a final day still lacks"),
     ),
 )
 
@@ -64,6 +67,7 @@ class DayState:
     inputs: str
     code_version: str
     computed_at: datetime
+    exceptions: str | None = None
 
 
 def read_final_until(lakehouse: Any) -> datetime | None:
@@ -89,30 +93,36 @@ def find_stale_days(
     lakehouse: Any,
     changes: InputChanges,
     look_from: date = date.min,
+    exceptions: Mapping[date, str] = MappingProxyType({}),
 ) -> list[date]:
     """Those of the days that must be computed from these versions of the inputs.
 
     Days before `look_from` are looked at only where something says that they may have changed: `platform.changed_days`,
-    or that the streams have come to their end since.
+    or that the streams have come to their end since. `exceptions`: what final days lack now.
     """
     pinned = {table.name: table.version for table in inputs}
     states = {state.report_date: state for state in read_states(lakehouse, report.table.name, days)}
     asked = {day for day in days.days() if day >= look_from}
     if look_from > days.first:
         asked |= {day for day in changes.name_days(report, states, pinned) if days.first <= day <= days.last}
-        asked |= {day for day, state in states.items() if state.state != state_of(day, final_until)}
+        asked |= {day for day, state in states.items() if not _is_as(state, final_until, exceptions)}
         states = {day: state for day, state in states.items() if day in asked}
     stale = {
         day
         for day in asked
         if (state := states.get(day)) is None
         or state.code_version != report.code_version
-        or state.state != state_of(day, final_until)
+        or not _is_as(state, final_until, exceptions)
     }
     fresh = [state for state in states.values() if state.report_date not in stale]
     stale |= {state.report_date for state in fresh if changes.touch(report, state, pinned)}
     stale |= _find_rewritten(report, fresh, lakehouse)
     return sorted(stale)
+
+
+def _is_as(state: DayState, final_until: datetime | None, exceptions: Mapping[date, str]) -> bool:
+    day = state.report_date
+    return state.state == state_of(day, final_until) and state.exceptions == exceptions.get(day)
 
 
 def read_states(lakehouse: Any, report: str, days: DayRange) -> list[DayState]:

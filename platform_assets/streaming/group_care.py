@@ -16,6 +16,7 @@ from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.hop_ledger import HopLedger
 from platform_assets.streaming.late_repair import LateRepair, Look, QueryState
+from platform_assets.streaming.long_sessions import LongSessions
 from platform_assets.streaming.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import lag_of, read_progresses
@@ -61,6 +62,11 @@ class GroupCare:
         self._upkeep = TableUpkeep(session, streams, context)
         self._repair = LateRepair(session, streams, context, tables)
         self._complete_until = BatchTable(COMPLETE_UNTIL, context)
+        self._long = {
+            stream.name: LongSessions(stream, context)
+            for stream in streams
+            if stream.span is not None and stream.span.longest is not None
+        }
         self._states: list[QueryState] = []
         # Each mark should meet a batch of its own in every query: one moves its watermark, the next one's batch closes.
         longest_trigger = max((stream.trigger_seconds or 0.0 for stream in streams), default=0.0)
@@ -86,10 +92,21 @@ class GroupCare:
         # The thread takes the pool along: records come before repairs.
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", "repair")
         looks = self._repair.look()
+        if self._list_long(looks):
+            looks = self._repair.look()
         # Before the repairs too: who waits until a table is final is not to wait a minute for them.
         self._write_states(looks)
         if self._repair.repair(looks, seconds, lambda: self._work is not None and self._work.is_stopping):
             self._write_states(self._repair.look())
+
+    def _list_long(self, looks: Sequence[Look]) -> bool:
+        """Has parts of endless sessions listed that are over; returns whether there were any."""
+        found = [
+            self._long[look.stream.name].list_parts(look.state.watermark)
+            for look in looks
+            if look.stream.name in self._long and look.state.watermark > EPOCH
+        ]
+        return any(found)
 
     def _write_states(self, looks: Sequence[Look]) -> None:
         states = [look.state for look in looks]
@@ -99,7 +116,7 @@ class GroupCare:
 
     def complete_until(self) -> dict[str, str]:
         """What this object has last written into `platform.complete_until`, by query, ISO-8601. From any thread."""
-        return {state.query: state.complete_until.isoformat() for state in self._states if state.watermark > EPOCH}
+        return {state.query: state.watermark.isoformat() for state in self._states if state.watermark > EPOCH}
 
     def mark_read(self) -> None:
         """At the end of a bounded run over Kafka: nothing was unread, unless it waits behind an open transaction."""
@@ -109,10 +126,16 @@ class GroupCare:
             if isinstance(query.batch_writer, EventWriter):
                 query.batch_writer.mark_idle(time.time_ns() // 1000)
 
+    def interrupt(self) -> None:
+        """Ends what may be ended without harm, and begins nothing new: `stop` follows."""
+        if self._work is not None:
+            self._work.begin_stop()
+            self._repair.interrupt()
+
     def stop(self, timeout_seconds: float) -> None:
         """Ends the work in hand, within the timeout, and writes the last of the history."""
         if self._work is not None:
-            self._work.stop(timeout_seconds)
+            self._work.stop(timeout_seconds, self._repair.interrupt)
         if self.error is None:
             self._write_history()
 
@@ -184,9 +207,10 @@ def _rows_of(states: list[QueryState]) -> pa.Table:
         {
             "query": state.query,
             "table_name": state.table,
-            "complete_until": state.complete_until if state.watermark > EPOCH else None,
+            "complete_until": state.watermark if state.watermark > EPOCH else None,
             "watermark": state.watermark,
             "late_events_pending": state.pending_late_events,
+            "exceptions": state.exceptions,
             "batch_id": state.batch_id,
             "source_version": state.source_version,
             "table_version": state.table_version,

@@ -53,14 +53,16 @@ def find_late_events(
 def build_repairs(stream: StreamSpec, events: pa.Table, now: datetime, version: int | None = None) -> pa.Table:
     """Rows of `LATE_EVENTS` that have all repaired in which these events are counted, when it is final.
 
-    `events` have the columns of `_EVENT_COLUMNS`, or fewer where nobody is to be named, and `event_type`. `version`:
+    `events` have the columns of `_EVENT_COLUMNS`, or fewer where nobody is to be named, and `event_type` where not all
+    may be of the stream's types. `version`:
     the version of the stream's source that has them as they are now; without it the one that the query has read.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     assert isinstance(stream.source, TableSource)
-    if types := stream.source.event_types:
+    types = stream.source.event_types
+    if types and "event_type" in events.column_names:
         # Files that delta-rs has rewritten hold view types, which few kernels know.
         events = events.filter(pc.is_in(events["event_type"].cast(pa.string()), value_set=pa.array(types)))
     # Before every batch: it waits for nothing but the end of what counts it.

@@ -9,8 +9,10 @@ batches, so a reader sees a session or window as it was or as it is. A crash bet
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,7 +31,7 @@ from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     from platform_assets.streaming.context import StreamContext
 
@@ -41,20 +43,34 @@ _EVENTS_OF_ONE_PORTION = 20_000_000
 _LATE_EVENTS_OF_ONE_PORTION = 5_000
 # How far beside a late event events are read at first where no bound is known (sessions): doubled while it is too near.
 _FIRST_MARGIN = timedelta(hours=3)
+# A shop whose devices were all off for a year would have a row of a megabyte otherwise.
+_HOURS_NAMED = 24
+# By this Spark finds the jobs that may be ended without harm: they have not changed anything yet.
+_READING = "headrace-late-repair"
+
+
+class _InterruptedError(Exception):
+    """Whoever stops has ended the reading of a portion: nothing is changed, the next look finds it again."""
+
+
+# A query's name, and the time and user of an event that was late for it.
+_Waiting = tuple[str, datetime, str]
 
 
 @dataclass(frozen=True)
 class QueryState:
-    """How far a query's table is final, after its batch `batch_id`: its watermark, and how many late events wait.
+    """How far a query's table is final, after its batch `batch_id`: up to its watermark, and what is not by then.
 
+    `exceptions`: see `name_hours`. They hold up only what they touch: one event that waits for the end of its session
+    would keep every other row of the table from being final otherwise.
     `source_version` is the version of its source that it has read, `table_version` its table's version then.
     """
 
     query: str
     table: str
     watermark: datetime
-    complete_until: datetime
     pending_late_events: int
+    exceptions: str
     batch_id: int
     source_version: int
     table_version: int
@@ -84,6 +100,9 @@ class LateRepair:
         self._streams = [stream for stream in streams if isinstance(stream.source, TableSource)]
         self._tables = tables
         self._late = BatchTable(LATE_EVENTS, context)
+        self._interrupted = False
+        # Until when what a late event belongs to is open: a session that goes on all day is not computed each minute.
+        self._open_until: dict[_Waiting, datetime] = {}
 
     def look(self) -> list[Look]:
         """How far each stream's table is that has finished a batch, and what can be repaired of it. Changes nothing."""
@@ -95,7 +114,7 @@ class LateRepair:
         """Repairs what these looks have found; returns whether there was anything.
 
         After so many seconds (None: never) what is left waits for the next look; of each stream a portion is repaired.
-        Who stops waits for the portion in hand only.
+        Who stops calls `interrupt`, and waits for the commit in hand only.
         """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         found = [look for look in looks if len(look.due)]
@@ -104,9 +123,17 @@ class LateRepair:
                 if is_stopping() or (number and time.monotonic() > deadline):
                     break
                 state = look.state
-                closed = self._repair_portion(look.stream, portion, state.source_version, state.watermark)
+                try:
+                    closed = self._repair_portion(look.stream, portion, state.source_version, state.watermark)
+                except _InterruptedError:
+                    return True
                 self._set_repaired(look.stream, closed)
         return bool(found)
+
+    def interrupt(self) -> None:
+        """Ends what a portion reads through Spark, if it does just now. From any thread; the repair then returns."""
+        self._interrupted = True
+        self._session.interruptTag(_READING)
 
     def _look(self, stream: StreamSpec) -> Look | None:
         import pyarrow.compute as pc
@@ -119,21 +146,30 @@ class LateRepair:
         done, plan = last
         watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
         pending = self._read_pending(stream)
-        oldest = pc.min(pending["event_time"]).as_py()
         state = QueryState(
             query=stream.name,
             table=stream.main_table.name,
             watermark=watermark,
-            complete_until=watermark if oldest is None else min(watermark, oldest),
             pending_late_events=len(pending),
+            exceptions=name_hours(pending["event_time"].to_pylist()),
             batch_id=done,
             source_version=version,
             table_version=self._tables[stream.main_table.name].version,
         )
+        due = self._leave_out_open(stream, pending, watermark)
         changed_in = pc.field("source_version")
         is_read = (pc.field("batch_id") <= done) & (changed_in.is_null() | (changed_in <= version))
         is_closed = pc.field("event_time") <= watermark - stream.span.longest_open
-        return Look(stream, state, pending.filter(is_read & is_closed))
+        return Look(stream, state, due.filter(is_read & is_closed))
+
+    def _leave_out_open(self, stream: StreamSpec, pending: pa.Table, watermark: datetime) -> pa.Table:
+        """Without the late events that wait for something that an earlier look found open, and that must be still."""
+        import pyarrow as pa
+
+        waiting = {key for key, until in self._open_until.items() if key[0] == stream.name and watermark < until}
+        if not waiting:
+            return pending
+        return pending.filter(pa.array([key not in waiting for key in _keys(stream, pending)], pa.bool_()))
 
     def _split(self, look: Look) -> list[pa.Table]:
         source = look.stream.source
@@ -163,6 +199,10 @@ class LateRepair:
             publisher = KafkaPublisher(stream, self._context)
             publisher.publish(self._session, difference.rows, "repair", table.version)
             publisher.publish(self._session, difference.stale, "repair", table.version, removed=True)
+        for key, until in zip(_keys(stream, difference.waiting), difference.waiting["open_until"], strict=True):
+            self._open_until[key] = until.as_py()
+        for key in _keys(stream, difference.closed):
+            self._open_until.pop(key, None)
         return difference.closed
 
     def _compute_touched(
@@ -188,10 +228,22 @@ class LateRepair:
             start, end = first - margin, last + margin
             events = read_events(self._session, uri, version, start, end, users)
             near = leave_out_untouched(run_twin(events, stream), late, stream, present)
-            touched = find_touched(near.toArrow(), late, stream, present)
+            touched = find_touched(self._collect(near), late, stream, present)
             if not span.inactivity or not _comes_near(touched, span, start, end):
                 return touched, start, end
             margin *= 2
+
+    def _collect(self, rows: DataFrame) -> pa.Table:
+        """The rows, in this process. Raises `_InterruptedError` when `interrupt` has ended the reading."""
+        self._session.addTag(_READING)
+        try:
+            return rows.toArrow()
+        except Exception as error:
+            if self._interrupted:
+                raise _InterruptedError from error
+            raise
+        finally:
+            self._session.removeTag(_READING)
 
     def _read_near(self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
         import pyarrow.compute as pc
@@ -219,6 +271,28 @@ class LateRepair:
         oldest = pc.min(events["event_time"]).as_py()
         bounds = f"t.query = '{stream.name}' and t.event_time >= {_sql(oldest)}"
         self._late.replace(rows, rows.slice(0, 0), bounds, {"repair": stream.name})
+
+
+def _keys(stream: StreamSpec, late: pa.Table) -> list[_Waiting]:
+    places = zip(late["event_time"].to_pylist(), late["user_id"].to_pylist(), strict=True)
+    return [(stream.name, event_time, user_id) for event_time, user_id in places]
+
+
+def name_hours(times: Sequence[datetime]) -> str:
+    """JSON of the hours (UTC) in which these times lie and how many in each: `from`, `until`, `late_events`.
+
+    The first hours one by one; what lies behind them is one range.
+    """
+    hours = sorted(Counter(time.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for time in times).items())
+    named = [(hour, hour, count) for hour, count in hours[:_HOURS_NAMED]]
+    if rest := hours[_HOURS_NAMED:]:
+        named.append((rest[0][0], rest[-1][0], sum(count for _, count in rest)))
+    return json.dumps(
+        [
+            {"from": first.isoformat(), "until": (last + timedelta(hours=1)).isoformat(), "late_events": count}
+            for first, last, count in named
+        ]
+    )
 
 
 def split_by_events(late: pa.Table, files: Sequence[AppendedFile]) -> list[pa.Table]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from platform_assets.errors import HeadraceError
 
+# Whoever stops a group waits for its work: half a second more is not seen.
+_INTERRUPT_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class Task:
@@ -38,11 +41,20 @@ class PeriodicWork:
         """Whether `stop` was called: a long task looks here between its parts, for `stop` waits for it."""
         return self._stopping.is_set()
 
-    def stop(self, timeout_seconds: float) -> None:
-        """Lets the task in hand end, within the timeout; no other begins."""
+    def begin_stop(self) -> None:
+        """No task begins from here on. Does not wait for the one in hand."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_seconds)
+
+    def stop(self, timeout_seconds: float, interrupt: Callable[[], None]) -> None:
+        """Lets the task in hand end, within the timeout; no other begins.
+
+        `interrupt` is called until it has ended: it ends what may be ended, and a task may just be about to begin that.
+        """
+        self.begin_stop()
+        deadline = time.monotonic() + timeout_seconds
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            interrupt()
+            self._thread.join(min(_INTERRUPT_SECONDS, max(0.0, deadline - time.monotonic())))
 
     def _work(self) -> None:
         due = {number: time.monotonic() + task.seconds for number, task in enumerate(self._tasks)}

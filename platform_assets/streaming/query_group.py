@@ -154,6 +154,11 @@ class QueryGroup:
 
         deadline = time.monotonic() + grace_seconds
         try:
+            # No query begins a batch while another one's is waited for, and no repair takes the cores from them.
+            for query in self._queries.values():
+                query.try_stop()
+            if self._care is not None:
+                self._care.interrupt()
             for query in self._queries.values():
                 query.stop(deadline)
             if self._care is not None:

@@ -60,7 +60,8 @@ class ResultSpan:
     watermark has reached its end plus `inactivity`: the pause after which nothing can be added to it. An event is
     refused when the watermark has passed its time in the same way, or with `window` (size and slide) the end of one of
     its windows. `reach`: how long after an event a row that counts it may end; not counting what inactivity adds.
-    `by_user`: a row counts events of one user, named in its column `user_id`.
+    `by_user`: a row counts events of one user, named in its column `user_id`. `longest`, with `inactivity`: what goes
+    on for longer is cut at its multiples since 1970 (see `long_sessions`).
     """
 
     start_column: str
@@ -69,6 +70,7 @@ class ResultSpan:
     inactivity: timedelta = timedelta(0)
     window: tuple[timedelta, timedelta] | None = None
     by_user: bool = False
+    longest: timedelta | None = None
 
     @property
     def longest_open(self) -> timedelta:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.checkpoints import Plan, read_plan, read_txn_app_id
-from platform_assets.streaming.commit_log import CommitLog
+from platform_assets.streaming.commit_log import EPOCH, CommitLog
 from platform_assets.streaming.commit_source import find_files
+from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.late_events import find_late_events, leave_out_timely
+from platform_assets.streaming.late_events import build_repairs, find_late_events, leave_out_timely
+from platform_assets.streaming.long_sessions import take_out_long
 from platform_assets.streaming.specs import TableSource
 from platform_assets.tables.platform import LATE_EVENTS
 
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.specs import StreamSpec
+
+
+# A device that was reset to the year 2000 would have the sessions of all years since read, by one event.
+_NEAR = timedelta(days=1)
 
 
 class TableWriter:
@@ -53,6 +61,10 @@ class TableWriter:
         plan = read_plan(session, self._checkpoint, batch_id)
         commit = BatchCommit(self._spec.name, app, batch_id, {"source": plan.source})
         late = self._find_late(session, batch_id, plan)
+        if self._span.longest is not None:
+            rows, long = take_out_long(rows, self._span)
+            planned_at = EPOCH + timedelta(microseconds=plan.time_micros)
+            late = _join(late, build_repairs(self._spec, long, planned_at))
         if len(late):
             self._late.append(late, commit)
         if not len(rows):
@@ -102,6 +114,27 @@ class TableWriter:
         """Who is in the rows of the stream's table that one of these events may continue, and when these end."""
         import pyarrow.compute as pc
 
-        end, times = self._span.end_column, pc.min_max(late["event_time"]).as_py()
-        near = (pc.field(end) >= times["min"] - self._span.inactivity) & (pc.field(end) <= times["max"])
+        end, near = self._span.end_column, pc.scalar(value=False)
+        for first, last in split_by_pauses(late["event_time"].to_pylist(), _NEAR):
+            near |= (pc.field(end) >= first - self._span.inactivity) & (pc.field(end) <= last)
         return self.table.read_arrow(["user_id", end], near)
+
+
+def split_by_pauses(times: Iterable[datetime], pause: timedelta) -> list[tuple[datetime, datetime]]:
+    """The first and last of each run of times that has no longer pause."""
+    ranges: list[tuple[datetime, datetime]] = []
+    for time in sorted(set(times)):
+        if ranges and time - ranges[-1][1] <= pause:
+            ranges[-1] = (ranges[-1][0], time)
+        else:
+            ranges.append((time, time))
+    return ranges
+
+
+def _join(late: pa.Table, listed: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    schema = build_arrow_schema(LATE_EVENTS)
+    return pa.concat_tables(
+        [part.select(schema.names).cast(schema) for part in (late, listed) if len(part)] or [listed]
+    )

@@ -88,12 +88,14 @@ class Difference:
 
     `rows` are the twin's that the table lacks or has otherwise; `stale` the table's that they stand in for under
     another key (sessions that became one, or fell into several), or that the twin has not at all (nothing is left of
-    what they counted); `closed` the late events of which nothing is open any more.
+    what they counted); `closed` the late events of which nothing is open any more; `waiting` the others, with
+    `open_until`: before the watermark is there they need no second look.
     """
 
     rows: pa.Table
     stale: pa.Table
     closed: pa.Table
+    waiting: pa.Table
 
 
 def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSpec, watermark: datetime) -> Difference:
@@ -122,9 +124,17 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
         else:
             is_stale = f"e.{span.end_column} <= getvariable('watermark') and exists (from late l where {touched_e})"
         stale = f"from present e where {is_stale} and not exists (from wanted f where {same_key})"
-        closed = f"""from late l where not exists (from waiting f where {touches(stream)})
-                     and not exists (from present e where {touched_e} and {waits})"""
-        return Difference(rows, connection.sql(stale).to_arrow_table(), connection.sql(closed).to_arrow_table())
+        connection.execute("create temp table numbered as select *, row_number() over () as number from late")
+        connection.execute(f"""
+            create temp table held_up as select number, max({span.end_column}) + {pause} as open_until from (
+                select l.number, f.{span.end_column} from numbered l join waiting f on {touches(stream)}
+                union all
+                select l.number, f.{span.end_column} from numbered l join present e on {touched_e} join waiting f
+                  on {overlap}) group by number""")
+        closed = "select * exclude (number) from numbered anti join held_up using (number)"
+        waiting = "select * exclude (number) from numbered join held_up using (number)"
+        found = (connection.sql(sql).to_arrow_table() for sql in (stale, closed, waiting))
+        return Difference(rows, *found)
 
 
 def touches(stream: StreamSpec, row: str = "f") -> str:

@@ -6,12 +6,20 @@ import importlib
 import pkgutil
 
 from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec
+from resources.settings import load_settings
 
 
 def load_streams() -> tuple[StreamSpec, ...]:
-    """All streams, those that read Kafka first: the others read their tables. Names are unique."""
+    """All streams, those that read Kafka first: the others read their tables. Names are unique.
+
+    A module may have `build_stream(settings)` too, where a setting says what the stream does. Raises `SettingError`.
+    """
     modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    streams: list[StreamSpec] = [module.STREAM for module in modules if hasattr(module, "STREAM")]
+    streams: list[StreamSpec] = [
+        module.build_stream(load_settings()) if hasattr(module, "build_stream") else module.STREAM
+        for module in modules
+        if hasattr(module, "STREAM")
+    ]
     return tuple(sorted(streams, key=lambda stream: (not isinstance(stream.source, KafkaSource), stream.name)))
 
 

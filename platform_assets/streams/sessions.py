@@ -1,7 +1,11 @@
-"""Stream `sessions`: what each user did between two pauses of more than 30 minutes, by event time, once it is over."""
+"""Stream `sessions`: what each user did between two pauses of more than 30 minutes, by event time, once it is over.
+
+What goes on for longer than a day (a monitor, a kiosk) is cut at midnights (UTC): see `streaming.long_sessions`.
+"""
 
 from __future__ import annotations
 
+import functools
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,11 +17,16 @@ from platform_assets.tables.spec import Column, TableSpec
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from resources.settings import Settings
+
 INACTIVITY = timedelta(minutes=30)
+# The setting `longest_session_hours` where nobody sets it.
+LONGEST = timedelta(hours=24)
 
 SESSIONS = TableSpec(
     name="gold.sessions",
-    description="Sessions: the events of one known user without a pause of more than 30 minutes, by event time.",
+    description="Sessions: the events of one known user without a pause of more than 30 minutes, by event time; cut at "
+    "each midnight (UTC) where they go on for longer than a day.",
     grain="one session of one user",
     key=("user_id", "session_start"),
     columns=(
@@ -38,10 +47,11 @@ SESSIONS = TableSpec(
 )
 
 
-def build_sessions(events: DataFrame) -> DataFrame:
+def build_sessions(events: DataFrame, longest: timedelta = LONGEST) -> DataFrame:
     """Groups events of known users (columns of silver.events) into the sessions of `SESSIONS`.
 
-    Pure, and made of operators that run on a stream in append mode as well as on a batch. The order in which events
+    Pure. Over a batch, sessions longer than `longest` are cut at its multiples since 1970; over a stream in append mode
+    they come as one row when they are over, in whose place others put the parts. The order in which events
     arrive does not matter. A pause of exactly `INACTIVITY` continues a session. The first event is the lowest by
     (event_time, kafka_partition, kafka_offset). Money is summed as decimal(18,2), so the sum does not depend on the
     order; a purchase's revenue beyond that type (10^16 and more) counts as 0 rather than failing the whole table.
@@ -52,19 +62,20 @@ def build_sessions(events: DataFrame) -> DataFrame:
     first_event = F.min_by(
         F.struct("device_type", "country"), F.struct("event_time", "kafka_partition", "kafka_offset")
     )
-    grouped = (
-        events.where("is_anonymous is not true")
-        .groupBy("user_id", F.session_window("event_time", in_words(INACTIVITY)))
-        .agg(
-            F.min("event_time").alias("session_start"),
-            F.max("event_time").alias("session_end"),
-            F.count(F.lit(1)).alias("event_count"),
-            F.count(F.when(is_purchase, F.lit(1))).alias("purchase_count"),
-            F.sum(F.when(is_purchase, F.col("revenue").try_cast("decimal(18,2)"))).alias("revenue"),
-            # Not count(distinct): Spark refuses it on a stream.
-            F.collect_set(F.when(F.col("event_type") == "page_view", F.col("product_id"))).alias("products"),
-            first_event.alias("first"),
-        )
+    known = events.where("is_anonymous is not true")
+    if events.isStreaming:
+        sessions = known.groupBy("user_id", F.session_window("event_time", in_words(INACTIVITY)))
+    else:
+        sessions = _number_parts(known, longest).groupBy("user_id", "number", "part")
+    grouped = sessions.agg(
+        F.min("event_time").alias("session_start"),
+        F.max("event_time").alias("session_end"),
+        F.count(F.lit(1)).alias("event_count"),
+        F.count(F.when(is_purchase, F.lit(1))).alias("purchase_count"),
+        F.sum(F.when(is_purchase, F.col("revenue").try_cast("decimal(18,2)"))).alias("revenue"),
+        # Not count(distinct): Spark refuses it on a stream.
+        F.collect_set(F.when(F.col("event_type") == "page_view", F.col("product_id"))).alias("products"),
+        first_event.alias("first"),
     )
     return grouped.select(
         "user_id",
@@ -81,14 +92,35 @@ def build_sessions(events: DataFrame) -> DataFrame:
     )
 
 
-# The rows once more, for the check `parity`: without Spark's session windows, by the pause before each event.
-RULE = f"""
+def _number_parts(events: DataFrame, longest: timedelta) -> DataFrame:
+    """The events, each with the `number` of its user's session, and its `part`, which is null where nothing is cut."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    by_user = Window.partitionBy("user_id").orderBy("event_time")
+    pause = F.col("event_time") - F.lag("event_time").over(by_user)
+    begins = F.coalesce(pause > F.expr(f"interval {in_words(INACTIVITY)}"), F.lit(True))
+    numbered = events.withColumn("begins", begins.cast("int")).withColumn(
+        "number", F.sum("begins").over(by_user.rowsBetween(Window.unboundedPreceding, Window.currentRow))
+    )
+    micros, session = F.unix_micros("event_time"), Window.partitionBy("user_id", "number")
+    length = F.max(micros).over(session) - F.min(micros).over(session)
+    limit = F.lit(longest // timedelta(microseconds=1))
+    return numbered.withColumn("part", F.when(length > limit, micros - F.pmod(micros, limit)))
+
+
+# The rows once more, for the check `parity`: without Spark's windows, by the pause before each event.
+_RULE = f"""
     WITH ordered AS (
       SELECT *, coalesce(event_time - lag(event_time) OVER own > INTERVAL '{in_words(INACTIVITY)}', true) AS begins
       FROM events WHERE is_anonymous IS NOT TRUE WINDOW own AS (PARTITION BY user_id ORDER BY event_time)),
     numbered AS (
       SELECT *, count(*) FILTER (begins) OVER (
         PARTITION BY user_id ORDER BY event_time ROWS UNBOUNDED PRECEDING) AS number FROM ordered),
+    parts AS (
+      SELECT *, CASE WHEN max(event_time) OVER own - min(event_time) OVER own > INTERVAL '<longest>'
+        THEN time_bucket(INTERVAL '<longest>', event_time, TIMESTAMPTZ '1970-01-01 00:00:00+00') END AS part
+      FROM numbered WINDOW own AS (PARTITION BY user_id, number)),
     grouped AS (
       SELECT user_id, min(event_time) AS session_start, max(event_time) AS session_end, count(*) AS event_count,
              count(*) FILTER (event_type = 'purchase') AS purchase_count,
@@ -96,37 +128,49 @@ RULE = f"""
              count(DISTINCT product_id) FILTER (event_type = 'page_view') AS unique_products,
              arg_min({{'device_type': device_type, 'country': country}},
                      (event_time, kafka_partition, kafka_offset)) AS first
-      FROM numbered GROUP BY user_id, number)
+      FROM parts GROUP BY user_id, number, part)
     SELECT user_id, session_start, session_end, session_start::DATE AS session_date,
            (epoch_us(session_end) - epoch_us(session_start)) / 1000000 AS duration_seconds,
            event_count, purchase_count, coalesce(CAST(revenue AS DOUBLE), 0.0) AS total_revenue, unique_products,
            first.device_type AS device_type, first.country AS country
     FROM grouped"""
 
-STREAM = StreamSpec(
-    name="sessions",
-    source=TableSource(
-        table=EVENTS,
-        columns=(
-            "event_type",
-            "event_time",
-            "user_id",
-            "product_id",
-            "device_type",
-            "country",
-            "revenue",
-            "kafka_partition",
-            "kafka_offset",
-            "is_anonymous",
+
+def build_stream(settings: Settings) -> StreamSpec:
+    """The stream with the longest session that the settings say."""
+    return _build_stream(timedelta(hours=settings.longest_session_hours))
+
+
+def _build_stream(longest: timedelta) -> StreamSpec:
+    return StreamSpec(
+        name="sessions",
+        source=TableSource(
+            table=EVENTS,
+            columns=(
+                "event_type",
+                "event_time",
+                "user_id",
+                "product_id",
+                "device_type",
+                "country",
+                "revenue",
+                "kafka_partition",
+                "kafka_offset",
+                "is_anonymous",
+            ),
+            time_column="event_time",
+            watermark_delay=timedelta(minutes=10),
         ),
-        time_column="event_time",
-        watermark_delay=timedelta(minutes=10),
-    ),
-    tables=(SESSIONS,),
-    # A prime of its own: queries that trigger at the same moment wait for each other's planning, seconds under load.
-    trigger_seconds=19.0,
-    transform=build_sessions,
-    rule=RULE,
-    write_mode="append",
-    span=ResultSpan("session_start", "session_end", reach=timedelta(0), inactivity=INACTIVITY, by_user=True),
-)
+        tables=(SESSIONS,),
+        # A prime of its own: queries that trigger at the same moment wait for each other's planning, seconds at times.
+        trigger_seconds=19.0,
+        transform=functools.partial(build_sessions, longest=longest),
+        rule=_RULE.replace("<longest>", in_words(longest)),
+        write_mode="append",
+        span=ResultSpan(
+            "session_start", "session_end", reach=timedelta(0), inactivity=INACTIVITY, by_user=True, longest=longest
+        ),
+    )
+
+
+STREAM = _build_stream(LONGEST)

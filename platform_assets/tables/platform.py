@@ -56,19 +56,20 @@ QUERY_PROGRESS = TableSpec(
 
 COMPLETE_UNTIL = TableSpec(
     name="platform.complete_until",
-    description="How far each stream's table is complete: rows that end until then are final and lack no event.",
+    description="How far each stream's table is complete: rows that end until then are final, but for the exceptions.",
     grain="query",
     key=("query",),
     columns=(
         Column("query", "string", "The streaming query"),
         Column("table_name", "string", "Its table"),
-        Column("complete_until", "timestamp", "Up to here rows are final; null before the first watermark"),
+        Column("complete_until", "timestamp", "Up to here rows are final, but for those of `exceptions`; null before"),
         Column("watermark", "timestamp", "The query's watermark: rows that end until then are no longer changed by it"),
         Column("late_events_pending", "bigint", "Events that came too late and are not repaired yet"),
         Column("batch_id", "bigint", "The newest micro-batch that was done"),
         Column("source_version", "bigint", "Version of its source that the query had read"),
         Column("table_version", "bigint", "Version of its table then"),
         Column("updated_at", "timestamp", "When this was true"),
+        Column("exceptions", "string", "JSON: hours (UTC) with events of platform.late_events that are not repaired"),
     ),
 )
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -32,6 +33,7 @@ from tests.spark.report_cases import (
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+HALF_DAY = timedelta(hours=12)
 NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
 
 
@@ -47,7 +49,14 @@ def sessionize(events: Sequence[Event]) -> list[dict[str, Any]]:
             if index == 0 or e["event_time"] - own[index - 1]["event_time"] > HALF_HOUR:
                 sessions.append([])
             sessions[-1].append(e)
-    return [_summarize(session) for session in sessions]
+    return [_summarize(part) for session in sessions for part in cut_at_midnights(session)]
+
+
+def cut_at_midnights(session: list[Event]) -> list[list[Event]]:
+    """The session, or its days if it is longer than one."""
+    if session[-1]["event_time"] - session[0]["event_time"] <= timedelta(days=1):
+        return [session]
+    return [list(own) for _, own in groupby(session, key=lambda e: e["event_time"].astimezone(UTC).date())]
 
 
 def _summarize(session: list[Event]) -> dict[str, Any]:
@@ -84,6 +93,14 @@ def collect(spark: SparkSession, events: Sequence[Event]) -> list[dict[str, Any]
 @given(shops())
 def test_sessions_equal_a_walk_over_each_users_sorted_events(spark: SparkSession, events: list[Event]) -> None:
     assert collect(spark, events) == by_key(sessionize(events))
+
+
+@pytest.mark.parametrize(("minutes", "days"), [(24 * 60, 1), (24 * 60 + 20, 2), (60 * 60, 4)])
+def test_what_goes_on_for_longer_than_a_day_is_cut_at_midnights(spark: SparkSession, minutes: int, days: int) -> None:
+    monitor = [event("monitor", NOON + timedelta(minutes=m)) for m in range(0, minutes + 1, 20)]
+    rows = collect(spark, [*monitor, event("u", NOON + HALF_DAY), event("u", NOON + HALF_DAY - HALF_HOUR)])
+    assert rows == by_key(sessionize([*monitor, event("u", NOON + HALF_DAY), event("u", NOON + HALF_DAY - HALF_HOUR)]))
+    assert len(rows) == days + 1
 
 
 @pytest.mark.parametrize(("pause", "sessions"), [(HALF_HOUR, 1), (HALF_HOUR + MICROSECOND, 2)])

@@ -5,6 +5,7 @@ The stream is run in several micro-batches with a restart from its checkpoint be
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -212,6 +213,45 @@ def test_late_events_are_counted_one_by_one_and_repaired(
     assert {row["query"]: (row["complete_until"], row["late_events_pending"]) for row in states} == {
         name: (CLOSER["event_time"] - source_of(stream).watermark_delay, 0) for name, stream in STREAMS.items()
     }
+
+
+def test_a_session_that_goes_on_for_days_has_a_row_for_each_while_it_goes_on(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lakehouse = LakehouseResource(root=str(tmp_path))
+    # One event each 20 minutes for 60 hours, in parts with a restart between two; others pass by now and then.
+    monitor = [event("monitor", NOON + timedelta(minutes=20 * n)) for n in range(3 * 60)]
+    others = [event(f"u{n}", NOON + timedelta(hours=5 * n)) for n in range(12)]
+    events = sorted([*monitor, *others], key=lambda e: e["event_time"])
+    arrived = arrive(spark, lakehouse, [events[:100], events[100:150]], ["sessions"])
+    days = [row["session_date"] for row in read_rows(lakehouse, "gold.sessions") if row["user_id"] == "monitor"]
+    assert days == [NOON.date(), NOON.date() + timedelta(days=1)]
+    (state,) = read_rows(lakehouse, COMPLETE_UNTIL.name)
+    assert (state["late_events_pending"], state["exceptions"]) == (0, "[]")
+    for part in (events[150:], [CLOSER]):
+        append_events(spark, lakehouse, part, first_offset=len(arrived))
+        arrived += part
+        run_streams(spark, lakehouse, ["sessions"])
+    rows = [row for row in read_rows(lakehouse, "gold.sessions") if row["user_id"] != CLOSER["user_id"]]
+    twin = [row for row in ask_rule("sessions", arrived) if row["user_id"] != CLOSER["user_id"]]
+    assert in_order(STREAMS["sessions"], rows) == twin
+    assert len(twin) == len(others) + 3
+
+
+def test_a_late_event_that_waits_for_the_end_of_its_session_is_an_exception_and_nothing_more(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lakehouse = LakehouseResource(root=str(tmp_path))
+    monitor = [event("monitor", NOON + timedelta(minutes=20 * n)) for n in range(12)]
+    late = event("monitor", NOON + timedelta(minutes=10))
+    arrived = arrive(spark, lakehouse, [monitor, [event("u", NOON + timedelta(hours=4))], [late]], ["sessions"])
+    append_events(spark, lakehouse, [event("u2", NOON + timedelta(hours=4))], first_offset=len(arrived))
+    run_streams(spark, lakehouse, ["sessions"])
+    (state,) = read_rows(lakehouse, COMPLETE_UNTIL.name)
+    assert state["complete_until"] == state["watermark"] == NOON + timedelta(hours=3, minutes=50)
+    assert json.loads(state["exceptions"]) == [
+        {"from": "2024-02-29T12:00:00+00:00", "until": "2024-02-29T13:00:00+00:00", "late_events": 1}
+    ]
 
 
 @pytest.mark.long
