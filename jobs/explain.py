@@ -135,12 +135,14 @@ class Explainer:
             what = f"Record {record} is event {row['event_id']} of {_clock(row['event_time'])}, user {row['user_id']}:"
             said = f"{what} accepted into {self._accepted} by {read} at {_clock(row['ingested_at'])}."
             return [said, *self._explain_requeue(record), *self._explain_state(row), *self._explain_late(record)]
-        columns = ["event_id", "kept_topic", "kept_partition", "kept_offset", "deduplicated_at"]
+        columns = ["event_id", "kept_topic", "kept_partition", "kept_offset", "deduplicated_at", "is_same_content"]
         for row in self._find_record(self._deduplicated, record, columns):
             kept = f"{row['kept_topic']}/{row['kept_partition']}/{row['kept_offset']}"
             at = _clock(row["deduplicated_at"])
             said = f"Record {record} repeats event {row['event_id']}: deduplicated against {kept} by {read} at {at}."
-            return [said, *self._explain_requeue(record)]
+            other = f"Its content is another: the column `content` of {self._deduplicated} has it."
+            differs = [other] if row["is_same_content"] is False else []
+            return [said, *differs, *self._explain_requeue(record)]
         for row in self._find_record(self._quarantined, record, ["reason", "detail", "quarantined_at"]):
             because = f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"]
             return [f"Record {record} was quarantined by {read} at {_clock(row['quarantined_at'])}: {because}."]
@@ -281,8 +283,10 @@ class Explainer:
 
         where = (pc.field("kafka_offset") == record.offset) & (pc.field("kafka_partition") == record.partition)
         dataset = self._lakehouse.delta_table(table).to_pyarrow_dataset()
-        rows = dataset.to_table(columns=["topic", *columns], filter=where).to_pylist()
-        return (row for row in rows if row["topic"] == record.topic)
+        # A table of older code has fewer columns until its stream starts.
+        known = [name for name in columns if name in dataset.schema.names]
+        rows = dataset.to_table(columns=["topic", *known], filter=where).to_pylist()
+        return (dict.fromkeys(columns) | row for row in rows if row["topic"] == record.topic)
 
     def _find(self, table: str, column: str, value: str, columns: list[str]) -> Iterator[dict[str, Any]]:
         """Rows by a text, in portions: Arrow has no filters for the text of files that delta-rs has compacted."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import SettingError
 from platform_assets.streaming.delta_tables import commit_metadata, open_table
-from platform_assets.streaming.specs import StreamGroup, TableSource
+from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource
 
@@ -25,18 +25,21 @@ def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> None:
     stream = next(stream for stream in group.streams if stream.name == name)
     if not isinstance(stream.source, TableSource):
         raise SettingError(f"Stream {name} reads Kafka: its rows can't be computed again from a table.")
-    lakehouse = LakehouseResource.from_settings(settings)
-    options = lakehouse.storage_options()
     with hold_group_lock(settings.home, group.name, "recompute"):
-        # In this order: rows without a checkpoint are refused, a checkpoint without rows would go on over the hole.
-        lakehouse.remove_checkpoint(stream.main_table.name)
-        of_stream = f"query = '{name}'"
-        for table, condition in (
-            (COMPLETE_UNTIL.name, of_stream),
-            (stream.main_table.name, None),
-            (LATE_EVENTS.name, of_stream),
-        ):
-            _delete(lakehouse.table_uri(table), condition, name, options)
+        empty_stream(stream, LakehouseResource.from_settings(settings))
+
+
+def empty_stream(stream: StreamSpec, lakehouse: LakehouseResource) -> None:
+    """Removes what the stream has made. The caller holds the group's lock."""
+    # In this order: rows without a checkpoint are refused, a checkpoint without rows would go on over the hole.
+    lakehouse.remove_checkpoint(stream.main_table.name)
+    of_stream = f"query = '{stream.name}'"
+    for table, condition in (
+        (COMPLETE_UNTIL.name, of_stream),
+        (stream.main_table.name, None),
+        (LATE_EVENTS.name, of_stream),
+    ):
+        _delete(lakehouse.table_uri(table), condition, stream.name, lakehouse.storage_options())
 
 
 def _delete(uri: str, condition: str | None, stream: str, options: dict[str, str]) -> None:

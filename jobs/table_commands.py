@@ -15,6 +15,10 @@ def add_table_commands(commands: Any) -> None:
     command = commands.add_parser("recompute", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("stream", help="a stream over a table; its group must not run (headrace pause)")
     command.set_defaults(run=_recompute)
+    text = "set the events' time back after a host's clock was ahead; what it has closed is computed again"
+    command = commands.add_parser("reset-time", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("group", nargs="?", default="", help="the stream group (default: all); it must not run")
+    command.set_defaults(run=_reset_time)
     text = "make a stream's table again beside the live one, and show what differs; with --swap replace it"
     command = commands.add_parser("replay", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("stream", help="the stream")
@@ -77,6 +81,20 @@ def add_table_commands(commands: Any) -> None:
         "--at", "--window", dest="at", help="a moment, or a window's start; ISO-8601; goes with --user (default: now)"
     )
     command.set_defaults(run=_explain)
+
+
+def _reset_time(args: argparse.Namespace, settings: Settings) -> int:
+    from jobs.reset_time import reset_time
+    from jobs.stream_groups import find_groups
+    from platform_assets.streams import load_stream_groups
+
+    [group] = find_groups(load_stream_groups(), args.group, "")
+    found = reset_time(group, settings)
+    print(f"The time of the events was {found.before:%Y-%m-%d %H:%M:%S} UTC, and is {found.now:%Y-%m-%d %H:%M:%S} UTC.")
+    for name in found.streams:
+        print(f"{name} begins anew with the next start: its table is computed from silver.events again.")
+    print(f"Go on with: headrace resume {group.name}")
+    return 0
 
 
 def _recompute(args: argparse.Namespace, settings: Settings) -> int:

@@ -54,6 +54,23 @@ def register_pinned(
         for action in pa.table(table.get_add_actions(flatten=True)).to_pylist()
         if bounds is None or _may_hold(action, *bounds)
     ]
+    _register(connection, name, table, schema, actions)
+
+
+def register_files(
+    connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, actions: Sequence[Mapping[str, Any]]
+) -> None:
+    """As `register_pinned`, of the files that these entries of the table's log (flattened add actions) name."""
+    _register(connection, name, table, pa.schema(table.schema().to_arrow()), actions)
+
+
+def _register(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    table: DeltaTable,
+    schema: pa.Schema,
+    actions: Sequence[Mapping[str, Any]],
+) -> None:
     if not actions:
         connection.register(name, schema.empty_table())
     elif (files := _find_local_files(table, schema, actions)) is not None:

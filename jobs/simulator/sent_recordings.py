@@ -60,7 +60,9 @@ def describe_repeat(sending: Sending, earlier: list[Sending], horizon_minutes: i
         return f"{text} The stream does not deduplicate (HEADRACE_DEDUPLICATION): every event will count twice."
     if all(before.event_ids != sending.event_ids for before in earlier):
         return f"{text} Event ids were taken from another column then, so every event will count twice."
-    text += f" The event ids are the same: what was read in the last {horizon_minutes} minutes is taken out again"
     if shifted:
-        return f"{text}, but the times are new: what was read earlier will count twice."
-    return f"{text}; what was read earlier may count twice."
+        return (
+            f"{text} The event ids are the same, the times are new: what was read in the last {horizon_minutes} "
+            "minutes is taken out again, what was read earlier will count twice."
+        )
+    return f"{text} The event ids and times are the same: what was read then is taken out again, however long ago."

@@ -31,7 +31,9 @@ def lock_path(home: Path, group: str) -> Path:
     return home / "locks" / f"{group}.lock"
 
 
-LockMode = Literal["run", "drain", "recompute", "acknowledge", "backup", "restore", "replay", "requeue", "forget"]
+LockMode = Literal[
+    "run", "drain", "recompute", "acknowledge", "backup", "restore", "replay", "requeue", "forget", "reset-time"
+]
 
 
 @contextmanager

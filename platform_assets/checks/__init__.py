@@ -21,6 +21,7 @@ def build_checks(
     limits: EventTimeLimits | None = None,
 ) -> list[dg.AssetChecksDefinition]:
     """All checks of the streams' tables, the platform's own tables and the reports, which begin with `first_day`."""
+    from platform_assets.checks.different_content import build_different_content_checks
     from platform_assets.checks.freshness import (
         build_ingest_freshness_checks,
         build_report_freshness_checks,
@@ -51,6 +52,7 @@ def build_checks(
         *build_stream_freshness_checks(streams),
         *build_parity_checks(streams, engine),
         *build_repeated_events_checks(streams),
+        *build_different_content_checks(streams),
         *build_report_freshness_checks(REPORT_TABLES, first_day=first_day),
         *build_report_consistency_checks(REPORT_TABLES),
     ]

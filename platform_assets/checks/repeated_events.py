@@ -76,8 +76,9 @@ def judge(totals: dict[str, Any], shown: list[dict[str, Any]], since: str) -> dg
         severity=dg.AssetCheckSeverity.WARN,
         description=(
             f"{totals['repeats']:,} events since {since} repeat an event_id that is there already ({totals['ids']:,} "
-            f"ids, {totals['ids_of_several_events']:,} of them with several times): they were sent again after the "
-            "deduplication horizon (HEADRACE_DEDUPLICATION_HORIZON_MINUTES), or the sender gives ids twice. They count "
+            f"ids, {totals['ids_of_several_events']:,} of them with several times): what is sent again later than the "
+            "deduplication horizon (HEADRACE_DEDUPLICATION_HORIZON_MINUTES) with another time is taken for another "
+            "event. The sender gives ids twice, or events new times, or deduplication was off. They count "
             f"twice in every table. The first: {', '.join(' and '.join(row['places']) for row in shown)}; "
             "headrace explain --offset shows each."
         ),

@@ -252,12 +252,18 @@ class BatchTable:
             dataset = self._table.to_pyarrow_dataset()
         return dataset.to_table(columns=columns, filter=row_filter)
 
-    def read_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Rows of the newest version, in portions."""
+    def read_batches(self, columns: list[str], row_filter: Any = None) -> Iterator[pa.RecordBatch]:
+        """Rows of the newest version, in portions, by a filter over Arrow expressions."""
         with self._lock:
             self._table.update_incremental()
             dataset = self._table.to_pyarrow_dataset()
-        return iter(dataset.to_batches(columns=columns))
+        return iter(dataset.to_batches(columns=columns, filter=row_filter))
+
+    def read_snapshot(self) -> DeltaTable:
+        """The table at its newest version, to be read while nobody writes it through this object."""
+        with self._lock:
+            self._table.update_incremental()
+            return self._table
 
     def find_rows(
         self, columns: list[str], tested: list[str], test: Callable[[pa.RecordBatch], pa.BooleanArray]

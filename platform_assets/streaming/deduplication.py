@@ -2,8 +2,9 @@
 
 The truth is `silver.events` itself: at a start the index is read back from the table, so there is no second state
 that could disagree with it, and a new checkpoint remembers what the old one accepted. An event_id is known by 128
-bits of SipHash (two keys): at a billion ids the chance of one wrong verdict is below 1e-20. Memory: 32 bytes an
-event within the horizon (2,000 events/s for an hour: 230 MB at most, in the driver).
+bits of SipHash (two keys): at a billion ids the chance of one wrong verdict is below 1e-20. Memory: 40 bytes an
+event within the horizon (2,000 events/s for an hour: 290 MB at most, in the driver). What was accepted before the
+horizon is looked up in the table: see `sent_again`.
 
 An id counts as accepted before a batch unless it was accepted by this batch's own earlier run: a replay, with the
 batch's rows already in the table, gives the same verdicts as the first run. A batch is known by its time, which a
@@ -51,24 +52,28 @@ def hash_ids(event_ids: pa.ChunkedArray) -> tuple[Int64s, Int64s]:
 
 @dataclass(frozen=True)
 class AcceptedIds:
-    """A run of accepted ids, sorted by (hash1, hash2). `arrivals` are microseconds since the epoch."""
+    """A run of accepted ids, sorted by (hash1, hash2). `arrivals` are microseconds since the epoch.
+
+    `contents` are numbers that are equal for events of equal content.
+    """
 
     hash1: Int64s
     hash2: Int64s
     coordinates: Int64s
     arrivals: Int64s
+    contents: Int64s
 
     @staticmethod
-    def of(hash1: Int64s, hash2: Int64s, coordinates: Int64s, arrivals: Int64s) -> AcceptedIds:
+    def of(hash1: Int64s, hash2: Int64s, coordinates: Int64s, arrivals: Int64s, contents: Int64s) -> AcceptedIds:
         """Sorts the columns into a run."""
         order = np.lexsort((hash2, hash1))
-        return AcceptedIds(hash1[order], hash2[order], coordinates[order], arrivals[order])
+        return AcceptedIds(hash1[order], hash2[order], coordinates[order], arrivals[order], contents[order])
 
     def merge(self, other: AcceptedIds, oldest_arrival: int) -> AcceptedIds:
         """One run of both, without ids that arrived at or before `oldest_arrival`."""
         columns = [
             np.concatenate((getattr(self, name), getattr(other, name)))
-            for name in ("hash1", "hash2", "coordinates", "arrivals")
+            for name in ("hash1", "hash2", "coordinates", "arrivals", "contents")
         ]
         kept = columns[3] > oldest_arrival
         return AcceptedIds.of(*(column[kept] for column in columns))
@@ -76,13 +81,25 @@ class AcceptedIds:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Records that repeat an accepted event: parallel arrays of packed coordinates, the record's and the kept one's."""
+    """Records that repeat an accepted event: parallel arrays of packed coordinates, the record's and the kept one's.
+
+    `is_same`: whether the record says the same as the one that was kept.
+    """
 
     coordinates: Int64s
     kept: Int64s
+    is_same: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.coordinates)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Of each record of a batch, the accepted one that it repeats: where it lies (-1: none) and what it says."""
+
+    coordinates: Int64s
+    contents: Int64s
 
 
 class RecentIds:
@@ -96,34 +113,43 @@ class RecentIds:
         return sum(len(run.hash1) for run in self._runs)
 
     def find_duplicates(
-        self, hash1: Int64s, hash2: Int64s, coordinates: Int64s, arrival: int, first_offsets: Mapping[int, int]
+        self,
+        hash1: Int64s,
+        hash2: Int64s,
+        coordinates: Int64s,
+        contents: Int64s,
+        arrival: int,
+        first_offsets: Mapping[int, int],
+        older: AcceptedIds | None = None,
     ) -> Duplicates:
         """The records among these that repeat one another or an id accepted within the horizon before `arrival`.
 
         Inside the batch the lowest (kafka_partition, kafka_offset) is kept. `first_offsets` are the batch's first
         offsets a partition: ids kept at or after them, at `arrival`, belong to this batch's own earlier run and do not
-        count.
+        count. `older` are ids from before the horizon that count as well.
         """
         order = np.lexsort((coordinates, hash2, hash1))
-        h1, h2, own = hash1[order], hash2[order], coordinates[order]
+        h1, h2, own, said = hash1[order], hash2[order], coordinates[order], contents[order]
         repeats = np.zeros(len(own), dtype=bool)
         repeats[1:] = (h1[1:] == h1[:-1]) & (h2[1:] == h2[:-1])
         # Each repeat's kept record is the first of its group: the last position that is no repeat.
         first_of_group = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(own))))
         kept = own[first_of_group]
-        known = np.full(len(own), -1, dtype=np.int64)
-        for run in self._runs:
+        known = _Known(np.full(len(own), -1, dtype=np.int64), np.zeros(len(own), dtype=np.int64))
+        for run in [*self._runs, *([] if older is None else [older])]:
             self._look_up(run, h1, h2, arrival, first_offsets, known)
-        kept = np.where(known >= 0, known, kept)
-        found = repeats | (known >= 0)
-        return Duplicates(own[found], kept[found])
+        is_known = known.coordinates >= 0
+        kept = np.where(is_known, known.coordinates, kept)
+        is_same = said == np.where(is_known, known.contents, said[first_of_group])
+        found = repeats | is_known
+        return Duplicates(own[found], kept[found], is_same[found])
 
-    def add(self, hash1: Int64s, hash2: Int64s, coordinates: Int64s, arrivals: Int64s) -> None:
+    def add(self, hash1: Int64s, hash2: Int64s, coordinates: Int64s, contents: Int64s, arrivals: Int64s) -> None:
         """Remembers accepted ids and forgets those beyond the horizon before the newest arrival."""
         if not len(hash1):
             return
         oldest = int(arrivals.max()) - self._horizon_micros
-        self._runs.append(AcceptedIds.of(hash1, hash2, coordinates, arrivals))
+        self._runs.append(AcceptedIds.of(hash1, hash2, coordinates, arrivals, contents))
         # Runs grow geometrically, so that a look-up meets few of them and a merge is paid rarely.
         while len(self._runs) > 1 and len(self._runs[-1].hash1) * 2 > len(self._runs[-2].hash1):
             newer, older = self._runs.pop(), self._runs.pop()
@@ -131,7 +157,7 @@ class RecentIds:
         self._runs = [run for run in self._runs if len(run.arrivals) and int(run.arrivals.max()) > oldest]
 
     def _look_up(
-        self, run: AcceptedIds, h1: Int64s, h2: Int64s, arrival: int, first_offsets: Mapping[int, int], known: Int64s
+        self, run: AcceptedIds, h1: Int64s, h2: Int64s, arrival: int, first_offsets: Mapping[int, int], known: _Known
     ) -> None:
         left = np.searchsorted(run.hash1, h1, side="left")
         hits = np.flatnonzero((left < len(run.hash1)) & (run.hash1[np.minimum(left, len(run.hash1) - 1)] == h1))
@@ -140,6 +166,8 @@ class RecentIds:
             while position < len(run.hash1) and run.hash1[position] == h1[hit]:
                 if run.hash2[position] == h2[hit] and run.arrivals[position] > arrival - self._horizon_micros:
                     partition, offset = unpack_coordinates(int(run.coordinates[position]))
-                    if offset < first_offsets.get(partition, offset + 1) or run.arrivals[position] != arrival:
-                        known[hit] = max(known[hit], int(run.coordinates[position]))
+                    counts = offset < first_offsets.get(partition, offset + 1) or run.arrivals[position] != arrival
+                    if counts and run.coordinates[position] > known.coordinates[hit]:
+                        known.coordinates[hit] = run.coordinates[position]
+                        known.contents[hit] = run.contents[position]
                 position += 1

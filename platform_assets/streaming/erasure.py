@@ -81,7 +81,12 @@ class Eraser:
         def is_own(rows: pa.RecordBatch) -> pa.BooleanArray:
             return _is_in(rows, "event_id", ids)
 
-        repeated = self._scan(deduplicated, ["deduplicated_at"], ["event_id"], is_own)
+        def repeats_or_is_own(rows: pa.RecordBatch) -> pa.BooleanArray:
+            # Of another user's id, with other content: the content is the user's.
+            other = pc.fill_null(_is_in(rows, "other_user_id", pa.array([self._user])), False)
+            return pc.or_(is_own(rows), other)
+
+        repeated = self._scan(deduplicated, ["deduplicated_at"], ["event_id", "other_user_id"], repeats_or_is_own)
         return Traces(own, refused, repeated, self._scan(REQUEUED_RECORDS, [], ["event_id"], is_own))
 
     def erase(self, session: SparkSession, found: Traces) -> dict[str, int]:

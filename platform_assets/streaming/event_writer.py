@@ -31,11 +31,13 @@ from platform_assets.streaming.deduplication import (
     pack_coordinates,
     unpack_coordinates,
 )
+from platform_assets.streaming.event_content import CONTENT, describe_contents, hash_contents
 from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, count_by_type, read_messages
 from platform_assets.streaming.forgotten_users import Register, build_erased
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.lost_ranges import LostRange, describe, find_lost_ranges, read_acknowledged_offsets
+from platform_assets.streaming.sent_again import find_sent_again
 from platform_assets.tables.platform import ERASED_RECORDS, LOST_RANGES, REQUEUED_RECORDS
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class _Batch:
     duplicates: Duplicates
     ids: tuple[Int64s, Int64s] | None
     """The hashed event_ids (of rejected records too, where they mean nothing); None when nothing is deduplicated."""
+    contents: Int64s | None
+    """The hashed contents, likewise."""
 
 
 class EventWriter:
@@ -172,31 +176,36 @@ class EventWriter:
         partitions, offsets = _int64s(records, "kafka_partition"), _int64s(records, "kafka_offset")
         is_erased = self._register.find_records(records)
         is_rejected = records.column("reason").is_valid().to_numpy() & ~is_erased
-        duplicates = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64))
+        duplicates = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
         coordinates = pack_coordinates(partitions, offsets)
-        ids = None
+        ids = contents = None
         if self._horizon_micros is not None:
             if self._recent is None:
                 self._recent = self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
             own = ~(is_rejected | is_erased)
-            ids = hash_ids(records.column("event_id"))
+            ids, contents = hash_ids(records.column("event_id")), hash_contents(records)
             first_offsets = {r.kafka_partition: r.from_offset for r in planned.ranges}
+            sent = records.select(["event_id", "event_time"]).filter(pa.array(own))
+            older = find_sent_again(self._events, sent, planned.arrival_micros, self._horizon_micros)
             duplicates = self._recent.find_duplicates(
-                ids[0][own], ids[1][own], coordinates[own], planned.arrival_micros, first_offsets
+                ids[0][own], ids[1][own], coordinates[own], contents[own], planned.arrival_micros, first_offsets, older
             )
         is_duplicate = np.isin(coordinates, duplicates.coordinates)
-        return _Batch(records, partitions, offsets, is_rejected, is_duplicate, is_erased, duplicates, ids)
+        return _Batch(records, partitions, offsets, is_rejected, is_duplicate, is_erased, duplicates, ids, contents)
 
     def _read_recent_ids(self, arrival_micros: int, horizon_micros: int) -> RecentIds:
         """The ids that `silver.events` holds within the horizon: at a start, and after a long stop."""
         import pyarrow.compute as pc
 
         oldest = pa.scalar(arrival_micros - horizon_micros, pa.int64()).cast(_UTC_MICROS)
-        columns = ["event_id", "kafka_partition", "kafka_offset", "ingested_at"]
-        rows = self._events.read_arrow(columns, pc.field("ingested_at") > oldest)
+        columns = list(dict.fromkeys([*CONTENT, "kafka_partition", "kafka_offset", "ingested_at"]))
         recent = RecentIds(horizon_micros)
-        coordinates = pack_coordinates(_int64s(rows, "kafka_partition"), _int64s(rows, "kafka_offset"))
-        recent.add(*hash_ids(rows.column("event_id")), coordinates, _int64s(rows, "ingested_at"))
+        for batch in self._events.read_batches(columns, pc.field("ingested_at") > oldest):
+            rows = pa.Table.from_batches([batch])
+            if len(rows):
+                coordinates = pack_coordinates(_int64s(rows, "kafka_partition"), _int64s(rows, "kafka_offset"))
+                ids, contents = hash_ids(rows.column("event_id").cast(pa.string())), hash_contents(rows)
+                recent.add(*ids, coordinates, contents, _int64s(rows, "ingested_at"))
         return recent
 
     def _write_tables(self, batch: _Batch, planned: PlannedBatch, app: str) -> None:
@@ -230,11 +239,11 @@ class EventWriter:
         self._frontier = frontier
         if frontier.micros != before.micros:
             self._moved_at = planned.arrival_micros
-        if self._recent is not None and batch.ids is not None:
-            hash1, hash2 = (hashes[is_accepted] for hashes in batch.ids)
+        if self._recent is not None and batch.ids is not None and batch.contents is not None:
+            hash1, hash2, contents = (hashes[is_accepted] for hashes in (*batch.ids, batch.contents))
             coordinates = pack_coordinates(batch.partitions[is_accepted], batch.offsets[is_accepted])
             arrivals = np.full(len(coordinates), planned.arrival_micros, dtype=np.int64)
-            self._recent.add(hash1, hash2, coordinates, arrivals)
+            self._recent.add(hash1, hash2, coordinates, contents, arrivals)
 
     def _find_unread(self, planned: PlannedBatch) -> set[int]:
         """The partitions that may hold more than the batch took: none, unless the limit has cut it.
@@ -252,15 +261,33 @@ def _rename(records: pa.Table, arrival_column: str) -> pa.Table:
 
 
 def _add_kept(repeated: pa.Table, batch: _Batch) -> pa.Table:
-    """Adds where the record that each of these repeats was kept: `kept_topic`, `kept_partition`, `kept_offset`."""
-    kept_of = dict(zip(batch.duplicates.coordinates.tolist(), batch.duplicates.kept.tolist(), strict=True))
+    """Adds where the record that each of these repeats was kept: `kept_topic`, `kept_partition`, `kept_offset`.
+
+    And whether it says the same; of one that does not, what it says and who it is of.
+    """
+    found = batch.duplicates
+    places = zip(found.kept.tolist(), found.is_same.tolist(), strict=True)
+    kept_of = dict(zip(found.coordinates.tolist(), places, strict=True))
     own = pack_coordinates(_int64s(repeated, "kafka_partition"), _int64s(repeated, "kafka_offset"))
-    kept = [unpack_coordinates(kept_of[place]) for place in own.tolist()]
-    return (
-        repeated.append_column("kept_topic", repeated.column("topic"))
-        .append_column("kept_partition", pa.array([partition for partition, _ in kept], pa.int32()))
-        .append_column("kept_offset", pa.array([offset for _, offset in kept], pa.int64()))
-    )
+    kept = [unpack_coordinates(kept_of[place][0]) for place in own.tolist()]
+    is_same = pa.array([kept_of[place][1] for place in own.tolist()], pa.bool_())
+    added = {
+        "kept_topic": repeated.column("topic"),
+        "kept_partition": pa.array([partition for partition, _ in kept], pa.int32()),
+        "kept_offset": pa.array([offset for _, offset in kept], pa.int64()),
+        "is_same_content": is_same,
+        "content": _keep_others(is_same, pa.array(describe_contents(repeated), pa.string())),
+        "other_user_id": _keep_others(is_same, repeated.column("user_id").combine_chunks()),
+    }
+    for name, values in added.items():
+        repeated = repeated.append_column(name, values)
+    return repeated
+
+
+def _keep_others(is_same: pa.BooleanArray, values: pa.Array) -> pa.Array:
+    """The values of the records that do not say the same."""
+    found: pa.Array = pa.compute.if_else(is_same, pa.scalar(None, values.type), values)
+    return found
 
 
 def _number_senders(records: pa.Table) -> Int64s:

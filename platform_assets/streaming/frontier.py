@@ -88,6 +88,10 @@ class Frontier:
         latest = later(self.latest_event, int(event_micros.max()) if len(event_micros) else None)
         return Frontier(later(self.micros, _frontier_of(reached, unread)), reached, latest, clocks)
 
+    def without_marks(self) -> Frontier:
+        """The frontier as far as events have brought it, by when they were sent: before what silences have added."""
+        return replace(self, micros=max(self.partitions.values(), default=None))
+
     def mark(self, micros: int) -> Frontier:
         """The frontier when, at that time, nothing was unread. What usually comes later than that may still come."""
         return replace(self, micros=later(self.micros, micros - self.clocks.usual_delay_micros))

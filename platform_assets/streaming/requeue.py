@@ -160,6 +160,13 @@ class Requeuer:
                 ("kept_offset", pa.int64()),
             ):
                 records = records.append_column(name, pa.array([mark[name] for mark in kept], of_type))
+            # What they say is in quarantine still, and not compared.
+            for name, of_type in (
+                ("is_same_content", pa.bool_()),
+                ("content", pa.string()),
+                ("other_user_id", pa.string()),
+            ):
+                records = records.append_column(name, pa.nulls(len(records), of_type))
         table.append(records, BatchCommit(self._query, _APP, number, {"requeue": number}, account))
 
     def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:

@@ -60,7 +60,7 @@ QUARANTINED_EVENTS = TableSpec(
 
 DEDUPLICATED_EVENTS = TableSpec(
     name="silver.deduplicated_events",
-    description="Records that repeat an event accepted within the deduplication horizon, and which one was kept.",
+    description="Records that repeat an accepted event, and which one was kept; with what they say if it is another.",
     grain="one record that repeats an accepted event",
     key=("topic", "kafka_partition", "kafka_offset"),
     columns=(
@@ -70,6 +70,9 @@ DEDUPLICATED_EVENTS = TableSpec(
         Column("kept_partition", "int", "Kafka partition of the record that was kept"),
         Column("kept_offset", "bigint", "Offset of the record that was kept"),
         Column("deduplicated_at", "timestamp", "Time of the micro-batch that took it out"),
+        Column("is_same_content", "boolean", "Whether all its fields equal those of the kept one; null: not compared"),
+        Column("content", "string", "JSON of its fields, where they differ from those of the kept one"),
+        Column("other_user_id", "string", "Who it is of, where its fields differ"),
     ),
     statistics_columns=("kafka_partition", "kafka_offset", "deduplicated_at"),
 )

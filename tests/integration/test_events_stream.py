@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -9,10 +10,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from platform_assets.checks.different_content import build_different_content_checks
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.batch_table import BatchTable
+from platform_assets.streams import load_streams
+from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -123,9 +128,41 @@ def test_repeats_are_listed_with_the_kept_record_across_batches_and_restarts(
     assert repeats == {("a", 1, 0, 0, 0), ("a", 1, 1, 0, 0), ("b", 2, 0, 1, 2)}
 
 
-def test_deduplication_can_be_turned_off(streams: StreamsUnderTest, spark: Any) -> None:
-    import dataclasses
+def test_what_is_sent_again_after_the_horizon_is_known_by_its_time_and_other_content_is_kept(
+    streams: StreamsUnderTest,
+) -> None:
+    forgetful = dataclasses.replace(
+        streams, context=dataclasses.replace(streams.context, deduplication_horizon_micros=1_000)
+    )
+    old = {"timestamp": "2003-01-01T00:00:00.123456Z"}
+    forgetful.send([event("a", **old), event("b", **old), event("far", timestamp="2020-05-05T00:00:00Z")])
+    forgetful.drain("events")
+    forgetful.send([event("a", **old), event("a", **old), event("b", **old, price=7.25, coupon="x", user_id="u2")])
+    forgetful.send([event("far", timestamp="2020-05-05T00:00:00Z")])
+    forgetful.drain("events")
+    forgetful.send([event("a", timestamp="2003-01-01T00:00:00.123457Z")])
+    forgetful.drain("events")
 
+    kept = [(row["event_id"], row["kafka_offset"]) for row in streams.rows("silver.events")]
+    assert sorted(kept) == [("a", 0), ("a", 7), ("b", 1), ("far", 2)]
+    repeats = streams.rows("silver.deduplicated_events", "select * from t order by kafka_offset")
+    assert [(row["kafka_offset"], row["kept_offset"], row["is_same_content"]) for row in repeats] == [
+        (3, 0, True), (4, 0, True), (5, 1, False), (6, 2, True)
+    ]  # fmt: skip
+    assert [row["other_user_id"] for row in repeats] == [None, None, "u2", None]
+    content = json.loads(repeats[2]["content"])
+    assert (content["price"], content["unknown_fields"], content["user_id"]) == (7.25, {"coupon": "x"}, "u2")
+    (check,) = build_different_content_checks(load_streams())
+    resources = {
+        "lakehouse": LakehouseResource(root=streams.context.lakehouse_root),
+        "duckdb": DuckDBResource(memory_mib=128),
+    }
+    verdict = check(dg.build_asset_check_context(resources=resources))
+    assert isinstance(verdict, dg.AssetCheckResult) and not verdict.passed
+    assert verdict.metadata["different_records"].value == 1 and "/0/5 (" in str(verdict.description)
+
+
+def test_deduplication_can_be_turned_off(streams: StreamsUnderTest, spark: Any) -> None:
     off = dataclasses.replace(streams, context=dataclasses.replace(streams.context, deduplication_horizon_micros=None))
     off.send([event("a"), event("a")])
     off.drain("events")

@@ -7,13 +7,19 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from jobs.reset_time import reset_time
+from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks
+from platform_assets.errors import SettingError
 from platform_assets.streaming.query_group import QueryGroup
-from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec
 from platform_assets.streams import load_streams
+from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -160,6 +166,42 @@ def test_where_all_clocks_are_ahead_time_goes_on(build: Build) -> None:
         streams.drain("events", "revenue_by_category")
     (state,) = streams.rows("platform.complete_until")
     assert state["complete_until"] is not None and abs(state["complete_until"] - NOW) < timedelta(minutes=10)
+
+
+def test_time_that_a_clock_ahead_has_brought_too_far_is_set_back(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = build()
+    asked = dataclasses.replace(streams, context=dataclasses.replace(streams.context, close_windows=True))
+    names = ("events", "revenue_by_category")
+    streams.send([purchase(n, NOW - n * MINUTE) for n in range(1, 60)])
+    ahead = time.time_ns() + 3 * 3600 * 10**9
+    with monkeypatch.context() as clock:
+        clock.setattr("platform_assets.streaming.group_care.time.time_ns", lambda: ahead)
+        asked.drain(*names)
+    lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
+    verdict = check_event_time(lakehouse)
+    assert not verdict.passed and "headrace reset-time" in str(verdict.description)
+
+    streams.let_go_of_state()
+    group = StreamGroup("clickstream", tuple(stream for stream in load_streams() if stream.name in names))
+    settings = Settings(home=Path(streams.context.lakehouse_root).parent, lakehouse=streams.context.lakehouse_root)
+    found = reset_time(group, settings)
+    assert found.streams == ("revenue_by_category",) and NOW - 2 * MINUTE < found.now < found.before
+    with pytest.raises(SettingError, match="as far as they have brought it"):
+        reset_time(group, settings)
+    assert check_event_time(lakehouse).passed
+    streams.send([purchase(100, NOW)])
+    streams.drain(*names)
+    assert streams.rows("platform.late_events") == []
+    sums = streams.rows("gold.revenue_by_category", "select sum(purchase_count)::int as n from t")
+    assert sums == [{"n": 60 * 2}], "each event lies in two windows"
+
+
+def check_event_time(lakehouse: LakehouseResource) -> dg.AssetCheckResult:
+    (check,) = build_event_time_checks([s for s in load_streams() if s.name == "events"], EventTimeLimits())
+    resources = {"lakehouse": lakehouse, "duckdb": DuckDBResource(memory_mib=128)}
+    verdict = check(dg.build_asset_check_context(resources=resources))
+    assert isinstance(verdict, dg.AssetCheckResult)
+    return verdict
 
 
 @pytest.mark.long

@@ -18,37 +18,39 @@ class Record:
     identity: int
     partition: int
     offset: int
+    content: int = 0
 
     @property
     def place(self) -> tuple[int, int]:
         return self.partition, self.offset
 
 
-batches_of_ids = st.lists(
-    st.tuples(st.integers(0, 6), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 2)), max_size=12)), max_size=12
-)
+# Identity, partition, content.
+records = st.tuples(st.integers(0, 8), st.integers(0, 2), st.integers(0, 1))
+batches_of_ids = st.lists(st.tuples(st.integers(0, 6), st.lists(records, max_size=12)), max_size=12)
 
 
 def find(recent: RecentIds, batch: list[Record], arrival: int, first_offsets: dict[int, int]) -> Duplicates:
     return recent.find_duplicates(*columns(batch), arrival, first_offsets)
 
 
-def columns(batch: list[Record]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def columns(batch: list[Record]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     # Few first hashes for many ids: collisions in half of the bits must not make duplicates.
     identities = np.array([record.identity for record in batch], dtype=np.int64)
     partitions = np.array([record.partition for record in batch], dtype=np.int64)
     offsets = np.array([record.offset for record in batch], dtype=np.int64)
-    return identities % 3, identities, pack_coordinates(partitions, offsets)
+    contents = np.array([record.content for record in batch], dtype=np.int64)
+    return identities % 3, identities, pack_coordinates(partitions, offsets), contents
 
 
-def pairs(found: Duplicates) -> set[tuple[tuple[int, int], tuple[int, int]]]:
-    both = zip(found.coordinates, found.kept, strict=True)
-    return {(unpack_coordinates(int(own)), unpack_coordinates(int(kept))) for own, kept in both}
+def pairs(found: Duplicates) -> set[tuple[tuple[int, int], tuple[int, int], bool]]:
+    each = zip(found.coordinates, found.kept, found.is_same, strict=True)
+    return {(unpack_coordinates(int(own)), unpack_coordinates(int(kept)), bool(same)) for own, kept, same in each}
 
 
 @given(batches_of_ids)
 def test_duplicates_are_those_of_a_plain_list_and_a_replay_agrees(
-    batches: list[tuple[int, list[tuple[int, int]]]],
+    batches: list[tuple[int, list[tuple[int, int, int]]]],
 ) -> None:
     recent, accepted, arrival = RecentIds(HORIZON), list[tuple[Record, int]](), 0
     next_offsets = {0: 0, 1: 0, 2: 0}
@@ -56,8 +58,8 @@ def test_duplicates_are_those_of_a_plain_list_and_a_replay_agrees(
         arrival += pause
         first_offsets = dict(next_offsets)
         batch = []
-        for identity, partition in content:
-            batch.append(Record(identity, partition, next_offsets[partition]))
+        for identity, partition, said in content:
+            batch.append(Record(identity, partition, next_offsets[partition], said))
             next_offsets[partition] += 1
 
         expected = set()
@@ -66,7 +68,7 @@ def test_duplicates_are_those_of_a_plain_list_and_a_replay_agrees(
             kept = [r for r, at in accepted if r.identity == record.identity and at > arrival - HORIZON]
             kept += [r for r in fresh if r.identity == record.identity]
             if kept:
-                expected.add((record.place, kept[0].place))
+                expected.add((record.place, kept[0].place, record.content == kept[0].content))
             else:
                 fresh.append(record)
 

@@ -239,8 +239,9 @@ def test_a_recording_that_was_sent_before_is_found(tmp_path: Path) -> None:
     assert sent_before.find(Sending("abc", "shop", "id-2", "event_id", BEGIN)) == [], "the topic was made anew"
     assert sent_before.find(Sending("xyz", "shop", "id-1", "event_id", BEGIN)) == []
     said = describe_repeat(first, [first], 60, shifted=False)
-    assert "sent to shop before, last at 2024-03-01 12:00 UTC" in said and "60 minutes" in said
-    assert "count twice" in describe_repeat(first, [first], 60, shifted=True)
+    assert "sent to shop before, last at 2024-03-01 12:00 UTC" in said and "taken out again" in said
+    shifted = describe_repeat(first, [first], 60, shifted=True)
+    assert "60 minutes" in shifted and "count twice" in shifted
     assert "every event will count twice" in describe_repeat(first, [first], None, shifted=False)
     other = Sending("abc", "shop", "id-1", "uuid", BEGIN)
     assert "every event will count twice" in describe_repeat(other, [first], 60, shifted=False)

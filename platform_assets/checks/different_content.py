@@ -1,0 +1,78 @@
+"""The check that says whether events of one event_id differ: then the second was taken out, and may be another event.
+
+A sender that gives an id twice loses nothing: what the second one says is kept with the repeat. But it is in no sum.
+"""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from platform_assets.reports.assets import REPORTS_POOL
+from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.tables.spec import TableSpec
+
+# What a sender did long ago and does no more is not to be told for ever.
+_DAYS = 7
+_SHOWN = 5
+
+_DIFFERENT = "FROM repeats WHERE is_same_content = false AND deduplicated_at >= since"
+
+
+def build_different_content_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
+    """One check `different_content` for each stream over Kafka; needs the resources `lakehouse` and `duckdb`."""
+    return [_build_check(stream.tables[2]) for stream in streams if isinstance(stream.source, KafkaSource)]
+
+
+def _build_check(table: TableSpec) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=list(table.asset_path),
+        name="different_content",
+        description=f"What was taken out as a repeat says the same as what was kept, of the last {_DAYS} days.",
+        required_resource_keys={"lakehouse", "duckdb"},
+        pool=REPORTS_POOL,
+    )
+    def different_content(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from platform_assets.delta_reader import register_pinned
+        from platform_assets.reports.duckdb_engine import clear_errors
+
+        repeats = context.resources.lakehouse.find_table(table.name)
+        if repeats is None:
+            return dg.AssetCheckResult(passed=True, description="No event was taken out yet.")
+        since = datetime.now(UTC) - timedelta(days=_DAYS)
+        with context.resources.duckdb.connected() as connection, clear_errors():
+            bounds = ("deduplicated_at", since, datetime.max.replace(tzinfo=UTC))
+            register_pinned(connection, "pinned_repeats", repeats, bounds)
+            connection.execute(
+                f"CREATE TEMP VIEW repeats AS SELECT *, TIMESTAMPTZ '{since.isoformat()}' AS since FROM pinned_repeats"
+            )
+            records, ids = connection.sql(f"SELECT count(*), count(DISTINCT event_id) {_DIFFERENT}").fetchall()[0]
+            shown = connection.sql(
+                "SELECT topic || '/' || kafka_partition || '/' || kafka_offset, "
+                f"kept_topic || '/' || kept_partition || '/' || kept_offset {_DIFFERENT} "
+                f"ORDER BY deduplicated_at DESC, kafka_partition, kafka_offset LIMIT {_SHOWN}"
+            ).fetchall()
+        return judge(table.name, records, ids, shown)
+
+    return different_content
+
+
+def judge(name: str, records: int, ids: int, shown: list[tuple[Any, ...]]) -> dg.AssetCheckResult:
+    """The verdict: a warning, for which of two events is the right one only the sender knows."""
+    metadata = {"different_records": records, "different_ids": ids}
+    if not records:
+        description = f"Every repeat of the last {_DAYS} days says the same as the event that was kept."
+        return dg.AssetCheckResult(passed=True, description=description, metadata=metadata)
+    return dg.AssetCheckResult(
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=(
+            f"{records:,} records of the last {_DAYS} days have an event_id that was there ({ids:,} ids) and say "
+            f"something else. They are in no other table; {name} keeps their fields in `content`. The sender gives one "
+            f"id to several events, or changes events that it sends again. The newest, with those that were kept: "
+            f"{', '.join(f'{own} ({kept})' for own, kept in shown)}."
+        ),
+        metadata=metadata,
+    )
