@@ -12,6 +12,7 @@ import sys
 BENCHMARKS = (
     "simulator_rate",
     "ingest",
+    "sent_again",
     "latency",
     "recovery",
     "idle",

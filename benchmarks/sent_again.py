@@ -45,7 +45,7 @@ def main() -> None:
             for count in AGAIN:
                 spread, near = (_measure(table, count, hours) for hours in (24, 1))
                 print(
-                    f"{days:3} million events, {count:5} sent again: {spread:7.1f} ms over a day, {near:7.1f} ms of an hour"
+                    f"{days:3} million events, {count:5} sent again: {spread:7.1f} ms in a day, {near:6.1f} in an hour"
                 )
 
 

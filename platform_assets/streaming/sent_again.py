@@ -19,7 +19,6 @@ from platform_assets.streaming.deduplication import AcceptedIds, hash_ids, pack_
 from platform_assets.streaming.event_content import HASH_SQL
 
 if TYPE_CHECKING:
-    import duckdb
     from deltalake import DeltaTable
 
     from platform_assets.streaming.batch_table import BatchTable
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 # A clock may be ahead by as much when an event is sent first (see `frontier`): its time is not older than its arrival.
 _AHEAD_MICROS = 5 * 60_000_000
-# Records further apart are looked for by themselves: one of the year 2000 would have all files since read.
-_PAUSE_MICROS = 10 * 60_000_000
 # Delta's statistics end at milliseconds, rounded down.
 _ROUNDING_MICROS = 1_000
 
@@ -47,59 +44,50 @@ def find_sent_again(
     if not is_old.any():
         return None
     late, events = records.filter(pa.array(is_old)), table.read_snapshot()
+    moments = np.sort(times[is_old])
     files = [
         action
         for action in pa.table(events.get_add_actions(flatten=True)).to_pylist()
-        if (arrived := _micros(action.get("min.ingested_at"))) is None or arrived <= until
+        if _is_older(action, until) and _may_hold(action, moments)
     ]
-    found = [rows for part in _split(late, times[is_old]) if (rows := _look_up(events, files, part, until)) is not None]
-    if not found:
+    rows = _look_up(events, files, late, until) if files else None
+    if rows is None:
         return None
-    rows = pa.concat_tables(found)
     columns = (rows[name].cast(pa.int64()).to_numpy() for name in ("kafka_partition", "kafka_offset"))
     arrivals = np.full(len(rows), arrival_micros - 1, dtype=np.int64)
     contents = rows["content"].to_numpy().view(np.int64)
     return AcceptedIds.of(*hash_ids(rows["event_id"]), pack_coordinates(*columns), arrivals, contents)
 
 
-def _split(late: pa.Table, times: Int64s) -> list[pa.Table]:
-    order = np.argsort(times)
-    cuts = np.flatnonzero(np.diff(times[order]) > _PAUSE_MICROS) + 1
-    return [late.take(pa.array(part)) for part in np.split(order, cuts)]
-
-
 def _look_up(events: DeltaTable, files: Sequence[Mapping[str, Any]], late: pa.Table, until: int) -> pa.Table | None:
-    """The accepted events that have the id and the time of one of these."""
+    """The accepted events that have the id and the time of one of these, with their content; None: there are none."""
     import duckdb
-    import pyarrow.compute as pc
 
-    first, last = pc.min_max(late["event_time"].cast(pa.int64())).as_py().values()
-    near = [action for action in files if _may_hold(action, first, last)]
-    if not near:
-        return None
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET timezone = 'UTC'")
-        register_files(connection, "accepted", events, near)
+        register_files(connection, "accepted", events, files)
         connection.register("late", late)
-        return _join(connection, _timestamp(first), _timestamp(last), _timestamp(until))
+        same = f"SEMI JOIN late USING (event_time, event_id) WHERE ingested_at <= make_timestamptz({until})"
+        # Late events are new ones as a rule: only where they are not, more than two columns are read.
+        if not connection.sql(f"SELECT 1 FROM accepted {same} LIMIT 1").fetchall():
+            return None
+        columns = f"event_id, kafka_partition, kafka_offset, {HASH_SQL} AS content"
+        return connection.sql(f"SELECT {columns} FROM accepted {same}").to_arrow_table()
 
 
-def _join(connection: duckdb.DuckDBPyConnection, first: str, last: str, until: str) -> pa.Table | None:
-    rows = connection.sql(f"""
-        SELECT event_id, kafka_partition, kafka_offset, {HASH_SQL} AS content
-        FROM accepted SEMI JOIN late USING (event_time, event_id)
-        WHERE event_time BETWEEN {first} AND {last} AND ingested_at <= {until}""").to_arrow_table()
-    return rows if len(rows) else None
+def _is_older(action: Mapping[str, Any], until: int) -> bool:
+    arrived = _micros(action.get("min.ingested_at"))
+    return arrived is None or arrived <= until
 
 
-def _may_hold(action: Mapping[str, Any], first: int, last: int) -> bool:
+def _may_hold(action: Mapping[str, Any], moments: Int64s) -> bool:
+    """Whether one of these times, in order, lies between the file's first and last."""
     low, high = _micros(action.get("min.event_time")), _micros(action.get("max.event_time"))
-    return low is None or high is None or (low <= last and high + _ROUNDING_MICROS >= first)
+    if low is None or high is None:
+        return True
+    first = int(np.searchsorted(moments, low))
+    return first < len(moments) and int(moments[first]) <= high + _ROUNDING_MICROS
 
 
 def _micros(moment: datetime | None) -> int | None:
     return None if moment is None else round(moment.astimezone(UTC).timestamp() * 1e6)
-
-
-def _timestamp(micros: int) -> str:
-    return f"make_timestamptz({micros})"
