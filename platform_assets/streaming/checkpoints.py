@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError
-from platform_assets.streaming.hadoop_files import list_numbers, read_text
+from platform_assets.streaming.hadoop_files import list_numbers, read_text, remove
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -72,6 +72,19 @@ def read_planned_batch(session: SparkSession, checkpoint: str, batch_id: int) ->
         for partition, offset in sorted(partitions.items())
     ]
     return PlannedBatch(batch_id, micros, tuple(ranges))
+
+
+def find_unfinished_batch(session: SparkSession, checkpoint: str) -> PlannedBatch | None:
+    """The batch over Kafka that is planned and not done: the next start runs it again. None: there is none."""
+    planned = list_planned_batches(session, checkpoint)
+    if not planned or planned[-1] in list_numbers(session, f"{checkpoint}/commits"):
+        return None
+    return read_planned_batch(session, checkpoint, planned[-1])
+
+
+def forget_plan(session: SparkSession, checkpoint: str, batch_id: int) -> None:
+    """Takes the plan of an unfinished batch back: the next start plans it anew. No table may have rows of it."""
+    remove(session, f"{checkpoint}/offsets/{batch_id}")
 
 
 def read_next_offsets(session: SparkSession, checkpoint: str) -> TopicOffsets | None:

@@ -107,6 +107,12 @@ class EventWriter:
         }  # fmt: skip
         return find_recorded_offsets(self._events, side, self._lost, topic, partitions)
 
+    def has_any_of(self, batch_id: int, txn_app_id: str) -> bool:
+        """Whether a table has the batch's rows: then it must run again with the very same records."""
+        tables = (*self._tables.values(), self._erased)
+        newest = (table.committed_batch(txn_app_id) for table in tables)
+        return any(committed is not None and committed >= batch_id for committed in newest)
+
     def check_held(self, topic: str, next_offsets: Mapping[int, int], *, is_new_checkpoint: bool) -> None:
         """Before a start: whether Kafka holds what is to be read next. Raises `LostOffsetsError` with what is gone."""
         if self._fetch_held is None:

@@ -43,6 +43,14 @@ def write_text(session: SparkSession, uri: str, text: str) -> None:
     stream.close()
 
 
+def remove(session: SparkSession, uri: str) -> None:
+    """Removes the file; nothing happens where there is none."""
+    jvm = session._jvm
+    assert jvm is not None
+    path = jvm.org.apache.hadoop.fs.Path(uri)
+    path.getFileSystem(session._jsparkSession.sessionState().newHadoopConf()).delete(path, False)
+
+
 def list_numbers(session: SparkSession, uri: str) -> list[int]:
     """The file names in a folder that are whole numbers, ascending: the batches of a checkpoint's log."""
     jvm = session._jvm

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming import state_plan
-from platform_assets.streaming.checkpoints import read_generation, read_next_offsets
+from platform_assets.streaming.checkpoints import (
+    find_unfinished_batch,
+    forget_plan,
+    read_generation,
+    read_next_offsets,
+    read_txn_app_id,
+)
 from platform_assets.streaming.commit_stream import read_commits
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.foreach_batch import BatchWriter, ForeachBatch
@@ -184,10 +190,24 @@ class StreamQuery:
         if is_new:
             start = self.batch_writer.find_recorded_offsets(context.topic, context.kafka_partitions)
         else:
+            self._replan_too_large(self.batch_writer)
             start = read_next_offsets(self._session, self._checkpoint)
         known = {p: offset for p, offset in (start or {}).get(context.topic, {}).items() if offset >= 0}
         self.batch_writer.check_held(context.topic, known, is_new_checkpoint=is_new)
         return json.dumps(start) if is_new and start is not None else context.starting_offsets
+
+    def _replan_too_large(self, writer: EventWriter) -> None:
+        """Has a batch planned anew that is larger than the limit is now, and of which nothing is written.
+
+        A plan outlives the process: a batch that does not fit the memory would end each start in the same way, whatever
+        the limit is set to.
+        """
+        batch = find_unfinished_batch(self._session, self._checkpoint)
+        if batch is None or sum(part.length for part in batch.ranges) <= self._context.max_offsets_per_trigger:
+            return
+        app = read_txn_app_id(self._session, self.stream.name, self._checkpoint)
+        if not writer.has_any_of(batch.batch_id, app):
+            forget_plan(self._session, self._checkpoint, batch.batch_id)
 
     def _read_table(self) -> DataFrame:
         assert isinstance(self.batch_writer, TableWriter)

@@ -235,6 +235,27 @@ def test_a_crash_between_the_tables_writes_is_made_good_once(
     assert [row["kafka_offset"] for row in streams.rows("silver.quarantined_events")] == [2]
 
 
+@pytest.mark.parametrize(
+    ("crash_before", "batches"), [("silver.deduplicated_events", [3, 1]), ("silver.quarantined_events", [4])]
+)
+def test_a_batch_that_was_planned_too_large_is_planned_again_while_nothing_of_it_is_written(
+    streams: StreamsUnderTest, crash_before: str, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams.send([event("a"), event("a"), b"bad", event("b")])
+    with monkeypatch.context() as patch:
+        die_before_writing(patch, streams.context.table_uri(crash_before))
+        with pytest.raises(CheckpointMismatchError, match="killed here"):
+            streams.drain("events")
+    lower = dataclasses.replace(streams.context, max_offsets_per_trigger=3)
+    dataclasses.replace(streams, context=lower).drain("events")
+
+    ledger = streams.rows("platform.ledger", "select rows_in from t order by batch_id")
+    assert [row["rows_in"] for row in ledger if row["rows_in"]] == batches
+    assert sorted(row["event_id"] for row in streams.rows("silver.events")) == ["a", "b"]
+    assert [row["kafka_offset"] for row in streams.rows("silver.deduplicated_events")] == [1]
+    assert [row["kafka_offset"] for row in streams.rows("silver.quarantined_events")] == [2]
+
+
 def test_a_batch_committed_before_the_checkpoint_knows_it_is_skipped(streams: StreamsUnderTest) -> None:
     streams.send([event("a"), event("a"), b"bad"])
     streams.drain("events")
