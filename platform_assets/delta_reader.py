@@ -71,19 +71,18 @@ def _register(
     schema: pa.Schema,
     actions: Sequence[Mapping[str, Any]],
 ) -> None:
-    if not actions:
-        connection.register(name, schema.empty_table())
-    elif (files := _find_local_files(table, schema, actions)) is not None:
-        # A file may lack a column that was added later.
-        connection.register(f"{name}_columns", schema.empty_table())
+    # A file may lack a column that was added later.
+    connection.register(f"{name}_columns", schema.empty_table())
+    source = f"SELECT * FROM {name}_columns"
+    if actions and (files := _find_local_files(table, schema, actions)) is not None:
         days = ", ".join(f"{column}: DATE" for column in _partitions_of(actions))
         hive = f"hive_partitioning = true, hive_types = {{{days}}}" if days else "hive_partitioning = false"
-        connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {name}_columns UNION ALL BY NAME "
-            f"SELECT * FROM read_parquet([{files}], union_by_name = true, {hive})"
-        )
-    else:
-        connection.register(name, _build_dataset(table, schema, actions))
+        source += f" UNION ALL BY NAME SELECT * FROM read_parquet([{files}], union_by_name = true, {hive})"
+    elif actions:
+        connection.register(f"{name}_dataset", _build_dataset(table, schema, actions))
+        source = f"SELECT * FROM {name}_dataset"
+    # A view in every case: the name may stand for other rows already, and DuckDB registers nothing over a view.
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {source}")
 
 
 def read_newest_schema(table: DeltaTable) -> Schema:

@@ -19,7 +19,14 @@ from platform_assets.reports.asset_specs import CUSTOMERS_KEY, describe_assets, 
 from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, read_included_version, update_customers
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY, write_daily_page
-from platform_assets.reports.daily_report import DailyReport, InputRows, PinnedTable, ReportCommit, pin_table
+from platform_assets.reports.daily_report import (
+    DailyReport,
+    InputRows,
+    PinnedTable,
+    ReportCommit,
+    pin_table,
+    remove_replaced_files,
+)
 from platform_assets.reports.day_exceptions import find_exceptions
 from platform_assets.reports.day_states import (
     DayState,
@@ -189,6 +196,8 @@ def _compute_report(run: _Run, report: DailyReport) -> set[date]:
     run.context.log.info(f"{report.table.name}: {len(stale)} of {len(run.days.days())} days are to be computed.")
     for chunk in split_days(stale, DAYS_OF_ONE_CHUNK):
         _compute_chunk(run, report, chunk, pinned)
+    if stale:
+        remove_replaced_files(run.lakehouse.delta_table(report.table.name))
     if not run.is_nightly:
         for state in read_states(run.lakehouse, report.table.name, run.days):
             if state.report_date not in stale:

@@ -12,7 +12,13 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE, as_json
-from platform_assets.reports.daily_report import InputRows, PinnedTable, ReportCommit, pin_table
+from platform_assets.reports.daily_report import (
+    InputRows,
+    PinnedTable,
+    ReportCommit,
+    pin_table,
+    remove_replaced_files,
+)
 from platform_assets.reports.report_engine import ReportEngine
 from platform_assets.tables.spec import Column, TableSpec
 
@@ -47,8 +53,6 @@ CUSTOMER_360_TABLE = TableSpec(
     statistics_columns=("first_seen_at", "last_seen_at"),
 )
 
-# Each run leaves the files of the one before it. The consistency check reads the newest version only.
-_VACUUM_HOURS = 24
 
 _COUNTS = ("purchases", "events", "sessions")
 _ACTION = 'STRUCT("at" BIGINT, "partition" INT, "offset" BIGINT, "open" BOOLEAN)'
@@ -145,8 +149,7 @@ def update_customers(engine: ReportEngine, lakehouse: Any) -> DeltaTable:
     own = PinnedTable(CUSTOMER_360_TABLE.name, uri, table.version())
     inputs = list(_changes(own, days, since, changed))
     engine.replace(SQL, inputs, CUSTOMER_360_TABLE, ReportCommit(None, {days.name: days.version}))
-    table.update_incremental()
-    table.vacuum(_VACUUM_HOURS, dry_run=False, enforce_retention_duration=False)
+    remove_replaced_files(table)
     return table
 
 

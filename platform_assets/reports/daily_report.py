@@ -17,12 +17,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from platform_assets.reports.days import DayRange
 from platform_assets.tables.spec import TableSpec
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+
+# Today's day is replaced each hour: the files of a year would be thousands of times the rows. The consistency check
+# reads the newest version only.
+_VACUUM_HOURS = 24
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,12 @@ def pin_table(lakehouse: Any, name: str) -> PinnedTable:
             allow_retries=False,
         ) from None
     return PinnedTable(name, lakehouse.table_uri(name), version)
+
+
+def remove_replaced_files(table: DeltaTable) -> None:
+    """Removes the files that runs have replaced, but for those of the last `_VACUUM_HOURS`, which a reader may have."""
+    table.update_incremental()
+    table.vacuum(_VACUUM_HOURS, dry_run=False, enforce_retention_duration=False)
 
 
 def _literal(value: date) -> str:

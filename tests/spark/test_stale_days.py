@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,7 +26,8 @@ from platform_assets.reports.duckdb_engine import DuckDBEngine
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
-from platform_assets.tables.platform import CHANGED_DAYS, COMPLETE_UNTIL
+from platform_assets.streams.sessions import SESSIONS
+from platform_assets.tables.platform import CHANGED_DAYS, COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import (
     append_events,
@@ -176,6 +178,35 @@ def test_days_are_final_once_the_streams_are_complete_beyond_what_may_be_open(
     run_reports(spark, written, FIRST, LAST)
     assert states()[DAYS[1]] == {"provisional"}
     assert result.success
+
+
+def test_a_final_day_names_what_it_lacks_and_is_computed_again_when_it_is_there(
+    spark: SparkSession, written: LakehouseResource
+) -> None:
+    def exceptions() -> dict[date, set[str | None]]:
+        found: dict[date, set[str | None]] = {}
+        for row in read_rows(written, REPORT_DAYS.name):
+            found.setdefault(row["report_date"], set()).add(row["exceptions"])
+        return found
+
+    late_at_night = NOON.replace(hour=23, minute=50)
+    append_events(spark, written, [event("monitor", late_at_night)], first_offset=100)
+    late = create_table(written.table_uri(LATE_EVENTS.name), LATE_EVENTS)
+    waiting = {"query": "sessions", "topic": "t", "kafka_partition": 0, "kafka_offset": 1, "event_time": NOON}
+    write_deltalake(late, pa.Table.from_pylist([waiting], build_arrow_schema(LATE_EVENTS)), mode="append")
+    close(written, NOON.replace(hour=0) + timedelta(days=2) + LONGEST_OPEN)
+    run_reports(spark, written, FIRST, LAST)
+    lacking = json.dumps({"late_events": 1, "open_sessions": 1})
+    assert exceptions() == {DAYS[0]: {lacking}, **{day: {None} for day in DAYS[1:]}}
+
+    session = read_rows(written, "gold.sessions")[0] | {
+        "user_id": "monitor", "session_start": late_at_night, "session_end": late_at_night, "session_date": DAYS[0]
+    }  # fmt: skip
+    rows = pa.Table.from_pylist([session], build_arrow_schema(SESSIONS))
+    write_deltalake(written.delta_table("gold.sessions"), rows, mode="append")
+    written.delta_table(LATE_EVENTS.name).update(updates={"repaired_at": "now()"})
+    run_reports(spark, written, FIRST, LAST)
+    assert exceptions() == {day: {None} for day in DAYS}
 
 
 def test_an_interrupted_backfill_goes_on_where_it_was(

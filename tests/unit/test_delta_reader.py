@@ -106,3 +106,15 @@ def test_duckdb_finds_text_in_files_that_delta_rs_has_rewritten(
     table = DeltaTable(tmp_path)
     there = sorted(row["n"] for row in table.to_pyarrow_table().to_pylist() if row["place"] == "all")
     assert read_by_duckdb(table, "place = 'all'")["n"].to_pylist() == there != []
+
+
+def test_a_name_may_stand_for_other_rows_afterwards_and_for_none(tmp_path: Path) -> None:
+    """A chunk of days without rows comes after one with rows, in one connection."""
+    days = pa.table({"day": pa.array([date(2026, 1, 1), date(2026, 1, 2)]), "n": pa.array([1, 2], pa.int64())})
+    write_deltalake(tmp_path, days, partition_by=["day"])
+    table, found = open_table(str(tmp_path)), []
+    with duckdb.connect() as connection:
+        for day in (1, 5, 2, 5):
+            register_pinned(connection, "rows", table, ("day", date(2026, 1, day), date(2026, 1, day)))
+            found.append(connection.sql("SELECT n FROM rows").fetchall())
+    assert found == [[(1,)], [], [(2,)], []]
