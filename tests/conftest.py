@@ -30,7 +30,7 @@ hypothesis.settings.register_profile("headrace", deadline=None)
 hypothesis.settings.register_profile(generated_cases.QUICK, deadline=None)
 
 _TESTS = Path(__file__).parent
-_TIERS = ("unit", "spark", "integration", "chaos")
+_TIERS = ("unit", "spark", "integration", "cases", "chaos")
 
 
 def pytest_configure(config: pytest.Config) -> None:
