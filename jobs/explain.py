@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import SettingError
-from platform_assets.streaming.forgotten_users import hash_user
+from platform_assets.streaming.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, hash_user
 from platform_assets.streaming.specs import KafkaSource, ResultSpan, StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -147,8 +147,11 @@ class Explainer:
             because = f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"]
             return [f"Record {record} was quarantined by {read} at {_clock(row['quarantined_at'])}: {because}."]
         for row in self._find_record("platform.erased_records", record, ["was", "erased_at"]):
-            before = "on its arrival" if row["was"] == "on_arrival" else f"after it had been {row['was']}"
-            return [f"Record {record} was of a user who is forgotten: erased {before}, at {_clock(row['erased_at'])}."]
+            whose = "may have been" if row["was"] == UNSURE_ON_ARRIVAL else "was"
+            is_new = row["was"] in (ON_ARRIVAL, UNSURE_ON_ARRIVAL)
+            before = "on its arrival" if is_new else f"after it had been {row['was']}"
+            erased = f"erased {before}, at {_clock(row['erased_at'])}"
+            return [f"Record {record} {whose} of a user who is forgotten: {erased}."]
         if any(start <= record.offset < end for start, end in batch.gaps):
             what = "a transaction's marker, an aborted or a compacted record"
             return [f"Offset {record} has no record: {what}. {read.capitalize()} recorded a gap there."]

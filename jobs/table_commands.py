@@ -8,6 +8,9 @@ from typing import Any
 
 from resources.settings import Settings
 
+# Of rows that a person must look at. Who erases these sees the next.
+_MOST_SHOWN = 100
+
 
 def add_table_commands(commands: Any) -> None:
     """Adds them to the subparsers of the command line."""
@@ -53,6 +56,13 @@ def add_table_commands(commands: Any) -> None:
     command.add_argument(
         "--wait-seconds", type=float, default=600.0,
         help="for batch runs that may read the old files, before they are stopped (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--also-unsure", action="store_true", help="erase as well what mentions the user and may be somebody else's"
+    )
+    command.add_argument(
+        "--also-offset", action="append", default=[],
+        help="of what mentions the user erase this record only, topic/partition/offset; may be repeated",
     )  # fmt: skip
     command.set_defaults(run=_forget)
     text = "show what Kafka deleted before it was read; with --reason record it, and let the stream go on"
@@ -155,24 +165,36 @@ def _forget(args: argparse.Namespace, settings: Settings) -> int:
 
     import dagster as dg
 
+    from jobs.explain import Coordinates
     from jobs.forgetting.command import forget_user
     from jobs.platform.services import prepare_environment
+    from platform_assets.streaming.traces import AlsoErased
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
 
     user = sys.stdin.readline().rstrip("\n") if args.user == "-" else args.user
+    records = [Coordinates.parse(text) for text in args.also_offset]
+    also = AlsoErased(args.also_unsure, frozenset((r.topic, r.partition, r.offset) for r in records))
     prepare_environment(settings)
     with running_broker(settings), dg.DagsterInstance.get() as instance:
+        by = getpass.getuser()
         done = forget_user(
-            load_stream_groups(), user, settings, instance, getpass.getuser(), args.reason, args.wait_seconds, print
+            load_stream_groups(), user, settings, instance, by, args.reason, args.wait_seconds, print, also
         )
     for name, rows in sorted(done.rows.items()):
         print(f"{name}: {rows:,} rows erased")
     proof = done.proof
     print(f"Proof: {proof.files:,} files, {proof.bytes / 1e6:,.1f} MB, were read; {len(proof.found)} have the user.")
     print("\n".join(f"  {path} still has the user." for path in proof.found), end="\n" if proof.found else "")
+    if done.unsure:
+        print(
+            f"{len(done.unsure):,} rows mention the user and may be somebody else's: look at them in their tables. To "
+            "erase those that are the user's, call this again with --also-offset topic/partition/offset for each of "
+            "them, or with --also-unsure for all."
+        )
+        print("\n".join(f"  unsure: {record}" for record in done.unsure[:_MOST_SHOWN]))
     print("\n".join(f"Waits: {text}" for text in done.waits))
-    return 1 if proof.found else 0
+    return 1 if proof.found or done.unsure else 0
 
 
 def _acknowledge(args: argparse.Namespace, settings: Settings) -> int:

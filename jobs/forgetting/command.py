@@ -23,9 +23,10 @@ from jobs.supervision.host import Application, host_group
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError, SettingError
 from platform_assets.reports import REPORT_TABLES
-from platform_assets.streaming.erasure import Eraser, Traces
-from platform_assets.streaming.forgotten_users import Register, new_row
+from platform_assets.streaming.erasure import Eraser
+from platform_assets.streaming.forgotten_users import Register, new_row, put_erasure
 from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
+from platform_assets.streaming.traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -44,18 +45,31 @@ _PAUSED_FOR = "a user is being forgotten; if that has ended, call it again for t
 
 @dataclass(frozen=True)
 class Forgotten:
-    """`rows` that were taken out, by table; the proof by the files; `waits`: what nobody can hurry, in sentences."""
+    """`rows` that were taken out, by table; the proof by the files; `waits`: what nobody can hurry, in sentences.
+
+    `unsure`: what mentions the user and stays until somebody has looked at it.
+    """
 
     rows: Mapping[str, int]
     proof: Proof
     waits: tuple[str, ...]
+    unsure: tuple[UnsureRecord, ...]
 
 
 class Erasure:
     """Of one user, while all groups rest: `take_out`, then, when nobody reads the old files, `remove_files`."""
 
-    def __init__(self, user: str, streams: Sequence[StreamSpec], context: StreamContext, by: str, reason: str) -> None:
+    def __init__(
+        self,
+        user: str,
+        streams: Sequence[StreamSpec],
+        context: StreamContext,
+        by: str,
+        reason: str,
+        also: AlsoErased = NOTHING_ELSE,
+    ) -> None:
         self._user = user
+        self._also = also
         self._register = Register(context)
         self._eraser = Eraser(user, self._register.hash(user), streams, REPORT_TABLES, context)
         self._row = self._register.row_of(user) or new_row(by, reason, datetime.now(UTC))
@@ -67,10 +81,10 @@ class Erasure:
         write("the streams read what there is")
         drain()
         self._register.write(self._user, {**self._row, "erased_at": None})
-        found = self._eraser.find_traces()
+        found = self._eraser.find_traces(self._also)
         rows = self._eraser.erase(session, found)
         if (commit := self._eraser.find_erasing_commit()) is not None:
-            self._row |= {"events_version": commit[0], "events_erased": commit[1]}
+            self._row = put_erasure(self._row, *commit)
         # With the rest of the row: from here on the account of the streams needs it.
         self._register.write(self._user, {**self._row, "erased_at": None})
         write(f"{sum(rows.values()):,} rows are taken out; the streams pass them")
@@ -92,8 +106,9 @@ def forget_user(
     reason: str,
     wait_seconds: float,
     write: WriteLine,
+    also: AlsoErased,
 ) -> Forgotten:
-    """Erases all rows of one user, and keeps the user out from then on.
+    """Erases all rows of one user, and what mentions the user if it is told to; keeps the user out from then on.
 
     The groups rest while rows and files are removed, and are resumed; what is summed up of the user's days is computed
     again beside them. Batch runs that may read the old files are waited for, `wait_seconds` at most, and stopped then.
@@ -121,7 +136,7 @@ def forget_user(
                         group, "forget", settings, instance, by, _PAUSED_FOR, lambda: Register(context).is_half_done()
                     )
                 )
-            erasure = Erasure(user, streams, context, by, reason)
+            erasure = Erasure(user, streams, context, by, reason, also)
             spark = SparkResource.from_settings(settings, app_name="forget-user")
             with spark.running(tuple(lock_fds)) as session:
 
@@ -140,7 +155,7 @@ def forget_user(
             "Reports of some days could not be computed: see the run in the UI. They still count the user.",
         )
     say("all files are read for the proof")
-    return Forgotten(rows, search_files(lakehouse, user), waits)
+    return Forgotten(rows, search_files(lakehouse, user), waits, found.unsure)
 
 
 def _drain(

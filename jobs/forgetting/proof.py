@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from platform_assets.streaming.named_users import Sought, find_suspects, judge_fields
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:
@@ -31,42 +31,41 @@ class Proof:
 def search_files(lakehouse: LakehouseResource, user: str) -> Proof:
     """Reads every file but those of the queries' state, one after the other: as long as a scan of all texts takes.
 
-    A user is found as a word, in the texts of a Parquet file or in the bytes of another. So are other texts that have
-    the same word: a user_id that is a word of the language can't be told from it.
+    A user is found as in the tables' records (`named_users`), in the texts of a Parquet file or in the bytes of
+    another; JSON in it is read. So are other texts that have the same word: a user_id that is a word of the language
+    can't be told from it.
     """
+    sought = Sought.one(user)
     paths = lakehouse.list_files("")
     read = [path for path in paths if not _STATE.match(path)]
-    spellings = {user, json.dumps(user)[1:-1]}
     total, found = 0, []
     for path in read:
         content = lakehouse.read_file(path)
         if content is None:
             continue  # removed since the files were listed
         total += len(content)
-        if any(_has_word(content, path, spelling) for spelling in spellings):
+        texts = _find_texts(content, user) if path.endswith(".parquet") else iter([("", content)])
+        if any(judge_fields([text], sought) for text in texts):
             found.append(path)
     return Proof(len(read), total, len(paths) - len(read), tuple(found))
 
 
-def _has_word(content: bytes, path: str, word: str) -> bool:
-    pattern = re.compile(rb"(?<![\w-])" + re.escape(word.encode()) + rb"(?![\w-])")
-    texts = _find_texts(content, word) if path.endswith(".parquet") else iter([content])
-    return any(pattern.search(text) for text in texts)
-
-
-def _find_texts(content: bytes, part: str) -> Iterator[bytes]:
-    """The texts of a Parquet file, of all its columns, that have this part."""
+def _find_texts(content: bytes, user: str) -> Iterator[tuple[str, bytes]]:
+    """The texts of a Parquet file, of all its columns, that may name the user, each with its column."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     # delta-rs writes the first two, Spark the others.
     texts = (pa.string_view(), pa.binary_view(), pa.string(), pa.binary(), pa.large_string(), pa.large_binary())
     for batch in pq.ParquetFile(io.BytesIO(content)).iter_batches():
-        for column in _flatten(batch.to_struct_array()):
-            if column.type in texts:
-                values = column.cast(pa.binary())
-                yield from values.filter(pc.match_substring(values, part)).drop_null().to_pylist()
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            # A record's key is the user, by the topic's contract.
+            field = "user_id" if name == "key" else name
+            for part in _flatten(column):
+                if part.type in texts:
+                    values = part.cast(pa.binary())
+                    for value in values.filter(find_suspects(values, user, field)).to_pylist():
+                        yield field, value
 
 
 def _flatten(column: pa.Array) -> Iterator[pa.Array]:

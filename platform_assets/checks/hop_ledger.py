@@ -15,6 +15,7 @@ import dagster as dg
 
 from platform_assets.checks.ledger import FOLLOW_THE_STREAM, LEDGER
 from platform_assets.checks.ledger_entries import MAX_EXAMPLES
+from platform_assets.streaming.forgotten_users import find_erasures
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -149,15 +150,13 @@ def _count_source(lakehouse: Any, stream: StreamSpec, hops: "pa.Table") -> int |
 
 def _count_erased(lakehouse: Any, hops: "pa.Table") -> int:
     """Rows of forgotten users that the query has passed and the source no longer has where the query has come to."""
-    import pyarrow.compute as pc
-
     users = lakehouse.find_table("platform.forgotten_users")
     if users is None:  # no query has started since there is such a table
         return 0
+    erasures = [erasure for row in users.to_pyarrow_table().to_pylist() for erasure in find_erasures(row)]
     # A checkpoint begins with the state of a version: what was erased by then it has not passed.
-    first, last = pc.min(hops["until_version"]), pc.max(hops["until_version"])
-    passed = (pc.field("events_version") > first) & (pc.field("events_version") <= last)
-    return pc.sum(users.to_pyarrow_table().filter(passed)["events_erased"]).as_py() or 0
+    versions = hops["until_version"].to_pylist()
+    return sum(rows for version, rows in erasures if min(versions) < version <= max(versions))
 
 
 def _count_late(lakehouse: Any, query: str) -> dict[str, int]:

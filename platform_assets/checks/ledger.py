@@ -176,7 +176,7 @@ def _find_leaving(erased: Any | None, users: Sequence[Mapping[str, Any]]) -> lis
     if erased is None or not begun:
         return []
     rows = erased.to_pyarrow_table(filters=pc.field("erased_at") >= min(begun))
-    return [row for row in rows.to_pylist() if row["was"] != "on_arrival"]
+    return [row for row in rows.to_pylist() if not row["was"].endswith("on_arrival")]
 
 
 def _read_rows(lakehouse: Any, name: str) -> list[dict[str, Any]]:

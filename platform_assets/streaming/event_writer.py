@@ -33,10 +33,11 @@ from platform_assets.streaming.deduplication import (
 )
 from platform_assets.streaming.event_content import CONTENT, describe_contents, hash_contents
 from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, count_by_type, read_messages
-from platform_assets.streaming.forgotten_users import Register, build_erased
+from platform_assets.streaming.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, Register, build_erased
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.lost_ranges import LostRange, describe, find_lost_ranges, read_acknowledged_offsets
+from platform_assets.streaming.named_users import Mention
 from platform_assets.streaming.sent_again import find_sent_again
 from platform_assets.tables.platform import ERASED_RECORDS, LOST_RANGES, REQUEUED_RECORDS
 
@@ -60,7 +61,8 @@ class _Batch:
     offsets: Int64s
     is_rejected: Any
     is_duplicate: Any
-    is_erased: Any
+    mentions: Any
+    """How each record names a forgotten user (`named_users.Mention`)."""
     duplicates: Duplicates
     ids: tuple[Int64s, Int64s] | None
     """The hashed event_ids (of rejected records too, where they mean nothing); None when nothing is deduplicated."""
@@ -180,7 +182,8 @@ class EventWriter:
 
     def _judge(self, records: pa.Table, planned: PlannedBatch) -> _Batch:
         partitions, offsets = _int64s(records, "kafka_partition"), _int64s(records, "kafka_offset")
-        is_erased = self._register.find_records(records)
+        mentions = self._register.judge_records(records)
+        is_erased = mentions != Mention.NONE
         is_rejected = records.column("reason").is_valid().to_numpy() & ~is_erased
         duplicates = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
         coordinates = pack_coordinates(partitions, offsets)
@@ -197,7 +200,7 @@ class EventWriter:
                 ids[0][own], ids[1][own], coordinates[own], contents[own], planned.arrival_micros, first_offsets, older
             )
         is_duplicate = np.isin(coordinates, duplicates.coordinates)
-        return _Batch(records, partitions, offsets, is_rejected, is_duplicate, is_erased, duplicates, ids, contents)
+        return _Batch(records, partitions, offsets, is_rejected, is_duplicate, mentions, duplicates, ids, contents)
 
     def _read_recent_ids(self, arrival_micros: int, horizon_micros: int) -> RecentIds:
         """The ids that `silver.events` holds within the horizon: at a start, and after a long stop."""
@@ -226,12 +229,15 @@ class EventWriter:
         if batch.is_rejected.any():
             rejected = records.filter(pa.array(batch.is_rejected))
             self._quarantined.append(_rename(rejected, "quarantined_at"), side_commit)
-        if batch.is_erased.any():
-            self._erased.append(build_erased(records.filter(pa.array(batch.is_erased)), "on_arrival"), side_commit)
-        is_accepted = ~(batch.is_rejected | batch.is_duplicate | batch.is_erased)
+        is_erased = batch.mentions != Mention.NONE
+        if is_erased.any():
+            # What may be the user's goes too: nobody could say afterwards that it had come.
+            was = np.where(batch.mentions[is_erased] == Mention.CERTAIN, ON_ARRIVAL, UNSURE_ON_ARRIVAL)
+            self._erased.append(build_erased(records.filter(pa.array(is_erased)), pa.array(was)), side_commit)
+        is_accepted = ~(batch.is_rejected | batch.is_duplicate | is_erased)
         accepted = records if is_accepted.all() else records.filter(pa.array(is_accepted))
         entries = build_entries(
-            planned, batch.partitions, batch.offsets, batch.is_rejected, batch.is_duplicate, batch.is_erased
+            planned, batch.partitions, batch.offsets, batch.is_rejected, batch.is_duplicate, is_erased
         )
         before = self._read_frontier()
         frontier = before.advance(

@@ -1,27 +1,28 @@
 """Who is to be forgotten, and which records were erased for that: what every reader of Kafka goes by from then on.
 
-The register has no names: only a hash of each, salted, so that it can't be looked up in a list of hashes made before.
+The register has no names: only a hash of each, salted, so that it can't be looked up in a list of hashes made before,
+and how long the name is, so that it is found as a word in a text.
 Whoever has both the table and a list of candidates can try them; that is what a register that still works must allow.
 The salt is made with the first row. Lose the register, and the next read of Kafka brings its users back.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import re
+import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.named_users import Mention, Sought, judge_record
 from platform_assets.tables.platform import ERASED_RECORDS, FORGOTTEN_USERS
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
+ON_ARRIVAL, UNSURE_ON_ARRIVAL = "on_arrival", "unsure_on_arrival"
+"""The column `was` of a record that had come into no table: it was a forgotten user's, or may have been."""
+
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
+# Names of fields and values that are the same in many records.
+_WORDS_KEPT = 100_000
 
 
 class Register:
@@ -55,7 +61,7 @@ class Register:
 
     def write(self, user: str, row: dict[str, Any]) -> None:
         """Puts these columns (but the hash and the salt) in the place of the user's row."""
-        row = {**row, "user_hash": self.hash(user), "salt": self._salt}
+        row = {**row, "user_hash": self.hash(user), "salt": self._salt, "id_bytes": len(user.encode())}
         self._rows[row["user_hash"]] = row
         rows = pa.Table.from_pylist([row], build_arrow_schema(FORGOTTEN_USERS))
         self._table.replace(rows, rows.slice(0, 0), "true", {"forgotten_users": len(self._rows)})
@@ -68,58 +74,53 @@ class Register:
         known = [user for user in pc.unique(texts).to_pylist() if user is not None and self.hash(user) in self._rows]
         return np.array(pc.is_in(texts, value_set=pa.array(known, pa.string())).to_numpy(), bool)
 
-    def find_records(self, records: pa.Table) -> npt.NDArray[np.bool_]:
-        """Which parsed records (`event_parser.PARSED_SCHEMA`) are of a forgotten user.
+    def judge_records(self, records: pa.Table) -> npt.NDArray[np.int8]:
+        """How each parsed record (`event_parser.PARSED_SCHEMA`) names a forgotten user, a `Mention`.
 
-        A rejected one by its key, and by the `user_id` of its text where that is JSON.
+        An accepted one by its `user_id` alone; a rejected one by all that is in its key and its value.
         """
-        found = self.find(records.column("user_id"))
-        if not self._rows:
-            return found
-        rejected = np.flatnonzero(records.column("reason").is_valid().to_numpy())
-        if len(rejected):
+        found = np.where(self.find(records.column("user_id")), Mention.CERTAIN, Mention.NONE).astype(np.int8)
+        if self._rows:
+            rejected = np.flatnonzero(records.column("reason").is_valid().to_numpy())
             raw = records.select(["key", "value"]).take(rejected).to_pylist()
-            found[rejected] = [any(self.hash(user) in self._rows for user in find_users(**row)) for row in raw]
+            found[rejected] = [judge_record(row["key"], row["value"], self._sought) for row in raw]
         return found
+
+    @cached_property
+    def _sought(self) -> Sought:
+        """All who are forgotten. Of a row by older code nobody knows how long the name is."""
+        holds = lru_cache(_WORDS_KEPT)(lambda text: self.hash(text) in self._rows)
+        return Sought(holds, frozenset(row["id_bytes"] for row in self._rows.values()))
 
 
 def hash_user(user: str | bytes, salt: str) -> str:
     """The column `user_hash`."""
     text = user.encode() if isinstance(user, str) else user
-    return hmac.new(bytes.fromhex(salt), text, hashlib.sha256).hexdigest()
+    return hmac.digest(bytes.fromhex(salt), text, "sha256").hex()
 
 
-def find_users(key: bytes | None, value: bytes | None) -> Sequence[str | bytes]:
-    """Whose a record may be that the parser has refused."""
-    _, named = _read_user(value or b"")
-    return [user for user in (key, named) if user is not None]
-
-
-def is_record_of(user: str, value: bytes) -> bool:
-    """Whether a refused record is the user's: by its `user_id`, where it is not JSON by the name as a word in it."""
-    is_json, named = _read_user(value)
-    if is_json:
-        return named == user
-    return re.search(rb"(?<![\w-])" + re.escape(user.encode()) + rb"(?![\w-])", value) is not None
-
-
-def _read_user(value: bytes) -> tuple[bool, str | None]:
-    """Whether a value is JSON, and the `user_id` in it."""
-    try:
-        content = msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False, None
-    named = content.get("user_id") if isinstance(content, dict) else None
-    return True, str(named) if isinstance(named, (str, int)) else None
-
-
-def build_erased(records: pa.Table, was: str, erased_at: datetime | None = None) -> pa.Table:
+def build_erased(records: pa.Table, was: str | pa.Array, erased_at: datetime | None = None) -> pa.Table:
     """Rows of `ERASED_RECORDS` from records with their coordinates and `arrived_at`; None: erased when they arrived."""
     schema = build_arrow_schema(ERASED_RECORDS)
     rows = records.select(["topic", "kafka_partition", "kafka_offset", "arrived_at"])
-    rows = rows.append_column("was", pa.repeat(was, len(rows)))
+    rows = rows.append_column("was", pa.repeat(was, len(rows)) if isinstance(was, str) else was)
     at = rows["arrived_at"] if erased_at is None else pa.repeat(pa.scalar(erased_at, _UTC_MICROS), len(rows))
     return rows.append_column("erased_at", at).cast(schema)
+
+
+def put_erasure(row: dict[str, Any], version: int, rows: int) -> dict[str, Any]:
+    """The user's row with a commit that took rows out of silver.events; the one that it had is an earlier one then."""
+    before = row["events_version"]
+    if before is None or before == version:
+        return {**row, "events_version": version, "events_erased": rows}
+    earlier = json.dumps(find_erasures(row))
+    return {**row, "events_version": version, "events_erased": rows, "earlier_erasures": earlier}
+
+
+def find_erasures(row: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """The versions of silver.events that took rows of the user out, and how many each; of a row by older code too."""
+    newest = [] if row["events_version"] is None else [(row["events_version"], row["events_erased"])]
+    return [*map(tuple, json.loads(row.get("earlier_erasures") or "[]")), *newest]
 
 
 def new_row(by: str, reason: str, now: datetime) -> dict[str, Any]:

@@ -193,6 +193,8 @@ FORGOTTEN_USERS = TableSpec(
         Column("events_version", "bigint", "The newest version of silver.events that took rows of the user out"),
         Column("events_erased", "bigint", "How many rows that version took out"),
         Column("erased_at", "timestamp", "When no table had them any more; null: the erasure was cut short"),
+        Column("id_bytes", "bigint", "Length of the user_id in UTF-8; null: by code that found whole words only"),
+        Column("earlier_erasures", "string", "JSON: [version, rows] of what was taken out of silver.events before"),
     ),
     statistics_columns=("forgotten_at",),
 )
@@ -207,7 +209,7 @@ ERASED_RECORDS = TableSpec(
         Column("kafka_partition", "int", "Kafka partition"),
         Column("kafka_offset", "bigint", "Offset in the topic partition"),
         Column("arrived_at", "timestamp", "Time of the micro-batch that read it"),
-        Column("was", "string", "Where it had been: accepted, quarantined, deduplicated; on_arrival: nowhere"),
+        Column("was", "string", "Where it was: accepted, quarantined, deduplicated; (unsure_)on_arrival: nowhere"),
         Column("erased_at", "timestamp", "When"),
     ),
     statistics_columns=("kafka_partition", "kafka_offset", "arrived_at"),

@@ -25,6 +25,7 @@ from platform_assets.streaming import late_repair
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.requeue import Choice, Requeuer
+from platform_assets.streaming.traces import NOTHING_ELSE, AlsoErased
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -36,7 +37,7 @@ from tests.spark.test_parity import run_check
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from platform_assets.streaming.erasure import Traces
+    from platform_assets.streaming.traces import Traces
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STREAMS = {stream.name: stream for stream in load_streams()}
@@ -131,9 +132,12 @@ def requeue(streams: StreamsUnderTest) -> dict[str, int]:
 
 
 def forget(
-    streams: StreamsUnderTest, user: str = USER, drain: Callable[[], None] | None = None
+    streams: StreamsUnderTest,
+    user: str = USER,
+    drain: Callable[[], None] | None = None,
+    also: AlsoErased = NOTHING_ELSE,
 ) -> tuple[Traces, dict[str, int]]:
-    erasure = Erasure(user, list(STREAMS.values()), streams.context, "a test", "asked to")
+    erasure = Erasure(user, list(STREAMS.values()), streams.context, "a test", "asked to", also)
 
     def drain_all() -> None:
         streams.drain(*names_of(streams))

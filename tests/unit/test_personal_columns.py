@@ -9,7 +9,6 @@ from platform_assets.reports import REPORT_TABLES
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.day_states import REPORT_DAYS
 from platform_assets.reports.presentation import render_preview
-from platform_assets.streaming.forgotten_users import find_users, hash_user, is_record_of
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import PLATFORM_TABLES
 from platform_assets.tables.spec import TableSpec
@@ -30,27 +29,6 @@ def test_a_preview_does_not_say_whose_the_rows_are() -> None:
     row = {column.name: None for column in CUSTOMER_DAYS_TABLE.columns} | {"user_id": "ann-7", "events": 5}
     shown = render_preview(CUSTOMER_DAYS_TABLE, [row])
     assert "ann-7" not in shown and "| 5 |" in shown
-
-
-@pytest.mark.parametrize(
-    ("value", "is_own"),
-    [
-        (b'{"user_id": "ann-7", "price": "x"}', True),
-        (b'{"user_id": "bob", "product_name": "ann-7"}', False),
-        (b'{"user_id": "ann-7"', True),
-        (b'["ann-7"]', False),
-        (b"\xff ann-7", True),
-        (b'{"user_id": "ann-70"', False),
-    ],
-)
-def test_whose_a_refused_record_is(value: bytes, is_own: bool) -> None:
-    assert is_record_of("ann-7", value) == is_own
-
-
-def test_users_of_a_refused_record() -> None:
-    assert find_users(b"k", b'{"user_id": 5}') == [b"k", "5"]
-    assert find_users(None, b"no JSON") == []
-    assert hash_user(b"ann-7", "00") == hash_user("ann-7", "00") != hash_user("ann-7", "01")
 
 
 def test_the_proof_finds_words(tmp_path: object) -> None:
