@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import SettingError
+from platform_assets.streaming.expiry import find_expired
 from platform_assets.streaming.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, hash_user
 from platform_assets.streaming.specs import KafkaSource, ResultSpan, StreamSpec, TableSource
 
@@ -41,6 +42,10 @@ class Lakehouse(Protocol):
 
     def delta_table(self, name: str) -> DeltaTable:
         """A table; raises deltalake's `TableNotFoundError`."""
+        ...
+
+    def find_table(self, name: str) -> DeltaTable | None:
+        """A table; None where there is none."""
         ...
 
 
@@ -155,6 +160,10 @@ class Explainer:
         if any(start <= record.offset < end for start, end in batch.gaps):
             what = "a transaction's marker, an aborted or a compacted record"
             return [f"Offset {record} has no record: {what}. {read.capitalize()} recorded a gap there."]
+        expired = find_expired(self._lakehouse)
+        if over := [f"{t.name} before {expired[t.name].until}" for t in self._ingest.tables if t.name in expired]:
+            gone = f"It has expired if its day is over ({', '.join(over)}); `headrace check` counts such rows."
+            return [f"Record {record} was read by {read} and is in no table. {gone}"]
         return [f"Record {record} was read by {read} and is in no table: that must not be. Run `headrace check`."]
 
     def explain_user(self, user_id: str, moment: datetime) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import SettingError
 from platform_assets.streaming.delta_tables import commit_metadata, open_table
+from platform_assets.streaming.expiry import warn_of_expired
 from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 
-def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> None:
+def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> str:
     """Removes what the stream `name` has made. Its next start reads all of its source again, in order of event time.
+
+    Returns which rows that cannot bring back, as a sentence; empty where it brings back all.
 
     The table stays where it is and keeps its history; readers see it empty until it has been computed again. Cut short,
     it is to be called again: the stream does not start before. Raises `GroupOwnedError` while the group runs, and
@@ -26,7 +29,9 @@ def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> None:
     if not isinstance(stream.source, TableSource):
         raise SettingError(f"Stream {name} reads Kafka: its rows can't be computed again from a table.")
     with hold_group_lock(settings.home, group.name, "recompute"):
-        empty_stream(stream, LakehouseResource.from_settings(settings))
+        lakehouse = LakehouseResource.from_settings(settings)
+        empty_stream(stream, lakehouse)
+    return warn_of_expired(stream, lakehouse)
 
 
 def empty_stream(stream: StreamSpec, lakehouse: LakehouseResource) -> None:

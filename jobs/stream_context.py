@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
+from platform_assets.streaming.expiry import check_policy
 from platform_assets.streaming.free_space import find_shortage
+from platform_assets.streams import load_streams
 
 if TYPE_CHECKING:
     from platform_assets.streaming.lost_ranges import HeldTopic
@@ -33,8 +35,10 @@ def build_stream_context(
     """Checks that the lakehouse can be written and the topics are there (creates them on our own broker).
 
     A missing topic to which one of `streams` is to be published is a warning, and not published to. Raises
-    `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the mend.
+    `SettingError`, `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the
+    mend.
     """
+    check_policy(load_streams(), settings.retention_days)
     lakehouse.check_writable()
     local_folders = tuple(str(folder) for folder in (lakehouse.local_root, settings.home) if folder and folder.exists())
     min_free_bytes = settings.min_free_mib * 1024 * 1024
@@ -60,6 +64,7 @@ def build_stream_context(
         local_folders=local_folders,
         min_free_bytes=min_free_bytes,
         vacuum_hours=settings.vacuum_hours,
+        retention_days=settings.retention_days,
         fetch_held=lambda: fetch_held(kafka, settings.topic),
         fetch_topic_id=lambda: _fetch_topic_id(kafka, settings.topic),
         has_held_back=lambda: _has_held_back(kafka, settings.topic),

@@ -113,7 +113,8 @@ def _recompute(args: argparse.Namespace, settings: Settings) -> int:
     from platform_assets.streams import load_stream_groups
 
     [group] = find_groups(load_stream_groups(), "", args.stream)
-    recompute_stream(group, args.stream, settings)
+    if lost := recompute_stream(group, args.stream, settings):
+        print(lost)
     print(f"{args.stream} begins anew with the next start of its group. Go on with: headrace resume {group.name}")
     return 0
 

@@ -30,6 +30,7 @@ def defs() -> dg.Definitions:
     from platform_assets.checks.event_time import EventTimeLimits
     from platform_assets.reports import build_report_assets
     from platform_assets.stream_assets import build_stream_assets
+    from platform_assets.streaming.expiry import check_policy
     from platform_assets.streams import load_stream_groups
     from resources.duckdb import DuckDBResource
     from resources.kafka import KafkaResource
@@ -43,6 +44,7 @@ def defs() -> dg.Definitions:
     )
     groups = load_stream_groups()
     streams = [stream for group in groups for stream in group.streams]
+    check_policy(streams, settings.retention_days)
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     return dg.Definitions(
         assets=[

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="How long files that a stream's table has replaced are kept for other readers")
     ] = 24
 
+    retention_days: Annotated[
+        dict[str, Annotated[int, Field(ge=1)]],
+        Field(description="JSON; days that a stream's table keeps, by table; a table not named keeps all"),
+    ] = {}
+
     first_day: Annotated[
         date, Field(description="The reports' first day (UTC), and the first that is closed: the shop's first event")
     ] = date(2024, 1, 1)

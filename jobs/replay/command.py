@@ -22,6 +22,7 @@ from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import SettingError
+from platform_assets.streaming.expiry import warn_of_expired
 from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec, TableSource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -76,6 +77,8 @@ def replay_stream(
         shadow, rows = None, _open_row_replay(stream, live, lakehouse, kafka, derived, part or Part())
         if stream in derived:
             shadow = Shadow(stream, live, lakehouse)
+            if part is None and action in ("compare", "swap") and (lost := warn_of_expired(stream, lakehouse)):
+                say(lost)
         elif action in ("swap", "undo"):
             _refuse_shadows([Shadow(s, live, lakehouse) for s in derived])
         if action == "abandon":

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, Entry
+from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import OffsetRange
 from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.event_parser import PARSED_SCHEMA, parse_batch
+from platform_assets.streaming.expiry import read_expired
 from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.specs import StreamSpec
-from platform_assets.tables.platform import ERASED_RECORDS
+from platform_assets.tables.platform import ERASED_RECORDS, EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -112,7 +115,8 @@ def find_lost(
 ) -> tuple[pa.Table, list[str]]:  # fmt: skip
     """Rows for the main table of records that a batch has read and no table has; and of others of these, in sentences.
 
-    They arrive when that batch did. Left out: what the parser refuses, what repeats an accepted event, forgotten users.
+    They arrive when that batch did. Left out: what the parser refuses, what repeats an accepted event, forgotten users,
+    and days that the table keeps no longer.
     """
     tables = dict(zip(ARRIVAL_COLUMNS.values(), (*stream.tables, ERASED_RECORDS), strict=True))
     known = [
@@ -127,17 +131,31 @@ def find_lost(
     ids = session.createDataFrame(accepted.select(["event_id"])).distinct()
     kept = ids.join(events, "event_id", "left_semi").toArrow()["event_id"]
     new = ~(_is_in(accepted["event_id"], kept) | Register(context).find(accepted["user_id"]))
-    found = accepted.filter(pa.array(new))
+    is_over = _find_expired(context, stream, accepted)
+    gone = int((new & is_over).sum())
+    found = accepted.filter(pa.array(new & ~is_over))
     arrivals = find_arrivals(entries, found)
     order = np.lexsort((found["kafka_offset"].to_numpy(), found["kafka_partition"].to_numpy(), arrivals))
     found, arrivals = found.take(pa.array(order)), arrivals[order]
     # Of one event the first that arrived, as when the stream reads it.
     _, first = np.unique(np.array(found["event_id"].to_pylist(), dtype=object), return_index=True)
     found, arrivals = found.take(pa.array(np.sort(first))), arrivals[np.sort(first)]
-    left = len(rows) - len(found)
+    left = len(rows) - len(found) - gone
     notes = [f"{len(found):,} records were in no table: they are added."] if len(found) else []
     notes += [f"{left:,} other records are in no table: refused, a repetition, or of who is forgotten."] if left else []
+    notes += (
+        [f"{gone:,} records are of days that have expired (HEADRACE_RETENTION_DAYS): they stay out."] if gone else []
+    )
     return _as_rows(found, arrivals, context.topic), notes
+
+
+def _find_expired(context: StreamContext, stream: StreamSpec, records: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which of these records are of days that the stream's table keeps no longer."""
+    rows = BatchTable(EXPIRED_ROWS, context).read_arrow().to_pylist()
+    expired = read_expired(rows).get(stream.main_table.name)
+    if expired is None:
+        return np.zeros(len(records), bool)
+    return np.array(pc.less(records["event_time"], pa.scalar(expired.start, _UTC_MICROS)))
 
 
 def find_arrivals(entries: Sequence[Entry], records: pa.Table) -> Int64s:

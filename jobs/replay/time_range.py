@@ -5,12 +5,14 @@ Rows that are final follow from their events alone. So the live stream need not 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jobs.replay.comparison import Comparison, compare_rows
 from jobs.replay.row_replay import Part, RowReplay
 from platform_assets.errors import SettingError
+from platform_assets.streaming.expiry import find_expired, find_kept_from
 from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.streaming.table_difference import read_pending, select_final
@@ -32,7 +34,10 @@ class RangeReplay(RowReplay):
         super().__init__(stream, context, lakehouse, f"headrace replay {stream.name} --range")
         self._source = stream.source
         self._span = stream.span
-        self._part = part
+        kept_from = find_kept_from(stream, find_expired(lakehouse))
+        # What has expired is not made again, and what followed from it stays as it is.
+        since = max((time for time in (part.since, kept_from) if time is not None), default=None)
+        self._part = replace(part, since=since)
         if part.offsets:
             raise SettingError(f"Offsets are Kafka's, and {stream.name} reads silver.events: name --since and --until.")
 

@@ -2,9 +2,9 @@
 
 The account is `platform.hop_ledger`. Its batches must follow one another without a hole or an overlap, from the first;
 the rows that they passed must be all that the source had at the version that they have come to, by the log's statistics
-of that version, and what was erased of forgotten users; and where Spark has said how many rows it read, that must be
-what the source's writer said it wrote. That what came out is right is the twin's to say (check `parity`). Reads no rows
-but the ledger's: seconds at any size.
+of that version, with what was erased of forgotten users and what has expired; and where Spark has said how many rows it
+read, that must be what the source's writer said it wrote. That what came out is right is the twin's to say (check
+`parity`). Reads no rows but the ledger's: seconds at any size.
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
@@ -15,6 +15,7 @@ import dagster as dg
 
 from platform_assets.checks.ledger import FOLLOW_THE_STREAM, LEDGER
 from platform_assets.checks.ledger_entries import MAX_EXAMPLES
+from platform_assets.streaming.expiry import find_expired
 from platform_assets.streaming.forgotten_users import find_erasures
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
@@ -105,7 +106,7 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
             return dg.AssetCheckResult(passed=True, description=_NOT_YET)
         source_rows = _count_source(lakehouse, stream, hops)
         if source_rows is not None:
-            source_rows += _count_erased(lakehouse, hops)
+            source_rows += _count_erased(lakehouse, hops) + _count_expired(lakehouse, stream, hops)
         breaches = find_hop_breaches(hops, source_rows)
         totals = {**_count(hops), **_count_late(lakehouse, stream.name)}
         return dg.AssetCheckResult(
@@ -154,9 +155,21 @@ def _count_erased(lakehouse: Any, hops: "pa.Table") -> int:
     if users is None:  # no query has started since there is such a table
         return 0
     erasures = [erasure for row in users.to_pyarrow_table().to_pylist() for erasure in find_erasures(row)]
-    # A checkpoint begins with the state of a version: what was erased by then it has not passed.
+    first, last = _find_versions(hops)
+    return sum(rows for version, rows in erasures if first < version <= last)
+
+
+def _count_expired(lakehouse: Any, stream: StreamSpec, hops: "pa.Table") -> int:
+    """Rows whose days have expired since the query passed them."""
+    assert isinstance(stream.source, TableSource)
+    expired = find_expired(lakehouse).get(stream.source.table.name)
+    return 0 if expired is None else expired.count(*_find_versions(hops))
+
+
+def _find_versions(hops: "pa.Table") -> tuple[int, int]:
+    """A checkpoint begins with the state of the first version, and has passed what came up to the last."""
     versions = hops["until_version"].to_pylist()
-    return sum(rows for version, rows in erasures if min(versions) < version <= max(versions))
+    return min(versions), max(versions)
 
 
 def _count_late(lakehouse: Any, query: str) -> dict[str, int]:

@@ -9,9 +9,10 @@ tables or in a recorded gap; each gap that Kafka still holds is read again and h
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -32,6 +33,7 @@ from platform_assets.checks.ledger_entries import (
 )
 from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof, find_appended, find_batches, open_files
 from platform_assets.streaming.commit_log import CommitLog
+from platform_assets.streaming.expiry import find_expired
 from platform_assets.streaming.specs import StreamSpec
 
 LEDGER = "ledger"
@@ -96,7 +98,8 @@ def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: RecordFinder, proof:
         entries = read_entries(events, newer) if newer else []
         datasets = {o: open_files(tables[o], logs[o], found.files) for o, found in appended.items() if found}
     requeued = _read_rows(lakehouse, "platform.requeued_records")
-    evidence = _Evidence(committed, tables, entries, datasets, appended, losses, requeued, leaving, now)
+    expired = partial(_count_expired, lakehouse, {names[o]: table.version() for o, table in tables.items()})
+    evidence = _Evidence(committed, tables, entries, datasets, appended, losses, requeued, leaving, expired, now)
     try:
         return _prove(evidence, kafka, proof)
     except FileNotFoundError:
@@ -117,6 +120,7 @@ class _Evidence:
     losses: Losses
     requeued: Sequence[Mapping[str, Any]]
     leaving: Sequence[Mapping[str, Any]]
+    count_expired: Callable[[], int]
     now: datetime
 
 
@@ -128,7 +132,8 @@ def _prove(found: _Evidence, kafka: RecordFinder, proof: Proof | None) -> Audit:
     newest = max((e.batch_id for e in fresh if e.txn_app_id == fresh[-1].txn_app_id), default=None)
     if newest is not None and newest < found.committed:
         breaches.append(f"The checkpoint has batch {found.committed}, the table's newest batch is {newest}.")
-    breaches += find_row_breaches(entries, found.datasets, holes, losses, found.requeued, found.leaving)
+    expired = found.count_expired if proof is None else lambda: 0  # what a proof holds of has lost no row since
+    breaches += find_row_breaches(entries, found.datasets, holes, losses, found.requeued, found.leaving, expired)
     held = [
         e
         for e in found.entries
@@ -140,6 +145,7 @@ def _prove(found: _Evidence, kafka: RecordFinder, proof: Proof | None) -> Audit:
     if proof is not None:
         totals = {name: count + proof.totals.get(name, 0) for name, count in totals.items()}
     totals["requeued"] = len(found.requeued)
+    totals["expired"] = found.count_expired()
     totals["erased_in_all"] = found.tables["erased"].count() if "erased" in found.tables else 0
     holds = _build_proof(found, entries, totals, proof)
     return Audit(tuple(breaches), totals, losses.describe(), holds, erasing=bool(found.leaving))
@@ -177,6 +183,12 @@ def _find_leaving(erased: Any | None, users: Sequence[Mapping[str, Any]]) -> lis
         return []
     rows = erased.to_pyarrow_table(filters=pc.field("erased_at") >= min(begun))
     return [row for row in rows.to_pylist() if not row["was"].endswith("on_arrival")]
+
+
+def _count_expired(lakehouse: Any, versions: Mapping[str, int]) -> int:
+    """Rows that expired in these tables up to these versions."""
+    expired = find_expired(lakehouse)
+    return sum(expired[name].count(-1, version) for name, version in versions.items() if name in expired)
 
 
 def _read_rows(lakehouse: Any, name: str) -> list[dict[str, Any]]:
@@ -222,6 +234,8 @@ def _describe(totals: Mapping[str, int]) -> str:
     said = f"Lost 0, doubled 0: {totals['rows_in']:,} records in = {said}."
     if totals["requeued"]:
         said += f" {totals['requeued']:,} of the quarantined were taken in again since."
+    if totals["expired"]:
+        said += f" {totals['expired']:,} of these records have expired since (HEADRACE_RETENTION_DAYS)."
     if erased := totals["erased_in_all"] - totals["erased"]:
         said += f" {erased:,} of these records are erased since, of users who were forgotten."
     return said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from platform_assets.checks.acknowledged_losses import Hole, Losses
@@ -52,6 +52,7 @@ def find_row_breaches(
     losses: Losses | None = None,
     requeued: Sequence[Mapping[str, Any]] = (),
     leaving: Sequence[Mapping[str, Any]] = (),
+    count_expired: Callable[[], int] = lambda: 0,
 ) -> list[str]:
     """Offsets that are not in exactly one place, by the tables' own coordinates.
 
@@ -59,8 +60,9 @@ def find_row_breaches(
     `kafka_partition`, `kafka_offset` and the time of arrival. Rows at or after a partition's last committed offset are
     a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Those of
     `requeued` (rows of `platform.requeued_records`) are in quarantine and in one place more; those of `leaving` (rows
-    of `platform.erased_records`) are among the erased, and perhaps still where they were. Takes a byte an offset of
-    memory.
+    of `platform.erased_records`) are among the erased, and perhaps still where they were. `count_expired`: how many
+    rows a policy has taken out of these versions of the tables; asked last, for that is written down after it is done.
+    Takes a byte an offset of memory.
     """
     from platform_assets.checks.ledger_places import Places
 
@@ -74,7 +76,7 @@ def find_row_breaches(
         places.add_rows(outcome, rows)
     places.forgive(requeued, "requeued_at")
     places.forgive(leaving, "arrived_at", least=2)
-    return places.find_breaches(tables)
+    return places.find_breaches(tables, count_expired())
 
 
 def find_gap_breaches(entries: Sequence[Entry], kafka: RecordFinder) -> list[str]:

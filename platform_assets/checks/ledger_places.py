@@ -34,6 +34,7 @@ class Places:
             high[where] = max(high.get(where, entry.until_offset), entry.until_offset)
         self._counts = {where: np.zeros(high[where] - low, np.uint8) for where, low in self._low.items()}
         self._unknown: list[tuple[Where, int, str]] = []
+        self._twice_gone = 0
 
     def add_range(self, place: str, topic: str, partition: int, start: int, end: int) -> None:
         """Every offset of [start, end) is in this place."""
@@ -47,27 +48,33 @@ class Places:
     def forgive(self, records: Iterable[Mapping[str, Any]], time_column: str, least: int = 1) -> None:
         """Each of these records counts once less where it is in `least` places.
 
-        `time_column` says from which topic of that name it is.
+        `time_column` says from which topic of that name it is. One that should be in two places and is in none may have
+        expired in both.
         """
         for row in records:
             topic = self._losses.name_of(row["topic"], row["kafka_partition"], to_micros(row[time_column]))
             where = (topic, row["kafka_partition"])
             counts, index = self._counts.get(where), row["kafka_offset"] - self._low.get(where, 0)
-            if counts is not None and 0 <= index < len(counts) and counts[index] >= least:
-                counts[index] -= 1
+            if counts is not None and 0 <= index < len(counts):
+                self._twice_gone += int(counts[index] == 0)
+                counts[index] -= counts[index] >= least
 
-    def find_breaches(self, tables: Mapping[str, Any]) -> list[str]:
-        """One sentence each, the first few of each kind. `tables` are looked into again for what is in two places."""
+    def find_breaches(self, tables: Mapping[str, Any], expired: int = 0) -> list[str]:
+        """One sentence each, the first few of each kind. `tables` are looked into again for what is in two places.
+
+        `expired`: how many rows a policy has taken out of the tables. Which ones nobody knows: they are counted.
+        """
         doubled, lost = [], []
         for where, counts in sorted(self._counts.items()):
             low = self._low[where]
             doubled += [(where, low + int(i)) for i in np.flatnonzero(counts > 1)[: MAX_EXAMPLES + 1]]
-            lost += [(where, low + int(i), "no table") for i in np.flatnonzero(counts == 0)[: MAX_EXAMPLES + 1]]
+            lost += [(where, low + int(i)) for i in np.flatnonzero(counts == 0)[:MAX_EXAMPLES]]
+        missing = sum(int((counts == 0).sum()) for counts in self._counts.values()) + self._twice_gone
         twice = [(where, offset, self._name_places(tables, where, offset)) for where, offset in doubled[:MAX_EXAMPLES]]
         return [
             *_describe([*twice, *((where, offset, "") for where, offset in doubled[MAX_EXAMPLES:])], _TWICE),
             *_describe(sorted(self._unknown), "was read by no recorded batch"),
-            *_describe(lost, "is lost"),
+            *_describe_missing(lost, missing, expired),
         ]
 
     def _add(self, place: str, where: Where, offsets: npt.NDArray[np.int64]) -> None:
@@ -138,3 +145,19 @@ def _describe(found: Sequence[tuple[Where, int, str]], what: str) -> list[str]:
         f"{topic}/{partition}/{offset} {what}: {place}{more}."
         for (topic, partition), offset, place in found[:MAX_EXAMPLES]
     ]
+
+
+def _describe_missing(places: Sequence[tuple[Where, int]], missing: int, expired: int) -> list[str]:
+    """One sentence for all that is in no table, or none."""
+    named = [f"{topic}/{partition}/{offset}" for (topic, partition), offset in places[:MAX_EXAMPLES]]
+    if missing < expired:
+        return [f"{expired:,} rows have expired, but {missing:,} records are in no table: others have come back."]
+    if missing == expired:
+        return []
+    if expired:
+        said = f"{missing - expired:,} of {missing:,} records in no table are lost, the others have expired; of these"
+        return [f"{said} the first are {', '.join(named)}."]
+    if missing == 1:
+        return [f"{named[0]} is lost: no table."]
+    more = " and so on" if missing > len(named) else ""
+    return [f"{named[0]} is lost: no table. So are {missing - 1:,} others: {', '.join(named[1:])}{more}."]

@@ -6,7 +6,14 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.reports.daily_report import DailyReport
-from platform_assets.reports.day_states import FINAL, InputChanges, read_final_until, read_states, state_of
+from platform_assets.reports.day_states import (
+    FINAL,
+    InputChanges,
+    read_final_until,
+    read_kept_from,
+    read_states,
+    state_of,
+)
 from platform_assets.reports.days import DayRange
 
 if TYPE_CHECKING:
@@ -28,11 +35,12 @@ def choose_older_day(
     The versions that an old day was computed from are gone, but where no row of the inputs has changed for it since,
     the present ones hold the same. None: there is no such day among those tried.
     """
-    final_until = read_final_until(lakehouse)
+    final_until, kept_from = read_final_until(lakehouse), read_kept_from(lakehouse, report)
     states = [
         state
         for state in read_states(lakehouse, report.table.name, _ALL_DAYS)
         if not newest.first <= state.report_date <= newest.last
+        and state.report_date >= kept_from
         and state.state == state_of(state.report_date, final_until) == FINAL
     ]
     if not states:

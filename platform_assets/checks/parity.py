@@ -23,6 +23,7 @@ from platform_assets.checks.newest_events import MAX_EVENTS, find_start, registe
 from platform_assets.private_rows import hide_users, render_rows
 from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
 from platform_assets.reports.report_engine import EngineName
+from platform_assets.streaming.expiry import find_expired, find_kept_from
 from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
@@ -76,7 +77,7 @@ def compare(
     events.load_as_version(state["source_version"])
     table.load_as_version(version)
     with resources.duckdb.connected() as connection, clear_errors():
-        start = register_newest(connection, events, stream.source, max_events)
+        start = _leave_out_expired(lakehouse, stream, register_newest(connection, events, stream.source, max_events))
         rows, differences, first = compare_with_rule(connection, stream, table, late, state, start, _SHOWN)
     return Comparison(start, state["watermark"], rows, differences, [_describe(row) for row in first])
 
@@ -97,7 +98,7 @@ def _compare_with_twin(
         counted = events.where(condition).groupBy(F.expr(period).alias("period")).count().collect()
         return [(row["period"], row["count"]) for row in counted]
 
-    start = find_start(count_by, max_events)
+    start = _leave_out_expired(lakehouse, stream, find_start(count_by, max_events))
     twin = run_twin(read_events(spark, source, state["source_version"], start), stream)
     uri = lakehouse.table_uri(stream.main_table.name)
     present = spark.read.format("delta").option("versionAsOf", version).load(uri).select(*twin.columns)
@@ -109,6 +110,12 @@ def _compare_with_twin(
     unequal = counted.where(F.col(COPIES) != 0).drop(LEFT_ROWS).orderBy(*twin.columns).limit(_SHOWN)
     first = [_describe(row.asDict()) for row in unequal.collect()] if differences else []
     return Comparison(start, watermark, rows, differences, first)
+
+
+def _leave_out_expired(lakehouse: Any, stream: StreamSpec, start: datetime | None) -> datetime | None:
+    """The start, or from where on neither the table nor its source has lost rows to a policy, if that is later."""
+    kept_from = find_kept_from(stream, find_expired(lakehouse))
+    return max((time for time in (start, kept_from) if time is not None), default=None)
 
 
 def _describe(row: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from platform_assets.reports.days import ONE_DAY, DayRange
 from platform_assets.streaming.changed_days import find_newest_changes, is_partitioned_by_day, read_changed_since
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.expiry import find_expired
 from platform_assets.streams.sessions import INACTIVITY
 from platform_assets.streams.sessions import STREAM as SESSIONS_STREAM
 from platform_assets.streams.view_to_purchase import MAX_LAG
@@ -123,6 +124,17 @@ def find_stale_days(
 def _is_as(state: DayState, final_until: datetime | None, exceptions: Mapping[date, str]) -> bool:
     day = state.report_date
     return state.state == state_of(day, final_until) and state.exceptions == exceptions.get(day)
+
+
+def read_kept_from(lakehouse: Any, report: DailyReport) -> date:
+    """The first day of which no input has expired, nor any of the days around it that it takes rows from."""
+    expired = find_expired(lakehouse)
+    kept = [
+        expired[source.table.name].until + source.neighbours * ONE_DAY
+        for source in report.inputs
+        if source.table.name in expired
+    ]
+    return max(kept, default=date.min)
 
 
 def read_states(lakehouse: Any, report: str, days: DayRange) -> list[DayState]:

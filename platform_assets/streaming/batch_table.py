@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, QueryFailedError
@@ -244,6 +245,31 @@ class BatchTable:
             self._check_lease()
             self._table.delete(condition, commit_properties=properties, post_commithook_properties=_no_hooks())
             self.version = self._table.version()
+
+    def expire(self, condition: str, body: Mapping[str, Any]) -> None:
+        """As `delete`, beside a query that writes. Raises `QueryFailedError` when it wins again and again."""
+        from deltalake import CommitProperties
+
+        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
+        with self._lock:
+            self._table.update_incremental()
+            self._try(
+                lambda: self._table.delete(
+                    condition, commit_properties=properties, post_commithook_properties=_no_hooks()
+                ),
+                "Removing expired rows",
+            )
+
+    def find_least(self, column: str) -> date | None:
+        """The first day of which the table may have rows, by a date or a time; None: it has none, or cannot say."""
+        import pyarrow as pa
+
+        with self._lock:
+            self._table.update_incremental()
+            files = pa.table(self._table.get_add_actions(flatten=True)).to_pylist()
+        values = [file.get(f"partition.{column}", file.get(f"min.{column}")) for file in files]
+        days = [value.date() if isinstance(value, datetime) else value for value in values if value is not None]
+        return min(days, default=None)
 
     def read_arrow(self, columns: list[str] | None = None, row_filter: Any = None) -> pa.Table:
         """Rows of the newest version, by a filter over Arrow expressions."""

@@ -36,7 +36,7 @@ def find_newest_changes(log: CommitLog, day_column: str, since: int, until: int)
         actions = log.read_actions(version)
         if actions is None:
             return found, version
-        for day in {_day_of(file, day_column) for file in _changed_files(actions)}:
+        for day in {day_of(file, day_column) for file in _changed_files(actions)}:
             found.setdefault(day, version)
     return found, since
 
@@ -109,7 +109,8 @@ def _changed_files(actions: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
     return [file for file in files if file is not None and file.get("dataChange", True)]
 
 
-def _day_of(file: Mapping[str, Any], day_column: str) -> date:
+def day_of(file: Mapping[str, Any], day_column: str) -> date:
+    """The day of a file that an action of the log names."""
     # A removal may leave the values out; the folder has them.
     values = file.get("partitionValues") or dict(part.split("=", 1) for part in file["path"].split("/")[:-1])
     return date.fromisoformat(values[day_column])

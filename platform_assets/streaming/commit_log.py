@@ -82,10 +82,17 @@ class CommitLog:
 
     def newest_version(self) -> int:
         """The table's version now, by the names in its log. Raises `FileNotFoundError` where there is no table."""
+        return max(self._list_versions())
+
+    def oldest_version(self) -> int:
+        """The first version whose commit the log still holds. Raises as `newest_version`."""
+        return min(self._list_versions())
+
+    def _list_versions(self) -> list[int]:
         from pyarrow.fs import FileSelector
 
         names = (Path(info.path) for info in self.filesystem.get_file_info(FileSelector("_delta_log")))
-        return max(int(name.stem) for name in names if name.suffix == ".json" and name.stem.isdigit())
+        return [int(name.stem) for name in names if name.suffix == ".json" and name.stem.isdigit()]
 
     def read(self, version: int) -> Commit | None:
         """One commit; None when the log does not hold it: not yet, or no longer."""
@@ -114,7 +121,7 @@ class CommitLog:
                 if "remove" in action:
                     files.pop(unquote(action["remove"]["path"]), None)
                 elif "add" in action:
-                    file = self._parse_add(action["add"])
+                    file = self.parse_add(action["add"])
                     files[file.path] = file
         return list(files.values())
 
@@ -168,13 +175,14 @@ class CommitLog:
         rewrites = rewrites or (ours is not None and "replay" in ours)
         added = [a["add"] for a in actions if "add" in a and a["add"].get("dataChange", True)]
         # Rows that a rewrite brings back have been read, when they were appended.
-        files = tuple(self._parse_add(add) for add in added if not rewrites)
+        files = tuple(self.parse_add(add) for add in added if not rewrites)
         if ours is not None:
             by_type, requeues = ours.get("rows_by_type"), "requeue" in ours
             return Commit(version, files, ours.get("frontier"), rewrites, by_type, requeues)
         return Commit(version, files, _frontier_of_others(files, info), rewrites)
 
-    def _parse_add(self, add: dict[str, Any]) -> AppendedFile:
+    def parse_add(self, add: Mapping[str, Any]) -> AppendedFile:
+        """The file of an `add` action."""
         statistics = json.loads(add.get("stats") or "{}")
         low, high = (statistics.get(side, {}).get(self._time_column) for side in ("minValues", "maxValues"))
         return AppendedFile(unquote(add["path"]), statistics.get("numRecords", 0), _micros(low), _micros(high))

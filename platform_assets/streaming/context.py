@@ -26,7 +26,8 @@ class StreamContext:
     A bounded run repairs late events for `repair_seconds` at its end (None: until none can be repaired).
     `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
     `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. Files that a table has
-    replaced are removed after `vacuum_hours`, once the group has read them. `fetch_held` asks Kafka what it holds of
+    replaced are removed after `vacuum_hours`, once the group has read them; rows of days before the last
+    `retention_days` of their table go (none named: they stay). `fetch_held` asks Kafka what it holds of
     the topic now, `fetch_topic_id` for its id, which is None while Kafka does not answer (None instead of either:
     nobody can be asked), `has_held_back` whether records wait behind an open transaction, or nobody can say.
     `check_lease` is called before each commit, from any thread, and raises `GroupOwnedError` when another driver has
@@ -52,6 +53,7 @@ class StreamContext:
     local_folders: tuple[str, ...] = ()
     min_free_bytes: int = 0
     vacuum_hours: int = 24
+    retention_days: Mapping[str, int] = field(default_factory=dict)
     fetch_held: Callable[[], HeldTopic] | None = field(default=None, repr=False)
     fetch_topic_id: Callable[[], str | None] | None = field(default=None, repr=False)
     has_held_back: Callable[[], bool] | None = field(default=None, repr=False)

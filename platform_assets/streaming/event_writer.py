@@ -93,9 +93,10 @@ class EventWriter:
         self._moved_at: int | None = None
         self._working = threading.Lock()
 
-    def table_versions(self) -> dict[str, int]:
+    @property
+    def tables(self) -> Mapping[str, BatchTable]:
         """See `BatchWriter`."""
-        return {name: table.version for name, table in self._tables.items()}
+        return self._tables
 
     def write(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""

@@ -9,6 +9,7 @@ and Spark takes that for a clean end.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from platform_assets.errors import HeadraceError, QueryFailedError
@@ -17,6 +18,7 @@ from platform_assets.streaming.query_errors import classify_failure
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from platform_assets.streaming.batch_table import BatchTable
     from platform_assets.streaming.context import StreamContext
 
 # Far beyond any stop's grace: whoever closes the gate stops the query next.
@@ -29,8 +31,9 @@ class BatchWriter(Protocol):
     def write(self, batch_df: DataFrame, batch_id: int) -> None:
         """Writes one micro-batch. Called for one batch after the other, again for a batch that did not end."""
 
-    def table_versions(self) -> dict[str, int]:
-        """The newest version of each table that this writer has made or seen. From any thread."""
+    @property
+    def tables(self) -> Mapping[str, BatchTable]:
+        """The tables that it writes, by name. From any thread."""
 
 
 class ForeachBatch:

@@ -14,6 +14,7 @@ from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_writer import EventWriter
+from platform_assets.streaming.expiry import Expiry
 from platform_assets.streaming.hop_ledger import HopLedger
 from platform_assets.streaming.late_repair import LateRepair, Look, QueryState
 from platform_assets.streaming.long_sessions import LongSessions
@@ -39,7 +40,7 @@ _IDLE_LOOK_SECONDS = 5.0
 
 
 class GroupCare:
-    """`start` and `stop` once, for a group that goes on; a bounded run calls `repair` and `stop` only."""
+    """`start` and `stop` once, for a group that goes on; a bounded run calls the others and `stop` only."""
 
     def __init__(
         self,
@@ -60,6 +61,8 @@ class GroupCare:
         self._hops = HopLedger(session, streams, context)
         self._changed_days = ChangedDays([stream.main_table for stream in streams], context)
         self._upkeep = TableUpkeep(session, streams, context)
+        written = {name: table for query in queries for name, table in query.batch_writer.tables.items()}
+        self._expiry = Expiry(streams, written, context)
         self._repair = LateRepair(session, streams, context, tables)
         self._complete_until = BatchTable(COMPLETE_UNTIL, context)
         self._long = {
@@ -145,8 +148,14 @@ class GroupCare:
         self._hops.write(spark_queries)
         self._changed_days.write()
 
+    def remove_expired(self) -> None:
+        """Removes rows of days that are kept no longer, as many as one round does, and writes them down."""
+        for name in self._expiry.run(datetime.now(UTC)):
+            self._upkeep.note_replaced(name)
+
     def _look_after_tables(self) -> None:
         self._write_history()
+        self.remove_expired()
         self._upkeep.run()
         # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs beside them made a
         # join's first batch take three minutes.

@@ -24,10 +24,11 @@ import numpy as np
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.commit_log import EPOCH, AppendedFile, CommitLog
+from platform_assets.streaming.expiry import find_kept_from, read_expired
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
 from platform_assets.streaming.twin import compare, find_touched, leave_out_untouched, read_events, run_twin
-from platform_assets.tables.platform import LATE_EVENTS
+from platform_assets.tables.platform import EXPIRED_ROWS, LATE_EVENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +44,8 @@ _EVENTS_OF_ONE_PORTION = 20_000_000
 _LATE_EVENTS_OF_ONE_PORTION = 5_000
 # How far beside a late event events are read at first where no bound is known (sessions): doubled while it is too near.
 _FIRST_MARGIN = timedelta(hours=3)
+# A row that began on an expired day may reach so far into the days that are kept: it lacks its first events now.
+_LONGEST_ROW = timedelta(days=1)
 # A shop whose devices were all off for a year would have a row of a megabyte otherwise.
 _HOURS_NAMED = 24
 # By this Spark finds the jobs that may be ended without harm: they have not changed anything yet.
@@ -103,6 +106,7 @@ class LateRepair:
         self._interrupted = False
         # Until when what a late event belongs to is open: a session that goes on all day is not computed each minute.
         self._open_until: dict[_Waiting, datetime] = {}
+        self._expired = BatchTable(EXPIRED_ROWS, context)
 
     def look(self) -> list[Look]:
         """How far each stream's table is that has finished a batch, and what can be repaired of it. Changes nothing."""
@@ -116,6 +120,7 @@ class LateRepair:
         After so many seconds (None: never) what is left waits for the next look; of each stream a portion is repaired.
         Who stops calls `interrupt`, and waits for the commit in hand only.
         """
+        self._pass_over_expired()
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         found = [look for look in looks if len(look.due)]
         for look in found:
@@ -171,6 +176,19 @@ class LateRepair:
             return pending
         return pending.filter(pa.array([key not in waiting for key in _keys(stream, pending)], pa.bool_()))
 
+    def _pass_over_expired(self) -> None:
+        """Late events of days whose other events are gone change nothing: what counted these stays as it was."""
+        import pyarrow.compute as pc
+
+        for stream in self._streams:
+            if (kept_from := self._find_kept_from(stream)) is not None:
+                self._set_repaired(stream, self._read_late(stream).filter(pc.field("event_time") < kept_from))
+
+    def _find_kept_from(self, stream: StreamSpec) -> datetime | None:
+        """Events of before are not repaired: rows that count them may lack others. None: all are."""
+        kept_from = find_kept_from(stream, read_expired(self._expired.read_arrow().to_pylist()))
+        return None if kept_from is None else kept_from + _LONGEST_ROW
+
     def _split(self, look: Look) -> list[pa.Table]:
         source = look.stream.source
         assert isinstance(source, TableSource)
@@ -179,6 +197,13 @@ class LateRepair:
         return split_by_events(look.due, files)
 
     def _read_pending(self, stream: StreamSpec) -> pa.Table:
+        """Events that wait for their repair."""
+        import pyarrow.compute as pc
+
+        kept_from, late = self._find_kept_from(stream), self._read_late(stream)
+        return late if kept_from is None else late.filter(pc.field("event_time") >= kept_from)
+
+    def _read_late(self, stream: StreamSpec) -> pa.Table:
         import pyarrow.compute as pc
 
         # By name afterwards: see `CommitLog.read_rows` on filters over text.

@@ -163,7 +163,7 @@ class StreamQuery:
             rows_per_second=0.0 if last is None else float(last.get("processedRowsPerSecond", 0.0)),
             lag_records=lag_of(reports[-1]) if reports else None,
             watermark=reports[-1].get("eventTime", {}).get("watermark") if reports else None,
-            table_versions=self.batch_writer.table_versions(),
+            table_versions={name: table.version for name, table in self.batch_writer.tables.items()},
             last_commit_at=None if last is None else str(last["timestamp"]),
             busy=self._query.isActive and bool(self._query.status["isTriggerActive"]),
         )

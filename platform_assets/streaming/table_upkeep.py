@@ -19,6 +19,7 @@ from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.platform import (
     CHANGED_DAYS,
     COMPLETE_UNTIL,
+    EXPIRED_ROWS,
     HOP_LEDGER,
     LATE_EVENTS,
     LEDGER,
@@ -51,7 +52,7 @@ class TableUpkeep:
         self._session = session
         self._context = context
         self._tables = {table.name: -1 for stream in streams for table in stream.tables}
-        platform = (LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LEDGER, HOP_LEDGER, QUERY_PROGRESS)
+        platform = (LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LEDGER, HOP_LEDGER, QUERY_PROGRESS, EXPIRED_ROWS)
         self._tables |= {table.name: -1 for table in platform}
         self._checkpointed: dict[str, int] = {}
         self._compacted: dict[str, int] = {}
@@ -82,6 +83,10 @@ class TableUpkeep:
                 self._to_vacuum.remove(name)
                 table.vacuum(self._context.vacuum_hours, dry_run=False, enforce_retention_duration=False)
             self._tables[name] = version
+
+    def note_replaced(self, name: str) -> None:
+        """Files of this table were replaced or taken out: they are to be removed as those that compaction replaces."""
+        self._to_vacuum.add(name)
 
     def _is_read_beyond(self, name: str, version: int) -> bool:
         # Here and not above: this is a Spark data source, and Dagster's processes import this file for its constants.

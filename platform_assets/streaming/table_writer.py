@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -49,9 +49,10 @@ class TableWriter:
         uri = context.table_uri(self._source.table.name)
         self._log = CommitLog(uri, self._source.time_column, context.storage_options)
 
-    def table_versions(self) -> dict[str, int]:
+    @property
+    def tables(self) -> Mapping[str, BatchTable]:
         """See `BatchWriter`."""
-        return {self._spec.main_table.name: self.table.version}
+        return {self._spec.main_table.name: self.table}
 
     def write(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""

@@ -215,7 +215,23 @@ ERASED_RECORDS = TableSpec(
     statistics_columns=("kafka_partition", "kafka_offset", "arrived_at"),
 )
 
+EXPIRED_ROWS = TableSpec(
+    name="platform.expired_rows",
+    description="What HEADRACE_RETENTION_DAYS has removed of each table, so that the ledgers do not miss it.",
+    grain="table x version that took expired rows out, and one row a table without a version",
+    key=("table_name", "version"),
+    columns=(
+        Column("table_name", "string", "The table"),
+        Column("version", "bigint", "Its version that took rows out; null: the row says how far its log was read"),
+        Column("until_day", "date", "Rows of days (UTC) before this one have expired"),
+        Column("rows", "bigint", "Rows that the version took out"),
+        Column("removed_by", "string", "retention, or somebody: deleted by hand, of days that had expired"),
+        Column("looked_at", "bigint", "The table's newest version then"),
+        Column("written_at", "timestamp", "When this was written"),
+    ),
+)
+
 PLATFORM_TABLES = (
     LEDGER, HOP_LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LOST_RANGES, REQUEUED_RECORDS,
-    FORGOTTEN_USERS, ERASED_RECORDS,
+    FORGOTTEN_USERS, ERASED_RECORDS, EXPIRED_ROWS,
 )  # fmt: skip

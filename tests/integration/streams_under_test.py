@@ -54,7 +54,7 @@ class StreamsUnderTest:
         shutil.copytree(self.context.lakehouse_root, root)
         return dataclasses.replace(self, context=dataclasses.replace(self.context, lakehouse_root=str(root)))
 
-    def send(self, values: Iterable[bytes | None], key: bytes = b"user", partition: int = 0) -> None:
+    def send(self, values: Iterable[bytes | None], key: bytes | None = b"user", partition: int = 0) -> None:
         """Sends records, in order, and waits until the broker has them."""
         producer = self.kafka.producer()
         for value in values:
