@@ -141,7 +141,7 @@ def test_rows_that_somebody_has_deleted_by_hand(streams: StreamsUnderTest) -> No
     assert not any(verdict.passed for verdict in run_hop_checks(kept))
     replay = KafkaReplay(STREAMS["events"], kept.context, lakehouse_of(kept), kept.kafka, DERIVED, Part())
     found = replay.compare(kept.session)
-    assert f"{2 * OF_ONE_DAY} records are of days that have expired: they stay out." in found.notes
+    assert any(note.startswith(f"{2 * OF_ONE_DAY} records are of days that have expired") for note in found.notes)
     replay.swap(kept.session)
     kept.drain(*NAMES)
     assert audit(kept).breaches == ()
