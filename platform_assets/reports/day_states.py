@@ -99,8 +99,12 @@ def find_stale_days(
     """Those of the days that must be computed from these versions of the inputs.
 
     Days before `look_from` are looked at only where something says that they may have changed: `platform.changed_days`,
-    or that the streams have come to their end since. `exceptions`: what final days lack now.
+    or that the streams have come to their end since. `exceptions`: what final days lack now. Days of which an input has
+    expired stay as they are.
     """
+    if (kept_from := read_kept_from(lakehouse, report)) > days.last:
+        return []
+    days = DayRange(max(days.first, kept_from), days.last)
     pinned = {table.name: table.version for table in inputs}
     states = {state.report_date: state for state in read_states(lakehouse, report.table.name, days)}
     asked = {day for day in days.days() if day >= look_from}

@@ -17,7 +17,7 @@ from platform_assets.reports.day_states import PROVISIONAL, DayState, InputChang
 from platform_assets.reports.days import ONE_DAY, DayRange
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.events import EVENTS
-from platform_assets.tables.platform import CHANGED_DAYS
+from platform_assets.tables.platform import CHANGED_DAYS, EXPIRED_ROWS
 from resources.lakehouse import LakehouseResource
 
 TODAY = datetime.now(UTC).date()
@@ -125,3 +125,20 @@ def test_a_day_ahead_is_no_day_of_the_shop(lakehouse: LakehouseResource) -> None
     assert find_newest_day(lakehouse.delta_table(EVENTS.name), TODAY) is None
     append_event(lakehouse, OLD)
     assert find_newest_day(lakehouse.delta_table(EVENTS.name), TODAY) == OLD
+
+
+def test_a_day_whose_events_have_expired_is_not_computed_again(lakehouse: LakehouseResource) -> None:
+    kept, first, expired = (TODAY - timedelta(days=days) for days in (20, 30, 31))
+    for day in (kept, expired):
+        append_event(lakehouse, day)
+        compute(lakehouse, day)
+    lakehouse.delta_table(EVENTS.name).delete(f"event_date <= '{first}'")
+    append_event(lakehouse, kept)
+    now = lakehouse.delta_table(EVENTS.name).version()
+    note_changes(lakehouse, (EVENTS.name, None, now), (EVENTS.name, expired, now - 1), (EVENTS.name, kept, now))
+    yesterday = TODAY - ONE_DAY
+    assert find_stale(lakehouse, yesterday) == [expired, kept, yesterday]
+    look = {"table_name": EVENTS.name, "until_day": first, "looked_at": now, "written_at": datetime.now(UTC)}
+    account = create_table(lakehouse.table_uri(EXPIRED_ROWS.name), EXPIRED_ROWS)
+    write_deltalake(account, pa.Table.from_pylist([look], build_arrow_schema(EXPIRED_ROWS)), mode="append")
+    assert find_stale(lakehouse, yesterday) == [kept, yesterday]
