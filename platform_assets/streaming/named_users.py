@@ -13,20 +13,18 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from platform_assets.streaming.words_in_bytes import MOST_ENCODINGS, find_words, find_words_at, unescape
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # A larger value is searched as a text: as an object in memory JSON takes many times its bytes.
 _MOST_BYTES_READ = 1 << 20
-# Each JSON encoding of a text doubles the backslashes in it: 16 MiB have room for 24.
-_MOST_ENCODINGS = 32
 _WEAK_BYTES, _WEAK_DIGITS = 3, 8
 
 _WHO = "user|customer|visitor|member|account|client|shopper"
@@ -36,10 +34,6 @@ _USER_FIELD = re.compile(rf"(?:.*(?:{_WHO})|u)(?:s?(?:{_SUFFIX}))?")
 _NAMED_IN_TEXT = re.compile(
     rf"(?i)(?:(?:{_WHO})(?:[_.\- ]?(?:{_SUFFIX}))?|\bu_?id)[\s\"'\\:=>\[(]+".encode()
 )  # fmt: skip
-_ESCAPED = tuple((b"\\" + bytes([sign]), b" " if sign in b"ntrbf" else bytes([sign])) for sign in b'ntrbf"/')
-_ESCAPED_UNICODE = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+")
-_WORD = re.compile(rb"[\w-]+")
-_IS_WORD = np.array([_WORD.fullmatch(bytes([byte])) is not None for byte in range(256)])
 
 
 class Mention(IntEnum):
@@ -138,7 +132,7 @@ class _Content:
                 left += [(parent, own, value, encodings) for value in item]
             elif isinstance(item, (str, bytes)):
                 text = item if isinstance(item, bytes) else _encode(item)
-                inner = None if encodings == _MOST_ENCODINGS else _parse_inner(text)
+                inner = None if encodings == MOST_ENCODINGS else _parse_inner(text)
                 if inner is not None:
                     left.append((parent, own, inner, encodings + 1))
                 else:
@@ -200,55 +194,11 @@ def _judge(content: _Content, sought: Sought) -> Mention:
 def _judge_text(text: bytes, of_word: Mention, sought: Sought) -> Mention:
     """`of_word`: what a name means that stands there as a word, and no other user is named."""
     found = Mention.NONE
-    for spelling in _unescape(text):
+    for spelling in unescape(text):
         if sought.needle in spelling:
             named_at = [match.end() for match in _NAMED_IN_TEXT.finditer(spelling)]
-            if any(map(sought.holds, _find_words_at(spelling, named_at, sought.lengths))):
+            if any(map(sought.holds, find_words_at(spelling, named_at, sought.lengths))):
                 return Mention.CERTAIN
-            if any(sought.holds(word) for word in _find_words(spelling, sought.lengths) if not is_weak(word)):
-                found = Mention.UNSURE if named_at else of_word
+            if any(sought.holds(word) for word in find_words(spelling, sought.lengths) if not is_weak(word)):
+                found = max(found, Mention.UNSURE if named_at else of_word)
     return found
-
-
-def _unescape(text: bytes) -> Iterator[bytes]:
-    """The text, and what it is without its JSON escapes, taken away as often as there are any."""
-    yield text
-    for _ in range(_MOST_ENCODINGS):
-        before = text
-        if b"\\" in text:
-            # By `replace`: a regular expression takes ten seconds for 16 MiB of backslashes.
-            yield (text := text.replace(b"\\\\", b"\\"))
-            for escaped, sign in _ESCAPED:
-                text = text.replace(escaped, sign)
-            yield (text := _ESCAPED_UNICODE.sub(_decode_unicode, text))
-        if text == before:
-            return
-
-
-def _decode_unicode(match: re.Match[bytes]) -> bytes:
-    return _encode(bytes.fromhex(match[0].replace(b"\\u", b"").decode()).decode("utf-16-be", errors="surrogatepass"))
-
-
-def _find_words(text: bytes, lengths: Iterable[int | None]) -> Iterator[bytes]:
-    """All parts of these lengths in which a letter is and from which none goes on; those of unknown length: words."""
-    data = np.frombuffer(text, np.uint8)
-    is_edge = ~_IS_WORD[data]
-    begins, ends = np.append(True, is_edge), np.append(is_edge, True)
-    # Signs alone are no name: between them each place would be one, in 16 MiB of backslashes every byte.
-    letters = np.append(0, np.cumsum(~is_edge | (data > 127), dtype=np.int32))
-    for length in lengths:
-        if length is None:
-            yield from {match[0] for match in _WORD.finditer(text)}
-        elif 0 < length <= len(text):
-            is_named = begins[:-length] & ends[length:] & (letters[length:] > letters[:-length])
-            starts = np.flatnonzero(is_named)
-            yield from {text[start : start + length] for start in starts.tolist()}
-
-
-def _find_words_at(text: bytes, starts: list[int], lengths: Iterable[int | None]) -> Iterator[bytes]:
-    for start in starts:
-        for length in lengths:
-            if length is None:
-                yield from (match[0] for match in [_WORD.match(text, start)] if match)
-            elif start + length <= len(text) and not _IS_WORD[[*text[start + length : start + length + 1]]].any():
-                yield text[start : start + length]

@@ -62,6 +62,8 @@ def judge(value: bytes | str, user: str = USER, key: bytes | None = None) -> Men
         json.dumps(event())[:-9],
         json.dumps(json.dumps(event()))[:-20],
         '{"user_id": "user-77',
+        '{"user_id": "\\u0075ser-77", "pri',
+        '"{\\"user_id\\": \\"\\\\u0075ser-77\\", \\"pri',
         "user-77",
         b"\xff user-77",
         "line\\nuser-77\\n",
