@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     anonymous_users: Annotated[
         str, Field(description="Texts that are a user_id of many, with commas between; empty: the usual ones")
     ] = ""
+    revenue_from_price: Annotated[
+        bool, Field(description="A purchase sent without revenue gets price × quantity (one where none was sent)")
+    ] = False
 
     starting_offsets: Annotated[
         Literal["earliest", "latest"], Field(description="Where a stream without a checkpoint begins")

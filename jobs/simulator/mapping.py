@@ -13,7 +13,7 @@ from jobs.simulator.row_values import RowError, as_number, as_text, as_whole_num
 from platform_assets.errors import SettingError
 
 _IDS = ("event_id", "user_id", "product_id", "session_id")
-_TEXTS = (*_IDS, "event_type", "product_name", "category", "device_type", "country")
+_TEXTS = (*_IDS, "event_type", "product_name", "category", "device_type", "country", "currency")
 _NUMBERS = ("price", "revenue")
 FIELDS = (*_TEXTS, "timestamp", *_NUMBERS, "quantity")
 REQUIRED = ("event_type", "timestamp", "user_id")
@@ -72,8 +72,8 @@ class RowMapping:
     def event(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """The event (its `timestamp` not yet written, its `event_id` perhaps missing) and its time in microseconds.
 
-        Text becomes a number where the contract wants one, and the reverse; `revenue` of a purchase without one is
-        price x quantity. Nothing else is judged here: that is the stream's work. Raises `RowError`.
+        Text becomes a number where the contract wants one, and the reverse. Nothing else is judged or made up here:
+        that is the stream's work. Raises `RowError`.
         """
         event = self._fields(row)
         for name in REQUIRED:
@@ -87,8 +87,6 @@ class RowMapping:
                 event[name] = as_number(name, event[name])
         if "quantity" in event:
             event["quantity"] = as_whole_number("quantity", event["quantity"])
-        if event.get("revenue") is None:
-            event["revenue"] = _revenue(event)
         if event.get("event_id") is None:
             event.pop("event_id", None)
         return event, self._time(event)
@@ -129,14 +127,6 @@ def _find(row: Mapping[str, Any], column: str) -> Any:
         else:
             raise LookupError(column)
     return value
-
-
-def _revenue(event: Mapping[str, Any]) -> float:
-    price: float | None = event.get("price")
-    quantity: int | None = event.get("quantity")
-    if event["event_type"] != "purchase" or price is None:
-        return 0.0
-    return round(price * (1 if quantity is None else quantity), 2)
 
 
 def derived_event_id(row: Mapping[str, Any], number: int) -> str:

@@ -3,20 +3,23 @@
 Plain Python over bytes; knows neither Spark nor Kafka, so that every rule is a unit test and another writer can
 reuse it. The rules (design: "Exact meanings"): the value is RFC 8259 JSON in UTF-8, an object, with the required
 fields `event_id`, `event_type`, `timestamp`, `user_id`; every other field may be null or absent. Types are strict:
-nothing is coerced, trimmed or normalised. An `event_id` that is a
+nothing is coerced, trimmed or normalised, but for `currency` (see `spell_currency`). An `event_id` that is a
 placeholder is a missing one. The first broken rule names the reason, in the order of `Reason`.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 
-from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.event_rules import BLANKS, EventRules
 
 INT32_MAX = 2**31 - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,7 +35,7 @@ EVENT_TYPES = frozenset(("page_view", "add_to_cart", "remove_from_cart", "purcha
 # Each is a field of `Event` and, but for `timestamp`, a column of silver.events. docs/changing-the-events.md adds one.
 TEXT_FIELDS = (
     "event_id", "event_type", "timestamp", "user_id", "product_id", "product_name",
-    "category", "session_id", "device_type", "country",
+    "category", "session_id", "device_type", "country", "currency",
 )  # fmt: skip
 REQUIRED_FIELDS = ("event_id", "event_type", "timestamp", "user_id")
 NUMBER_FIELDS = ("price", "revenue")
@@ -56,6 +59,8 @@ class Reason(StrEnum):
 
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
+# As `spell_currency` leaves it; another spelling is not plain.
+Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}\Z")]
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -74,6 +79,7 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     device_type: str | None = None
     country: str | None = None
     revenue: Amount | None = None
+    currency: Currency | None = None
 
 
 class RejectedRecordError(Exception):
@@ -110,6 +116,28 @@ def parse_event(
         return _parse_slowly(value, arrival_micros, rules)
     _check_event_id(event.event_id, rules)
     return event, event_time_micros(event.timestamp, arrival_micros, rules), None
+
+
+def spell_currency(text: str) -> str | None:
+    """A currency's code in capitals and without blanks around it, as ISO 4217 spells it; a blank one is none.
+
+    Whether there is such a currency is not judged. Raises `RejectedRecordError` (wrong_type) for other than 3 letters.
+    """
+    code = text.strip(BLANKS)
+    if code and not re.fullmatch("[A-Za-z]{3}", code):
+        raise RejectedRecordError(Reason.WRONG_TYPE, f"currency is no code of three letters: {text!r}")
+    return code.upper() or None
+
+
+def multiply_price(event: Event) -> float | None:
+    """The event's price, in the digits in which it was sent, times its quantity (one where none was sent).
+
+    None without a price, and where a double does not hold it.
+    """
+    if event.price is None:
+        return None
+    product = float(Decimal(repr(event.price)) * (1 if event.quantity is None else event.quantity))
+    return product if math.isfinite(product) else None
 
 
 def _check_event_id(event_id: str, rules: EventRules) -> None:
@@ -159,6 +187,8 @@ def _parse_slowly(value: bytes, arrival_micros: int, rules: EventRules) -> tuple
     time_micros = event_time_micros(document["timestamp"], arrival_micros, rules)
     known = {name: document[name] for name in FIELDS & document.keys()}
     known |= {name: float(known[name]) for name in NUMBER_FIELDS if known.get(name) is not None}
+    if known.get("currency") is not None:
+        known["currency"] = spell_currency(known["currency"])
     if known.get("quantity") is not None:
         known["quantity"] = int(known["quantity"])
     for name in ("price", "quantity", "revenue"):
@@ -203,6 +233,8 @@ def _check_type(name: str, found: Any) -> None:
     if name in TEXT_FIELDS:
         if type(found) is not str:
             raise RejectedRecordError(Reason.WRONG_TYPE, f"{name} is a JSON {_json_type(found)}, not a string")
+        if name == "currency":
+            spell_currency(found)
         return
     if type(found) is not _Number:
         raise RejectedRecordError(Reason.WRONG_TYPE, f"{name} is a JSON {_json_type(found)}, not a number")

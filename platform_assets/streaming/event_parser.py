@@ -24,6 +24,7 @@ from platform_assets.streaming.event_contract import (
     Event,
     RejectedRecordError,
     decode_plain_event,
+    multiply_price,
     parse_event,
 )
 from platform_assets.streaming.event_rules import BLANKS, EventRules
@@ -128,6 +129,9 @@ def parse_batch(batch: pa.RecordBatch, arrival_micros: int, max_bytes: int, rule
         except RejectedRecordError as error:
             rejected[row] = error
             events[row], micros[row] = _NO_EVENT, 0
+    for event in events if rules.revenue_from_price else ():
+        if event.revenue is None and event.event_type == "purchase":
+            event.revenue = multiply_price(event)
     return _build_rows(batch, events, micros, unknown, rejected, rules)
 
 
@@ -198,6 +202,5 @@ def _build_rows(
         "kafka_timestamp": batch.column("timestamp"),
         "is_anonymous": when_accepted(pa.array(_are_in(list(by_field["user_id"]), rules.anonymous_users))),
     }
-    columns["revenue"] = when_accepted(pa.compute.fill_null(columns["revenue"], 0.0))
     arrays = [columns[name].cast(PARSED_SCHEMA.field(name).type) for name in PARSED_SCHEMA.names]
     return pa.RecordBatch.from_arrays(arrays, schema=PARSED_SCHEMA)

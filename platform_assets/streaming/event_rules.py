@@ -1,4 +1,4 @@
-"""What of the event contract is a shop's own: its zone, and the texts that stand for no id and for nobody."""
+"""What of the event contract is a shop's own: its zone, the texts that stand for no id and for nobody, its amounts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ BLANKS = " \t\n\r\f\v\0\u00a0\u200b\ufeff"
 
 @dataclass(frozen=True)
 class EventRules:
-    """Texts are compared without case and surrounding blanks; an empty one is always a placeholder."""
+    """Texts are compared without case and surrounding blanks; an empty one is always a placeholder.
+
+    `revenue_from_price`: a purchase that is sent without revenue has price x quantity.
+    """
 
     time_zone: str = "UTC"
     placeholder_ids: frozenset[str] = field(default_factory=lambda: fold(PLACEHOLDER_IDS))
     anonymous_users: frozenset[str] = field(default_factory=lambda: fold(ANONYMOUS_USERS))
+    revenue_from_price: bool = False
 
     @cached_property
     def zone(self) -> ZoneInfo:

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 TEXTS, EVENT, COLUMN = re.findall(r"```text\n(.*?)```", (ROOT / "docs/changing-the-events.md").read_text(), re.DOTALL)
 CONTRACT, EVENTS = "platform_assets/streaming/event_contract.py", "platform_assets/streams/events.py"
-LAST_FIELD = "    revenue: Amount | None = None\n"
-LAST_COLUMN = '        Column("is_anonymous", "boolean", "Whether user_id stands for many, or for nobody"),\n'
+LAST_FIELD = "    currency: Currency | None = None\n"
+LAST_COLUMN = (
+    '        Column("currency", "string", "Currency of price and revenue, three capitals; null where none was sent"),\n'
+)
 HAS_BREACHES = """
 from platform_assets.checks.schema_contract import find_contract_breaches
 from platform_assets.streams.events import EVENTS

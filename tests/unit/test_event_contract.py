@@ -22,7 +22,7 @@ from platform_assets.streams.events import EVENTS
 ARRIVAL_MICROS = calendar.timegm((2026, 3, 1, 12, 0, 0)) * 1_000_000
 MAX_BYTES = 2_000
 STRINGS = ["event_id", "event_type", "timestamp", "user_id", "product_id", "product_name", "category", "session_id"]
-STRINGS += ["device_type", "country"]
+STRINGS += ["device_type", "country", "currency"]
 EVENT_TYPES = ["page_view", "add_to_cart", "remove_from_cart", "purchase"]
 _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(Z|[+-]\d\d:\d\d)?")
 
@@ -32,6 +32,21 @@ _PLACEHOLDER = re.compile(
     rf"{_BLANK}(null|undefined|none|nan|nil|\\n|0|0{{8}}-0{{4}}-0{{4}}-0{{4}}-0{{12}})?{_BLANK}",
     re.ASCII | re.IGNORECASE,
 )
+CURRENCIES = [
+    "EUR",
+    "eur",
+    " jPy\n",
+    "",
+    " \u00a0",
+    "EURO",
+    "EU",
+    "E R",
+    "\u20ac",
+    "\u00dfx",
+    "EUR\n",
+    "123",
+    "\u0131nr",
+]
 PLACEHOLDERS = [
     "",
     " ",
@@ -95,6 +110,8 @@ def judge(value: bytes | None) -> str | None:
 
 
 def _has_type(name: str, found: Any) -> bool:
+    if name == "currency":
+        return isinstance(found, str) and spell(found) is not False
     if name in STRINGS:
         return isinstance(found, str)
     if name == "quantity":
@@ -102,6 +119,13 @@ def _has_type(name: str, found: Any) -> bool:
     if name in ("price", "revenue"):
         return isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
     return True  # a field that the contract does not know
+
+
+def spell(currency: str | None) -> str | bool | None:
+    """As the stream keeps it; False for what is none."""
+    letters = re.sub(f"^{_BLANK}|{_BLANK}$", "", currency or "")
+    is_code = len(letters) == 3 and all("a" <= letter.lower() <= "z" for letter in letters) and letters.isascii()
+    return letters.upper() if is_code else (None if not letters else False)
 
 
 times = st.one_of(
@@ -125,7 +149,8 @@ valid = st.fixed_dictionaries(
         "timestamp": st.just("2026-03-01T11:00:00Z"),
         "user_id": st.text(max_size=5),
     },
-    optional={name: st.text(max_size=5) for name in STRINGS[4:]}
+    optional={name: st.text(max_size=5) for name in STRINGS[4:-1]}
+    | {"currency": st.one_of(st.none(), st.sampled_from(CURRENCIES), st.text(max_size=3))}
     | {"price": st.floats(0, 1e9), "revenue": st.integers(0, 10**12), "quantity": st.integers(0, 2**31 - 1)},
 )
 flaws = st.one_of(
@@ -155,7 +180,8 @@ def test_verdict_is_the_one_of_the_contracts_text(value: bytes | None) -> None:
     assert value is not None
     sent = json.loads(value)
     assert micros == micros_of(sent["timestamp"])
-    for name in [*STRINGS, "price", "quantity", "revenue"]:
+    assert event.currency == spell(sent.pop("currency", None))
+    for name in [*STRINGS[:-1], "price", "quantity", "revenue"]:
         assert getattr(event, name) == sent.pop(name, None)
     assert json.loads(unknown or "{}") == sent
 
@@ -200,7 +226,8 @@ def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(val
         assert (row["key"], row["value"]) == ((None, None) if expected is None else (b"k", value))
         sent = {} if expected else json.loads(value or b"")
         assert row["event_id"] == sent.get("event_id")
-        assert row["revenue"] == (None if expected else sent.get("revenue") or 0.0)
+        assert row["revenue"] == sent.get("revenue")
+        assert row["currency"] == spell(sent.get("currency"))
         assert (row["event_date"] is None) == (expected is not None)
 
 
@@ -263,3 +290,45 @@ def test_a_shop_has_its_own_placeholders() -> None:
 def test_a_time_without_an_offset_is_in_the_topics_zone(sent: str, utc: str) -> None:
     row = parse({**EVENT, "timestamp": sent}, EventRules("Europe/Berlin"))
     assert row["event_time"].replace(tzinfo=None).isoformat() == utc
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept", "reason"),
+    [
+        ("EUR", "EUR", None),
+        (" usd\n", "USD", None),
+        ("", None, None),
+        (None, None, None),
+        ("EURO", None, "wrong_type"),
+        ("\u20ac", None, "wrong_type"),
+        (978, None, "wrong_type"),
+        ({"code": "EUR"}, None, "wrong_type"),
+    ],
+)
+@pytest.mark.parametrize("unknown", [{}, {"channel": "web"}])
+def test_a_currency_is_three_letters_in_one_spelling(
+    sent: object, kept: str | None, reason: str | None, unknown: dict[str, str]
+) -> None:
+    row = parse({**EVENT, **unknown, "currency": sent})
+    assert (row["currency"], row["reason"]) == (kept, reason)
+
+
+@pytest.mark.parametrize(
+    ("sent", "revenue"),
+    [
+        ({"price": 19.99, "quantity": 3}, 59.97),
+        ({"price": 20}, 20.0),
+        ({"price": 20, "quantity": 0}, 0.0),
+        ({"price": 20, "quantity": 3, "revenue": 1.5}, 1.5),
+        ({"price": 20, "quantity": 3, "event_type": "page_view"}, None),
+        ({"quantity": 3}, None),
+        ({"price": 1e308, "quantity": 100}, None),
+    ],
+)
+@pytest.mark.parametrize("unknown", [{}, {"channel": "web"}])
+def test_price_times_quantity_is_revenue_only_where_the_shop_says_so(
+    sent: dict[str, Any], revenue: float | None, unknown: dict[str, str]
+) -> None:
+    event = {**EVENT, **sent, **unknown}
+    assert parse(event)["revenue"] == sent.get("revenue")
+    assert parse(event, EventRules(revenue_from_price=True))["revenue"] == revenue
