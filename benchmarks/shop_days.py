@@ -66,7 +66,7 @@ def write_stream_tables(
 
 def compute_days(engine: ReportEngine, lakehouse: LakehouseResource, report: DailyReport, days: DayRange) -> None:
     """Computes and writes the days of one report from the tables as they are, in one commit."""
-    pinned = [pin_table(lakehouse, source.table.name) for source in report.inputs]
+    pinned = [pin_table(lakehouse, source.table) for source in report.inputs]
     inputs = [source.rows_of(table, days) for source, table in zip(report.inputs, pinned, strict=True)]
     commit = ReportCommit(days, {table.name: table.version for table in pinned})
     engine.replace(report.sql, inputs, report.table, commit)

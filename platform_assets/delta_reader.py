@@ -34,11 +34,16 @@ class ArrowReadTable(DeltaTable):
 
 
 def register_pinned(
-    connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, bounds: tuple[str, date, date] | None = None
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    table: DeltaTable,
+    bounds: tuple[str, date, date] | None = None,
+    columns: pa.Schema | None = None,
 ) -> None:
     """Names in this connection the table's rows at the version at which it stands, with the columns that it has today.
 
-    One that was added later is null: code of today asks a version of yesterday for it.
+    One that was added later is null: code of today asks a version of yesterday for it. So is one of `columns` that the
+    table does not have at all: it gets those of newer code when that writes it.
 
     `bounds` are a column with its first and last value: files whose log entry says that they have no such row are left
     out. Others may hold rows outside; the caller filters. No other promise of the log is handed on: by delta-rs's own
@@ -49,6 +54,8 @@ def register_pinned(
     that delta-rs has rewritten (`findings/pyarrow-filter-on-rewritten-text.sh`).
     """
     schema = pa.schema(read_newest_schema(table).to_arrow())
+    for column in columns or ():
+        schema = schema if column.name in schema.names else schema.append(column)
     actions = [
         action
         for action in pa.table(table.get_add_actions(flatten=True)).to_pylist()

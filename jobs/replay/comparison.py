@@ -13,8 +13,16 @@ from platform_assets.streaming.commit_source import WHOLE_VERSION, find_files
 from platform_assets.streaming.delta_tables import open_table
 from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
-from platform_assets.streaming.table_difference import COPIES, LEFT_ROWS, count_copies, read_pending, select_final
+from platform_assets.streaming.table_difference import (
+    COPIES,
+    LEFT_ROWS,
+    count_copies,
+    read_pending,
+    select_columns,
+    select_final,
+)
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS, QUERY_PROGRESS
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -76,14 +84,13 @@ def compare_with_live(session: SparkSession, shadow: Shadow) -> Comparison | Non
         return None
     live, replayed = states
     until = min(live["watermark"], replayed["watermark"])
-    columns = [column.name for column in stream.main_table.columns]
     late = read_pending(session, shadow.live.table_uri(LATE_EVENTS.name), stream, live["updated_at"]).union(
         read_pending(session, shadow.context.table_uri(LATE_EVENTS.name), stream, replayed["updated_at"])
     )
     late = late.union(read_events_between(session, shadow, live["source_version"], replayed["source_version"], until))
     sides = [
         select_final(
-            read_table(session, context, stream.main_table.name, state["table_version"]).select(*columns),
+            read_table(session, context, stream.main_table, state["table_version"]),
             late, stream, until,
         )
         for context, state in ((shadow.context, replayed), (shadow.live, live))
@@ -155,9 +162,10 @@ def read_cost(shadow: Shadow) -> dict[str, int]:
     }
 
 
-def read_table(session: SparkSession, context: StreamContext, name: str, version: int) -> DataFrame:
-    """The table as it was at that version."""
-    return session.read.format("delta").option("versionAsOf", version).load(context.table_uri(name))
+def read_table(session: SparkSession, context: StreamContext, spec: TableSpec, version: int) -> DataFrame:
+    """The table as it was at that version, with the columns of the code of now."""
+    rows = session.read.format("delta").option("versionAsOf", version).load(context.table_uri(spec.name))
+    return select_columns(rows, spec.columns)
 
 
 def read_events_between(session: SparkSession, shadow: Shadow, one: int, other: int, until: datetime) -> DataFrame:

@@ -21,6 +21,7 @@ from platform_assets.streaming.event_parser import PARSED_SCHEMA, parse_batch
 from platform_assets.streaming.expiry import read_expired
 from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.table_difference import select_columns
 from platform_assets.tables.platform import ERASED_RECORDS, EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
 
@@ -104,7 +105,7 @@ def read_rows(
         & F.col("kafka_offset").between(r.from_offset, r.until_offset - 1)
         for r in ranges
     ]
-    rows = session.read.format("delta").load(context.table_uri(spec.name))
+    rows = select_columns(session.read.format("delta").load(context.table_uri(spec.name)), spec.columns)
     of_topic = (F.col("topic") == context.topic) & (F.col(arrival) > F.lit(since))
     return rows.where(of_topic & reduce(lambda one, other: one | other, inside))
 

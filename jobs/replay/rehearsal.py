@@ -151,13 +151,12 @@ def _compare(session: SparkSession, shadow: Shadow, start: StartingPoint) -> Com
     late = read_events_between(session, shadow, live["source_version"], replayed["source_version"], until)
     for context in (shadow.live, shadow.context):
         late = late.union(read_pending(session, context.table_uri(LATE_EVENTS.name), stream, start.at))
-    columns = [column.name for column in stream.main_table.columns]
-    name, pause = stream.main_table.name, F.expr(f"interval {in_words(span.inactivity)}")
-    written = read_table(session, shadow.context, name, replayed["table_version"]).select(*columns)
-    before = read_table(session, shadow.live, name, start.table_version).select(*columns)
+    spec, pause = stream.main_table, F.expr(f"interval {in_words(span.inactivity)}")
+    written = read_table(session, shadow.context, spec, replayed["table_version"])
+    before = read_table(session, shadow.live, spec, start.table_version)
     sides = (
         written.unionByName(leave_out_keys(before, written, stream)),
-        read_table(session, shadow.live, name, live["table_version"]).select(*columns),
+        read_table(session, shadow.live, spec, live["table_version"]),
     )
     was_open = F.col(span.end_column) + pause > F.lit(start.watermark)
     rehearsed, kept = (select_final(rows.where(was_open), late, stream, until) for rows in sides)

@@ -22,7 +22,7 @@ from platform_assets.streaming.checkpoints import (
 )
 from platform_assets.streaming.delta_tables import build_arrow_schema, open_table
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.table_difference import COPIES, count_copies, leave_out_keys
+from platform_assets.streaming.table_difference import COPIES, count_copies, leave_out_keys, select_columns
 from platform_assets.tables.platform import COMPLETE_UNTIL, HOP_LEDGER, LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -164,10 +164,12 @@ def _publish_changes(session: SparkSession, shadow: Shadow, version: int) -> Non
     if stream.publish_topic not in context.publish_topics:
         return
     uri = context.table_uri(stream.main_table.name)
-    rows = session.read.format("delta").load(uri)
-    before = session.read.format("delta").option("versionAsOf", version).load(uri)
-    new = count_copies(rows, before.select(*rows.columns)).where(F.col(COPIES) > 0).select(*rows.columns)
-    gone = leave_out_keys(before.select(*rows.columns), rows, stream)
+    rows, before = (
+        select_columns(found.load(uri), stream.main_table.columns)
+        for found in (session.read.format("delta"), session.read.format("delta").option("versionAsOf", version))
+    )
+    new = count_copies(rows, before).where(F.col(COPIES) > 0).select(*rows.columns)
+    gone = leave_out_keys(before, rows, stream)
     publisher, newest = KafkaPublisher(stream, context), open_table(uri, context.storage_options).version()
     publisher.publish(session, new.toArrow(), "replay", newest)
     publisher.publish(session, gone.toArrow(), "replay", newest, removed=True)

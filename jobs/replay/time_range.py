@@ -15,7 +15,7 @@ from platform_assets.errors import SettingError
 from platform_assets.streaming.expiry import find_expired, find_kept_from
 from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
-from platform_assets.streaming.table_difference import read_pending, select_final
+from platform_assets.streaming.table_difference import read_pending, select_columns, select_final
 from platform_assets.streaming.twin import read_events, run_twin
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 
@@ -64,9 +64,10 @@ class RangeReplay(RowReplay):
         start = None if since is None else since - margin
         source = self._context.table_uri(self._source.table.name)
         twin = run_twin(read_events(session, source, state["source_version"], start, until), self._stream)
-        live = session.read.format("delta").load(self._context.table_uri(self._stream.main_table.name))
+        spec = self._stream.main_table
+        live = select_columns(session.read.format("delta").load(self._context.table_uri(spec.name)), spec.columns)
         late = read_pending(session, self._context.table_uri(LATE_EVENTS.name), self._stream, state["updated_at"])
-        twin, live = (self._select(rows, late, until) for rows in (twin, live.select(*twin.columns)))
+        twin, live = (self._select(rows, late, until) for rows in (twin, live))
         return compare_rows(session, self._stream, twin, live, self._difference, until)
 
     def _mend_of_doubled(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.specs import TableSource
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ def register_newest(
     def count_by(period: str, condition: str) -> list[tuple[Any, int]]:
         return connection.sql(f"SELECT {period}, count(*) FROM pinned_events WHERE {condition} GROUP BY ALL").fetchall()
 
-    register_pinned(connection, "pinned_events", table)
+    columns = build_arrow_schema(source.table)
+    register_pinned(connection, "pinned_events", table, columns=columns)
     start = find_start(count_by, max_events)
     since = "true"
     if start is not None:
         (day,) = source.table.partition_columns
-        register_pinned(connection, "pinned_events", table, (day, start.date(), date.max))
+        register_pinned(connection, "pinned_events", table, (day, start.date(), date.max), columns)
         since = f"{source.time_column} >= TIMESTAMPTZ '{start.isoformat()}'"
     connection.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM pinned_events WHERE {since}")
     return start

@@ -87,7 +87,14 @@ def _compare_with_twin(
 ) -> Comparison:
     from pyspark.sql import functions as F
 
-    from platform_assets.streaming.table_difference import COPIES, LEFT_ROWS, count_copies, read_pending, select_final
+    from platform_assets.streaming.table_difference import (
+        COPIES,
+        LEFT_ROWS,
+        count_copies,
+        read_pending,
+        select_columns,
+        select_final,
+    )
     from platform_assets.streaming.twin import read_events, run_twin
 
     assert isinstance(stream.source, TableSource)
@@ -101,7 +108,8 @@ def _compare_with_twin(
     start = _leave_out_expired(lakehouse, stream, find_start(count_by, max_events))
     twin = run_twin(read_events(spark, source, state["source_version"], start), stream)
     uri = lakehouse.table_uri(stream.main_table.name)
-    present = spark.read.format("delta").option("versionAsOf", version).load(uri).select(*twin.columns)
+    present = spark.read.format("delta").option("versionAsOf", version).load(uri)
+    present = select_columns(present, stream.main_table.columns)
     late = read_pending(spark, lakehouse.table_uri("platform.late_events"), stream, state["updated_at"])
     final_twin, final_present = (select_final(rows, late, stream, watermark, start) for rows in (twin, present))
     counted = count_copies(final_twin, final_present)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.delta_reader import register_pinned
+from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.specs import StreamSpec, in_words
 from platform_assets.streaming.table_difference import COPIES
 from platform_assets.streaming.twin import touches
@@ -28,7 +29,7 @@ def compare_with_rule(
 
     As `table_difference.select_final` and `count_copies` have it for Spark. What memory does not hold is spilled.
     """
-    register_pinned(connection, "present", table)
+    register_pinned(connection, "present", table, columns=build_arrow_schema(stream.main_table))
     register_pinned(connection, "late_events", late)
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE late AS SELECT DISTINCT event_time, user_id FROM late_events "

@@ -56,21 +56,23 @@ def find_inconsistencies(
     from platform_assets.checks.recomputed.comparison import find_differences
     from platform_assets.checks.recomputed.snapshots import Snapshot
 
-    return find_differences(spec, Snapshot(report), {name: Snapshot(source) for name, source in sources.items()}, days)
+    snapshots = {source.name: Snapshot(sources[source.name], source) for source in _inputs_of(spec)}
+    return find_differences(spec, Snapshot(report, spec), snapshots, days)
 
 
-def _inputs_of(spec: TableSpec) -> list[str]:
+def _inputs_of(spec: TableSpec) -> list[TableSpec]:
     if spec.name in _REPORTS:
-        return [source.table.name for source in _REPORTS[spec.name].inputs]
-    return [CUSTOMER_DAYS_TABLE.name]
+        return [source.table for source in _REPORTS[spec.name].inputs]
+    return [CUSTOMER_DAYS_TABLE]
 
 
 def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
+    inputs = " and ".join(source.name for source in _inputs_of(spec))
+
     @dg.asset_check(
         asset=list(spec.asset_path),
         name="consistency",
-        description=f"{spec.name} agrees, row by row, with {' and '.join(_inputs_of(spec))}, by another engine "
-        "(Polars).",
+        description=f"{spec.name} agrees, row by row, with {inputs}, by another engine (Polars).",
         required_resource_keys={"lakehouse"},
     )
     def consistency(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
@@ -79,7 +81,7 @@ def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
         lakehouse = context.resources.lakehouse
         try:
             report = lakehouse.delta_table(spec.name)
-            newest = {name: lakehouse.delta_table(name) for name in _inputs_of(spec)}
+            newest = {source.name: lakehouse.delta_table(source.name) for source in _inputs_of(spec)}
         except TableNotFoundError as error:
             # Nothing is wrong with a report that nobody has asked for yet.
             return _warn(f"A table is missing ({error}). Materialize {spec.name} first.")

@@ -71,7 +71,7 @@ def judge_day(
     """Fresh when no input of the day changed since it was computed, or the source went on for at most `limit`."""
     state = next(iter(read_states(lakehouse, report.table.name, DayRange(day, day))), None)
     if state is not None:
-        pinned = {name: pin_table(lakehouse, name).version for name in (i.table.name for i in report.inputs)}
+        pinned = {i.table.name: pin_table(lakehouse, i.table).version for i in report.inputs}
         if not InputChanges(lakehouse).touch(report, state, pinned):
             return Freshness(True, "Nothing of the day has changed since it was computed.")
     created = datetime.fromtimestamp((source_table.metadata().created_time or 0) / 1000, UTC)

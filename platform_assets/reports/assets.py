@@ -40,6 +40,7 @@ from platform_assets.reports.day_states import (
 from platform_assets.reports.days import DayRange, day_range_of, split_days
 from platform_assets.reports.presentation import PREVIEW_ROWS, describe_rows
 from platform_assets.reports.report_engine import EngineName, ReportEngine, opened_engine
+from platform_assets.tables.spec import TableSpec
 from resources.settings import load_settings
 
 # Two batch Spark applications beside the streaming one would not fit a small machine's memory: the instance lets one
@@ -134,12 +135,12 @@ class _Run:
 
     def pin(self, report: DailyReport) -> list[PinnedTable]:
         """The report's inputs, at versions that are the same for all reports of the run."""
-        return [self._pin(source.table.name) for source in report.inputs]
+        return [self._pin(source.table) for source in report.inputs]
 
-    def _pin(self, name: str) -> PinnedTable:
-        if name not in self._pinned:
-            self._pinned[name] = pin_table(self.lakehouse, name)
-        return self._pinned[name]
+    def _pin(self, table: TableSpec) -> PinnedTable:
+        if table.name not in self._pinned:
+            self._pinned[table.name] = pin_table(self.lakehouse, table)
+        return self._pinned[table.name]
 
     @cached_property
     def exceptions(self) -> Mapping[date, str]:

@@ -35,11 +35,19 @@ _VACUUM_HOURS = 24
 
 @dataclass(frozen=True)
 class PinnedTable:
-    """A Delta table at one version: all reads of a run see the same rows, whatever is appended meanwhile."""
+    """A Delta table at one version: all reads of a run see the same rows, whatever is appended meanwhile.
 
-    name: str
+    Columns of `spec` that the table does not have yet are read as null.
+    """
+
+    spec: TableSpec
     uri: str
     version: int
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.spec.name
 
 
 @dataclass(frozen=True)
@@ -161,14 +169,15 @@ class ReportCommit:
         return cls(days, body["inputs"])
 
 
-def pin_table(lakehouse: Any, name: str) -> PinnedTable:
-    """Fixes the input `name` at its newest version.
+def pin_table(lakehouse: Any, spec: TableSpec) -> PinnedTable:
+    """Fixes an input at its newest version.
 
     Raises `dg.Failure` without retries, naming the table and what to do, when the table does not exist: nothing has
     created it yet, and trying again cannot help.
     """
     from deltalake.exceptions import TableNotFoundError
 
+    name = spec.name
     try:
         version = lakehouse.delta_table(name).version()
     except TableNotFoundError:
@@ -177,7 +186,7 @@ def pin_table(lakehouse: Any, name: str) -> PinnedTable:
             "writes it, or run `make drain`.",
             allow_retries=False,
         ) from None
-    return PinnedTable(name, lakehouse.table_uri(name), version)
+    return PinnedTable(spec, lakehouse.table_uri(name), version)
 
 
 def remove_replaced_files(table: DeltaTable) -> None:

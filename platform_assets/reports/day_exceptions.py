@@ -18,6 +18,7 @@ from platform_assets.reports.days import ONE_DAY, DayRange
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.sessions import INACTIVITY, SESSIONS
 from platform_assets.tables.platform import LATE_EVENTS
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from platform_assets.reports.report_engine import ReportEngine
@@ -37,7 +38,7 @@ def find_exceptions(
     final_until: datetime | None,
     engine: ReportEngine,
     lakehouse: Any,
-    pin: Callable[[str], PinnedTable],
+    pin: Callable[[TableSpec], PinnedTable],
     longest: timedelta,
 ) -> Mapping[date, str]:
     """What those of the days lack that are final by their time, as `platform.report_days` has it; others are left out.
@@ -52,7 +53,7 @@ def find_exceptions(
         assert final_until is not None
         # A session that was open at the end of a day before that has been cut since.
         is_recent = DayRange(day, day).end > final_until - 2 * longest
-        sessions = _count_open_sessions(engine, day, pin(EVENTS.name), pin(SESSIONS.name)) if is_recent else 0
+        sessions = _count_open_sessions(engine, day, pin(EVENTS), pin(SESSIONS)) if is_recent else 0
         lacking = {name: n for name, n in ((LATE, late[day]), (OPEN_SESSIONS, sessions)) if n}
         if lacking:
             found[day] = json.dumps(lacking)

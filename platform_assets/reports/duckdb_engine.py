@@ -59,7 +59,8 @@ class DuckDBEngine:
         for rows in inputs:
             table = self._lakehouse.delta_table(rows.table.name)
             table.load_as_version(rows.table.version)
-            register_pinned(self._connection, f"{rows.name}_rows", table, rows.bounds)
+            columns = build_arrow_schema(rows.table.spec)
+            register_pinned(self._connection, f"{rows.name}_rows", table, rows.bounds, columns)
             self._connection.execute(
                 f"CREATE OR REPLACE TEMP VIEW {rows.name} AS SELECT * FROM {rows.name}_rows WHERE {rows.condition}"
             )

@@ -52,9 +52,11 @@ class SparkEngine:
 
     def _read(self, table: PinnedTable) -> DataFrame:
         """The table's rows, lazily. Delta puts a version's files together once for a frame, which takes seconds."""
+        from platform_assets.streaming.table_difference import select_columns
+
         if table not in self._frames:
             reader = self._session().read.format("delta").option("versionAsOf", table.version)
-            self._frames[table] = reader.load(table.uri)
+            self._frames[table] = select_columns(reader.load(table.uri), table.spec.columns)
         return self._frames[table]
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from platform_assets.streaming.specs import in_words
 
 # By way of its decimal digits, as Spark rounds a double: 1.005 is 1.01, although the double lies a little below.
-SUM_OF_REVENUE = "sum(try_cast(revenue::VARCHAR AS DECIMAL(18, 2)))"
+AMOUNT = "try_cast(revenue::VARCHAR AS DECIMAL(18, 2))"
 
 
 def events_in_windows(window: timedelta, slide: timedelta, *event_types: str) -> str:

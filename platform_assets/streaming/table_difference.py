@@ -5,10 +5,12 @@ Used by the check `parity` (table and twin) and by a replay (table and what the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.specs import StreamSpec, in_words
+from platform_assets.tables.spec import Column
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -17,6 +19,13 @@ COPIES = "_copies"
 """Column beside the rows' own: how many more of a row the left side has; below 0 the right side has them."""
 LEFT_ROWS = "_left_rows"
 """How many of a row the left side has."""
+
+
+def select_columns(rows: DataFrame, columns: Sequence[Column]) -> DataFrame:
+    """These columns of a table's rows. One that the table does not have, for older code wrote it last, is null."""
+    from pyspark.sql import functions as F
+
+    return rows.select(*(c.name if c.name in rows.columns else F.lit(None).cast(c.type).alias(c.name) for c in columns))
 
 
 def count_copies(left: DataFrame, right: DataFrame) -> DataFrame:

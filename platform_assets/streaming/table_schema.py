@@ -43,16 +43,22 @@ def find_column_breaches(table: DeltaTable, spec: TableSpec) -> list[str]:
 def evolve_table(table: DeltaTable, spec: TableSpec, schema: Schema) -> None:
     """Adds the spec's new columns to an older table, in one commit; rows from before have null there.
 
-    Only what every reader and writer of the older columns can live with is done by itself: new nullable columns behind
-    the known ones. Columns that the table has beyond the spec (older code on a newer table) are left alone if they can
-    be null. Raises `TableSchemaError` with each difference for everything else; nothing has changed then.
+    Only what every reader of the older columns can live with is done by itself: new nullable columns behind the known
+    ones, and columns that are no longer NOT NULL (a commit each). Columns that the table has beyond the spec (older
+    code on a newer table) are left alone if they can be null. Raises `TableSchemaError` with each difference for
+    everything else; nothing has changed then.
     `schema` is the spec as delta-rs has it.
     """
     actual = _read_columns(table)
     added = spec.columns[len(actual) :]
     beyond = {f"Column {name} is not in the spec." for name, _, nullable in actual[len(spec.columns) :] if nullable}
     breaches = find_column_breaches(table, replace(spec, columns=spec.columns[: len(actual)]))
-    breaches = [breach for breach in breaches if breach not in beyond]
+    relaxed = {
+        f"Column {name} is NOT NULL; promised is nullable.": name
+        for (name, _, nullable), column in zip(actual, spec.columns, strict=False)
+        if column.nullable and not nullable
+    }
+    breaches = [breach for breach in breaches if breach not in beyond | relaxed.keys()]
     breaches += [
         f"New column {column.name} is NOT NULL; older rows have none." for column in added if not column.nullable
     ]
@@ -61,6 +67,9 @@ def evolve_table(table: DeltaTable, spec: TableSpec, schema: Schema) -> None:
             f"The table {spec.name} does not fit its code: {' '.join(breaches)} Run the code that the table was made "
             "with, or give what has changed a new name, nullable, behind the columns that are there."
         )
+    for name in relaxed.values():
+        table.alter.drop_column_not_null(name)
+        table.update_incremental()
     if added:
         names = {column.name for column in added}
         table.alter.add_columns([field for field in schema.fields if field.name in names])

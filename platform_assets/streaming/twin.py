@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
+from platform_assets.streaming.table_difference import select_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,6 +40,7 @@ def read_events(
 def run_twin(events: DataFrame, stream: StreamSpec) -> DataFrame:
     """Rows of the stream's table from a batch of the events that it reads, in the order of the table's columns."""
     assert isinstance(stream.source, TableSource) and stream.transform is not None
+    events = select_columns(events, stream.source.table.columns)
     rows = stream.transform(events.select(*stream.source.columns))
     return rows.select(*(column.name for column in stream.main_table.columns))
 

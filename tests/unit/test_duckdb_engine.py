@@ -39,6 +39,14 @@ SPEC = TableSpec(
     partition_columns=("day",),
 )
 COMMIT = ReportCommit(DayRange(DAY, DAY), {"silver.things": 0})
+THINGS = TableSpec(
+    name="silver.things",
+    description="Things.",
+    grain="one",
+    key=("n",),
+    columns=(Column("day", "date", "Day"), Column("n", "bigint", "Number"), Column("is_new", "boolean", "Not there")),
+    partition_columns=("day",),
+)
 
 # Replaces the day with more rows than anybody waits for; a file is there long before its commit.
 _ENDLESS = """
@@ -71,7 +79,7 @@ def things(tmp_path: Path) -> LakehouseResource:
 
 
 def rows_of(lakehouse: LakehouseResource, version: int, bounds: tuple[str, date, date] | None = None) -> InputRows:
-    return InputRows("things", PinnedTable("silver.things", lakehouse.table_uri("silver.things"), version), bounds)
+    return InputRows("things", PinnedTable(THINGS, lakehouse.table_uri(THINGS.name), version), bounds)
 
 
 def test_a_later_commit_is_not_read_and_days_outside_are_left_out(things: LakehouseResource, tmp_path: Path) -> None:
@@ -86,6 +94,7 @@ def test_a_later_commit_is_not_read_and_days_outside_are_left_out(things: Lakeho
         assert read(rows_of(things, 2, ("day", DAY, DAY + timedelta(days=1)))) == [0, 1, 10, 11]
         end = datetime(2026, 3, 2, tzinfo=UTC)
         assert read(rows_of(things, 2, ("time", end, end + timedelta(days=1)))) == [1, 11]
+        assert read(rows_of(things, 1), "is_new IS NULL") == [0, 1, 10, 11], "a column that the table will get"
         # A boolean has no statistics: no file may be left out for it.
         assert read(rows_of(things, 2), "is_open IS NULL") == [10, 11, 12]
         assert read(rows_of(things, 2), "is_open") == [0]

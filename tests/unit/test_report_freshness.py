@@ -93,7 +93,7 @@ def note_changes(lakehouse: LakehouseResource, *changes: tuple[str, date | None,
 
 
 def find_stale(lakehouse: LakehouseResource, look_from: date) -> list[date]:
-    inputs = [pin_table(lakehouse, source.table.name) for source in CUSTOMER_DAYS.inputs]
+    inputs = [pin_table(lakehouse, source.table) for source in CUSTOMER_DAYS.inputs]
     days = DayRange(TODAY - timedelta(days=2000), TODAY - ONE_DAY)
     return find_stale_days(CUSTOMER_DAYS, days, inputs, None, lakehouse, InputChanges(lakehouse), look_from)
 

@@ -58,6 +58,14 @@ def test_older_code_goes_on_with_a_newer_table_and_leaves_the_column_null(tmp_pa
     assert [row["coupon"] for row in read(tmp_path)] == ["x", None]
 
 
+def test_a_column_may_become_nullable_and_older_rows_stay(tmp_path: Path) -> None:
+    write_batch(tmp_path, OLD, 0, id=1, day=None)
+    relaxed = replace(NEW, columns=(Column("id", "bigint", "Key"), *NEW.columns[1:]))
+    write_batch(tmp_path, relaxed, 1, id=None, day=None, coupon="x")
+    assert read(tmp_path) == [{"id": 1, "day": None, "coupon": None}, {"id": None, "day": None, "coupon": "x"}]
+    assert find_contract_breaches(DeltaTable(f"{tmp_path}/gold/orders"), relaxed) == []
+
+
 def test_a_table_that_fits_gets_no_commit(tmp_path: Path) -> None:
     uri = str(tmp_path / "t")
     create_table(uri, NEW)
@@ -70,7 +78,10 @@ def test_a_table_that_fits_gets_no_commit(tmp_path: Path) -> None:
     [
         (replace(OLD, columns=(OLD.columns[0], COUPON, OLD.columns[1])), "Column coupon is missing."),
         (replace(OLD, columns=(Column("id", "string", "Key", nullable=False), OLD.columns[1])), "Column id is bigint"),
-        (replace(OLD, columns=(Column("id", "bigint", "Key"), OLD.columns[1])), "Column id is NOT NULL"),
+        (
+            replace(OLD, columns=(OLD.columns[0], Column("day", "date", "Day", nullable=False))),
+            "Column day is nullable",
+        ),
         (
             replace(OLD, columns=(Column("number", "bigint", "Key", nullable=False), OLD.columns[1])),
             "number is missing",

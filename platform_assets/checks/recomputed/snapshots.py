@@ -17,6 +17,8 @@ import polars as pl
 
 from platform_assets.delta_reader import read_newest_schema
 from platform_assets.errors import TableSchemaError
+from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -65,13 +67,13 @@ def add_up(parts: Iterable[pl.LazyFrame], keys: list[str]) -> pl.DataFrame:
 
 
 class Snapshot:
-    """The table at the version at which `table` stands, with the columns that it has today.
+    """The table at the version at which `table` stands, with the columns that it has today and those of `spec`.
 
     Raises `TableSchemaError` for a table that needs more than Delta's first reader protocol (deletion vectors, column
     mapping): its files do not hold its rows as they are.
     """
 
-    def __init__(self, table: DeltaTable) -> None:
+    def __init__(self, table: DeltaTable, spec: TableSpec | None = None) -> None:
         if table.protocol().min_reader_version > 1:
             raise TableSchemaError(
                 f"{table.table_uri} needs a newer reader protocol than 1, and would be read wrongly. See its check "
@@ -80,7 +82,8 @@ class Snapshot:
         uri = table.table_uri
         self._root = unquote(urlsplit(uri).path) if uri.startswith("file:") else f"{uri.rstrip('/')}/"
         self._options = getattr(table, "_storage_options", None)
-        self._schema = pl.Schema(read_newest_schema(table))
+        promised = pl.Schema() if spec is None else pl.Schema(build_arrow_schema(spec))
+        self._schema = pl.Schema(promised | pl.Schema(read_newest_schema(table)))
         self._partition_columns = table.metadata().partition_columns
         self._files = pl.DataFrame(table.get_add_actions(flatten=True))
 
