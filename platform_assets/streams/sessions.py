@@ -9,12 +9,13 @@ import functools
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.rules import SUM_OF_REVENUE
+from platform_assets.streaming.rules import AMOUNT
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
+    from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame
 
     from resources.settings import Settings
@@ -37,10 +38,13 @@ SESSIONS = TableSpec(
         Column("duration_seconds", "double", "session_end - session_start; 0 for a single event", nullable=False),
         Column("event_count", "bigint", "Events of every type", nullable=False),
         Column("purchase_count", "bigint", "Purchase events", nullable=False),
-        Column("total_revenue", "double", "Revenue of the purchases; 0 without one", nullable=False),
+        Column("total_revenue", "double", "Revenue of the purchases; null: several currencies, or none known"),
         Column("unique_products", "bigint", "Distinct products viewed (page_view); 0, not null", nullable=False),
         Column("device_type", "string", "Of the first event"),
         Column("country", "string", "Of the first event"),
+        Column("currency", "string", "Currency of total_revenue; null where none was sent"),
+        Column("revenue_by_currency", "string", "JSON: revenue of the purchases by currency, as decimals in text"),
+        Column("purchases_without_amount", "bigint", "Purchases whose amount is not known"),
     ),
     partition_columns=("session_date",),
     statistics_columns=("session_start", "session_end"),
@@ -54,11 +58,13 @@ def build_sessions(events: DataFrame, longest: timedelta = LONGEST) -> DataFrame
     they come as one row when they are over, in whose place others put the parts. The order in which events
     arrive does not matter. A pause of exactly `INACTIVITY` continues a session. The first event is the lowest by
     (event_time, kafka_partition, kafka_offset). Money is summed as decimal(18,2), so the sum does not depend on the
-    order; a purchase's revenue beyond that type (10^16 and more) counts as 0 rather than failing the whole table.
+    order. A purchase's revenue that was not sent, or is beyond that type (10^16 and more), is not known.
     """
     from pyspark.sql import functions as F
 
     is_purchase = F.col("event_type") == "purchase"
+    amount = F.col("revenue").try_cast("decimal(18,2)")
+    paid = F.struct(F.coalesce("currency", F.lit("")).alias("currency"), amount.alias("amount"))
     first_event = F.min_by(
         F.struct("device_type", "country"), F.struct("event_time", "kafka_partition", "kafka_offset")
     )
@@ -72,11 +78,14 @@ def build_sessions(events: DataFrame, longest: timedelta = LONGEST) -> DataFrame
         F.max("event_time").alias("session_end"),
         F.count(F.lit(1)).alias("event_count"),
         F.count(F.when(is_purchase, F.lit(1))).alias("purchase_count"),
-        F.sum(F.when(is_purchase, F.col("revenue").try_cast("decimal(18,2)"))).alias("revenue"),
+        F.count(F.when(is_purchase & amount.isNull(), F.lit(1))).alias("purchases_without_amount"),
+        # One by one: no aggregate of Spark's sums by a key within a group.
+        F.collect_list(F.when(is_purchase & (amount > 0), paid)).alias("payments"),
         # Not count(distinct): Spark refuses it on a stream.
         F.collect_set(F.when(F.col("event_type") == "page_view", F.col("product_id"))).alias("products"),
         first_event.alias("first"),
     )
+    grouped = grouped.withColumn("by_currency", _add_up(F.col("payments")))
     return grouped.select(
         "user_id",
         "session_start",
@@ -85,10 +94,15 @@ def build_sessions(events: DataFrame, longest: timedelta = LONGEST) -> DataFrame
         ((F.unix_micros("session_end") - F.unix_micros("session_start")) / 1_000_000).alias("duration_seconds"),
         "event_count",
         "purchase_count",
-        F.coalesce(F.col("revenue").cast("double"), F.lit(0.0)).alias("total_revenue"),
+        F.when(F.size("by_currency") == 1, F.get(F.map_values("by_currency"), 0).cast("double"))
+        .when((F.size("by_currency") == 0) & (F.col("purchases_without_amount") == 0), F.lit(0.0))
+        .alias("total_revenue"),
         F.size("products").cast("bigint").alias("unique_products"),
         F.col("first.device_type").alias("device_type"),
         F.col("first.country").alias("country"),
+        F.when(F.size("by_currency") == 1, F.nullif(F.get(F.map_keys("by_currency"), 0), F.lit(""))).alias("currency"),
+        F.to_json("by_currency").alias("revenue_by_currency"),
+        "purchases_without_amount",
     )
 
 
@@ -109,6 +123,19 @@ def _number_parts(events: DataFrame, longest: timedelta) -> DataFrame:
     return numbered.withColumn("part", F.when(length > limit, micros - F.pmod(micros, limit)))
 
 
+def _add_up(payments: SparkColumn) -> SparkColumn:
+    """Sums as text by currency, in the order of the codes, of an array of `currency` and `amount`."""
+    from pyspark.sql import functions as F
+
+    def total(code: SparkColumn) -> SparkColumn:
+        own = F.filter(payments, lambda payment: payment["currency"] == code)
+        nothing = F.lit(0).cast("decimal(28,2)")
+        return F.aggregate(own, nothing, lambda sum_, payment: (sum_ + payment["amount"]).cast("decimal(28,2)"))
+
+    codes = F.array_sort(F.array_distinct(payments["currency"]))
+    return F.map_from_entries(F.transform(codes, lambda code: F.struct(code, total(code).cast("string"))))
+
+
 # The rows once more, for the check `parity`: without Spark's windows, by the pause before each event.
 _RULE = f"""
     WITH ordered AS (
@@ -119,21 +146,33 @@ _RULE = f"""
         PARTITION BY user_id ORDER BY event_time ROWS UNBOUNDED PRECEDING) AS number FROM ordered),
     parts AS (
       SELECT *, CASE WHEN max(event_time) OVER own - min(event_time) OVER own > INTERVAL '<longest>'
-        THEN time_bucket(INTERVAL '<longest>', event_time, TIMESTAMPTZ '1970-01-01 00:00:00+00') END AS part
+        THEN time_bucket(INTERVAL '<longest>', event_time, TIMESTAMPTZ '1970-01-01 00:00:00+00')
+        ELSE TIMESTAMPTZ '1970-01-01 00:00:00+00' END AS part
       FROM numbered WINDOW own AS (PARTITION BY user_id, number)),
     grouped AS (
-      SELECT user_id, min(event_time) AS session_start, max(event_time) AS session_end, count(*) AS event_count,
+      SELECT user_id, number, part, min(event_time) AS session_start, max(event_time) AS session_end,
+             count(*) AS event_count,
              count(*) FILTER (event_type = 'purchase') AS purchase_count,
-             {SUM_OF_REVENUE} FILTER (event_type = 'purchase') AS revenue,
+             count(*) FILTER (event_type = 'purchase' AND {AMOUNT} IS NULL) AS purchases_without_amount,
              count(DISTINCT product_id) FILTER (event_type = 'page_view') AS unique_products,
              arg_min({{'device_type': device_type, 'country': country}},
                      (event_time, kafka_partition, kafka_offset)) AS first
-      FROM parts GROUP BY user_id, number, part)
+      FROM parts GROUP BY user_id, number, part),
+    paid AS (
+      SELECT user_id, number, part, coalesce(currency, '') AS code, sum({AMOUNT})::VARCHAR AS amount
+      FROM parts WHERE event_type = 'purchase' AND {AMOUNT} > 0 GROUP BY ALL),
+    money AS (
+      SELECT user_id, number, part, to_json(map(list(code ORDER BY code), list(amount ORDER BY code)))::VARCHAR AS sums,
+             CASE WHEN count(*) = 1 THEN any_value(amount)::DOUBLE END AS one_sum,
+             CASE WHEN count(*) = 1 THEN nullif(any_value(code), '') END AS currency
+      FROM paid GROUP BY ALL)
     SELECT user_id, session_start, session_end, session_start::DATE AS session_date,
            (epoch_us(session_end) - epoch_us(session_start)) / 1000000 AS duration_seconds,
-           event_count, purchase_count, coalesce(CAST(revenue AS DOUBLE), 0.0) AS total_revenue, unique_products,
-           first.device_type AS device_type, first.country AS country
-    FROM grouped"""
+           event_count, purchase_count,
+           CASE WHEN sums IS NULL AND purchases_without_amount = 0 THEN 0.0 ELSE one_sum END AS total_revenue,
+           unique_products, first.device_type AS device_type, first.country AS country,
+           currency, coalesce(sums, '{{}}') AS revenue_by_currency, purchases_without_amount
+    FROM grouped LEFT JOIN money USING (user_id, number, part)"""
 
 
 def build_stream(settings: Settings) -> StreamSpec:
@@ -157,6 +196,7 @@ def _build_stream(longest: timedelta) -> StreamSpec:
                 "kafka_partition",
                 "kafka_offset",
                 "is_anonymous",
+                "currency",
             ),
             time_column="event_time",
             watermark_delay=timedelta(minutes=10),

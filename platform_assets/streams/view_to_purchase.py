@@ -29,6 +29,7 @@ VIEW_TO_PURCHASE = TableSpec(
         Column("time_to_purchase_seconds", "double", "purchase_time - view_time"),
         Column("device_type", "string", "Device of the view"),
         Column("revenue", "double", "Revenue of the purchase; repeats with each of its views, so not for summing"),
+        Column("currency", "string", "Its currency; null where the shop sent none"),
     ),
     statistics_columns=("view_time", "purchase_time"),
 )
@@ -56,6 +57,7 @@ def match_views_with_purchases(events: DataFrame) -> DataFrame:
         F.col("product_id").alias("bought"),
         F.col("event_time").alias("purchase_time"),
         "revenue",
+        "currency",
     )
     lag_limit = F.expr(f"interval {in_words(MAX_LAG)}")
     return views.join(
@@ -74,6 +76,7 @@ def match_views_with_purchases(events: DataFrame) -> DataFrame:
         ((F.unix_micros("purchase_time") - F.unix_micros("view_time")) / 1_000_000).alias("time_to_purchase_seconds"),
         "device_type",
         "revenue",
+        "currency",
     )
 
 
@@ -82,7 +85,7 @@ RULE = f"""
     SELECT v.event_id AS view_event_id, p.event_id AS purchase_event_id, v.user_id, v.product_id,
            v.event_time AS view_time, p.event_time AS purchase_time,
            (epoch_us(p.event_time) - epoch_us(v.event_time)) / 1000000 AS time_to_purchase_seconds,
-           v.device_type, p.revenue
+           v.device_type, p.revenue, p.currency
     FROM events v JOIN events p ON v.user_id = p.user_id AND v.product_id = p.product_id
     WHERE v.event_type = 'page_view' AND p.event_type = 'purchase' AND p.event_time > v.event_time
       AND p.event_time - v.event_time <= INTERVAL '{in_words(MAX_LAG)}'
@@ -101,6 +104,7 @@ STREAM = StreamSpec(
             "device_type",
             "revenue",
             "is_anonymous",
+            "currency",
         ),
         time_column="event_time",
         watermark_delay=timedelta(minutes=10),

@@ -67,7 +67,7 @@ def test_rows_are_published_with_their_key_and_origin_and_again_after_a_replay(
     assert len(first) == len(table) == 5
     by_start = sorted(first, key=lambda record: record[0]["window_start"])
     for (key, value, headers), row in zip(by_start, table, strict=True):
-        assert set(key) == {"window_start", "window_end", "user_id"}
+        assert set(key) == {"window_start", "window_end", "user_id", "currency"}
         assert datetime.fromisoformat(key["window_start"]) == row["window_start"]
         assert {name: value[name] for name in ("user_id", "total_spent", "purchase_count", "products_purchased")} == {
             name: row[name] for name in ("user_id", "total_spent", "purchase_count", "products_purchased")

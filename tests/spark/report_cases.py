@@ -59,11 +59,12 @@ def event(
     revenue: float | None = None,
     device_type: str | None = "mobile",
     country: str | None = "DE",
+    currency: str | None = None,
 ) -> Event:
     return {
         "user_id": user_id, "event_time": event_time, "event_type": event_type, "product_id": product_id,
         "revenue": (10.0 if event_type == "purchase" else 0.0) if revenue is None else revenue,
-        "device_type": device_type, "country": country,
+        "device_type": device_type, "country": country, "currency": currency,
     }  # fmt: skip
 
 
@@ -74,15 +75,16 @@ def user_histories(draw: st.DrawFn) -> list[Event]:
     events = []
     for _ in range(draw(st.integers(1, 9))):
         kind = draw(st.sampled_from(["page_view", "page_view", "add_to_cart", "remove_from_cart", "purchase"]))
-        events.append(
-            event(
-                "", time, kind,
-                draw(st.sampled_from(["p1", "p1", "p2", None])),
-                draw(st.sampled_from([0.0, 0.005, 1.005, 19.99, 0.1, 1e17])) if kind == "purchase" else 0.0,
-                draw(st.sampled_from(["mobile", "desktop", None])),
-                draw(st.sampled_from(["DE", "FR", None])),
-            )
+        drawn = event(
+            "", time, kind,
+            draw(st.sampled_from(["p1", "p1", "p2", None])),
+            0.0,
+            draw(st.sampled_from(["mobile", "desktop", None])),
+            draw(st.sampled_from(["DE", "FR", None])),
+            draw(st.sampled_from(["EUR", "EUR", "JPY", None])),
         )  # fmt: skip
+        amounts = [0.0, 0.004, 0.005, 1.005, 19.99, 0.1, 12_000.0, 1e17, None]
+        events.append({**drawn, "revenue": draw(st.sampled_from(amounts)) if kind == "purchase" else 0.0})
         time += draw(st.sampled_from(PAUSES))
     return draw(st.permutations(events))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from hypothesis import given
 from platform_assets.streams.sessions import build_sessions
 from resources.lakehouse import LakehouseResource
 from tests.generated_cases import examples
+from tests.money_oracle import add_up
 from tests.spark.report_cases import (
     HALF_HOUR,
     MICROSECOND,
@@ -62,7 +62,7 @@ def cut_at_midnights(session: list[Event]) -> list[list[Event]]:
 def _summarize(session: list[Event]) -> dict[str, Any]:
     start, end = session[0]["event_time"], session[-1]["event_time"]
     purchases = [e for e in session if e["event_type"] == "purchase"]
-    money = [Decimal(repr(e["revenue"])).quantize(Decimal("0.01"), ROUND_HALF_UP) for e in purchases]
+    money = add_up(purchases)
     return {
         "user_id": session[0]["user_id"],
         "session_start": start,
@@ -71,12 +71,15 @@ def _summarize(session: list[Event]) -> dict[str, Any]:
         "duration_seconds": ((end - start) // MICROSECOND) / 1_000_000,
         "event_count": len(session),
         "purchase_count": len(purchases),
-        "total_revenue": float(sum((m for m in money if m < Decimal(10) ** 16), Decimal(0))),
+        "total_revenue": money.total,
         "unique_products": len(
             {e["product_id"] for e in session if e["event_type"] == "page_view" and e["product_id"] is not None}
         ),
         "device_type": session[0]["device_type"],
         "country": session[0]["country"],
+        "currency": money.currency,
+        "revenue_by_currency": money.by_currency,
+        "purchases_without_amount": money.without_amount,
     }
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.twin import run_twin as run_batch_twin
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource
@@ -64,7 +65,7 @@ def ask_rule(name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
         ("event_type", pa.string()), ("product_id", pa.string()), ("revenue", pa.float64()),
         ("device_type", pa.string()), ("category", pa.string()),
         ("country", pa.string()), ("kafka_partition", pa.int32()), ("kafka_offset", pa.int64()),
-        ("is_anonymous", pa.bool_()),
+        ("is_anonymous", pa.bool_()), ("currency", pa.string()),
     ]  # fmt: skip
     connection.register("events", pa.Table.from_pylist(rows, pa.schema(fields)))
     return in_order(STREAMS[name], connection.sql(STREAMS[name].rule or "").to_arrow_table().to_pylist())
@@ -317,6 +318,12 @@ def test_a_hot_user_and_a_hot_product_lose_nothing(spark: SparkSession, tmp_path
     pairs = read_rows(lakehouse, "gold.view_to_purchase")
     assert sum(row["user_id"] == "hot" for row in pairs) > 2_000
     assert in_order(STREAMS["view_to_purchase"], pairs) == ask_rule("view_to_purchase", arrived)
+
+
+def test_events_of_before_a_column_was_added_have_null_there(spark: SparkSession) -> None:
+    older = events_frame(spark, [event("u", NOON, "purchase", currency="EUR")]).drop("currency")
+    found = run_batch_twin(older, STREAMS["revenue_by_category"]).toArrow()
+    assert found["currency"].to_pylist() == [None, None] and found["total_revenue"].to_pylist() == [10.0, 10.0]
 
 
 def test_exactly_one_hundred_is_not_high(spark: SparkSession) -> None:
