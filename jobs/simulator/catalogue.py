@@ -25,6 +25,9 @@ _CATEGORIES: dict[str, tuple[tuple[str, ...], float]] = {
     "toys": (("Puzzle", "Kite", "Train Set", "Doll", "Board Game"), 25.0),
     "garden": (("Hose", "Planter", "Shears", "Bird House", "Lantern"), 30.0),
 }
+# A product's price in yen for one in cents. Yen have no cents.
+_YEN_A_CENT = 1.5
+_GOLDEN_RATIO = 0.6180339887498949
 _ADJECTIVES = ("Nordic", "Classic", "Compact", "Urban", "Alpine", "Vintage", "Pure", "Bold")
 
 
@@ -36,9 +39,9 @@ def _decimal(cents: int) -> str:
 class Catalogue:
     """Lookup tables. `*_weights` are cumulative, ending at 1, for a draw by binary search.
 
-    `product_json[product, quantity]` holds the fields product_id to quantity, `revenue_json[product, quantity]` the
-    revenue of a purchase: price x quantity in whole cents, so that it is exact. `session_json[device, country]` holds
-    device_type and country.
+    `product_json[product, quantity]` holds the fields product_id to quantity (and currency, where the shop sends one),
+    `revenue_json[product, quantity]` the revenue of a purchase: price x quantity in whole cents, so that it is exact.
+    `session_json[device, country]` holds device_type and country.
     """
 
     product_weights: NDArray[np.float64]
@@ -68,10 +71,14 @@ def build_catalogue(profile: ShopProfile, rng: np.random.Generator) -> Catalogue
         category, (nouns, middle) = categories[int(rng.integers(len(categories)))]
         name = f"{_ADJECTIVES[int(rng.integers(len(_ADJECTIVES)))]} {nouns[int(rng.integers(len(nouns)))]} {product}"
         cents = max(99, round(middle * float(np.exp(rng.normal(0.0, 0.6)))) * 100 - 1)
+        # Spread evenly over popular and other products, at any rate.
+        is_yen = product * _GOLDEN_RATIO % 1 < profile.second_currency
+        cents = round(cents * _YEN_A_CENT) * 100 if is_yen else cents
+        currency = f',"currency":"{"JPY" if is_yen else "EUR"}"' if profile.second_currency else ""
         for quantity in range(MAX_QUANTITY + 1):
             product_json[product, quantity] = (
                 f'"product_id":"product-{product:05d}","product_name":"{name}","category":"{category}",'
-                f'"price":{_decimal(cents)},"quantity":{quantity}'
+                f'"price":{_decimal(cents)},"quantity":{quantity}{currency}'
             ).encode()
             revenue_json[product, quantity] = _decimal(cents * quantity).encode()
     session_json = np.empty((len(DEVICES), len(COUNTRIES)), dtype=object)

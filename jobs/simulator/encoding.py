@@ -83,9 +83,10 @@ def _iso(timestamps: NDArray[np.int64], in_microseconds: NDArray[np.bool_]) -> l
 class Encoder:
     """Writes deliveries as records. Stateless but for its tables: the same row always gives the same bytes."""
 
-    def __init__(self, catalogue: Catalogue, seed: int, run: int) -> None:
+    def __init__(self, catalogue: Catalogue, seed: int, run: int, without_revenue: float = 0.0) -> None:
         """`run` (the run's start) makes session ids of two runs differ."""
         self._catalogue = catalogue
+        self._without_revenue = without_revenue
         self._salt = int(np.random.default_rng([seed, 4, run]).integers(0, 2**63))
 
     def encode(self, rows: NDArray[np.void]) -> Iterator[tuple[int, bytes, bytes | None, int]]:
@@ -103,6 +104,9 @@ class Encoder:
         for i in np.flatnonzero(labels & UNKNOWN_FIELDS):
             variant = int(rows["id_low"][i])
             extras[i] = _EXTRA[variant % len(_EXTRA)] % (variant // 7 % 40)
+        revenues = catalogue.revenue_json[rows["product"], sold]
+        # By the event's id, so that its repetition is the same.
+        revenues[(rows["event_type"] == PURCHASE) & (rows["id_high"] / 2.0**64 < self._without_revenue)] = b"null"
         users: list[bytes] = catalogue.user_ids[rows["user"]].tolist()
         values: list[bytes | None] = [
             _EVENT % fields
@@ -114,7 +118,7 @@ class Encoder:
                 catalogue.product_json[rows["product"], rows["quantity"]].tolist(),
                 sessions,
                 catalogue.session_json[rows["device"], country].tolist(),
-                catalogue.revenue_json[rows["product"], sold].tolist(),
+                revenues.tolist(),
                 extras,
                 strict=True,
             )

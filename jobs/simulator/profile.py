@@ -69,6 +69,10 @@ class ShopProfile:
     duplicate_seconds: float = 5.0
     unknown_fields: float = 0.02
     """Events with fields that the contract does not know."""
+    second_currency: float = 0.0
+    """Products that are sold in yen, all others in euro. 0: no event names its currency."""
+    without_revenue: float = 0.0
+    """Purchases that are sent without revenue."""
 
     tombstone: float = 0.0005
     oversized: float = 0.0
@@ -129,6 +133,8 @@ _RATES = (
     "late",
     "duplicates",
     "unknown_fields",
+    "second_currency",
+    "without_revenue",
     *FAULTS,
 )
 # The upper bounds keep the generator's tables and the events it holds back in tens of megabytes.

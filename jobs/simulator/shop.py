@@ -338,7 +338,7 @@ class Shop:
         return round(min(_WARM_UP_SECONDS, _WARM_UP_EVENTS / events_per_second) * _SECOND)
 
     def _taken(self, chunks: Iterator[NDArray[np.void]], start: int, end: int | None) -> Iterator[Record]:
-        encoder = Encoder(self._catalogue, self.seed, start)
+        encoder = Encoder(self._catalogue, self.seed, start, self.profile.without_revenue)
         codes = self.tally.codes
         for rows in chunks:
             ended = end is not None and len(rows) > 0 and int(rows["sent_at"][-1]) >= end

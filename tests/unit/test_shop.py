@@ -304,3 +304,23 @@ def test_profile_is_a_value() -> None:
     assert ShopProfile() == ShopProfile()
     with pytest.raises(dataclasses.FrozenInstanceError):
         ShopProfile().late = 0.5  # type: ignore[misc]
+
+
+def test_a_shop_of_two_currencies_names_each_and_yen_have_no_cents() -> None:
+    profile = ShopProfile(second_currency=0.4, without_revenue=0.2).with_malformed(0)
+    records, tally = history(profile, 5, hours=4)
+    events = [json.loads(value or b"") for _, _, value in records]
+    bought = [event for event in events if event["event_type"] == "purchase"]
+    unknown = [event for event in bought if event["revenue"] is None]
+    assert 0.1 < len(unknown) / len(bought) < 0.3
+    for event in events:
+        amounts = [event["price"], event["revenue"] or 0]
+        assert event["currency"] in ("EUR", "JPY")
+        assert event["currency"] == "EUR" or all(amount == int(amount) for amount in amounts)
+    assert {event["currency"] for event in bought} == {"EUR", "JPY"}
+    products = {event["product_id"]: event["currency"] for event in events}
+    assert 0.35 < sum(code == "JPY" for code in products.values()) / len(products) < 0.45
+    # A repetition is byte for byte the same, also in what it lacks.
+    assert len({value for _, _, value in records}) == tally.valid
+    plain, _ = history(dataclasses.replace(profile, second_currency=0.0, without_revenue=0.0), 5, hours=4)
+    assert [key for _, key, _ in plain] == [key for _, key, _ in records]
