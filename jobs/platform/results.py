@@ -14,12 +14,17 @@ from resources.settings import Settings
 
 EXCERPTS = {
     "gold.revenue_by_category, newest windows": """
-        select window_start, category, total_revenue, purchase_count, round(avg_order_value, 2) avg_order_value
-        from gold_revenue_by_category order by 1 desc, 3 desc limit 5""",
+        select window_start, category, currency, total_revenue, purchase_count,
+               round(avg_order_value, 2) avg_order_value
+        from gold_revenue_by_category order by 1 desc, purchase_count desc limit 5""",
     "gold.session_report": """
-        select report_date, device_type, sum(sessions) sessions, sum(converted_sessions) converted,
-               round(sum(total_revenue), 2) revenue
+        select report_date, device_type, sum(sessions) sessions, sum(converted_sessions) converted
         from gold_session_report group by all order by 1, 3 desc""",
+    "gold.session_report, revenue": """
+        select report_date, sums.key currency, sum(sums.value) revenue
+        from (select report_date, unnest(map_entries(revenue_by_currency::json::map(varchar, decimal(28, 2)))) sums
+              from gold_session_report)
+        group by all order by 1, 2""",
     "gold.purchase_correlations, best sellers": """
         select report_date, product_id, views, purchases, round(view_to_purchase_rate, 3) rate, round(lift, 2) lift
         from gold_purchase_correlations order by purchases desc limit 5""",
@@ -28,9 +33,8 @@ EXCERPTS = {
                round(lift, 2) lift
         from gold_product_affinity where shared_baskets > 2 order by gold_product_affinity.lift desc limit 5""",
     "gold.customer_360, who bought most": """
-        select user_id, purchases, round(total_revenue, 2) revenue, sessions, favourite_category,
-               open_cart_products cart
-        from gold_customer_360 order by total_revenue desc limit 5""",
+        select user_id, purchases, revenue_by_currency revenue, sessions, favourite_category, open_cart_products cart
+        from gold_customer_360 order by purchases desc, user_id limit 5""",
     "platform.report_days": """
         select report_date, state, count(*) reports from platform_report_days group by all order by 1""",
     "silver.quarantined_events by reason": """

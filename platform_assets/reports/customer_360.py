@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE, as_json
+from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.daily_report import (
     InputRows,
     PinnedTable,
@@ -20,6 +20,7 @@ from platform_assets.reports.daily_report import (
     remove_replaced_files,
 )
 from platform_assets.reports.report_engine import ReportEngine
+from platform_assets.reports.report_sql import BY_CURRENCY, as_json, join_amounts, read_amounts, total_of
 from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ CUSTOMER_360_TABLE = TableSpec(
         Column("last_seen_at", "timestamp", "Time of his last event", nullable=False),
         Column("last_purchase_at", "timestamp", "Recency: time of his last purchase; null without one"),
         Column("purchases", "bigint", "Frequency: purchase events", nullable=False),
-        Column("total_revenue", "double", "Monetary value: revenue of these", nullable=False),
-        Column("avg_order_value", "double", "total_revenue / purchases; null without one"),
+        Column("total_revenue", "double", "Monetary value: their revenue; null: several currencies, or none known"),
+        Column("avg_order_value", "double", "total_revenue / purchases with an amount; null without one"),
         Column("events", "bigint", "Events of every type", nullable=False),
         Column("sessions", "bigint", "Lifetime sessions (ended)", nullable=False),
         Column("last_session_start", "timestamp", "Start of his last session that has ended"),
@@ -49,22 +50,25 @@ CUSTOMER_360_TABLE = TableSpec(
         Column("category_events", "string", "JSON: events by category", nullable=False),
         Column("device_events", "string", "JSON: events by device type", nullable=False),
         Column("cart_actions", "string", "JSON: the newest cart action by product", nullable=False),
+        Column("currency", "string", "Currency of total_revenue; null where none was sent"),
+        Column("revenue_by_currency", "string", "JSON: revenue by currency, as decimals in text"),
+        Column("purchases_without_amount", "bigint", "Purchases whose amount is not known"),
     ),
     statistics_columns=("first_seen_at", "last_seen_at"),
 )
 
 
-_COUNTS = ("purchases", "events", "sessions")
+_COUNTS = ("purchases", "events", "sessions", "purchases_without_amount")
 _ACTION = 'STRUCT("at" BIGINT, "partition" INT, "offset" BIGINT, "open" BOOLEAN)'
 
 
 def _facts(relation: str, sign: int, first: str = "first_event_at", last: str = "last_event_at") -> str:
     """SQL: what the rows of a relation add to, or take away from, their users."""
-    counts = ", ".join(f"{sign} * {name} AS {name}" for name in _COUNTS)
+    counts = ", ".join(f"{sign} * COALESCE({name}, 0) AS {name}" for name in _COUNTS)
     return f"""
   SELECT user_id, {first} AS first_seen_at, {last} AS last_seen_at, last_purchase_at, last_session_start,
-         last_session_end, {counts}, {sign} * CAST(CAST(total_revenue AS VARCHAR) AS DECIMAL(28, 2)) AS revenue,
-         {sign} AS sign, category_events, device_events, cart_actions
+         last_session_end, {counts}, revenue_by_currency, total_revenue, {sign} AS sign, category_events,
+         device_events, cart_actions
   FROM {relation}"""
 
 
@@ -101,9 +105,9 @@ WITH facts AS (
          max_by({{'starts': last_session_start, 'ends': last_session_end}},
                 {{'ends': last_session_end, 'length': -epoch_us(last_session_start)}})
            FILTER (WHERE last_session_end IS NOT NULL) AS last_session,
-         {", ".join(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in _COUNTS)},
-         CAST(sum(revenue) AS DOUBLE) AS total_revenue
+         {", ".join(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in _COUNTS)}
   FROM facts GROUP BY user_id HAVING sum(events) > 0
+), amounts AS ({read_amounts("facts", "user_id", "sign")}), money AS ({join_amounts("amounts", "user_id")}
 ), category_counts AS ({_count_by("category_events")}), categories AS ({_sum_by("category_counts")}
 ), device_counts AS ({_count_by("device_events")}), devices AS ({_sum_by("device_counts")}
 ), actions AS (
@@ -117,15 +121,19 @@ WITH facts AS (
          count(*) FILTER (WHERE action.open) AS open_cart_products
   FROM actions GROUP BY user_id
 )
-SELECT summed.user_id, first_seen_at, last_seen_at, last_purchase_at, purchases, total_revenue,
-       total_revenue / nullif(purchases, 0) AS avg_order_value, events, sessions,
+SELECT summed.user_id, first_seen_at, last_seen_at, last_purchase_at, purchases,
+       {total_of("purchases_without_amount")} AS total_revenue,
+       {total_of("purchases_without_amount")} / nullif(purchases - purchases_without_amount, 0) AS avg_order_value,
+       events, sessions,
        last_session.starts AS last_session_start, last_session.ends AS last_session_end,
        categories.most AS favourite_category, devices.most AS favourite_device,
        CASE WHEN open_cart_products > 0 THEN CAST(to_json(open_cart) AS VARCHAR) ELSE '[]' END AS open_cart,
        COALESCE(open_cart_products, 0) AS open_cart_products,
        COALESCE(categories.counted, '{{}}') AS category_events, COALESCE(devices.counted, '{{}}') AS device_events,
-       COALESCE(carts.cart_actions, '{{}}') AS cart_actions
+       COALESCE(carts.cart_actions, '{{}}') AS cart_actions, currency, {BY_CURRENCY} AS revenue_by_currency,
+       purchases_without_amount
 FROM summed
+LEFT JOIN money ON money.user_id = summed.user_id
 LEFT JOIN categories ON categories.user_id = summed.user_id
 LEFT JOIN devices ON devices.user_id = summed.user_id
 LEFT JOIN carts ON carts.user_id = summed.user_id
@@ -139,14 +147,14 @@ def update_customers(engine: ReportEngine, lakehouse: Any) -> DeltaTable:
     """
     from platform_assets.streaming.delta_tables import create_table
 
-    days = pin_table(lakehouse, CUSTOMER_DAYS_TABLE.name)
+    days = pin_table(lakehouse, CUSTOMER_DAYS_TABLE)
     uri, options = lakehouse.table_uri(CUSTOMER_360_TABLE.name), lakehouse.storage_options()
     table = create_table(uri, CUSTOMER_360_TABLE, options)
     since = read_included_version(table)
     changed = None if since is None else _find_changed(lakehouse, since, days.version)
     if changed is not None and not changed:
         return table
-    own = PinnedTable(CUSTOMER_360_TABLE.name, uri, table.version())
+    own = PinnedTable(CUSTOMER_360_TABLE, uri, table.version())
     inputs = list(_changes(own, days, since, changed))
     engine.replace(SQL, inputs, CUSTOMER_360_TABLE, ReportCommit(None, {days.name: days.version}))
     remove_replaced_files(table)
@@ -163,7 +171,7 @@ def _changes(own: PinnedTable, days: PinnedTable, since: int | None, changed: li
         bounds = ("report_date", min(changed), max(changed))
         yield InputRows("known", own)
         yield InputRows("days_now", days, bounds, tuple(changed))
-        yield InputRows("days_then", PinnedTable(days.name, days.uri, since), bounds, tuple(changed))
+        yield InputRows("days_then", PinnedTable(days.spec, days.uri, since), bounds, tuple(changed))
 
 
 def read_included_version(table: DeltaTable) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from platform_assets.reports.daily_report import DailyReport, ReportInput
+from platform_assets.reports.report_sql import BY_CURRENCY, amount, as_json, join_amounts, total_of
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.tables.spec import Column, TableSpec
@@ -22,7 +23,7 @@ CUSTOMER_DAYS_TABLE = TableSpec(
         Column("last_event_at", "timestamp", "Time of the day's last event", nullable=False),
         Column("events", "bigint", "Events of every type", nullable=False),
         Column("purchases", "bigint", "Purchase events", nullable=False),
-        Column("total_revenue", "double", "Revenue of these", nullable=False),
+        Column("total_revenue", "double", "Revenue of these; null: several currencies, or none known"),
         Column("last_purchase_at", "timestamp", "Time of the day's last purchase; null without one"),
         Column("sessions", "bigint", "Sessions (ended) that started on the day", nullable=False),
         Column("last_session_start", "timestamp", "Start of the last of these; null without one"),
@@ -31,6 +32,9 @@ CUSTOMER_DAYS_TABLE = TableSpec(
         Column("device_events", "string", "JSON: events by device type, where one is known", nullable=False),
         Column("cart_actions", "string", "JSON: the newest cart action by product, and whether it is open after it",
                nullable=False),
+        Column("currency", "string", "Currency of total_revenue; null where none was sent"),
+        Column("revenue_by_currency", "string", "JSON: revenue by currency, as decimals in text"),
+        Column("purchases_without_amount", "bigint", "Purchases whose amount is not known"),
     ),
     partition_columns=("report_date",),
     statistics_columns=("first_event_at", "last_event_at"),
@@ -51,11 +55,6 @@ def count_by(column: str) -> str:
 """
 
 
-def as_json(key: str, value: str) -> str:
-    """SQL, an aggregate: the keys with their values as a JSON object, its names in order. Keys must be distinct."""
-    return f"CAST(to_json(map_from_entries(list_sort(array_agg({{'key': {key}, 'value': {value}}})))) AS VARCHAR)"
-
-
 # Aggregated by key before anything is collected: a user that stands for many has millions of events, not of keys.
 # Of the actions on a product the newest counts: by time, then as the topic has them.
 _SQL = f"""
@@ -63,10 +62,14 @@ WITH own AS (
   SELECT CAST(event_time AS DATE) AS report_date, user_id, min(event_time) AS first_event_at,
          max(event_time) AS last_event_at, count(*) AS events,
          count(*) FILTER (WHERE event_type = 'purchase') AS purchases,
-         CAST(sum(CASE WHEN event_type = 'purchase'
-                       THEN TRY_CAST(CAST(revenue AS VARCHAR) AS DECIMAL(18, 2)) END) AS DOUBLE) AS revenue,
+         count(*) FILTER (WHERE event_type = 'purchase' AND {amount("revenue")} IS NULL) AS purchases_without_amount,
          max(CASE WHEN event_type = 'purchase' THEN event_time END) AS last_purchase_at
   FROM events WHERE is_anonymous IS NOT TRUE GROUP BY ALL
+), amounts AS (
+  SELECT CAST(event_time AS DATE) AS report_date, user_id, COALESCE(currency, '') AS currency,
+         sum({amount("revenue")}) AS amount
+  FROM events WHERE event_type = 'purchase' AND {amount("revenue")} > 0 GROUP BY ALL
+), money AS ({join_amounts("amounts", "report_date, user_id")}
 ), visits AS (
   SELECT session_date AS report_date, user_id, count(*) AS sessions, max(session_start) AS last_session_start,
          max_by(session_end, session_start) AS last_session_end
@@ -80,12 +83,14 @@ WITH own AS (
   SELECT report_date, user_id, {as_json("product_id", "action")} AS counted FROM actions GROUP BY ALL
 )
 SELECT own.report_date, own.user_id, first_event_at, last_event_at, events, purchases,
-       COALESCE(revenue, 0.0) AS total_revenue, last_purchase_at, COALESCE(sessions, 0) AS sessions,
+       {total_of("purchases_without_amount")} AS total_revenue, last_purchase_at, COALESCE(sessions, 0) AS sessions,
        last_session_start, last_session_end,
        COALESCE(categories.counted, '{{}}') AS category_events,
        COALESCE(devices.counted, '{{}}') AS device_events,
-       COALESCE(carts.counted, '{{}}') AS cart_actions
+       COALESCE(carts.counted, '{{}}') AS cart_actions, currency, {BY_CURRENCY} AS revenue_by_currency,
+       purchases_without_amount
 FROM own
+LEFT JOIN money ON money.report_date = own.report_date AND money.user_id = own.user_id
 LEFT JOIN visits ON visits.report_date = own.report_date AND visits.user_id = own.user_id
 LEFT JOIN categories ON categories.report_date = own.report_date AND categories.user_id = own.user_id
 LEFT JOIN devices ON devices.report_date = own.report_date AND devices.user_id = own.user_id

@@ -6,9 +6,12 @@ tables say. Text from the shop's events is escaped.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,6 @@ from platform_assets.reports.presentation import render_value
 
 if TYPE_CHECKING:
     import jinja2
-    import pyarrow as pa
 
 DAILY_PAGE_KEY = dg.AssetKey(["reports", "daily_page"])
 
@@ -48,8 +50,8 @@ def write_daily_page(lakehouse: Any, reports: Sequence[DailyReport], day: date) 
             is_final=all(state.state == FINAL for state in known),
             states=sorted(known, key=lambda state: state.report),
             written_at=datetime.now(UTC),
-            figures=_count(rows.get("gold.session_report")),
-            tables=[(section, _largest(rows.get(section.table), section)) for section in _SECTIONS],
+            figures=_count(rows.get("gold.session_report", [])),
+            tables=[(section, _largest(rows.get(section.table, []), section)) for section in _SECTIONS],
         )
     )
     place: str = lakehouse.write_file(f"_reports/{day}.html", page.encode())
@@ -58,7 +60,7 @@ def write_daily_page(lakehouse: Any, reports: Sequence[DailyReport], day: date) 
 
 @dataclass(frozen=True)
 class _Section:
-    """A table of the page: the rows of a report with the largest `measure`."""
+    """A table of the page: the rows of a report with the largest `measure`, a count or money by currency."""
 
     title: str
     table: str
@@ -67,54 +69,88 @@ class _Section:
 
 
 _SECTIONS = (
-    _Section("Where sessions come from", "gold.session_report", "total_revenue",
-             ("device_type", "country", "sessions", "users", "bounce_rate", "conversion_rate", "total_revenue")),
-    _Section("Products that views sell", "gold.purchase_correlations", "attributed_revenue",
-             ("product_id", "views", "purchases", "view_to_purchase_rate", "p50_lag_seconds", "attributed_revenue")),
-    _Section("On which device", "gold.purchase_devices", "attributed_revenue",
+    _Section("Where sessions come from", "gold.session_report", "revenue_by_currency",
+             ("device_type", "country", "sessions", "users", "bounce_rate", "conversion_rate", "revenue_by_currency")),
+    _Section("Products that views sell", "gold.purchase_correlations", "attributed_revenue_by_currency",
+             ("product_id", "views", "purchases", "view_to_purchase_rate", "p50_lag_seconds",
+              "attributed_revenue_by_currency")),
+    _Section("On which device", "gold.purchase_devices", "attributed_revenue_by_currency",
              ("product_id", "device_type", "views", "view_to_purchase_rate", "attributed_purchases",
-              "attributed_revenue")),
+              "attributed_revenue_by_currency")),
     _Section("Bought together", "gold.product_affinity", "shared_baskets",
              ("product_id", "other_product_id", "shared_baskets", "confidence", "lift")),
 )  # fmt: skip
 
 
-def _count(sessions: pa.Table | None) -> dict[str, Any]:
-    import pyarrow.compute as pc
+# Money by currency, and the one sum that a row of older code has instead.
+_MONEY = {"revenue_by_currency": "total_revenue", "attributed_revenue_by_currency": "attributed_revenue"}
 
-    def total(name: str) -> float:
-        return 0 if sessions is None else pc.sum(sessions[name]).as_py() or 0
+_Money = dict[str, Decimal]
 
+
+def _count(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def total(name: str) -> int:
+        return sum(row[name] or 0 for row in sessions)
+
+    revenue: _Money = {}
+    for row in sessions:
+        for currency, amount in row["revenue_by_currency"].items():
+            revenue[currency] = revenue.get(currency, Decimal(0)) + amount
     count = total("sessions")
     return {
         "sessions": count,
-        "revenue": float(total("total_revenue")),
+        "revenue": dict(sorted(revenue.items())),
+        "without_amount": total("purchases_without_amount"),
         "conversion": total("converted_sessions") / count if count else None,
         "bounces": total("bounced_sessions") / count if count else None,
     }
 
 
-def _largest(rows: pa.Table | None, section: _Section) -> list[dict[str, Any]]:
-    import pyarrow.compute as pc
-
-    if rows is None:
-        return []
+def _largest(rows: Sequence[dict[str, Any]], section: _Section) -> list[dict[str, Any]]:
+    """The rows that are shown, with the length of their `bar` in percent. Of money the commonest currency counts."""
     if section.table == "gold.product_affinity":  # each pair in one of its two directions
-        rows = rows.filter(pc.field("product_id") < pc.field("other_product_id"))
-    order = [(section.measure, "descending"), *((name, "ascending") for name in section.columns[:2])]
-    found: list[dict[str, Any]] = rows.sort_by(order).slice(0, _ROWS_OF_ONE_TABLE).to_pylist()
-    return found
+        rows = [row for row in rows if row["product_id"] < row["other_product_id"]]
+    used = Counter(code for row in rows if section.measure in _MONEY for code in row[section.measure])
+    commonest = min(used, key=lambda code: (-used[code], code), default="")
+
+    def measure(row: dict[str, Any]) -> float:
+        value = row[section.measure]
+        return float(value.get(commonest, 0) if isinstance(value, dict) else value or 0)
+
+    names = section.columns[:2]
+    found = sorted(rows, key=lambda row: (-measure(row), *(str(row[name]) for name in names)))[:_ROWS_OF_ONE_TABLE]
+    longest = (measure(found[0]) if found else 0) or 1
+    return [{**row, "bar": 100 * measure(row) / longest} for row in found]
 
 
-def _read_day(lakehouse: Any, report: DailyReport, day: date) -> pa.Table | None:
+def _read_day(lakehouse: Any, report: DailyReport, day: date) -> list[dict[str, Any]]:
     import pyarrow.dataset as ds
 
     columns = {name for section in _SECTIONS if section.table == report.table.name for name in section.columns}
     if not columns:
-        return None
+        return []
     dataset = lakehouse.delta_table(report.table.name).to_pyarrow_dataset()
-    counted = {"converted_sessions", "bounced_sessions"} & {column.name for column in report.table.columns}
-    return dataset.to_table(columns=sorted(columns | counted), filter=ds.field(report.day_column) == day)
+    money = {name: total for name, total in _MONEY.items() if name in columns}
+    counted = {"converted_sessions", "bounced_sessions", "purchases_without_amount"}
+    columns |= {*money.values(), *counted} & {column.name for column in report.table.columns}
+    known = sorted(columns & set(dataset.schema.names))
+    found = dataset.to_table(columns=known, filter=ds.field(report.day_column) == day).to_pylist()
+    rows = [dict.fromkeys(columns) | row for row in found]
+    for row in rows:
+        row |= {name: _read_money(row[name], row[total]) for name, total in money.items()}
+    return rows
+
+
+def _read_money(by_currency: str | None, total: float | None) -> _Money:
+    if by_currency is None:
+        return {"": Decimal(repr(total))} if total else {}
+    return {code: Decimal(amount) for code, amount in json.loads(by_currency).items()}
+
+
+def _render(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{amount:,.2f} {code}".strip() for code, amount in value.items()) or "0.00"
+    return render_value(value)
 
 
 def _environment() -> jinja2.Environment:
@@ -127,7 +163,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FunctionLoader(load), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["value"] = render_value
+    environment.filters["value"] = _render
     environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.1%}"
-    environment.filters["heading"] = lambda name: name.replace("_", " ")
+    environment.filters["heading"] = lambda name: name.removesuffix("_by_currency").replace("_", " ")
     return environment

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from platform_assets.reports.daily_report import DailyReport, Picture, ReportInput
 from platform_assets.reports.pictures import draw_lag_distribution
+from platform_assets.reports.report_sql import BY_CURRENCY, amount, join_amounts, total_of
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
 from platform_assets.tables.spec import Column, TableSpec
@@ -24,11 +25,15 @@ PURCHASE_CORRELATIONS_TABLE = TableSpec(
         Column("view_to_purchase_rate", "double", "converted_views / views, 0 to 1; null without a view"),
         Column("p50_lag_seconds", "double", "Median time from view to purchase over all pairs of the day's views"),
         Column("p90_lag_seconds", "double", "90th percentile of the same"),
-        Column("attributed_revenue", "double", "Revenue of the day's purchases that a view led to", nullable=False),
+        Column("attributed_revenue", "double", "Revenue of the day's purchases that a view led to; null: several "
+               "currencies, or none known"),
         Column("lift", "double", "view_to_purchase_rate over the shop's; null without a view or when that is 0"),
+        Column("currency", "string", "Currency of attributed_revenue; null where none was sent"),
+        Column("attributed_revenue_by_currency", "string", "JSON: the same by currency, as decimals in text"),
+        Column("attributed_without_amount", "bigint", "Those of the purchases whose amount is not known"),
     ),
     partition_columns=("report_date",),
-)
+)  # fmt: skip
 
 
 def count_conversions(*by: str) -> str:
@@ -36,7 +41,8 @@ def count_conversions(*by: str) -> str:
 
     Its inputs are `events` (rows of silver.events) and `view_to_purchase`. Columns besides `report_date` and `by`:
     `views`, `purchases`, `converted_views`, `p50_lag_seconds`, `p90_lag_seconds`, `attributed_purchases`,
-    `attributed_revenue`. Which day counts what:
+    `attributed_revenue`, `currency`, `attributed_revenue_by_currency`, `attributed_without_amount` (see `report_sql`).
+    Which day counts what:
     - by the day of the *view*: views, conversions and lags (so a view at 23:50 that is bought at 00:10 is a conversion
       of the first day);
     - by the day of the *purchase*: purchases and what is attributed.
@@ -44,12 +50,9 @@ def count_conversions(*by: str) -> str:
     A purchase is credited once, to the last view before it. Lags are taken over all pairs. Percentiles are exact,
     interpolated. Events without a product count in nothing. A purchase counts under the values of its own event, what
     is attributed under those of the view.
-
-    Money becomes decimal by way of its text: 1.005 is 1.01, and not what its binary value says. An amount that does
-    not fit counts as nothing.
     """
     values = ", ".join(by)
-    kept = ", ".join(f"'{name}': {name}" for name in by)
+    kept = ", ".join(f"'{name}': {name}" for name in (*by, "currency"))
     of_last_view = ", ".join(f"last_view.{name}" for name in by)
     # One row of each part at most is added up: null is a value of a group, and would be none of a join.
     return f"""
@@ -70,21 +73,36 @@ WITH counts AS (
   SELECT purchase_event_id, purchase_time, product_id AS bought,
          max_by({{'revenue': revenue, {kept}}}, {{'time': view_time, 'id': view_event_id}}) AS last_view
   FROM view_to_purchase GROUP BY ALL
+), credited AS (
+  SELECT CAST(purchase_time AS DATE) AS report_date, {of_last_view}, COALESCE(last_view.currency, '') AS currency,
+         {amount("last_view.revenue")} AS amount
+  FROM last_views
 ), attributed AS (
-  SELECT CAST(purchase_time AS DATE) AS report_date, {of_last_view}, count(*) AS attributed_purchases,
-         CAST(sum(TRY_CAST(CAST(last_view.revenue AS VARCHAR) AS DECIMAL(18, 2))) AS DOUBLE) AS revenue
-  FROM last_views GROUP BY ALL
+  SELECT report_date, {values}, count(*) AS attributed_purchases, count(*) - count(amount) AS without_amount
+  FROM credited GROUP BY ALL
+), amounts AS (
+  SELECT report_date, {values}, currency, sum(amount) AS amount FROM credited WHERE amount > 0 GROUP BY ALL
+), money AS ({join_amounts("amounts", f"report_date, {values}")}
 ), parts AS (
   SELECT report_date, {values}, views, purchases, 0 AS converted_views, CAST(NULL AS DOUBLE) AS p50,
-         CAST(NULL AS DOUBLE) AS p90, 0 AS attributed_purchases, CAST(NULL AS DOUBLE) AS revenue FROM counts
-  UNION ALL SELECT report_date, {values}, 0, 0, converted_views, NULL, NULL, 0, NULL FROM converted
-  UNION ALL SELECT report_date, {values}, 0, 0, 0, p50, p90, 0, NULL FROM lags
-  UNION ALL SELECT report_date, {values}, 0, 0, 0, NULL, NULL, attributed_purchases, revenue FROM attributed
+         CAST(NULL AS DOUBLE) AS p90, 0 AS attributed_purchases, 0 AS without_amount, CAST(NULL AS VARCHAR) AS sums,
+         CAST(NULL AS DOUBLE) AS one_sum, CAST(NULL AS VARCHAR) AS currency FROM counts
+  UNION ALL SELECT report_date, {values}, 0, 0, converted_views, NULL, NULL, 0, 0, NULL, NULL, NULL FROM converted
+  UNION ALL SELECT report_date, {values}, 0, 0, 0, p50, p90, 0, 0, NULL, NULL, NULL FROM lags
+  UNION ALL SELECT report_date, {values}, 0, 0, 0, NULL, NULL, attributed_purchases, without_amount, NULL, NULL, NULL
+    FROM attributed
+  UNION ALL SELECT report_date, {values}, 0, 0, 0, NULL, NULL, 0, 0, sums, one_sum, currency FROM money
+), joined AS (
+  SELECT report_date, {values}, max(views) AS views, max(purchases) AS purchases,
+         max(converted_views) AS converted_views, max(p50) AS p50_lag_seconds, max(p90) AS p90_lag_seconds,
+         max(attributed_purchases) AS attributed_purchases, max(without_amount) AS attributed_without_amount,
+         max(sums) AS sums, max(one_sum) AS one_sum, max(currency) AS currency
+  FROM parts GROUP BY ALL
 )
-SELECT report_date, {values}, max(views) AS views, max(purchases) AS purchases,
-       max(converted_views) AS converted_views, max(p50) AS p50_lag_seconds, max(p90) AS p90_lag_seconds,
-       max(attributed_purchases) AS attributed_purchases, COALESCE(max(revenue), 0.0) AS attributed_revenue
-FROM parts GROUP BY ALL
+SELECT report_date, {values}, views, purchases, converted_views, p50_lag_seconds, p90_lag_seconds,
+       attributed_purchases, attributed_without_amount, {total_of("attributed_without_amount")} AS attributed_revenue,
+       currency, {BY_CURRENCY} AS attributed_revenue_by_currency
+FROM joined
 """
 
 
@@ -98,7 +116,8 @@ WITH products AS ({count_conversions("product_id")}), rated AS (
 )
 SELECT report_date, product_id, views, purchases, converted_views, view_to_purchase_rate, p50_lag_seconds,
        p90_lag_seconds, attributed_revenue,
-       view_to_purchase_rate / nullif(shop_converted / nullif(shop_views, 0), 0) AS lift
+       view_to_purchase_rate / nullif(shop_converted / nullif(shop_views, 0), 0) AS lift, currency,
+       attributed_revenue_by_currency, attributed_without_amount
 FROM rated
 """
 

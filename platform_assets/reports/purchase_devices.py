@@ -20,7 +20,10 @@ PURCHASE_DEVICES_TABLE = TableSpec(
         Column("view_to_purchase_rate", "double", "converted_views / views, 0 to 1; null without a view"),
         Column("p50_lag_seconds", "double", "Median time from view to purchase over all pairs of these views"),
         Column("attributed_purchases", "bigint", "Purchases of the day whose last view was on it", nullable=False),
-        Column("attributed_revenue", "double", "Revenue of these", nullable=False),
+        Column("attributed_revenue", "double", "Revenue of these; null: several currencies, or none known"),
+        Column("currency", "string", "Currency of attributed_revenue; null where none was sent"),
+        Column("attributed_revenue_by_currency", "string", "JSON: the same by currency, as decimals in text"),
+        Column("attributed_without_amount", "bigint", "Those of the purchases whose amount is not known"),
     ),
     partition_columns=("report_date",),
 )
@@ -30,7 +33,7 @@ PURCHASE_DEVICES_TABLE = TableSpec(
 _SQL = f"""
 SELECT report_date, product_id, device_type, views, converted_views,
        converted_views / nullif(views, 0) AS view_to_purchase_rate, p50_lag_seconds, attributed_purchases,
-       attributed_revenue
+       attributed_revenue, currency, attributed_revenue_by_currency, attributed_without_amount
 FROM ({count_conversions("product_id", "device_type")}) AS counted
 WHERE views > 0 OR attributed_purchases > 0
 """

@@ -6,7 +6,6 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
@@ -18,6 +17,7 @@ from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streams.sessions import INACTIVITY, build_sessions
 from resources.lakehouse import LakehouseResource
 from tests.generated_cases import examples
+from tests.money_oracle import add_up
 from tests.spark.report_cases import (
     Event,
     append_events,
@@ -39,8 +39,9 @@ NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
 TABLES = (CUSTOMER_DAYS_TABLE, CUSTOMER_360_TABLE)
 
 _FACTS = (
-    "first_seen_at", "last_seen_at", "last_purchase_at", "purchases", "total_revenue", "events", "sessions",
-    "last_session_start", "last_session_end", "favourite_device", "open_cart", "open_cart_products",
+    "first_seen_at", "last_seen_at", "last_purchase_at", "purchases", "total_revenue", "currency",
+    "revenue_by_currency", "purchases_without_amount", "avg_order_value", "events", "sessions", "last_session_start",
+    "last_session_end", "favourite_device", "open_cart", "open_cart_products",
 )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def know(events: Sequence[Event]) -> dict[str, tuple[Any, ...]]:
 
 def _look_through(own: list[Event]) -> tuple[Any, ...]:
     sessions: list[list[datetime]] = []
-    money, bought, cart = Decimal(0), [], {}
+    bought, cart = [], {}
     for e in own:
         if not sessions or e["event_time"] - sessions[-1][1] > INACTIVITY:
             sessions.append([e["event_time"], e["event_time"]])
@@ -63,15 +64,17 @@ def _look_through(own: list[Event]) -> tuple[Any, ...]:
         if e["event_type"] in CART_TYPES and e["product_id"] is not None:
             cart[e["product_id"]] = e["event_type"] == "add_to_cart"
         if e["event_type"] == "purchase":
-            bought.append(e["event_time"])
-            cents = Decimal(repr(e["revenue"])).quantize(Decimal("0.01"), ROUND_HALF_UP)
-            money += cents if cents < Decimal(10) ** 16 else 0
+            bought.append(e)
     devices = Counter(e["device_type"] for e in own if e["device_type"] is not None)
     device = min(devices, key=lambda name: (-devices[name], name)) if devices else None
     open_cart = sorted(product for product, is_open in cart.items() if is_open)
+    money = add_up(bought)
+    known = len(bought) - money.without_amount
+    average = money.total / known if known and money.total is not None else None
     return (
-        own[0]["event_time"], own[-1]["event_time"], bought[-1] if bought else None, len(bought), float(money),
-        len(own), len(sessions), *sessions[-1], device, json.dumps(open_cart, separators=(",", ":")), len(open_cart),
+        own[0]["event_time"], own[-1]["event_time"], bought[-1]["event_time"] if bought else None, len(bought), *money,
+        average, len(own), len(sessions), *sessions[-1], device, json.dumps(open_cart, separators=(",", ":")),
+        len(open_cart),
     )  # fmt: skip
 
 

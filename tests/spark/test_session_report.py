@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import duckdb
 import pytest
@@ -18,6 +20,7 @@ from platform_assets.reports.session_report import SESSION_REPORT, SESSION_REPOR
 from platform_assets.streams.sessions import build_sessions
 from resources.lakehouse import LakehouseResource
 from tests.generated_cases import examples
+from tests.money_oracle import Money, add_up
 from tests.spark.report_cases import (
     Event,
     append_events,
@@ -40,12 +43,32 @@ ORACLE = """
 SELECT session_date AS report_date, device_type, country, count(*) AS sessions, count(DISTINCT user_id) AS users,
        sum((event_count = 1)::INT)::BIGINT AS bounced_sessions, avg((event_count = 1)::INT) AS bounce_rate,
        sum((purchase_count > 0)::INT)::BIGINT AS converted_sessions, avg((purchase_count > 0)::INT) AS conversion_rate,
-       sum(total_revenue) AS total_revenue, avg(duration_seconds) AS avg_duration_seconds,
+       avg(duration_seconds) AS avg_duration_seconds,
        quantile_cont(duration_seconds, 0.5) AS p50_duration_seconds,
        quantile_cont(duration_seconds, 0.9) AS p90_duration_seconds,
-       avg(event_count) AS avg_events, avg(unique_products) AS avg_products
+       avg(event_count) AS avg_events, avg(unique_products) AS avg_products,
+       sum(purchases_without_amount)::BIGINT AS purchases_without_amount
 FROM sessions GROUP BY ALL ORDER BY ALL
 """
+
+
+def money_of(report: list[dict[str, Any]]) -> dict[tuple[Any, ...], Money]:
+    return {
+        tuple(row[name] for name in SESSION_REPORT_TABLE.key): Money(
+            row["total_revenue"], row["currency"], row["revenue_by_currency"], row["purchases_without_amount"]
+        )
+        for row in report
+    }
+
+
+def add_up_money(sessions: list[dict[str, Any]]) -> dict[tuple[Any, ...], Money]:
+    """The oracle: as if each session's sum of a currency were one purchase, and each unknown one too."""
+    purchases: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in sessions:
+        sums = [{"currency": c, "revenue": float(s)} for c, s in json.loads(row["revenue_by_currency"]).items()]
+        unknown = [{"revenue": None}] * row["purchases_without_amount"]
+        purchases[row["session_date"], row["device_type"], row["country"]] += [*sums, *unknown]
+    return {key: add_up(own) for key, own in purchases.items()}
 
 
 @examples(3)
@@ -58,12 +81,15 @@ def test_the_report_equals_the_same_question_asked_in_other_words(spark: SparkSe
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("sessions", rows.toArrow())
         connection.register("report", report)
-        expected = connection.execute(ORACLE).fetchall()
-        actual = connection.execute("SELECT * FROM report ORDER BY ALL").fetchall()
+        oracle = connection.execute(ORACLE)
+        names = ", ".join(column[0] for column in oracle.description or ())
+        expected = oracle.fetchall()
+        actual = connection.execute(f"SELECT {names} FROM report ORDER BY ALL").fetchall()
         hours = connection.execute(
             "SELECT session_date, hour(session_start), count(*) FROM sessions GROUP BY ALL"
         ).fetchall()
     assert SESSION_REPORT.picture is not None
+    assert money_of(report.to_pylist()) == add_up_money(rows.toArrow().to_pylist())
     rows_by_hour = compute_by_both_engines(spark, SESSION_REPORT.picture.sql, sessions=rows).to_pylist()
     rows.unpersist()
     assert [row[:3] for row in actual] == [row[:3] for row in expected]

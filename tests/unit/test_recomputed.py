@@ -6,6 +6,7 @@ import json
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,10 +23,11 @@ from platform_assets.checks.recomputed.json_objects import (
     list_of,
     object_of,
 )
-from platform_assets.checks.recomputed.money import exact_amount, exact_sum, sum_of
+from platform_assets.checks.recomputed.money import add_money, exact_amount, exact_sum, read_amounts
 from platform_assets.checks.recomputed.percentiles import exact_percentiles
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect
 from platform_assets.delta_reader import ArrowReadTable
+from tests.money_oracle import add_up
 
 CENT = Decimal("0.01")
 
@@ -50,14 +52,44 @@ def test_money_becomes_decimal_by_its_text_and_half_up(amounts: list[float | Non
     expected = [cents_of(amount, 1e16) for amount in amounts]
     rows = collect(frame.select(cents=exact_amount("amount")))
     assert rows["cents"].to_list() == expected
-    summed = collect(frame.select(sum_of(exact_amount("amount")))).item()
-    assert summed == float(sum((amount for amount in expected if amount is not None), Decimal(0)))
 
 
 @given(amounts=st.lists(st.floats(-1e25, 1e25), min_size=1))
 def test_sums_of_money_may_be_larger(amounts: list[float]) -> None:
     rows = collect(pl.LazyFrame({"amount": amounts}).select(exact_sum("amount").alias("cents")))
     assert rows["cents"].to_list() == [cents_of(amount, 1e26) for amount in amounts]
+
+
+PURCHASES = st.fixed_dictionaries(
+    {
+        "group": st.sampled_from(["a", "b", None]),
+        "currency": st.sampled_from(["EUR", "JPY", None]),
+        "revenue": st.one_of(st.none(), st.sampled_from([0.0, 0.004, 1.005, 1e17]), st.floats(0, 1e10)),
+    }
+)
+
+
+@given(purchases=st.lists(PURCHASES))
+def test_money_is_summed_by_currency_and_sums_of_sums_are_the_same(purchases: list[dict[str, Any]]) -> None:
+    schema = {"group": pl.String, "currency": pl.String, "revenue": pl.Float64}
+    frame = pl.LazyFrame(purchases, schema=schema)
+    unknown = exact_amount("revenue").null_count().cast(pl.Int64)
+    groups = collect(frame.group_by("group").agg(purchases_without_amount=unknown)).lazy()
+    amounts = frame.select("group", "currency", cents=exact_amount("revenue"))
+    rows = collect(add_money(groups, amounts, ["group"], "purchases_without_amount"))
+    again = collect(add_money(groups, read_amounts(rows.lazy(), ["group"]), ["group"], "purchases_without_amount"))
+    columns = ["total_revenue", "currency", "revenue_by_currency", "purchases_without_amount"]
+    expected = {key: add_up(p for p in purchases if p["group"] == key) for key in {p["group"] for p in purchases}}
+    for found in (rows, again):
+        assert {row["group"]: tuple(row[name] for name in columns) for row in found.iter_rows(named=True)} == expected
+
+
+def test_a_row_of_older_code_has_one_sum_of_no_known_currency() -> None:
+    rows = pl.LazyFrame(
+        {"group": ["a"] * 3, "total_revenue": [1.5, 0.0, None], "revenue_by_currency": [None, None, '{"EUR":"2.00"}']}
+    )
+    found = collect(read_amounts(rows, ["group"])).filter(pl.col("cents") != 0).sort("currency").rows()
+    assert found == [("a", "", Decimal("1.50")), ("a", "EUR", Decimal("2.00"))]
 
 
 VALUES = st.one_of(st.sampled_from([0.0, 1.0, 2.5]), st.floats(0, 1e5))

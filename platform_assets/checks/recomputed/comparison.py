@@ -62,6 +62,7 @@ RECOMPUTATIONS: Mapping[str, Recomputation] = {
         "country",
         rounded=("avg_duration_seconds", "p50_duration_seconds", "p90_duration_seconds"),
         money=("total_revenue",),
+        json=("revenue_by_currency",),
     ),
     "gold.purchase_correlations": Recomputation(
         recompute_correlations,
@@ -69,6 +70,7 @@ RECOMPUTATIONS: Mapping[str, Recomputation] = {
         held=(VIEW_TO_PURCHASE.name,),
         rounded=("p50_lag_seconds", "p90_lag_seconds", "lift"),
         money=("attributed_revenue",),
+        json=("attributed_revenue_by_currency",),
     ),
     "gold.purchase_devices": Recomputation(
         recompute_devices,
@@ -76,6 +78,7 @@ RECOMPUTATIONS: Mapping[str, Recomputation] = {
         held=(VIEW_TO_PURCHASE.name,),
         rounded=("p50_lag_seconds",),
         money=("attributed_revenue",),
+        json=("attributed_revenue_by_currency",),
     ),
     "gold.product_affinity": Recomputation(recompute_affinity, "product_id"),
     "gold.customer_days": Recomputation(
@@ -83,7 +86,7 @@ RECOMPUTATIONS: Mapping[str, Recomputation] = {
         "user_id",
         held=(EVENTS.name,),
         money=("total_revenue",),
-        json=("category_events", "device_events", "cart_actions"),
+        json=("category_events", "device_events", "cart_actions", "revenue_by_currency"),
     ),
     "gold.customer_360": Recomputation(
         recompute_customers,
@@ -91,7 +94,7 @@ RECOMPUTATIONS: Mapping[str, Recomputation] = {
         held=(CUSTOMER_DAYS_TABLE.name,),
         rounded=("avg_order_value",),
         money=("total_revenue",),
-        json=("open_cart", "category_events", "device_events", "cart_actions"),
+        json=("open_cart", "category_events", "device_events", "cart_actions", "revenue_by_currency"),
     ),
 }
 

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 import polars as pl
 
-from platform_assets.checks.recomputed.money import exact_amount, sum_of
+from platform_assets.checks.recomputed.money import add_money, exact_amount
 from platform_assets.checks.recomputed.percentiles import exact_percentiles
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect
 from platform_assets.reports.days import DayRange
@@ -59,15 +59,15 @@ def _count_conversions(sources: Mapping[str, Snapshot], day: date, portion: Port
         .unique(["purchase_event_id", "purchase_time", "product_id"], keep="last", maintain_order=True)
     )
     attributed = last_views.group_by(by).agg(
-        attributed_purchases=_COUNT, attributed_revenue=sum_of(exact_amount("revenue"))
+        attributed_purchases=_COUNT, attributed_without_amount=exact_amount("revenue").null_count().cast(pl.Int64)
     )
     parts = [collect(part) for part in (counted, converted, attributed)] + [lags]
     # A value of `by` has one row of each part at most: `max` takes it.
     numbers = pl.concat(parts, how="diagonal").lazy().group_by(by).agg(pl.all().max())
-    whole = ["views", "purchases", "converted_views", "attributed_purchases"]
-    return numbers.with_columns(
-        pl.lit(day).alias("report_date"), pl.col(*whole).fill_null(0), pl.col("attributed_revenue").fill_null(0.0)
-    )
+    whole = ["views", "purchases", "converted_views", "attributed_purchases", "attributed_without_amount"]
+    numbers = numbers.with_columns(pl.lit(day).alias("report_date"), pl.col(*whole).fill_null(0))
+    amounts = last_views.select(*by, "currency", cents=exact_amount("revenue"))
+    return add_money(numbers, amounts, by, "attributed_without_amount", "attributed")
 
 
 def _count_shop(sources: Mapping[str, Snapshot], day: date, portions: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from platform_assets.checks.recomputed.customer_days import (
     newest_actions,
 )
 from platform_assets.checks.recomputed.json_objects import explode_counts, explode_objects, list_of
-from platform_assets.checks.recomputed.money import exact_sum, sum_of
+from platform_assets.checks.recomputed.money import add_money, read_amounts
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 
@@ -27,7 +27,7 @@ def recompute_customers(sources: Mapping[str, Snapshot], day: date | None, porti
         last_seen_at=pl.col("last_event_at").max(),
         last_purchase_at=pl.col("last_purchase_at").max(),
         purchases=pl.col("purchases").sum(),
-        total_revenue=sum_of(exact_sum("total_revenue")),
+        purchases_without_amount=pl.col("purchases_without_amount").fill_null(0).sum(),
         events=pl.col("events").sum(),
         sessions=pl.col("sessions").sum(),
     )
@@ -44,11 +44,13 @@ def recompute_customers(sources: Mapping[str, Snapshot], day: date | None, porti
         counts = collect(entries.group_by("user_id", "key").agg(n=pl.col("n").sum()).filter(pl.col("n") > 0)).lazy()
         first = counts.sort(["n", "key"], descending=[True, False]).unique("user_id", keep="first", maintain_order=True)
         parts += [counts_as_text(counts, name), first.select("user_id", pl.col("key").alias(favourite))]
-    rows = collect(own).lazy()
+    sums = read_amounts(days, ["user_id"])
+    rows = add_money(collect(own).lazy(), sums, ["user_id"], "purchases_without_amount")
     for part in parts:
         rows = rows.join(collect(part).lazy(), on="user_id", how="left")
+    known = pl.col("purchases") - pl.col("purchases_without_amount")
     return rows.with_columns(
-        pl.when(pl.col("purchases") > 0).then(pl.col("total_revenue") / pl.col("purchases")).alias("avg_order_value"),
+        pl.when(known > 0).then(pl.col("total_revenue") / known).alias("avg_order_value"),
         pl.col("category_events", "device_events", "cart_actions").fill_null("{}"),
         pl.col("open_cart").fill_null("[]"),
         pl.col("open_cart_products").fill_null(0),

@@ -8,7 +8,7 @@ from datetime import date
 import polars as pl
 
 from platform_assets.checks.recomputed.json_objects import object_of
-from platform_assets.checks.recomputed.money import exact_amount, sum_of
+from platform_assets.checks.recomputed.money import add_money, exact_amount
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect
 from platform_assets.reports.customer_days import CART_TYPES
 from platform_assets.streams.events import EVENTS
@@ -51,8 +51,9 @@ def recompute_customer_days(sources: Mapping[str, Snapshot], day: date, portion:
         events=count,
         purchases=is_purchase.sum().cast(pl.Int64),
         last_purchase_at=pl.col("event_time").filter(is_purchase).max(),
+        purchases_without_amount=exact_amount("revenue").filter(is_purchase).null_count().cast(pl.Int64),
     )
-    money = events.filter(is_purchase).group_by("user_id").agg(total_revenue=sum_of(exact_amount("revenue")))
+    amounts = events.filter(is_purchase).select("user_id", "currency", cents=exact_amount("revenue"))
     cart = events.filter(pl.col("event_type").is_in(CART_TYPES), pl.col("product_id").is_not_null()).select(
         "user_id",
         key="product_id",
@@ -61,17 +62,16 @@ def recompute_customer_days(sources: Mapping[str, Snapshot], day: date, portion:
         offset="kafka_offset",
         open=pl.col("event_type") == "add_to_cart",
     )
-    parts = [_visits(sources[SESSIONS.name], day, portion), money, actions_as_text(newest_actions(cart))]
+    parts = [_visits(sources[SESSIONS.name], day, portion), actions_as_text(newest_actions(cart))]
     for name, column in (("category_events", "category"), ("device_events", "device_type")):
         known = events.filter(pl.col(column).is_not_null()).group_by("user_id", key=column).agg(n=count)
         parts.append(counts_as_text(known, name))
-    rows = collect(own).lazy()
+    rows = add_money(collect(own).lazy(), amounts, ["user_id"], "purchases_without_amount")
     for part in parts:
         rows = rows.join(collect(part).lazy(), on="user_id", how="left")
     return rows.with_columns(
         pl.lit(day).alias("report_date"),
         pl.col("sessions").fill_null(0),
-        pl.col("total_revenue").fill_null(0.0),
         pl.col("category_events", "device_events", "cart_actions").fill_null("{}"),
     )
 

@@ -18,6 +18,12 @@ def explode_counts(rows: pl.LazyFrame, column: str) -> pl.LazyFrame:
     return _explode(rows, column, rf"{_NAME}(-?\d+)", '{"key":"${1}","n":${2}}', entry)
 
 
+def explode_texts(rows: pl.LazyFrame, column: str) -> pl.LazyFrame:
+    """`{"a":"x"}` becomes a row with `key` and `text`. Texts must not hold a quotation mark or an escape."""
+    entry = pl.Struct({"key": pl.String, "text": pl.String})
+    return _explode(rows, column, rf'{_NAME}"([^"]*)"', '{"key":"${1}","text":"${2}"}', entry)
+
+
 def explode_objects(rows: pl.LazyFrame, column: str, fields: dict[str, Any]) -> pl.LazyFrame:
     """`{"a":{"x":1}}` becomes a row with `key` and the object's `fields`. Names must not hold an object themselves."""
     entry = pl.Struct({"key": pl.String, **fields})

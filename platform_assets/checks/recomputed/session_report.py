@@ -7,7 +7,7 @@ from datetime import date
 
 import polars as pl
 
-from platform_assets.checks.recomputed.money import exact_sum, sum_of
+from platform_assets.checks.recomputed.money import add_money, read_amounts
 from platform_assets.checks.recomputed.percentiles import exact_percentiles
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, add_up, collect, split_rows
 from platform_assets.streams.sessions import SESSIONS
@@ -30,7 +30,7 @@ def recompute_session_report(sources: Mapping[str, Snapshot], day: date, portion
             sessions=count,
             bounced_sessions=bounced.cast(pl.Int64),
             converted_sessions=converted.cast(pl.Int64),
-            total_revenue=sum_of(exact_sum("total_revenue")),
+            purchases_without_amount=pl.col("purchases_without_amount").fill_null(0).sum(),
             micros=micros.sum(),
             events=pl.col("event_count").sum(),
             products=pl.col("unique_products").sum(),
@@ -46,9 +46,9 @@ def recompute_session_report(sources: Mapping[str, Snapshot], day: date, portion
     shares = {"p50_duration_seconds": 0.5, "p90_duration_seconds": 0.9}
     lengths = exact_percentiles(sessions, _GROUP, "duration_seconds", shares)
     sessions_each = pl.col("sessions")
+    rows = add_money(sums.lazy(), read_amounts(sessions, _GROUP), _GROUP, "purchases_without_amount")
     return (
-        sums.lazy()
-        .join(users.lazy(), on=_GROUP, nulls_equal=True)
+        rows.join(users.lazy(), on=_GROUP, nulls_equal=True)
         .join(lengths.lazy(), on=_GROUP, nulls_equal=True)
         .with_columns(
             report_date=pl.lit(day),
