@@ -157,6 +157,31 @@ CASES = (
         streams=("sessions", "view_to_purchase", "revenue_by_category"),
     ),
     Case(
+        name="amounts of two currencies, and none",
+        source="A shop that sells in euros and in yen had 12,100 of something, and what has no amount counted as 0.",
+        parts=[
+            [
+                event("u", NOW - HOUR, "purchase", revenue=100.0, currency="EUR"),
+                event("u", NOW - HOUR, "purchase", revenue=12000.0, currency="jpy"),
+                event("u", NOW - HOUR, "purchase", price=20.0, quantity=3),
+                event("closer", NOW),
+            ]
+        ],
+        outcome={
+            "select currency, revenue from silver_events where event_type = 'purchase' order by kafka_offset": [
+                ("EUR", 100.0),
+                ("JPY", 12000.0),
+                (None, None),
+            ],
+            "select distinct currency, total_revenue, purchases_without_amount::int from gold_revenue_by_category "
+            "order by currency": [("EUR", 100.0, 0), ("JPY", 12000.0, 0), (None, None, 1)],
+            "select total_revenue, revenue_by_currency, purchases_without_amount::int from gold_sessions": [
+                (None, '{"EUR":"100.00","JPY":"12000.00"}', 1)
+            ],
+        },
+        streams=("sessions", "revenue_by_category"),
+    ),
+    Case(
         name="local time without an offset",
         source="A shop in Berlin writes its wall clock: all hours of a day were shifted.",
         parts=[
