@@ -28,6 +28,7 @@ BENCHMARKS = (
     "waits",
     "customers",
     "check_memory",
+    "busy_user",
     "soak",
 )
 

@@ -179,18 +179,16 @@ class Explainer:
         table = stream.main_table
         complete = self._states.get(stream.name, {}).get("complete_until")
         columns = [column.name for column in table.columns]
-        around = [
-            row
-            for row in self._find(table.name, "user_id", user_id, columns)
-            if row[span.start_column] <= moment <= row[span.end_column] + span.inactivity
-        ]
+        own = self._find(table.name, "user_id", user_id, columns)
+        around = (row for row in own if row[span.start_column] <= moment <= row[span.end_column] + span.inactivity)
+        shown = list(islice(around, MAX_PLACES))
         until = "nothing is final yet" if complete is None else f"final until {_clock(complete)}"
-        if not around:
+        if not shown:
             open_ = complete is None or moment + span.longest_open > complete
             why = "what is open then is in state" if open_ else "no row counts that moment, and none will"
             return [f"{table.name}: no row of user {user_id} at {_clock(moment)}; {until}: {why}."]
         said = []
-        for row in around:
+        for row in shown:
             end = row[span.end_column] + span.inactivity
             verdict = (
                 "final"
@@ -199,7 +197,7 @@ class Explainer:
             )
             values = ", ".join(f"{name} {_text(row[name])}" for name in columns if name != "user_id")
             said.append(f"{table.name}: {values}: {verdict} ({until}).")
-        return said[:MAX_PLACES]
+        return said
 
     def _explain_forgotten(self, user_id: str) -> list[str]:
         for row in self._lakehouse.delta_table("platform.forgotten_users").to_pyarrow_table().to_pylist():

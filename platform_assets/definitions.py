@@ -27,6 +27,7 @@ def defs() -> dg.Definitions:
     from jobs.streaming_job import build_streaming_job
     from jobs.supervision.stream_running import build_stream_running_checks
     from platform_assets.checks import build_checks
+    from platform_assets.checks.busy_users import BusyUserLimits
     from platform_assets.checks.event_time import EventTimeLimits
     from platform_assets.reports import build_report_assets
     from platform_assets.stream_assets import build_stream_assets
@@ -42,6 +43,7 @@ def defs() -> dg.Definitions:
     limits = EventTimeLimits(
         (settings.ahead_warn_share, settings.ahead_error_share), timedelta(minutes=settings.standstill_minutes)
     )
+    busy = BusyUserLimits(settings.busy_user_share, settings.busy_user_events)
     groups = load_stream_groups()
     streams = [stream for group in groups for stream in group.streams]
     check_policy(streams, settings.retention_days)
@@ -52,7 +54,7 @@ def defs() -> dg.Definitions:
             *build_report_assets(settings.reports_engine, settings.first_day),
         ],
         asset_checks=[
-            *build_checks(streams, settings.topic, settings.reports_engine, settings.first_day, limits),
+            *build_checks(streams, settings.topic, settings.reports_engine, settings.first_day, limits, busy),
             build_stream_running_checks(groups),
         ],
         jobs=[

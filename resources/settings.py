@@ -56,6 +56,13 @@ class Settings(BaseSettings):
     standstill_minutes: Annotated[
         float, Field(gt=0, description="Check event_time: how long events may come while time stands still")
     ] = 30.0
+    busy_user_share: Annotated[
+        float, Field(gt=0, le=1, description="Check busy_users: share of a day's events above which it names a user")
+    ] = 0.05
+    # A person makes some hundred events a day; of a small shop's day one customer may well have half.
+    busy_user_events: Annotated[
+        int, Field(ge=1, description="Check busy_users: events of a day below which no user is named")
+    ] = 1_000
     placeholder_ids: Annotated[
         str, Field(description="Texts that are no event_id, with commas between; empty: the usual ones")
     ] = ""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Each application has its own log; the newest ones tell what happened, older ones only take space.
 _KEPT_LOGS = 20
+# Of what the JVM has printed; its last words are at the end.
+_MAX_OUTPUT_BYTES = 64 * 1024
 
 _WORKER_PYTHON = Path(__file__).with_name("worker_python.sh")
 
@@ -59,6 +61,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
     _delegate: Any = PrivateAttr(default=None)
     _jvm: subprocess.Popen[bytes] | None = PrivateAttr(default=None)
     _folder: Path | None = PrivateAttr(default=None)
+    _output: tuple[Path, int] | None = PrivateAttr(default=None)
 
     @classmethod
     def from_settings(
@@ -83,6 +86,15 @@ class SparkResource(dg.ConfigurableResource[Any]):
     def jvm(self) -> ProcessIdentity | None:
         """The JVM's identity, for who may have to kill exactly it; None when none runs."""
         return None if self.jvm_pid is None else identify(self.jvm_pid)
+
+    def read_jvm_output(self) -> str:
+        """The end of what the JVM of the newest start has printed itself, running or dead; empty before the first."""
+        if self._output is None:
+            return ""
+        with self._output[0].open("rb") as output:
+            length = output.seek(0, os.SEEK_END)
+            output.seek(max(self._output[1], length - _MAX_OUTPUT_BYTES))
+            return output.read().decode(errors="replace")
 
     def start(self, inherited_descriptors: tuple[int, ...] = ()) -> SparkSession:
         """Starts the application and returns its session; the running one when there is one.
@@ -175,6 +187,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         conf.setdefault("spark.local.dir", str(self._folder))
         public = SparkConf(loadDefaults=False).setAll([(k, v) for k, v in conf.items() if not is_secret(k)])
         with logs.with_suffix(".out").open("ab") as output:
+            self._output = logs.with_suffix(".out"), output.tell()
             # The JVM's own words (before and outside log4j) go to a file: a terminal with a progress bar stays whole.
             # A session of its own: a SIGTERM to our process group is for the host, which ends its queries first.
             popen_kwargs = {

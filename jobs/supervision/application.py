@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from jobs.supervision.host import Application
@@ -45,7 +46,8 @@ def open_application(
         )
         spark = SparkResource.from_settings(settings, app_name=f"stream-{group.name}")
         with spark.running((lock_fd,)) as session:
-            yield Application(lambda: QueryGroup(session, group.streams, context), spark.jvm_pid)
+            build = partial(QueryGroup, session, group.streams, context)
+            yield Application(build, spark.jvm_pid, spark.read_jvm_output)
 
 
 @contextmanager

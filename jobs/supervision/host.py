@@ -6,6 +6,7 @@ world (heartbeats, stop records, events) are given to it.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -88,10 +89,14 @@ class Outside(Protocol):
 
 @dataclass(frozen=True)
 class Application:
-    """A Spark application that is up. `build_group` makes the engine over it; `jvm_pid` is None where there is none."""
+    """A Spark application that is up. `build_group` makes the engine over it; `jvm_pid` is None where there is none.
+
+    `read_jvm_output` gives the end of what the JVM itself has printed, also when it is dead.
+    """
 
     build_group: Callable[[], RunningGroup]
     jvm_pid: int | None
+    read_jvm_output: Callable[[], str] = str
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def host_group(
             jvm = read_identity(application.jvm_pid) if application.jvm_pid is not None else None
             outside.report("starting", {}, jvm)
             grace = _GRACE_AFTER_FAILURE_SECONDS
-            with _named_jvm_death(jvm):
+            with _named_jvm_death(jvm, application.read_jvm_output):
                 group = application.build_group()
                 try:
                     if not stop.received.is_set():
@@ -148,7 +153,7 @@ def _watch(
             outside.report("stopping", progress, jvm)
             return HostEnd(False, *asked)
         if jvm is not None and is_alive(jvm) is False:
-            raise _jvm_died(jvm)
+            raise QueryFailedError("Spark's JVM is dead.")  # `_named_jvm_death` says of what
         failure = group.failure()
         if failure is not None:
             raise failure
@@ -164,14 +169,14 @@ def _watch(
 
 
 @contextmanager
-def _named_jvm_death(jvm: ProcessIdentity | None) -> Iterator[None]:
+def _named_jvm_death(jvm: ProcessIdentity | None, read_output: Callable[[], str]) -> Iterator[None]:
     """Raises the JVM's death instead of the errors that it causes: refused connections, queries that end together."""
     try:
         yield
     except Exception as error:
         patience = 0.0 if isinstance(error, HeadraceError) else _JVM_DEATH_SECONDS
         if jvm is not None and _is_dead_within(jvm, patience):
-            raise _jvm_died(jvm) from error
+            raise _jvm_died(jvm, read_output()) from error
         raise  # with a living JVM it is what it says, or a bug that stays loud
 
 
@@ -184,8 +189,13 @@ def _is_dead_within(process: ProcessIdentity, seconds: float) -> bool:
     return True
 
 
-def _jvm_died(jvm: ProcessIdentity) -> QueryFailedError:
+def _jvm_died(jvm: ProcessIdentity, output: str) -> QueryFailedError:
+    said = re.search(r"java\.lang\.OutOfMemoryError.*", output)
+    if said is None:
+        why, what = "", "the machine is short of memory: look for an out-of-memory kill."
+    else:
+        why, what = f" of {said.group()}", "its heap is too small: raise HEADRACE_SPARK_HEAP_MIB."
     return QueryFailedError(
-        f"Spark's JVM (pid {jvm.pid}) died under the queries. They go on from their checkpoints at the next start; "
-        "if it dies again, the machine is short of memory: look for an out-of-memory kill."
+        f"Spark's JVM (pid {jvm.pid}) died under the queries{why}. They go on from their checkpoints at the next "
+        f"start; if it dies again, {what}"
     )

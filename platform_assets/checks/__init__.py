@@ -7,6 +7,7 @@ from datetime import date
 
 import dagster as dg
 
+from platform_assets.checks.busy_users import BusyUserLimits, build_busy_users_checks
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks
 from platform_assets.reports.days import FIRST_DAY
 from platform_assets.reports.report_engine import EngineName
@@ -19,6 +20,7 @@ def build_checks(
     engine: EngineName,
     first_day: date = FIRST_DAY,
     limits: EventTimeLimits | None = None,
+    busy: BusyUserLimits | None = None,
 ) -> list[dg.AssetChecksDefinition]:
     """All checks of the streams' tables, the platform's own tables and the reports, which begin with `first_day`."""
     from platform_assets.checks.different_content import build_different_content_checks
@@ -53,6 +55,7 @@ def build_checks(
         *build_parity_checks(streams, engine),
         *build_repeated_events_checks(streams),
         *build_different_content_checks(streams),
+        *build_busy_users_checks(streams, busy or BusyUserLimits()),
         *build_report_freshness_checks(REPORT_TABLES, first_day=first_day),
         *build_report_consistency_checks(REPORT_TABLES),
     ]

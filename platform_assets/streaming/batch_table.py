@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from platform_assets.errors import CheckpointMismatchError, QueryFailedError
 from platform_assets.streaming.delta_tables import (
@@ -114,26 +114,19 @@ class BatchTable:
             ),
         )  # fmt: skip
 
+    def append_batches(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, commit: BatchCommit) -> None:
+        """As `append`, of so many rows that come in portions: what is in memory does not grow with their number.
+
+        `batches` is called anew for each try.
+        """
+        self._write_batches("append", batches, rows, commit)
+
     def overwrite(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, commit: BatchCommit) -> None:
         """Puts these rows in the place of all, in one commit, as if the query had written them up to this batch.
 
-        `batches` is called anew for each try. Guarantees and errors as `append`.
+        As `append_batches`.
         """
-        import pyarrow as pa
-        from deltalake import write_deltalake
-
-        def conform() -> Iterator[pa.RecordBatch]:
-            for batch in batches():
-                yield from self._conform(pa.Table.from_batches([batch])).to_batches()
-
-        self._commit(
-            commit,
-            rows,
-            lambda properties: write_deltalake(
-                self._table, pa.RecordBatchReader.from_batches(self._schema, conform()), mode="overwrite",
-                commit_properties=properties, post_commithook_properties=_no_hooks(),
-            ),
-        )  # fmt: skip
+        self._write_batches("overwrite", batches, rows, commit)
 
     def restore(self, version: int, body: Mapping[str, Any]) -> None:
         """Puts back the rows of an earlier version, in one commit; what a query has committed since stays on record.
@@ -165,6 +158,21 @@ class BatchTable:
                 self._table.update_incremental()
                 return
             self.version = self._table.version()
+
+    def add(self, rows: pa.Table, body: Mapping[str, Any]) -> None:
+        """Appends rows of keys that the table has not, in one commit: as `replace`, which joins the table with them."""
+        from deltalake import CommitProperties, write_deltalake
+
+        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
+        with self._lock:
+            self._table.update_incremental()
+            self._try(
+                lambda: write_deltalake(
+                    self._table, self._conform(rows), mode="append", commit_properties=properties,
+                    post_commithook_properties=_no_hooks(),
+                ),
+                "A repair",
+            )  # fmt: skip
 
     def replace(self, rows: pa.Table, stale: pa.Table, bounds: str, body: Mapping[str, Any]) -> None:
         """Puts `rows` in the place of those of the same key and takes out `stale` (rows of the table), in one commit.
@@ -341,6 +349,29 @@ class BatchTable:
                 ).execute(),
                 what,
             )  # fmt: skip
+
+    def _write_batches(
+        self,
+        mode: Literal["append", "overwrite"],
+        batches: Callable[[], Iterator[pa.RecordBatch]],
+        rows: int,
+        commit: BatchCommit,
+    ) -> None:
+        import pyarrow as pa
+        from deltalake import write_deltalake
+
+        def conform() -> Iterator[pa.RecordBatch]:
+            for batch in batches():
+                yield from self._conform(pa.Table.from_batches([batch])).to_batches()
+
+        self._commit(
+            commit,
+            rows,
+            lambda properties: write_deltalake(
+                self._table, pa.RecordBatchReader.from_batches(self._schema, conform()), mode=mode,
+                commit_properties=properties, post_commithook_properties=_no_hooks(),
+            ),
+        )  # fmt: skip
 
     def _commit(self, commit: BatchCommit, rows: int, write: Callable[[CommitProperties], object]) -> None:
         from deltalake import CommitProperties

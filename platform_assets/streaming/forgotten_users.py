@@ -66,13 +66,13 @@ class Register:
         rows = pa.Table.from_pylist([row], build_arrow_schema(FORGOTTEN_USERS))
         self._table.replace(rows, rows.slice(0, 0), "true", {"forgotten_users": len(self._rows)})
 
-    def find(self, users: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    def find(self, users: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bool_]:
         """Which of these user_ids are forgotten; a null is nobody."""
         if not self._rows or not len(users):
             return np.zeros(len(users), bool)
         texts = users.cast(pa.string())
         known = [user for user in pc.unique(texts).to_pylist() if user is not None and self.hash(user) in self._rows]
-        return np.array(pc.is_in(texts, value_set=pa.array(known, pa.string())).to_numpy(), bool)
+        return np.array(pc.is_in(texts, value_set=pa.array(known, pa.string())).to_numpy(zero_copy_only=False), bool)
 
     def judge_records(self, records: pa.Table) -> npt.NDArray[np.int8]:
         """How each parsed record (`event_parser.PARSED_SCHEMA`) names a forgotten user, a `Mention`.

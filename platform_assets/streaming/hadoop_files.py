@@ -1,4 +1,4 @@
-"""Reads and writes small files of checkpoints through Hadoop's file system, so that any root URI works."""
+"""Small files of checkpoints, and folders, through Hadoop's file system, so that any root URI works."""
 
 from __future__ import annotations
 
@@ -61,3 +61,11 @@ def list_numbers(session: SparkSession, uri: str) -> list[int]:
         return []
     names = [status.getPath().getName() for status in files.listStatus(path)]
     return sorted(int(name) for name in names if name.isdigit())
+
+
+def remove_folder(session: SparkSession, uri: str) -> None:
+    """Removes the folder with all that lies in it; nothing where there is none."""
+    jvm = session._jvm
+    assert jvm is not None
+    path = jvm.org.apache.hadoop.fs.Path(uri)
+    path.getFileSystem(session._jsparkSession.sessionState().newHadoopConf()).delete(path, True)

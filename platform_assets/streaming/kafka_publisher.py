@@ -30,6 +30,11 @@ class KafkaPublisher:
         self._topic = stream.publish_topic if stream.publish_topic in context.publish_topics else None
         self._kafka_options: Mapping[str, str] = context.kafka_options
 
+    @property
+    def is_active(self) -> bool:
+        """Whether there is a topic to publish to."""
+        return self._topic is not None
+
     def publish(self, session: SparkSession, rows: pa.Table, batch: str, version: int, removed: bool = False) -> None:
         """One record a row: key and value as JSON; headers `query`, `batch`, `version` (of the table), as text.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,7 @@ from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.commit_log import EPOCH, AppendedFile, CommitLog
 from platform_assets.streaming.expiry import find_kept_from, read_expired
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.late_pairs import TooManyPairsError, collect_pairs, split_evenly
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
 from platform_assets.streaming.twin import compare, find_touched, leave_out_untouched, read_events, run_twin
 from platform_assets.tables.platform import EXPIRED_ROWS, LATE_EVENTS
@@ -124,15 +125,18 @@ class LateRepair:
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         found = [look for look in looks if len(look.due)]
         for look in found:
-            for number, portion in enumerate(self._split(look)):
-                if is_stopping() or (number and time.monotonic() > deadline):
-                    break
-                state = look.state
+            waiting, has_repaired = deque(self._split(look)), False
+            while waiting and not is_stopping() and not (has_repaired and time.monotonic() > deadline):
+                portion, state = waiting.popleft(), look.state
                 try:
                     closed = self._repair_portion(look.stream, portion, state.source_version, state.watermark)
                 except _InterruptedError:
                     return True
-                self._set_repaired(look.stream, closed)
+                except TooManyPairsError as error:
+                    waiting.extendleft(reversed(split_evenly(portion, error.pairs)))
+                else:
+                    self._set_repaired(look.stream, closed)
+                    has_repaired = True
         return bool(found)
 
     def interrupt(self) -> None:
@@ -215,12 +219,16 @@ class LateRepair:
         span = stream.span
         assert span is not None
         touched, start, end = self._compute_touched(stream, span, late, version)
-        difference = compare(touched, self._read_table(stream, span, start, end), late, stream, watermark)
+        difference = compare(touched, self._read_table(stream, span, start, end, late), late, stream, watermark)
         if len(difference.rows) or len(difference.stale):
             bounds = f"t.{span.start_column} >= {_sql(start)} and t.{span.end_column} <= {_sql(end)}"
             body = {"repair": stream.name, "late_events": len(late), "watermark": watermark.isoformat()}
             table = self._tables[stream.main_table.name]
-            table.replace(difference.rows, difference.stale, bounds, body)
+            # A merge joins them with all rows of that time, of which a busy user has millions.
+            if span.of_pairs and difference.are_new and not len(difference.stale):
+                table.add(difference.rows, body)
+            else:
+                table.replace(difference.rows, difference.stale, bounds, body)
             publisher = KafkaPublisher(stream, self._context)
             publisher.publish(self._session, difference.rows, "repair", table.version)
             publisher.publish(self._session, difference.stale, "repair", table.version, removed=True)
@@ -253,16 +261,16 @@ class LateRepair:
             start, end = first - margin, last + margin
             events = read_events(self._session, uri, version, start, end, users)
             near = leave_out_untouched(run_twin(events, stream), late, stream, present)
-            touched = find_touched(self._collect(near), late, stream, present)
+            touched = find_touched(self._collect(near, late, of_pairs=span.of_pairs), late, stream, present)
             if not span.inactivity or not _comes_near(touched, span, start, end):
                 return touched, start, end
             margin *= 2
 
-    def _collect(self, rows: DataFrame) -> pa.Table:
+    def _collect(self, rows: DataFrame, late: pa.Table, *, of_pairs: bool) -> pa.Table:
         """The rows, in this process. Raises `_InterruptedError` when `interrupt` has ended the reading."""
         self._session.addTag(_READING)
         try:
-            return rows.toArrow()
+            return collect_pairs(rows, late) if of_pairs else rows.toArrow()
         except Exception as error:
             if self._interrupted:
                 raise _InterruptedError from error
@@ -277,10 +285,15 @@ class LateRepair:
         overlaps = (starts <= end + span.inactivity) & (ends >= start - span.inactivity)
         return self._tables[stream.main_table.name].read_arrow(row_filter=overlaps)
 
-    def _read_table(self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
+    def _read_table(
+        self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime, late: pa.Table
+    ) -> pa.Table:
         import pyarrow.compute as pc
 
         inside = (pc.field(span.start_column) >= start) & (pc.field(span.end_column) <= end)
+        if span.of_pairs:
+            times = pc.unique(late["event_time"])
+            inside &= pc.field(span.start_column).isin(times) | pc.field(span.end_column).isin(times)
         return self._tables[stream.main_table.name].read_arrow(row_filter=inside)
 
     def _set_repaired(self, stream: StreamSpec, events: pa.Table) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from platform_assets.streaming.batch_files import collect_few, kept_on_disk, read_portions, write_files
 from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.checkpoints import Plan, read_plan, read_txn_app_id
 from platform_assets.streaming.commit_log import EPOCH, CommitLog
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.specs import StreamSpec
 
+Rows = TypeVar("Rows", "pa.Table", "pa.RecordBatch")
+
 
 # A device that was reset to the year 2000 would have the sessions of all years since read, by one event.
 _NEAR = timedelta(days=1)
@@ -42,6 +45,7 @@ class TableWriter:
         self._spec = spec
         self._source = spec.source
         self._span = spec.span
+        self._context = context
         self._publisher = KafkaPublisher(spec, context)
         self._register = Register(context) if spec.span.by_user else None
         self._late = BatchTable(LATE_EVENTS, context)
@@ -57,26 +61,62 @@ class TableWriter:
     def write(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""
         session = batch_df.sparkSession
-        rows = self._leave_out_forgotten(batch_df.toArrow())
         app = read_txn_app_id(session, self._spec.name, self._checkpoint)
         plan = read_plan(session, self._checkpoint, batch_id)
         commit = BatchCommit(self._spec.name, app, batch_id, {"source": plan.source})
         late = self._find_late(session, batch_id, plan)
+        if self._span.of_pairs:
+            self._list(late, commit)
+            self._write_pairs(batch_df, commit)
+            return
+        rows = self._leave_out_forgotten(batch_df.toArrow())
         if self._span.longest is not None:
             rows, long = take_out_long(rows, self._span)
             planned_at = EPOCH + timedelta(microseconds=plan.time_micros)
             late = _join(late, build_repairs(self._spec, long, planned_at))
+        self._list(late, commit)
+        self._write_rows(session, rows, commit)
+
+    def _list(self, late: pa.Table, commit: BatchCommit) -> None:
         if len(late):
             self._late.append(late, commit)
+
+    def _write_rows(self, session: SparkSession, rows: pa.Table, commit: BatchCommit) -> None:
         if not len(rows):
             return
         if self._spec.write_mode == "upsert":
             self.table.upsert(rows, commit)
         else:
             self.table.append(rows, commit)
-        self._publisher.publish(session, rows, str(batch_id), self.table.version)
+        self._publisher.publish(session, rows, str(commit.batch_id), self.table.version)
 
-    def _leave_out_forgotten(self, rows: pa.Table) -> pa.Table:
+    def _write_pairs(self, batch_df: DataFrame, commit: BatchCommit) -> None:
+        """Of a batch that may be larger than memory; it is one commit all the same."""
+        with kept_on_disk(batch_df) as kept:
+            rows = collect_few(kept)
+            if rows is not None:
+                self._write_rows(batch_df.sparkSession, self._leave_out_forgotten(rows), commit)
+            else:
+                self._write_portions(kept, commit)
+
+    def _write_portions(self, batch_df: DataFrame, commit: BatchCommit) -> None:
+        import pyarrow as pa
+
+        session = batch_df.sparkSession
+        with write_files(batch_df, self._spec.name, self._context) as files:
+
+            def read(columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+                return map(self._leave_out_forgotten, read_portions(files, columns))
+
+            count = sum(map(len, read(["user_id"])))
+            if not count:
+                return
+            self.table.append_batches(read, count, commit)
+            for portion in read() if self._publisher.is_active else ():
+                rows = pa.Table.from_batches([portion])
+                self._publisher.publish(session, rows, str(commit.batch_id), self.table.version)
+
+    def _leave_out_forgotten(self, rows: Rows) -> Rows:
         """What was read before its user was forgotten is in the state for as long as it is open."""
         import pyarrow as pa
 

@@ -92,7 +92,7 @@ class TraceFinder:
 
     def find(self) -> Traces:
         """All of it."""
-        own = self.find_own(self._events, _OF_EVENTS)
+        own = self.find_own(self._events, [*PLACE, *_OF_EVENTS])
         texts = _find_texts(self._events)
         others, unsure = self._find_mentions(self._events, _OF_EVENTS, [USER, *texts], self._judge_others(texts))
         texts, arrival, judge = _find_texts(self._deduplicated), ["deduplicated_at"], self._judge_repeated(own)
@@ -101,23 +101,25 @@ class TraceFinder:
         texts, arrival = ["key", "value"], ["quarantined_at"]
         refused, more = self._find_mentions(self._quarantined, arrival, texts, self._judge_raw)
         ids = _ids_of(pa.concat_tables([own, others]))
-        requeued = self._scan(REQUEUED_RECORDS, [], ["event_id"], lambda rows: _is_in(rows, "event_id", ids))
+        requeued = self._scan(REQUEUED_RECORDS, PLACE, ["event_id"], lambda rows: _is_in(rows, "event_id", ids))
         return Traces(own, others, refused, repeated, requeued, tuple(unsure + more))
 
     def find_own(self, spec: TableSpec, columns: list[str]) -> pa.Table:
-        """The rows of a table that has users, each with its key and these columns."""
+        """These columns of the user's rows of a table that has users."""
         return self._scan(spec, columns, [USER], self._is_own)
 
     def _find_mentions(
         self, spec: TableSpec, columns: list[str], tested: list[str], judge: Judge
     ) -> tuple[pa.Table, list[UnsureRecord]]:
         """The rows that go, and the others that mention the user."""
-        found = self._scan(spec, [*columns, *tested], tested, lambda rows: pa.array(judge(rows) != Mention.NONE))
+        found = self._scan(
+            spec, [*PLACE, *columns, *tested], tested, lambda rows: pa.array(judge(rows) != Mention.NONE)
+        )
         places = list(zip(*(found[name].to_pylist() for name in PLACE), strict=True))
         verdicts = [verdict for rows in found.to_batches() for verdict in judge(rows)]
         goes = [v == Mention.CERTAIN or self._also.holds(p) for v, p in zip(verdicts, places, strict=True)]
         unsure = [UnsureRecord(spec.name, place) for place, is_gone in zip(places, goes, strict=True) if not is_gone]
-        rows = found.filter(pa.array(goes, pa.bool_())).select(list(dict.fromkeys([*spec.key, *columns])))
+        rows = found.filter(pa.array(goes, pa.bool_())).select(list(dict.fromkeys([*PLACE, *columns])))
         return rows, unsure
 
     def _is_own(self, rows: pa.RecordBatch) -> pa.BooleanArray:
@@ -166,8 +168,8 @@ class TraceFinder:
     def _scan(
         self, spec: TableSpec, columns: list[str], tested: list[str], test: Callable[[pa.RecordBatch], pa.BooleanArray]
     ) -> pa.Table:
-        """The rows that pass the test, each with its key and these columns."""
-        wanted = list(dict.fromkeys([*spec.key, *columns]))
+        """These columns of the rows that pass the test."""
+        wanted = list(dict.fromkeys(columns))
         types = build_arrow_schema(spec)
         schema = pa.schema([types.field(name) for name in wanted])
         parts = [schema.empty_table()]

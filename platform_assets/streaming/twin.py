@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
+from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
 from platform_assets.streaming.table_difference import select_columns
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def leave_out_untouched(
     span = stream.span
     if not span.by_user:
         return rows
+    if span.of_pairs:
+        return _keep_pairs(rows, late, span)
     pause, times = pa.scalar(span.inactivity, pa.duration("us")), late["event_time"]
     names = ["user_id", span.start_column, span.end_column]
     near = pa.table([late["user_id"], pc.subtract(times, pause), pc.add(times, pause)], names)
@@ -70,11 +72,25 @@ def leave_out_untouched(
     return rows.alias("f").join(places, F.expr(_overlaps(stream)), "left_semi")
 
 
+def _keep_pairs(rows: DataFrame, late: pa.Table, span: ResultSpan) -> DataFrame:
+    """The pairs that one of these events is in."""
+    from pyspark.sql import functions as F
+
+    # By equal times: each of a busy user's million pairs would be compared with each of its thousand late events.
+    events = rows.sparkSession.createDataFrame(late.select(["user_id", "event_time"])).distinct()
+    columns, ends = rows.columns, {f"is_late_{name}": name for name in (span.start_column, span.end_column)}
+    for flag, end in ends.items():
+        is_late = events.select("user_id", F.col("event_time").alias(end), F.expr("true").alias(flag))
+        rows = rows.join(F.broadcast(is_late), ["user_id", end], "left")
+    return rows.where(F.coalesce(*ends)).select(*columns)
+
+
 def find_touched(rows: pa.Table, late: pa.Table, stream: StreamSpec, instead_of: pa.Table | None = None) -> pa.Table:
     """The rows of a stream's table that these events (`event_time`, `user_id`) touch.
 
     A row is touched by an event in it, or so near that both would be in one session: what is left of a session whose
-    event was changed does not span the place where it was. And those that overlap a row of `instead_of`.
+    event was changed does not span the place where it was. And those that overlap a row of `instead_of`. A pair is
+    touched by an event at one of its ends.
     """
     with _connect(rows=_select(rows, stream), late=late) as connection:
         near = f"exists (from late l where {touches(stream)})"
@@ -91,10 +107,12 @@ class Difference:
     `rows` are the twin's that the table lacks or has otherwise; `stale` the table's that they stand in for under
     another key (sessions that became one, or fell into several), or that the twin has not at all (nothing is left of
     what they counted); `closed` the late events of which nothing is open any more; `waiting` the others, with
-    `open_until`: before the watermark is there they need no second look.
+    `open_until`: before the watermark is there they need no second look. `are_new`: the table
+    has no row of a key of `rows`.
     """
 
     rows: pa.Table
+    are_new: bool
     stale: pa.Table
     closed: pa.Table
     waiting: pa.Table
@@ -118,7 +136,11 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
             f"create temp table wanted as from touched f where {is_final} and not exists (from held e where {overlap})"
         )
         connection.execute("create temp table waiting as from touched except all from wanted")
-        rows = connection.sql(f"select {columns} from wanted except all select {columns} from present").to_arrow_table()
+        connection.execute(
+            f"create temp table differing as select {columns} from wanted except all select {columns} from present"
+        )
+        rows = connection.sql("from differing").to_arrow_table()
+        known = connection.sql(f"from differing f where exists (from present e where {same_key}) limit 1").fetchall()
         waits = f"exists (from waiting f where {overlap})"
         if span.inactivity:
             stands_for = f"exists (from wanted f where e.user_id = f.user_id and {inside})"
@@ -136,7 +158,7 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
         closed = "select * exclude (number) from numbered anti join held_up using (number)"
         waiting = "select * exclude (number) from numbered join held_up using (number)"
         found = (connection.sql(sql).to_arrow_table() for sql in (stale, closed, waiting))
-        return Difference(rows, *found)
+        return Difference(rows, not known, *found)
 
 
 def touches(stream: StreamSpec, row: str = "f") -> str:
@@ -144,6 +166,8 @@ def touches(stream: StreamSpec, row: str = "f") -> str:
     assert stream.span is not None
     span, pause = stream.span, f"interval '{in_words(stream.span.inactivity)}'"
     same_user = f" and l.user_id = {row}.user_id" if span.by_user else ""
+    if span.of_pairs:
+        return f"l.event_time in ({row}.{span.start_column}, {row}.{span.end_column}){same_user}"
     return f"l.event_time between {row}.{span.start_column} - {pause} and {row}.{span.end_column} + {pause}{same_user}"
 
 

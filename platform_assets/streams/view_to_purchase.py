@@ -116,5 +116,5 @@ STREAM = StreamSpec(
     transform=match_views_with_purchases,
     rule=RULE,
     write_mode="append",
-    span=ResultSpan("view_time", "purchase_time", reach=MAX_LAG, by_user=True),
+    span=ResultSpan("view_time", "purchase_time", reach=MAX_LAG, by_user=True, of_pairs=True),
 )

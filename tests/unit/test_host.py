@@ -82,11 +82,13 @@ class Recorder:
         return (ExitKind.INTERRUPTED, "signal") if signalled else None
 
 
-def run_host(group: ScriptedGroup, outside: Recorder, jvm_pid: int | None = None, bounded: bool = False) -> HostEnd:
+def run_host(
+    group: ScriptedGroup, outside: Recorder, jvm_pid: int | None = None, bounded: bool = False, jvm_output: str = ""
+) -> HostEnd:
     @contextmanager
     def application() -> Iterator[Application]:
         group.calls.append("open")
-        yield Application(lambda: group, jvm_pid)
+        yield Application(lambda: group, jvm_pid, lambda: jvm_output)
         group.calls.append("close")
 
     return host_group(application, outside, grace_seconds=60, bounded=bounded)
@@ -114,7 +116,21 @@ def test_failed_query_raises_its_error_and_the_others_get_a_short_grace() -> Non
     assert "stop 10" in group.calls
 
 
-def test_dead_jvm_is_named_instead_of_the_failures_it_causes() -> None:
+HEAP_DEATH = "OpenJDK warning\nTerminating due to java.lang.OutOfMemoryError: GC overhead limit exceeded\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("", "the queries. They go on .* look for an out-of-memory kill"),
+        (
+            HEAP_DEATH,
+            "of java.lang.OutOfMemoryError: GC overhead limit exceeded. They .* raise HEADRACE_SPARK_HEAP_MIB",
+        ),
+    ],
+    ids=["killed", "heap"],
+)
+def test_dead_jvm_is_named_instead_of_the_failures_it_causes(output: str, why: str) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as jvm:
 
         class Dying(ScriptedGroup):
@@ -123,8 +139,8 @@ def test_dead_jvm_is_named_instead_of_the_failures_it_causes() -> None:
                 jvm.wait()
                 raise ConnectionRefusedError("py4j")
 
-        with pytest.raises(QueryFailedError, match=f"JVM .pid {jvm.pid}. died"):
-            run_host(Dying(), Recorder(), jvm_pid=jvm.pid)
+        with pytest.raises(QueryFailedError, match=f"JVM .pid {jvm.pid}. died under .*{why}"):
+            run_host(Dying(), Recorder(), jvm_pid=jvm.pid, jvm_output=output)
 
 
 def test_connection_that_is_refused_before_the_jvm_is_gone_is_its_death_too() -> None:
