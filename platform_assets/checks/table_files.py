@@ -1,21 +1,23 @@
 """Checks that tables stay cheap to read: few files, none of them tiny among many, a short log."""
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, COMMITS_OF_ONE_COMPACTION
+from platform_assets.streaming.table_upkeep import (
+    COMMITS_OF_ONE_CHECKPOINT,
+    COMMITS_OF_ONE_COMPACTION,
+    SMALL_BYTES,
+    find_checkpoint,
+)
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-# A file smaller than this costs a reader more to open than to read.
-SMALL_BYTES = 1024 * 1024
 # What a stream writes between two compactions, for a day that is written and one that is late; an upsert takes 0.1 s
 # with a thousand files, 2.7 s with twenty thousand.
 MAX_SMALL_FILES = 3 * COMMITS_OF_ONE_COMPACTION
@@ -50,7 +52,7 @@ def read_table_files(table: "DeltaTable", storage_options: dict[str, str] | None
         small_files=sum(size < SMALL_BYTES for size in sizes),
         size_bytes=sum(sizes),
         largest_bytes=max(sizes, default=0),
-        commits_to_replay=table.version() - _find_checkpoint(table.table_uri, storage_options),
+        commits_to_replay=table.version() - find_checkpoint(table.table_uri, storage_options),
     )
 
 
@@ -62,17 +64,6 @@ def find_file_breaches(found: TableFiles) -> list[str]:
     if found.commits_to_replay > MAX_COMMITS_TO_REPLAY:
         breaches.append(f"A reader replays {found.commits_to_replay:,} commits since the log's last checkpoint.")
     return breaches
-
-
-def _find_checkpoint(uri: str, storage_options: dict[str, str] | None) -> int:
-    """The version of the log's last checkpoint; -1 when it has none."""
-    from platform_assets.folders import open_folder
-
-    try:
-        with open_folder(uri, storage_options).open_input_stream("_delta_log/_last_checkpoint") as stream:
-            return int(json.loads(stream.readall())["version"])
-    except FileNotFoundError:
-        return -1
 
 
 def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:

@@ -40,7 +40,7 @@ _IDLE_LOOK_SECONDS = 5.0
 
 
 class GroupCare:
-    """`start` and `stop` once, for a group that goes on; a bounded run calls the others and `stop` only."""
+    """`start` and `stop` once, for a group that goes on; a bounded run calls `finish` and `stop` only."""
 
     def __init__(
         self,
@@ -148,14 +148,26 @@ class GroupCare:
         self._hops.write(spark_queries)
         self._changed_days.write()
 
-    def remove_expired(self) -> None:
+    def finish(self, repair_seconds: float | None) -> None:
+        """At the end of a bounded run, which nobody looks after meanwhile: all that a group that goes on does in time.
+
+        Raises `HeadraceError`.
+        """
+        self.repair(repair_seconds)
+        # Before the upkeep: a commit must not be removed from a log before it is accounted for.
+        self._write_history()
+        self._remove_expired()
+        for _ in range(2):
+            self._upkeep.run()
+
+    def _remove_expired(self) -> None:
         """Removes rows of days that are kept no longer, as many as one round does, and writes them down."""
         for name in self._expiry.run(datetime.now(UTC)):
             self._upkeep.note_replaced(name)
 
     def _look_after_tables(self) -> None:
         self._write_history()
-        self.remove_expired()
+        self._remove_expired()
         self._upkeep.run()
         # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs beside them made a
         # join's first batch take three minutes.

@@ -129,8 +129,8 @@ class QueryGroup:
     def is_finished(self) -> bool:
         """Bounded mode: whether all stages have ended without a failure. Starts the next stage when one has ended.
 
-        The last stage is followed by the repair of what came late, for as long as the context says, and by the removal
-        of what has expired; both raise `HeadraceError`.
+        The last stage is followed by what a group that goes on does beside its queries: repair of what came late, for
+        as long as the context says, removal of what has expired, upkeep of the tables. It raises `HeadraceError`.
         """
         if not self._bounded or self.failure() is not None:
             return False
@@ -142,8 +142,7 @@ class QueryGroup:
                 self._care.mark_read()
             self._start_stage()
             return False
-        self._care.repair(self._context.repair_seconds)
-        self._care.remove_expired()
+        self._care.finish(self._context.repair_seconds)
         return True
 
     def stop(self, grace_seconds: float) -> None:

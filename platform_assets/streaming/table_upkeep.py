@@ -9,22 +9,16 @@ batch that meets it is committed again on top.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from platform_assets.folders import open_folder
 from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.delta_tables import open_table
 from platform_assets.streaming.specs import StreamSpec, TableSource
-from platform_assets.tables.platform import (
-    CHANGED_DAYS,
-    COMPLETE_UNTIL,
-    EXPIRED_ROWS,
-    HOP_LEDGER,
-    LATE_EVENTS,
-    LEDGER,
-    QUERY_PROGRESS,
-)
+from platform_assets.tables.platform import PLATFORM_TABLES
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -39,6 +33,8 @@ COMMITS_OF_ONE_CHECKPOINT = 100
 # day and a half of revenue_by_category makes. Compaction rewrites what is smaller than the target, so not too often.
 COMMITS_OF_ONE_COMPACTION = 500
 COMPACTED_FILE_BYTES = 64 * 1024 * 1024
+SMALL_BYTES = 1024 * 1024
+"""A file smaller than this costs a reader more to open than to read."""
 # Each costs what compacting the table costs; an upsert comes each ten seconds or so.
 _COMPACTIONS_TRIED = 3
 
@@ -46,17 +42,20 @@ _log = logging.getLogger(__name__)
 
 
 class TableUpkeep:
-    """Called often (each minute), from one thread; does something when something is due."""
+    """Called often (each minute), or twice at the end of a bounded run; does something when something is due.
+
+    From one thread. The second look knows what every reader has passed since the first.
+    """
 
     def __init__(self, session: SparkSession, streams: Sequence[StreamSpec], context: StreamContext) -> None:
         self._session = session
         self._context = context
         self._tables = {table.name: -1 for stream in streams for table in stream.tables}
-        platform = (LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LEDGER, HOP_LEDGER, QUERY_PROGRESS, EXPIRED_ROWS)
-        self._tables |= {table.name: -1 for table in platform}
+        self._tables |= {table.name: -1 for table in PLATFORM_TABLES}
         self._checkpointed: dict[str, int] = {}
         self._compacted: dict[str, int] = {}
         self._to_vacuum: set[str] = set()
+        self._to_clean: set[str] = set()
         self._readers = [
             (stream.source.table.name, context.checkpoint_uri(stream.main_table.name))
             for stream in streams
@@ -65,24 +64,47 @@ class TableUpkeep:
 
     def run(self) -> None:
         """One look at every table."""
+        from deltalake.exceptions import TableNotFoundError
+
         for name, seen_before in self._tables.items():
-            table = open_table(self._context.table_uri(name), self._context.storage_options)
+            try:
+                table = open_table(self._context.table_uri(name), self._context.storage_options)
+            except TableNotFoundError:  # of what has never happened, such as a user who was forgotten
+                continue
             version = table.version()
-            if version - self._compacted.get(name, 0) >= COMMITS_OF_ONE_COMPACTION:
+            if self._is_compaction_due(name, table):
                 self._compacted[name] = version
                 compact(table)
                 self._to_vacuum.add(name)
-            if version - self._checkpointed.get(name, 0) >= COMMITS_OF_ONE_CHECKPOINT:
+            checkpoint = self._checkpointed.get(name) or find_checkpoint(table.table_uri, self._context.storage_options)
+            if version - max(0, checkpoint) >= COMMITS_OF_ONE_CHECKPOINT:
                 self._checkpointed[name] = version
                 table.create_checkpoint()
-                # What the readers have passed was there at the look before: all that is older than the retention was.
-                if self._is_read_beyond(name, seen_before):
-                    table.cleanup_metadata()
+                self._to_clean.add(name)
+            # What the readers have passed was there at the look before: all that is older than the retention was.
+            if name in self._to_clean and self._is_read_beyond(name, seen_before):
+                self._to_clean.remove(name)
+                table.cleanup_metadata()
             # A query opens the very files that a commit named, and none of a commit that it has passed.
             if name in self._to_vacuum and self._is_read_beyond(name, seen_before):
                 self._to_vacuum.remove(name)
                 table.vacuum(self._context.vacuum_hours, dry_run=False, enforce_retention_duration=False)
             self._tables[name] = version
+
+    def _is_compaction_due(self, name: str, table: DeltaTable) -> bool:
+        """By the commits since the last one; in a process that has made none, by the small files that there are.
+
+        Of many days with a small file each nothing can be put together.
+        """
+        import pyarrow as pa
+
+        if name in self._compacted:
+            return table.version() - self._compacted[name] >= COMMITS_OF_ONE_COMPACTION
+        sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
+        small = sum(size < SMALL_BYTES for size in sizes)
+        if table.metadata().partition_columns and small < 2 * len(table.partitions()):
+            return False
+        return small >= COMMITS_OF_ONE_COMPACTION
 
     def note_replaced(self, name: str) -> None:
         """Files of this table were replaced or taken out: they are to be removed as those that compaction replaces."""
@@ -98,6 +120,15 @@ class TableUpkeep:
                 if last is None or not has_read(last[1].source, version):
                     return False
         return version >= 0
+
+
+def find_checkpoint(uri: str, storage_options: Mapping[str, str] | None) -> int:
+    """The version of the log's last checkpoint; -1 when it has none."""
+    try:
+        with open_folder(uri, dict(storage_options or {})).open_input_stream("_delta_log/_last_checkpoint") as stream:
+            return int(json.loads(stream.readall())["version"])
+    except FileNotFoundError:
+        return -1
 
 
 def compact(table: DeltaTable) -> None:

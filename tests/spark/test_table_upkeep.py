@@ -125,6 +125,21 @@ def test_replaced_files_are_removed_when_every_reader_has_passed_their_commits(
     assert sum(purchases) == 2 * 20
 
 
+def test_a_bounded_run_keeps_its_tables(
+    spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each drain is a process of its own, and nothing else looks after the tables where streams run on a schedule."""
+    monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 3)
+    monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_CHECKPOINT", 3)
+    shop = Shop(context)
+    for _ in range(4):
+        shop.commit(2)
+        run_streams(spark, lakehouse, READERS)
+    ledger = lakehouse.delta_table("platform.hop_ledger")
+    assert len(ledger.to_pyarrow_table()) == 4 and len(ledger.file_uris()) < 4
+    assert table_upkeep.find_checkpoint(ledger.table_uri, {}) > 0
+
+
 @pytest.mark.long
 def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_readers(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
