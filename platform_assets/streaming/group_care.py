@@ -12,22 +12,21 @@ from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.changed_days import ChangedDays
 from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.commit_log import EPOCH
-from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.expiry import Expiry
 from platform_assets.streaming.hop_ledger import HopLedger
-from platform_assets.streaming.late_repair import LateRepair, Look, QueryState
+from platform_assets.streaming.late_repair import LateRepair, Look
 from platform_assets.streaming.long_sessions import LongSessions
 from platform_assets.streaming.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import lag_of, read_progresses
 from platform_assets.streaming.query_errors import classify_failure
+from platform_assets.streaming.query_state import QueryState, as_rows
 from platform_assets.streaming.table_upkeep import TableUpkeep
 from platform_assets.streaming.table_writer import TableWriter
 from platform_assets.tables.platform import COMPLETE_UNTIL
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
@@ -114,7 +113,7 @@ class GroupCare:
     def _write_states(self, looks: Sequence[Look]) -> None:
         states = [look.state for look in looks]
         if states != self._states:
-            self._complete_until.replace(_rows_of(states), _rows_of([]), "true", {"complete_until": True})
+            self._complete_until.replace(as_rows(states), as_rows([]), "true", {"complete_until": True})
             self._states = states
 
     def complete_until(self) -> dict[str, str]:
@@ -218,25 +217,3 @@ class GroupCare:
 
 def _micros_of(report: Mapping[str, Any]) -> int:
     return int(datetime.fromisoformat(report["timestamp"]).timestamp() * 1_000_000)
-
-
-def _rows_of(states: list[QueryState]) -> pa.Table:
-    import pyarrow as pa
-
-    now = datetime.now(UTC)
-    rows = [
-        {
-            "query": state.query,
-            "table_name": state.table,
-            "complete_until": state.watermark if state.watermark > EPOCH else None,
-            "watermark": state.watermark,
-            "late_events_pending": state.pending_late_events,
-            "exceptions": state.exceptions,
-            "batch_id": state.batch_id,
-            "source_version": state.source_version,
-            "table_version": state.table_version,
-            "updated_at": now,
-        }
-        for state in states
-    ]
-    return pa.Table.from_pylist(rows, build_arrow_schema(COMPLETE_UNTIL))

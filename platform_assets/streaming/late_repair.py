@@ -9,10 +9,9 @@ batches, so a reader sees a session or window as it was or as it is. A crash bet
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +26,7 @@ from platform_assets.streaming.commit_log import EPOCH, AppendedFile, CommitLog
 from platform_assets.streaming.expiry import find_kept_from, read_expired
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_pairs import TooManyPairsError, collect_pairs, split_evenly
+from platform_assets.streaming.query_state import QueryState, name_hours
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
 from platform_assets.streaming.twin import compare, find_touched, leave_out_untouched, read_events, run_twin
 from platform_assets.tables.platform import EXPIRED_ROWS, LATE_EVENTS
@@ -47,8 +47,6 @@ _LATE_EVENTS_OF_ONE_PORTION = 5_000
 _FIRST_MARGIN = timedelta(hours=3)
 # A row that began on an expired day may reach so far into the days that are kept: it lacks its first events now.
 _LONGEST_ROW = timedelta(days=1)
-# A shop whose devices were all off for a year would have a row of a megabyte otherwise.
-_HOURS_NAMED = 24
 # By this Spark finds the jobs that may be ended without harm: they have not changed anything yet.
 _READING = "headrace-late-repair"
 
@@ -59,25 +57,6 @@ class _InterruptedError(Exception):
 
 # A query's name, and the time and user of an event that was late for it.
 _Waiting = tuple[str, datetime, str]
-
-
-@dataclass(frozen=True)
-class QueryState:
-    """How far a query's table is final, after its batch `batch_id`: up to its watermark, and what is not by then.
-
-    `exceptions`: see `name_hours`. They hold up only what they touch: one event that waits for the end of its session
-    would keep every other row of the table from being final otherwise.
-    `source_version` is the version of its source that it has read, `table_version` its table's version then.
-    """
-
-    query: str
-    table: str
-    watermark: datetime
-    pending_late_events: int
-    exceptions: str
-    batch_id: int
-    source_version: int
-    table_version: int
 
 
 @dataclass(frozen=True)
@@ -314,23 +293,6 @@ class LateRepair:
 def _keys(stream: StreamSpec, late: pa.Table) -> list[_Waiting]:
     places = zip(late["event_time"].to_pylist(), late["user_id"].to_pylist(), strict=True)
     return [(stream.name, event_time, user_id) for event_time, user_id in places]
-
-
-def name_hours(times: Sequence[datetime]) -> str:
-    """JSON of the hours (UTC) in which these times lie and how many in each: `from`, `until`, `late_events`.
-
-    The first hours one by one; what lies behind them is one range.
-    """
-    hours = sorted(Counter(time.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for time in times).items())
-    named = [(hour, hour, count) for hour, count in hours[:_HOURS_NAMED]]
-    if rest := hours[_HOURS_NAMED:]:
-        named.append((rest[0][0], rest[-1][0], sum(count for _, count in rest)))
-    return json.dumps(
-        [
-            {"from": first.isoformat(), "until": (last + timedelta(hours=1)).isoformat(), "late_events": count}
-            for first, last, count in named
-        ]
-    )
 
 
 def split_by_events(late: pa.Table, files: Sequence[AppendedFile]) -> list[pa.Table]:
