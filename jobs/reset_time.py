@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from jobs.recompute import empty_stream
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import SettingError
+from platform_assets.streaming.batch_table import no_hooks
 from platform_assets.streaming.delta_tables import commit_metadata, open_table, read_batch_commits
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.platform_tables import read_complete_until
@@ -39,7 +40,7 @@ class TimeReset:
 
 
 def reset_time(group: StreamGroup, settings: Settings) -> TimeReset:
-    """Writes the frontier that the events have reached, by Kafka's timestamps, and empties the streams beyond it.
+    """Writes the frontier that the events have reached, by Kafka's timestamps, and empties the streams over the table.
 
     These compute their tables from silver.events at their next start, as after `headrace recompute`. Cut short, it is
     to be called again. Raises `GroupOwnedError` while the group runs, and `SettingError` where there is nothing to do.
@@ -56,12 +57,16 @@ def reset_time(group: StreamGroup, settings: Settings) -> TimeReset:
         now = _moment(reached.micros)
         uri = lakehouse.table_uri(COMPLETE_UNTIL.name)
         states = {s.name: read_complete_until(uri, s.name, options) for s in group.streams}
+        # Once time is set back all of them: what a query took from its source last is not in its state yet.
         ahead = [
             stream
             for stream in group.streams
             if isinstance(stream.source, TableSource)
-            and (state := states[stream.name]) is not None
-            and state["watermark"] > now - stream.source.watermark_delay
+            and (
+                reached != before
+                or (state := states[stream.name]) is None
+                or state["watermark"] > now - stream.source.watermark_delay
+            )
         ]
         if reached == before and not ahead:
             raise SettingError(
@@ -85,7 +90,10 @@ def _write_frontier(table: DeltaTable, query: str, frontier: Frontier) -> None:
 
     body = commit_metadata({"query": query, "reset_time": True, **frontier.as_json()})
     nothing = pa.schema(table.schema().to_arrow()).empty_table()
-    write_deltalake(table, nothing, mode="append", commit_properties=CommitProperties(custom_metadata=body))
+    write_deltalake(
+        table, nothing, mode="append", commit_properties=CommitProperties(custom_metadata=body),
+        post_commithook_properties=no_hooks(),
+    )  # fmt: skip
 
 
 def _moment(micros: int) -> datetime:

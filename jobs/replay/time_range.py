@@ -6,7 +6,7 @@ Rows that are final follow from their events alone. So the live stream need not 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from jobs.replay.comparison import Comparison, compare_rows
@@ -60,10 +60,12 @@ class RangeReplay(RowReplay):
 
     def _compare(self, session: SparkSession) -> Comparison:
         state, until = self._find_end()
-        since, margin = self._part.since, self._span.longest_open
+        # Whether a session is cut, its whole length says.
+        longest = self._span.longest or timedelta(0)
+        since, margin = self._part.since, self._span.longest_open + longest
         start = None if since is None else since - margin
         source = self._context.table_uri(self._source.table.name)
-        twin = run_twin(read_events(session, source, state["source_version"], start, until), self._stream)
+        twin = run_twin(read_events(session, source, state["source_version"], start, until + longest), self._stream)
         spec = self._stream.main_table
         live = select_columns(session.read.format("delta").load(self._context.table_uri(spec.name)), spec.columns)
         late = read_pending(session, self._context.table_uri(LATE_EVENTS.name), self._stream, state["updated_at"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.long_sessions import is_part_to_come
 from platform_assets.streaming.specs import StreamSpec, in_words
 from platform_assets.streaming.table_difference import COPIES
 from platform_assets.streaming.twin import touches
@@ -58,7 +59,9 @@ def _select_final(stream: StreamSpec, rows: str, watermark: datetime, start: dat
     begin, end = f"r.{span.start_column}", f"r.{span.end_column}"
     is_final = f"{end} + {pause} <= {_literal(watermark)}"
     if start is not None:
-        is_final += f" AND {begin} > {_literal(start + span.reach + span.inactivity)}"
+        is_final += f" AND {begin} > {_literal(start + span.comparable_after)}"
+    if span.longest is not None:
+        is_final += f" AND NOT {is_part_to_come(span, 'r', watermark, 'epoch_us')}"
     columns = ", ".join(f"r.{column.name}" for column in stream.main_table.columns)
     is_touched = f"EXISTS (SELECT 1 FROM late l WHERE {touches(stream, 'r')})"
     return f"SELECT {columns} FROM {rows} r WHERE {is_final} AND NOT {is_touched}"

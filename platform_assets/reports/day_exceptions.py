@@ -7,6 +7,7 @@ final. It is named beside the state instead. When it is over, rows of the day ch
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -53,7 +54,7 @@ def find_exceptions(
         assert final_until is not None
         # A session that was open at the end of a day before that has been cut since.
         is_recent = DayRange(day, day).end > final_until - 2 * longest
-        sessions = _count_open_sessions(engine, day, pin(EVENTS), pin(SESSIONS)) if is_recent else 0
+        sessions = _count_open_sessions(engine, day, pin(EVENTS), pin(SESSIONS), longest) if is_recent else 0
         lacking = {name: n for name, n in ((LATE, late[day]), (OPEN_SESSIONS, sessions)) if n}
         if lacking:
             found[day] = json.dumps(lacking)
@@ -73,10 +74,13 @@ def count_late_events(lakehouse: Any, queries: Sequence[str]) -> Counter[date]:
     return Counter(event_time.astimezone(UTC).date() for event_time, *_ in waiting)
 
 
-def _count_open_sessions(engine: ReportEngine, day: date, events: PinnedTable, sessions: PinnedTable) -> int:
+def _count_open_sessions(
+    engine: ReportEngine, day: date, events: PinnedTable, sessions: PinnedTable, longest: timedelta
+) -> int:
     """Users with a session that went on beyond the day's end and has no row. Reads half an hour of the events."""
     end = DayRange(day, day).end
     last = InputRows("events", events, ("event_time", end - INACTIVITY, end - timedelta(microseconds=1)))
-    rows = engine.fetch(_OPEN_SESSIONS, [last, InputRows("sessions", sessions, ("session_date", day - ONE_DAY, day))])
+    began = ("session_date", day - math.ceil(longest / ONE_DAY) * ONE_DAY, day)
+    rows = engine.fetch(_OPEN_SESSIONS, [last, InputRows("sessions", sessions, began)])
     (users,) = rows["users"].to_pylist()
     return int(users)

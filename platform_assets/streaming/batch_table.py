@@ -85,7 +85,7 @@ class BatchTable:
             len(rows),
             lambda properties: write_deltalake(
                 self._table, self._conform(rows), mode="append", commit_properties=properties,
-                post_commithook_properties=_no_hooks(),
+                post_commithook_properties=no_hooks(),
             ),
         )  # fmt: skip
 
@@ -108,7 +108,7 @@ class BatchTable:
             lambda properties: (
                 self._table.merge(
                     self._conform(rows), matches, source_alias="s", target_alias="t",
-                    commit_properties=properties, post_commithook_properties=_no_hooks(),
+                    commit_properties=properties, post_commithook_properties=no_hooks(),
                 )
                 .when_matched_update_all(changed).when_not_matched_insert_all().execute()
             ),
@@ -151,7 +151,7 @@ class BatchTable:
             self._check_lease()
             try:
                 write_deltalake(
-                    self._table, self._schema.empty_table(), mode="append", post_commithook_properties=_no_hooks(),
+                    self._table, self._schema.empty_table(), mode="append", post_commithook_properties=no_hooks(),
                     commit_properties=CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0),
                 )  # fmt: skip
             except CommitFailedError:
@@ -169,7 +169,7 @@ class BatchTable:
             self._try(
                 lambda: write_deltalake(
                     self._table, self._conform(rows), mode="append", commit_properties=properties,
-                    post_commithook_properties=_no_hooks(),
+                    post_commithook_properties=no_hooks(),
                 ),
                 "A repair",
             )  # fmt: skip
@@ -251,7 +251,7 @@ class BatchTable:
         with self._lock:
             self._table.update_incremental()
             self._check_lease()
-            self._table.delete(condition, commit_properties=properties, post_commithook_properties=_no_hooks())
+            self._table.delete(condition, commit_properties=properties, post_commithook_properties=no_hooks())
             self.version = self._table.version()
 
     def expire(self, condition: str, body: Mapping[str, Any]) -> None:
@@ -263,7 +263,7 @@ class BatchTable:
             self._table.update_incremental()
             self._try(
                 lambda: self._table.delete(
-                    condition, commit_properties=properties, post_commithook_properties=_no_hooks()
+                    condition, commit_properties=properties, post_commithook_properties=no_hooks()
                 ),
                 "Removing expired rows",
             )
@@ -344,7 +344,7 @@ class BatchTable:
                 lambda: apply(
                     self._table.merge(
                         source, matches, source_alias="s", target_alias="t", commit_properties=properties,
-                        post_commithook_properties=_no_hooks(),
+                        post_commithook_properties=no_hooks(),
                     )
                 ).execute(),
                 what,
@@ -369,7 +369,7 @@ class BatchTable:
             rows,
             lambda properties: write_deltalake(
                 self._table, pa.RecordBatchReader.from_batches(self._schema, conform()), mode=mode,
-                commit_properties=properties, post_commithook_properties=_no_hooks(),
+                commit_properties=properties, post_commithook_properties=no_hooks(),
             ),
         )  # fmt: skip
 
@@ -445,7 +445,8 @@ def _match(bounds: str, names: Iterable[str]) -> str:
     return " and ".join([f"({bounds})", *(f"(t.{name} is not distinct from s.{name})" for name in names)])
 
 
-def _no_hooks() -> Any:
+def no_hooks() -> Any:
+    """For a commit of a stream's table: its log is kept by `table_upkeep` alone."""
     from deltalake import PostCommitHookProperties
 
     # Both cost with every commit what they need cost once a minute: see `table_upkeep`.

@@ -31,7 +31,7 @@ from platform_assets.streaming.deduplication import (
     pack_coordinates,
     unpack_coordinates,
 )
-from platform_assets.streaming.event_content import CONTENT, describe_contents, hash_contents
+from platform_assets.streaming.event_content import CONTENT, describe_contents, hash_contents, open_connection
 from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, count_by_type, read_messages
 from platform_assets.streaming.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, Register, build_erased
 from platform_assets.streaming.frontier import Frontier
@@ -88,6 +88,7 @@ class EventWriter:
         self._max_record_bytes, self._rules = context.max_record_bytes, context.event_rules
         self._horizon_micros = context.deduplication_horizon_micros
         self._max_offsets = context.max_offsets_per_trigger
+        self._hashing = open_connection()
         self._recent: RecentIds | None = None
         self._frontier: Frontier | None = None
         self._moved_at: int | None = None
@@ -193,7 +194,7 @@ class EventWriter:
             if self._recent is None:
                 self._recent = self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
             own = ~(is_rejected | is_erased)
-            ids, contents = hash_ids(records.column("event_id")), hash_contents(records)
+            ids, contents = hash_ids(records.column("event_id")), hash_contents(self._hashing, records)
             first_offsets = {r.kafka_partition: r.from_offset for r in planned.ranges}
             sent = records.select(["event_id", "event_time"]).filter(pa.array(own))
             older = find_sent_again(self._events, sent, planned.arrival_micros, self._horizon_micros)
@@ -214,7 +215,7 @@ class EventWriter:
             rows = pa.Table.from_batches([batch])
             if len(rows):
                 coordinates = pack_coordinates(_int64s(rows, "kafka_partition"), _int64s(rows, "kafka_offset"))
-                ids, contents = hash_ids(rows.column("event_id").cast(pa.string())), hash_contents(rows)
+                ids, contents = hash_ids(rows.column("event_id").cast(pa.string())), hash_contents(self._hashing, rows)
                 recent.add(*ids, coordinates, contents, _int64s(rows, "ingested_at"))
         return recent
 

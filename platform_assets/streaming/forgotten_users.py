@@ -36,6 +36,7 @@ ON_ARRIVAL, UNSURE_ON_ARRIVAL = "on_arrival", "unsure_on_arrival"
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 # Names of fields and values that are the same in many records.
 _WORDS_KEPT = 100_000
+_LONGEST_KEPT = 256
 
 
 class Register:
@@ -89,8 +90,16 @@ class Register:
     @cached_property
     def _sought(self) -> Sought:
         """All who are forgotten. Of a row by older code nobody knows how long the name is."""
-        holds = lru_cache(_WORDS_KEPT)(lambda text: self.hash(text) in self._rows)
-        return Sought(holds, frozenset(row["id_bytes"] for row in self._rows.values()))
+        lengths = frozenset(row["id_bytes"] for row in self._rows.values())
+        kept = lru_cache(_WORDS_KEPT)(lambda text: self.hash(text) in self._rows)
+
+        def holds(text: bytes) -> bool:
+            if None not in lengths and len(text) not in lengths:
+                return False
+            # What is kept is bounded in bytes too: a value of a record may be a page of HTML.
+            return kept(text) if len(text) <= _LONGEST_KEPT else self.hash(text) in self._rows
+
+        return Sought(holds, lengths)
 
 
 def hash_user(user: str | bytes, salt: str) -> str:

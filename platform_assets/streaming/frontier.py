@@ -90,7 +90,11 @@ class Frontier:
 
     def without_marks(self) -> Frontier:
         """The frontier as far as events have brought it, by when they were sent: before what silences have added."""
-        return replace(self, micros=max(self.partitions.values(), default=None))
+        reached = max(self.partitions.values(), default=None)
+        # In a backlog that is cut it is behind that: with the partition that is furthest behind.
+        if reached is None or self.micros is None:
+            return replace(self, micros=reached)
+        return replace(self, micros=min(reached, self.micros))
 
     def mark(self, micros: int) -> Frontier:
         """The frontier when, at that time, nothing was unread. What usually comes later than that may still come."""

@@ -93,13 +93,21 @@ class GroupCare:
         """Repairs what came late and can be repaired, for so long, and writes `platform.complete_until`."""
         # The thread takes the pool along: records come before repairs.
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", "repair")
-        looks = self._repair.look()
-        if self._list_long(looks):
-            looks = self._repair.look()
+        looks = self._look()
         # Before the repairs too: who waits until a table is final is not to wait a minute for them.
         self._write_states(looks)
         if self._repair.repair(looks, seconds, lambda: self._work is not None and self._work.is_stopping):
-            self._write_states(self._repair.look())
+            self._write_states(self._look())
+
+    def _look(self) -> Sequence[Look]:
+        """How far the tables are, after all parts of endless sessions are listed that are over by then.
+
+        Never further: from what is written of a look a new process takes what was listed.
+        """
+        looks = self._repair.look()
+        while self._list_long(looks):
+            looks = self._repair.look()
+        return looks
 
     def _list_long(self, looks: Sequence[Look]) -> bool:
         """Has parts of endless sessions listed that are over; returns whether there were any."""

@@ -170,7 +170,8 @@ class LateRepair:
     def _find_kept_from(self, stream: StreamSpec) -> datetime | None:
         """Events of before are not repaired: rows that count them may lack others. None: all are."""
         kept_from = find_kept_from(stream, read_expired(self._expired.read_arrow().to_pylist()))
-        return None if kept_from is None else kept_from + _LONGEST_ROW
+        longest = stream.span.longest if stream.span is not None else None
+        return None if kept_from is None else kept_from + max(_LONGEST_ROW, longest or _LONGEST_ROW)
 
     def _split(self, look: Look) -> list[pa.Table]:
         source = look.stream.source

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
 _MICRO = timedelta(microseconds=1)
-# Whoever has events close before and after both limits of a part, and no row of the table between them, never paused.
+# Whoever has events close before and after both limits of a part, and no row of what was closed in it, never paused.
+# Who paused has a row that covers the part's beginning; a row in the part alone may be a repair's, of the part itself.
 _WENT_ON = """
     SELECT user_id FROM before_start INTERSECT SELECT user_id FROM after_start
     INTERSECT SELECT user_id FROM before_end INTERSECT SELECT user_id FROM after_end
-    EXCEPT SELECT user_id FROM rows_between
+    EXCEPT (SELECT user_id FROM rows_of_start INTERSECT SELECT user_id FROM rows_between)
 """
 
 
@@ -53,6 +54,20 @@ def take_out_long(rows: pa.Table, span: ResultSpan) -> tuple[pa.Table, pa.Table]
     times = pa.chunked_array([*long[span.start_column].chunks, *long[span.end_column].chunks], starts.type)
     users = pa.chunked_array([*long["user_id"].chunks] * 2, rows["user_id"].type)
     return rows.filter(pc.invert(is_long)), pa.table({"event_time": times, "user_id": users})
+
+
+def is_part_to_come(span: ResultSpan, row: str, watermark: datetime, micros: str) -> str:
+    """SQL: whether a row may be a part that is not listed yet at this watermark. `micros`: the engine's `epoch_us`.
+
+    A part lies at one of the limits. That a session is longer than the longest is known as soon as it is; its parts are
+    listed when the next limit is passed, and the pauses after it.
+    """
+    assert span.longest is not None
+    longest, pause = span.longest // _MICRO, span.inactivity // _MICRO
+    start, end = f"{micros}({row}.{span.start_column})", f"{micros}({row}.{span.end_column})"
+    settled = (watermark - EPOCH) // _MICRO - longest - 4 * pause
+    at_limit = f"({start} % {longest} <= {pause} OR {end} % {longest} >= {longest - pause})"
+    return f"({at_limit} AND {end} > {settled})"
 
 
 class LongSessions:
@@ -129,10 +144,11 @@ class LongSessions:
                 )
             days = ((start - self._longest).date(), end.date())
             register_pinned(connection, "rows", table, (day, *days))
-            connection.execute(
-                "CREATE TEMP TABLE rows_between AS SELECT DISTINCT user_id FROM rows "
-                f"WHERE {self._span.start_column} < {_sql(end)} AND {self._span.end_column} >= {_sql(start)}"
-            )
+            for name, until, since in (("rows_between", end, start), ("rows_of_start", start, start - pause)):
+                connection.execute(
+                    f"CREATE TEMP TABLE {name} AS SELECT DISTINCT user_id FROM rows "
+                    f"WHERE {self._span.start_column} < {_sql(until)} AND {self._span.end_column} >= {_sql(since)}"
+                )
             return [user for (user,) in connection.sql(_WENT_ON).fetchall()]
 
     def _list(self, moment: datetime, users: Sequence[str]) -> None:

@@ -133,15 +133,14 @@ class _Content:
             elif isinstance(item, (str, bytes)):
                 text = item if isinstance(item, bytes) else _encode(item)
                 inner = None if encodings == MOST_ENCODINGS else _parse_inner(text)
+                # Whole too where it holds JSON: an id may be the text of a number in brackets, or in quotes.
+                (self.named if text and _is_user_field(parent, own) else self.values).add(text)
                 if inner is not None:
                     left.append((parent, own, inner, encodings + 1))
-                else:
-                    self._add_text(text, is_named=_is_user_field(parent, own), is_number=isinstance(item, _Number))
-
-    def _add_text(self, text: bytes, *, is_named: bool, is_number: bool) -> None:
-        (self.named if is_named and text else self.values).add(text)
-        if not is_number:
-            self.texts.append(text)
+                elif text.lstrip()[:1] in (b"{", b"["):
+                    self.unread.append(text)
+                elif not isinstance(item, _Number):
+                    self.texts.append(text)
 
 
 def _read(value: bytes) -> _Content:
@@ -196,9 +195,12 @@ def _judge_text(text: bytes, of_word: Mention, sought: Sought) -> Mention:
     found = Mention.NONE
     for spelling in unescape(text):
         if sought.needle in spelling:
-            named_at = [match.end() for match in _NAMED_IN_TEXT.finditer(spelling)]
-            if any(map(sought.holds, find_words_at(spelling, named_at, sought.lengths))):
-                return Mention.CERTAIN
+            named_at = sorted({match.end() for match in _NAMED_IN_TEXT.finditer(spelling)})
+            if any(any(map(sought.holds, find_words_at(spelling, at, sought.lengths))) for at in named_at):
+                if of_word == Mention.CERTAIN:
+                    return Mention.CERTAIN
+                # A sentence within a record that can be read: it may speak of somebody.
+                found = Mention.UNSURE
             if any(sought.holds(word) for word in find_words(spelling, sought.lengths) if not is_weak(word)):
                 found = max(found, Mention.UNSURE if named_at else of_word)
     return found

@@ -77,6 +77,11 @@ class ResultSpan:
     of_pairs: bool = False
 
     @property
+    def comparable_after(self) -> timedelta:
+        """How long after the first event that is known a row must begin to lack none of those that make it."""
+        return self.reach + self.inactivity + (self.longest or timedelta(0))
+
+    @property
     def longest_open(self) -> timedelta:
         """How far the watermark must be behind an event so that all rows that count it are final."""
         return self.reach + self.inactivity

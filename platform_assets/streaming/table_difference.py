@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from platform_assets.streaming.long_sessions import is_part_to_come
 from platform_assets.streaming.specs import StreamSpec, in_words
 from platform_assets.tables.spec import Column
 
@@ -70,7 +71,9 @@ def select_final(
     pause = F.expr(f"interval {in_words(span.inactivity)}")
     is_final = end + pause <= F.lit(watermark)
     if start is not None:
-        is_final &= begin > F.lit(start + span.reach + span.inactivity)
+        is_final &= begin > F.lit(start + span.comparable_after)
+    if span.longest is not None:
+        is_final &= ~F.expr(is_part_to_come(span, "r", watermark, "unix_micros"))
     touches = F.col("l.event_time").between(begin - pause, end + pause)
     if span.by_user:
         touches &= F.col("l.user_id") == F.col("r.user_id")

@@ -95,8 +95,8 @@ class TraceFinder:
         own = self.find_own(self._events, [*PLACE, *_OF_EVENTS])
         texts = _find_texts(self._events)
         others, unsure = self._find_mentions(self._events, _OF_EVENTS, [USER, *texts], self._judge_others(texts))
-        texts, arrival, judge = _find_texts(self._deduplicated), ["deduplicated_at"], self._judge_repeated(own)
-        repeated, more = self._find_mentions(self._deduplicated, arrival, texts, judge)
+        tested, judge = [*_find_texts(self._deduplicated), "is_same_content"], self._judge_repeated(own)
+        repeated, more = self._find_mentions(self._deduplicated, ["deduplicated_at"], tested, judge)
         unsure += more
         texts, arrival = ["key", "value"], ["quarantined_at"]
         refused, more = self._find_mentions(self._quarantined, arrival, texts, self._judge_raw)
@@ -135,11 +135,12 @@ class TraceFinder:
         return judge
 
     def _judge_repeated(self, events: pa.Table) -> Judge:
-        """Of records that repeat an event: the user's, if it is one of these."""
+        """Of records that repeat an event: the user's, if it is one of these and they say the same."""
         ids, texts = _ids_of(events), _find_texts(self._deduplicated)
 
         def judge(rows: pa.RecordBatch) -> Verdicts:
-            is_own = np.array(_is_in(rows, "event_id", ids))
+            is_other = pc.fill_null(pc.invert(rows["is_same_content"]), False)
+            is_own = np.array(pc.and_not(_is_in(rows, "event_id", ids), is_other))
             return np.where(is_own, Mention.CERTAIN, self._judge_texts(rows, texts)).astype(np.int8)
 
         return judge

@@ -139,6 +139,23 @@ def test_a_long_number_counts_everywhere() -> None:
     assert judge('{"id": 5413121401}', "541312140") == NONE
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("user anna-1 sent 5 to user bob-77", "bob-77"),
+        ("member 77 of 100 done", "77"),
+        ("the order of user user-77 failed", "user-77"),
+    ],
+)
+def test_a_sentence_in_a_record_that_can_be_read_is_for_a_person(text: str, name: str) -> None:
+    assert judge_record(None, json.dumps({"message": text}).encode(), Sought.one(name)) == UNSURE
+
+
+@pytest.mark.parametrize("name", ['"x77"', "[77]", '{"a": 1}'])
+def test_a_name_that_is_json_itself_is_found(name: str) -> None:
+    assert judge_record(None, json.dumps({"user_id": name}).encode(), Sought.one(name)) == CERTAIN
+
+
 def test_fields_of_a_row() -> None:
     row = [("session_id", "s-1"), ("unknown_fields", json.dumps({"via": json.dumps({"uid": USER})}))]
     assert judge_fields(row, Sought.one(USER)) == CERTAIN
