@@ -161,18 +161,15 @@ class BatchTable:
 
     def add(self, rows: pa.Table, body: Mapping[str, Any]) -> None:
         """Appends rows of keys that the table has not, in one commit: as `replace`, which joins the table with them."""
-        from deltalake import CommitProperties, write_deltalake
+        from deltalake import write_deltalake
 
-        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
-        with self._lock:
-            self._table.update_incremental()
-            self._try(
-                lambda: write_deltalake(
-                    self._table, self._conform(rows), mode="append", commit_properties=properties,
-                    post_commithook_properties=no_hooks(),
-                ),
-                "A repair",
-            )  # fmt: skip
+        self._write_beside(
+            "A repair", body,
+            lambda properties: write_deltalake(
+                self._table, self._conform(rows), mode="append", commit_properties=properties,
+                post_commithook_properties=no_hooks(),
+            ),
+        )  # fmt: skip
 
     def replace(self, rows: pa.Table, stale: pa.Table, bounds: str, body: Mapping[str, Any]) -> None:
         """Puts `rows` in the place of those of the same key and takes out `stale` (rows of the table), in one commit.
@@ -244,29 +241,16 @@ class BatchTable:
             return not self._table.file_uris()
 
     def delete(self, condition: str, body: Mapping[str, Any]) -> None:
-        """Takes out the rows for which an SQL condition holds, in one commit; none where there are no such rows."""
-        from deltalake import CommitProperties
+        """Takes out the rows for which an SQL condition holds, in one commit; none where there are no such rows.
 
-        properties = CommitProperties(custom_metadata=commit_metadata(body))
-        with self._lock:
-            self._table.update_incremental()
-            self._check_lease()
-            self._table.delete(condition, commit_properties=properties, post_commithook_properties=no_hooks())
-            self.version = self._table.version()
-
-    def expire(self, condition: str, body: Mapping[str, Any]) -> None:
-        """As `delete`, beside a query that writes. Raises `QueryFailedError` when it wins again and again."""
-        from deltalake import CommitProperties
-
-        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
-        with self._lock:
-            self._table.update_incremental()
-            self._try(
-                lambda: self._table.delete(
-                    condition, commit_properties=properties, post_commithook_properties=no_hooks()
-                ),
-                "Removing expired rows",
-            )
+        Raises `QueryFailedError` when other writers win again and again; nothing is taken out then.
+        """
+        self._write_beside(
+            "A deletion", body,
+            lambda properties: self._table.delete(
+                condition, commit_properties=properties, post_commithook_properties=no_hooks()
+            ),
+        )  # fmt: skip
 
     def find_least(self, column: str) -> date | None:
         """The first day of which the table may have rows, by a date or a time; None: it has none, or cannot say."""
@@ -333,22 +317,26 @@ class BatchTable:
         body: Mapping[str, Any],
         apply: Callable[[TableMerger], TableMerger],
     ) -> None:
-        """A merge that is no batch's; of the source as `s` into the table as `t`."""
+        """A merge of the source as `s` into the table as `t`."""
+        self._write_beside(
+            what, body,
+            lambda properties: apply(
+                self._table.merge(
+                    source, matches, source_alias="s", target_alias="t", commit_properties=properties,
+                    post_commithook_properties=no_hooks(),
+                )
+            ).execute(),
+        )  # fmt: skip
+
+    def _write_beside(self, what: str, body: Mapping[str, Any], write: Callable[[CommitProperties], object]) -> None:
+        """A commit that is no batch's, beside a query that may write."""
         from deltalake import CommitProperties
 
         # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
         properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
         with self._lock:
             self._table.update_incremental()
-            self._try(
-                lambda: apply(
-                    self._table.merge(
-                        source, matches, source_alias="s", target_alias="t", commit_properties=properties,
-                        post_commithook_properties=no_hooks(),
-                    )
-                ).execute(),
-                what,
-            )  # fmt: skip
+            self._try(lambda: write(properties), what)
 
     def _write_batches(
         self,

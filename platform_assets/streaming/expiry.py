@@ -100,7 +100,7 @@ class Expiry:
         oldest = table.find_least(kept.column)
         if oldest is not None and oldest < first_day:
             until = min(first_day, oldest + timedelta(days=_DAYS_OF_ONE_ROUND))
-            table.expire(f"{kept.column} < {_literal(kept, until)}", {EXPIRY: until.isoformat()})
+            table.delete(f"{kept.column} < {_literal(kept, until)}", {EXPIRY: until.isoformat()})
 
     def _find_removed(self, kept: Kept, known: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
         """Rows of `EXPIRED_ROWS`: of each commit since the last look that took expired rows out, and of the look."""
