@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -62,6 +62,11 @@ def register_pinned(
         if bounds is None or _may_hold(action, *bounds)
     ]
     _register(connection, name, table, schema, actions)
+
+
+def as_timestamptz(moment: datetime) -> str:
+    """A moment in DuckDB's SQL."""
+    return f"TIMESTAMPTZ '{moment.isoformat()}'"
 
 
 def register_files(

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.checks.duckdb_check import build_duckdb_check
 from platform_assets.checks.newest_events import register_newest
 from platform_assets.private_rows import hide_users, render_rows
-from platform_assets.reports.assets import REPORTS_POOL
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
     import duckdb
+    from deltalake import DeltaTable
 
 _SHOWN = 5
 
@@ -49,25 +50,15 @@ def build_busy_users_checks(streams: Iterable[StreamSpec], limits: BusyUserLimit
 
 
 def _build_check(source: TableSource, limits: BusyUserLimits) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=list(source.table.asset_path),
-        name="busy_users",
-        description="No known user has so many of a day's events that it can hardly be one person.",
-        required_resource_keys={"lakehouse", "duckdb"},
-        pool=REPORTS_POOL,
-    )
-    def busy_users(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from platform_assets.reports.duckdb_engine import clear_errors
+    def look(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable") -> dg.AssetCheckResult:
+        register_newest(connection, events, source)
+        return judge(find_busy_users(connection, limits, datetime.now(UTC).date()), limits)
 
-        events = context.resources.lakehouse.find_table(source.table.name)
-        if events is None:
-            return dg.AssetCheckResult(passed=True, description="There is no event yet.")
-        with context.resources.duckdb.connected() as connection, clear_errors():
-            register_newest(connection, events, source)
-            found = find_busy_users(connection, limits, datetime.now(UTC).date())
-        return judge(found, limits)
-
-    return busy_users
+    return build_duckdb_check(
+        source.table, "busy_users",
+        "No known user has so many of a day's events that it can hardly be one person.",
+        look, "There is no event yet.",
+    )  # fmt: skip
 
 
 def find_busy_users(

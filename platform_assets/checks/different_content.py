@@ -6,19 +6,28 @@ A sender that gives an id twice loses nothing: what the second one says is kept 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets.reports.assets import REPORTS_POOL
+from platform_assets.checks.duckdb_check import build_duckdb_check
 from platform_assets.streaming.specs import KafkaSource, StreamSpec
 from platform_assets.tables.spec import TableSpec
+
+if TYPE_CHECKING:
+    import duckdb
+    from deltalake import DeltaTable
 
 # What a sender did long ago and does no more is not to be told for ever.
 _DAYS = 7
 _SHOWN = 5
 
-_DIFFERENT = "FROM repeats WHERE is_same_content = false AND deduplicated_at >= since"
+_TOTALS = "SELECT count(*), count(DISTINCT event_id) FROM different"
+_NEWEST = f"""
+    SELECT topic || '/' || kafka_partition || '/' || kafka_offset,
+           kept_topic || '/' || kept_partition || '/' || kept_offset
+    FROM different ORDER BY deduplicated_at DESC, kafka_partition, kafka_offset LIMIT {_SHOWN}
+"""
 
 
 def build_different_content_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
@@ -27,36 +36,25 @@ def build_different_content_checks(streams: Iterable[StreamSpec]) -> list[dg.Ass
 
 
 def _build_check(table: TableSpec) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=list(table.asset_path),
-        name="different_content",
-        description=f"What was taken out as a repeat says the same as what was kept, of the last {_DAYS} days.",
-        required_resource_keys={"lakehouse", "duckdb"},
-        pool=REPORTS_POOL,
-    )
-    def different_content(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from platform_assets.delta_reader import register_pinned
-        from platform_assets.reports.duckdb_engine import clear_errors
+    def look(connection: "duckdb.DuckDBPyConnection", repeats: "DeltaTable") -> dg.AssetCheckResult:
+        from platform_assets.delta_reader import as_timestamptz, register_pinned
+        from platform_assets.streaming.delta_tables import build_arrow_schema
 
-        repeats = context.resources.lakehouse.find_table(table.name)
-        if repeats is None:
-            return dg.AssetCheckResult(passed=True, description="No event was taken out yet.")
         since = datetime.now(UTC) - timedelta(days=_DAYS)
-        with context.resources.duckdb.connected() as connection, clear_errors():
-            bounds = ("deduplicated_at", since, datetime.max.replace(tzinfo=UTC))
-            register_pinned(connection, "pinned_repeats", repeats, bounds)
-            connection.execute(
-                f"CREATE TEMP VIEW repeats AS SELECT *, TIMESTAMPTZ '{since.isoformat()}' AS since FROM pinned_repeats"
-            )
-            records, ids = connection.sql(f"SELECT count(*), count(DISTINCT event_id) {_DIFFERENT}").fetchall()[0]
-            shown = connection.sql(
-                "SELECT topic || '/' || kafka_partition || '/' || kafka_offset, "
-                f"kept_topic || '/' || kept_partition || '/' || kept_offset {_DIFFERENT} "
-                f"ORDER BY deduplicated_at DESC, kafka_partition, kafka_offset LIMIT {_SHOWN}"
-            ).fetchall()
-        return judge(table.name, records, ids, shown)
+        bounds = ("deduplicated_at", since, datetime.max.replace(tzinfo=UTC))
+        register_pinned(connection, "repeats", repeats, bounds, build_arrow_schema(table))
+        connection.execute(
+            "CREATE TEMP VIEW different AS SELECT * FROM repeats "
+            f"WHERE is_same_content = false AND deduplicated_at >= {as_timestamptz(since)}"
+        )
+        ((records, ids),) = connection.sql(_TOTALS).fetchall()
+        return judge(table.name, records, ids, connection.sql(_NEWEST).fetchall())
 
-    return different_content
+    return build_duckdb_check(
+        table, "different_content",
+        f"What was taken out as a repeat says the same as what was kept, of the last {_DAYS} days.",
+        look, "No event was taken out yet.",
+    )  # fmt: skip
 
 
 def judge(name: str, records: int, ids: int, shown: list[tuple[Any, ...]]) -> dg.AssetCheckResult:

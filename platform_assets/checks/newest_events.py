@@ -21,7 +21,7 @@ def register_newest(
     connection: duckdb.DuckDBPyConnection, table: DeltaTable, source: TableSource, max_events: int = MAX_EVENTS
 ) -> datetime | None:
     """Names the newest events of the table, at its version, `events`; returns `find_start` of them."""
-    from platform_assets.delta_reader import register_pinned
+    from platform_assets.delta_reader import as_timestamptz, register_pinned
 
     def count_by(period: str, condition: str) -> list[tuple[Any, int]]:
         return connection.sql(f"SELECT {period}, count(*) FROM pinned_events WHERE {condition} GROUP BY ALL").fetchall()
@@ -33,7 +33,7 @@ def register_newest(
     if start is not None:
         (day,) = source.table.partition_columns
         register_pinned(connection, "pinned_events", table, (day, start.date(), date.max), columns)
-        since = f"{source.time_column} >= TIMESTAMPTZ '{start.isoformat()}'"
+        since = f"{source.time_column} >= {as_timestamptz(start)}"
     connection.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM pinned_events WHERE {since}")
     return start
 

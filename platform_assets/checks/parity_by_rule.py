@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.delta_reader import register_pinned
+from platform_assets.delta_reader import as_timestamptz, register_pinned
 from platform_assets.streaming.delta_tables import build_arrow_schema
 from platform_assets.streaming.long_sessions import is_part_to_come
 from platform_assets.streaming.specs import StreamSpec, in_words
@@ -32,9 +32,10 @@ def compare_with_rule(
     """
     register_pinned(connection, "present", table, columns=build_arrow_schema(stream.main_table))
     register_pinned(connection, "late_events", late)
+    is_pending = f"(repaired_at IS NULL OR repaired_at > {as_timestamptz(state['updated_at'])})"
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE late AS SELECT DISTINCT event_time, user_id FROM late_events "
-        f"WHERE query = '{stream.name}' AND (repaired_at IS NULL OR repaired_at > {_literal(state['updated_at'])})"
+        f"WHERE query = '{stream.name}' AND {is_pending}"
     )
     for name, rows in (("wanted", f"({stream.rule})"), ("found", "present")):
         final = _select_final(stream, rows, state["watermark"], start)
@@ -57,15 +58,11 @@ def _select_final(stream: StreamSpec, rows: str, watermark: datetime, start: dat
     span = stream.span
     pause = f"INTERVAL '{in_words(span.inactivity)}'"
     begin, end = f"r.{span.start_column}", f"r.{span.end_column}"
-    is_final = f"{end} + {pause} <= {_literal(watermark)}"
+    is_final = f"{end} + {pause} <= {as_timestamptz(watermark)}"
     if start is not None:
-        is_final += f" AND {begin} > {_literal(start + span.comparable_after)}"
+        is_final += f" AND {begin} > {as_timestamptz(start + span.comparable_after)}"
     if span.longest is not None:
         is_final += f" AND NOT {is_part_to_come(span, 'r', watermark, 'epoch_us')}"
     columns = ", ".join(f"r.{column.name}" for column in stream.main_table.columns)
     is_touched = f"EXISTS (SELECT 1 FROM late l WHERE {touches(stream, 'r')})"
     return f"SELECT {columns} FROM {rows} r WHERE {is_final} AND NOT {is_touched}"
-
-
-def _literal(moment: datetime) -> str:
-    return f"TIMESTAMPTZ '{moment.isoformat()}'"

@@ -7,14 +7,17 @@ as many as one run can afford; a small lakehouse whole.
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.checks.duckdb_check import build_duckdb_check
 from platform_assets.checks.newest_events import register_newest
-from platform_assets.reports.assets import REPORTS_POOL
 from platform_assets.streaming.specs import StreamSpec, TableSource
-from platform_assets.tables.spec import TableSpec
+
+if TYPE_CHECKING:
+    import duckdb
+    from deltalake import DeltaTable
 
 # Coordinates that are shown: enough to look at the records, and no more is kept with every verdict.
 _SHOWN = 5
@@ -42,29 +45,17 @@ def build_repeated_events_checks(streams: Iterable[StreamSpec]) -> list[dg.Asset
 
 
 def _build_check(source: TableSource) -> dg.AssetChecksDefinition:
-    table: TableSpec = source.table
+    def look(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable") -> dg.AssetCheckResult:
+        start = register_newest(connection, events, source)
+        (totals,) = connection.sql(_TOTALS).to_arrow_table().to_pylist()
+        shown = connection.sql(_PLACES).to_arrow_table().to_pylist() if totals["ids"] else []
+        return judge(totals, shown, "the beginning" if start is None else f"{start:%Y-%m-%d %H:%M} UTC")
 
-    @dg.asset_check(
-        asset=list(table.asset_path),
-        name="repeated_events",
-        description=f"No event is in {table.name} twice, however late it was sent again.",
-        required_resource_keys={"lakehouse", "duckdb"},
-        pool=REPORTS_POOL,
-    )
-    def repeated_events(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from platform_assets.reports.duckdb_engine import clear_errors
-
-        events = context.resources.lakehouse.find_table(table.name)
-        if events is None:
-            return dg.AssetCheckResult(passed=True, description="There is no event yet.")
-        with context.resources.duckdb.connected() as connection, clear_errors():
-            start = register_newest(connection, events, source)
-            (totals,) = connection.sql(_TOTALS).to_arrow_table().to_pylist()
-            shown = connection.sql(_PLACES).to_arrow_table().to_pylist() if totals["ids"] else []
-        since = "the beginning" if start is None else f"{start:%Y-%m-%d %H:%M} UTC"
-        return judge(totals, shown, since)
-
-    return repeated_events
+    return build_duckdb_check(
+        source.table, "repeated_events",
+        f"No event is in {source.table.name} twice, however late it was sent again.",
+        look, "There is no event yet.",
+    )  # fmt: skip
 
 
 def judge(totals: dict[str, Any], shown: list[dict[str, Any]], since: str) -> dg.AssetCheckResult:
