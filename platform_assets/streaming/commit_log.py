@@ -134,8 +134,8 @@ class CommitLog:
         return [
             AppendedFile(
                 unquote(action["path"]), action["num_records"],
-                _micros((action["min"] or {}).get(self._time_column)),
-                _micros((action["max"] or {}).get(self._time_column)),
+                to_micros((action["min"] or {}).get(self._time_column)),
+                to_micros((action["max"] or {}).get(self._time_column)),
             )
             for action in pa.table(table.get_add_actions()).to_pylist()
         ]  # fmt: skip
@@ -185,7 +185,7 @@ class CommitLog:
         """The file of an `add` action."""
         statistics = json.loads(add.get("stats") or "{}")
         low, high = (statistics.get(side, {}).get(self._time_column) for side in ("minValues", "maxValues"))
-        return AppendedFile(unquote(add["path"]), statistics.get("numRecords", 0), _micros(low), _micros(high))
+        return AppendedFile(unquote(add["path"]), statistics.get("numRecords", 0), to_micros(low), to_micros(high))
 
     def _read_text(self, path: str) -> str | None:
         try:
@@ -202,7 +202,8 @@ def _frontier_of_others(files: tuple[AppendedFile, ...], info: dict[str, Any]) -
     return min(max(times), int(info["timestamp"]) * 1000) if times and "timestamp" in info else None
 
 
-def _micros(value: str | datetime | None) -> int | None:
+def to_micros(value: str | datetime | None) -> int | None:
+    """A statistic of the log in microseconds since the epoch; one without a zone is UTC."""
     if value is None:
         return None
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.table_schema import evolve_table
@@ -73,6 +74,11 @@ def _build_schema(spec: TableSpec) -> Schema:
         for field, column in zip(found.fields, spec.columns, strict=True)
     ]
     return Schema(fields)
+
+
+def as_sql(moment: datetime) -> str:
+    """A moment (UTC) in a condition of a merge."""
+    return f"timestamp '{moment:%Y-%m-%dT%H:%M:%S.%fZ}'"
 
 
 def open_table(uri: str, storage_options: Mapping[str, str] | None = None) -> DeltaTable:

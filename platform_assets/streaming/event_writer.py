@@ -285,23 +285,18 @@ def _add_kept(repeated: pa.Table, batch: _Batch) -> pa.Table:
     own = pack_coordinates(_int64s(repeated, "kafka_partition"), _int64s(repeated, "kafka_offset"))
     kept = [unpack_coordinates(kept_of[place][0]) for place in own.tolist()]
     is_same = pa.array([kept_of[place][1] for place in own.tolist()], pa.bool_())
+    others = iter(describe_contents(repeated.filter(pa.compute.invert(is_same))))
     added = {
         "kept_topic": repeated.column("topic"),
         "kept_partition": pa.array([partition for partition, _ in kept], pa.int32()),
         "kept_offset": pa.array([offset for _, offset in kept], pa.int64()),
         "is_same_content": is_same,
-        "content": _keep_others(is_same, pa.array(describe_contents(repeated), pa.string())),
-        "other_user_id": _keep_others(is_same, repeated.column("user_id").combine_chunks()),
+        "content": pa.array([None if same else next(others) for same in is_same.to_pylist()], pa.string()),
+        "other_user_id": pa.compute.if_else(is_same, pa.scalar(None, pa.string()), repeated.column("user_id")),
     }
     for name, values in added.items():
         repeated = repeated.append_column(name, values)
     return repeated
-
-
-def _keep_others(is_same: pa.BooleanArray, values: pa.Array) -> pa.Array:
-    """The values of the records that do not say the same."""
-    found: pa.Array = pa.compute.if_else(is_same, pa.scalar(None, values.type), values)
-    return found
 
 
 def _number_senders(records: pa.Table) -> Int64s:

@@ -23,7 +23,8 @@ import numpy as np
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.commit_log import EPOCH, AppendedFile, CommitLog
-from platform_assets.streaming.expiry import find_kept_from, read_expired
+from platform_assets.streaming.delta_tables import as_sql
+from platform_assets.streaming.expiry import Expired, find_kept_from, read_expired
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.late_pairs import TooManyPairsError, collect_pairs, split_evenly
 from platform_assets.streaming.query_state import QueryState, name_hours
@@ -90,7 +91,8 @@ class LateRepair:
 
     def look(self) -> list[Look]:
         """How far each stream's table is that has finished a batch, and what can be repaired of it. Changes nothing."""
-        return [look for stream in self._streams if (look := self._look(stream)) is not None]
+        late, expired = self._read_late(), self._read_expired()
+        return [look for stream in self._streams if (look := self._look(stream, late, expired)) is not None]
 
     def repair(
         self, looks: Sequence[Look], seconds: float | None = None, is_stopping: Callable[[], bool] = lambda: False
@@ -123,7 +125,7 @@ class LateRepair:
         self._interrupted = True
         self._session.interruptTag(_READING)
 
-    def _look(self, stream: StreamSpec) -> Look | None:
+    def _look(self, stream: StreamSpec, late: pa.Table, expired: Mapping[str, Expired]) -> Look | None:
         import pyarrow.compute as pc
 
         assert stream.span is not None
@@ -133,7 +135,9 @@ class LateRepair:
             return None
         done, plan = last
         watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
-        pending = self._read_pending(stream)
+        pending = late.filter(pc.field("query") == stream.name)
+        if (kept_from := _find_repaired_from(stream, expired)) is not None:
+            pending = pending.filter(pc.field("event_time") >= kept_from)
         state = QueryState(
             query=stream.name,
             table=stream.main_table.name,
@@ -163,15 +167,13 @@ class LateRepair:
         """Late events of days whose other events are gone change nothing: what counted these stays as it was."""
         import pyarrow.compute as pc
 
+        if not (expired := self._read_expired()):
+            return
+        late = self._read_late()
         for stream in self._streams:
-            if (kept_from := self._find_kept_from(stream)) is not None:
-                self._set_repaired(stream, self._read_late(stream).filter(pc.field("event_time") < kept_from))
-
-    def _find_kept_from(self, stream: StreamSpec) -> datetime | None:
-        """Events of before are not repaired: rows that count them may lack others. None: all are."""
-        kept_from = find_kept_from(stream, read_expired(self._expired.read_arrow().to_pylist()))
-        longest = stream.span.longest if stream.span is not None else None
-        return None if kept_from is None else kept_from + max(_LONGEST_ROW, longest or _LONGEST_ROW)
+            if (kept_from := _find_repaired_from(stream, expired)) is not None:
+                is_own = (pc.field("query") == stream.name) & (pc.field("event_time") < kept_from)
+                self._set_repaired(stream, late.filter(is_own))
 
     def _split(self, look: Look) -> list[pa.Table]:
         source = look.stream.source
@@ -180,19 +182,15 @@ class LateRepair:
         files, _ = log.read_table(look.state.source_version)
         return split_by_events(look.due, files)
 
-    def _read_pending(self, stream: StreamSpec) -> pa.Table:
-        """Events that wait for their repair."""
+    def _read_expired(self) -> Mapping[str, Expired]:
+        return read_expired(self._expired.read_arrow().to_pylist())
+
+    def _read_late(self) -> pa.Table:
+        """The events of all streams that wait for their repair."""
         import pyarrow.compute as pc
 
-        kept_from, late = self._find_kept_from(stream), self._read_late(stream)
-        return late if kept_from is None else late.filter(pc.field("event_time") >= kept_from)
-
-    def _read_late(self, stream: StreamSpec) -> pa.Table:
-        import pyarrow.compute as pc
-
-        # By name afterwards: see `CommitLog.read_rows` on filters over text.
-        pending = self._late.read_arrow(row_filter=pc.field("repaired_at").is_null())
-        return pending.filter(pc.field("query") == stream.name)
+        # By the query's name afterwards: see `CommitLog.read_rows` on filters over text.
+        return self._late.read_arrow(row_filter=pc.field("repaired_at").is_null())
 
     def _repair_portion(self, stream: StreamSpec, late: pa.Table, version: int, watermark: datetime) -> pa.Table:
         """Repairs what these events touch; returns those of them of which nothing is open any more."""
@@ -201,7 +199,7 @@ class LateRepair:
         touched, start, end = self._compute_touched(stream, span, late, version)
         difference = compare(touched, self._read_table(stream, span, start, end, late), late, stream, watermark)
         if len(difference.rows) or len(difference.stale):
-            bounds = f"t.{span.start_column} >= {_sql(start)} and t.{span.end_column} <= {_sql(end)}"
+            bounds = f"t.{span.start_column} >= {as_sql(start)} and t.{span.end_column} <= {as_sql(end)}"
             body = {"repair": stream.name, "late_events": len(late), "watermark": watermark.isoformat()}
             table = self._tables[stream.main_table.name]
             # A merge joins them with all rows of that time, of which a busy user has millions.
@@ -287,7 +285,7 @@ class LateRepair:
         place = events.column_names.index("repaired_at")
         rows = events.set_column(place, pa.field("repaired_at", utc), now)
         oldest = pc.min(events["event_time"]).as_py()
-        bounds = f"t.query = '{stream.name}' and t.event_time >= {_sql(oldest)}"
+        bounds = f"t.query = '{stream.name}' and t.event_time >= {as_sql(oldest)}"
         self._late.replace(rows, rows.slice(0, 0), bounds, {"repair": stream.name})
 
 
@@ -326,5 +324,8 @@ def _comes_near(touched: pa.Table, span: ResultSpan, start: datetime, end: datet
     return len(touched.filter(before | (pc.field(span.end_column) >= end - span.inactivity))) > 0
 
 
-def _sql(moment: datetime) -> str:
-    return f"timestamp '{moment:%Y-%m-%dT%H:%M:%S.%fZ}'"
+def _find_repaired_from(stream: StreamSpec, expired: Mapping[str, Expired]) -> datetime | None:
+    """Events of before are not repaired: rows that count them may lack others. None: all are."""
+    assert stream.span is not None
+    kept_from = find_kept_from(stream, expired)
+    return None if kept_from is None else kept_from + max(_LONGEST_ROW, stream.span.longest or timedelta(0))

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.delta_reader import register_pinned
+from platform_assets.delta_reader import as_timestamptz, register_pinned
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.commit_log import EPOCH
-from platform_assets.streaming.delta_tables import open_table
+from platform_assets.streaming.delta_tables import as_sql, open_table
 from platform_assets.streaming.late_events import build_repairs
+from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 
@@ -98,8 +99,9 @@ class LongSessions:
         return found
 
     def _read_looked_until(self) -> datetime | None:
-        rows = BatchTable(COMPLETE_UNTIL, self._context).read_arrow(["query", "watermark"]).to_pylist()
-        return next((row["watermark"] for row in rows if row["query"] == self._stream.name), None)
+        uri = self._context.table_uri(COMPLETE_UNTIL.name)
+        state = read_complete_until(uri, self._stream.name, self._context.storage_options)
+        return None if state is None else state["watermark"]
 
     def _find_starts(self, since: datetime | None, watermark: datetime) -> list[datetime]:
         """Where the parts begin that have ended: at both their limits there are events, by the table's partitions."""
@@ -140,14 +142,15 @@ class LongSessions:
                 connection.execute(
                     f"CREATE TEMP TABLE {name} AS SELECT DISTINCT user_id FROM {name}_events "
                     f"WHERE is_anonymous IS NOT TRUE "
-                    f"AND {self._source.time_column} BETWEEN {_sql(first)} AND {_sql(last)}"
+                    f"AND {self._source.time_column} BETWEEN {as_timestamptz(first)} AND {as_timestamptz(last)}"
                 )
             days = ((start - self._longest).date(), end.date())
             register_pinned(connection, "rows", table, (day, *days))
             for name, until, since in (("rows_between", end, start), ("rows_of_start", start, start - pause)):
                 connection.execute(
                     f"CREATE TEMP TABLE {name} AS SELECT DISTINCT user_id FROM rows "
-                    f"WHERE {self._span.start_column} < {_sql(until)} AND {self._span.end_column} >= {_sql(since)}"
+                    f"WHERE {self._span.start_column} < {as_timestamptz(until)} "
+                    f"AND {self._span.end_column} >= {as_timestamptz(since)}"
                 )
             return [user for (user,) in connection.sql(_WENT_ON).fetchall()]
 
@@ -157,9 +160,5 @@ class LongSessions:
         times = pa.array([moment] * len(users), pa.timestamp("us", tz="UTC"))
         events = pa.table({"event_time": times, "user_id": pa.array(users, pa.string())})
         rows = build_repairs(self._stream, events, datetime.now(UTC))
-        bounds = f"t.query = '{self._stream.name}' and t.event_time = timestamp '{moment:%Y-%m-%dT%H:%M:%S.%fZ}'"
+        bounds = f"t.query = '{self._stream.name}' and t.event_time = {as_sql(moment)}"
         self._late.replace(rows, rows.slice(0, 0), bounds, {"long_sessions": self._stream.name})
-
-
-def _sql(moment: datetime) -> str:
-    return f"TIMESTAMPTZ '{moment.isoformat()}'"

@@ -8,15 +8,16 @@ the size of the table. Files that came within the horizon are left out, for thei
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from platform_assets.delta_reader import register_files
+from platform_assets.streaming.commit_log import to_micros
 from platform_assets.streaming.deduplication import AcceptedIds, hash_ids, pack_coordinates
 from platform_assets.streaming.event_content import HASH_SQL
+from platform_assets.streaming.sender_clocks import FAR_MICROS
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from platform_assets.streaming.batch_table import BatchTable
     from platform_assets.streaming.deduplication import Int64s
 
-# A clock may be ahead by as much when an event is sent first (see `frontier`): its time is not older than its arrival.
-_AHEAD_MICROS = 5 * 60_000_000
 # Delta's statistics end at milliseconds, rounded down.
 _ROUNDING_MICROS = 1_000
 
@@ -40,7 +39,8 @@ def find_sent_again(
     """
     times: Int64s = records["event_time"].cast(pa.int64()).to_numpy()
     until = arrival_micros - horizon_micros
-    is_old = times < until + _AHEAD_MICROS
+    # A clock may be ahead by as much when an event is sent first: its time is not older than its arrival.
+    is_old = times < until + FAR_MICROS
     if not is_old.any():
         return None
     late, events = records.filter(pa.array(is_old)), table.read_snapshot()
@@ -76,18 +76,14 @@ def _look_up(events: DeltaTable, files: Sequence[Mapping[str, Any]], late: pa.Ta
 
 
 def _is_older(action: Mapping[str, Any], until: int) -> bool:
-    arrived = _micros(action.get("min.ingested_at"))
+    arrived = to_micros(action.get("min.ingested_at"))
     return arrived is None or arrived <= until
 
 
 def _may_hold(action: Mapping[str, Any], moments: Int64s) -> bool:
     """Whether one of these times, in order, lies between the file's first and last."""
-    low, high = _micros(action.get("min.event_time")), _micros(action.get("max.event_time"))
+    low, high = to_micros(action.get("min.event_time")), to_micros(action.get("max.event_time"))
     if low is None or high is None:
         return True
     first = int(np.searchsorted(moments, low))
     return first < len(moments) and int(moments[first]) <= high + _ROUNDING_MICROS
-
-
-def _micros(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.astimezone(UTC).timestamp() * 1e6)

@@ -76,8 +76,9 @@ class TableUpkeep:
                 self._compacted[name] = version
                 compact(table)
                 self._to_vacuum.add(name)
-            checkpoint = self._checkpointed.get(name) or find_checkpoint(table.table_uri, self._context.storage_options)
-            if version - max(0, checkpoint) >= COMMITS_OF_ONE_CHECKPOINT:
+            if name not in self._checkpointed:
+                self._checkpointed[name] = max(0, find_checkpoint(table.table_uri, self._context.storage_options))
+            if version - self._checkpointed[name] >= COMMITS_OF_ONE_CHECKPOINT:
                 self._checkpointed[name] = version
                 table.create_checkpoint()
                 self._to_clean.add(name)
@@ -92,19 +93,18 @@ class TableUpkeep:
             self._tables[name] = version
 
     def _is_compaction_due(self, name: str, table: DeltaTable) -> bool:
-        """By the commits since the last one; in a process that has made none, by the small files that there are.
+        """By the commits since the last one; at a process's first look, by the small files that they have left.
 
         Of many days with a small file each nothing can be put together.
         """
         import pyarrow as pa
 
-        if name in self._compacted:
-            return table.version() - self._compacted[name] >= COMMITS_OF_ONE_COMPACTION
-        sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
-        small = sum(size < SMALL_BYTES for size in sizes)
-        if table.metadata().partition_columns and small < 2 * len(table.partitions()):
-            return False
-        return small >= COMMITS_OF_ONE_COMPACTION
+        if name not in self._compacted:
+            sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
+            small = sum(size < SMALL_BYTES for size in sizes)
+            is_spread = bool(table.metadata().partition_columns) and small < 2 * len(table.partitions())
+            self._compacted[name] = table.version() - (0 if is_spread else small)
+        return table.version() - self._compacted[name] >= COMMITS_OF_ONE_COMPACTION
 
     def note_replaced(self, name: str) -> None:
         """Files of this table were replaced or taken out: they are to be removed as those that compaction replaces."""

@@ -53,11 +53,13 @@ def _count_conversions(sources: Mapping[str, Snapshot], day: date, portion: Port
     converted = of_views.select(*by, "view_event_id", "view_time").unique().group_by(by).agg(converted_views=_COUNT)
     shares = {"p50_lag_seconds": 0.5, "p90_lag_seconds": 0.9}
     lags = exact_percentiles(of_views, by, "time_to_purchase_seconds", shares)
-    last_views = (
+    # A row a purchase. It is asked for twice.
+    last_views = collect(
         pairs.filter(_is_on("purchase_time", day))
         .sort("view_time", "view_event_id")
         .unique(["purchase_event_id", "purchase_time", "product_id"], keep="last", maintain_order=True)
-    )
+        .select(*by, "currency", "revenue")
+    ).lazy()
     attributed = last_views.group_by(by).agg(
         attributed_purchases=_COUNT, attributed_without_amount=exact_amount("revenue").null_count().cast(pl.Int64)
     )
