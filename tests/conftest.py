@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # On a loaded machine a first example takes seconds: a deadline would judge the machine, not the code.
 hypothesis.settings.register_profile("headrace", deadline=None)
 hypothesis.settings.register_profile(generated_cases.QUICK, deadline=None)
+# Before any test is imported: where files are named, pytest imports some before it is configured.
+hypothesis.settings.load_profile("headrace")
 
 _TESTS = Path(__file__).parent
 _TIERS = ("unit", "spark", "integration", "cases", "chaos")
