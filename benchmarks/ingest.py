@@ -4,6 +4,10 @@ Both read the same topic of clean events with two cores, in processes of their o
 warm-up pass and then the measured ones, every pass into a new table with a new checkpoint. CPU-seconds are those of
 the driver, the JVM and the Python workers together; the broker's are not counted. Deduplication is off in ours, for the
 plain script has none. Run: `make bench ARGS=ingest` (about ten minutes on two cores).
+
+    make bench ARGS="ingest --before ../headrace-before"     an earlier checkout beside this one, deduplication on
+
+The earlier checkout must be set up (`make setup`). Both run this file, each with its own platform.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from resources.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+ROOT = Path(__file__).parents[1]
 TOPIC = "ingest"
 SCHEMA = (
     "event_id string, event_type string, timestamp timestamp, user_id string, product_id string, product_name string, "
@@ -76,7 +81,7 @@ def run_plain(settings: Settings, passes: int, folder: Path) -> list[dict[str, f
 
 
 def run_headrace(settings: Settings, passes: int, folder: Path) -> list[dict[str, float]]:
-    """The platform's stream, as `make drain` runs it: validated, quarantined, with its ledger."""
+    """The platform's stream, as `make drain` runs it: validated, quarantined, with its ledger; of any checkout."""
     from jobs.stream_context import build_stream_context
     from platform_assets.streaming.query_group import QueryGroup
     from platform_assets.streams import load_streams
@@ -105,24 +110,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--passes", type=int, default=3)
-    parser.add_argument("--contender", choices=("plain", "headrace"), help=argparse.SUPPRESS)
+    parser.add_argument("--before", type=Path, help="an earlier checkout, measured instead of the plain script")
+    parser.add_argument("--contender", choices=("plain", "before", "headrace"), help=argparse.SUPPRESS)
     parser.add_argument("--servers", help=argparse.SUPPRESS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as temporary:
         folder = Path(temporary)
         if args.contender:
             settings = Settings(
-                home=folder / "home", kafka_bootstrap_servers=args.servers, topic=TOPIC, deduplication=False,
-                spark_heap_mib=2048,
+                home=folder / "home", kafka_bootstrap_servers=args.servers, topic=TOPIC,
+                deduplication=args.before is not None, spark_heap_mib=2048,
             )  # fmt: skip
-            contender = {"plain": run_plain, "headrace": run_headrace}[args.contender]
+            contender = run_plain if args.contender == "plain" else run_headrace
             print(json.dumps(contender(settings, args.passes, folder / "tables")))
             return
         broker = EmbeddedBroker(folder / "home")
         servers = broker.start().bootstrap_servers
         try:
             _fill_topic(folder / "home", args.events)
-            results = {name: _run_contender(name, servers, args) for name in ("plain", "headrace")}
+            other = "before" if args.before else "plain"
+            results = {name: _run_contender(name, servers, args) for name in (other, "headrace")}
         finally:
             broker.stop()
     _report(results, args.events)
@@ -136,9 +143,13 @@ def _fill_topic(home: Path, events: int) -> None:
 
 
 def _run_contender(name: str, servers: str, args: argparse.Namespace) -> list[dict[str, float]]:
-    command = [sys.executable, "-m", "benchmarks.ingest", "--contender", name, "--servers", servers]
-    command += ["--events", str(args.events), "--passes", str(args.passes)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    command = ["--contender", name, "--servers", servers, "--events", str(args.events), "--passes", str(args.passes)]
+    command += ["--before", str(args.before)] if args.before else []
+    root = args.before.absolute() if name == "before" else ROOT
+    done = subprocess.run(
+        [root / ".venv/bin/python", __file__, *command], cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
+        check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
     passes: list[dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
     print(name, *(f"{p['cpu'] * 1e6 / args.events:.2f}" for p in passes), "CPU-s per million events", flush=True)
     return passes
@@ -150,7 +161,8 @@ def _report(results: dict[str, list[dict[str, float]]], events: int) -> None:
         costs[name] = statistics.median(p["cpu"] for p in passes) * 1e6 / events
         rate = events / statistics.median(p["wall"] for p in passes)
         print(f"{name:10} {costs[name]:6.2f} CPU-s per million events, {rate:10,.0f} events/s (medians)")
-    print(f"ratio headrace / plain: {costs['headrace'] / costs['plain']:.2f}")
+    (other,) = costs.keys() - {"headrace"}
+    print(f"ratio headrace / {other}: {costs['headrace'] / costs[other]:.3f}")
 
 
 if __name__ == "__main__":
