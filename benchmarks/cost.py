@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def _run_design(design: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as home:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-", ignore_cleanup_errors=True) as home:
         command = [sys.executable, "-m", "benchmarks.cost", *sys.argv[1:], "--design", design, "--home", home]
         # In a session of its own: a Ctrl-C is for this process, which passes it on once.
         process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)

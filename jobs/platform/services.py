@@ -50,6 +50,8 @@ class Services:
         self._settings = settings
         self._environment = environment
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        # Those that were there when the stop began: whose parent has ended since is in nobody's tree any more.
+        self._known: list[psutil.Process] = []
         log = self.log_path("code-server")
         spawn = functools.partial(self._spawn, "dagster", log)
         self._code_server = CodeServer(Path(WORKSPACE), spawn, log)
@@ -85,16 +87,19 @@ class Services:
             if (code := process.poll()) is not None:
                 raise ServiceEndedError(f"{name} ended by itself (exit code {code}). Its log: {self.log_path(name)}.")
 
-    def stop(self) -> None:
-        """Ends the daemon, lets the streams finish their batches, ends the rest. Afterwards no process is left."""
+    def stop_streams(self) -> None:
+        """Ends the daemon and the UI, lets the streams finish their batches: afterwards nobody needs the broker."""
         self._code_server.leave()
-        tree = self._tree()
+        self._known = self._tree()
         for process in self._processes.values():
             if process.poll() is None:
                 process.terminate()
         self._stop_streams()
         self._cancel_batch_runs()
-        tree += self._tree()
+
+    def stop_processes(self) -> None:
+        """Ends what is left after `stop_streams`. Afterwards there is no process of the platform."""
+        tree = self._known + self._tree()
         tree += [member for known in list(tree) for member in _family(known.pid) if known.is_running()]
         _, alive = psutil.wait_procs(tree, timeout=1.0)
         for member in alive:
@@ -144,7 +149,8 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
     LakehouseResource.from_settings(settings).check_writable()
     if with_ui:
         _check_port(settings.ui_port)
-    # Broker and Dagster's processes together: one after the other they would be there ten seconds later.
+    # Broker and Dagster's processes together: one after the other they would be there ten seconds later, and gone three
+    # seconds later.
     with daemon_lock(settings.home), contextlib.ExitStack() as broker, ThreadPoolExecutor(1) as pool:
         starting = pool.submit(_start_broker, settings, broker)
         with dg.DagsterInstance.get():
@@ -159,7 +165,10 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
                 starting.result()
             yield services
         finally:
-            services.stop()
+            services.stop_streams()
+            ending = pool.submit(broker.close)
+            services.stop_processes()
+            ending.result()
 
 
 def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> None:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets.streaming.delta_tables import parse_commit_metadata
+from platform_assets.checks.duckdb_check import build_duckdb_check
+from platform_assets.streaming.delta_tables import build_arrow_schema, parse_commit_metadata
 from platform_assets.streaming.specs import StreamSpec
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     import duckdb
@@ -77,14 +79,17 @@ def build_event_time_checks(streams: Iterable[StreamSpec], limits: EventTimeLimi
     return [_build_check(stream, limits) for stream in streams]
 
 
-def read_clocks(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable", now: datetime) -> list[Clocks]:
-    """The partitions' clocks, by the events that arrived within the hour before `now`."""
+def read_clocks(
+    connection: "duckdb.DuckDBPyConnection", events: "DeltaTable", spec: TableSpec, now: datetime
+) -> list[Clocks]:
+    """The partitions' clocks, by the events that arrived within the hour before `now`; `spec` is of that table."""
     from platform_assets.delta_reader import register_pinned
     from platform_assets.streaming.frontier import SENT_BEFORE_EVENT_MICROS
     from platform_assets.streaming.sender_clocks import FAR_MICROS
 
     since = now - _LOOKED_AT
-    register_pinned(connection, "arrived_events", events, ("ingested_at", since, datetime.max.replace(tzinfo=UTC)))
+    bounds = ("ingested_at", since, datetime.max.replace(tzinfo=UTC))
+    register_pinned(connection, "arrived_events", events, bounds, build_arrow_schema(spec))
     limits = {"since": since, "far": FAR_MICROS, "before": SENT_BEFORE_EVENT_MICROS}
     found = connection.sql(_BY_PARTITION, params=limits)
     return [Clocks(**row) for row in found.to_arrow_table().to_pylist()]
@@ -108,27 +113,18 @@ def find_standstill(commits: Iterable[dict[str, Any]]) -> tuple[timedelta, datet
 
 
 def _build_check(stream: StreamSpec, limits: EventTimeLimits) -> dg.AssetChecksDefinition:
-    name = stream.main_table.name
-
-    @dg.asset_check(
-        asset=list(stream.main_table.asset_path),
-        name="event_time",
-        description="Clocks and zones of the events that came within the hour: how far they lead or lag, by partition, "
-        "and whether time goes on.",
-        required_resource_keys={"lakehouse", "duckdb"},
-    )
-    def event_time(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        table = context.resources.lakehouse.find_table(name)
-        if table is None:
-            return dg.AssetCheckResult(passed=True, description="There is no event yet.")
-        with context.resources.duckdb.connected() as connection:
-            clocks = read_clocks(connection, table, datetime.now(UTC))
-        history = table.history(_COMMITS_SEARCHED)
-        commits = (parse_commit_metadata(commit.get("userMetadata")) for commit in history)
+    def look(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable") -> dg.AssetCheckResult:
+        clocks = read_clocks(connection, events, stream.main_table, datetime.now(UTC))
+        commits = (parse_commit_metadata(commit.get("userMetadata")) for commit in events.history(_COMMITS_SEARCHED))
         stood, frontier = find_standstill(commit for commit in commits if commit is not None)
         return judge(clocks, stood, frontier, limits, datetime.now(UTC))
 
-    return event_time
+    return build_duckdb_check(
+        stream.main_table, "event_time",
+        "Clocks and zones of the events that came within the hour: how far they lead or lag, by partition, and whether "
+        "time goes on.",
+        look, "There is no event yet.",
+    )  # fmt: skip
 
 
 def judge(

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks, find_standstill
 from platform_assets.checks.parity import build_parity_checks
@@ -91,6 +91,15 @@ def test_time_that_stands_still_while_events_come_fails(tmp_path: Path) -> None:
     verdict = run_check(tmp_path)
     assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert "Events have come for 0:40:00 while time stands at" in str(verdict.description)
+
+
+def test_a_table_that_older_code_wrote_without_a_column_of_today_is_judged(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    write_events(tmp_path / "new", [timedelta(0)] * 3, now - MINUTE, now - MINUTE)
+    rows = DeltaTable(tmp_path / "new/silver/events").to_pyarrow_table().drop_columns(["is_anonymous"])
+    write_deltalake(tmp_path / "old/silver/events", rows, partition_by=["event_date"])
+    verdict = run_check(tmp_path / "old")
+    assert (verdict.passed, verdict.metadata["anonymous_events"].value) == (True, 0)
 
 
 def test_silence_is_no_standstill() -> None:
