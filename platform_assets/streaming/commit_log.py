@@ -147,7 +147,9 @@ class CommitLog:
         import pyarrow.parquet as pq
 
         read = {*columns, "event_type"} if event_types else set(columns)
-        rows = pq.read_table(path, columns=sorted(read), filesystem=self.filesystem, partitioning=None)
+        with pq.ParquetFile(path, filesystem=self.filesystem) as file:
+            # A file of older code lacks the columns that were added since: a dataset refuses to read them.
+            rows = file.read(columns=sorted(read.intersection(file.schema_arrow.names)))
         # What delta-rs rewrites (compaction, merge) holds view types, which Arrow's filters do not know yet
         # (https://github.com/apache/arrow/issues/49368).
         rows = rows.cast(

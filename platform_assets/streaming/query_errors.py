@@ -19,7 +19,10 @@ from platform_assets.errors import (
 if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
-_PYTHON_ERROR = re.compile(r"[\w.]*(Error|Exception): ")
+# The name of a class, of which some do not end in a word for an error (`pyarrow.lib.ArrowInvalid`).
+_PYTHON_ERROR = re.compile(r"[\w.]*(Error|Exception): |[a-z_]\w*(\.\w+)*\.[A-Z]\w*: ")
+# What Spark and py4j put around the error of a worker or a callback says nothing of it.
+_WRAPPERS = ("thrown from the Python worker", "raised by the Python Proxy")
 # Spark repeats a cause with each layer; people read the first lines.
 MAX_CAUSE_CHARS = 400
 
@@ -64,5 +67,5 @@ def _cause(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("at ")]
     caused = [line for line in lines if line.startswith("Caused by:")]
     # What a Python worker or data source raised is the last line of its traceback.
-    raised = [line for line in lines if _PYTHON_ERROR.match(line)]
+    raised = [line for line in lines if _PYTHON_ERROR.match(line) and not any(text in line for text in _WRAPPERS)]
     return (caused + raised or lines[:1] or ["no message"])[-1][:MAX_CAUSE_CHARS]

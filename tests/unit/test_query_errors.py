@@ -33,6 +33,11 @@ CONTEXT = StreamContext("/lake", "shop-events", {"kafka.sasl.jaas.config": "secr
         ("org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment. Call: describe",
          BrokerUnavailableError, "KAFKA_BOOTSTRAP_SERVERS"),
         ("Job aborted.\n\tat org.apache.Foo\nCaused by: java.lang.IllegalStateException: odd", QueryFailedError, "odd"),
+        # As Spark 4.2 passes on what a data source in a worker raised.
+        ("pyspark.errors.exceptions.captured.PythonException: An exception was thrown from the Python worker:\n"
+         "Traceback (most recent call last):\n  File \"x.py\", line 1, in read\n    raise it\n"
+         "pyarrow.lib.ArrowInvalid: No match for FieldRef.Name(currency) in event_id: string\nevent_type: string\n",
+         QueryFailedError, "ArrowInvalid: No match for"),
         ("", QueryFailedError, "no message"),
     ],
 )  # fmt: skip
