@@ -97,6 +97,7 @@ def main() -> None:
 
 
 def _run_design(design: str) -> dict[str, float]:
+    # A file that came while the home was removed would otherwise cost the figures of minutes: seen once.
     with tempfile.TemporaryDirectory(prefix="headrace-bench-", ignore_cleanup_errors=True) as home:
         command = [sys.executable, "-m", "benchmarks.cost", *sys.argv[1:], "--design", design, "--home", home]
         # In a session of its own: a Ctrl-C is for this process, which passes it on once.

@@ -28,9 +28,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.own_environment import without_settings
+from benchmarks.own_environment import ROOT, of_checkout
 
-ROOT = Path(__file__).parents[1]
 # A start on a busy machine; more is a start that failed, and the log says why.
 START_SECONDS = 300.0
 STOP_SECONDS = 180.0
@@ -178,12 +177,8 @@ def _running(root: Path, home: Path, command: str, settings: dict[str, str]) -> 
 
 
 def _environment(root: Path) -> dict[str, str]:
-    """Ours, without its settings; the checkout's code comes before what is installed."""
-    return {
-        **without_settings(),
-        "PYTHONPATH": str(root),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    """The checkout's code, and the programs of this environment."""
+    return {**of_checkout(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 def _wait(platform: subprocess.Popen[bytes], home: str, condition: Callable[[], bool]) -> None:

@@ -33,7 +33,6 @@ from resources.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ROOT = Path(__file__).parents[1]
 TOPIC = "ingest"
 SCHEMA = (
     "event_id string, event_type string, timestamp timestamp, user_id string, product_id string, product_name string, "
@@ -143,12 +142,15 @@ def _fill_topic(home: Path, events: int) -> None:
 
 
 def _run_contender(name: str, servers: str, args: argparse.Namespace) -> list[dict[str, float]]:
+    # Not above: the earlier checkout runs this file too, with benchmarks of its own.
+    from benchmarks.own_environment import ROOT, of_checkout
+
     command = ["--contender", name, "--servers", servers, "--events", str(args.events), "--passes", str(args.passes)]
     command += ["--before", str(args.before)] if args.before else []
-    root = args.before.absolute() if name == "before" else ROOT
+    root, python = (args.before.absolute(), ".venv/bin/python") if name == "before" else (ROOT, sys.executable)
     done = subprocess.run(
-        [root / ".venv/bin/python", __file__, *command], cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
-        check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        [root / python, __file__, *command], cwd=root, env=of_checkout(root), check=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     passes: list[dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
     print(name, *(f"{p['cpu'] * 1e6 / args.events:.2f}" for p in passes), "CPU-s per million events", flush=True)

@@ -24,9 +24,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.own_environment import without_settings
+from benchmarks.own_environment import ROOT, without_settings
 
-ROOT = Path(__file__).parents[1]
 # "   41 s  Done: the history to be read", among the codes by which a terminal is drawn.
 _STEP = re.compile(r"(\d+) s(?:\x1b\[0m)?\s+([A-Z][^\x1b\r\n]+)")
 

@@ -51,7 +51,7 @@ class Services:
         self._environment = environment
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         # Those that were there when the stop began: whose parent has ended since is in nobody's tree any more.
-        self._known: list[psutil.Process] = []
+        self._ending: list[psutil.Process] = []
         log = self.log_path("code-server")
         spawn = functools.partial(self._spawn, "dagster", log)
         self._code_server = CodeServer(Path(WORKSPACE), spawn, log)
@@ -87,19 +87,22 @@ class Services:
             if (code := process.poll()) is not None:
                 raise ServiceEndedError(f"{name} ended by itself (exit code {code}). Its log: {self.log_path(name)}.")
 
-    def stop_streams(self) -> None:
-        """Ends the daemon and the UI, lets the streams finish their batches: afterwards nobody needs the broker."""
+    def stop_streams(self) -> bool:
+        """Ends the daemon and the UI, and lets the streams finish their batches; `stop` follows.
+
+        Returns whether nothing needs the broker any more: all streams have ended, and no batch run is at work.
+        """
         self._code_server.leave()
-        self._known = self._tree()
+        self._ending = self._tree()
         for process in self._processes.values():
             if process.poll() is None:
                 process.terminate()
-        self._stop_streams()
-        self._cancel_batch_runs()
+        have_ended = self._await_streams()
+        return self._cancel_batch_runs() == 0 and have_ended
 
-    def stop_processes(self) -> None:
-        """Ends what is left after `stop_streams`. Afterwards there is no process of the platform."""
-        tree = self._known + self._tree()
+    def stop(self) -> None:
+        """Ends the rest. Afterwards no process is left."""
+        tree = self._ending + self._tree()
         tree += [member for known in list(tree) for member in _family(known.pid) if known.is_running()]
         _, alive = psutil.wait_procs(tree, timeout=1.0)
         for member in alive:
@@ -119,22 +122,26 @@ class Services:
         roots = [process.pid for process in self._processes.values()] + self._code_server.pids
         return [member for pid in roots for member in _family(pid)]
 
-    def _stop_streams(self) -> None:
-        """Asks each group's host to stop until its lock is free, or the grace is over."""
+    def _await_streams(self) -> bool:
+        """Asks each group's host to stop until its lock is free; False when the grace was over before."""
         deadline = time.monotonic() + self._settings.stop_grace_seconds + STOP_MARGIN_SECONDS
+        groups = load_stream_groups()
         with dg.DagsterInstance.get() as instance:
-            for group in load_stream_groups():
+            for group in groups:
                 while read_lock(self._settings.home, group.name).held and time.monotonic() < deadline:
                     request_shutdown(instance, group.name, "the platform stops")
                     time.sleep(POLL_SECONDS)
+        return not any(read_lock(self._settings.home, group.name).held for group in groups)
 
-    def _cancel_batch_runs(self) -> None:
-        """Puts down that their end is wanted: Dagster calls failed what is ended by a signal alone."""
+    def _cancel_batch_runs(self) -> int:
+        """Puts down that their end is wanted: Dagster calls failed what a signal alone has ended. Returns how many."""
         at_work = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
         with dg.DagsterInstance.get() as instance:
-            for record in instance.get_run_records(at_work):
-                if GROUP_TAG not in record.dagster_run.tags:  # of a stream's run it would be a person's wish to hold it
-                    instance.report_run_canceling(record.dagster_run, "The platform stops.")
+            # Of a stream's run it would be a person's wish to hold it.
+            runs = [run for run in instance.get_runs(at_work) if GROUP_TAG not in run.tags]
+            for run in runs:
+                instance.report_run_canceling(run, "The platform stops.")
+        return len(runs)
 
 
 @contextlib.contextmanager
@@ -149,8 +156,7 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
     LakehouseResource.from_settings(settings).check_writable()
     if with_ui:
         _check_port(settings.ui_port)
-    # Broker and Dagster's processes together: one after the other they would be there ten seconds later, and gone three
-    # seconds later.
+    # Broker and Dagster's processes together: one after the other they would be there ten seconds later.
     with daemon_lock(settings.home), contextlib.ExitStack() as broker, ThreadPoolExecutor(1) as pool:
         starting = pool.submit(_start_broker, settings, broker)
         with dg.DagsterInstance.get():
@@ -165,10 +171,12 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
                 starting.result()
             yield services
         finally:
-            services.stop_streams()
-            ending = pool.submit(broker.close)
-            services.stop_processes()
-            ending.result()
+            is_broker_free = services.stop_streams()
+            # Beside the rest, which would otherwise end seconds before it. In the pool's one thread: after the start.
+            stopping = pool.submit(broker.close) if is_broker_free else None
+            services.stop()
+            if stopping is not None:
+                stopping.result()
 
 
 def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> None:
