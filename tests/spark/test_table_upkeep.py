@@ -158,11 +158,12 @@ def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_reade
     purchases = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
     assert sum(purchases) == 2 * 65
 
-    # A query that begins now reads the compacted file first.
-    shutil.rmtree(Path(context.checkpoint_uri("gold.revenue_by_category")))
-    shutil.rmtree(Path(context.table_uri("gold.revenue_by_category")))
-    run_streams(spark, lakehouse)
-    again = lakehouse.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
+    # A query that begins now reads the compacted file first. It runs in a copy, because Spark's upkeep of state
+    # writes to the checkpoint of a query that has ended, in its own time.
+    copy = LakehouseResource(root=f"{lakehouse.root}-copy")
+    shutil.copytree(lakehouse.table_uri("silver.events"), copy.table_uri("silver.events"))
+    run_streams(spark, copy, ["revenue_by_category"])
+    again = copy.delta_table("gold.revenue_by_category").to_pyarrow_table()["purchase_count"].to_pylist()
     assert sum(again) == sum(purchases)
 
 
