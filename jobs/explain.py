@@ -6,20 +6,18 @@ Reads the tables and their commits, and Kafka for what is not read yet; changes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from platform_assets.checks.ledger_entries import Entry, read_all_entries
-from platform_assets.errors import SettingError
+from jobs.explained_tables import ExplainedTables, Lakehouse, show_clock
+from jobs.explained_users import explain_user, name_user_tables
+from jobs.questions import Coordinates, parse_moment
+from platform_assets.checks.ledger_entries import Entry
 from platform_assets.streaming.expiry import find_expired
-from platform_assets.streaming.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, hash_user
-from platform_assets.streaming.specs import KafkaSource, ResultSpan, StreamSpec, TableSource
-
-if TYPE_CHECKING:
-    from deltalake import DeltaTable
+from platform_assets.streaming.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL
+from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
 
 # An id that a broken producer sent ten thousand times needs no ten thousand answers, of which each reads the tables.
 MAX_PLACES = 20
@@ -37,39 +35,6 @@ class Topic(Protocol):
         ...
 
 
-class Lakehouse(Protocol):
-    """What is asked of the lakehouse (`resources.lakehouse.LakehouseResource`)."""
-
-    def delta_table(self, name: str) -> DeltaTable:
-        """A table; raises deltalake's `TableNotFoundError`."""
-        ...
-
-    def find_table(self, name: str) -> DeltaTable | None:
-        """A table; None where there is none."""
-        ...
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """One Kafka record, as the tables and people name it: topic/partition/offset."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}"
-
-    @staticmethod
-    def parse(text: str) -> Coordinates:
-        """Of `topic/partition/offset`. Raises `SettingError`."""
-        topic, _, rest = text.partition("/")
-        partition, _, offset = rest.partition("/")
-        if not (topic and partition.isdigit() and offset.isdigit()):
-            raise SettingError(f"--offset {text}: write it as topic/partition/offset, for instance shop/0/42.")
-        return Coordinates(topic, int(partition), int(offset))
-
-
 def explain(
     streams: Sequence[StreamSpec],
     lakehouse: Lakehouse,
@@ -80,44 +45,34 @@ def explain(
     at: str | None = None,
 ) -> list[str]:
     """Answers the one question that is asked, in sentences. Raises `SettingError` for one that cannot be read."""
-    from deltalake.exceptions import TableNotFoundError
-
-    explainer = Explainer(streams, lakehouse, kafka)
-    try:
-        if event_id is not None:
-            return explainer.explain_event(event_id)
-        if offset is not None:
-            return explainer.explain_offset(Coordinates.parse(offset))
-        return explainer.explain_user(user_id or "", parse_moment("--at", at) or datetime.now(UTC))
-    except TableNotFoundError:
+    record, moment = None if offset is None else Coordinates.parse(offset), parse_moment("--at", at)
+    (ingest,) = (stream for stream in streams if isinstance(stream.source, KafkaSource))
+    derived = [stream for stream in streams if stream.span is not None]
+    tables = ExplainedTables(lakehouse)
+    if not tables.has(ingest.main_table.name):
         return ["The streams have not run yet: there is no table to look into."]
+    if user_id is not None:
+        return explain_user(ingest, derived, tables, user_id, moment or datetime.now(UTC))
+    explainer = RecordExplainer(ingest, derived, tables, kafka)
+    return explainer.explain_event(event_id or "") if record is None else explainer.explain_offset(record)
 
 
-def parse_moment(option: str, text: str | None) -> datetime | None:
-    """A time that a person has typed, UTC where they named no zone. Raises `SettingError`, naming the option."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingError(f"{option} {text}: write it as ISO-8601, for instance 2026-03-01T12:00:00Z.") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+class RecordExplainer:
+    """Answers questions for records from one state of the tables."""
 
-
-class Explainer:
-    """Answers from one state of the tables. Raises `TableNotFoundError` where the platform has not run yet."""
-
-    def __init__(self, streams: Sequence[StreamSpec], lakehouse: Lakehouse, kafka: Topic) -> None:
-        (self._ingest,) = (stream for stream in streams if isinstance(stream.source, KafkaSource))
-        self._derived = [stream for stream in streams if stream.span is not None]
-        self._lakehouse = lakehouse
+    def __init__(
+        self, ingest: StreamSpec, derived: Sequence[StreamSpec], tables: ExplainedTables, kafka: Topic
+    ) -> None:
+        self._ingest = ingest
+        self._derived = derived
+        self._tables = tables
         self._kafka = kafka
-        self._accepted, self._quarantined, self._deduplicated = (table.name for table in self._ingest.tables)
+        self._accepted, self._quarantined, self._deduplicated = (table.name for table in ingest.tables)
 
     def explain_event(self, event_id: str) -> list[str]:
         """Every record with this id: the accepted one, those that repeat it, and what late windows made of it."""
         rows = chain.from_iterable(
-            self._find(table, "event_id", event_id, ["topic", "kafka_partition", "kafka_offset"])
+            self._tables.find_rows(table, "event_id", event_id, ["topic", "kafka_partition", "kafka_offset"])
             for table in (self._accepted, self._deduplicated)
         )
         said = [line for row in islice(rows, MAX_PLACES) for line in self.explain_offset(_coordinates(row))]
@@ -135,101 +90,71 @@ class Explainer:
         if batch is None:
             return [self._explain_unread(record, entries)]
         read = f"batch {batch.batch_id} of {self._ingest.name}"
-        columns = ["event_id", "event_type", "event_time", "ingested_at", "user_id"]
-        for row in self._find_record(self._accepted, record, columns):
-            what = f"Record {record} is event {row['event_id']} of {_clock(row['event_time'])}, user {row['user_id']}:"
-            said = f"{what} accepted into {self._accepted} by {read} at {_clock(row['ingested_at'])}."
+        columns = ["event_id", "event_type", "event_time", "ingested_at", "user_id", "is_anonymous"]
+        for row in self._tables.find_record(self._accepted, record, columns):
+            what = (
+                f"Record {record} is event {row['event_id']} of {show_clock(row['event_time'])}, user {row['user_id']}:"
+            )
+            said = f"{what} accepted into {self._accepted} by {read} at {show_clock(row['ingested_at'])}."
             return [said, *self._explain_requeue(record), *self._explain_state(row), *self._explain_late(record)]
         columns = ["event_id", "kept_topic", "kept_partition", "kept_offset", "deduplicated_at", "is_same_content"]
-        for row in self._find_record(self._deduplicated, record, columns):
+        for row in self._tables.find_record(self._deduplicated, record, columns):
             kept = f"{row['kept_topic']}/{row['kept_partition']}/{row['kept_offset']}"
-            at = _clock(row["deduplicated_at"])
+            at = show_clock(row["deduplicated_at"])
             said = f"Record {record} repeats event {row['event_id']}: deduplicated against {kept} by {read} at {at}."
             other = f"Its content is another: the column `content` of {self._deduplicated} has it."
             differs = [other] if row["is_same_content"] is False else []
             return [said, *differs, *self._explain_requeue(record)]
-        for row in self._find_record(self._quarantined, record, ["reason", "detail", "quarantined_at"]):
+        for row in self._tables.find_record(self._quarantined, record, ["reason", "detail", "quarantined_at"]):
             because = f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"]
-            return [f"Record {record} was quarantined by {read} at {_clock(row['quarantined_at'])}: {because}."]
-        for row in self._find_record("platform.erased_records", record, ["was", "erased_at"]):
+            return [f"Record {record} was quarantined by {read} at {show_clock(row['quarantined_at'])}: {because}."]
+        for row in self._tables.find_record("platform.erased_records", record, ["was", "erased_at"]):
             whose = "may have been" if row["was"] == UNSURE_ON_ARRIVAL else "was"
             is_new = row["was"] in (ON_ARRIVAL, UNSURE_ON_ARRIVAL)
             before = "on its arrival" if is_new else f"after it had been {row['was']}"
-            erased = f"erased {before}, at {_clock(row['erased_at'])}"
+            erased = f"erased {before}, at {show_clock(row['erased_at'])}"
             return [f"Record {record} {whose} of a user who is forgotten: {erased}."]
         if any(start <= record.offset < end for start, end in batch.gaps):
             what = "a transaction's marker, an aborted or a compacted record"
             return [f"Offset {record} has no record: {what}. {read.capitalize()} recorded a gap there."]
-        expired = find_expired(self._lakehouse)
+        expired = find_expired(self._tables.lakehouse)
         if over := [f"{t.name} before {expired[t.name].until}" for t in self._ingest.tables if t.name in expired]:
             gone = f"It has expired if its day is over ({', '.join(over)}); `headrace check` counts such rows."
             return [f"Record {record} was read by {read} and is in no table. {gone}"]
         return [f"Record {record} was read by {read} and is in no table: that must not be. Run `headrace check`."]
 
-    def explain_user(self, user_id: str, moment: datetime) -> list[str]:
-        """For each table that has rows of users: those of this one around a moment, and whether they are final."""
-        said = self._explain_forgotten(user_id)
-        for stream in self._derived:
-            assert stream.span is not None
-            if stream.span.by_user:
-                said += self._explain_rows(stream, stream.span, user_id, moment)
-        return said
-
-    def _explain_rows(self, stream: StreamSpec, span: ResultSpan, user_id: str, moment: datetime) -> list[str]:
-        table = stream.main_table
-        complete = self._states.get(stream.name, {}).get("complete_until")
-        columns = [column.name for column in table.columns]
-        own = self._find(table.name, "user_id", user_id, columns)
-        around = (row for row in own if row[span.start_column] <= moment <= row[span.end_column] + span.inactivity)
-        shown = list(islice(around, MAX_PLACES))
-        until = "nothing is final yet" if complete is None else f"final until {_clock(complete)}"
-        if not shown:
-            open_ = complete is None or moment + span.longest_open > complete
-            why = "what is open then is in state" if open_ else "no row counts that moment, and none will"
-            return [f"{table.name}: no row of user {user_id} at {_clock(moment)}; {until}: {why}."]
-        said = []
-        for row in shown:
-            end = row[span.end_column] + span.inactivity
-            verdict = (
-                "final"
-                if complete is not None and end <= complete
-                else f"open until the watermark passes {_clock(end)}"
-            )
-            values = ", ".join(f"{name} {_text(row[name])}" for name in columns if name != "user_id")
-            said.append(f"{table.name}: {values}: {verdict} ({until}).")
-        return said
-
-    def _explain_forgotten(self, user_id: str) -> list[str]:
-        for row in self._lakehouse.delta_table("platform.forgotten_users").to_pyarrow_table().to_pylist():
-            if row["user_hash"] == hash_user(user_id, row["salt"]):
-                return [f"User {user_id} is forgotten since {_clock(row['forgotten_at'])}: no table has rows of them."]
-        return []
-
     def _explain_state(self, event: Mapping[str, Any]) -> list[str]:
         """For each stream that takes the event: until when rows that count it are open, or that they are final."""
-        said, states = [], self._states
+        said = []
+        if event["is_anonymous"]:
+            without = name_user_tables(self._derived)
+            said.append(
+                f"Its user stands for many or for nobody: it counts in sums over all users, and in no row of {without}."
+            )
         for stream in self._derived:
             assert stream.span is not None and isinstance(stream.source, TableSource)
             if stream.source.event_types and event["event_type"] not in stream.source.event_types:
                 continue
-            closes, state = event["event_time"] + stream.span.longest_open, states.get(stream.name)
+            if stream.span.by_user and event["is_anonymous"]:
+                continue
+            closes, state = event["event_time"] + stream.span.longest_open, self._tables.states.get(stream.name)
             if state is not None and closes <= state["watermark"]:
                 said.append(f"What counts it in {stream.main_table.name} is final.")
             else:
-                now = "not known yet" if state is None else f"now {_clock(state['watermark'])}"
-                said.append(f"In the state of {stream.name} until its watermark ({now}) passes {_clock(closes)}.")
+                now = "not known yet" if state is None else f"now {show_clock(state['watermark'])}"
+                said.append(f"In the state of {stream.name} until its watermark ({now}) passes {show_clock(closes)}.")
         return said
 
     def _explain_late(self, record: Coordinates) -> list[str]:
         columns = ["query", "watermark", "batch_id", "refused_windows", "refused_at", "repaired_at"]
         said = []
-        for row in self._find_record("platform.late_events", record, columns):
+        for row in self._tables.find_record("platform.late_events", record, columns):
             repaired = row["repaired_at"]
-            then = "not repaired yet" if repaired is None else f"repaired at {_clock(repaired)}"
+            then = "not repaired yet" if repaired is None else f"repaired at {show_clock(repaired)}"
             if row["watermark"] is None:
                 said.append(f"A replay has changed it since {row['query']} read it: {then}.")
                 continue
-            watermark = f"watermark {_clock(row['watermark'])} in batch {row['batch_id']}"
+            watermark = f"watermark {show_clock(row['watermark'])} in batch {row['batch_id']}"
             what = f"{row['refused_windows']} row(s)" if row["refused_windows"] else "the row that it continues"
             said.append(f"It was late for {what} of {row['query']} ({watermark}): {then}.")
         return said
@@ -237,8 +162,10 @@ class Explainer:
     def _explain_requeue(self, record: Coordinates) -> list[str]:
         return [
             f"It had been quarantined as {row['reason']}, and was taken in again by {row['requeued_by']} at "
-            f"{_clock(row['requeued_at'])}."
-            for row in self._find_record("platform.requeued_records", record, ["reason", "requeued_by", "requeued_at"])
+            f"{show_clock(row['requeued_at'])}."
+            for row in self._tables.find_record(
+                "platform.requeued_records", record, ["reason", "requeued_by", "requeued_at"]
+            )
         ]
 
     def _explain_unread(self, record: Coordinates, entries: Sequence[Entry]) -> str:
@@ -249,7 +176,7 @@ class Explainer:
         if record.offset >= ends[record.partition]:
             return f"Record {record} does not exist: the partition ends before offset {ends[record.partition]}."
         for row in self._read_losses(record):
-            said = f"acknowledged by {row['acknowledged_by']} at {_clock(row['acknowledged_at'])}: {row['reason']}"
+            said = f"acknowledged by {row['acknowledged_by']} at {show_clock(row['acknowledged_at'])}: {row['reason']}"
             return f"Record {record} is lost: Kafka deleted it before it was read; {said}."
         if read_until is not None and record.offset < read_until:
             return f"Record {record} was never read: {self._ingest.name} began behind it, at {entries[0].from_offset}."
@@ -261,7 +188,7 @@ class Explainer:
 
     def _read_losses(self, record: Coordinates) -> Iterator[dict[str, Any]]:
         """Rows of `platform.lost_ranges` with the record in a range whose end is known."""
-        for row in self._lakehouse.delta_table("platform.lost_ranges").to_pyarrow_table().to_pylist():
+        for row in self._tables.read("platform.lost_ranges"):
             is_of_partition = (row["topic"], row["kafka_partition"]) == (record.topic, record.partition)
             if is_of_partition and row["from_offset"] <= record.offset < (row["until_offset"] or 0):
                 yield row
@@ -278,44 +205,8 @@ class Explainer:
 
     @cached_property
     def _entries(self) -> list[Entry]:
-        return read_all_entries(
-            self._lakehouse.delta_table(self._accepted), self._lakehouse.delta_table("platform.ledger")
-        )
-
-    @cached_property
-    def _states(self) -> dict[str, dict[str, Any]]:
-        """The row of each query in `platform.complete_until`."""
-        rows = self._lakehouse.delta_table("platform.complete_until").to_pyarrow_table().to_pylist()
-        return {row["query"]: row for row in rows}
-
-    def _find_record(self, table: str, record: Coordinates, columns: list[str]) -> Iterator[dict[str, Any]]:
-        import pyarrow.compute as pc
-
-        where = (pc.field("kafka_offset") == record.offset) & (pc.field("kafka_partition") == record.partition)
-        dataset = self._lakehouse.delta_table(table).to_pyarrow_dataset()
-        # A table of older code has fewer columns until its stream starts.
-        known = [name for name in columns if name in dataset.schema.names]
-        rows = dataset.to_table(columns=["topic", *known], filter=where).to_pylist()
-        return (dict.fromkeys(columns) | row for row in rows if row["topic"] == record.topic)
-
-    def _find(self, table: str, column: str, value: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-        """Rows by a text, in portions: Arrow has no filters for the text of files that delta-rs has compacted."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        dataset = self._lakehouse.delta_table(table).to_pyarrow_dataset()
-        for batch in dataset.to_batches(columns=list({column, *columns})):
-            if len(batch):
-                yield from batch.filter(pc.equal(batch[column].cast(pa.string()), value)).to_pylist()
+        return self._tables.read_entries(self._accepted)
 
 
 def _coordinates(row: Mapping[str, Any]) -> Coordinates:
     return Coordinates(row["topic"], row["kafka_partition"], row["kafka_offset"])
-
-
-def _clock(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _text(value: object) -> str:
-    return _clock(value) if isinstance(value, datetime) else str(value)

@@ -36,7 +36,7 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
         },
     )
     def replay(context: dg.OpExecutionContext) -> None:
-        from jobs.explain import parse_moment
+        from jobs.questions import parse_moment
         from jobs.replay.command import replay_stream
         from jobs.replay.row_replay import Part
         from resources.embedded_broker import running_broker

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from jobs.explain import Coordinates, parse_moment
+from jobs.questions import Coordinates, parse_moment
 from jobs.stream_context import build_stream_context
 from jobs.supervision.held_group import hold_group
 from platform_assets.streaming.requeue import Choice, Requeue, Requeuer

@@ -122,8 +122,8 @@ def _recompute(args: argparse.Namespace, settings: Settings) -> int:
 def _replay(args: argparse.Namespace, settings: Settings) -> int:
     import dagster as dg
 
-    from jobs.explain import parse_moment
     from jobs.platform.services import prepare_environment
+    from jobs.questions import parse_moment
     from jobs.replay.command import replay_stream
     from jobs.replay.row_replay import Part
     from platform_assets.streams import load_stream_groups
@@ -166,9 +166,9 @@ def _forget(args: argparse.Namespace, settings: Settings) -> int:
 
     import dagster as dg
 
-    from jobs.explain import Coordinates
     from jobs.forgetting.command import forget_user
     from jobs.platform.services import prepare_environment
+    from jobs.questions import Coordinates
     from platform_assets.streaming.traces import AlsoErased
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker

@@ -1,9 +1,15 @@
-"""Delta tables whose files Arrow reads by itself. Everything that opens a table or its files opens them here."""
+"""Delta tables whose files Arrow reads by itself. Everything that opens a table or its files opens them here.
+
+Arrow and DuckDB leave out files by what the log says of them. delta-rs's own dataset promises more than the log says:
+of a column without bounds (one that was added later, one with an infinity, the booleans that Spark has written) that
+each value is at least null, which none is. A filter that believes it loses rows without a word
+(`findings/delta-rs-dataset-filter-loses-rows.sh`). Here only what is sure is promised.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -17,8 +23,15 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset, Expression
 
 
+# Up to here every feature that a table may need of its reader is known to Arrow.
+_PLAIN_READER_VERSION = 2
+
+# Delta's log has times in milliseconds, rounded down: the upper bound is meant with all of its last one.
+_ROUNDING = timedelta(milliseconds=1)
+
+
 class ArrowReadTable(DeltaTable):
-    """A `DeltaTable` that reads local files without Python.
+    """A `DeltaTable` that Arrow reads without losing rows to a filter, and local files of it without Python.
 
     delta-rs hands Arrow a file system that is written in Python. Arrow's threads close such files a moment after the
     last row has been handed over; a process that ends within that moment is aborted ("terminate called without an
@@ -27,10 +40,17 @@ class ArrowReadTable(DeltaTable):
     """
 
     def to_pyarrow_dataset(self, *args: Any, **kwargs: Any) -> Dataset:
-        """As delta-rs has it; `filesystem` defaults to the table's own folder when that is local."""
-        if urlsplit(self.table_uri).scheme == "file" and not args and kwargs.get("filesystem") is None:
-            kwargs["filesystem"] = open_folder(self.table_uri)
-        return super().to_pyarrow_dataset(*args, **kwargs)
+        """The rows of the table's version, with its columns; `to_pyarrow_table` reads them, and takes `filters` too.
+
+        No text can be filtered: see `register_pinned`. delta-rs's options are not offered. Raises deltalake's
+        `DeltaProtocolError` for a table whose files do not hold its rows as they are (deletion vectors).
+        """
+        if args or any(value is not None for value in kwargs.values()):
+            raise TypeError("Headrace reads a table in one way: to_pyarrow_dataset() takes no options.")
+        if self.protocol().min_reader_version > _PLAIN_READER_VERSION:
+            super().to_pyarrow_dataset()
+        actions = pa.table(self.get_add_actions(flatten=True)).to_pylist()
+        return _build_dataset(self, pa.schema(self.schema().to_arrow()), actions)
 
 
 def register_pinned(
@@ -46,9 +66,7 @@ def register_pinned(
     table does not have at all: it gets those of newer code when that writes it.
 
     `bounds` are a column with its first and last value: files whose log entry says that they have no such row are left
-    out. Others may hold rows outside; the caller filters. No other promise of the log is handed on: by delta-rs's own
-    dataset a column without statistics (a boolean, one added later) is promised to be neither null nor anything else,
-    and an engine that believes it loses the file's rows.
+    out. Others may hold rows outside; the caller filters.
 
     DuckDB reads local files by itself: several times as fast as through Arrow, and Arrow cannot compare text in files
     that delta-rs has rewritten (`findings/pyarrow-filter-on-rewritten-text.sh`).
@@ -91,7 +109,10 @@ def _register(
         hive = f"hive_partitioning = true, hive_types = {{{days}}}" if days else "hive_partitioning = false"
         source += f" UNION ALL BY NAME SELECT * FROM read_parquet([{files}], union_by_name = true, {hive})"
     elif actions:
-        connection.register(f"{name}_dataset", _build_dataset(table, schema, actions))
+        # DuckDB hands filters on to Arrow, but none of this kind of text, which Arrow could not compare.
+        known = _partitions_of(actions)
+        viewed = [f.with_type(pa.string_view()) if f.type == pa.string() and f.name not in known else f for f in schema]
+        connection.register(f"{name}_dataset", _build_dataset(table, pa.schema(viewed), actions))
         source = f"SELECT * FROM {name}_dataset"
     # A view in every case: the name may stand for other rows already, and DuckDB registers nothing over a view.
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {source}")
@@ -117,8 +138,10 @@ def _find_local_files(table: DeltaTable, schema: pa.Schema, actions: Sequence[Ma
 def _build_dataset(table: DeltaTable, schema: pa.Schema, actions: Sequence[Mapping[str, Any]]) -> Dataset:
     import pyarrow.dataset as ds
 
-    folder, parquet = open_folder(table.table_uri, table._storage_options), ds.ParquetFileFormat()
-    fragments = [parquet.make_fragment(unquote(action["path"]), folder, _partition(action)) for action in actions]
+    sizes = {unquote(action["path"]): action["size_bytes"] for action in actions}
+    folder = open_folder(table.table_uri, table._storage_options, sizes)
+    parquet = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
+    fragments = [parquet.make_fragment(unquote(a["path"]), folder, _build_promise(a, schema)) for a in actions]
     return ds.FileSystemDataset(fragments, schema, parquet, folder)
 
 
@@ -130,17 +153,41 @@ def _may_hold(action: Mapping[str, Any], column: str, first: date, last: date) -
     if f"partition.{column}" in action:
         value = action[f"partition.{column}"]
         return value is not None and first <= value <= last
+    bounds = _read_bounds(action, column)
+    return bounds is None or (bounds[0] <= last and bounds[1] >= first)
+
+
+def _read_bounds(action: Mapping[str, Any], column: str) -> tuple[Any, Any] | None:
+    """Between what a file's values of this column surely lie, those that are not null; None: the log does not say."""
     low, high = action.get(f"min.{column}"), action.get(f"max.{column}")
-    return low is None or high is None or (low <= last and high >= first)
+    if low is None or high is None:
+        return None
+    if isinstance(high, datetime):
+        high += min(_ROUNDING, datetime.max.replace(tzinfo=high.tzinfo) - high)
+    return low, high
 
 
-def _partition(action: Mapping[str, Any]) -> Expression:
-    """The values of the partition columns, which the files themselves do not hold."""
+def _build_promise(action: Mapping[str, Any], schema: pa.Schema) -> Expression:
+    """What holds for all rows of a file: its partition, which it does not hold itself, and bounds of some columns.
+
+    Of whole numbers, dates and times: the log shortens texts, and leaves NaN out of the bounds of doubles.
+    """
     import pyarrow.dataset as ds
 
-    found = ds.scalar(value=True)
-    for name, value in action.items():
-        if name.startswith("partition."):
-            field = ds.field(name.removeprefix("partition."))
-            found = found & (field.is_null() if value is None else field == value)
-    return found
+    promise = ds.scalar(value=True)
+    for column in schema:
+        field = ds.field(column.name)
+        if (name := f"partition.{column.name}") in action:
+            value = action[name]
+            promise &= field.is_null() if value is None else field == value
+        elif _has_exact_bounds(column.type) and (bounds := _read_bounds(action, column.name)) is not None:
+            low, high = (pa.scalar(bound, column.type) for bound in bounds)
+            if action.get(f"null_count.{column.name}") == 0:
+                promise &= (field >= low) & (field <= high)
+            else:  # each bound by itself, else Arrow leaves no file out by them
+                promise &= ((field >= low) | field.is_null()) & ((field <= high) | field.is_null())
+    return promise
+
+
+def _has_exact_bounds(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind))

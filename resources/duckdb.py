@@ -43,8 +43,7 @@ class DuckDBResource(dg.ConfigurableResource[Any]):
             import duckdb
         except ImportError as error:
             raise MissingDependencyError(
-                f"DuckDB, the reports' engine, cannot be loaded ({error}). Run `make setup`, or set "
-                "HEADRACE_REPORTS_ENGINE=spark."
+                f"DuckDB, by which reports and checks read tables, cannot be loaded ({error}). Run `make setup`."
             ) from error
         settings = self._settings or load_settings()  # Dagster's copy of a resource has no private attributes
         folder = make_scratch_folder(settings.home / "reports")

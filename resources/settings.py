@@ -7,16 +7,21 @@ lists these fields; a test compares the two.
 from __future__ import annotations
 
 import functools
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from platform_assets.errors import SettingError
+
+# delta-rs, by which tables are read and written, ends where a path has one of these, opens another path, or (? and #)
+# finds no commit in the log: what streams read back at a start would be nothing.
+_UNREADABLE = re.compile(r"%[0-9a-fA-F]{2}|[\[\]\\|^?#\x00-\x1f\x7f]")
 
 
 class Settings(BaseSettings):
@@ -198,10 +203,16 @@ class Settings(BaseSettings):
         return value.expanduser().absolute()
 
     def model_post_init(self, context: Any, /) -> None:
-        """Derives the lakehouse root from the home when it is not set, and makes a local path absolute."""
+        """Derives the lakehouse root from the home when it is not set, and makes a local path absolute.
+
+        Raises `ValueError` for a local path that the tables' reader does not open.
+        """
         root = self.lakehouse or str(self.home / "lakehouse")
-        if "://" not in root and not root.startswith("file:"):
+        if root.startswith("file:"):
+            _check_readable(unquote(urlsplit(root).path))
+        elif "://" not in root:
             root = str(Path(root).expanduser().absolute())
+            _check_readable(root)
         object.__setattr__(self, "lakehouse", root)
 
     @property
@@ -218,6 +229,14 @@ class Settings(BaseSettings):
     def uses_embedded_broker(self) -> bool:
         """Whether Headrace starts its own broker."""
         return not self.kafka_bootstrap_servers
+
+
+def _check_readable(path: str) -> None:
+    if found := _UNREADABLE.search(path):
+        raise ValueError(
+            f"tables cannot be read at a path that has {found.group()!r} in it. Set it, or HEADRACE_HOME, to a path "
+            "without ? # [ ] | ^ and backslashes, and without % before two hexadecimal digits"
+        )
 
 
 def _find_trouble(url: str) -> str:
@@ -255,7 +274,9 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"{_variable_of(str(e['loc'][0]))}: {e['msg']}" for e in error.errors()]
+        # What no field's own check has found is what became of the lakehouse's root.
+        fields = [(str((*e["loc"], "lakehouse")[0]), e["msg"]) for e in error.errors()]
+        lines = [f"{_variable_of(field)}: {message}" for field, message in fields]
         raise SettingError("Bad setting. " + "; ".join(lines)) from None
     except ValueError as error:
         raise SettingError(f"Bad setting. {error}") from None

@@ -19,7 +19,7 @@ import psutil
 
 import platform_assets
 from jobs.platform.code_server import CodeServer
-from jobs.supervision.dagster_home import ensure_dagster_home
+from jobs.supervision.dagster_home import ensure_dagster_home, set_pool_limits
 from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
@@ -159,8 +159,9 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
     # Broker and Dagster's processes together: one after the other they would be there ten seconds later.
     with daemon_lock(settings.home), contextlib.ExitStack() as broker, ThreadPoolExecutor(1) as pool:
         starting = pool.submit(_start_broker, settings, broker)
-        with dg.DagsterInstance.get():
-            pass  # creates the database of a fresh home: two services that do so at once would trip over each other
+        # Creates the database of a fresh home: two services that do so at once would trip over each other.
+        with dg.DagsterInstance.get() as instance:
+            set_pool_limits(instance)
         services = Services(settings, environment)
         try:
             with holding_streams_back(settings.home):

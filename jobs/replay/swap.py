@@ -108,13 +108,14 @@ def abandon(shadow: Shadow) -> None:
 
 
 def _demand_files(shadow: Shadow, version: int) -> None:
-    from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
+
+    from platform_assets.delta_reader import ArrowReadTable
 
     name, root = shadow.stream.main_table.name, f"{shadow.live.lakehouse_root}/"
     there = {f"{root}{path}" for path in shadow.lakehouse.list_files(name.replace(".", "/"))}
     try:
-        table = DeltaTable(
+        table = ArrowReadTable(
             shadow.live.table_uri(name), version=version, storage_options=dict(shadow.live.storage_options)
         )
         missing = [uri for uri in table.file_uris() if unquote(uri) not in there]

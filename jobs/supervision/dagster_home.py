@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dagster as dg
+
 from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import StorageError
+from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
 from resources.settings import Settings
 
 _MARK = "# Written by Headrace at each start. Delete this line to keep your own changes.\n"
@@ -105,3 +108,14 @@ def ensure_dagster_home(settings: Settings) -> Path:
             "Make the folder writable, or set HEADRACE_HOME to another one."
         ) from error
     return home
+
+
+def set_pool_limits(instance: dg.DagsterInstance) -> None:
+    """Gives the pools of a fresh home their limit; one that is there stays, for somebody may have set it.
+
+    Dagster takes a limit up when it first sees a run of the pool, and lets all that are queued then begin at once: the
+    runs of a first backfill would compute the same days side by side.
+    """
+    known = {limit.name for limit in instance.event_log_storage.get_pool_limits()}
+    for pool in {BATCH_SPARK_POOL, REPORTS_POOL} - known:
+        instance.event_log_storage.initialize_concurrency_limit_to_default(pool)

@@ -81,11 +81,15 @@ def entries_of_ledger(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     ]
 
 
-def read_all_entries(events: DeltaTable, ledger: DeltaTable) -> list[Entry]:
-    """The accounts of all batches ever, oldest first: from the commits, and of older ones from `platform.ledger`."""
+def read_all_entries(events: DeltaTable, ledger: DeltaTable | None) -> list[Entry]:
+    """The accounts of all batches ever, oldest first: from the commits, and of older ones from `platform.ledger`.
+
+    That table is None on a platform whose first batches are under way.
+    """
     entries = read_entries(events)
     held = {(entry.txn_app_id, entry.batch_id) for entry in entries}
-    rows = ledger.to_pyarrow_table().sort_by([("table_version", "ascending")]).to_pylist()
+    rows = [] if ledger is None else ledger.to_pyarrow_table().to_pylist()
+    rows.sort(key=lambda row: row["table_version"])
     return [e for e in entries_of_ledger(rows) if (e.txn_app_id, e.batch_id) not in held] + entries
 
 

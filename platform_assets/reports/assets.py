@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.reports.asset_specs import CUSTOMERS_KEY, describe_assets, report_key
+from platform_assets.reports.backfills import Backfill, read_backfill
 from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, read_included_version, update_customers
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY, write_daily_page
@@ -39,7 +40,7 @@ from platform_assets.reports.day_states import (
 )
 from platform_assets.reports.days import DayRange, day_range_of, split_days
 from platform_assets.reports.presentation import PREVIEW_ROWS, describe_rows
-from platform_assets.reports.report_engine import EngineName, ReportEngine, opened_engine
+from platform_assets.reports.report_engine import EngineName, Engines, opened_engines
 from platform_assets.tables.spec import TableSpec
 from resources.settings import load_settings
 
@@ -66,8 +67,8 @@ def build_report_assets(
 ) -> dg.AssetsDefinition:
     """One op for these daily reports, the daily page and the customers' table; any of them can be left out of a run.
 
-    Needs the resource `lakehouse` and that of the engine: `duckdb` or `spark`. A report that fails does not keep the
-    others from being computed: the run fails at its end, naming each.
+    Needs the resources `lakehouse` and `duckdb`, and for the engine `spark` that too. A report that fails does not keep
+    the others from being computed: the run fails at its end, naming each.
     """
 
     @dg.multi_asset(
@@ -76,11 +77,13 @@ def build_report_assets(
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=BATCH_SPARK_POOL if engine == "spark" else REPORTS_POOL,
-        required_resource_keys={engine, "lakehouse"},
+        required_resource_keys={engine, "duckdb", "lakehouse"},
     )
     def compute_reports(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        with opened_engine(engine, context.resources) as opened:
-            yield from compute_selected(_Run(context, opened))
+        with opened_engines(engine, context.resources) as engines:
+            # The days of its other runs go along where each would start Spark.
+            backfill = read_backfill(context) if engine == "spark" else Backfill()
+            yield from compute_selected(_Run(context, engines, backfill))
 
     def compute_selected(run: _Run) -> Iterator[dg.MaterializeResult[Any]]:
         selected = run.context.selected_asset_keys
@@ -92,7 +95,7 @@ def build_report_assets(
         if DAILY_PAGE_KEY in selected:
             with run.noted("the daily page"):
                 _write_pages(run, reports, computed)
-        if CUSTOMERS_KEY in selected:
+        if CUSTOMERS_KEY in selected or (computed and CUSTOMERS_KEY in run.backfill.others):
             with run.noted(CUSTOMER_360_TABLE.name):
                 _update_customers(run)
         yield from run.results()
@@ -104,9 +107,11 @@ def build_report_assets(
 class _Run:
     """What a run has to say: each day's materialization, and what failed while the others went on."""
 
-    def __init__(self, context: dg.AssetExecutionContext, engine: ReportEngine) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, engines: Engines, backfill: Backfill) -> None:
         self.context = context
-        self.engine = engine
+        self.engine = engines.computes
+        self.backfill = backfill
+        self._looks = engines.looks
         self.lakehouse = context.resources.lakehouse
         self.is_nightly = ONLY_CHANGED_TAG in context.run.tags
         self.first_day = context.run.tags.get(ONLY_CHANGED_TAG)
@@ -130,8 +135,13 @@ class _Run:
 
     @property
     def look_from(self) -> date:
-        """The first day of the run's partitions."""
-        return day_range_of(self.context).first
+        """The first of the days that are looked at in any case."""
+        return date.min if self.first_day is None else day_range_of(self.context).first
+
+    def ranges_of(self, report: DailyReport) -> list[DayRange]:
+        """The days of the run, and those of the other runs of its backfill."""
+        days = {*self.days.days(), *self.backfill.days.get(report_key(report), ())}
+        return split_days(days, len(days))
 
     def pin(self, report: DailyReport) -> list[PinnedTable]:
         """The report's inputs, at versions that are the same for all reports of the run."""
@@ -146,15 +156,17 @@ class _Run:
     def exceptions(self) -> Mapping[date, str]:
         """What each final day of the run still lacks, as the inputs are pinned; days that lack nothing are left out."""
         longest = timedelta(hours=load_settings().longest_session_hours)
-        return find_exceptions(self.days.days(), self.final_until, self.engine, self.lakehouse, self._pin, longest)
+        days = sorted({*self.days.days(), *(day for own in self.backfill.days.values() for day in own)})
+        return find_exceptions(days, self.final_until, self._looks, self.lakehouse, self._pin, longest)
 
     def say(self, key: dg.AssetKey, day: date | None, metadata: Mapping[str, Any]) -> None:
         """Takes down a materialization. A backfill of several chunks tells of each as soon as it is committed.
 
         Dagster materializes all days of the run when the op yields the asset, and then runs the asset's checks; for the
-        nightly run's few days of many there is only the event.
+        nightly run's few days of many there is only the event, as for what other runs of the backfill were to compute.
         """
-        if self.is_nightly:
+        is_others = key not in self.context.selected_asset_keys or (day is not None and day not in self.days.days())
+        if self.is_nightly or is_others:
             partition = None if day is None else str(day)
             self.context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
             return
@@ -191,10 +203,16 @@ class _Run:
 def _compute_report(run: _Run, report: DailyReport) -> set[date]:
     """Computes the stale days among the run's; returns them."""
     pinned = run.pin(report)
-    stale = find_stale_days(
-        report, run.days, pinned, run.final_until, run.lakehouse, run.changes, run.look_from, run.exceptions
-    )
-    run.context.log.info(f"{report.table.name}: {len(stale)} of {len(run.days.days())} days are to be computed.")
+    ranges = run.ranges_of(report)
+    stale = [
+        day
+        for days in ranges
+        for day in find_stale_days(
+            report, days, pinned, run.final_until, run.lakehouse, run.changes, run.look_from, run.exceptions
+        )
+    ]
+    count = sum(len(days.days()) for days in ranges)
+    run.context.log.info(f"{report.table.name}: {len(stale)} of {count} days are to be computed.")
     for chunk in split_days(stale, DAYS_OF_ONE_CHUNK):
         _compute_chunk(run, report, chunk, pinned)
     if stale:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from platform_assets.reports.daily_report import InputRows, ReportCommit
 from platform_assets.tables.spec import TableSpec
@@ -33,18 +33,26 @@ class ReportEngine(Protocol):
         """
 
 
+class Engines(NamedTuple):
+    """What `computes` the reports, and what `looks` into their inputs: DuckDB, for which nobody has to start Spark."""
+
+    computes: ReportEngine
+    looks: ReportEngine
+
+
 @contextmanager
-def opened_engine(name: EngineName, resources: Any) -> Iterator[ReportEngine]:
-    """The engine for the length of the block, by a run's resources: `lakehouse`, and `duckdb` or `spark`.
+def opened_engines(name: EngineName, resources: Any) -> Iterator[Engines]:
+    """The engines for the length of the block, by a run's resources: `lakehouse`, `duckdb` and perhaps `spark`.
 
     DuckDB costs milliseconds to open; Spark is started at the first use.
     """
-    if name == "spark":
-        from platform_assets.reports.spark_engine import SparkEngine
-
-        yield SparkEngine(lambda: resources.spark.spark_session, resources.lakehouse)
-        return
     from platform_assets.reports.duckdb_engine import DuckDBEngine
 
     with resources.duckdb.connected() as connection:
-        yield DuckDBEngine(connection, resources.lakehouse)
+        looks = DuckDBEngine(connection, resources.lakehouse)
+        if name == "duckdb":
+            yield Engines(looks, looks)
+            return
+        from platform_assets.reports.spark_engine import SparkEngine
+
+        yield Engines(SparkEngine(lambda: resources.spark.spark_session, resources.lakehouse), looks)

@@ -128,9 +128,10 @@ class CommitLog:
     def _read_state(self, version: int) -> list[AppendedFile]:
         """The files of one version, by delta-rs, which begins with the log's newest checkpoint."""
         import pyarrow as pa
-        from deltalake import DeltaTable
 
-        table = DeltaTable(self.uri, version=version, storage_options=self._storage_options)
+        from platform_assets.delta_reader import ArrowReadTable
+
+        table = ArrowReadTable(self.uri, version=version, storage_options=self._storage_options)
         return [
             AppendedFile(
                 unquote(action["path"]), action["num_records"],

@@ -95,11 +95,20 @@ class Duplicates:
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """Of each record of a batch, the accepted one that it repeats: where it lies (-1: none) and what it says."""
 
     coordinates: Int64s
     contents: Int64s
+
+    @staticmethod
+    def nothing(records: int) -> Known:
+        """None of so many records repeats one."""
+        return Known(np.full(records, -1, dtype=np.int64), np.zeros(records, dtype=np.int64))
+
+    def take(self, order: Int64s) -> Known:
+        """The same of the records in this order, to be added to."""
+        return Known(self.coordinates[order], self.contents[order])
 
 
 class RecentIds:
@@ -120,29 +129,28 @@ class RecentIds:
         contents: Int64s,
         arrival: int,
         first_offsets: Mapping[int, int],
-        older: AcceptedIds | None = None,
+        older: Known | None = None,
     ) -> Duplicates:
         """The records among these that repeat one another or an id accepted within the horizon before `arrival`.
 
-        Inside the batch the lowest (kafka_partition, kafka_offset) is kept. `first_offsets` are the batch's first
-        offsets a partition: ids kept at or after them, at `arrival`, belong to this batch's own earlier run and do not
-        count. `older` are ids from before the horizon that count as well.
+        Of those of a batch that repeat nothing else the lowest (kafka_partition, kafka_offset) is kept. `first_offsets`
+        are the batch's first offsets a partition: ids kept at or after them, at `arrival`, belong to this batch's own
+        earlier run and do not count. `older` says which of the records repeat one from before the horizon: another
+        record of the same id may be another event, for it has another time.
         """
         order = np.lexsort((coordinates, hash2, hash1))
         h1, h2, own, said = hash1[order], hash2[order], coordinates[order], contents[order]
-        repeats = np.zeros(len(own), dtype=bool)
-        repeats[1:] = (h1[1:] == h1[:-1]) & (h2[1:] == h2[:-1])
-        # Each repeat's kept record is the first of its group: the last position that is no repeat.
-        first_of_group = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(own))))
-        kept = own[first_of_group]
-        known = _Known(np.full(len(own), -1, dtype=np.int64), np.zeros(len(own), dtype=np.int64))
-        for run in [*self._runs, *([] if older is None else [older])]:
+        known = Known.nothing(len(own)) if older is None else older.take(order)
+        for run in self._runs:
             self._look_up(run, h1, h2, arrival, first_offsets, known)
-        is_known = known.coordinates >= 0
-        kept = np.where(is_known, known.coordinates, kept)
-        is_same = said == np.where(is_known, known.contents, said[first_of_group])
-        found = repeats | is_known
-        return Duplicates(own[found], kept[found], is_same[found])
+        (new,) = np.nonzero(known.coordinates < 0)
+        repeats = np.zeros(len(new), dtype=bool)
+        repeats[1:] = (h1[new][1:] == h1[new][:-1]) & (h2[new][1:] == h2[new][:-1])
+        # What a repeat within the batch repeats is the first of its id: the last position that is no repeat.
+        first_of_id = new[np.maximum.accumulate(np.where(repeats, 0, np.arange(len(new))))]
+        kept, kept_says, found = known.coordinates, known.contents, known.coordinates >= 0
+        kept[new], kept_says[new], found[new] = own[first_of_id], said[first_of_id], repeats
+        return Duplicates(own[found], kept[found], (said == kept_says)[found])
 
     def add(self, hash1: Int64s, hash2: Int64s, coordinates: Int64s, contents: Int64s, arrivals: Int64s) -> None:
         """Remembers accepted ids and forgets those beyond the horizon before the newest arrival."""
@@ -157,7 +165,7 @@ class RecentIds:
         self._runs = [run for run in self._runs if len(run.arrivals) and int(run.arrivals.max()) > oldest]
 
     def _look_up(
-        self, run: AcceptedIds, h1: Int64s, h2: Int64s, arrival: int, first_offsets: Mapping[int, int], known: _Known
+        self, run: AcceptedIds, h1: Int64s, h2: Int64s, arrival: int, first_offsets: Mapping[int, int], known: Known
     ) -> None:
         left = np.searchsorted(run.hash1, h1, side="left")
         hits = np.flatnonzero((left < len(run.hash1)) & (run.hash1[np.minimum(left, len(run.hash1) - 1)] == h1))

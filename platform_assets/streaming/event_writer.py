@@ -249,9 +249,10 @@ class EventWriter:
         commit = build_batch_commit(
             self._query, app, planned, self._topic_id, entries, frontier, count_by_type(accepted)
         )
-        self._events.append(_rename(accepted, "ingested_at"), commit)
-        self._frontier = frontier
-        if frontier.micros != before.micros:
+        is_new = self._events.append(_rename(accepted, "ingested_at"), commit)
+        # One that was there already counts in the frontier that its commit has, and not once more.
+        self._frontier = frontier if is_new else None
+        if is_new and frontier.micros != before.micros:
             self._moved_at = planned.arrival_micros
         if self._recent is not None and batch.ids is not None and batch.contents is not None:
             hash1, hash2, contents = (hashes[is_accepted] for hashes in (*batch.ids, batch.contents))

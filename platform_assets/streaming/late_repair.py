@@ -15,47 +15,30 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import read_last_plan
-from platform_assets.streaming.commit_log import EPOCH, AppendedFile, CommitLog
+from platform_assets.streaming.commit_log import EPOCH, CommitLog
 from platform_assets.streaming.delta_tables import as_sql
 from platform_assets.streaming.expiry import Expired, find_kept_from, read_expired
 from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.late_pairs import TooManyPairsError, collect_pairs, split_evenly
+from platform_assets.streaming.late_pairs import TooManyPairsError, split_evenly
+from platform_assets.streaming.late_portions import split_by_events
 from platform_assets.streaming.query_state import QueryState, name_hours
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
-from platform_assets.streaming.twin import compare, find_touched, leave_out_untouched, read_events, run_twin
+from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.touched_rows import InterruptedReadError, TouchedRows
+from platform_assets.streaming.twin import compare
 from platform_assets.tables.platform import EXPIRED_ROWS, LATE_EVENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
 
-# Late events of one look are repaired in portions: the twin reads all events between the first and the last of one. A
-# portion more costs as much as a million events read.
-_EVENTS_WORTH_SKIPPING = 1_000_000
-_EVENTS_OF_ONE_PORTION = 20_000_000
-# What they touch is collected through the heap: of busy users sixty pairs of a view and a purchase for each event.
-_LATE_EVENTS_OF_ONE_PORTION = 5_000
-# How far beside a late event events are read at first where no bound is known (sessions): doubled while it is too near.
-_FIRST_MARGIN = timedelta(hours=3)
 # A row that began on an expired day may reach so far into the days that are kept: it lacks its first events now.
 _LONGEST_ROW = timedelta(days=1)
-# By this Spark finds the jobs that may be ended without harm: they have not changed anything yet.
-_READING = "headrace-late-repair"
-
-
-class _InterruptedError(Exception):
-    """Whoever stops has ended the reading of a portion: nothing is changed, the next look finds it again."""
-
-
 # A query's name, and the time and user of an event that was late for it.
 _Waiting = tuple[str, datetime, str]
 
@@ -84,7 +67,7 @@ class LateRepair:
         self._streams = [stream for stream in streams if isinstance(stream.source, TableSource)]
         self._tables = tables
         self._late = BatchTable(LATE_EVENTS, context)
-        self._interrupted = False
+        self._touched = TouchedRows(session, context, tables)
         # Until when what a late event belongs to is open: a session that goes on all day is not computed each minute.
         self._open_until: dict[_Waiting, datetime] = {}
         self._expired = BatchTable(EXPIRED_ROWS, context)
@@ -111,7 +94,7 @@ class LateRepair:
                 portion, state = waiting.popleft(), look.state
                 try:
                     closed = self._repair_portion(look.stream, portion, state.source_version, state.watermark)
-                except _InterruptedError:
+                except InterruptedReadError:
                     return True
                 except TooManyPairsError as error:
                     waiting.extendleft(reversed(split_evenly(portion, error.pairs)))
@@ -122,8 +105,7 @@ class LateRepair:
 
     def interrupt(self) -> None:
         """Ends what a portion reads through Spark, if it does just now. From any thread; the repair then returns."""
-        self._interrupted = True
-        self._session.interruptTag(_READING)
+        self._touched.interrupt()
 
     def _look(self, stream: StreamSpec, late: pa.Table, expired: Mapping[str, Expired]) -> Look | None:
         import pyarrow.compute as pc
@@ -196,8 +178,9 @@ class LateRepair:
         """Repairs what these events touch; returns those of them of which nothing is open any more."""
         span = stream.span
         assert span is not None
-        touched, start, end = self._compute_touched(stream, span, late, version)
-        difference = compare(touched, self._read_table(stream, span, start, end, late), late, stream, watermark)
+        touched, start, end = self._touched.compute(stream, span, late, version)
+        present = self._touched.read_present(stream, span, start, end, late)
+        difference = compare(touched, present, late, stream, watermark)
         if len(difference.rows) or len(difference.stale):
             bounds = f"t.{span.start_column} >= {as_sql(start)} and t.{span.end_column} <= {as_sql(end)}"
             body = {"repair": stream.name, "late_events": len(late), "watermark": watermark.isoformat()}
@@ -215,64 +198,6 @@ class LateRepair:
         for key in _keys(stream, difference.closed):
             self._open_until.pop(key, None)
         return difference.closed
-
-    def _compute_touched(
-        self, stream: StreamSpec, span: ResultSpan, late: pa.Table, version: int
-    ) -> tuple[pa.Table, datetime, datetime]:
-        """The twin's rows around these events, from a range of event time that holds all events of what they touch.
-
-        Of the version that the query has read: what came later is the query's to read, and perhaps to refuse.
-        """
-        import pyarrow.compute as pc
-
-        assert isinstance(stream.source, TableSource)
-        uri = self._context.table_uri(stream.source.table.name)
-        users = pc.unique(late["user_id"]).to_pylist() if span.by_user else None
-        first, last = (bound(late["event_time"]).as_py() for bound in (pc.min, pc.max))
-        present, margin = None, span.reach
-        if span.inactivity:
-            margin = _FIRST_MARGIN
-            present = find_touched(self._read_near(stream, span, first, last), late, stream)
-            first = min([first, *present[span.start_column].to_pylist()])
-            last = max([last, *present[span.end_column].to_pylist()])
-        while True:
-            start, end = first - margin, last + margin
-            events = read_events(self._session, uri, version, start, end, users)
-            near = leave_out_untouched(run_twin(events, stream), late, stream, present)
-            touched = find_touched(self._collect(near, late, of_pairs=span.of_pairs), late, stream, present)
-            if not span.inactivity or not _comes_near(touched, span, start, end):
-                return touched, start, end
-            margin *= 2
-
-    def _collect(self, rows: DataFrame, late: pa.Table, *, of_pairs: bool) -> pa.Table:
-        """The rows, in this process. Raises `_InterruptedError` when `interrupt` has ended the reading."""
-        self._session.addTag(_READING)
-        try:
-            return collect_pairs(rows, late) if of_pairs else rows.toArrow()
-        except Exception as error:
-            if self._interrupted:
-                raise _InterruptedError from error
-            raise
-        finally:
-            self._session.removeTag(_READING)
-
-    def _read_near(self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
-        import pyarrow.compute as pc
-
-        starts, ends = pc.field(span.start_column), pc.field(span.end_column)
-        overlaps = (starts <= end + span.inactivity) & (ends >= start - span.inactivity)
-        return self._tables[stream.main_table.name].read_arrow(row_filter=overlaps)
-
-    def _read_table(
-        self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime, late: pa.Table
-    ) -> pa.Table:
-        import pyarrow.compute as pc
-
-        inside = (pc.field(span.start_column) >= start) & (pc.field(span.end_column) <= end)
-        if span.of_pairs:
-            times = pc.unique(late["event_time"])
-            inside &= pc.field(span.start_column).isin(times) | pc.field(span.end_column).isin(times)
-        return self._tables[stream.main_table.name].read_arrow(row_filter=inside)
 
     def _set_repaired(self, stream: StreamSpec, events: pa.Table) -> None:
         import pyarrow as pa
@@ -292,36 +217,6 @@ class LateRepair:
 def _keys(stream: StreamSpec, late: pa.Table) -> list[_Waiting]:
     places = zip(late["event_time"].to_pylist(), late["user_id"].to_pylist(), strict=True)
     return [(stream.name, event_time, user_id) for event_time, user_id in places]
-
-
-def split_by_events(late: pa.Table, files: Sequence[AppendedFile]) -> list[pa.Table]:
-    """The late events in portions, split where many other events lie between two of them. `files` are the source's."""
-    import pyarrow as pa
-
-    ordered = late.sort_by("event_time")
-    times = ordered["event_time"].cast(pa.int64()).to_numpy()
-    begins = np.array([file.from_micros or 0 for file in files], dtype=np.int64)
-    order = np.argsort(begins)
-    events_until = np.concatenate(([0], np.cumsum(np.array([file.rows for file in files], dtype=np.int64)[order])))
-    events_before = events_until[np.searchsorted(begins[order], times)]
-    starts = [0] if len(times) else []
-    for number in range(1, len(times)):
-        skipped = events_before[number] - events_before[number - 1]
-        if (
-            skipped > _EVENTS_WORTH_SKIPPING
-            or number - starts[-1] >= _LATE_EVENTS_OF_ONE_PORTION
-            or events_before[number] - events_before[starts[-1]] > _EVENTS_OF_ONE_PORTION
-        ):
-            starts.append(number)
-    return [ordered.slice(start, end - start) for start, end in pairwise([*starts, len(times)])]
-
-
-def _comes_near(touched: pa.Table, span: ResultSpan, start: datetime, end: datetime) -> bool:
-    """Whether a row reaches so near to the ends of what was read that events outside may belong to it."""
-    import pyarrow.compute as pc
-
-    before = pc.field(span.start_column) <= start + span.inactivity
-    return len(touched.filter(before | (pc.field(span.end_column) >= end - span.inactivity))) > 0
 
 
 def _find_repaired_from(stream: StreamSpec, expired: Mapping[str, Expired]) -> datetime | None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from platform_assets.delta_reader import register_files
 from platform_assets.streaming.commit_log import to_micros
-from platform_assets.streaming.deduplication import AcceptedIds, hash_ids, pack_coordinates
+from platform_assets.streaming.deduplication import Known, pack_coordinates
 from platform_assets.streaming.event_content import HASH_SQL
 from platform_assets.streaming.sender_clocks import FAR_MICROS
 
@@ -29,13 +29,11 @@ if TYPE_CHECKING:
 _ROUNDING_MICROS = 1_000
 
 
-def find_sent_again(
-    table: BatchTable, records: pa.Table, arrival_micros: int, horizon_micros: int
-) -> AcceptedIds | None:
-    """Of `records` (`event_id`, `event_time`), those that `table` has from before the horizon; None: there are none.
+def find_sent_again(table: BatchTable, records: pa.Table, arrival_micros: int, horizon_micros: int) -> Known | None:
+    """Which of `records` (`event_id`, `event_time`) `table` has from before the horizon; None: none of them.
 
-    `table` holds the accepted events; coordinates and contents are theirs. They count as accepted just before
-    `arrival_micros`, so that a batch that is written again gives the same verdicts.
+    `table` holds the accepted events. What came within the horizon does not count, so that a batch that is written
+    again gives the same verdicts.
     """
     times: Int64s = records["event_time"].cast(pa.int64()).to_numpy()
     until = arrival_micros - horizon_micros
@@ -53,25 +51,26 @@ def find_sent_again(
     rows = _look_up(events, files, late, until) if files else None
     if rows is None:
         return None
+    known, numbers = Known.nothing(len(records)), np.flatnonzero(is_old)[rows["number"].to_numpy()]
     columns = (rows[name].cast(pa.int64()).to_numpy() for name in ("kafka_partition", "kafka_offset"))
-    arrivals = np.full(len(rows), arrival_micros - 1, dtype=np.int64)
-    contents = rows["content"].to_numpy().view(np.int64)
-    return AcceptedIds.of(*hash_ids(rows["event_id"]), pack_coordinates(*columns), arrivals, contents)
+    known.coordinates[numbers] = pack_coordinates(*columns)
+    known.contents[numbers] = rows["content"].to_numpy().view(np.int64)
+    return known
 
 
 def _look_up(events: DeltaTable, files: Sequence[Mapping[str, Any]], late: pa.Table, until: int) -> pa.Table | None:
-    """The accepted events that have the id and the time of one of these, with their content; None: there are none."""
+    """The accepted events that have the id and the time of one of these, with its `number` and their content."""
     import duckdb
 
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET timezone = 'UTC'")
         register_files(connection, "accepted", events, files)
-        connection.register("late", late)
-        same = f"SEMI JOIN late USING (event_time, event_id) WHERE ingested_at <= make_timestamptz({until})"
+        connection.register("late", late.append_column("number", pa.array(np.arange(len(late)))))
+        same = f"JOIN late USING (event_time, event_id) WHERE ingested_at <= make_timestamptz({until})"
         # Late events are new ones as a rule: only where they are not, more than two columns are read.
         if not connection.sql(f"SELECT 1 FROM accepted {same} LIMIT 1").fetchall():
             return None
-        columns = f"event_id, kafka_partition, kafka_offset, {HASH_SQL} AS content"
+        columns = f"number, kafka_partition, kafka_offset, {HASH_SQL} AS content"
         return connection.sql(f"SELECT {columns} FROM accepted {same}").to_arrow_table()
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobs.explain import Coordinates, explain
+from jobs.explain import explain
+from jobs.questions import Coordinates
 from platform_assets.errors import SettingError
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource

@@ -21,7 +21,7 @@ from jobs.forgetting.waiting import list_what_waits
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof as LedgerProof
-from platform_assets.streaming import late_repair
+from platform_assets.streaming import late_portions
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.requeue import Choice, Requeuer
@@ -289,7 +289,7 @@ def test_it_may_be_cut_short_anywhere(
 @OF_ALL
 def test_what_takes_too_long_is_repaired_later(streams: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if each event lay a million others behind the one before it."""
-    monkeypatch.setattr(late_repair, "_EVENTS_WORTH_SKIPPING", -1)
+    monkeypatch.setattr(late_portions, "_EVENTS_WORTH_SKIPPING", -1)
     hurried = replace(streams, context=replace(streams.context, repair_seconds=0.0))
     forget(hurried)
     waiting = [row for row in streams.rows("platform.late_events") if row["repaired_at"] is None]

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.deduplication import Duplicates, RecentIds, pack_coordinates, unpack_coordinates
+from platform_assets.streaming.deduplication import Duplicates, Known, RecentIds, pack_coordinates, unpack_coordinates
 
 HORIZON = 10
 
@@ -85,3 +85,13 @@ def test_ids_beyond_the_horizon_are_forgotten() -> None:
         batch = [Record(arrival * 10 + n, 0, arrival * 10 + n) for n in range(10)]
         recent.add(*columns(batch), np.full(10, arrival, dtype=np.int64))
     assert len(recent) < 200
+
+
+def test_of_one_batch_only_the_record_that_repeats_an_older_event_is_no_new_one() -> None:
+    """All three have one id. The second one is sent again after days, the others are another event, twice."""
+    batch = [Record(7, 0, 10, content=1), Record(7, 0, 11, content=2), Record(7, 0, 12, content=1)]
+    nowhere = np.full(3, -1, dtype=np.int64)
+    older = Known(nowhere, np.array([0, 2, 0], dtype=np.int64))
+    older.coordinates[1] = pack_coordinates(np.array([2]), np.array([5]))[0]
+    found = RecentIds(HORIZON).find_duplicates(*columns(batch), 1_000, {0: 10}, older)
+    assert pairs(found) == {((0, 11), (2, 5), True), ((0, 12), (0, 10), True)}

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
+import math
+import tempfile
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow.fs import PyFileSystem
 
 from platform_assets.checks.ledger_proof import open_files
@@ -118,3 +126,123 @@ def test_a_name_may_stand_for_other_rows_afterwards_and_for_none(tmp_path: Path)
             register_pinned(connection, "rows", table, ("day", date(2026, 1, day), date(2026, 1, day)))
             found.append(connection.sql("SELECT n FROM rows").fetchall())
     assert found == [[(1,)], [], [(2,)], []]
+
+
+AT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+KINDS = {
+    "n": pa.int64(), "at": pa.timestamp("us", tz="UTC"), "day": pa.date32(), "amount": pa.float64(),
+    "is_new": pa.bool_(), "added": pa.int64(), "flag_added": pa.bool_(),
+}  # fmt: skip
+VALUES = {
+    "n": st.integers(-3, 3), "at": st.integers(-2000, 2000).map(lambda micros: AT + timedelta(microseconds=micros)),
+    "day": st.integers(0, 4).map(lambda day: date(2026, 3, 1 + day)),
+    "amount": st.sampled_from([0.0, -0.0, 1.5, -2.5, math.inf, -math.inf]), "is_new": st.booleans(),
+    "added": st.integers(-3, 3), "flag_added": st.booleans(),
+}  # fmt: skip
+any_row = st.fixed_dictionaries({name: st.none() | value for name, value in VALUES.items()})
+files = st.lists(st.lists(any_row, min_size=1, max_size=4), min_size=1, max_size=5)
+any_bounds = st.fixed_dictionaries(VALUES)
+
+
+def is_so(value: Any, how: str, bound: Any) -> bool:
+    if how == "null" or value is None:
+        return how == "null" and value is None
+    return {"==": value == bound, "!=": value != bound, "<": value < bound, "<=": value <= bound, ">": value > bound,
+            ">=": value >= bound}[how]  # fmt: skip
+
+
+def in_arrow(name: str, how: str, bound: Any) -> ds.Expression:
+    field, value = ds.field(name), pa.scalar(bound, KINDS[name])
+    return {"==": field == value, "!=": field != value, "<": field < value, "<=": field <= value, ">": field > value,
+            ">=": field >= value, "null": field.is_null()}[how]  # fmt: skip
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(files, st.integers(0, 3), st.sampled_from([None, None, "n,at", "added"]), st.booleans(), any_bounds)
+def test_no_filter_loses_a_row(
+    contents: list[list[dict[str, Any]]],
+    columns_come: int,
+    statistics: str | None,
+    by_day: bool,
+    bounds: dict[str, Any],
+) -> None:
+    """Over appended files, of which the first ones have no columns that were added later."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = []
+        for number, content in enumerate(contents):
+            known = list(KINDS) if number >= columns_come else list(KINDS)[:-2]
+            content = [{name: row[name] for name in known} for row in content]
+            rows += [{**dict.fromkeys(KINDS), **row} for row in content]
+            data_of_file = pa.Table.from_pylist(content, pa.schema([(name, KINDS[name]) for name in known]))
+            write_deltalake(
+                folder, data_of_file, mode="append", schema_mode="merge", partition_by=["day"] if by_day else None,
+                configuration={"delta.dataSkippingStatsColumns": statistics} if statistics and not number else None,
+            )  # fmt: skip
+        table = open_table(folder)
+        dataset = table.to_pyarrow_dataset()
+        for name, how in itertools.product(dataset.schema.names, ["==", "!=", "<", "<=", ">", ">=", "null"]):
+            expected = as_texts([row for row in rows if is_so(row[name], how, bounds[name])])
+            found = dataset.to_table(filter=in_arrow(name, how, bounds[name])).to_pylist()
+            assert as_texts(found) == expected, (name, how, bounds[name])
+
+
+def as_texts(rows: list[dict[str, Any]]) -> list[str]:
+    return sorted(map(str, pa.Table.from_pylist(rows, pa.schema(list(KINDS.items()))).to_pylist()))
+
+
+def test_files_are_left_out_that_surely_hold_nothing(tmp_path: Path) -> None:
+    for n in (1, 2, 3, None):
+        write_deltalake(tmp_path, pa.table({"n": pa.array([n, None], pa.int64())}), mode="append")
+    write_deltalake(tmp_path, pa.table({"n": pa.array([4], pa.int64())}), mode="append")
+    dataset, n = open_table(str(tmp_path)).to_pyarrow_dataset(), ds.field("n")
+    # The file without any number may hold whatever is asked for, by its log.
+    for condition, count in ((n > 2, 3), (n == 1, 2), (n.isin([1, 4]), 3), (n > 4, 1), (n.is_null(), 4)):
+        assert len(list(dataset.get_fragments(filter=condition))) == count, condition
+
+
+def test_bounds_of_a_version_are_meant_with_the_whole_of_their_last_millisecond(tmp_path: Path) -> None:
+    at = pa.array([AT], pa.timestamp("us", tz="UTC"))
+    write_deltalake(tmp_path, pa.table({"n": pa.array([1], pa.int64()), "at": at}))
+    since = AT.replace(microsecond=123400)
+    assert read_by_duckdb(open_table(str(tmp_path)), "true", ("at", since, datetime.max.replace(tzinfo=UTC))).num_rows
+    later = AT + timedelta(seconds=1)
+    assert not read_by_duckdb(
+        open_table(str(tmp_path)), "true", ("at", later, datetime.max.replace(tzinfo=UTC))
+    ).num_rows
+
+
+@pytest.mark.parametrize("folder", ["all*", "a{b,c}", "it's 1", "50%off", "a:b;c&d=e+f"])
+def test_a_root_of_odd_characters_is_read_by_all_readers(tmp_path: Path, folder: str) -> None:
+    """Where DuckDB would take the path for a pattern it reads through Arrow, rewritten text too."""
+    (tmp_path / "allowed" / "silver").mkdir(parents=True)  # "all*" would find it
+    uri = str(tmp_path / folder)
+    for n in (1, 2):
+        rows = pa.table({"n": pa.array([n], pa.int64()), "place": [f"p{n}"], "day": [date(2026, 3, n)]})
+        write_deltalake(uri, rows, mode="append", partition_by=["day"])
+    DeltaTable(uri).update({"n": "n + 10"}, predicate="n = 1")
+    table = open_table(uri)
+    assert table.to_pyarrow_table().num_rows == 2
+    assert table.to_pyarrow_table(filters=ds.field("n") > 10)["place"].to_pylist() == ["p1"]
+    assert read_by_duckdb(table, "place = 'p1'")["n"].to_pylist() == [11]
+    assert read_by_duckdb(table, "place = 'p2' AND day = DATE '2026-03-02'")["n"].to_pylist() == [2]
+    assert sorted(collect(Snapshot(table).all_rows())["n"].to_list()) == [2, 11]
+
+
+def test_options_of_delta_rs_are_not_taken_silently(tmp_path: Path) -> None:
+    write_deltalake(tmp_path, ROWS)
+    with pytest.raises(TypeError, match="in one way"):
+        open_table(str(tmp_path)).to_pyarrow_dataset(as_large_types=True)
+
+
+def test_tables_are_opened_by_the_reader_alone() -> None:
+    """Whoever builds a `DeltaTable` gets delta-rs's own dataset."""
+    root = Path(__file__).parents[2]
+    found = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for folder in ("platform_assets", "jobs", "resources")
+        for path in sorted((root / folder).rglob("*.py"))
+        if "DeltaTable(" in (text := path.read_text())
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "DeltaTable"
+    ]
+    assert [place.split(":")[0] for place in found] == ["platform_assets/delta_reader.py"], found

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.errors import StorageError
+from platform_assets.errors import SettingError, StorageError
 from resources.lakehouse import LakehouseResource, normalize_root
-from resources.settings import Settings
+from resources.settings import Settings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,17 @@ def test_full_disk_is_noticed_although_an_empty_file_fits(tmp_path: Path) -> Non
     (tmp_path / f".headrace-probe-{os.getpid()}").symlink_to("/dev/full")
     with pytest.raises(StorageError, match="No space left on device"):
         LakehouseResource(root=str(tmp_path)).check_writable()
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a[1]", "file:///data/a%5B1", "a\\b", "a|b", "a^b", "a?", "a #1", "a\tb"])
+def test_a_root_that_no_table_can_be_read_at_is_refused_by_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_LAKEHOUSE", name)
+    load_settings.cache_clear()
+    with pytest.raises(SettingError, match=r"HEADRACE_LAKEHOUSE: .*tables cannot be read at a path that has"):
+        load_settings()
+    load_settings.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["a b", "100%", "50%off", "it's", "file:///data/my%20lake", "s3a://bucket/a%20b"])
+def test_other_roots_are_taken(name: str) -> None:
+    assert Settings(lakehouse=name, kafka_bootstrap_servers="").lakehouse.endswith(name)

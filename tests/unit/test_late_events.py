@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from platform_assets.streaming.commit_log import AppendedFile
 from platform_assets.streaming.late_events import count_refused
-from platform_assets.streaming.late_repair import split_by_events
+from platform_assets.streaming.late_portions import split_by_events
 from platform_assets.streaming.specs import ResultSpan
 
 MINUTE = timedelta(minutes=1)
