@@ -29,6 +29,7 @@ BENCHMARKS = (
     "customers",
     "check_memory",
     "busy_user",
+    "large_records",
     "soak",
 )
 

@@ -116,6 +116,8 @@ class RecordExplainer:
             return [f"Record {record} {whose} of a user who is forgotten: {erased}."]
         if any(start <= record.offset < end for start, end in batch.gaps):
             what = "a transaction's marker, an aborted or a compacted record"
+            if batch.is_compacted is False:
+                what = "a transaction's marker, or an aborted record"
             return [f"Offset {record} has no record: {what}. {read.capitalize()} recorded a gap there."]
         expired = find_expired(self._tables.lakehouse)
         if over := [f"{t.name} before {expired[t.name].until}" for t in self._ingest.tables if t.name in expired]:

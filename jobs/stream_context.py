@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError
 from platform_assets.streaming.context import StreamContext
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+# Of a batch's records the JVM holds some eight copies at once (the worker's message, Arrow's buffer that grows by
+# doubling, the task's result in three forms, the driver's): with a 32nd of the heap, a quarter of it. A backlog's usual
+# batch of 200,000 events takes less. With a 16th, 60 random values of 16 MB ended the JVM.
+_HEAP_PER_BATCH = 32
 
 
 def build_stream_context(
@@ -55,6 +60,7 @@ def build_stream_context(
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
         kafka_trigger_seconds=settings.trigger_seconds,
         max_record_bytes=settings.max_record_bytes,
+        batch_bytes=settings.spark_heap_mib * 1024 * 1024 // _HEAP_PER_BATCH,
         event_rules=_build_rules(settings),
         deduplication_horizon_micros=minutes * 60_000_000 if settings.deduplication else None,
         storage_options=lakehouse.storage_options(),
@@ -66,8 +72,10 @@ def build_stream_context(
         vacuum_hours=settings.vacuum_hours,
         retention_days=settings.retention_days,
         fetch_held=lambda: fetch_held(kafka, settings.topic),
-        fetch_topic_id=lambda: _fetch_topic_id(kafka, settings.topic),
-        has_held_back=lambda: _has_held_back(kafka, settings.topic),
+        fetch_topic_id=lambda: _try(lambda: kafka.topic_id(settings.topic)),
+        fetch_is_compacted=lambda: _try(lambda: kafka.is_compacted(settings.topic)),
+        fetch_ends=lambda: _try(lambda: kafka.read_ends(settings.topic)),
+        fetch_times=lambda positions: _try(lambda: kafka.read_times(settings.topic, positions)),
         check_lease=check_lease,
         kafka_partitions=tuple(kafka.end_offsets(settings.topic)),
         publish_topics=frozenset(
@@ -97,29 +105,18 @@ def _build_rules(settings: Settings) -> EventRules:
 
 
 def _warn_of_compaction(topic: str, kafka: KafkaResource) -> None:
-    try:
-        is_compacted = kafka.is_compacted(topic)
-    except BrokerUnavailableError:
-        return  # an account that may read the topic need not be allowed to read its configuration
-    if is_compacted:
+    # An account that may read the topic need not be allowed to read its configuration.
+    if _try(lambda: kafka.is_compacted(topic)):
         _log.warning(
             "Topic %s is compacted: Kafka removes records that a newer one of the same key replaces, unread ones too. "
-            "They will be missing without a trace. Set its cleanup.policy to delete.", topic,
+            "The check ledger says how many that may be at most. Set its cleanup.policy to delete.", topic,
         )  # fmt: skip
 
 
-def _has_held_back(kafka: KafkaResource, topic: str) -> bool:
-    """Also while the broker is away: nothing is to be called complete then."""
-    try:
-        return bool(kafka.held_back(topic))
-    except (BrokerUnavailableError, MissingTopicError):
-        return True
-
-
-def _fetch_topic_id(kafka: KafkaResource, topic: str) -> str | None:
+def _try(ask: Callable[[], _T]) -> _T | None:
     """None while the broker is away: a batch that it has given is not to fail for that, and the next one asks again."""
     try:
-        return kafka.topic_id(topic)
+        return ask()
     except (BrokerUnavailableError, MissingTopicError):
         return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import itertools
 import json
 import math
 import time
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 # A broker that is there answers in milliseconds, one that is restarting in a few seconds.
 _TIMEOUT_SECONDS = 10.0
+
+# A read that begins elsewhere takes milliseconds, in which a consumer reads on over some thousand records. Of a topic
+# that is written in transactions there are millions of ranges, each transaction's marker.
+_NEAR_OFFSETS = 1_000
 
 # librdkafka's default of 1 MB would refuse in the producer what the broker and the quarantine are made for.
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -236,45 +242,55 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         """Whether the broker removes records of the topic that a newer one of their key replaces, unread ones too."""
         return "compact" in self._read_config(topic, "cleanup.policy")
 
+    def read_ends(self, topic: str) -> dict[int, tuple[int, int]]:
+        """By partition the last stable offset, which who reads what is committed gets to, and that of the next record.
+
+        The two are the same unless records wait behind an open transaction.
+        """
+        ends = self.end_offsets(topic)  # first: what comes between the two calls waits for nothing
+        visible = self.end_offsets(topic, committed=True)
+        return {p: (min(visible.get(p, end), end), end) for p, end in ends.items()}
+
     def held_back(self, topic: str) -> dict[int, HeldBack]:
         """The records behind an open transaction, by partition: nobody who reads what is committed can see them."""
-        visible, ends = self.end_offsets(topic, committed=True), self.end_offsets(topic)
-        waiting = {p: ends[p] - first for p, first in visible.items() if p in ends and first < ends[p]}
-        found = {}
-        with self._proof_consumer(committed=False) as consumer:
-            for partition, count in waiting.items():
-                record = next(self._read_from(consumer, topic, partition, visible[partition]), None)
-                if record is not None:
-                    found[partition] = HeldBack(count, datetime.fromtimestamp(record[1] / 1000, UTC))
-        return found
+        waiting = {p: (first, end) for p, (first, end) in self.read_ends(topic).items() if first < end}
+        times = self.read_times(topic, {p: first for p, (first, _) in waiting.items()})
+        return {p: HeldBack(end - first, times[p]) for p, (first, end) in waiting.items() if p in times}
 
     def read_times(self, topic: str, positions: Mapping[int, int]) -> dict[int, datetime]:
-        """When the first committed record at or behind each position (offset by partition) was written.
+        """When the first record at or behind each position (offset by partition) was sent, committed or not.
 
         A partition that has no such record has no time.
         """
-        found = {}
-        with self._proof_consumer() as consumer:
+        found: dict[int, datetime] = {}
+        if not positions:
+            return found
+        with self._proof_consumer(committed=False) as consumer:
             for partition, start in positions.items():
                 record = next(self._read_from(consumer, topic, partition, start), None)
                 if record is not None:
                     found[partition] = datetime.fromtimestamp(record[1] / 1000, UTC)
         return found
 
-    def find_records(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    def find_records(
+        self, topic: str, ranges: Sequence[tuple[int, int, int]], *, committed: bool = True
+    ) -> list[tuple[int, int]]:
         """The (partition, offset) of every committed record in ranges of (partition, from_offset, until_offset).
 
-        A second, independent read (`read_committed`), for proofs that a range is empty. What Kafka no longer holds
-        cannot be read again and is left out.
+        A second, independent read (`read_committed`), for proofs that a range is empty. With `committed` false also
+        records of transactions that were aborted or are open. What Kafka no longer holds cannot be read again and is
+        left out.
         """
         held = self.beginning_offsets(topic)
         found: list[tuple[int, int]] = []
-        with self._proof_consumer() as consumer:
-            for partition, low, high in ranges:
-                start = max(low, held[partition])
-                if start < high:
-                    records = self._read_from(consumer, topic, partition, start, high)
-                    found += [(partition, offset) for offset, _ in records]
+        with self._proof_consumer(committed=committed) as consumer:
+            for partition, group in itertools.groupby(sorted(ranges), key=lambda found: found[0]):
+                left = [(max(low, held[partition]), high) for _, low, high in group if high > held[partition]]
+                for near in _gather(left):
+                    for offset, _ in self._read_from(consumer, topic, partition, near[0][0], near[-1][1]):
+                        _, high = near[bisect.bisect_right(near, offset, key=lambda found: found[0]) - 1]
+                        if offset < high:
+                            found.append((partition, offset))
         return found
 
     @contextlib.contextmanager
@@ -357,6 +373,18 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             f"No Kafka broker answered at {address} within {_TIMEOUT_SECONDS:g} s ({error}). Check that it runs, "
             "KAFKA_BOOTSTRAP_SERVERS, and the security options in HEADRACE_KAFKA_CONFIG."
         )
+
+
+def _gather(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Ranges of one partition, in order, in groups of those that lie near each other."""
+    near: list[tuple[int, int]] = []
+    for low, high in ranges:
+        if near and low - near[-1][1] > _NEAR_OFFSETS:
+            yield near
+            near = []
+        near.append((low, high))
+    if near:
+        yield near
 
 
 def _option_text(value: Any) -> str:

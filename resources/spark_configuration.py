@@ -119,6 +119,8 @@ def _sql(settings: Settings) -> dict[str, str]:
         # INT96, the default, is deprecated, larger, has no statistics and costs conversions on both sides.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Rows go to Python in thousands, by default however large they are: 10,000 values of 5 MB.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(8 * 1024 * 1024),
         # The plans of a handful of queries and their Delta commits are some hundred pieces of generated code; with room
         # for 100, the default, each micro-batch compiles its own again.
         "spark.sql.codegen.cache.maxEntries": "2000",

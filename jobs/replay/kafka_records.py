@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from platform_assets.streaming.commit_log import EPOCH
 from platform_assets.streaming.event_parser import PARSED_SCHEMA, parse_batch
 from platform_assets.streaming.expiry import read_expired
 from platform_assets.streaming.forgotten_users import Register
+from platform_assets.streaming.kafka_ranges import read_ranges
 from platform_assets.streaming.specs import StreamSpec
 from platform_assets.streaming.table_difference import select_columns
 from platform_assets.tables.platform import ERASED_RECORDS, EXPIRED_ROWS
@@ -73,23 +73,8 @@ def read_records(session: SparkSession, context: StreamContext, ranges: Sequence
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return (parse_batch(batch, now_micros, max_bytes, rules) for batch in batches if len(batch))
 
-    def read(wanted: OffsetRange) -> DataFrame:
-        starts, ends = (
-            json.dumps({wanted.topic: {str(wanted.kafka_partition): offset}})
-            for offset in (wanted.from_offset, wanted.until_offset)
-        )
-        options = {
-            **context.kafka_options,
-            "assign": json.dumps({wanted.topic: [wanted.kafka_partition]}),
-            "startingOffsets": starts,
-            "endingOffsets": ends,
-            "failOnDataLoss": "true",
-            "kafka.isolation.level": "read_committed",
-        }
-        return session.read.format("kafka").options(**options).load()
-
-    records = reduce(lambda one, other: one.union(other), map(read, ranges))
-    records = records.select("key", "value", "partition", "offset", "timestamp")
+    # A topic's partition may be read in several ranges, which one read of Spark's takes one of.
+    records = reduce(lambda one, other: one.union(other), (read_ranges(session, context, [part]) for part in ranges))
     return records.mapInArrow(parse, from_arrow_schema(PARSED_SCHEMA))
 
 

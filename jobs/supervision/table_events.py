@@ -172,7 +172,8 @@ def _metadata(table: str, facts: QueryProgress, rows: int) -> dict[str, int | fl
         "spark/rows_per_second": round(float(facts.rows_per_second), 3),
     }
     if facts.lag_records is not None:
-        metadata["kafka/lag_records"] = facts.lag_records
+        metadata["kafka/lag_records"] = facts.lag_records + facts.held_records
+        metadata["kafka/behind_open_transactions"] = facts.held_records
     if facts.watermark is not None:
         metadata["spark/watermark"] = facts.watermark
     if (version := facts.table_versions.get(table)) is not None:

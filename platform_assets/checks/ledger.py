@@ -19,7 +19,6 @@ import dagster as dg
 
 from platform_assets.checks.acknowledged_losses import Hole, Losses
 from platform_assets.checks.ledger_breaches import (
-    RecordFinder,
     find_gap_breaches,
     find_ledger_breaches,
     find_row_breaches,
@@ -31,6 +30,7 @@ from platform_assets.checks.ledger_entries import (
     read_checkpoint_batch,
     read_entries,
 )
+from platform_assets.checks.ledger_gaps import PERHAPS_COMPACTED, GapReader, count_gaps, describe_gaps
 from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof, find_appended, find_batches, open_files
 from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.expiry import find_expired
@@ -68,7 +68,7 @@ def build_ledger_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDef
     return [_build_check(stream) for stream in streams]
 
 
-def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: RecordFinder, proof: Proof | None = None) -> Audit:
+def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: GapReader, proof: Proof | None = None) -> Audit:
     """Runs all three proofs on one stream's tables: on what was appended since `proof`, or where it fell, on all.
 
     Consistent beside a live writer: see the order of the reads.
@@ -124,7 +124,7 @@ class _Evidence:
     now: datetime
 
 
-def _prove(found: _Evidence, kafka: RecordFinder, proof: Proof | None) -> Audit:
+def _prove(found: _Evidence, kafka: GapReader, proof: Proof | None) -> Audit:
     losses, fresh = found.losses, found.losses.rename(found.entries)
     entries = [*(proof.as_entries() if proof else []), *fresh]
     holes = losses.find_holes(entries)
@@ -141,7 +141,7 @@ def _prove(found: _Evidence, kafka: RecordFinder, proof: Proof | None) -> Audit:
         == losses.name_of(e.topic, e.kafka_partition, math.inf)
     ]
     breaches += find_gap_breaches(held, kafka)
-    totals = _count(fresh, holes)
+    totals = _count(fresh, holes) | count_gaps(found.entries, held, kafka)
     if proof is not None:
         totals = {name: count + proof.totals.get(name, 0) for name, count in totals.items()}
     totals["requeued"] = len(found.requeued)
@@ -221,8 +221,13 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
             said += " A user is being forgotten: the records are counted once, while they go from one table to another."
         if audit.acknowledged:
             said += f" Acknowledged as lost, and not in this sum: {'; '.join(audit.acknowledged)}."
+        said += describe_gaps(audit.totals)
         proved = {**totals, _PROOF: dg.MetadataValue.text(audit.proof.dump())}
-        return dg.AssetCheckResult(passed=True, description=said, metadata=proved)
+        # Nothing that was read is lost or doubled, but events may be missing that nobody could read.
+        return dg.AssetCheckResult(
+            passed=not audit.totals[PERHAPS_COMPACTED], severity=dg.AssetCheckSeverity.WARN, description=said,
+            metadata=proved,
+        )  # fmt: skip
 
     return ledger
 
@@ -242,10 +247,10 @@ def _describe(totals: Mapping[str, int]) -> str:
 
 
 def _read_proof(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> Proof | None:
-    """What the newest check that passed has proved. It lies with the verdict: a lost home costs one full audit."""
+    """What the newest check without a breach has proved. It lies with the verdict: a lost home costs a full audit."""
     for record in instance.event_log_storage.get_asset_check_execution_history(check, limit=_PROOFS_SEARCHED):
         evaluation = record.event.asset_check_evaluation if record.event is not None else None
-        if evaluation is None or not evaluation.passed or _PROOF not in evaluation.metadata:
+        if evaluation is None or _PROOF not in evaluation.metadata:
             continue
         proof = Proof.load(str(evaluation.metadata[_PROOF].value))
         if proof is not None:

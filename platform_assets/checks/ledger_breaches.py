@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from platform_assets.checks.acknowledged_losses import Hole, Losses
 from platform_assets.checks.ledger_entries import MAX_EXAMPLES, Entry, place
-
-
-class RecordFinder(Protocol):
-    """What the check needs of Kafka (`resources.kafka.KafkaResource`)."""
-
-    def find_records(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
-        """The (partition, offset) of every committed record in ranges of (partition, from, until)."""
-        ...
+from platform_assets.checks.ledger_gaps import GapReader
 
 
 def find_ledger_breaches(entries: Sequence[Entry], holes: Sequence[Hole] = ()) -> list[str]:
@@ -79,7 +72,7 @@ def find_row_breaches(
     return places.find_breaches(tables, count_expired())
 
 
-def find_gap_breaches(entries: Sequence[Entry], kafka: RecordFinder) -> list[str]:
+def find_gap_breaches(entries: Sequence[Entry], kafka: GapReader) -> list[str]:
     """Records that a second read finds where the writer found none."""
     breaches = []
     for topic in sorted({entry.topic for entry in entries}):

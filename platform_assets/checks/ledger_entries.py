@@ -24,7 +24,10 @@ ARRIVAL_COLUMNS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One batch's account of one topic partition, as it rode in the main table's commit."""
+    """One batch's account of one topic partition, as it rode in the main table's commit.
+
+    `is_compacted`: whether the topic was when the batch found its gaps; None: nobody knows.
+    """
 
     txn_app_id: str
     batch_id: int
@@ -39,6 +42,7 @@ class Entry:
     gaps: tuple[tuple[int, int], ...]
     arrival_micros: int = 0
     erased: int = 0
+    is_compacted: bool | None = None
 
 
 def to_micros(moment: datetime) -> int:
@@ -60,22 +64,21 @@ def read_entries(events: DeltaTable, newest: int | None = None) -> list[Entry]:
             body = json.loads(text)["headrace"]
             for part in body.get("partitions", []):
                 gaps = tuple((int(start), int(end)) for start, end in part.pop("gaps"))
-                arrival = body.get("arrival_micros", 0)
-                entries.append(
-                    Entry(txn_app_id=body["app"], batch_id=body["batch"], gaps=gaps, arrival_micros=arrival, **part)
-                )
+                common = {"arrival_micros": body.get("arrival_micros", 0), "is_compacted": body.get("is_compacted")}
+                entries.append(Entry(txn_app_id=body["app"], batch_id=body["batch"], gaps=gaps, **common, **part))
     return entries
 
 
 def entries_of_ledger(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """The accounts in rows of `platform.ledger`, for commits that the table's log no longer holds."""
-    names = Entry.__dataclass_fields__.keys() - {"gaps", "arrival_micros", "erased"}
+    names = Entry.__dataclass_fields__.keys() - {"gaps", "arrival_micros", "erased", "is_compacted"}
     return [
         Entry(
             **{name: row[name] for name in names},
             gaps=tuple(map(tuple, json.loads(row["gaps"]))),
             arrival_micros=to_micros(row["arrived_at"]),
             erased=row.get("erased") or 0,
+            is_compacted=row.get("is_compacted"),
         )
         for row in rows
     ]

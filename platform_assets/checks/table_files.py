@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from platform_assets.errors import TableSchemaError
+from platform_assets.int96_files import Int96Guard
 from platform_assets.streaming.table_upkeep import (
     COMMITS_OF_ONE_CHECKPOINT,
     COMMITS_OF_ONE_COMPACTION,
@@ -38,7 +40,10 @@ class TableFiles:
 
 
 def build_table_files_checks(tables: Iterable[TableSpec]) -> list[dg.AssetChecksDefinition]:
-    """One check `table_files` for each table; needs the resource `lakehouse`. It warns, for no row is wrong."""
+    """One check `table_files` for each table; needs the resource `lakehouse`. It warns, for no row is wrong.
+
+    It opens the footers of all files, in which it can see that another Spark has written them with INT96.
+    """
     return [_build_check(spec) for spec in tables]
 
 
@@ -78,10 +83,15 @@ def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
 
         lakehouse = context.resources.lakehouse
         try:
-            found = read_table_files(lakehouse.delta_table(spec.name), lakehouse.storage_options())
+            table = lakehouse.delta_table(spec.name)
+            found, guard = read_table_files(table, lakehouse.storage_options()), Int96Guard(lakehouse.storage_options())
         except TableNotFoundError:
             return dg.AssetCheckResult(passed=True, description="The table does not exist yet.")
-        breaches = find_file_breaches(found)
+        breaches = [" ".join([*slow, _MEND])] if (slow := find_file_breaches(found)) else []
+        try:
+            guard.check(table)
+        except TableSchemaError as error:
+            breaches.append(str(error))
         said = (
             f"{found.files:,} files, {found.size_bytes / 1e6:,.1f} MB, {found.small_files:,} smaller than 1 MiB; "
             f"{found.commits_to_replay:,} commits since the log's last checkpoint."
@@ -89,7 +99,7 @@ def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=not breaches,
             severity=dg.AssetCheckSeverity.WARN,
-            description=" ".join([*breaches, _MEND]) if breaches else said,
+            description=" ".join(breaches) or said,
             metadata={
                 "files": found.files,
                 "small_files": found.small_files,

@@ -30,7 +30,7 @@ class TopicReader(Protocol):
         """The first offset still held, by partition."""
         ...
 
-    def end_offsets(self, topic: str, *, committed: bool = False) -> dict[int, int]:
+    def end_offsets(self, topic: str) -> dict[int, int]:
         """The offset that the next record gets, by partition."""
         ...
 
@@ -39,7 +39,7 @@ class TopicReader(Protocol):
         ...
 
     def read_times(self, topic: str, positions: Mapping[int, int]) -> dict[int, datetime]:
-        """When the first record at or behind a position was written, by partition; none where there is no record."""
+        """When the first record at or behind a position was sent, by partition; none where there is no record."""
         ...
 
     def retention(self, topic: str) -> timedelta | None:
@@ -85,8 +85,11 @@ def time_to_loss(backlog: Backlog, now: datetime, retention: timedelta | None) -
 def find_backlogs(
     topic: str, kafka: TopicReader, read_until: Mapping[int, int], read_rates: Mapping[int, float], now: datetime
 ) -> dict[int, Backlog]:
-    """The backlog of each partition that has one. `read_until` is the next offset that the stream reads."""
-    ends, beginnings = kafka.end_offsets(topic, committed=True), kafka.beginning_offsets(topic)
+    """The backlog of each partition that has one. `read_until` is the next offset that the stream reads.
+
+    With what waits behind an open transaction: Kafka deletes that as well.
+    """
+    ends, beginnings = kafka.end_offsets(topic), kafka.beginning_offsets(topic)
     positions = {p: max(read_until.get(p, 0), beginnings[p]) for p in ends}
     unread = {p: position for p, position in positions.items() if position < ends[p]}
     times = kafka.read_times(topic, unread)
@@ -138,13 +141,13 @@ def judge(left: Mapping[int, timedelta | None], topic: str) -> dg.AssetCheckResu
 
 
 def warn_of_compaction(verdict: dg.AssetCheckResult, topic: str) -> dg.AssetCheckResult:
-    """The verdict over a compacted topic: at best a warning, for what is removed leaves no trace."""
+    """The verdict over a compacted topic: at best a warning, for what is removed before it is read is lost."""
     return verdict._replace(
         passed=False,
         severity=dg.AssetCheckSeverity.WARN if verdict.passed else verdict.severity,
         description=f"{verdict.description} Topic {topic} is compacted (cleanup.policy): Kafka removes records that a "
-        "newer one of the same key replaces, unread ones too, and no check can count them. Events need a topic that "
-        "deletes only.",
+        "newer one of the same key replaces, unread ones too; the check ledger says how many that may be at most. "
+        "Events need a topic that deletes only.",
     )
 
 

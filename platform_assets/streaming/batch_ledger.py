@@ -21,7 +21,7 @@ class PartitionEntry:
     """One topic partition's part of a batch: rows_in = accepted + quarantined + deduplicated + erased, always.
 
     `gaps` are the ranges [from, until) of the read range in which Kafka delivered no record: transaction markers,
-    aborted or compacted records. They are proved empty by a second read (the ledger check).
+    aborted or compacted records. They are proved empty by a second read (the ledger check), which says what they were.
     """
 
     range: OffsetRange
@@ -92,12 +92,13 @@ def build_batch_commit(
     entries: list[PartitionEntry] | None = None,
     frontier: Frontier | None = None,
     rows_by_type: Mapping[str, int] | None = None,
+    is_compacted: bool | None = None,
 ) -> BatchCommit:
     """The commit of one batch over Kafka: its ranges and, in the main table, its account and the frontier after it.
 
-    `rows_by_type`: accepted rows by event type, for the account of those that read them.
-
-    `topic_id` tells the topic from another one of its name; empty where it is not known.
+    `rows_by_type`: accepted rows by event type, for the account of those that read them. `topic_id` tells the topic
+    from another one of its name; empty where it is not known. `is_compacted`: whether the topic was when the batch
+    found gaps; None where nobody can say, or there are none.
     """
     account: dict[str, Any] = {"arrival_micros": planned.arrival_micros, "topic_id": topic_id}
     if entries is not None:
@@ -106,5 +107,7 @@ def build_batch_commit(
         account |= frontier.as_json()
     if rows_by_type is not None:
         account["rows_by_type"] = dict(rows_by_type)
+    if is_compacted is not None:
+        account["is_compacted"] = is_compacted
     ranges = [[r.topic, r.kafka_partition, r.from_offset, r.until_offset] for r in planned.ranges]
     return BatchCommit(query, txn_app_id, planned.batch_id, {"ranges": ranges}, account)

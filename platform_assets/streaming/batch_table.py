@@ -78,7 +78,7 @@ class BatchTable(TableChanges):
             commit,
             len(rows),
             lambda properties: (
-                self._table.merge(
+                self._open_rewritable().merge(
                     self._conform(rows), matches, source_alias="s", target_alias="t",
                     commit_properties=properties, post_commithook_properties=no_hooks(),
                 )
@@ -86,12 +86,12 @@ class BatchTable(TableChanges):
             ),
         )  # fmt: skip
 
-    def append_batches(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, commit: BatchCommit) -> None:
+    def append_batches(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, commit: BatchCommit) -> bool:
         """As `append`, of so many rows that come in portions: what is in memory does not grow with their number.
 
         `batches` is called anew for each try.
         """
-        self._write_batches("append", batches, rows, commit)
+        return self._write_batches("append", batches, rows, commit)
 
     def overwrite(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, commit: BatchCommit) -> None:
         """Puts these rows in the place of all, in one commit, as if the query had written them up to this batch.
@@ -106,7 +106,7 @@ class BatchTable(TableChanges):
         batches: Callable[[], Iterator[pa.RecordBatch]],
         rows: int,
         commit: BatchCommit,
-    ) -> None:
+    ) -> bool:
         import pyarrow as pa
         from deltalake import write_deltalake
 
@@ -114,7 +114,7 @@ class BatchTable(TableChanges):
             for batch in batches():
                 yield from self._conform(pa.Table.from_batches([batch])).to_batches()
 
-        self._commit(
+        return self._commit(
             commit,
             rows,
             lambda properties: write_deltalake(

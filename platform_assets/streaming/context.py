@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from platform_assets.streaming.event_rules import EventRules
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from platform_assets.streaming.lost_ranges import HeldTopic
+    from platform_assets.streaming.open_transactions import Ends
 
 
 @dataclass(frozen=True)
@@ -19,17 +22,19 @@ class StreamContext:
     `read_in_place` are tables that are not under the root, by name: what a replay reads and does not write.
 
     `kafka_options` are options of Spark's Kafka source (`kafka.*` and others) and may hold secrets: they are left out
-    of the repr. `event_rules` are what of the event contract is the topic's own. `deduplication_horizon_micros` None
-    turns deduplication off. `storage_options` are the object store's, for delta-rs; secrets too. A shop without an
-    event for `idle_timeout_seconds` has its windows closed (None: never); `close_windows` does so at the end of a
+    of the repr. `batch_bytes` of the records of a batch are in the JVM at a time. `event_rules` are what of the event
+    contract is the topic's own. `deduplication_horizon_micros` None turns deduplication off. `storage_options` are the
+    object store's, for delta-rs; secrets too. A shop without an event for `idle_timeout_seconds` has its windows closed
+    (None: never); `close_windows` does so at the end of a
     bounded run. Every `upkeep_seconds` a group writes its history, repairs late events and keeps its tables.
     A bounded run repairs late events for `repair_seconds` at its end (None: until none can be repaired).
     `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
     `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. Files that a table has
     replaced are removed after `vacuum_hours`, once the group has read them; rows of days before the last
-    `retention_days` of their table go (none named: they stay). `fetch_held` asks Kafka what it holds of
-    the topic now, `fetch_topic_id` for its id, which is None while Kafka does not answer (None instead of either:
-    nobody can be asked), `has_held_back` whether records wait behind an open transaction, or nobody can say.
+    `retention_days` of their table go (none named: they stay). `fetch_held` asks Kafka what it holds of the topic now,
+    `fetch_topic_id` for its id, `fetch_is_compacted` for its policy, `fetch_ends` up to where it can be read and up to
+    where it is written, `fetch_times` when the record at or behind an offset of each partition was sent, committed or
+    not. All but the first give None while Kafka does not answer (None instead of one of them: nobody can be asked).
     `check_lease` is called before each commit, from any thread, and raises `GroupOwnedError` when another driver has
     taken over.
     """
@@ -44,6 +49,7 @@ class StreamContext:
     deduplication_horizon_micros: int | None
     event_rules: EventRules = field(default_factory=EventRules)
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    batch_bytes: int = 32 * 1024 * 1024
     idle_timeout_seconds: float | None = None
     upkeep_seconds: float = 60.0
     close_windows: bool = False
@@ -56,7 +62,9 @@ class StreamContext:
     retention_days: Mapping[str, int] = field(default_factory=dict)
     fetch_held: Callable[[], HeldTopic] | None = field(default=None, repr=False)
     fetch_topic_id: Callable[[], str | None] | None = field(default=None, repr=False)
-    has_held_back: Callable[[], bool] | None = field(default=None, repr=False)
+    fetch_is_compacted: Callable[[], bool | None] | None = field(default=None, repr=False)
+    fetch_ends: Callable[[], Ends | None] | None = field(default=None, repr=False)
+    fetch_times: Callable[[Mapping[int, int]], Mapping[int, datetime] | None] | None = field(default=None, repr=False)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
     read_in_place: Mapping[str, str] = field(default_factory=dict)
 

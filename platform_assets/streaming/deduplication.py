@@ -13,7 +13,7 @@ replay keeps, together with its offsets: a topic that was created again begins a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,6 +105,11 @@ class Known:
     def nothing(records: int) -> Known:
         """None of so many records repeats one."""
         return Known(np.full(records, -1, dtype=np.int64), np.zeros(records, dtype=np.int64))
+
+    @staticmethod
+    def concat(parts: Sequence[Known]) -> Known:
+        """The same of the records of several parts, one after another."""
+        return Known(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("coordinates", "contents")))
 
     def take(self, order: Int64s) -> Known:
         """The same of the records in this order, to be added to."""

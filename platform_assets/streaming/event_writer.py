@@ -6,68 +6,48 @@ One Spark job a batch reads Kafka and parses, and brings the parsed records to t
 coordinates and ids decide what is a duplicate and what the ledger says, and each table gets its rows in a commit of its
 own. The main table commits last and carries the batch's ledger, so "the batch is done" is one atomic fact. A crash
 anywhere before it leads to a replay of the same offsets with the same verdicts, in which tables that have the batch
-already are left alone. The commit also carries the frontier that the streams over the table go by. A batch's records
-are in the driver's memory at once; HEADRACE_MAX_OFFSETS_PER_TRIGGER bounds that.
+already are left alone. The commit also carries the frontier that the streams over the table go by. In memory are
+numbers about all records of a batch, and of the records themselves one portion, which is the whole batch unless they
+are large (`batch_records`). Verdicts go by the numbers, so that they do not depend on how a batch was cut.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from platform_assets.errors import LostOffsetsError
 from platform_assets.streaming.batch_ledger import build_batch_commit, build_entries
+from platform_assets.streaming.batch_records import read_batch
 from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.checkpoints import PlannedBatch, read_planned_batch, read_txn_app_id
-from platform_assets.streaming.deduplication import (
-    Duplicates,
-    RecentIds,
-    hash_ids,
-    pack_coordinates,
-    unpack_coordinates,
-)
-from platform_assets.streaming.event_content import CONTENT, describe_contents, hash_contents, open_connection
-from platform_assets.streaming.event_parser import MESSAGE_DDL, build_parser, count_by_type, read_messages
-from platform_assets.streaming.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, Register, build_erased
+from platform_assets.streaming.deduplication import Duplicates, Known, RecentIds, hash_ids
+from platform_assets.streaming.event_content import CONTENT, hash_contents, open_connection
+from platform_assets.streaming.event_parser import count_by_type
+from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.frontier import Frontier
+from platform_assets.streaming.judged_records import JudgedBatch, number_records, read_coordinates, to_int64s
 from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.lost_ranges import LostRange, describe, find_lost_ranges, read_acknowledged_offsets
 from platform_assets.streaming.named_users import Mention
+from platform_assets.streaming.open_transactions import OpenTransactions
 from platform_assets.streaming.sent_again import find_sent_again
 from platform_assets.tables.platform import ERASED_RECORDS, LOST_RANGES, REQUEUED_RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from platform_assets.streaming.batch_records import Portion
     from platform_assets.streaming.checkpoints import TopicOffsets
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.deduplication import Int64s
     from platform_assets.streaming.specs import StreamSpec
 
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """The parsed records of a batch with what became of each: parallel arrays, one item a record."""
-
-    records: pa.Table
-    partitions: Int64s
-    offsets: Int64s
-    is_rejected: Any
-    is_duplicate: Any
-    mentions: Any
-    """How each record names a forgotten user (`named_users.Mention`)."""
-    duplicates: Duplicates
-    ids: tuple[Int64s, Int64s] | None
-    """The hashed event_ids (of rejected records too, where they mean nothing); None when nothing is deduplicated."""
-    contents: Int64s | None
-    """The hashed contents, likewise."""
 
 
 class EventWriter:
@@ -85,7 +65,10 @@ class EventWriter:
         self._fetch_held = context.fetch_held
         self._fetch_topic_id = context.fetch_topic_id
         self._topic_id = ""
-        self._max_record_bytes, self._rules = context.max_record_bytes, context.event_rules
+        self._open = None
+        if context.fetch_ends is not None and context.fetch_times is not None:
+            self._open = OpenTransactions(context.fetch_ends, context.fetch_times)
+        self._context = context
         self._horizon_micros = context.deduplication_horizon_micros
         self._max_offsets = context.max_offsets_per_trigger
         self._hashing = open_connection()
@@ -169,12 +152,16 @@ class EventWriter:
         session = batch_df.sparkSession
         planned = read_planned_batch(session, self._checkpoint, batch_id)
         app = read_txn_app_id(session, self._query, self._checkpoint)
-        parser = build_parser(planned.arrival_micros, self._max_record_bytes, self._rules)
-        records = batch_df.select("key", "value", "partition", "offset", "timestamp")
-        messages = records.mapInArrow(parser, MESSAGE_DDL).toArrow()
-        self._check_topic(planned)
-        batch = self._judge(read_messages(messages), planned)
-        self._write_tables(batch, planned, app)
+        held_since = self._find_held_since(planned)
+        with read_batch(batch_df, planned, self._context) as portions:
+            self._check_topic(planned)
+            self._write_tables(self._judge(portions, planned), planned, app, held_since)
+
+    def _find_held_since(self, planned: PlannedBatch) -> int | None:
+        """What waits behind open transactions: asked before the batch is read, close to when it was planned."""
+        unread = self._find_unread(planned)
+        read_until = {r.kafka_partition: r.until_offset for r in planned.ranges if r.kafka_partition not in unread}
+        return None if self._open is None else self._open.find_since(read_until)
 
     def _check_topic(self, planned: PlannedBatch) -> None:
         """After the batch was read: whether the topic is still the one that was there at the start."""
@@ -182,27 +169,32 @@ class EventWriter:
             lost = [LostRange(r.topic, r.kafka_partition, r.from_offset, None, 0) for r in planned.ranges]
             raise LostOffsetsError(describe(lost))
 
-    def _judge(self, records: pa.Table, planned: PlannedBatch) -> _Batch:
-        partitions, offsets = _int64s(records, "kafka_partition"), _int64s(records, "kafka_offset")
-        mentions = self._register.judge_records(records)
-        is_erased = mentions != Mention.NONE
-        is_rejected = records.column("reason").is_valid().to_numpy() & ~is_erased
-        duplicates = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
-        coordinates = pack_coordinates(partitions, offsets)
-        ids = contents = None
-        if self._horizon_micros is not None:
-            if self._recent is None:
-                self._recent = self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
-            own = ~(is_rejected | is_erased)
-            ids, contents = hash_ids(records.column("event_id")), hash_contents(self._hashing, records)
-            first_offsets = {r.kafka_partition: r.from_offset for r in planned.ranges}
-            sent = records.select(["event_id", "event_time"]).filter(pa.array(own))
-            older = find_sent_again(self._events, sent, planned.arrival_micros, self._horizon_micros)
-            duplicates = self._recent.find_duplicates(
-                ids[0][own], ids[1][own], coordinates[own], contents[own], planned.arrival_micros, first_offsets, older
-            )
-        is_duplicate = np.isin(coordinates, duplicates.coordinates)
-        return _Batch(records, partitions, offsets, is_rejected, is_duplicate, mentions, duplicates, ids, contents)
+    def _judge(self, portions: Sequence[Portion], planned: PlannedBatch) -> JudgedBatch:
+        none = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
+        if self._horizon_micros is None:
+            seen = [self._look_at(portion.load(), []) for portion in portions]
+            return JudgedBatch(portions, pa.concat_tables(seen), none)
+        if self._recent is None:
+            self._recent = self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
+        seen, older = [], []
+        for portion in portions:
+            records = portion.load()
+            hashes = [*hash_ids(records["event_id"]), hash_contents(self._hashing, records)]
+            seen.append(self._look_at(records, hashes))
+            sent = records.select(["event_id", "event_time"]).filter(_find_events(seen[-1]))
+            found = find_sent_again(self._events, sent, planned.arrival_micros, self._horizon_micros)
+            older.append(Known.nothing(len(sent)) if found is None else found)
+        numbers = pa.concat_tables(seen)
+        events = numbers.filter(_find_events(numbers))
+        duplicates = self._recent.find_duplicates(
+            to_int64s(events, "hash1"), to_int64s(events, "hash2"), read_coordinates(events),
+            to_int64s(events, "content"), planned.arrival_micros,
+            {r.kafka_partition: r.from_offset for r in planned.ranges}, Known.concat(older),
+        )  # fmt: skip
+        return JudgedBatch(portions, numbers, duplicates)
+
+    def _look_at(self, records: pa.Table, hashes: Sequence[Int64s]) -> pa.Table:
+        return number_records(records, self._register.judge_records(records), hashes)
 
     def _read_recent_ids(self, arrival_micros: int, horizon_micros: int) -> RecentIds:
         """The ids that `silver.events` holds within the horizon: at a start, and after a long stop."""
@@ -214,51 +206,40 @@ class EventWriter:
         for batch in self._events.read_batches(columns, pc.field("ingested_at") > oldest):
             rows = pa.Table.from_batches([batch])
             if len(rows):
-                coordinates = pack_coordinates(_int64s(rows, "kafka_partition"), _int64s(rows, "kafka_offset"))
                 ids, contents = hash_ids(rows.column("event_id").cast(pa.string())), hash_contents(self._hashing, rows)
-                recent.add(*ids, coordinates, contents, _int64s(rows, "ingested_at"))
+                recent.add(*ids, read_coordinates(rows), contents, to_int64s(rows, "ingested_at"))
         return recent
 
-    def _write_tables(self, batch: _Batch, planned: PlannedBatch, app: str) -> None:
-        count = len(batch.records)
-        topic = pa.repeat(planned.ranges[0].topic, count)
-        arrived = pa.repeat(pa.scalar(planned.arrival_micros, pa.int64()).cast(_UTC_MICROS), count)
-        records = batch.records.append_column("topic", topic).append_column("arrived_at", arrived)
+    def _write_tables(self, batch: JudgedBatch, planned: PlannedBatch, app: str, held_since: int | None) -> None:
         side_commit = build_batch_commit(self._query, app, planned, self._topic_id)
-        if len(batch.duplicates):
-            repeated = _add_kept(records.filter(pa.array(batch.is_duplicate)), batch)
-            self._deduplicated.append(_rename(repeated, "deduplicated_at"), side_commit)
-        if batch.is_rejected.any():
-            rejected = records.filter(pa.array(batch.is_rejected))
-            self._quarantined.append(_rename(rejected, "quarantined_at"), side_commit)
-        is_erased = batch.mentions != Mention.NONE
-        if is_erased.any():
-            # What may be the user's goes too: nobody could say afterwards that it had come.
-            was = np.where(batch.mentions[is_erased] == Mention.CERTAIN, ON_ARRIVAL, UNSURE_ON_ARRIVAL)
-            self._erased.append(build_erased(records.filter(pa.array(is_erased)), pa.array(was)), side_commit)
-        is_accepted = ~(batch.is_rejected | batch.is_duplicate | is_erased)
-        accepted = records if is_accepted.all() else records.filter(pa.array(is_accepted))
+        batch.append_duplicates(self._deduplicated, planned, side_commit)
+        batch.append_rejected(self._quarantined, planned, side_commit)
+        batch.append_erased(self._erased, planned, side_commit)
+        accepted = batch.numbers.filter(pa.array(batch.is_accepted))
         entries = build_entries(
-            planned, batch.partitions, batch.offsets, batch.is_rejected, batch.is_duplicate, is_erased
-        )
+            planned, batch.column("kafka_partition"), batch.column("kafka_offset"), batch.is_rejected,
+            batch.is_duplicate, batch.is_erased,
+        )  # fmt: skip
         before = self._read_frontier()
         frontier = before.advance(
-            batch.partitions[is_accepted], _int64s(accepted, "event_time"), _int64s(accepted, "kafka_timestamp"),
-            planned.arrival_micros, self._find_unread(planned), _number_senders(accepted),
+            to_int64s(accepted, "kafka_partition"), to_int64s(accepted, "event_time"),
+            to_int64s(accepted, "kafka_timestamp"), planned.arrival_micros, self._find_unread(planned),
+            to_int64s(accepted, "sender"), held_since,
         )  # fmt: skip
+        fetch_is_compacted = self._context.fetch_is_compacted if any(entry.gaps for entry in entries) else None
         commit = build_batch_commit(
-            self._query, app, planned, self._topic_id, entries, frontier, count_by_type(accepted)
-        )
-        is_new = self._events.append(_rename(accepted, "ingested_at"), commit)
+            self._query, app, planned, self._topic_id, entries, frontier, count_by_type(accepted),
+            None if fetch_is_compacted is None else fetch_is_compacted(),
+        )  # fmt: skip
+        is_new = batch.append_accepted(self._events, planned, commit)
         # One that was there already counts in the frontier that its commit has, and not once more.
         self._frontier = frontier if is_new else None
         if is_new and frontier.micros != before.micros:
             self._moved_at = planned.arrival_micros
-        if self._recent is not None and batch.ids is not None and batch.contents is not None:
-            hash1, hash2, contents = (hashes[is_accepted] for hashes in (*batch.ids, batch.contents))
-            coordinates = pack_coordinates(batch.partitions[is_accepted], batch.offsets[is_accepted])
-            arrivals = np.full(len(coordinates), planned.arrival_micros, dtype=np.int64)
-            self._recent.add(hash1, hash2, coordinates, contents, arrivals)
+        if self._recent is not None:
+            hash1, hash2, contents = (to_int64s(accepted, name) for name in ("hash1", "hash2", "content"))
+            arrivals = np.full(len(accepted), planned.arrival_micros, dtype=np.int64)
+            self._recent.add(hash1, hash2, read_coordinates(accepted), contents, arrivals)
 
     def _find_unread(self, planned: PlannedBatch) -> set[int]:
         """The partitions that may hold more than the batch took: none, unless the limit has cut it.
@@ -270,42 +251,6 @@ class EventWriter:
         return {r.kafka_partition for r in planned.ranges if r.length}
 
 
-def _rename(records: pa.Table, arrival_column: str) -> pa.Table:
-    """The records with their time of arrival under the name that the table has for it."""
-    return records.rename_columns({"arrived_at": arrival_column})
-
-
-def _add_kept(repeated: pa.Table, batch: _Batch) -> pa.Table:
-    """Adds where the record that each of these repeats was kept: `kept_topic`, `kept_partition`, `kept_offset`.
-
-    And whether it says the same; of one that does not, what it says and who it is of.
-    """
-    found = batch.duplicates
-    places = zip(found.kept.tolist(), found.is_same.tolist(), strict=True)
-    kept_of = dict(zip(found.coordinates.tolist(), places, strict=True))
-    own = pack_coordinates(_int64s(repeated, "kafka_partition"), _int64s(repeated, "kafka_offset"))
-    kept = [unpack_coordinates(kept_of[place][0]) for place in own.tolist()]
-    is_same = pa.array([kept_of[place][1] for place in own.tolist()], pa.bool_())
-    others = iter(describe_contents(repeated.filter(pa.compute.invert(is_same))))
-    added = {
-        "kept_topic": repeated.column("topic"),
-        "kept_partition": pa.array([partition for partition, _ in kept], pa.int32()),
-        "kept_offset": pa.array([offset for _, offset in kept], pa.int64()),
-        "is_same_content": is_same,
-        "content": pa.array([None if same else next(others) for same in is_same.to_pylist()], pa.string()),
-        "other_user_id": pa.compute.if_else(is_same, pa.scalar(None, pa.string()), repeated.column("user_id")),
-    }
-    for name, values in added.items():
-        repeated = repeated.append_column(name, values)
-    return repeated
-
-
-def _number_senders(records: pa.Table) -> Int64s:
-    """A number for each record's user, equal for equal users."""
-    found: Int64s = records.column("user_id").combine_chunks().dictionary_encode().indices.to_numpy()
-    return found
-
-
-def _int64s(table: pa.Table, column: str) -> Int64s:
-    found: Int64s = table.column(column).cast(pa.int64()).to_numpy()
-    return found
+def _find_events(numbers: pa.Table) -> pa.Array:
+    """Which records are events, new or repeated."""
+    return pa.array(~numbers["is_rejected"].to_numpy() & (numbers["mention"].to_numpy() == Mention.NONE))

@@ -7,8 +7,9 @@ the batch's ledger and is the same on every replay; `commit_source` hands it to 
 Why nothing that was on time falls behind it: an event counts with its own time, but not later than it was sent and
 arrived, and not at all when it is dated far ahead of that: its clock says nothing about anyone else's. (Where most
 senders of a partition are far ahead, their events count as when they were sent: see `sender_clocks`.) Where a
-partition holds unread records, all of them were sent after the last one read from it. Where none does, all future
-records are sent after the batch's time, which no counted time exceeds. So whatever is read later was sent after the
+partition holds unread records, all of them were sent after the last one read from it; those that wait behind an open
+transaction, after a time that is known (`open_transactions`). Where none does, all future records are sent after the
+batch's time, which no counted time exceeds. So whatever is read later was sent after the
 frontier, and is late only if it was later than the watermark's delay when it was sent.
 """
 
@@ -67,11 +68,14 @@ class Frontier:
         arrival_micros: int,
         unread: Set[int],
         senders: Int64s,
+        held_since: int | None = None,
     ) -> Frontier:
         """The frontier after a batch. Never goes back.
 
         The arrays hold the accepted events, one item each: Kafka partition, event time, Kafka timestamp, and a
-        number for its sender. `unread` are the partitions that may hold records that the batch has left.
+        number for its sender. `unread` are the partitions that may hold records that the batch has left. `held_since`:
+        a time before which nothing was sent that waits behind an open transaction (None: nothing waits; not positive:
+        nobody can say).
         """
         was_sent = np.where(sent_micros < event_micros - SENT_BEFORE_EVENT_MICROS, arrival_micros, sent_micros)
         at_most = np.minimum(was_sent, arrival_micros)
@@ -86,7 +90,10 @@ class Frontier:
             newest = int(counted[counted_partitions == partition].max())
             reached[partition] = max(reached.get(partition, newest), newest)
         latest = later(self.latest_event, int(event_micros.max()) if len(event_micros) else None)
-        return Frontier(later(self.micros, _frontier_of(reached, unread)), reached, latest, clocks)
+        found = _frontier_of(reached, unread)
+        if found is not None and held_since is not None:
+            found = min(found, held_since) if held_since > 0 else None
+        return Frontier(later(self.micros, found), reached, latest, clocks)
 
     def without_marks(self) -> Frontier:
         """The frontier as far as events have brought it, by when they were sent: before what silences have added."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _REPAIR_SECONDS = 60.0
 # A window closes at most this much later than the idle timeout says.
 _IDLE_LOOK_SECONDS = 5.0
+_LOOKS_KEPT = 100
 
 
 class GroupCare:
@@ -74,6 +76,11 @@ class GroupCare:
         longest_trigger = max((stream.trigger_seconds or 0.0 for stream in streams), default=0.0)
         self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
         self._marked_at = 0.0
+        self.held_records = 0
+        """How many records waited behind an open transaction at the last look. From any thread."""
+        # Some looks: the newest report of a query that has nothing to do is up to ten seconds old.
+        self._all_visible_at: deque[int] = deque(maxlen=_LOOKS_KEPT)
+        self._look_at_ends()
         self._work: PeriodicWork | None = None
 
     @property
@@ -129,12 +136,13 @@ class GroupCare:
         return {state.query: state.watermark.isoformat() for state in self._states if state.watermark > EPOCH}
 
     def mark_read(self) -> None:
-        """At the end of a bounded run over Kafka: nothing was unread, unless it waits behind an open transaction."""
-        if self._is_anything_held_back():
-            return
+        """At the end of a bounded run over Kafka: all that was sent before it is read.
+
+        Unless some of it waited behind an open transaction: then nothing is marked.
+        """
         for query in self._queries:
-            if isinstance(query.batch_writer, EventWriter):
-                query.batch_writer.mark_idle(time.time_ns() // 1000)
+            if isinstance(query.batch_writer, EventWriter) and self._all_visible_at:
+                query.batch_writer.mark_idle(self._all_visible_at[-1])
 
     def interrupt(self) -> None:
         """Ends what may be ended without harm, and begins nothing new: `stop` follows."""
@@ -181,7 +189,18 @@ class GroupCare:
         if not any(query.is_at_first_batch() for query in self._queries):
             self.repair(_REPAIR_SECONDS)
 
+    def _look_at_ends(self) -> None:
+        """Notes the time if nothing waits behind an open transaction: who reads all there is has all sent before."""
+        now = time.time_ns() // 1000
+        ends = {} if self._context.fetch_ends is None else self._context.fetch_ends()
+        if ends is None:
+            return
+        self.held_records = sum(end - stable for stable, end in ends.values())
+        if not self.held_records:
+            self._all_visible_at.append(now)
+
     def _mark_idle(self) -> None:
+        self._look_at_ends()
         timeout = self._context.idle_timeout_seconds
         for query in self._queries:
             writer = query.batch_writer
@@ -191,19 +210,17 @@ class GroupCare:
             reports = read_progresses(query.spark_queries[-1])
             if not reports or lag_of(reports[-1]) != 0:
                 continue
-            # What Kafka held when the trigger began is read: also when that trigger had a batch, of heartbeats perhaps.
-            looked_at = _micros_of(reports[-1])
+            # What could be read when the trigger began is read, also when it had a batch, of heartbeats perhaps. That
+            # was all that had been sent before the last look at which nothing waited behind an open transaction.
+            looked_at = max((at for at in self._all_visible_at if at <= _micros_of(reports[-1])), default=0)
             moved_at = writer.moved_at_micros or _micros_of(reports[0])
             since_mark = time.monotonic() - self._marked_at
             if looked_at - moved_at < timeout * 1e6 or since_mark < self._mark_seconds:
                 continue
             latest = writer.read_latest_event()
-            if latest is not None and self._is_any_open(latest) and not self._is_anything_held_back():
+            if latest is not None and self._is_any_open(latest):
                 self._marked_at = time.monotonic()
                 writer.mark_idle(looked_at)
-
-    def _is_anything_held_back(self) -> bool:
-        return self._context.has_held_back is not None and self._context.has_held_back()
 
     def _is_any_open(self, latest_event_micros: int) -> bool:
         """Whether a running query has not committed a batch that closes all that the latest event may be part of.

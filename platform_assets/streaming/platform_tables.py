@@ -115,6 +115,7 @@ def ledger_rows(commit: dict[str, Any]) -> list[dict[str, Any]]:
             "batch_id": commit["batch"],
             "table_version": commit["version"],
             "arrived_at": datetime.fromtimestamp(commit["arrival_micros"] / 1e6, UTC),
+            "is_compacted": commit.get("is_compacted"),
         }
         for entry in commit.get("partitions", [])
     ]

@@ -104,9 +104,10 @@ class QueryGroup:
     def progress(self) -> dict[str, QueryProgress]:
         """Each started query's progress, by stream name."""
         found = {name: query.progress() for name, query in self._queries.items()}
-        complete = {} if self._care is None else self._care.complete_until()
+        complete, held = ({}, 0) if self._care is None else (self._care.complete_until(), self._care.held_records)
+        over_kafka = {stream.name for stream in self._streams if isinstance(stream.source, KafkaSource)}
         return {
-            name: replace(progress, complete_until=complete.get(name))
+            name: replace(progress, complete_until=complete.get(name), held_records=held * (name in over_kafka))
             for name, progress in found.items()
             if progress is not None
         }

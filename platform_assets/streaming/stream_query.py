@@ -18,6 +18,7 @@ from platform_assets.streaming.checkpoints import (
 from platform_assets.streaming.commit_stream import read_commits
 from platform_assets.streaming.event_writer import EventWriter
 from platform_assets.streaming.foreach_batch import BatchWriter, ForeachBatch
+from platform_assets.streaming.kafka_ranges import build_options
 from platform_assets.streaming.lost_checkpoint import refuse_second_life
 from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, read_progresses, rows_of
 from platform_assets.streaming.query_errors import classify_failure
@@ -170,12 +171,10 @@ class StreamQuery:
 
     def _read_kafka(self) -> DataFrame:
         options = {
-            **self._context.kafka_options,
+            **build_options(self._context),
             "subscribe": self._context.topic,
             "startingOffsets": self._find_starting_offsets(),
             "maxOffsetsPerTrigger": str(self._context.max_offsets_per_trigger),
-            "failOnDataLoss": "true",
-            "kafka.isolation.level": "read_committed",
         }
         return self._session.readStream.format("kafka").options(**options).load()
 

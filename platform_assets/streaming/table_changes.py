@@ -14,7 +14,7 @@ from platform_assets.streaming.table_reads import TableReads
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import CommitProperties
+    from deltalake import CommitProperties, DeltaTable
     from deltalake.table import TableMerger
 
 # Beside one query only upkeep commits to its table: so many losses in a row are a second writer that never rests.
@@ -77,7 +77,7 @@ class TableChanges(TableReads):
         """
         self._write_beside(
             "A deletion", body,
-            lambda properties: self._table.delete(
+            lambda properties: self._open_rewritable().delete(
                 condition, commit_properties=properties, post_commithook_properties=no_hooks()
             ),
         )  # fmt: skip
@@ -144,12 +144,17 @@ class TableChanges(TableReads):
         self._write_beside(
             what, body,
             lambda properties: apply(
-                self._table.merge(
+                self._open_rewritable().merge(
                     source, matches, source_alias="s", target_alias="t", commit_properties=properties,
                     post_commithook_properties=no_hooks(),
                 )
             ).execute(),
         )  # fmt: skip
+
+    def _open_rewritable(self) -> DeltaTable:
+        """The table, for what rewrites files. Raises `TableSchemaError` where that would change somebody's dates."""
+        self._int96.check(self._table)
+        return self._table
 
     def _write_beside(self, what: str, body: Mapping[str, Any], write: Callable[[CommitProperties], object]) -> None:
         """A commit that is no batch's, beside a query that may write."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.int96_files import Int96Guard
 from platform_assets.streaming.delta_tables import build_arrow_schema, create_table, read_batch_commits
 from platform_assets.tables.spec import TableSpec
 
@@ -35,6 +36,7 @@ class TableReads:
         self._spec = spec
         self._table = create_table(self.uri, spec, context.storage_options, STREAM_LOG_RETENTION)
         self._schema = _add_unknown_columns(build_arrow_schema(spec), self._table)
+        self._int96 = Int96Guard(context.storage_options)
         self._lock = threading.RLock()
         self.version = self._table.version()
         """The newest version that this object has made or seen; any thread may read it."""

@@ -14,7 +14,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from platform_assets.errors import TableSchemaError
 from platform_assets.folders import open_folder
+from platform_assets.int96_files import Int96Guard
 from platform_assets.streaming.checkpoints import read_last_plan
 from platform_assets.streaming.delta_tables import open_table
 from platform_assets.streaming.specs import StreamSpec, TableSource
@@ -54,6 +56,7 @@ class TableUpkeep:
         self._tables |= {table.name: -1 for table in PLATFORM_TABLES}
         self._checkpointed: dict[str, int] = {}
         self._compacted: dict[str, int] = {}
+        self._int96 = {name: Int96Guard(context.storage_options) for name in self._tables}
         self._to_vacuum: set[str] = set()
         self._to_clean: set[str] = set()
         self._readers = [
@@ -74,8 +77,9 @@ class TableUpkeep:
             version = table.version()
             if self._is_compaction_due(name, table):
                 self._compacted[name] = version
-                compact(table)
-                self._to_vacuum.add(name)
+                if self._is_rewritable(name, table):
+                    compact(table)
+                    self._to_vacuum.add(name)
             if name not in self._checkpointed:
                 self._checkpointed[name] = max(0, find_checkpoint(table.table_uri, self._context.storage_options))
             if version - self._checkpointed[name] >= COMMITS_OF_ONE_CHECKPOINT:
@@ -105,6 +109,15 @@ class TableUpkeep:
             is_spread = bool(table.metadata().partition_columns) and small < 2 * len(table.partitions())
             self._compacted[name] = table.version() - (0 if is_spread else small)
         return table.version() - self._compacted[name] >= COMMITS_OF_ONE_COMPACTION
+
+    def _is_rewritable(self, name: str, table: DeltaTable) -> bool:
+        """Whether compaction changes no value; otherwise the files grow many, which the check `table_files` shows."""
+        try:
+            self._int96[name].check(table)
+        except TableSchemaError as error:
+            _log.warning("%s is not compacted. %s", name, error)
+            return False
+        return True
 
     def note_replaced(self, name: str) -> None:
         """Files of this table were replaced or taken out: they are to be removed as those that compaction replaces."""

@@ -28,6 +28,7 @@ LEDGER = TableSpec(
         Column("erased", "bigint", "Records of users who had been forgotten before; null: by code that knew none"),
         Column("gaps", "string", "JSON: ranges [from, until) in which Kafka had no record"),
         Column("arrived_at", "timestamp", "The micro-batch's time"),
+        Column("is_compacted", "boolean", "Whether the topic was compacted when the batch found gaps; null: not known"),
     ),
     statistics_columns=("batch_id", "kafka_partition", "from_offset", "until_offset"),
 )

@@ -97,6 +97,31 @@ def test_an_event_dated_ahead_closes_nothing_for_the_others(build: Build) -> Non
     assert {row["window_start"] for row in windows} >= {NOW + timedelta(hours=20), NOW - 9 * MINUTE}
 
 
+@pytest.mark.parametrize("names", [("revenue_by_category",), OF_ALL])
+def test_what_waits_behind_an_open_transaction_is_on_time_when_it_comes(build: Build, names: tuple[str, ...]) -> None:
+    """Its records are two hours old by then, and other partitions have gone on."""
+    streams, began = build(), NOW - timedelta(hours=2)
+    streams.send([purchase(0, began)], partition=1)
+    streams.drain("events", *names)
+    streams = dataclasses.replace(streams, context=dataclasses.replace(streams.context, close_windows=True))
+    producer = streams.kafka.producer(transactional_id=streams.context.topic)
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    sent_at = int((began + MINUTE).timestamp() * 1000)
+    producer.produce(streams.context.topic, purchase(1, began + MINUTE), partition=0, timestamp=sent_at)
+    producer.flush(30)
+    streams.send((purchase(n, began + n * MINUTE) for n in range(2, 120)), partition=1)
+    streams.drain("events", *names)
+    for row in streams.rows("platform.complete_until"):
+        assert row["complete_until"] is None or row["complete_until"] <= began + MINUTE
+    producer.commit_transaction(30)
+    streams.drain("events", *names)
+
+    assert streams.rows("platform.late_events") == []
+    for row in streams.rows("platform.complete_until"):
+        assert row["complete_until"] > NOW - timedelta(hours=1)
+
+
 @pytest.mark.parametrize("names", [("sessions", "revenue_by_category"), OF_ALL])
 def test_a_silent_shop_has_its_sessions_closed_and_what_comes_after_is_repaired(
     build: Build, names: tuple[str, ...]

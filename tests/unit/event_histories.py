@@ -59,6 +59,7 @@ class Step:
 
     `dies_at`: the process dies before this commit of the batch and of its next run, and so on; `restarts`: it is
     stopped in good order afterwards. `runs_twice`: the batch had been committed, and nobody had written that down.
+    `portion`: how many of its records are in memory at a time.
     """
 
     arrival: int
@@ -68,6 +69,7 @@ class Step:
     dies_at: tuple[int, ...] = ()
     restarts: bool = False
     runs_twice: bool = False
+    portion: int = 1000
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ _record = st.tuples(
 _batch = st.tuples(
     st.lists(_record, max_size=9), st.lists(st.integers(0, 4), min_size=PARTITIONS, max_size=PARTITIONS),
     st.sampled_from([(), (), (), (0,), (1,), (2, 0)]), st.booleans(), st.booleans(),
+    st.sampled_from([1000, 1, 3]),
 )  # fmt: skip
 
 
@@ -102,7 +105,7 @@ def histories(draw: st.DrawFn) -> History:
         if content is None:
             steps.append(Step(now, mark=now, restarts=draw(st.booleans())))
             continue
-        drawn, markers, dies_at, restarts, runs_twice = content
+        drawn, markers, dies_at, restarts, runs_twice, portion = content
         records, begins = [], list(next_offsets)
         for partition, lead, user, is_naive, clock, again, no_id in drawn:
             now += SECOND
@@ -122,7 +125,7 @@ def histories(draw: st.DrawFn) -> History:
             next_offsets[partition] += count if count > 2 else 0
         ranges = tuple((p, begins[p], next_offsets[p]) for p in range(PARTITIONS))
         now += SECOND
-        steps.append(Step(now, tuple(records), ranges, None, dies_at, restarts, runs_twice))
+        steps.append(Step(now, tuple(records), ranges, None, dies_at, restarts, runs_twice, portion))
     return History(zone, tuple(steps))
 
 

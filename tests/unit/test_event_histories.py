@@ -7,7 +7,6 @@ Spark has no part in what is decided; it reads Kafka, and writes down what a bat
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given
 
 from platform_assets.errors import GroupOwnedError
+from platform_assets.streaming.batch_records import Portion
 from platform_assets.streaming.checkpoints import OffsetRange, PlannedBatch
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta_tables import open_table
@@ -80,11 +80,18 @@ class Process:
     def _write(self, step: Step, number: int) -> None:
         ranges = tuple(OffsetRange(TOPIC, partition, begin, until) for partition, begin, until in step.ranges)
         planned = PlannedBatch(number, step.arrival, ranges)
+        # A batch without a record is one portion too.
+        starts = range(0, max(len(step.records), 1), step.portion)
+        portions = [self._read_portion(step, start) for start in starts]
+        self._writer._write_tables(self._writer._judge(portions, planned), planned, APP, None)
+
+    def _read_portion(self, step: Step, start: int) -> Portion:
+        records = as_kafka_batch(step.records[start : start + step.portion])
         parser = build_parser(step.arrival, MAX_BYTES, self._context.event_rules)
-        batches: Iterator[pa.RecordBatch] = parser(iter([as_kafka_batch(step.records)]))
-        messages = list(batches)
-        parsed = read_messages(pa.Table.from_batches(messages, pa.schema([("message", pa.binary())])))
-        self._writer._write_tables(self._writer._judge(parsed, planned), planned, APP)
+        names = ("message", "kafka_partition", "until_offset", "weight")
+        types = zip(names, (pa.binary(), pa.int32(), pa.int64(), pa.int64()), strict=True)
+        parsed = read_messages(pa.Table.from_batches(parser(iter([records])), pa.schema(types)))
+        return Portion(len(parsed), lambda: parsed)
 
     def _count_commit(self) -> None:
         if self._commits_left is None:

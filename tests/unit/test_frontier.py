@@ -16,11 +16,12 @@ DAY = 24 * HOUR
 
 
 def advance(
-    before: Frontier, rows: list[tuple[int, int, int]], arrival: int, unread: set[int] | None = None
-) -> Frontier:
+    before: Frontier, rows: list[tuple[int, int, int]], arrival: int, unread: set[int] | None = None,
+    held_since: int | None = None,
+) -> Frontier:  # fmt: skip
     """`rows` are (Kafka partition, event time, time of sending), each of a sender of its own."""
     partitions, events, sent = (np.array([row[n] for row in rows], dtype=np.int64) for n in range(3))
-    return before.advance(partitions, events, sent, arrival, unread or set(), np.arange(len(rows)))
+    return before.advance(partitions, events, sent, arrival, unread or set(), np.arange(len(rows)), held_since)
 
 
 def test_the_latest_event_counts_when_everything_is_read() -> None:
@@ -52,6 +53,14 @@ def test_a_cut_backlog_goes_by_the_partition_that_is_furthest_behind() -> None:
 
 def test_a_partition_whose_rows_were_all_rejected_holds_the_frontier() -> None:
     assert advance(Frontier(HOUR), [(0, 9 * HOUR, 9 * HOUR)], arrival=DAY, unread={0, 1}).micros == HOUR
+
+
+def test_what_waits_behind_an_open_transaction_holds_the_frontier_where_it_was_sent() -> None:
+    rows = [(0, 9 * HOUR, 9 * HOUR)]
+    assert advance(Frontier(HOUR), rows, arrival=DAY, held_since=3 * HOUR).micros == 3 * HOUR
+    assert advance(Frontier(5 * HOUR), rows, arrival=DAY, held_since=3 * HOUR).micros == 5 * HOUR
+    assert advance(Frontier(), rows, arrival=DAY, held_since=10 * HOUR).micros == 9 * HOUR
+    assert advance(Frontier(), rows, arrival=DAY, held_since=0).micros is None
 
 
 def test_the_frontier_never_goes_back_and_survives_the_commit() -> None:

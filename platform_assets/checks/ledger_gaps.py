@@ -1,0 +1,60 @@
+"""What the offsets without a record were: of transactions, or perhaps records that compaction removed unread.
+
+Kafka's clients are shown neither a transaction's marker nor what compaction has removed: both are offsets that nobody
+is given. What can be known: a topic that is not compacted has no such offsets but those of transactions; and a record
+of an aborted transaction is there for who reads uncommitted ones, until it is compacted as well. So of a compacted
+topic the rest is a bound: so many records at most were removed before they were read, and the markers are among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from platform_assets.checks.ledger_entries import Entry
+
+OF_TRANSACTIONS = "offsets_of_transactions"
+PERHAPS_COMPACTED = "offsets_perhaps_compacted"
+
+
+class GapReader(Protocol):
+    """What is asked of Kafka (`resources.kafka.KafkaResource`)."""
+
+    def find_records(
+        self, topic: str, ranges: Sequence[tuple[int, int, int]], *, committed: bool = True
+    ) -> list[tuple[int, int]]:
+        """The (partition, offset) of every record in ranges of (partition, from, until); uncommitted ones too."""
+        ...
+
+
+def count_gaps(entries: Sequence[Entry], held: Sequence[Entry], kafka: GapReader) -> dict[str, int]:
+    """The offsets without a record in the accounts by what they were; in neither number where nobody can say.
+
+    `held` are those of the accounts that are of the topic that Kafka has now.
+    """
+    lengths = {True: 0, False: 0}
+    for entry in entries:
+        if entry.is_compacted is not None:
+            lengths[entry.is_compacted] += sum(end - start for start, end in entry.gaps)
+    aborted = 0
+    by_topic: dict[str, list[tuple[int, int, int]]] = {}
+    for entry in held:
+        if entry.is_compacted:
+            gaps = [(entry.kafka_partition, start, end) for start, end in entry.gaps]
+            by_topic.setdefault(entry.topic, []).extend(gaps)
+    for topic, ranges in by_topic.items():
+        aborted += len(kafka.find_records(topic, ranges, committed=False)) if ranges else 0
+    return {OF_TRANSACTIONS: lengths[False] + aborted, PERHAPS_COMPACTED: lengths[True] - aborted}
+
+
+def describe_gaps(totals: Mapping[str, int]) -> str:
+    """For the check's verdict: one sentence or two, with a blank before each; empty where there is nothing to say."""
+    said = ""
+    if of_transactions := totals[OF_TRANSACTIONS]:
+        said += f" {of_transactions:,} offsets have no record: markers of transactions, and records of aborted ones."
+    if perhaps := totals[PERHAPS_COMPACTED]:
+        said += (
+            f" {perhaps:,} offsets have no record because the topic is compacted, or are markers of transactions: so "
+            "many records at most were removed before they were read. Set the topic's cleanup.policy to delete."
+        )
+    return said
