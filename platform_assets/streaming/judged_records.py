@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.streaming.deduplication import Duplicates, pack_coordinates, unpack_coordinates
+from platform_assets.streaming.deduplication import Duplicates, hash_ids, pack_coordinates, unpack_coordinates
 from platform_assets.streaming.event_content import describe_contents
 from platform_assets.streaming.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, build_erased
 from platform_assets.streaming.named_users import Mention
@@ -33,13 +33,14 @@ _KEPT = ["kafka_partition", "kafka_offset", "event_time", "kafka_timestamp", "ev
 def number_records(records: pa.Table, mentions: Any, hashes: Sequence[Int64s]) -> pa.Table:
     """What is kept in memory of parsed records (`event_parser.PARSED_SCHEMA`), one row each.
 
-    Columns: where and when, `event_type`, `sender` (a number, equal for equal users of one portion), `is_rejected`,
-    `mention` (how it names a forgotten user, `named_users.Mention`), and where anything is deduplicated, the hashes of
-    its event_id and of its content: `hash1`, `hash2`, `content` (of a rejected record too, where they mean nothing).
+    Columns: where and when, `event_type`, `sender` (a hash of the user_id), `is_rejected`, `mention` (how it names a
+    forgotten user, `named_users.Mention`), and where anything is deduplicated, the hashes of its event_id and of its
+    content: `hash1`, `hash2`, `content` (of a rejected record too, where they mean nothing).
     """
-    senders = records["user_id"].combine_chunks().dictionary_encode().indices.fill_null(0)
+    users = records["user_id"].combine_chunks().dictionary_encode()
+    senders, _ = hash_ids(pa.chunked_array([users.dictionary]))
     added = {
-        "sender": senders.cast(pa.int64()),
+        "sender": pa.array(senders).take(users.indices).fill_null(0),
         "is_rejected": pa.array(records["reason"].is_valid().to_numpy() & (mentions == Mention.NONE)),
         "mention": pa.array(mentions, pa.int8()),
         **dict(zip(("hash1", "hash2", "content"), map(pa.array, hashes), strict=False)),

@@ -73,7 +73,7 @@ class SenderClocks:
     def observe(self, partitions: Int64s, lead_micros: Int64s, sent_micros: Int64s, senders: Int64s) -> Self:
         """With the accepted events of a batch, one item each: how much later than sent it is dated, and when that was.
 
-        `senders` has a number for each event's sender, from 0 on.
+        `senders` has a number for each event's sender, the same for the same sender.
         """
         if not len(partitions):
             return self
@@ -118,14 +118,10 @@ def _count_senders(
     for partition in np.unique(partitions).tolist():
         own = partitions == partition
         ahead, count = found.get(partition, (0, 0))
-        ahead += _count_distinct(senders[own & is_ahead])
-        count += _count_distinct(senders[own])
+        ahead += len(np.unique(senders[own & is_ahead]))
+        count += len(np.unique(senders[own]))
         found[partition] = _keep_newest(ahead, count, _SENDERS)
     return found
-
-
-def _count_distinct(numbers: Int64s) -> int:
-    return int(np.count_nonzero(np.bincount(numbers))) if len(numbers) else 0
 
 
 def _keep_newest(part: int, whole: int, limit: int) -> tuple[int, int]:
