@@ -124,6 +124,8 @@ def _sql(settings: Settings) -> dict[str, str]:
         # The plans of a handful of queries and their Delta commits are some hundred pieces of generated code; with room
         # for 100, the default, each micro-batch compiles its own again.
         "spark.sql.codegen.cache.maxEntries": "2000",
+        # Where in Python each column was made, for Spark's error messages: two thirds of the time that columns take.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         # A plan's text is compared with the one that a checkpoint was made by: nothing of it may be cut off.
         "spark.sql.debug.maxToStringFields": "1000",
     }

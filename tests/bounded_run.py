@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 # Generous: six queries' first batches take 15 s on two cores, and took two minutes beside three other programs that
 # used them. What is waited for is a condition: only a hang may reach this.
 LIMIT_SECONDS = 300.0
+# Each look asks the JVM of each query: twenty a second took a tenth of a core from what is waited for.
+_LOOK_SECONDS = 0.2
 
 
 def run_to_end(group: QueryGroup) -> None:
@@ -22,6 +24,6 @@ def run_to_end(group: QueryGroup) -> None:
             if (failure := group.failure()) is not None:
                 raise failure
             assert time.monotonic() < deadline, "the bounded run does not end"
-            time.sleep(0.05)
+            time.sleep(_LOOK_SECONDS)
     finally:
         group.stop(30)

@@ -117,7 +117,7 @@ def _no_tables_of_earlier_tests(request: pytest.FixtureRequest) -> Iterator[None
     """Delta keeps each table it has seen for an hour: after 130 lakehouses the heap was full and Spark stood still."""
     yield
     if "spark" in request.fixturenames:
-        request.getfixturevalue("spark")._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+        getattr(request.getfixturevalue("spark")._jvm, "org.apache.spark.sql.delta.DeltaLog").clearCache()
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,31 +21,34 @@ class Steps:
         """`steps`: the methods that do something lasting, each call of which is a step."""
         self.taken = 0
         self.last: int | None = None
+        self._before_each: Callable[[], object] = lambda: None
         for owner, names in steps.items():
             for name in names:
                 monkeypatch.setattr(owner, name, self._watch(getattr(owner, name)))
 
-    def is_cut(self, number: int, do: Callable[[], object], meanwhile: Callable[[], object] = lambda: None) -> bool:
-        """Does it with the power cut before step `number`, looks at what is left (`meanwhile`), and does it again.
+    def copy_before_each(self, root: Path, into: Path, do: Callable[[], object]) -> list[Path]:
+        """Does it once, and returns copies of the folder `root`: as it is before each step, in order.
 
-        Returns whether it came so far; where it has fewer steps it is done once.
+        Each copy is what a power cut there would leave behind. Copies and not cuts, for all of it would have to be done
+        once more for each cut.
         """
-        self.taken, self.last = 0, number
+        copies: list[Path] = []
+
+        def copy() -> None:
+            copies.append(Path(shutil.copytree(root, into / f"cut{len(copies)}")))
+
+        self._before_each = copy
         try:
             do()
-        except PowerFailure:
-            self.last = None
-            meanwhile()
-            do()
-            return True
         finally:
-            self.last = None
-        return False
+            self._before_each = lambda: None
+        return copies
 
     def _watch(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def take(*args: Any, **kwargs: Any) -> Any:
             if self.taken == self.last:
                 raise PowerFailure
+            self._before_each()
             self.taken += 1
             return step(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: two faults on the whole platform under load, and the balance at the end."""
+"""The short form of `make chaos`: one fault on the whole platform under load, and the balance at the end."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tests.short_lived_jvm import ENVIRONMENT
 ROOT = Path(__file__).parents[2]
 # Beside another test on two cores: at 500 events/s, the program's own rate, it took a quarter of an hour.
 RATE = "100"
-FAULTS = ("killed after a commit to silver.quarantined_events", "kill -9 of the JVM")
+# Half of a batch is in the tables, and the JVM outlives its host. `test_streaming_run` kills the JVM.
+FAULT = "killed after a commit to silver.quarantined_events"
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_the_platform_survives_two_faults_and_no_row_is_lost_or_doubled() -> None:
+def test_the_platform_survives_a_fault_and_no_row_is_lost_or_doubled() -> None:
     """At any moment, from a seed that the program prints; a failure shows all that it said."""
-    chosen = [argument for fault in FAULTS for argument in ("--only", fault)]
-    command = [sys.executable, "-m", "tests.chaos", "--rate", RATE, *chosen]
+    command = [sys.executable, "-m", "tests.chaos", "--rate", RATE, "--only", FAULT]
     environment = {**os.environ, **ENVIRONMENT, "HEADRACE_UPKEEP_SECONDS": "20"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"faults survived {len(FAULTS)} " in done.stdout and "lost 0 · doubled 0" in done.stdout
+    assert "faults survived 1 " in done.stdout and "lost 0 · doubled 0" in done.stdout

@@ -52,6 +52,10 @@ class StreamsUnderTest:
     def copy_to(self, root: Path) -> StreamsUnderTest:
         """The same with a copy of the lakehouse, at a place where nothing is."""
         shutil.copytree(self.context.lakehouse_root, root)
+        return self.at(root)
+
+    def at(self, root: Path) -> StreamsUnderTest:
+        """The same over a copy of the lakehouse that is there."""
         return dataclasses.replace(self, context=dataclasses.replace(self.context, lakehouse_root=str(root)))
 
     def send(self, values: Iterable[bytes | None], key: bytes | None = b"user", partition: int = 0) -> None:
@@ -82,8 +86,7 @@ class StreamsUnderTest:
 
     def let_go_of_state(self) -> None:
         """Afterwards no thread of Spark's writes into a checkpoint: one uploads snapshots behind a query's end."""
-        jvm: Any = self.session._jvm
-        jvm.org.apache.spark.sql.execution.streaming.state.StateStore.stop()
+        getattr(self.session._jvm, "org.apache.spark.sql.execution.streaming.state.StateStore").stop()
 
     def drain(self, *names: str) -> QueryGroup:
         """Runs the named streams (default: all) in bounded mode to their end; raises what a query died of."""

@@ -20,6 +20,7 @@ from jobs.supervision.group_lock import read_lock
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
+from tests.copied_project import keep_streams, replace_text
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.supervised_platform import wait_for
 from tests.short_lived_jvm import ENVIRONMENT
@@ -48,11 +49,9 @@ def copy_project(place: Path, changes: dict[str, list[tuple[str, str]]]) -> Path
     for folder in ("platform_assets", "jobs", "resources"):
         shutil.copytree(ROOT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file, replacements in changes.items():
-        text = (place / file).read_text()
         for old, new in replacements:
-            assert text.count(old) == 1, old
-            text = text.replace(old, new)
-        (place / file).write_text(text)
+            replace_text(place / file, old, new)
+    keep_streams(place, "events", "sessions")
     return place
 
 

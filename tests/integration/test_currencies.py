@@ -89,7 +89,7 @@ def test_no_table_adds_up_currencies_and_an_amount_that_was_not_sent_is_missing(
     assert (session["total_revenue"], session["currency"], session["revenue_by_currency"]) == (None, None, sums)
     assert session["purchases_without_amount"] == 1
 
-    pages = run_reports(streams.session, lakehouse, "2026-03-01", checks=build_report_consistency_checks(REPORT_TABLES))
+    pages = run_reports(lakehouse, "2026-03-01", checks=build_report_consistency_checks(REPORT_TABLES))
     assert [(v.asset_key, v.description) for v in pages.get_asset_check_evaluations() if not v.passed] == []
     for name in ("session_report", "customer_days", "customer_360"):
         (row,) = streams.rows(f"gold.{name}", "from t where purchases_without_amount > 0")
@@ -111,9 +111,7 @@ def test_a_simulated_shop_of_two_currencies_comes_to_the_same_everywhere(
     streams.send(value for _, _, value in Shop(profile, 7).history(begin, begin + 2 * 3_600_000_000, 1.0))
     streams.send([shop_event("later", 6 * 3600, "page_view")])
     streams.drain()
-    reports = run_reports(
-        streams.session, lakehouse, "2026-03-01", checks=build_report_consistency_checks(REPORT_TABLES)
-    )
+    reports = run_reports(lakehouse, "2026-03-01", checks=build_report_consistency_checks(REPORT_TABLES))
     assert [(v.asset_key, v.description) for v in reports.get_asset_check_evaluations() if not v.passed] == []
     assert check_parity(streams, lakehouse, DERIVED) == []
 
@@ -181,7 +179,7 @@ def test_an_older_table_is_refused_with_the_command_that_counts_it_anew(
     assert [row["total_revenue"] for row in before] == [12_160.0]
 
     # Reports over what is there go on: one sum of a currency that is not known.
-    run_reports(streams.session, lakehouse, "2026-03-01", only=[REPORT_TABLES[0]])
+    run_reports(lakehouse, "2026-03-01", only=[REPORT_TABLES[0]])
     (row,) = streams.rows("gold.session_report", "from t where total_revenue > 0")
     assert row["revenue_by_currency"] == '{"":"12160.00"}'
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
@@ -19,10 +20,16 @@ from jobs.drain import EXIT_DONE
 from jobs.supervision.group_lock import read_lock
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
 from tests.integration.replayed_streams import build_events
+from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.supervised_platform import OUTPUT_TABLES, ROOT
 from tests.short_lived_jvm import ENVIRONMENT
 from tests.spark.test_streams_over_events import STREAMS, in_order
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 RECORDS = [*build_events(range(100)), *build_events(range(5)), b"not JSON"]
 
@@ -50,38 +57,42 @@ class Commands:
 
 
 @pytest.fixture
-def drained(broker: BrokerState, kafka: KafkaResource, topic: Callable[..., str], tmp_path: Path) -> Commands:
-    """Two hours of a shop, of which some records came twice and one is broken, read by `headrace drain`."""
+def sent(broker: BrokerState, kafka: KafkaResource, topic: Callable[..., str], tmp_path: Path) -> Commands:
+    """Two hours of a shop, of which some records came twice and one is broken. Nobody has read them."""
     commands = Commands(tmp_path / "home", tmp_path / "lakehouse", topic(1), broker.bootstrap_servers)
     producer = kafka.producer()
     for value in RECORDS:
         producer.produce(commands.topic, value)
     assert producer.flush(30) == 0
-    drained = commands.run("drain")
-    assert drained.returncode == EXIT_DONE, drained.stderr
     return commands
 
 
-def test_every_stream_catches_up_and_then_all_stops(drained: Commands) -> None:
-    assert not read_lock(drained.home, "clickstream").held
-    offsets = Counter(offset for name in OUTPUT_TABLES for offset in drained.table(name)["kafka_offset"].to_pylist())
+def test_every_stream_catches_up_and_then_all_stops(sent: Commands) -> None:
+    drained = sent.run("drain")
+    assert drained.returncode == EXIT_DONE, drained.stderr
+    assert not read_lock(sent.home, "clickstream").held
+    offsets = Counter(offset for name in OUTPUT_TABLES for offset in sent.table(name)["kafka_offset"].to_pylist())
     assert offsets == Counter(range(len(RECORDS)))
     with duckdb.connect() as connection:
         connection.execute("set timezone = 'UTC'")
-        connection.register("events", DeltaTable(str(drained.lakehouse / "silver" / "events")).to_pyarrow_dataset())
+        connection.register("events", DeltaTable(str(sent.lakehouse / "silver" / "events")).to_pyarrow_dataset())
         for name, stream in STREAMS.items():
             rows, oracle = (
                 in_order(stream, found.to_pylist())
-                for found in (drained.table(stream.main_table.name), connection.sql(stream.rule or "").to_arrow_table())
+                for found in (sent.table(stream.main_table.name), connection.sql(stream.rule or "").to_arrow_table())
             )
             # What is open has no row yet. Nobody has spent more than a hundred.
             assert bool(rows) == (name != "high_value_users") and all(row in oracle for row in rows), name
 
 
 @pytest.mark.long
-def test_the_checks_pass_but_for_the_table_that_was_damaged_and_the_exit_code_says_so(drained: Commands) -> None:
-    DeltaTable(str(drained.lakehouse / "gold" / "sessions")).delete("user_id = 'u1'")
-    checked = drained.run("check")
+def test_the_checks_pass_but_for_the_table_that_was_damaged_and_the_exit_code_says_so(
+    sent: Commands, spark: SparkSession, kafka: KafkaResource
+) -> None:
+    lakehouse, settings = LakehouseResource(root=str(sent.lakehouse)), Settings(home=sent.home)
+    StreamsUnderTest.build(spark, kafka, lakehouse, settings, sent.topic).drain()
+    DeltaTable(str(sent.lakehouse / "gold" / "sessions")).delete("user_id = 'u1'")
+    checked = sent.run("check")
     failed = [line for line in checked.stdout.splitlines() if "FAILED" in line]
     assert checked.returncode == 1 and [line for line in failed if "parity" in line], checked.stdout + checked.stderr
     assert all("gold.sessions" in line for line in failed) and "passed" in checked.stdout

@@ -42,23 +42,36 @@ def start_host(platform: Platform) -> Iterator[Callable[[str, int], subprocess.P
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("stop_at", [1, 4])
 def test_a_host_that_sleeps_before_its_commit_and_is_replaced_writes_nothing_when_it_wakes(
     platform: Platform,
     start_host: Callable[[str, int], subprocess.Popen[bytes]],
     shoppers: threading.Event,
-    stop_at: int,
 ) -> None:
-    """Also with its very first commit, before which the table has no transaction to compare with."""
-    sleeper = start_host("machine-a", stop_at)
+    """With its very first commit, before which the table has no transaction to compare with; its successor later."""
+    first = start_host("machine-a", 1)
+    second = _replace(platform, first, lambda: start_host("machine-b", 4))
+    third = _replace(platform, second, lambda: start_host("machine-c", 0))
+
+    rows = len(platform.coordinates())
+    wait_for(lambda: len(platform.coordinates()) > rows, "the last one goes on")
+    shoppers.set()
+    wait_for(platform.is_caught_up, "everything is read")
+    third.terminate()
+    assert third.wait(120) == 0
+    platform.prove_complete()
+
+
+def _replace(
+    platform: Platform, sleeper: subprocess.Popen[bytes], start_successor: Callable[[], subprocess.Popen[bytes]]
+) -> subprocess.Popen[bytes]:
+    """Wakes the sleeper when its successor has committed; returns the successor."""
     wait_for(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_STOPPED or None, "it sleeps before a commit")
     rows = len(platform.coordinates())
     replaced = _beat(platform)
-
-    successor = start_host("machine-b", 0)
+    successor = start_successor()
 
     def has_committed() -> bool:
-        assert successor.poll() is None, (platform.settings.home / "machine-b.log").read_text()
+        assert successor.poll() is None, "the successor has ended: see its log in the home"
         return len(platform.coordinates()) > rows
 
     wait_for(has_committed, "the successor has committed what the first had in hand")
@@ -68,14 +81,7 @@ def test_a_host_that_sleeps_before_its_commit_and_is_replaced_writes_nothing_whe
     ended = next(run for run in platform.runs() if run.run_id == replaced.run_id)
     assert ended.exit_kind is ExitKind.OWNED
     assert _beat(platform).epoch == replaced.epoch + 1
-
-    rows = len(platform.coordinates())
-    wait_for(lambda: len(platform.coordinates()) > rows, "the successor goes on")
-    shoppers.set()
-    wait_for(platform.is_caught_up, "everything is read")
-    successor.terminate()
-    assert successor.wait(120) == 0
-    platform.prove_complete()
+    return successor
 
 
 def _beat(platform: Platform) -> Heartbeat:

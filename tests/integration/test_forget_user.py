@@ -35,7 +35,7 @@ from tests.power_cuts import Steps
 from tests.spark.test_parity import run_check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from platform_assets.streaming.traces import Traces
 
@@ -206,30 +206,29 @@ def test_no_table_and_no_file_has_the_user_and_all_else_is_right(streams: Stream
 
     # What was open then is closed without the user, in time.
     streams.send([build(OTHER, 300, kind) for kind in ("page_view", "purchase")])
-    streams.drain()
+    expect_to_stay_out(streams, DERIVED)
     assert toys_of(streams) == []
-    prove_sound(streams)
     waits = "\n".join(list_what_waits(found, [STREAMS[name] for name in DERIVED], streams.context, streams.kafka))
     assert "has the user's records until about" in waits and "The state" in waits
 
 
-@pytest.mark.parametrize(
-    "names",
-    [pytest.param(FEW, id="one"), pytest.param(tuple(DERIVED), marks=pytest.mark.long, id="all")],
-    indirect=True,
-)
 def test_the_user_goes_and_stays_out(streams: StreamsUnderTest, names: tuple[str, ...]) -> None:
     others, ours = rows_of(streams, OTHER), rows_of(streams, USER)
     assert min(ours.values()) > 0 and prove(streams).found
     forget(streams)
     assert rows_of(streams, USER) == dict.fromkeys(ours, 0) and rows_of(streams, OTHER) == others
     assert prove(streams).found == () and prove(streams, OTHER).found
+    expect_to_stay_out(streams, names)
+
+
+def expect_to_stay_out(streams: StreamsUnderTest, names: Sequence[str]) -> None:
+    """What comes of the user is erased on its arrival; `names` are the streams over `events` that read along."""
     streams.send([build(USER, 310, "purchase"), build(OTHER, 310, "purchase"), b'{"user_id": "ann-7", "price": "x"}'])
     streams.send([b"no JSON"], key=USER.encode())
     streams.drain("events", *names)
     found = audit(streams)
     assert found.breaches == () and found.totals["erased"] == 3
-    assert rows_of(streams, USER) == dict.fromkeys(ours, 0)
+    assert not any(rows_of(streams, USER).values())
     assert prove(streams).found == ()
     prove_sound(streams)
     read = [STREAMS[name] for name in ("events", *names)]
@@ -259,30 +258,27 @@ def test_it_may_be_cut_short_anywhere(
 ) -> None:
     """Called again it comes to the same end. The streams have read everything: they are drained at the end only."""
 
-    def forget_undrained(copy: StreamsUnderTest) -> None:
-        forget(copy, drain=lambda: None)
-
-    def expect_half_done(copy: StreamsUnderTest, is_half_done: bool) -> None:
-        assert Register(copy.context).is_half_done() == is_half_done
-        found = audit(copy, proved)
-        assert found.breaches == (), "nothing is lost or doubled while the records go"
-        erasing.add(found.erasing)
+    def forget_undrained(forgetful: StreamsUnderTest) -> None:
+        forget(forgetful, drain=lambda: None)
 
     proved, erasing = audit(streams).proof, set[bool]()
-    expected = streams.copy_to(tmp_path / "whole")
-    forget_undrained(expected)
     steps = Steps(monkeypatch, {BatchTable: ("replace", "erase", "vacuum")})
-    cuts, is_cut = 0, True
-    while is_cut:
-        copy = streams.copy_to(tmp_path / f"cut{cuts}")
-        is_cut = steps.is_cut(cuts, partial(forget_undrained, copy), partial(expect_half_done, copy, cuts > 0))
-        cuts += is_cut
-        assert not Register(copy.context).is_half_done()
-        assert prove(copy).found == ()
-        assert (audit(copy).breaches, audit(copy).totals) == ((), audit(expected).totals)
-    assert cuts > 15 and erasing == {False, True}
-    copy.drain(*DERIVED)
-    prove_sound(copy)
+    root, into = Path(streams.context.lakehouse_root), tmp_path / "cuts"
+    cuts = [streams.at(copy) for copy in steps.copy_before_each(root, into, partial(forget_undrained, streams))]
+    expected = audit(streams).totals
+    for number, cut in enumerate(cuts):
+        assert Register(cut.context).is_half_done() == (number > 0)
+        found = audit(cut, proved)
+        assert found.breaches == (), "nothing is lost or doubled while the records go"
+        erasing.add(found.erasing)
+        forget_undrained(cut)
+        assert not Register(cut.context).is_half_done()
+        assert prove(cut).found == ()
+        found = audit(cut)
+        assert (found.breaches, found.totals) == ((), expected)
+    assert len(cuts) > 15 and erasing == {False, True}
+    cuts[-1].drain(*DERIVED)
+    prove_sound(cuts[-1])
 
 
 @pytest.mark.long

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from tests.integration.test_forget_user import (
 from tests.short_lived_jvm import ENVIRONMENT
 
 USER, OTHER = "user-77", "bob"
+NAMES = ("events", "sessions")
 
 
 def of_user(user: Any = USER) -> dict[str, Any]:
@@ -61,17 +61,26 @@ def encode(texts: list[str]) -> list[bytes]:
     return [text.encode() for text in texts]
 
 
-@pytest.fixture
-def streams(spark: Any, kafka: KafkaResource, topic: Callable[..., str], tmp_path: Path) -> StreamsUnderTest:
+@pytest.fixture(scope="module")
+def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
     """The user's records of all kinds, and what another has bought, once under a name that mentions the user."""
-    settings = Settings(home=tmp_path / "home", kafka_bootstrap_servers="", publish=False)
-    lakehouse = LakehouseResource(root=str(tmp_path / "lakehouse"))
-    found = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
+    root = tmp_path_factory.mktemp("raw-records")
+    kafka.ensure_topic(f"forget-{root.name}", 1)
+    settings = Settings(home=root / "home", kafka_bootstrap_servers="", publish=False)
+    lakehouse = LakehouseResource(root=str(root / "lakehouse"))
+    found = StreamsUnderTest.build(spark, kafka, lakehouse, settings, f"forget-{root.name}")
     events = [build(user, minute, "purchase") for minute in (0, 1, 120) for user in (USER, OTHER)]
     mention = build(OTHER, 2, "purchase", product_name="a gift for user-77", unknown={"by": USER})
     found.send([*events, mention, *encode([*REFUSED, *UNSURE, *OTHERS])], key=None)
-    found.drain("events", "sessions", "revenue_by_category")
+    found.drain(*NAMES)
+    found.let_go_of_state()
     return found
+
+
+@pytest.fixture
+def streams(written: StreamsUnderTest, tmp_path: Path) -> StreamsUnderTest:
+    """The same in a lakehouse of one's own. The topic is that of all tests here, who each forget another user."""
+    return written.copy_to(tmp_path / "copy")
 
 
 def test_all_that_is_the_users_goes_and_the_rest_is_for_a_person(streams: StreamsUnderTest) -> None:
@@ -97,14 +106,14 @@ def test_all_that_is_the_users_goes_and_the_rest_is_for_a_person(streams: Stream
     assert max(counts) == 2, "the event that mentioned the user is gone, and the session computed again"
 
     streams.send([*encode([*REFUSED, *UNSURE, *OTHERS]), build(USER, 130, "purchase")], key=None)
-    streams.drain("events", "sessions", "revenue_by_category")
+    streams.drain(*NAMES)
     assert prove(streams, USER).found == ()
     after = audit(streams)
     assert after.breaches == () and after.totals["erased"] == len(REFUSED + UNSURE) + 1
     arrived = [row for row in streams.rows("platform.erased_records") if row["was"].endswith("on_arrival")]
     assert Counter(row["was"] for row in arrived) == {"on_arrival": len(REFUSED) + 1, "unsure_on_arrival": len(UNSURE)}
     newest = max(row["kafka_offset"] for row in arrived if row["was"] == "unsure_on_arrival")
-    read = [STREAMS[name] for name in ("events", "sessions", "revenue_by_category")]
+    read = [STREAMS[name] for name in NAMES]
     asked = f"{streams.context.topic}/0/{newest}"
     said = explain(read, lakehouse_of(streams), streams.kafka, offset=asked)
     assert "may have been of a user who is forgotten: erased on its arrival" in said[0]
@@ -113,7 +122,7 @@ def test_all_that_is_the_users_goes_and_the_rest_is_for_a_person(streams: Stream
 def test_a_short_number_takes_nobody_else_along(streams: StreamsUnderTest) -> None:
     streams.send(encode([json.dumps([of_user(7)]), '{"user_id": "7", "quan', json.dumps({"quantity": 7})]), key=None)
     streams.send([build("7", 3, "page_view"), build(OTHER, 3, "page_view", product_id="7", quantity=7)], key=None)
-    streams.drain("events", "sessions", "revenue_by_category")
+    streams.drain(*NAMES)
     before = len(streams.rows("silver.quarantined_events"))
     traces, rows = forget(streams, "7")
     assert (rows["silver.events"], rows["silver.quarantined_events"], traces.unsure) == (1, 2, ())

@@ -35,7 +35,7 @@ from tests.spark.test_parity import run_check
 
 EVENTS = STREAMS["events"]
 NAMES = ("sessions", "view_to_purchase", "revenue_by_category")
-# `make test` has one of them read along; what is said of gold, all.
+# One of them reads along in `make test`, and where each more would be more to do; else all, in one lakehouse.
 FEW = ("sessions",)
 OF_ALL = pytest.mark.parametrize("names", [pytest.param(NAMES, id="all")], indirect=True)
 ALL = Part()
@@ -114,6 +114,7 @@ def damage(streams: StreamsUnderTest) -> tuple[int, int]:
 
 
 @pytest.mark.long
+@OF_ALL
 def test_nothing_differs_where_nothing_happened(streams: StreamsUnderTest) -> None:
     found = compare(streams)
     assert (found.rows, found.differences, found.doubled) == (137, 0, 0)
@@ -176,15 +177,16 @@ def test_rows_that_come_back_are_not_read_a_second_time(streams: StreamsUnderTes
 
 
 @pytest.mark.long
+@OF_ALL
 def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
     damage(streams)
     topic, everything = streams.context.topic, compare(streams)
-    parts = [compare(streams, Part(offsets=(f"{topic}/{p}",))) for p in ("0/0-40", "0/40-1000", "1/0-1000")]
+    halves = (f"{topic}/0/0-40",), (f"{topic}/0/40-1000", f"{topic}/1/0-1000")
+    parts = [compare(streams, Part(offsets=offsets)) for offsets in halves]
     assert sum(part.added for part in parts) == everything.added
     assert sum(part.changed for part in parts) == everything.changed
     assert sum(part.rows for part in parts) == everything.rows
-    both = compare(streams, Part(offsets=(f"{topic}/0/0-40", f"{topic}/1/0-1000")))
-    assert both.differences == parts[0].differences + parts[2].differences
+    assert min(part.differences for part in parts) > 0
 
     early = datetime(2026, 3, 1, tzinfo=UTC)
     assert compare(streams, Part(since=early)).differences == everything.differences
@@ -208,6 +210,7 @@ def test_offsets_that_mean_nothing_are_refused(streams: StreamsUnderTest, offset
 
 
 @pytest.mark.long
+@OF_ALL
 def test_what_would_be_refused_now_stays_and_is_said(streams: StreamsUnderTest) -> None:
     before = rows(streams, "events")
     stricter = replace(streams, context=replace(streams.context, max_record_bytes=150))
@@ -219,6 +222,7 @@ def test_what_would_be_refused_now_stays_and_is_said(streams: StreamsUnderTest) 
 
 
 @pytest.mark.long
+@OF_ALL
 def test_who_is_forgotten_and_what_was_a_repetition_does_not_come_back(streams: StreamsUnderTest) -> None:
     for name in ("silver.events", "silver.deduplicated_events", "silver.quarantined_events"):
         DeltaTable(streams.context.table_uri(name)).delete()
@@ -239,6 +243,7 @@ def _all_events() -> list[bytes]:
 
 
 @pytest.mark.long
+@OF_ALL
 def test_rows_that_are_there_twice_are_refused(streams: StreamsUnderTest) -> None:
     uri = streams.context.table_uri("silver.events")
     write_deltalake(uri, DeltaTable(uri).to_pyarrow_table().slice(0, 7), mode="append")
@@ -287,25 +292,29 @@ def test_an_event_that_is_changed_and_then_found_late_is_repaired(own: StreamsUn
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("is_undone", [False, True])
 def test_it_may_be_cut_short_anywhere(
-    streams: StreamsUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_undone: bool
+    streams: StreamsUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Called again it comes to the same end: the swap, and then its undoing."""
     damage(streams)
-    damaged, whole = rows(streams, "events"), streams.copy_to(tmp_path / "whole")
-    replay_of(whole).swap(whole.session)
-    begin, end = (whole, damaged) if is_undone else (streams, rows(whole, "events"))
+    damaged = rows(streams, "events")
     steps = Steps(monkeypatch, {BatchTable: ("replace",), LakehouseResource: ("write_file", "remove_folder")})
-    cuts, is_cut = 0, True
-    while is_cut:
-        copy = begin.copy_to(tmp_path / f"cut{cuts}")
-        replay = replay_of(copy)
-        is_cut = steps.is_cut(cuts, partial(replay.undo if is_undone else replay.swap, copy.session))
-        cuts += is_cut
-        assert rows(copy, "events") == end and not replay.is_half_done()
-        late = DeltaTable(copy.context.table_uri("platform.late_events")).to_pyarrow_table()
-        waiting = late.filter(pc.field("source_version").is_valid() & pc.field("repaired_at").is_null())
-        table = DeltaTable(copy.context.table_uri("silver.events"))
-        versions = waiting.filter(pc.field("query") == NAMES[0])["source_version"]
-        assert pc.max(versions).as_py() == table.version()
-    assert cuts == (4 if is_undone else 5)
+    for action, expected_cuts in (("swap", 5), ("undo", 4)):
+        do = getattr(replay_of(streams), action)
+        root, into = Path(streams.context.lakehouse_root), tmp_path / action
+        cuts = [streams.at(copy) for copy in steps.copy_before_each(root, into, partial(do, streams.session))]
+        assert len(cuts) == expected_cuts
+        end = rows(streams, "events")
+        assert (end == damaged) == (action == "undo")
+        for cut in cuts:
+            replay = replay_of(cut)
+            getattr(replay, action)(cut.session)
+            assert rows(cut, "events") == end and not replay.is_half_done()
+            expect_repairs_by_the_newest_version(cut)
+
+
+def expect_repairs_by_the_newest_version(streams: StreamsUnderTest) -> None:
+    late = DeltaTable(streams.context.table_uri("platform.late_events")).to_pyarrow_table()
+    waiting = late.filter(pc.field("source_version").is_valid() & pc.field("repaired_at").is_null())
+    versions = waiting.filter(pc.field("query") == NAMES[0])["source_version"]
+    assert pc.max(versions).as_py() == streams.version("silver.events")

@@ -189,41 +189,46 @@ STEPS = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("do", "least"), [(swap_in, 10), (undo_swap, 6)])
 def test_it_may_be_cut_short_anywhere(
-    streams: StreamsUnderTest,
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    do: Callable[[SparkSession, Shadow], int],
-    least: int,
+    streams: StreamsUnderTest, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Called again it comes to the same end; until then the stream does not start, if it is half done."""
+    """Called again it comes to the same end: the swap, and then its undoing."""
+    right, shadow = rows(streams, name), shadow_of(streams, name)
+    fill(streams, shadow)
+    streams.let_go_of_state()
+    steps, last_cuts = Steps(monkeypatch, STEPS), []
+    for do, other, least in ((swap_in, undo_swap, 10), (undo_swap, swap_in, 6)):
+        root, into = Path(streams.context.lakehouse_root), tmp_path / do.__name__
+        cuts = [streams.at(copy) for copy in steps.copy_before_each(root, into, partial(do, streams.session, shadow))]
+        assert len(cuts) >= least
+        for cut in cuts:
+            expect_refusals(cut, name, other)
+            do(cut.session, shadow_of(cut, name))
+            expect_the_end(cut, name, right)
+        expect_the_end(streams, name, right)
+        last_cuts.append(cuts[-1])
+    streams.send(build_events(range(100, 110)))
+    for cut in last_cuts:
+        cut.drain("events", name)
+        prove_sound(cut, name)
 
-    def expect_refusals(copy: StreamsUnderTest, shadow: Shadow) -> None:
-        if is_half_done(shadow) and not Path(copy.context.checkpoint_uri(TABLE), "metadata").exists():
-            with pytest.raises(CheckpointMismatchError):
-                run_to_end(QueryGroup(copy.session, [STREAMS[name]], copy.context))
-        if is_half_done(shadow):
-            with pytest.raises(SettingError, match="half done"):
-                abandon(shadow)
-            with pytest.raises(SettingError, match=r"half undone|no finished swap"):
-                (swap_in if do is undo_swap else undo_swap)(copy.session, shadow)
 
-    right, prepared = rows(streams, name), shadow_of(streams, name)
-    fill(streams, prepared)
-    if do is undo_swap:
-        swap_in(streams.session, prepared)
-    steps, cuts, is_cut = Steps(monkeypatch, STEPS), 0, True
-    while is_cut:
-        copy = streams.copy_to(tmp_path / f"cut{cuts}")
-        shadow = shadow_of(copy, name)
-        is_cut = steps.is_cut(cuts, partial(do, copy.session, shadow), partial(expect_refusals, copy, shadow))
-        cuts += is_cut
-        assert rows(copy, name) == right and not is_half_done(shadow) and not shadow.exists()
-        assert Path(copy.context.checkpoint_uri(TABLE), "metadata").exists()
-        assert read_state(copy, name) is not None
-    assert cuts >= least
-    copy.send(build_events(range(100, 110)))
-    copy.drain("events", name)
-    prove_sound(copy, name)
+def expect_refusals(streams: StreamsUnderTest, name: str, other: Callable[[SparkSession, Shadow], int]) -> None:
+    """What is half done stops the stream, and the other way."""
+    shadow = shadow_of(streams, name)
+    if not is_half_done(shadow):
+        return
+    if not Path(streams.context.checkpoint_uri(TABLE), "metadata").exists():
+        with pytest.raises(CheckpointMismatchError):
+            run_to_end(QueryGroup(streams.session, [STREAMS[name]], streams.context))
+    with pytest.raises(SettingError, match="half done"):
+        abandon(shadow)
+    with pytest.raises(SettingError, match=r"half undone|no finished swap"):
+        other(streams.session, shadow)
+
+
+def expect_the_end(streams: StreamsUnderTest, name: str, right: list[str]) -> None:
+    shadow = shadow_of(streams, name)
+    assert rows(streams, name) == right and not is_half_done(shadow) and not shadow.exists()
+    assert Path(streams.context.checkpoint_uri(TABLE), "metadata").exists()
+    assert read_state(streams, name) is not None

@@ -17,6 +17,7 @@ from jobs.supervision.model import Heartbeat, ProcessIdentity, RunView, StopCaus
 from jobs.supervision.process import is_alive, kill
 from resources.embedded_broker import BrokerState
 from tests.integration.streaming_definitions import GROUP
+from tests.integration.streams_under_test import build_purchases
 from tests.integration.supervised_platform import Platform, wait_for
 
 
@@ -35,6 +36,9 @@ def test_one_that_was_killed_is_replaced_and_one_that_was_terminated_holds_until
     host = wait_for(lambda: platform.running_host(killed.run_id), "a run after the one that was killed")
     metadata = wait_for(lambda: _latest_metadata(platform), "a materialization of silver.events")
     assert {"spark/batch_id", "spark/rows_per_second", "spark/rows", "delta/version"} <= set(metadata)
+    refused = platform.drain()
+    assert refused.returncode == EXIT_FAILED
+    assert len(refused.stderr.splitlines()) == 1 and "is owned by run" in refused.stderr
     shoppers.set()
     wait_for(platform.is_caught_up, "everything is read")
     platform.prove_complete()
@@ -57,26 +61,8 @@ def _terminate(platform: Platform, host: Heartbeat) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_a_drain_goes_where_no_run_is_and_is_refused_beside_one(
-    platform: Platform, daemon: subprocess.Popen[bytes], shoppers: threading.Event
-) -> None:
-    host = wait_for(platform.running_host, "the run hosts the queries")
-    wait_for(platform.coordinates, "the first rows")
-    refused = platform.drain()
-    assert refused.returncode == EXIT_FAILED
-    assert len(refused.stderr.splitlines()) == 1 and "is owned by run" in refused.stderr
-    _terminate(platform, host)
-    shoppers.set()
-    done = platform.drain()
-    assert done.returncode == EXIT_DONE, done.stderr
-    platform.prove_complete()
-    assert len(platform.runs()) == 1
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("platform", [{"HEADRACE_STUCK_TIMEOUT_SECONDS": "20"}], indirect=True)
-def test_a_group_that_lives_and_does_not_move_is_restarted(
+def test_a_group_that_does_not_move_is_restarted_and_a_drain_goes_where_no_run_is(
     platform: Platform, broker: BrokerState, daemon: subprocess.Popen[bytes], shoppers: threading.Event
 ) -> None:
     """The broker is frozen: the host beats, its query waits inside one trigger, and no batch ends."""
@@ -95,6 +81,17 @@ def test_a_group_that_lives_and_does_not_move_is_restarted(
     shoppers.set()
     wait_for(platform.is_caught_up, "everything is read")
     platform.prove_complete()
+
+    _terminate(platform, wait_for(lambda: platform.running_host(host.run_id), "the run that has read everything"))
+    runs = len(platform.runs())
+    producer = platform.kafka.producer()
+    for event in build_purchases(0):
+        producer.produce(platform.settings.topic, event)
+    assert producer.flush(30) == 0
+    done = platform.drain()
+    assert done.returncode == EXIT_DONE, done.stderr
+    platform.prove_complete()
+    assert len(platform.runs()) == runs
 
 
 def _stopped_by_us(platform: Platform, run_id: str) -> RunView | None:

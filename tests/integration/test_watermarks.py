@@ -41,8 +41,11 @@ def purchase(number: int, at: datetime, user_id: str = "u", **fields: Any) -> by
 
 @pytest.fixture
 def build(
-    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
-) -> Build:
+    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Build:  # fmt: skip
+    """The group looks for silence twice a second: with its own five seconds the tests would mostly wait."""
+    monkeypatch.setattr("platform_assets.streaming.group_care._IDLE_LOOK_SECONDS", 0.5)
     return lambda **overrides: StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(3), **overrides)
 
 

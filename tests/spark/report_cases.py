@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import dagster as dg
 import duckdb
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
 from hypothesis import strategies as st
 
-from benchmarks.shop_days import write_stream_tables
 from platform_assets.reports import DAILY_REPORTS
 from platform_assets.reports.assets import build_report_assets
 from platform_assets.reports.days import build_daily_partitions
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.reports.spark_engine import translate
-from platform_assets.streaming.delta_tables import create_table
+from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streams import sessions, view_to_purchase
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import TableSpec
 from resources.duckdb import DuckDBResource
@@ -27,11 +29,12 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 Event = dict[str, Any]
 
+# Tables of streams that reports read.
+REPORTED = (sessions.SESSIONS, view_to_purchase.VIEW_TO_PURCHASE)
 HALF_HOUR = timedelta(minutes=30)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -106,32 +109,52 @@ def of_known_users(events: Sequence[Event]) -> list[Event]:
     return [e for e in events if not e.get("is_anonymous")]
 
 
-def events_frame(spark: SparkSession, events: Sequence[Event], first_offset: int = 0) -> DataFrame:
+def events_table(events: Sequence[Event], first_offset: int = 0) -> pa.Table:
     """Events as rows of silver.events; the position is the Kafka offset, so ties in time have an order."""
-    rows = []
-    for number, e in enumerate(events, first_offset):
-        values = {
+    rows = [
+        {
             **e, "event_id": f"e{number}", "topic": "t", "kafka_partition": number % 3, "kafka_offset": number,
             "kafka_timestamp": e["event_time"], "ingested_at": e["event_time"],
             "event_date": e["event_time"].astimezone(UTC).date(), "quantity": 1, "price": 1.0,
-        }  # fmt: skip
-        rows.append(tuple(values.get(column.name) for column in EVENTS.columns))
-    return spark.createDataFrame(rows, EVENTS.ddl)
+        }
+        for number, e in enumerate(events, first_offset)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, build_arrow_schema(EVENTS))
+
+
+def events_frame(spark: SparkSession, events: Sequence[Event]) -> DataFrame:
+    """The same for Spark."""
+    return spark.createDataFrame(events_table(events))
 
 
 def with_coordinates(events: Sequence[Event]) -> list[Event]:
-    """The events as `events_frame` numbers them, for oracles."""
+    """The events as `events_table` numbers them, for oracles."""
     return [{**e, "kafka_partition": n % 3, "kafka_offset": n} for n, e in enumerate(events)]
 
 
-def append_events(
-    spark: SparkSession, lakehouse: LakehouseResource, events: Sequence[Event], first_offset: int = 0
-) -> None:
+def append_events(lakehouse: LakehouseResource, events: Sequence[Event], first_offset: int = 0) -> None:
     """Writes silver.events as a stream would have."""
-    uri = lakehouse.table_uri(EVENTS.name)
-    create_table(uri, EVENTS)
-    frame = events_frame(spark, events, first_offset).coalesce(1)
-    frame.write.format("delta").mode("append").save(uri)
+    table = create_table(lakehouse.table_uri(EVENTS.name), EVENTS)
+    write_deltalake(table, events_table(events, first_offset), mode="append")
+
+
+def apply_rule(stream: StreamSpec, events: pa.Table) -> pa.Table:
+    """What the stream makes of these rows of silver.events once all of it is over, by its rule."""
+    assert stream.rule is not None
+    schema = build_arrow_schema(stream.main_table)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("events", events)
+        return connection.sql(stream.rule).to_arrow_table().select(schema.names).cast(schema)
+
+
+def write_stream_tables(lakehouse: LakehouseResource, tables: Collection[TableSpec] = REPORTED) -> None:
+    """Writes those of the streams' tables that reports read, from all of silver.events, by the streams' rules."""
+    events = lakehouse.delta_table(EVENTS.name).to_pyarrow_table()
+    for stream in (sessions.STREAM, view_to_purchase.STREAM):
+        if stream.main_table in tables:
+            table = create_table(lakehouse.table_uri(stream.main_table.name), stream.main_table)
+            write_deltalake(table, apply_rule(stream, events), mode="overwrite")
 
 
 PARTITIONS = build_daily_partitions(date(2024, 1, 1))
@@ -139,22 +162,20 @@ ASSETS = {engine: build_report_assets(DAILY_REPORTS, PARTITIONS, engine) for eng
 
 
 def materialize_days(
-    spark: SparkSession,
     lakehouse: LakehouseResource,
     first: str,
     last: str | None = None,
     only: Sequence[TableSpec] = (),
     **options: Any,
 ) -> dg.ExecuteInProcessResult:
-    """As `run_reports`; before that the streams' tables that it reads, by their twins, if there are events."""
+    """As `run_reports`; before that the streams' tables that it reads, by their rules, if there are events."""
     if DeltaTable.is_deltatable(lakehouse.table_uri(EVENTS.name)):
         used = [report for report in DAILY_REPORTS if not only or report.table in only]
-        write_stream_tables(spark, lakehouse, [source.table for report in used for source in report.inputs])
-    return run_reports(spark, lakehouse, first, last, only=only, **options)
+        write_stream_tables(lakehouse, [source.table for report in used for source in report.inputs])
+    return run_reports(lakehouse, first, last, only=only, **options)
 
 
 def run_reports(
-    spark: SparkSession,
     lakehouse: LakehouseResource,
     first: str,
     last: str | None = None,
@@ -163,9 +184,13 @@ def run_reports(
     tags: Mapping[str, str] | None = None,
     instance: dg.DagsterInstance | None = None,
     only: Sequence[TableSpec] = (),
-    engine: EngineName = "duckdb",
+    spark: SparkSession | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """All reports or `only` these, in one run, over one day or a range of days, from the tables as they are."""
+    """All reports or `only` these, in one run, over one day or a range of days, from the tables as they are.
+
+    By Spark where a session is given, else by DuckDB.
+    """
+    engine: EngineName = "duckdb" if spark is None else "spark"
     home = Path(str(lakehouse.local_root)).parent / "reports-home"
     range_tags = {} if last is None else {
         "dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last
@@ -191,16 +216,16 @@ def read_rows(lakehouse: LakehouseResource, name: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: tuple(str(value) for value in row.values()))
 
 
-def compute_by_both_engines(spark: SparkSession, sql: str, **relations: DataFrame) -> pa.Table:
+def compute_by_both_engines(spark: SparkSession, sql: str, **relations: pa.Table) -> pa.Table:
     """The rows of a report's SQL over these relations, by DuckDB; Spark must come to the same.
 
     Doubles may differ in their last bits: each engine interpolates percentiles in its own order.
     """
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for name, frame in relations.items():
-            connection.register(name, frame.toArrow())
-            frame.createOrReplaceTempView(name)
+        for name, rows in relations.items():
+            connection.register(name, rows)
+            spark.createDataFrame(rows).createOrReplaceTempView(name)
         by_duckdb = connection.sql(sql).to_arrow_table()
     by_spark = spark.sql(translate(sql)).toArrow()
     assert by_duckdb.column_names == by_spark.column_names

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.copied_project import keep_streams, replace_text
+
 _ROOT = Path(__file__).parents[2]
 _PAGE = (_ROOT / "docs/adding-a-stream.md").read_text()
 _NAME = "events_by_country"
@@ -34,14 +36,8 @@ def project(tmp_path: Path) -> Path:
     stream, windows = re.findall(r"```python\n(.*?)```", _PAGE, re.DOTALL)
     (path,) = re.findall(r"^`(platform_assets/streams/\w+\.py)`:$", _PAGE, re.MULTILINE)
     (copy / path).write_text(stream)
-    add_to(copy / "tests/spark/test_streams_over_events.py", "WINDOWS", windows)
+    replace_text(copy / "tests/spark/test_streams_over_events.py", "\nWINDOWS = {\n", f"\nWINDOWS = {{\n{windows}")
     return copy
-
-
-def add_to(path: Path, name: str, lines: str) -> None:
-    text = path.read_text()
-    assert text.count(f"\n{name} = {{\n") == 1
-    path.write_text(text.replace(f"\n{name} = {{\n", f"\n{name} = {{\n{lines}"))
 
 
 def run(project: Path, *command: str) -> str:
@@ -58,6 +54,7 @@ def test_the_page_makes_a_stream_with_checks_that_equals_its_twin(project: Path)
     checks = {line for line in run(project, "-c", _LIST).splitlines() if _NAME in line}
     names = ("schema_contract", "freshness", "ledger", "parity", "stream_running", "table_files")
     assert checks == {f"gold/{_NAME} {check}" for check in names}
+    keep_streams(project, "events", _NAME)
     only = f"has_a_rule or stream_in_batches or {_NAME}"
     output = run(project, "-m", "pytest", "-q", "tests/spark/test_streams_over_events.py", "-k", only)
     assert f"[{_NAME}]" in run(

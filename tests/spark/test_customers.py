@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, SQL, read_included_version
 from platform_assets.reports.customer_days import CART_TYPES, CUSTOMER_DAYS, CUSTOMER_DAYS_TABLE
 from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streams.sessions import INACTIVITY, build_sessions
+from platform_assets.streams import sessions
+from platform_assets.streams.sessions import INACTIVITY
 from resources.lakehouse import LakehouseResource
 from tests.generated_cases import examples
 from tests.money_oracle import add_up
 from tests.spark.report_cases import (
     Event,
     append_events,
+    apply_rule,
     compute_by_both_engines,
     event,
-    events_frame,
+    events_table,
     materialize_days,
     of_known_users,
     read_rows,
@@ -33,7 +35,8 @@ from tests.spark.report_cases import (
 )
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
 
 NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
 TABLES = (CUSTOMER_DAYS_TABLE, CUSTOMER_360_TABLE)
@@ -55,12 +58,12 @@ def know(events: Sequence[Event]) -> dict[str, tuple[Any, ...]]:
 
 
 def _look_through(own: list[Event]) -> tuple[Any, ...]:
-    sessions: list[list[datetime]] = []
+    visits: list[list[datetime]] = []
     bought, cart = [], {}
     for e in own:
-        if not sessions or e["event_time"] - sessions[-1][1] > INACTIVITY:
-            sessions.append([e["event_time"], e["event_time"]])
-        sessions[-1][1] = e["event_time"]
+        if not visits or e["event_time"] - visits[-1][1] > INACTIVITY:
+            visits.append([e["event_time"], e["event_time"]])
+        visits[-1][1] = e["event_time"]
         if e["event_type"] in CART_TYPES and e["product_id"] is not None:
             cart[e["product_id"]] = e["event_type"] == "add_to_cart"
         if e["event_type"] == "purchase":
@@ -73,7 +76,7 @@ def _look_through(own: list[Event]) -> tuple[Any, ...]:
     average = money.total / known if known and money.total is not None else None
     return (
         own[0]["event_time"], own[-1]["event_time"], bought[-1]["event_time"] if bought else None, len(bought), *money,
-        average, len(own), len(sessions), *sessions[-1], device, json.dumps(open_cart, separators=(",", ":")),
+        average, len(own), len(visits), *visits[-1], device, json.dumps(open_cart, separators=(",", ":")),
         len(open_cart),
     )  # fmt: skip
 
@@ -84,11 +87,12 @@ def facts_of(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def days_of(spark: SparkSession, events: Sequence[Event]) -> DataFrame:
-    frame = events_frame(spark, events)
-    days = compute_by_both_engines(spark, CUSTOMER_DAYS.sql, events=frame, sessions=build_sessions(frame))
+def days_of(spark: SparkSession, events: Sequence[Event]) -> pa.Table:
+    rows = events_table(events)
+    own = apply_rule(sessions.STREAM, rows)
+    days = compute_by_both_engines(spark, CUSTOMER_DAYS.sql, events=rows, sessions=own)
     assert days.column_names == [column.name for column in CUSTOMER_DAYS_TABLE.columns]
-    return spark.createDataFrame(days.cast(build_arrow_schema(CUSTOMER_DAYS_TABLE)))
+    return days.cast(build_arrow_schema(CUSTOMER_DAYS_TABLE))
 
 
 @examples(3)
@@ -97,41 +101,39 @@ def test_customers_built_in_two_steps_equal_their_events_looked_through_in_order
     spark: SparkSession, events: list[Event], data: st.DataObject
 ) -> None:
     half = data.draw(st.integers(1, len(events) - 1))
-    then, now = days_of(spark, events[:half]).persist(), days_of(spark, events).persist()
+    then, now = days_of(spark, events[:half]), days_of(spark, events)
     schema = build_arrow_schema(CUSTOMER_360_TABLE)
-    nobody = spark.createDataFrame(schema.empty_table())
-    first = compute_by_both_engines(spark, SQL, known=nobody, days_now=then, days_then=then.limit(0))
+    nobody = schema.empty_table()
+    first = compute_by_both_engines(spark, SQL, known=nobody, days_now=then, days_then=then.slice(0, 0))
     assert first.column_names == schema.names
-    known = spark.createDataFrame(first.cast(schema))
+    known = first.cast(schema)
     rows = compute_by_both_engines(spark, SQL, known=known, days_now=now, days_then=then).cast(schema).to_pylist()
-    for frame in (then, now):
-        frame.unpersist()
     aware = [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
     assert facts_of(aware) == know(events)
 
 
-def test_a_run_reads_the_days_that_changed_and_no_others(spark: SparkSession, lakehouse: LakehouseResource) -> None:
+def test_a_run_reads_the_days_that_changed_and_no_others(lakehouse: LakehouseResource) -> None:
     history = [event(f"u{n}", NOON - timedelta(days=n), "purchase", revenue=10.0 + n) for n in range(4)]
-    append_events(spark, lakehouse, history)
-    materialize_days(spark, lakehouse, "2024-02-26", "2024-02-29", only=TABLES)
+    append_events(lakehouse, history)
+    materialize_days(lakehouse, "2024-02-26", "2024-02-29", only=TABLES)
     assert facts_of(read_rows(lakehouse, CUSTOMER_360_TABLE.name)) == know(history)
     before = lakehouse.delta_table(CUSTOMER_360_TABLE.name).version()
 
-    run_reports(spark, lakehouse, "2024-02-29", only=TABLES)
+    run_reports(lakehouse, "2024-02-29", only=TABLES)
     assert lakehouse.delta_table(CUSTOMER_360_TABLE.name).version() == before
 
     late = [event("u1", NOON - timedelta(days=2), "add_to_cart", "p7"), event("new", NOON)]
-    append_events(spark, lakehouse, late, first_offset=10)
-    materialize_days(spark, lakehouse, "2024-02-26", "2024-02-29", only=TABLES)
+    append_events(lakehouse, late, first_offset=10)
+    materialize_days(lakehouse, "2024-02-26", "2024-02-29", only=TABLES)
     table = lakehouse.delta_table(CUSTOMER_360_TABLE.name)
     assert read_included_version(table) == lakehouse.delta_table(CUSTOMER_DAYS_TABLE.name).version()
     assert facts_of(read_rows(lakehouse, CUSTOMER_360_TABLE.name)) == know([*history, *late])
 
 
-def test_a_table_that_somebody_changed_is_built_anew(spark: SparkSession, lakehouse: LakehouseResource) -> None:
+def test_a_table_that_somebody_changed_is_built_anew(lakehouse: LakehouseResource) -> None:
     history = [event(f"u{n}", NOON, "purchase") for n in range(3)]
-    append_events(spark, lakehouse, history)
-    materialize_days(spark, lakehouse, "2024-02-29", only=TABLES)
+    append_events(lakehouse, history)
+    materialize_days(lakehouse, "2024-02-29", only=TABLES)
     lakehouse.delta_table(CUSTOMER_360_TABLE.name).delete("user_id = 'u1'")
-    run_reports(spark, lakehouse, "2024-02-29", only=TABLES)
+    run_reports(lakehouse, "2024-02-29", only=TABLES)
     assert facts_of(read_rows(lakehouse, CUSTOMER_360_TABLE.name)) == know(history)

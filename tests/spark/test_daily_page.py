@@ -8,15 +8,11 @@ import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import append_events, event, materialize_days, read_rows
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
 HOSTILE = "<script>document.title='stolen'</script>"
@@ -32,14 +28,12 @@ def open_in_browser(page: Path, folder: Path, *options: str) -> str:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_the_page_shows_in_a_browser_what_the_tables_say(
-    spark: SparkSession, lakehouse: LakehouseResource, tmp_path: Path
-) -> None:
+def test_the_page_shows_in_a_browser_what_the_tables_say(lakehouse: LakehouseResource, tmp_path: Path) -> None:
     events = [event(f"u{n}", NOON + timedelta(minutes=n), product_id="p1") for n in range(5)]
     events += [event("u1", NOON + timedelta(minutes=9), "purchase", "p1", 12.5)]
     events += [event("u1", NOON + timedelta(minutes=9), "purchase", HOSTILE, 1.0, device_type=HOSTILE)]
-    append_events(spark, lakehouse, events)
-    materialize_days(spark, lakehouse, "2024-02-29")
+    append_events(lakehouse, events)
+    materialize_days(lakehouse, "2024-02-29")
 
     page = Path(lakehouse.root_uri, "_reports", "2024-02-29.html")
     shown = open_in_browser(page, tmp_path / "profile", "--dump-dom")

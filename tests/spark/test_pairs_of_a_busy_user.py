@@ -81,7 +81,7 @@ home, views, purchases = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 settings = Settings(home=home, kafka_bootstrap_servers="", spark_heap_mib=512, spark_conf=SPARK_CONF)
 lakehouse = LakehouseResource(root=str(home / "lakehouse"))
 with SparkResource.from_settings(settings, "busy").running() as spark:
-    append_events(spark, lakehouse, build_events(views, purchases))
+    append_events(lakehouse, build_events(views, purchases))
     run_streams(spark, lakehouse, ["view_to_purchase"])
 """
 

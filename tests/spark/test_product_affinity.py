@@ -24,7 +24,7 @@ from tests.spark.report_cases import (
     append_events,
     compute_by_both_engines,
     event,
-    events_frame,
+    events_table,
     read_rows,
     run_reports,
 )
@@ -62,7 +62,7 @@ def relate(events: Sequence[Event]) -> dict[Pair, dict[str, Any]]:
 
 
 def compute(spark: SparkSession, events: Sequence[Event]) -> dict[Pair, dict[str, Any]]:
-    rows = compute_by_both_engines(spark, PRODUCT_AFFINITY.sql, events=events_frame(spark, events)).to_pylist()
+    rows = compute_by_both_engines(spark, PRODUCT_AFFINITY.sql, events=events_table(events)).to_pylist()
     found = {(row.pop("report_date"), row.pop("product_id"), row.pop("other_product_id")): row for row in rows}
     assert len(found) == len(rows)
     return found
@@ -100,14 +100,14 @@ def test_a_basket_beyond_the_limit_counts_in_nothing(spark: SparkSession, produc
     assert found[NOON.date(), "a", "b"]["baskets"] == (2 if pairs else 1)
 
 
-def test_a_run_replaces_its_day_and_no_other(spark: SparkSession, lakehouse: LakehouseResource) -> None:
+def test_a_run_replaces_its_day_and_no_other(lakehouse: LakehouseResource) -> None:
     only = [PRODUCT_AFFINITY_TABLE]
     today = [event("u1", NOON, "purchase", product) for product in ("p1", "p2")]
     later = [event("u1", NOON + timedelta(days=1), "purchase", product) for product in ("p1", "p3")]
-    append_events(spark, lakehouse, [*today, *later])
-    run_reports(spark, lakehouse, "2024-02-29", "2024-03-01", only=only)
-    append_events(spark, lakehouse, [event("u2", NOON, "purchase", p) for p in ("p1", "p2")], first_offset=10)
-    run_reports(spark, lakehouse, "2024-02-29", only=only)
+    append_events(lakehouse, [*today, *later])
+    run_reports(lakehouse, "2024-02-29", "2024-03-01", only=only)
+    append_events(lakehouse, [event("u2", NOON, "purchase", p) for p in ("p1", "p2")], first_offset=10)
+    run_reports(lakehouse, "2024-02-29", only=only)
     rows = read_rows(lakehouse, "gold.product_affinity")
     assert [(str(row["report_date"]), row["other_product_id"], row["shared_baskets"]) for row in rows] == [
         ("2024-02-29", "p2", 2),

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from benchmarks.shop_days import write_stream_tables
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS, PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.purchase_devices import PURCHASE_DEVICES, PURCHASE_DEVICES_TABLE
-from platform_assets.streams.view_to_purchase import match_views_with_purchases
+from platform_assets.streams import view_to_purchase
 from resources.lakehouse import LakehouseResource
 from tests.generated_cases import examples
 from tests.money_oracle import add_up
@@ -23,12 +22,14 @@ from tests.spark.report_cases import (
     MICROSECOND,
     Event,
     append_events,
+    apply_rule,
     compute_by_both_engines,
     event,
-    events_frame,
+    events_table,
     read_rows,
     run_reports,
     shops,
+    write_stream_tables,
 )
 
 if TYPE_CHECKING:
@@ -87,12 +88,12 @@ def _is_pair(view: Event, purchase: Event) -> bool:
 
 
 def collect(spark: SparkSession, events: Sequence[Event]) -> dict[tuple[date, str], Row]:
-    frame = events_frame(spark, events)
-    pairs = match_views_with_purchases(frame)
-    report = compute_by_both_engines(spark, PURCHASE_CORRELATIONS.sql, events=frame, view_to_purchase=pairs)
+    rows = events_table(events)
+    pairs = apply_rule(view_to_purchase.STREAM, rows)
+    report = compute_by_both_engines(spark, PURCHASE_CORRELATIONS.sql, events=rows, view_to_purchase=pairs)
     assert report.column_names == [column.name for column in PURCHASE_CORRELATIONS_TABLE.columns]
-    rows = [tuple(row.values()) for row in report.to_pylist()]
-    return {(row[0], row[1]): row[2:] for row in rows}
+    found = [tuple(row.values()) for row in report.to_pylist()]
+    return {(row[0], row[1]): row[2:] for row in found}
 
 
 @examples(4)
@@ -126,18 +127,17 @@ def test_lags_are_counted_by_the_minute_with_thirty_minutes_in_the_last(spark: S
     lags = [MICROSECOND, timedelta(minutes=1), timedelta(minutes=1) + MICROSECOND, HALF_HOUR]
     events = [event("u", NOON), *(event("u", NOON + lag, "purchase") for lag in lags)]
     assert PURCHASE_CORRELATIONS.picture is not None
-    pairs = match_views_with_purchases(events_frame(spark, events))
+    pairs = apply_rule(view_to_purchase.STREAM, events_table(events))
     rows = compute_by_both_engines(spark, PURCHASE_CORRELATIONS.picture.sql, view_to_purchase=pairs).to_pylist()
     assert {row["day"] for row in rows} == {NOON.date()}
     assert {row["position"]: row["n"] for row in rows} == {0: 2, 1: 1, 29: 1}
 
 
 def test_a_view_before_midnight_bought_after_it_counts_on_both_days_whichever_day_is_run(
-    spark: SparkSession, lakehouse: LakehouseResource
+    lakehouse: LakehouseResource,
 ) -> None:
     last_view = MIDNIGHT - MICROSECOND
     append_events(
-        spark,
         lakehouse,
         [
             event("u", last_view),
@@ -146,9 +146,9 @@ def test_a_view_before_midnight_bought_after_it_counts_on_both_days_whichever_da
         ],
     )
     wanted = {date(2024, 2, 29): (2, 0, 1, 0.5, 0.0), date(2024, 3, 1): (0, 1, 0, None, 7.5)}
-    write_stream_tables(spark, lakehouse)
+    write_stream_tables(lakehouse)
     for day in wanted:
-        run_reports(spark, lakehouse, day.isoformat(), only=[PURCHASE_CORRELATIONS_TABLE])
+        run_reports(lakehouse, day.isoformat(), only=[PURCHASE_CORRELATIONS_TABLE])
     columns = ("views", "purchases", "converted_views", "view_to_purchase_rate", "attributed_revenue")
     rows = read_rows(lakehouse, PURCHASE_CORRELATIONS_TABLE.name)
     assert {row["report_date"]: tuple(row[c] for c in columns) for row in rows} == wanted
@@ -178,9 +178,9 @@ def by_device(events: Sequence[Event]) -> dict[tuple[Any, ...], tuple[Any, ...]]
 def test_a_purchase_is_credited_to_the_device_of_the_last_view_before_it(
     spark: SparkSession, events: list[Event]
 ) -> None:
-    frame = events_frame(spark, events)
-    pairs = match_views_with_purchases(frame)
-    report = compute_by_both_engines(spark, PURCHASE_DEVICES.sql, events=frame, view_to_purchase=pairs)
+    table = events_table(events)
+    pairs = apply_rule(view_to_purchase.STREAM, table)
+    report = compute_by_both_engines(spark, PURCHASE_DEVICES.sql, events=table, view_to_purchase=pairs)
     assert report.column_names == [column.name for column in PURCHASE_DEVICES_TABLE.columns]
     columns = (
         "views", "converted_views", "attributed_purchases", "attributed_revenue", "currency",

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -35,9 +35,6 @@ from resources.lakehouse import LakehouseResource
 from tests.generated_cases import examples
 from tests.spark.report_cases import HALF_HOUR, MICROSECOND, append_events, event, materialize_days, run_reports, shops
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
 MIDNIGHT = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -56,16 +53,16 @@ EVENT_LIST = [
 
 
 @pytest.fixture(scope="module")
-def written(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
     """A lakehouse with the reports of one day, and the run with the checks' verdicts."""
     root = tmp_path_factory.mktemp("written")
     lakehouse = LakehouseResource(root=str(root))
-    append_events(spark, lakehouse, EVENT_LIST)
+    append_events(lakehouse, EVENT_LIST)
     checks = [
         *build_report_consistency_checks(REPORT_TABLES),
         *build_schema_contract_checks(REPORT_TABLES),
     ]
-    yield root, materialize_days(spark, lakehouse, "2024-02-29", checks=checks)
+    yield root, materialize_days(lakehouse, "2024-02-29", checks=checks)
     shutil.rmtree(root)
 
 
@@ -148,10 +145,8 @@ def check_consistency(lakehouse: LakehouseResource, spec: TableSpec) -> dg.Asset
     return verdict
 
 
-def test_an_older_day_is_compared_in_its_turn_until_its_inputs_change(
-    spark: SparkSession, lakehouse: LakehouseResource
-) -> None:
-    append_events(spark, lakehouse, EVENT_LIST)
+def test_an_older_day_is_compared_in_its_turn_until_its_inputs_change(lakehouse: LakehouseResource) -> None:
+    append_events(lakehouse, EVENT_LIST)
     complete = [
         {"query": query, "complete_until": MIDNIGHT + timedelta(days=2), "written_at": MIDNIGHT} for query in FOLLOWED
     ]
@@ -159,8 +154,8 @@ def test_an_older_day_is_compared_in_its_turn_until_its_inputs_change(
         lakehouse.table_uri(COMPLETE_UNTIL.name),
         pa.Table.from_pylist(complete, build_arrow_schema(COMPLETE_UNTIL)),
     )
-    materialize_days(spark, lakehouse, "2024-02-29")
-    run_reports(spark, lakehouse, "2024-03-01")
+    materialize_days(lakehouse, "2024-02-29")
+    run_reports(lakehouse, "2024-03-01")
     spec = SESSION_REPORT_TABLE
     assert "in its turn 2024-02-29" in str(check_consistency(lakehouse, spec).description)
 
@@ -184,8 +179,8 @@ IDS = st.text(
 @pytest.mark.long
 @examples(2)
 @given(data=st.data())
-def test_all_that_spark_computes_from_any_shop_is_consistent_in_portions_of_any_size(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject
+def test_all_that_is_computed_from_any_shop_is_consistent_in_portions_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject
 ) -> None:
     # Each kind of odd name in each place: the names of JSON objects, the keys of groups and of portions.
     names = {kind: data.draw(st.lists(IDS, min_size=2, max_size=2, unique=True)) for kind in ("p", "u", "d")}
@@ -200,9 +195,9 @@ def test_all_that_spark_computes_from_any_shop_is_consistent_in_portions_of_any_
         for e in data.draw(shops(5))
     ]
     lakehouse = LakehouseResource(root=str(tmp_path / uuid.uuid4().hex))
-    append_events(spark, lakehouse, events)
+    append_events(lakehouse, events)
     days = sorted({e["event_time"].date() for e in events})
-    materialize_days(spark, lakehouse, str(days[0]), str(min(days[-1], days[0] + timedelta(days=3))))
+    materialize_days(lakehouse, str(days[0]), str(min(days[-1], days[0] + timedelta(days=3))))
     for rows in (1_000_000, 30):
         monkeypatch.setattr(comparison, "ROWS_OF_ONE_PORTION", rows)
         monkeypatch.setattr(session_report, "_SESSIONS_OF_ONE_PORTION", rows)
@@ -213,10 +208,10 @@ def test_all_that_spark_computes_from_any_shop_is_consistent_in_portions_of_any_
 
 
 def test_later_events_do_not_make_a_report_inconsistent_with_what_it_read(
-    spark: SparkSession, written: tuple[Path, Any], tmp_path: Path
+    written: tuple[Path, Any], tmp_path: Path
 ) -> None:
     lakehouse = copy_of(written, tmp_path)
-    append_events(spark, lakehouse, [event("u0", NOON + timedelta(minutes=1))], first_offset=100)
+    append_events(lakehouse, [event("u0", NOON + timedelta(minutes=1))], first_offset=100)
     for spec in REPORT_TABLES:
         verdict = check_consistency(lakehouse, spec)
         assert verdict.passed, verdict.description
@@ -271,11 +266,11 @@ def test_a_report_that_was_never_materialized_fails_and_says_so(lakehouse: Lakeh
 
 
 def test_a_day_on_which_nothing_ended_has_a_report_without_rows_that_is_consistent(
-    spark: SparkSession, lakehouse: LakehouseResource
+    lakehouse: LakehouseResource,
 ) -> None:
-    append_events(spark, lakehouse, [event("u", NOON, "remove_from_cart", None)])
+    append_events(lakehouse, [event("u", NOON, "remove_from_cart", None)])
     lakehouse.delta_table(EVENTS.name).delete()
     checks = build_report_consistency_checks(REPORT_TABLES)
-    verdicts = materialize_days(spark, lakehouse, "2024-02-29", checks=checks).get_asset_check_evaluations()
+    verdicts = materialize_days(lakehouse, "2024-02-29", checks=checks).get_asset_check_evaluations()
     assert [(v.asset_key, v.description) for v in verdicts if not v.passed] == []
     assert len(verdicts) == len(REPORT_TABLES)

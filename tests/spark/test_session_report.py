@@ -13,24 +13,25 @@ import duckdb
 import pytest
 from hypothesis import given
 
-from benchmarks.shop_days import write_stream_tables
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.reports.session_report import SESSION_REPORT, SESSION_REPORT_TABLE
-from platform_assets.streams.sessions import build_sessions
+from platform_assets.streams import sessions
 from resources.lakehouse import LakehouseResource
 from tests.generated_cases import examples
 from tests.money_oracle import Money, add_up
 from tests.spark.report_cases import (
     Event,
     append_events,
+    apply_rule,
     compute_by_both_engines,
     event,
-    events_frame,
+    events_table,
     read_rows,
     rounded,
     run_reports,
     shops,
+    write_stream_tables,
 )
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ def money_of(report: list[dict[str, Any]]) -> dict[tuple[Any, ...], Money]:
     }
 
 
-def add_up_money(sessions: list[dict[str, Any]]) -> dict[tuple[Any, ...], Money]:
+def add_up_money(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], Money]:
     """The oracle: as if each session's sum of a currency were one purchase, and each unknown one too."""
     purchases: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in sessions:
+    for row in rows:
         sums = [{"currency": c, "revenue": float(s)} for c, s in json.loads(row["revenue_by_currency"]).items()]
         unknown = [{"revenue": None}] * row["purchases_without_amount"]
         purchases[row["session_date"], row["device_type"], row["country"]] += [*sums, *unknown]
@@ -74,12 +75,12 @@ def add_up_money(sessions: list[dict[str, Any]]) -> dict[tuple[Any, ...], Money]
 @examples(3)
 @given(shops())
 def test_the_report_equals_the_same_question_asked_in_other_words(spark: SparkSession, events: list[Event]) -> None:
-    rows = build_sessions(events_frame(spark, events)).persist()
+    rows = apply_rule(sessions.STREAM, events_table(events))
     report = compute_by_both_engines(spark, SESSION_REPORT.sql, sessions=rows)
     assert report.column_names == [column.name for column in SESSION_REPORT_TABLE.columns]
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.register("sessions", rows.toArrow())
+        connection.register("sessions", rows)
         connection.register("report", report)
         oracle = connection.execute(ORACLE)
         names = ", ".join(column[0] for column in oracle.description or ())
@@ -89,16 +90,15 @@ def test_the_report_equals_the_same_question_asked_in_other_words(spark: SparkSe
             "SELECT session_date, hour(session_start), count(*) FROM sessions GROUP BY ALL"
         ).fetchall()
     assert SESSION_REPORT.picture is not None
-    assert money_of(report.to_pylist()) == add_up_money(rows.toArrow().to_pylist())
+    assert money_of(report.to_pylist()) == add_up_money(rows.to_pylist())
     rows_by_hour = compute_by_both_engines(spark, SESSION_REPORT.picture.sql, sessions=rows).to_pylist()
-    rows.unpersist()
     assert [row[:3] for row in actual] == [row[:3] for row in expected]
     for got, wanted in zip(actual, expected, strict=True):
         assert got[3:] == pytest.approx(wanted[3:], rel=1e-12)
     assert sorted((row["day"], row["position"], row["n"]) for row in rows_by_hour) == sorted(hours)
 
 
-def test_one_backfill_over_a_range_equals_runs_day_by_day(spark: SparkSession, tmp_path: Path) -> None:
+def test_one_backfill_over_a_range_equals_runs_day_by_day(tmp_path: Path) -> None:
     events = [
         event(f"u{n % 7}", NOON - timedelta(hours=30) + timedelta(minutes=17 * n), kind, f"p{n % 3}")
         for n in range(150)
@@ -106,12 +106,12 @@ def test_one_backfill_over_a_range_equals_runs_day_by_day(spark: SparkSession, t
     ]
     tables = (SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE)
     whole, by_day = (LakehouseResource(root=str(tmp_path / name)) for name in ("whole", "by_day"))
-    append_events(spark, whole, events)
-    write_stream_tables(spark, whole)
+    append_events(whole, events)
+    write_stream_tables(whole)
     shutil.copytree(whole.root, by_day.root)
-    result = run_reports(spark, whole, "2024-02-28", "2024-03-01", only=tables)
+    result = run_reports(whole, "2024-02-28", "2024-03-01", only=tables)
     for day in ("2024-03-01", "2024-02-28", "2024-02-29"):
-        run_reports(spark, by_day, day, only=tables)
+        run_reports(by_day, day, only=tables)
     for table in tables:
         rows = read_rows(whole, table.name)
         assert rows
@@ -139,13 +139,14 @@ def test_spark_as_the_engine_writes_the_same_days(spark: SparkSession, tmp_path:
     ]
     events += [event(f"u{n}", NOON + timedelta(minutes=n), "purchase", revenue=1.005) for n in range(5)]
     shop = LakehouseResource(root=str(tmp_path / "shop"))
-    append_events(spark, shop, events)
-    write_stream_tables(spark, shop)
+    append_events(shop, events)
+    write_stream_tables(shop)
     both = {name: LakehouseResource(root=str(tmp_path / name / "lakehouse")) for name in get_args(EngineName)}
     tables = (SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE)
     for engine, lakehouse in both.items():
         shutil.copytree(shop.root, lakehouse.root)
-        assert run_reports(spark, lakehouse, "2024-02-29", only=tables, engine=engine).success
+        session = spark if engine == "spark" else None
+        assert run_reports(lakehouse, "2024-02-29", only=tables, spark=session).success
     for table in tables:
         by_duckdb, by_spark = (rounded(both[name].delta_table(table.name).to_pyarrow_table()) for name in both)
         assert by_duckdb

@@ -113,18 +113,14 @@ def test_a_pause_of_exactly_thirty_minutes_begins_a_new_session(
     assert len(collect(spark, [event("u", NOON), event("u", NOON + pause)])) == sessions
 
 
-def test_a_day_without_events_is_an_empty_partition_and_no_failure(
-    spark: SparkSession, lakehouse: LakehouseResource
-) -> None:
-    append_events(spark, lakehouse, [])
-    result = materialize_days(spark, lakehouse, "2024-02-29")
+def test_a_day_without_events_is_an_empty_partition_and_no_failure(lakehouse: LakehouseResource) -> None:
+    append_events(lakehouse, [])
+    result = materialize_days(lakehouse, "2024-02-29")
     assert result.success
     for name in ("gold.session_report", "gold.purchase_correlations"):
         assert read_rows(lakehouse, name) == []
 
 
-def test_a_missing_source_table_is_one_failure_that_says_what_to_start(
-    spark: SparkSession, lakehouse: LakehouseResource
-) -> None:
+def test_a_missing_source_table_is_one_failure_that_says_what_to_start(lakehouse: LakehouseResource) -> None:
     with pytest.raises(dg.Failure, match=r"does not exist at .* Start the stream group"):
-        materialize_days(spark, lakehouse, "2024-02-29")
+        materialize_days(lakehouse, "2024-02-29")

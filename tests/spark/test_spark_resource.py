@@ -14,6 +14,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from resources.class_archive import archive_path, is_current
+from tests.short_lived_jvm import ENVIRONMENT
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_session_is_utc_and_writes_delta_without_deletion_vectors(spark: SparkSession, tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ print(*pids, flush=True)
 
 
 def _run(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, *arguments], stdout=subprocess.PIPE, text=True, cwd=folder, env=environment
     )
@@ -138,7 +141,7 @@ print("survived")
 
 @pytest.mark.long
 def test_killed_jvm_is_cleaned_up_and_the_next_start_works(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", _CRASH, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
     assert result.stdout == "survived\n", result.stderr
@@ -173,7 +176,7 @@ print(event.metadata["rows"].value, pids[0])
 
 @pytest.mark.long
 def test_dagster_run_starts_spark_at_its_first_use_and_leaves_no_jvm(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HEADRACE_HOME": str(tmp_path)}
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT), "HEADRACE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", _DAGSTER, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
     assert result.returncode == 0, result.stderr

@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from benchmarks.shop_days import write_stream_tables
 from platform_assets.reports import DAILY_REPORTS, assets
 from platform_assets.reports.day_states import FOLLOWED, LONGEST_OPEN, REPORT_DAYS
 from platform_assets.reports.duckdb_engine import DuckDBEngine
@@ -35,10 +34,8 @@ from tests.spark.report_cases import (
     materialize_days,
     read_rows,
     run_reports,
+    write_stream_tables,
 )
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 NOON = datetime(2024, 2, 28, 12, 0, tzinfo=UTC)
 DAYS = [date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1), date(2024, 3, 2)]
@@ -53,13 +50,13 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture(scope="module")
-def four_days(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def four_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a lakehouse of four days with their reports, to be copied."""
     root = tmp_path_factory.mktemp("four_days")
     lakehouse = LakehouseResource(root=str(root))
     events = [event(f"u{n}", NOON + timedelta(days=n), kind) for n in range(4) for kind in ("page_view", "purchase")]
-    append_events(spark, lakehouse, events)
-    materialize_days(spark, lakehouse, FIRST, LAST)
+    append_events(lakehouse, events)
+    materialize_days(lakehouse, FIRST, LAST)
     return root
 
 
@@ -88,24 +85,24 @@ def materialized(result: dg.ExecuteInProcessResult) -> Counter[str]:
     return Counter(e.asset_key.path[-1] for e in result.get_asset_materialization_events() if e.asset_key is not None)
 
 
-def test_a_second_run_computes_nothing_and_says_so(spark: SparkSession, written: LakehouseResource) -> None:
+def test_a_second_run_computes_nothing_and_says_so(written: LakehouseResource) -> None:
     before = versions(written)
     assert len(before) == len(DAILY_REPORTS) * len(DAYS)
-    result = run_reports(spark, written, FIRST, LAST)
+    result = run_reports(written, FIRST, LAST)
     assert computed(before, written) == {}
     # A backfill's partitions are all there, each with the reason; the nightly run is silent about what it left alone.
     assert materialized(result)["session_report"] == len(DAYS)
     events = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
     unchanged = [m for m in events if m.asset_key.path[-1] == "session_report"]
     assert all("no input has changed" in str(m.metadata["headrace/unchanged"].value) for m in unchanged)
-    nightly = run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: FIRST})
+    nightly = run_reports(written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: FIRST})
     assert set(materialized(nightly)) <= {"customer_360"}
 
 
-def test_late_rows_make_their_days_stale_and_no_others(spark: SparkSession, written: LakehouseResource) -> None:
+def test_late_rows_make_their_days_stale_and_no_others(written: LakehouseResource) -> None:
     before = versions(written)
-    append_events(spark, written, [event("late", NOON + timedelta(days=1))], first_offset=100)
-    result = run_reports(spark, written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: FIRST})
+    append_events(written, [event("late", NOON + timedelta(days=1))], first_offset=100)
+    result = run_reports(written, FIRST, LAST, tags={assets.ONLY_CHANGED_TAG: FIRST})
     around = DAYS[:3]  # a view may lead to a purchase after midnight
     assert computed(before, written) == {
         "gold.customer_days": [DAYS[1]],
@@ -116,25 +113,23 @@ def test_late_rows_make_their_days_stale_and_no_others(spark: SparkSession, writ
     assert materialized(result)["daily_page"] == len(around)
 
 
-def test_at_night_a_day_before_the_look_back_is_computed_when_its_rows_changed(
-    spark: SparkSession, written: LakehouseResource
-) -> None:
+def test_at_night_a_day_before_the_look_back_is_computed_when_its_rows_changed(written: LakehouseResource) -> None:
     before = versions(written)
-    append_events(spark, written, [event("late", NOON)], first_offset=100)
+    append_events(written, [event("late", NOON)], first_offset=100)
     version = written.delta_table("silver.events").version()
     changes = [{"table_name": "silver.events", "day": day, "version": version} for day in (DAYS[0], None)]
     table = create_table(written.table_uri(CHANGED_DAYS.name), CHANGED_DAYS)
     write_deltalake(table, pa.Table.from_pylist(changes, build_arrow_schema(CHANGED_DAYS)), mode="overwrite")
-    result = run_reports(spark, written, LAST, LAST, tags={assets.ONLY_CHANGED_TAG: FIRST})
+    result = run_reports(written, LAST, LAST, tags={assets.ONLY_CHANGED_TAG: FIRST})
     assert computed(before, written)["gold.customer_days"] == [DAYS[0]]
     assert materialized(result)["customer_days"] == 1
 
 
-def test_a_day_that_somebody_else_changed_is_computed_again(spark: SparkSession, written: LakehouseResource) -> None:
+def test_a_day_that_somebody_else_changed_is_computed_again(written: LakehouseResource) -> None:
     rows = read_rows(written, "gold.session_report")
     before = versions(written)
     written.delta_table("gold.session_report").delete(f"report_date = '{DAYS[2]}'")
-    run_reports(spark, written, FIRST, LAST)
+    run_reports(written, FIRST, LAST)
     assert computed(before, written) == {"gold.session_report": [DAYS[2]]}
     assert read_rows(written, "gold.session_report") == rows
 
@@ -155,9 +150,7 @@ def close(lakehouse: LakehouseResource, until: datetime, pending: int = 0) -> No
     write_deltalake(table, pa.Table.from_pylist(rows, build_arrow_schema(COMPLETE_UNTIL)), mode="overwrite")
 
 
-def test_days_are_final_once_the_streams_are_complete_beyond_what_may_be_open(
-    spark: SparkSession, written: LakehouseResource
-) -> None:
+def test_days_are_final_once_the_streams_are_complete_beyond_what_may_be_open(written: LakehouseResource) -> None:
     def states() -> dict[date, set[str]]:
         found: dict[date, set[str]] = {}
         for row in read_rows(written, REPORT_DAYS.name):
@@ -168,21 +161,19 @@ def test_days_are_final_once_the_streams_are_complete_beyond_what_may_be_open(
     midnight = datetime(2024, 3, 1, tzinfo=UTC)
     close(written, midnight + LONGEST_OPEN - MINUTE)
     before = versions(written)
-    result = run_reports(spark, written, FIRST, LAST)
+    result = run_reports(written, FIRST, LAST)
     assert {day for _, days in computed(before, written).items() for day in days} == {DAYS[0]}
     close(written, midnight + LONGEST_OPEN)
-    run_reports(spark, written, FIRST, LAST)
+    run_reports(written, FIRST, LAST)
     assert states() == {day: {"final"} if day < midnight.date() else {"provisional"} for day in DAYS}
     # A late event that waits for its repair: the day is not what it was said to be.
     close(written, midnight - timedelta(hours=3), pending=1)
-    run_reports(spark, written, FIRST, LAST)
+    run_reports(written, FIRST, LAST)
     assert states()[DAYS[1]] == {"provisional"}
     assert result.success
 
 
-def test_a_final_day_names_what_it_lacks_and_is_computed_again_when_it_is_there(
-    spark: SparkSession, written: LakehouseResource
-) -> None:
+def test_a_final_day_names_what_it_lacks_and_is_computed_again_when_it_is_there(written: LakehouseResource) -> None:
     def exceptions() -> dict[date, set[str | None]]:
         found: dict[date, set[str | None]] = {}
         for row in read_rows(written, REPORT_DAYS.name):
@@ -190,12 +181,12 @@ def test_a_final_day_names_what_it_lacks_and_is_computed_again_when_it_is_there(
         return found
 
     late_at_night = NOON.replace(hour=23, minute=50)
-    append_events(spark, written, [event("monitor", late_at_night)], first_offset=100)
+    append_events(written, [event("monitor", late_at_night)], first_offset=100)
     late = create_table(written.table_uri(LATE_EVENTS.name), LATE_EVENTS)
     waiting = {"query": "sessions", "topic": "t", "kafka_partition": 0, "kafka_offset": 1, "event_time": NOON}
     write_deltalake(late, pa.Table.from_pylist([waiting], build_arrow_schema(LATE_EVENTS)), mode="append")
     close(written, NOON.replace(hour=0) + timedelta(days=2) + LONGEST_OPEN)
-    run_reports(spark, written, FIRST, LAST)
+    run_reports(written, FIRST, LAST)
     lacking = json.dumps({"late_events": 1, "open_sessions": 1})
     assert exceptions() == {DAYS[0]: {lacking}, **{day: {None} for day in DAYS[1:]}}
 
@@ -205,14 +196,14 @@ def test_a_final_day_names_what_it_lacks_and_is_computed_again_when_it_is_there(
     rows = pa.Table.from_pylist([session], build_arrow_schema(SESSIONS))
     write_deltalake(written.delta_table("gold.sessions"), rows, mode="append")
     written.delta_table(LATE_EVENTS.name).update(updates={"repaired_at": "now()"})
-    run_reports(spark, written, FIRST, LAST)
+    run_reports(written, FIRST, LAST)
     assert exceptions() == {day: {None} for day in DAYS}
 
 
 def test_an_interrupted_backfill_goes_on_where_it_was(
-    spark: SparkSession, lakehouse: LakehouseResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    lakehouse: LakehouseResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append_events(spark, lakehouse, [event("u", NOON + timedelta(days=n)) for n in range(4)])
+    append_events(lakehouse, [event("u", NOON + timedelta(days=n)) for n in range(4)])
     monkeypatch.setattr(assets, "DAYS_OF_ONE_CHUNK", 1)
     calls = []
 
@@ -226,30 +217,28 @@ def test_an_interrupted_backfill_goes_on_where_it_was(
 
     monkeypatch.setattr(DuckDBEngine, "replace", die_at_the_third)
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
-        materialize_days(spark, lakehouse, FIRST, LAST, instance=instance, only=[SESSION_REPORT_TABLE])
+        materialize_days(lakehouse, FIRST, LAST, instance=instance, only=[SESSION_REPORT_TABLE])
     done = versions(lakehouse)
     assert sorted(done) == [("gold.session_report", day) for day in DAYS[:2]]
     # Dagster knows of them as well: each chunk says so when it is committed.
     key = dg.AssetKey(["gold", "session_report"])
     assert instance.get_materialized_partitions(key) == {str(day) for day in DAYS[:2]}
 
-    result = run_reports(spark, lakehouse, FIRST, LAST, instance=instance, only=[SESSION_REPORT_TABLE])
+    result = run_reports(lakehouse, FIRST, LAST, instance=instance, only=[SESSION_REPORT_TABLE])
     assert result.success
     assert computed(done, lakehouse)["gold.session_report"] == DAYS[2:]
     assert instance.get_materialized_partitions(key) == {str(day) for day in DAYS}
 
 
-def test_another_code_makes_all_days_stale(
-    spark: SparkSession, written: LakehouseResource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_code_makes_all_days_stale(written: LakehouseResource, monkeypatch: pytest.MonkeyPatch) -> None:
     before = versions(written)
     monkeypatch.setattr(type(DAILY_REPORTS[0]), "code_version", "another")
-    run_reports(spark, written, FIRST, LAST)
+    run_reports(written, FIRST, LAST)
     assert computed(before, written)["gold.product_affinity"] == DAYS
 
 
 @pytest.mark.long
-def test_a_backfill_that_was_killed_goes_on_and_comes_to_the_same_rows(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_backfill_that_was_killed_goes_on_and_comes_to_the_same_rows(tmp_path: Path) -> None:
     whole, killed = (LakehouseResource(root=str(tmp_path / name)) for name in ("whole", "killed"))
     last = NOON.date() + timedelta(days=11)  # two chunks
     for lakehouse in (whole, killed):
@@ -258,10 +247,10 @@ def test_a_backfill_that_was_killed_goes_on_and_comes_to_the_same_rows(spark: Sp
             for n in range(12)
             for m, kind in enumerate(("page_view", "add_to_cart", "purchase"))
         ]
-        append_events(spark, lakehouse, events)
-        write_stream_tables(spark, lakehouse)
+        append_events(lakehouse, events)
+        write_stream_tables(lakehouse)
     only = (SESSION_REPORT_TABLE, PURCHASE_CORRELATIONS_TABLE)
-    run_reports(spark, whole, FIRST, str(last), only=only)
+    run_reports(whole, FIRST, str(last), only=only)
 
     # Dagster starts this one as it starts any run of a person.
     tables = ",".join("/".join(table.asset_path) for table in only)
@@ -285,7 +274,7 @@ def test_a_backfill_that_was_killed_goes_on_and_comes_to_the_same_rows(spark: Sp
     done = versions(killed)
     assert 10 <= len(done) < len(only) * 12
 
-    run_reports(spark, killed, FIRST, str(last), only=only)
+    run_reports(killed, FIRST, str(last), only=only)
     assert not set(done) & {(report, day) for report, days in computed(done, killed).items() for day in days}
     for table in only:
         assert read_rows(killed, table.name) == read_rows(whole, table.name)

@@ -108,7 +108,7 @@ def arrive(
     """Each part is one commit and one run of the streams (default: all), from checkpoints on. Gives all events."""
     arrived: list[Event] = []
     for part in parts:
-        append_events(spark, lakehouse, part, first_offset=len(arrived))
+        append_events(lakehouse, part, first_offset=len(arrived))
         arrived += part
         run_streams(spark, lakehouse, names)
     return arrived
@@ -187,7 +187,7 @@ def test_stream_in_batches_with_restarts_equals_its_twin(
     parts = cut(events, chance)
     for part in parts:
         chance.shuffle(part)
-    arrived = arrive(spark, lakehouse, [*parts, [CLOSER]])
+    arrived = arrive(spark, lakehouse, [*parts[:-1], [*parts[-1], CLOSER]])
     assert read_rows(lakehouse, LATE_EVENTS.name) == []
     assert_tables_equal_twins(spark, lakehouse, arrived)
 
@@ -202,7 +202,7 @@ def test_late_events_are_counted_one_by_one_and_repaired(
     events = vary(events, chance)
     chance.shuffle(events)
     parts = cut(events, chance)
-    arrived = arrive(spark, lakehouse, [*parts, [CLOSER]])
+    arrived = arrive(spark, lakehouse, [*parts[:-1], [*parts[-1], CLOSER]])
     listed = read_rows(lakehouse, LATE_EVENTS.name)
     assert all(row["repaired_at"] is not None for row in listed)
     refused = [(r["query"], r["kafka_offset"], r["refused_windows"]) for r in listed if r["refused_windows"]]
@@ -229,10 +229,10 @@ def test_a_session_that_goes_on_for_days_has_a_row_for_each_while_it_goes_on(
     assert days == [NOON.date(), NOON.date() + timedelta(days=1)]
     (state,) = read_rows(lakehouse, COMPLETE_UNTIL.name)
     assert (state["late_events_pending"], state["exceptions"]) == (0, "[]")
-    for part in (events[150:], [CLOSER]):
-        append_events(spark, lakehouse, part, first_offset=len(arrived))
-        arrived += part
-        run_streams(spark, lakehouse, ["sessions"])
+    rest = [*events[150:], CLOSER]
+    append_events(lakehouse, rest, first_offset=len(arrived))
+    arrived += rest
+    run_streams(spark, lakehouse, ["sessions"])
     rows = [row for row in read_rows(lakehouse, "gold.sessions") if row["user_id"] != CLOSER["user_id"]]
     twin = [row for row in ask_rule("sessions", arrived) if row["user_id"] != CLOSER["user_id"]]
     assert in_order(STREAMS["sessions"], rows) == twin
@@ -245,8 +245,8 @@ def test_a_late_event_that_waits_for_the_end_of_its_session_is_an_exception_and_
     lakehouse = LakehouseResource(root=str(tmp_path))
     monitor = [event("monitor", NOON + timedelta(minutes=20 * n)) for n in range(12)]
     late = event("monitor", NOON + timedelta(minutes=10))
-    arrived = arrive(spark, lakehouse, [monitor, [event("u", NOON + timedelta(hours=4))], [late]], ["sessions"])
-    append_events(spark, lakehouse, [event("u2", NOON + timedelta(hours=4))], first_offset=len(arrived))
+    arrived = arrive(spark, lakehouse, [[*monitor, event("u", NOON + timedelta(hours=4))], [late]], ["sessions"])
+    append_events(lakehouse, [event("u2", NOON + timedelta(hours=4))], first_offset=len(arrived))
     run_streams(spark, lakehouse, ["sessions"])
     (state,) = read_rows(lakehouse, COMPLETE_UNTIL.name)
     assert state["complete_until"] == state["watermark"] == NOON + timedelta(hours=3, minutes=50)
@@ -313,7 +313,7 @@ def test_a_hot_user_and_a_hot_product_lose_nothing(spark: SparkSession, tmp_path
         for time in times
     ]
     lakehouse = LakehouseResource(root=str(tmp_path))
-    arrived = arrive(spark, lakehouse, [events[:1_000], events[1_000:], [CLOSER]])
+    arrived = arrive(spark, lakehouse, [events[:1_000], [*events[1_000:], CLOSER]])
     assert_tables_equal_twins(spark, lakehouse, arrived)
     pairs = read_rows(lakehouse, "gold.view_to_purchase")
     assert sum(row["user_id"] == "hot" for row in pairs) > 2_000

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 from platform_assets.streams.events import EVENTS
 from resources.lakehouse import LakehouseResource
-from tests.spark.report_cases import Event, append_events, event
+from tests.spark.report_cases import Event, event, events_table
 from tests.spark.test_streams_over_events import CLOSER, NOON, assert_tables_equal_twins, run_streams
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def test_files_of_older_code_are_read_with_null_in_what_they_lack(spark: SparkSe
     lakehouse = LakehouseResource(root=str(tmp_path / "lakehouse"))
 
     def write(events: Sequence[Event], first_offset: int, without: Sequence[str]) -> None:
-        scratch = LakehouseResource(root=str(tmp_path / str(first_offset)))
-        append_events(spark, scratch, events, first_offset)
-        rows = DeltaTable(scratch.table_uri(EVENTS.name)).to_pyarrow_table().drop_columns(list(without))
+        rows = events_table(events, first_offset).drop_columns(list(without))
         uri = lakehouse.table_uri(EVENTS.name)
         write_deltalake(uri, rows, mode="append", schema_mode="merge", partition_by=["event_date"])
 
