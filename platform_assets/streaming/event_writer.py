@@ -13,8 +13,11 @@ are large (`batch_records`). Verdicts go by the numbers, so that they do not dep
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +34,7 @@ from platform_assets.streaming.event_parser import count_by_type
 from platform_assets.streaming.forgotten_users import Register
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.judged_records import JudgedBatch, number_records, read_coordinates, to_int64s
+from platform_assets.streaming.kafka_clock import KafkaClock
 from platform_assets.streaming.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.lost_ranges import LostRange, describe, find_lost_ranges, read_acknowledged_offsets
 from platform_assets.streaming.named_users import Mention
@@ -45,8 +49,10 @@ if TYPE_CHECKING:
     from platform_assets.streaming.checkpoints import TopicOffsets
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.deduplication import Int64s
+    from platform_assets.streaming.open_transactions import Ends
     from platform_assets.streaming.specs import StreamSpec
 
+_log = logging.getLogger(__name__)
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
@@ -65,16 +71,17 @@ class EventWriter:
         self._fetch_held = context.fetch_held
         self._fetch_topic_id = context.fetch_topic_id
         self._topic_id = ""
+        self._clock = KafkaClock(context.fetch_ends or dict)
         self._open = None
         if context.fetch_ends is not None and context.fetch_times is not None:
-            self._open = OpenTransactions(context.fetch_ends, context.fetch_times)
+            self._open = OpenTransactions(self._clock.fetch_ends, context.fetch_times)
         self._context = context
         self._horizon_micros = context.deduplication_horizon_micros
         self._max_offsets = context.max_offsets_per_trigger
         self._hashing = open_connection()
         self._recent: RecentIds | None = None
         self._frontier: Frontier | None = None
-        self._moved_at: int | None = None
+        self._moved_at: float | None = None
         self._working = threading.Lock()
 
     @property
@@ -114,12 +121,16 @@ class EventWriter:
             raise LostOffsetsError(describe(lost))
 
     @property
-    def moved_at_micros(self) -> int | None:
-        """When the newest batch arrived whose events moved the frontier; None: none has in this process.
+    def moved_at_seconds(self) -> float | None:
+        """When the newest batch was written whose events moved the frontier (`time.monotonic`); None: none has yet.
 
         Heartbeats, tombstones, repeated and late events do not: for the windows that are open they are silence.
         """
         return self._moved_at
+
+    def fetch_ends(self) -> Ends | None:
+        """Both ends of each Kafka partition; None while Kafka does not answer, {} where nobody can ask it."""
+        return self._clock.fetch_ends()
 
     def read_latest_event(self) -> int | None:
         """The latest event time, microseconds; None before the first event. From any thread."""
@@ -128,7 +139,8 @@ class EventWriter:
     def mark_idle(self, read_until_micros: int) -> None:
         """Moves the frontier up to a moment at which no record was unread. From any thread; skipped during a batch.
 
-        One commit without rows; none before the first event, nor where the frontier is as far.
+        One commit without rows; none before the first event, nor where the frontier is as far. Where this host's clock
+        is far ahead of Kafka's, that moment is taken by Kafka's.
         """
         if not self._working.acquire(blocking=False):
             return
@@ -136,12 +148,22 @@ class EventWriter:
             frontier = self._read_frontier()
             if frontier.latest_event is None:
                 return
-            marked = frontier.mark(read_until_micros)
+            marked = frontier.mark(self._bound(read_until_micros))
             if marked != frontier:
                 self._events.mark({"query": self._query, **marked.as_json()})
                 self._frontier = marked
         finally:
             self._working.release()
+
+    def _bound(self, micros: int) -> int:
+        bound = self._clock.bound(micros)
+        if bound != micros:
+            ahead = timedelta(seconds=(micros - bound) // 1_000_000)
+            _log.warning(
+                "The clock of this host is %s ahead of what the records of the topic say it is. While the topic is "
+                "silent, time follows the records' clock. Set the clocks of this host and of the producers.", ahead,
+            )  # fmt: skip
+        return bound
 
     def _read_frontier(self) -> Frontier:
         if self._frontier is None:
@@ -221,11 +243,14 @@ class EventWriter:
             batch.is_duplicate, batch.is_erased,
         )  # fmt: skip
         before = self._read_frontier()
+        partitions, sent, senders = (
+            to_int64s(accepted, name) for name in ("kafka_partition", "kafka_timestamp", "sender")
+        )
         frontier = before.advance(
-            to_int64s(accepted, "kafka_partition"), to_int64s(accepted, "event_time"),
-            to_int64s(accepted, "kafka_timestamp"), planned.arrival_micros, self._find_unread(planned),
-            to_int64s(accepted, "sender"), held_since,
+            partitions, to_int64s(accepted, "event_time"), sent, planned.arrival_micros, self._find_unread(planned),
+            senders, held_since,
         )  # fmt: skip
+        self._clock.observe(partitions, to_int64s(accepted, "kafka_offset"), sent, senders)
         fetch_is_compacted = self._context.fetch_is_compacted if any(entry.gaps for entry in entries) else None
         commit = build_batch_commit(
             self._query, app, planned, self._topic_id, entries, frontier, count_by_type(accepted),
@@ -235,7 +260,7 @@ class EventWriter:
         # One that was there already counts in the frontier that its commit has, and not once more.
         self._frontier = frontier if is_new else None
         if is_new and frontier.micros != before.micros:
-            self._moved_at = planned.arrival_micros
+            self._moved_at = time.monotonic()
         if self._recent is not None:
             hash1, hash2, contents = (to_int64s(accepted, name) for name in ("hash1", "hash2", "content"))
             arrivals = np.full(len(accepted), planned.arrival_micros, dtype=np.int64)

@@ -53,6 +53,8 @@ class GroupCare:
         self._context = context
         self._queries = queries
         streams = [query.stream for query in queries]
+        writers = (query.batch_writer for query in queries)
+        self._events = next((writer for writer in writers if isinstance(writer, EventWriter)), None)
         tables = {
             query.stream.main_table.name: query.batch_writer.table
             for query in queries
@@ -75,6 +77,7 @@ class GroupCare:
         # Each mark should meet a batch of its own in every query: one moves its watermark, the next one's batch closes.
         longest_trigger = max((stream.trigger_seconds or 0.0 for stream in streams), default=0.0)
         self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
+        self._began_at = time.monotonic()
         self._marked_at = 0.0
         self.held_records = 0
         """How many records waited behind an open transaction at the last look. From any thread."""
@@ -192,7 +195,8 @@ class GroupCare:
     def _look_at_ends(self) -> None:
         """Notes the time if nothing waits behind an open transaction: who reads all there is has all sent before."""
         now = time.time_ns() // 1000
-        ends = {} if self._context.fetch_ends is None else self._context.fetch_ends()
+        fetch = self._context.fetch_ends or dict if self._events is None else self._events.fetch_ends
+        ends = fetch()
         if ends is None:
             return
         self.held_records = sum(end - stable for stable, end in ends.values())
@@ -212,10 +216,11 @@ class GroupCare:
                 continue
             # What could be read when the trigger began is read, also when it had a batch, of heartbeats perhaps. That
             # was all that had been sent before the last look at which nothing waited behind an open transaction.
-            looked_at = max((at for at in self._all_visible_at if at <= _micros_of(reports[-1])), default=0)
-            moved_at = writer.moved_at_micros or _micros_of(reports[0])
-            since_mark = time.monotonic() - self._marked_at
-            if looked_at - moved_at < timeout * 1e6 or since_mark < self._mark_seconds:
+            looked_at = max((at for at in self._all_visible_at if at <= _micros_of(reports[-1])), default=None)
+            # By the steady clock: one that was ahead, and is set right, would make a silence hours long.
+            now = time.monotonic()
+            since_moved = now - (writer.moved_at_seconds or self._began_at)
+            if looked_at is None or since_moved < timeout or now - self._marked_at < self._mark_seconds:
                 continue
             latest = writer.read_latest_event()
             if latest is not None and self._is_any_open(latest):

@@ -7,6 +7,7 @@ Spark has no part in what is decided; it reads Kafka, and writes down what a bat
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -22,6 +23,7 @@ from platform_assets.streaming.delta_tables import open_table
 from platform_assets.streaming.event_parser import build_parser, read_messages
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.event_writer import EventWriter
+from platform_assets.streaming.open_transactions import Ends
 from platform_assets.streaming.specs import KafkaSource
 from platform_assets.streams import load_streams
 from tests.generated_cases import examples
@@ -36,11 +38,11 @@ PLACE = ["kafka_partition", "kafka_offset"]
 class Process:
     """A process with the writer of the stream, that may die at any commit and be started again."""
 
-    def __init__(self, root: str, zone: str) -> None:
+    def __init__(self, root: str, zone: str, fetch_ends: Callable[[], Ends] | None = None) -> None:
         self._commits_left: int | None = None
         self._context = StreamContext(
             root, TOPIC, {}, "earliest", MAX_OFFSETS, 1.0, MAX_BYTES, HORIZON, EventRules(zone),
-            check_lease=self._count_commit,
+            fetch_ends=fetch_ends, check_lease=self._count_commit,
         )  # fmt: skip
         self.restart()
 
