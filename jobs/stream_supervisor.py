@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cache
 
 import dagster as dg
@@ -173,7 +174,7 @@ class _Tick:
         )
         for action in decision.actions:
             self._act(spec, action)
-        self.lines.append(f"{spec.name}: {decision.phase.value}: {decision.reason}")
+        self.lines.append(f"{spec.name}: {decision.phase.value}: {decision.reason}{_describe_held(seen)}")
         before, after = ((s.phase and judge_phase(s.phase), s.paused_streams) for s in (state, decision.state))
         if before != after:
             self._announce(group, decision)
@@ -226,6 +227,19 @@ class _Tick:
                     metadata={"phase": decision.phase.value, "reason": decision.reason, "group": group.name},
                 )
             )
+
+
+def _describe_held(seen: _Observation) -> str:
+    """What a running group's report says of records that nobody can read yet."""
+    report = seen.records.report
+    if report is None or not seen.process_alive:
+        return ""
+    for query in report.queries.values():
+        if count := query.get("held_records"):
+            since = query.get("held_since")
+            opened = f" since {datetime.fromisoformat(since):%Y-%m-%d %H:%M:%S} UTC" if since else ""
+            return f" {count:,} records wait in Kafka behind a transaction that is open{opened}."
+    return ""
 
 
 def _cancel_run(instance_ref: InstanceRef, run_id: str) -> None:

@@ -18,6 +18,7 @@ from platform_assets.streaming.expiry import Expiry
 from platform_assets.streaming.hop_ledger import HopLedger
 from platform_assets.streaming.late_repair import LateRepair, Look
 from platform_assets.streaming.long_sessions import LongSessions
+from platform_assets.streaming.open_transactions import Held
 from platform_assets.streaming.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import lag_of, read_progresses
@@ -79,8 +80,9 @@ class GroupCare:
         self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
         self._began_at = time.monotonic()
         self._marked_at = 0.0
-        self.held_records = 0
-        """How many records waited behind an open transaction at the last look. From any thread."""
+        self.held = Held()
+        """What waited behind open transactions at the last look. From any thread."""
+        self._held_from: dict[int, int] = {}
         # Some looks: the newest report of a query that has nothing to do is up to ten seconds old.
         self._all_visible_at: deque[int] = deque(maxlen=_LOOKS_KEPT)
         self._look_at_ends()
@@ -93,9 +95,10 @@ class GroupCare:
 
     def start(self) -> None:
         """Begins."""
-        tasks = [Task(self._context.upkeep_seconds, self._look_after_tables)]
-        if self._context.idle_timeout_seconds is not None:
-            tasks.append(Task(_IDLE_LOOK_SECONDS, self._mark_idle))
+        tasks = [
+            Task(self._context.upkeep_seconds, self._look_after_tables),
+            Task(_IDLE_LOOK_SECONDS, self._mark_idle),
+        ]
         self._work = PeriodicWork(tasks, lambda text: classify_failure("history", text, self._context))
         self._work.start()
 
@@ -193,15 +196,29 @@ class GroupCare:
             self.repair(_REPAIR_SECONDS)
 
     def _look_at_ends(self) -> None:
-        """Notes the time if nothing waits behind an open transaction: who reads all there is has all sent before."""
+        """Notes the time if nothing waits behind an open transaction: who reads all there is has all sent before.
+
+        Otherwise how much waits, and since when.
+        """
         now = time.time_ns() // 1000
         fetch = self._context.fetch_ends or dict if self._events is None else self._events.fetch_ends
         ends = fetch()
         if ends is None:
             return
-        self.held_records = sum(end - stable for stable, end in ends.values())
-        if not self.held_records:
+        held_from = {partition: stable for partition, (stable, end) in ends.items() if stable < end}
+        if not held_from:
             self._all_visible_at.append(now)
+        # Its first record stays the same while a transaction is open: it is read once.
+        since = self.held.since
+        if held_from != self._held_from:
+            since = self._find_oldest(held_from)
+        self._held_from = held_from
+        self.held = Held(sum(end - stable for stable, end in ends.values()), since)
+
+    def _find_oldest(self, positions: Mapping[int, int]) -> datetime | None:
+        fetch = self._context.fetch_times
+        times = fetch(positions) if fetch is not None and positions else None
+        return min((times or {}).values(), default=None)
 
     def _mark_idle(self) -> None:
         self._look_at_ends()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from platform_assets.streaming.frontier import later
-from platform_assets.streaming.sender_clocks import FAR_MICROS, FEWEST_SENDERS
+from platform_assets.streaming.sender_clocks import FAR_MICROS
 
 if TYPE_CHECKING:
     from platform_assets.streaming.deduplication import Int64s
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Looks are made before each batch and some seconds apart in a silence: a batch holds what came since the last of these,
 # or is part of a backlog, which says nothing.
 _LOOKS_KEPT = 16
+# One sender may be a device that has been off, and passes on what it kept under the timestamps of then. Where a few of
+# these are the first to be heard, they would keep a silent shop's windows open for as long as they had been off.
+_FEWEST_SENDERS = 10
 
 
 class KafkaClock:
@@ -55,16 +58,15 @@ class KafkaClock:
             for partition, (_, end) in ends.items():
                 is_new |= (partitions == partition) & (offsets >= end)
             if is_new.any():
-                if len(self._senders) < FEWEST_SENDERS:
-                    self._senders.update(np.unique(senders[is_new])[:FEWEST_SENDERS].tolist())
+                if len(self._senders) < _FEWEST_SENDERS:
+                    self._senders.update(np.unique(senders[is_new])[:_FEWEST_SENDERS].tolist())
                 # Of several answers the latest: a record of yesterday that is passed on now says less than the others.
                 self._lead = later(self._lead, int(sent_micros[is_new].max()) - began)
                 return
 
     def bound(self, micros: int) -> int:
         """A moment by this host's clock, or where that is more than five minutes ahead of what records say, theirs."""
-        # One sender may be a device that has been off, or a file that somebody passes on with its old timestamps.
-        if self._lead is None or len(self._senders) < FEWEST_SENDERS:
+        if self._lead is None or len(self._senders) < _FEWEST_SENDERS:
             return micros
         at_most = self._steady() + self._lead
         return at_most if micros > at_most + FAR_MICROS else micros

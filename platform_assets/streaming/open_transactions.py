@@ -13,10 +13,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 Ends = Mapping[int, tuple[int, int]]
 """By Kafka partition the last stable offset, and the one that the next record gets."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """So many records wait behind open transactions, the oldest of which was sent then (None: nobody can say)."""
+
+    records: int = 0
+    since: datetime | None = None
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -22,7 +22,8 @@ class QueryProgress:
     """One query's state. `batch_id` is the last committed batch, -1 for none; times are ISO-8601, UTC.
 
     `complete_until` as in `platform.complete_until`; None until that is known, and for a query over Kafka.
-    `held_records` wait in Kafka behind an open transaction, and are not among the `lag_records`, which can be read.
+    `held_records` wait in Kafka behind an open transaction since `held_since`, if that is known, and are not among the
+    `lag_records`, which can be read.
     """
 
     query: str
@@ -37,6 +38,7 @@ class QueryProgress:
     busy: bool
     complete_until: str | None = None
     held_records: int = 0
+    held_since: str | None = None
 
 
 def read_progresses(query: StreamingQuery) -> list[dict[str, Any]]:

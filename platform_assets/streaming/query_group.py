@@ -16,6 +16,7 @@ from platform_assets.errors import HeadraceError
 from platform_assets.streaming.commit_stream import register_source
 from platform_assets.streaming.free_space import find_shortage
 from platform_assets.streaming.group_care import GroupCare
+from platform_assets.streaming.open_transactions import Held
 from platform_assets.streaming.progress import QueryProgress
 from platform_assets.streaming.query_errors import classify_failure
 from platform_assets.streaming.specs import KafkaSource, StreamSpec
@@ -104,13 +105,17 @@ class QueryGroup:
     def progress(self) -> dict[str, QueryProgress]:
         """Each started query's progress, by stream name."""
         found = {name: query.progress() for name, query in self._queries.items()}
-        complete, held = ({}, 0) if self._care is None else (self._care.complete_until(), self._care.held_records)
+        complete, held = ({}, Held()) if self._care is None else (self._care.complete_until(), self._care.held)
+        held_since = None if held.since is None else held.since.isoformat()
         over_kafka = {stream.name for stream in self._streams if isinstance(stream.source, KafkaSource)}
-        return {
-            name: replace(progress, complete_until=complete.get(name), held_records=held * (name in over_kafka))
+        progresses = {
+            name: replace(progress, complete_until=complete.get(name))
             for name, progress in found.items()
             if progress is not None
         }
+        for name in over_kafka & progresses.keys():
+            progresses[name] = replace(progresses[name], held_records=held.records, held_since=held_since)
+        return progresses
 
     def failure(self) -> HeadraceError | None:
         """Why the first query died, classified, or that the disk is nearly full.

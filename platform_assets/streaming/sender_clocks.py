@@ -24,8 +24,7 @@ FAR_MICROS = 5 * 60 * 1_000_000
 """Clocks of shops differ by seconds, and events come within seconds: beyond five minutes a time is no use as it is."""
 
 # A device that sends often counts once a batch. With fewer of these, one device alone would be the rule.
-FEWEST_SENDERS = 2
-"""So many senders at least say what the rule is."""
+_FEWEST_SENDERS = 2
 # So many newest senders, and events, are remembered: of a busy shop some minutes, after which a mended clock counts.
 _SENDERS = 1_000
 _EVENTS = 10_000
@@ -69,7 +68,7 @@ class SenderClocks:
     def is_ahead(self, partition: int) -> bool:
         """Whether most senders of the partition are more than five minutes ahead of the time of sending."""
         ahead, senders = self.ahead.get(partition, (0, 0))
-        return senders >= FEWEST_SENDERS and 2 * ahead > senders
+        return senders >= _FEWEST_SENDERS and 2 * ahead > senders
 
     def observe(self, partitions: Int64s, lead_micros: Int64s, sent_micros: Int64s, senders: Int64s) -> Self:
         """With the accepted events of a batch, one item each: how much later than sent it is dated, and when that was.

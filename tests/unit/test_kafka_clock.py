@@ -35,7 +35,7 @@ def test_a_clock_that_is_hours_ahead_is_held_at_that_of_the_records() -> None:
     topic = Topic()
     topic.clock.fetch_ends()
     topic.steady = 2 * SECOND
-    topic.send((BEGIN, 1), (BEGIN + SECOND, 2))
+    topic.send((BEGIN, 1), *((BEGIN + SECOND, sender) for sender in range(2, 11)))
     # The first was sent after the look: it was no later than BEGIN + 1 s then, and 62 s have passed since.
     topic.steady = 62 * SECOND
     assert topic.clock.bound(BEGIN + 3 * HOUR) == BEGIN + 63 * SECOND
@@ -44,13 +44,13 @@ def test_a_clock_that_is_hours_ahead_is_held_at_that_of_the_records() -> None:
 
 def test_what_was_there_before_the_first_look_says_nothing() -> None:
     topic = Topic()
-    topic.end = 2
+    topic.end = 10
     topic.clock.fetch_ends()
-    topic.clock.observe(np.zeros(2, np.int64), np.arange(2), np.array([BEGIN, BEGIN]), np.array([1, 2]))
+    topic.clock.observe(np.zeros(10, np.int64), np.arange(10), np.full(10, BEGIN), np.arange(10))
     assert topic.clock.bound(BEGIN + 3 * HOUR) == BEGIN + 3 * HOUR
 
 
-def test_one_sender_alone_says_nothing_and_old_records_less_than_new_ones() -> None:
+def test_few_senders_say_nothing_and_old_records_less_than_new_ones() -> None:
     topic = Topic()
     topic.clock.fetch_ends()
     topic.send((BEGIN - 72 * HOUR, 1))
@@ -58,7 +58,7 @@ def test_one_sender_alone_says_nothing_and_old_records_less_than_new_ones() -> N
     topic.send((BEGIN - 72 * HOUR, 1))
     assert topic.clock.bound(BEGIN) == BEGIN
     topic.clock.fetch_ends()
-    topic.send((BEGIN, 2))
+    topic.send(*((BEGIN, sender) for sender in range(2, 11)))
     topic.clock.fetch_ends()
     topic.send((BEGIN - 72 * HOUR, 1))
     assert topic.clock.bound(BEGIN + HOUR) == BEGIN
@@ -70,9 +70,9 @@ def test_a_silence_under_a_wrong_clock_moves_time_by_the_records(tmp_path: Path,
     process = Process(str(tmp_path), "UTC", lambda: ends)
     process._writer.fetch_ends()
     now = BEGIN
-    records = tuple(Record(0, n, now, f"e{n}", f"u{n}", "2026-06-10T09:00:00Z", 1.0) for n in range(2))
-    ends = {0: (2, 2)}
-    process.take(Step(now + lead, records, ((0, 0, 2),)), 0)
+    records = tuple(Record(0, n, now, f"e{n}", f"u{n}", "2026-06-10T09:00:00Z", 1.0) for n in range(10))
+    ends = {0: (10, 10)}
+    process.take(Step(now + lead, records, ((0, 0, 10),)), 0)
     process.take(Step(0, mark=now + lead + 4 * MINUTE), 1)
     found = process.read_frontier()
     assert found is not None

@@ -128,6 +128,19 @@ def test_healthy_run_is_adopted_without_a_cursor(
     assert not result.run_requests
 
 
+def test_the_tick_says_what_waits_behind_an_open_transaction_while_the_host_lives(
+    instance: dg.DagsterInstance, settings: Settings, job: dg.JobDefinition
+) -> None:
+    run_id = start_run(instance, settings, job)
+    held = {"events": {"held_records": 1200, "held_since": "2026-06-10T09:00:00+00:00"}}
+    sentence = "1,200 records wait in Kafka behind a transaction that is open since 2026-06-10 09:00:00 UTC."
+    for process, is_said in ((me(), True), (gone(), False)):
+        write_heartbeat(
+            instance, GROUP.name, HostReport(Heartbeat(run_id, time.time(), process, "running"), dict(held))
+        )
+        assert (sentence in message(tick(instance, settings, job))) is is_said
+
+
 def test_zombie_run_is_reported_failed_and_replaced(
     instance: dg.DagsterInstance, settings: Settings, job: dg.JobDefinition
 ) -> None:
