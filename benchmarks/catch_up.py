@@ -21,8 +21,8 @@ from deltalake import DeltaTable
 
 from benchmarks.live_application import LiveRun, running_group
 from benchmarks.query_reports import read_last_reports
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.progress import lag_of
-from platform_assets.streaming.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamSpec
 from platform_assets.streams import load_streams
 from resources.embedded_broker import running_broker

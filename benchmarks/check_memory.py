@@ -229,7 +229,7 @@ def _append(lakehouse: LakehouseResource, spec: TableSpec, frame: pl.DataFrame) 
     import polars as pl
     from deltalake import write_deltalake
 
-    from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+    from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 
     table = create_table(lakehouse.table_uri(spec.name), spec)
     schema = build_arrow_schema(spec)

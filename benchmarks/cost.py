@@ -39,7 +39,7 @@ from benchmarks.live_application import (
 from benchmarks.naive_group import NaiveGroup
 from benchmarks.query_reports import read_newest_batches
 from benchmarks.spark_usage import CpuMeter, spark_rss_mib
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.settings import Settings
 

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, COMMITS_OF_ONE_COMPACTION, compact
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.engine.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, COMMITS_OF_ONE_COMPACTION, compact
 from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
 from platform_assets.tables.spec import Column, TableSpec
 

@@ -82,7 +82,7 @@ def run_plain(settings: Settings, passes: int, folder: Path) -> list[dict[str, f
 def run_headrace(settings: Settings, passes: int, folder: Path) -> list[dict[str, float]]:
     """The platform's stream, as `make drain` runs it: validated, quarantined, with its ledger; of any checkout."""
     from jobs.stream_context import build_stream_context
-    from platform_assets.streaming.query_group import QueryGroup
+    from platform_assets.streaming.engine.query_group import QueryGroup
     from platform_assets.streams import load_streams
     from resources.spark import SparkResource
 

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.live_application import CLEAN, exit_on_sigterm, running_group, running_shop
 from benchmarks.silver_commits import read_commits, read_latencies
 from benchmarks.spark_usage import spark_cpu_seconds
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.settings import Settings
 

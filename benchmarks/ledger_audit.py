@@ -18,11 +18,11 @@ from typing import Any
 
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.checks.ledger_proof import Proof
-from platform_assets.streaming.batch_ledger import PartitionEntry, build_batch_commit
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.checkpoints import OffsetRange, PlannedBatch
+from platform_assets.streaming.checkpoint.checkpoints import OffsetRange, PlannedBatch
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.ingest.batch_ledger import PartitionEntry, build_batch_commit
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import LEDGER
 from resources.kafka import KafkaResource

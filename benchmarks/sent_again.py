@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.sent_again import find_sent_again
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.ingest.sent_again import find_sent_again
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import TableSpec
 

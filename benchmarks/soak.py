@@ -22,7 +22,7 @@ from benchmarks.catch_up import wait_for_all
 from benchmarks.live_application import LiveRun, exit_on_sigterm, running_group, running_shop, send_history
 from benchmarks.soak_report import draw, print_summary, read_samples
 from benchmarks.soak_samples import FIELDS, Sampler
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.embedded_broker import running_broker
 from resources.settings import Settings

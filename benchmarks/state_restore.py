@@ -20,7 +20,7 @@ import psutil
 from benchmarks.catch_up import POLL_SECONDS, send_backlog, wait_for_all
 from benchmarks.live_application import LiveRun, running_group
 from benchmarks.query_reports import BatchReport, read_newest_batches
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.embedded_broker import running_broker
 from resources.settings import Settings

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 from jobs.stream_context import build_stream_context
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import SettingError
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.lost_ranges import LostRange, build_rows, find_lost_ranges, read_acknowledged_offsets
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.ingest.lost_ranges import (
+    LostRange,
+    build_rows,
+    find_lost_ranges,
+    read_acknowledged_offsets,
+)
 from platform_assets.streaming.specs import KafkaSource, StreamGroup
 from platform_assets.tables.platform import LOST_RANGES
 from resources.kafka import KafkaResource

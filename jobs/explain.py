@@ -15,8 +15,8 @@ from jobs.explained_tables import ExplainedTables, Lakehouse, show_clock
 from jobs.explained_users import explain_user, name_user_tables
 from jobs.questions import Coordinates, parse_moment
 from platform_assets.checks.ledger_entries import Entry
-from platform_assets.streaming.expiry import find_expired
-from platform_assets.streaming.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL
+from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL
+from platform_assets.streaming.repair.expiry import find_expired
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
 
 # An id that a broken producer sent ten thousand times needs no ten thousand answers, of which each reads the tables.

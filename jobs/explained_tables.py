@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from jobs.questions import Coordinates
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.delta_reader import register_pinned
-from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:

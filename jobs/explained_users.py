@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 
 from jobs.explained_tables import ExplainedTables, show_clock
-from platform_assets.streaming.forgotten_users import hash_user
+from platform_assets.streaming.register.forgotten_users import hash_user
 from platform_assets.streaming.specs import ResultSpan, StreamSpec
 
 # A user may have ten thousand rows around one moment.

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import SettingError
-from platform_assets.streaming.delta_tables import commit_metadata, open_table
-from platform_assets.streaming.expiry import warn_of_expired
+from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table
+from platform_assets.streaming.repair.expiry import warn_of_expired
 from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource

@@ -9,7 +9,7 @@ import dagster as dg
 from jobs.questions import Coordinates, parse_moment
 from jobs.stream_context import build_stream_context
 from jobs.supervision.held_group import hold_group
-from platform_assets.streaming.requeue import Choice, Requeue, Requeuer
+from platform_assets.streaming.repair.requeue import Choice, Requeue, Requeuer
 from platform_assets.streaming.specs import KafkaSource, StreamGroup
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

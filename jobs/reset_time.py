@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from jobs.recompute import empty_stream
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import SettingError
-from platform_assets.streaming.delta_tables import commit_metadata, open_table, read_batch_commits
+from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table, read_batch_commits
+from platform_assets.streaming.delta.table_changes import no_hooks
+from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.frontier import Frontier
-from platform_assets.streaming.platform_tables import read_complete_until
 from platform_assets.streaming.specs import KafkaSource, StreamGroup, TableSource
-from platform_assets.streaming.table_changes import no_hooks
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.lakehouse import LakehouseResource
 

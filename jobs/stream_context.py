@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError
 from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
-from platform_assets.streaming.expiry import check_policy
-from platform_assets.streaming.free_space import find_shortage
+from platform_assets.streaming.repair.expiry import check_policy
 from platform_assets.streams import load_streams
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.lost_ranges import HeldTopic
     from platform_assets.streaming.specs import StreamSpec
+    from platform_assets.streaming.topic_snapshot import TopicSnapshot
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
     from resources.settings import Settings
@@ -84,12 +84,12 @@ def build_stream_context(
     )
 
 
-def fetch_held(kafka: KafkaResource, topic: str) -> HeldTopic:
+def fetch_held(kafka: KafkaResource, topic: str) -> TopicSnapshot:
     """What Kafka holds of a topic now. Raises `BrokerUnavailableError` or `MissingTopicError`."""
-    from platform_assets.streaming.lost_ranges import HeldTopic
+    from platform_assets.streaming.topic_snapshot import TopicSnapshot
 
     first, end = kafka.beginning_offsets(topic), kafka.end_offsets(topic)
-    return HeldTopic(kafka.topic_id(topic), {partition: (first[partition], end[partition]) for partition in end})
+    return TopicSnapshot(kafka.topic_id(topic), {partition: (first[partition], end[partition]) for partition in end})
 
 
 def _build_rules(settings: Settings) -> EventRules:

@@ -169,7 +169,7 @@ def _forget(args: argparse.Namespace, settings: Settings) -> int:
     from jobs.forgetting.command import forget_user
     from jobs.platform.services import prepare_environment
     from jobs.questions import Coordinates
-    from platform_assets.streaming.traces import AlsoErased
+    from platform_assets.streaming.register.traces import AlsoErased
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
 
@@ -201,7 +201,7 @@ def _forget(args: argparse.Namespace, settings: Settings) -> int:
 def _acknowledge(args: argparse.Namespace, settings: Settings) -> int:
     from jobs.acknowledge_loss import acknowledge_loss
     from jobs.stream_groups import find_groups
-    from platform_assets.streaming.lost_ranges import describe
+    from platform_assets.streaming.ingest.lost_ranges import describe
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
 

@@ -31,7 +31,7 @@ def defs() -> dg.Definitions:
     from platform_assets.checks.event_time import EventTimeLimits
     from platform_assets.reports import build_report_assets
     from platform_assets.stream_assets import build_stream_assets
-    from platform_assets.streaming.expiry import check_policy
+    from platform_assets.streaming.repair.expiry import check_policy
     from platform_assets.streams import load_stream_groups
     from resources.duckdb import DuckDBResource
     from resources.kafka import KafkaResource

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.query_group import QueryGroup
+    from platform_assets.streaming.engine.query_group import QueryGroup
 
 # Generous: six queries' first batches take 15 s on two cores, and took two minutes beside three other programs that
 # used them. What is waited for is a condition: only a hang may reach this.

@@ -23,10 +23,10 @@ from jobs.supervision.host import Application, host_group
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError, SettingError
 from platform_assets.reports import REPORT_TABLES
-from platform_assets.streaming.erasure import Eraser
-from platform_assets.streaming.forgotten_users import Register, new_row, put_erasure
+from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
+from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
+from platform_assets.streaming.repair.erasure import Eraser
 from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
-from platform_assets.streaming.traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

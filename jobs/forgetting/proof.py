@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.named_users import Sought, find_suspects, judge_fields
+from platform_assets.streaming.register.named_users import Sought, find_suspects, judge_fields
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.streaming.platform_tables import read_complete_until
+from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.platform import COMPLETE_UNTIL
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.traces import Traces
+    from platform_assets.streaming.register.traces import Traces
     from resources.kafka import KafkaResource
 
 

@@ -22,7 +22,7 @@ from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import SettingError
-from platform_assets.streaming.expiry import warn_of_expired
+from platform_assets.streaming.repair.expiry import warn_of_expired
 from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec, TableSource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

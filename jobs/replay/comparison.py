@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.replay.shadow import Shadow
 from platform_assets.private_rows import hide_users
-from platform_assets.streaming.commit_log import CommitLog
-from platform_assets.streaming.commit_source import WHOLE_VERSION, find_files
-from platform_assets.streaming.delta_tables import open_table
-from platform_assets.streaming.platform_tables import read_complete_until
-from platform_assets.streaming.specs import StreamSpec, TableSource
-from platform_assets.streaming.table_difference import (
+from platform_assets.streaming.delta.commit_log import CommitLog
+from platform_assets.streaming.delta.delta_tables import open_table
+from platform_assets.streaming.derive.commit_source import WHOLE_VERSION, find_files
+from platform_assets.streaming.derive.query_state import read_complete_until
+from platform_assets.streaming.repair.table_difference import (
     COPIES,
     LEFT_ROWS,
     count_copies,
@@ -21,6 +20,7 @@ from platform_assets.streaming.table_difference import (
     select_columns,
     select_final,
 )
+from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS, QUERY_PROGRESS
 from platform_assets.tables.spec import TableSpec
 

@@ -20,9 +20,9 @@ from jobs.replay.row_replay import Part, RowReplay
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import SettingError
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.checkpoints import OffsetRange
-from platform_assets.streaming.late_events import build_repairs
+from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
 from platform_assets.tables.platform import LATE_EVENTS, LOST_RANGES
 

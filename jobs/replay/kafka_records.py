@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, Entry
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.checkpoints import OffsetRange
-from platform_assets.streaming.commit_log import EPOCH
-from platform_assets.streaming.event_parser import PARSED_SCHEMA, parse_batch
-from platform_assets.streaming.expiry import read_expired
-from platform_assets.streaming.forgotten_users import Register
-from platform_assets.streaming.kafka_ranges import read_ranges
+from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_log import EPOCH
+from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, parse_batch
+from platform_assets.streaming.ingest.kafka_ranges import read_ranges
+from platform_assets.streaming.register.forgotten_users import Register
+from platform_assets.streaming.repair.expiry import read_expired
+from platform_assets.streaming.repair.table_difference import select_columns
 from platform_assets.streaming.specs import StreamSpec
-from platform_assets.streaming.table_difference import select_columns
 from platform_assets.tables.platform import ERASED_RECORDS, EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from pyspark.sql import DataFrame, SparkSession
 
+    from platform_assets.streaming.arrays import Int64s
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.deduplication import Int64s
 
 PLACE = ("kafka_partition", "kafka_offset")
 _UTC_MICROS = pa.timestamp("us", tz="UTC")

@@ -18,16 +18,16 @@ from jobs.replay.comparison import DIFFERENCE, Comparison, compare_rows, read_ev
 from jobs.replay.shadow import Shadow, fill_shadow
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import PlanChangedError, SettingError
-from platform_assets.streaming.checkpoints import (
+from platform_assets.streaming.checkpoint.checkpoints import (
     list_planned_batches,
     read_last_committed_batch,
     read_plan,
     read_txn_app_id,
 )
-from platform_assets.streaming.commit_log import EPOCH
-from platform_assets.streaming.delta_tables import open_table, read_batch_commits
+from platform_assets.streaming.delta.commit_log import EPOCH
+from platform_assets.streaming.delta.delta_tables import open_table, read_batch_commits
+from platform_assets.streaming.repair.table_difference import leave_out_keys, read_pending, select_final
 from platform_assets.streaming.specs import in_words
-from platform_assets.streaming.table_difference import leave_out_keys, read_pending, select_final
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:

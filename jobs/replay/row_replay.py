@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.replay.comparison import LIVE_SIDE, REPLAYED_SIDE, Comparison
 from platform_assets.errors import SettingError
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.changed_days import is_partitioned_by_day
-from platform_assets.streaming.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.changed_days import is_partitioned_by_day
+from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.repair.table_difference import leave_out_keys
 from platform_assets.streaming.specs import StreamSpec
-from platform_assets.streaming.table_difference import leave_out_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,16 +13,16 @@ from urllib.parse import unquote
 
 from jobs.replay.shadow import Shadow
 from platform_assets.errors import SettingError, StorageError
-from platform_assets.streaming.batch_table import BatchCommit, BatchTable
-from platform_assets.streaming.checkpoints import (
+from platform_assets.streaming.checkpoint.checkpoints import (
     read_generation,
     read_last_committed_batch,
     read_last_plan,
     read_txn_app_id,
 )
-from platform_assets.streaming.delta_tables import build_arrow_schema, open_table
-from platform_assets.streaming.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.table_difference import COPIES, count_copies, leave_out_keys, select_columns
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
+from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.repair.table_difference import COPIES, count_copies, leave_out_keys, select_columns
 from platform_assets.tables.platform import COMPLETE_UNTIL, HOP_LEDGER, LATE_EVENTS
 
 if TYPE_CHECKING:

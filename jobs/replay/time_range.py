@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from jobs.replay.comparison import Comparison, compare_rows
 from jobs.replay.row_replay import Part, RowReplay
 from platform_assets.errors import SettingError
-from platform_assets.streaming.expiry import find_expired, find_kept_from
-from platform_assets.streaming.platform_tables import read_complete_until
+from platform_assets.streaming.derive.query_state import read_complete_until
+from platform_assets.streaming.repair.expiry import find_expired, find_kept_from
+from platform_assets.streaming.repair.table_difference import read_pending, select_columns, select_final
+from platform_assets.streaming.repair.twin import read_events, run_twin
 from platform_assets.streaming.specs import StreamSpec, TableSource
-from platform_assets.streaming.table_difference import read_pending, select_columns, select_final
-from platform_assets.streaming.twin import read_events, run_twin
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 
 if TYPE_CHECKING:

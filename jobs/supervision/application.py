@@ -34,7 +34,7 @@ def open_application(
     ends the JVM is dead and the embedded broker no longer in use by this process. Raises `HeadraceError`.
     """
     from jobs.stream_context import build_stream_context
-    from platform_assets.streaming.query_group import QueryGroup
+    from platform_assets.streaming.engine.query_group import QueryGroup
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
     from resources.spark import SparkResource
@@ -55,6 +55,6 @@ def borrow_application(
     session: SparkSession, jvm_pid: int | None, streams: Sequence[StreamSpec], context: StreamContext
 ) -> Iterator[Application]:
     """Yields an application in a JVM that somebody else has started and goes on using."""
-    from platform_assets.streaming.query_group import QueryGroup
+    from platform_assets.streaming.engine.query_group import QueryGroup
 
     yield Application(lambda: QueryGroup(session, streams, context), jvm_pid)

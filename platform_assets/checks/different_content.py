@@ -38,7 +38,7 @@ def build_different_content_checks(streams: Iterable[StreamSpec]) -> list[dg.Ass
 def _build_check(table: TableSpec) -> dg.AssetChecksDefinition:
     def look(connection: "duckdb.DuckDBPyConnection", repeats: "DeltaTable") -> dg.AssetCheckResult:
         from platform_assets.delta_reader import as_timestamptz, register_pinned
-        from platform_assets.streaming.delta_tables import build_arrow_schema
+        from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 
         since = datetime.now(UTC) - timedelta(days=_DAYS)
         bounds = ("deduplicated_at", since, datetime.max.replace(tzinfo=UTC))

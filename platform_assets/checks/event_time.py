@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.checks.duckdb_check import build_duckdb_check
-from platform_assets.streaming.delta_tables import build_arrow_schema, parse_commit_metadata
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, parse_commit_metadata
 from platform_assets.streaming.specs import StreamSpec
 from platform_assets.tables.spec import TableSpec
 

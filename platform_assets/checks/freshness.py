@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.reports.days import FIRST_DAY
-from platform_assets.streaming.delta_tables import parse_commit_metadata
+from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.spec import TableSpec
 

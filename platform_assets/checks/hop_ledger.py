@@ -15,7 +15,7 @@ import dagster as dg
 
 from platform_assets.checks.ledger import FOLLOW_THE_STREAM, LEDGER
 from platform_assets.checks.ledger_entries import MAX_EXAMPLES
-from platform_assets.streaming.expiry import find_expired
+from platform_assets.streaming.repair.expiry import find_expired
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _count_source(lakehouse: Any, stream: StreamSpec, hops: "pa.Table") -> int |
 
 def _count_erased(lakehouse: Any, hops: "pa.Table") -> int:
     """Rows of forgotten users that the query has passed and the source no longer has where the query has come to."""
-    from platform_assets.streaming.forgotten_users import find_erasures
+    from platform_assets.streaming.register.forgotten_users import find_erasures
 
     users = lakehouse.find_table("platform.forgotten_users")
     if users is None:  # no query has started since there is such a table

@@ -32,8 +32,8 @@ from platform_assets.checks.ledger_entries import (
 )
 from platform_assets.checks.ledger_gaps import PERHAPS_COMPACTED, GapReader, count_gaps, describe_gaps
 from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof, find_appended, find_batches, open_files
-from platform_assets.streaming.commit_log import CommitLog
-from platform_assets.streaming.expiry import find_expired
+from platform_assets.streaming.delta.commit_log import CommitLog
+from platform_assets.streaming.repair.expiry import find_expired
 from platform_assets.streaming.specs import StreamSpec
 
 LEDGER = "ledger"

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.checks.ledger_entries import Entry
-from platform_assets.streaming.commit_log import CommitLog
-from platform_assets.streaming.delta_tables import parse_commit_metadata
+from platform_assets.streaming.delta.commit_log import CommitLog
+from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

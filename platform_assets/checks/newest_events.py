@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.specs import TableSource
 
 if TYPE_CHECKING:

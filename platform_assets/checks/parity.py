@@ -23,8 +23,8 @@ from platform_assets.checks.newest_events import MAX_EVENTS, find_start, registe
 from platform_assets.private_rows import hide_users, render_rows
 from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
 from platform_assets.reports.report_engine import EngineName
-from platform_assets.streaming.expiry import find_expired, find_kept_from
-from platform_assets.streaming.platform_tables import read_complete_until
+from platform_assets.streaming.derive.query_state import read_complete_until
+from platform_assets.streaming.repair.expiry import find_expired, find_kept_from
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _compare_with_twin(
 ) -> Comparison:
     from pyspark.sql import functions as F
 
-    from platform_assets.streaming.table_difference import (
+    from platform_assets.streaming.repair.table_difference import (
         COPIES,
         LEFT_ROWS,
         count_copies,
@@ -95,7 +95,7 @@ def _compare_with_twin(
         select_columns,
         select_final,
     )
-    from platform_assets.streaming.twin import read_events, run_twin
+    from platform_assets.streaming.repair.twin import read_events, run_twin
 
     assert isinstance(stream.source, TableSource)
     source, watermark = lakehouse.table_uri(stream.source.table.name), state["watermark"]
@@ -127,14 +127,14 @@ def _leave_out_expired(lakehouse: Any, stream: StreamSpec, start: datetime | Non
 
 
 def _describe(row: dict[str, Any]) -> dict[str, Any]:
-    from platform_assets.streaming.table_difference import COPIES
+    from platform_assets.streaming.repair.table_difference import COPIES
 
     return {"breach": "missing" if row.pop(COPIES) > 0 else "not expected", **row}
 
 
 def _find_version(table: "DeltaTable", version: int) -> int:
     """The version that the state knows if the stream has written since; what others wrote since is looked at."""
-    from platform_assets.streaming.delta_tables import parse_commit_metadata
+    from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
 
     since = table.history(max(1, table.version() - version)) if table.version() > version else []
     by_stream = any(parse_commit_metadata(commit.get("userMetadata")) is not None for commit in since)

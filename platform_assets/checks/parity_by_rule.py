@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.delta_reader import as_timestamptz, register_pinned
-from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.long_sessions import is_part_to_come
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.derive.long_sessions import is_part_to_come
+from platform_assets.streaming.repair.table_difference import COPIES
+from platform_assets.streaming.repair.twin import touches
 from platform_assets.streaming.specs import StreamSpec, in_words
-from platform_assets.streaming.table_difference import COPIES
-from platform_assets.streaming.twin import touches
 
 if TYPE_CHECKING:
     import duckdb

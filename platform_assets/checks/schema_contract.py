@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from platform_assets.streaming.table_schema import find_column_breaches
+from platform_assets.streaming.delta.table_schema import find_column_breaches
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:

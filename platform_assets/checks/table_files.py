@@ -9,7 +9,7 @@ import dagster as dg
 
 from platform_assets.errors import TableSchemaError
 from platform_assets.int96_files import Int96Guard
-from platform_assets.streaming.table_upkeep import (
+from platform_assets.streaming.engine.table_upkeep import (
     COMMITS_OF_ONE_CHECKPOINT,
     COMMITS_OF_ONE_COMPACTION,
     SMALL_BYTES,

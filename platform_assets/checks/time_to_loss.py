@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from platform_assets.checks.freshness import read_committed_offsets
-from platform_assets.streaming.delta_tables import parse_commit_metadata
+from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
 from platform_assets.streaming.specs import StreamSpec
 
 TIME_TO_LOSS = "time_to_loss"

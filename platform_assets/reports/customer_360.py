@@ -145,7 +145,7 @@ def update_customers(engine: ReportEngine, lakehouse: Any) -> DeltaTable:
 
     Nothing is written when nothing has changed. Raises `dg.Failure` when gold.customer_days does not exist.
     """
-    from platform_assets.streaming.delta_tables import create_table
+    from platform_assets.streaming.delta.delta_tables import create_table
 
     days = pin_table(lakehouse, CUSTOMER_DAYS_TABLE)
     uri, options = lakehouse.table_uri(CUSTOMER_360_TABLE.name), lakehouse.storage_options()
@@ -190,8 +190,8 @@ def read_included_version(table: DeltaTable) -> int | None:
 
 def _find_changed(lakehouse: Any, since: int, until: int) -> list[date] | None:
     """The days that changed between two versions of gold.customer_days; None when that cannot be told any more."""
-    from platform_assets.streaming.changed_days import find_changed_days
-    from platform_assets.streaming.commit_log import CommitLog
+    from platform_assets.streaming.delta.changed_days import find_changed_days
+    from platform_assets.streaming.delta.commit_log import CommitLog
 
     if since > until:
         return None

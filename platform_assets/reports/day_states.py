@@ -18,10 +18,10 @@ from typing import Any
 
 from platform_assets.reports.daily_report import DailyReport, PinnedTable
 from platform_assets.reports.days import ONE_DAY, DayRange
-from platform_assets.streaming.changed_days import find_newest_changes, is_partitioned_by_day, read_changed_since
-from platform_assets.streaming.commit_log import CommitLog
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
-from platform_assets.streaming.expiry import find_expired
+from platform_assets.streaming.delta.changed_days import find_newest_changes, is_partitioned_by_day, read_changed_since
+from platform_assets.streaming.delta.commit_log import CommitLog
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.repair.expiry import find_expired
 from platform_assets.streams.sessions import INACTIVITY
 from platform_assets.streams.sessions import STREAM as SESSIONS_STREAM
 from platform_assets.streams.view_to_purchase import MAX_LAG

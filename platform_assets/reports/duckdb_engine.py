@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.delta_reader import register_pinned
 from platform_assets.errors import StorageError
 from platform_assets.reports.daily_report import InputRows, ReportCommit
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ class SparkEngine:
         """As `ReportEngine` says."""
         from pyspark.sql import functions as F
 
-        from platform_assets.streaming.delta_tables import create_table
+        from platform_assets.streaming.delta.delta_tables import create_table
 
         uri = self._lakehouse.table_uri(spec.name)
         create_table(uri, spec, self._lakehouse.storage_options())
@@ -52,7 +52,7 @@ class SparkEngine:
 
     def _read(self, table: PinnedTable) -> DataFrame:
         """The table's rows, lazily. Delta puts a version's files together once for a frame, which takes seconds."""
-        from platform_assets.streaming.table_difference import select_columns
+        from platform_assets.streaming.repair.table_difference import select_columns
 
         if table not in self._frames:
             reader = self._session().read.format("delta").option("versionAsOf", table.version)

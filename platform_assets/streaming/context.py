@@ -11,8 +11,7 @@ from platform_assets.streaming.event_rules import EventRules
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from platform_assets.streaming.lost_ranges import HeldTopic
-    from platform_assets.streaming.open_transactions import Ends
+    from platform_assets.streaming.topic_snapshot import Ends, TopicSnapshot
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class StreamContext:
     min_free_bytes: int = 0
     vacuum_hours: int = 24
     retention_days: Mapping[str, int] = field(default_factory=dict)
-    fetch_held: Callable[[], HeldTopic] | None = field(default=None, repr=False)
+    fetch_held: Callable[[], TopicSnapshot] | None = field(default=None, repr=False)
     fetch_topic_id: Callable[[], str | None] | None = field(default=None, repr=False)
     fetch_is_compacted: Callable[[], bool | None] | None = field(default=None, repr=False)
     fetch_ends: Callable[[], Ends | None] | None = field(default=None, repr=False)

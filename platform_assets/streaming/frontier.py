@@ -24,7 +24,7 @@ import numpy as np
 from platform_assets.streaming.sender_clocks import FAR_MICROS, SenderClocks
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.deduplication import Int64s
+    from platform_assets.streaming.arrays import Int64s
 
 # A record's Kafka timestamp is when it was sent, unless nobody set it (-1) or a producer's clock is off: one that lies
 # a day before its event would hold the frontier back for ever.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.deduplication import Int64s
+    from platform_assets.streaming.arrays import Int64s
 
 FAR_MICROS = 5 * 60 * 1_000_000
 """Clocks of shops differ by seconds, and events come within seconds: beyond five minutes a time is no use as it is."""

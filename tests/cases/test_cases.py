@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from platform_assets.delta_reader import register_pinned
-from platform_assets.streaming.delta_tables import open_table
+from platform_assets.streaming.delta.delta_tables import open_table
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from platform_assets.streaming.platform_tables import read_complete_until
+from platform_assets.streaming.derive.query_state import read_complete_until
 
 _PLACE = "kafka_partition, kafka_offset"
 _OUTPUT_TABLES = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 from deltalake import DeltaTable
 
+from platform_assets.streaming.repair.twin import touches
 from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
-from platform_assets.streaming.twin import touches
 from platform_assets.streams import load_streams
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka.admin import NewPartitions
 
 from platform_assets.checks.ledger import audit_stream
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

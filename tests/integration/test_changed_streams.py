@@ -14,7 +14,7 @@ import pytest
 from jobs.recompute import recompute_stream
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import CheckpointMismatchError, GroupOwnedError, PlanChangedError, SettingError
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource

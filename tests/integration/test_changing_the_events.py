@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TEXTS, EVENT, COLUMN = re.findall(r"```text\n(.*?)```", (ROOT / "docs/changing-the-events.md").read_text(), re.DOTALL)
-CONTRACT, EVENTS = "platform_assets/streaming/event_contract.py", "platform_assets/streams/events.py"
+CONTRACT, EVENTS = "platform_assets/streaming/ingest/event_contract.py", "platform_assets/streams/events.py"
 LAST_FIELD = "    currency: Currency | None = None\n"
 LAST_COLUMN = (
     '        Column("currency", "string", "Currency of price and revenue, three capitals; null where none was sent"),\n'

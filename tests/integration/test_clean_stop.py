@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

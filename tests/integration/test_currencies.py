@@ -19,7 +19,7 @@ from platform_assets.checks.parity import build_parity_checks
 from platform_assets.checks.report_consistency import build_report_consistency_checks
 from platform_assets.errors import PlanChangedError
 from platform_assets.reports import REPORT_TABLES
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
 from platform_assets.streams import load_streams
 from platform_assets.streams.sessions import build_sessions

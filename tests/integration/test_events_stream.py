@@ -15,7 +15,7 @@ import pytest
 
 from platform_assets.checks.different_content import build_different_content_checks
 from platform_assets.errors import CheckpointMismatchError
-from platform_assets.streaming.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streams import load_streams
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource

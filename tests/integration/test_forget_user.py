@@ -21,11 +21,11 @@ from jobs.forgetting.waiting import list_what_waits
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof as LedgerProof
-from platform_assets.streaming import late_portions
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.forgotten_users import Register
-from platform_assets.streaming.requeue import Choice, Requeuer
-from platform_assets.streaming.traces import NOTHING_ELSE, AlsoErased
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.register.forgotten_users import Register
+from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased
+from platform_assets.streaming.repair import late_portions
+from platform_assets.streaming.repair.requeue import Choice, Requeuer
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -37,7 +37,7 @@ from tests.spark.test_parity import run_check
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from platform_assets.streaming.traces import Traces
+    from platform_assets.streaming.register.traces import Traces
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STREAMS = {stream.name: stream for stream in load_streams()}

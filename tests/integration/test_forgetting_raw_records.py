@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobs.explain import explain
-from platform_assets.streaming.traces import AlsoErased
+from platform_assets.streaming.register.traces import AlsoErased
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

@@ -14,7 +14,7 @@ import pytest
 
 from jobs.stream_context import build_stream_context
 from platform_assets.errors import StorageError
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks, find_hop_breaches
-from platform_assets.streaming.hop_ledger import HopLedger
+from platform_assets.streaming.ledgers.hop_ledger import HopLedger
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

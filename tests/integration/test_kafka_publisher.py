@@ -32,7 +32,7 @@ def streams(spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, sett
 
 def drain_into(streams: StreamsUnderTest, topic: str) -> None:
     """`events` and `high_value_users` to their end, the second published to this topic."""
-    from platform_assets.streaming.query_group import QueryGroup
+    from platform_assets.streaming.engine.query_group import QueryGroup
 
     published = {"events": None, "high_value_users": topic}
     specs = [dataclasses.replace(s, publish_topic=published[s.name]) for s in load_streams() if s.name in published]

@@ -22,8 +22,8 @@ from jobs.replay.kafka_range import KafkaReplay
 from jobs.replay.row_replay import Part
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import SettingError
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.forgotten_users import Register, new_row
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.register.forgotten_users import Register, new_row
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

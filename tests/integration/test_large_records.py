@@ -14,8 +14,8 @@ import pytest
 
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import CheckpointMismatchError
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.forgotten_users import Register
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streams.events import STREAM
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

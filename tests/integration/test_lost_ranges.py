@@ -17,9 +17,10 @@ from jobs.acknowledge_loss import acknowledge_loss
 from jobs.explain import explain
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.errors import LostOffsetsError, SettingError
-from platform_assets.streaming.lost_ranges import HeldTopic, LostRange
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
+from platform_assets.streaming.ingest.lost_ranges import LostRange
 from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.topic_snapshot import TopicSnapshot
 from platform_assets.streams import load_streams
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
@@ -151,7 +152,7 @@ def test_another_topic_is_read_from_its_end_when_somebody_says_so(case: Case) ->
 def test_a_partition_that_lost_its_end_is_read_on_from_there(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only Kafka's answer is a double: a broker that forgets what it has acknowledged needs a power cut."""
     held = jobs.stream_context.fetch_held(case.streams.kafka, case.topic)
-    cut = HeldTopic(held.topic_id, {0: (0, 7)})
+    cut = TopicSnapshot(held.topic_id, {0: (0, 7)})
     with monkeypatch.context() as patch:
         patch.setattr("jobs.stream_context.fetch_held", lambda *_: cut)
         streams = dataclasses.replace(

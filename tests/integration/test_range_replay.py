@@ -13,8 +13,8 @@ from jobs.replay.comparison import Comparison
 from jobs.replay.row_replay import Part
 from jobs.replay.time_range import RangeReplay
 from platform_assets.errors import SettingError
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.platform_tables import read_complete_until
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.lakehouse import LakehouseResource
 from tests.integration.replayed_streams import AT, STREAMS, build_events, prove_sound, rows

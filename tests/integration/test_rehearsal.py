@@ -16,7 +16,7 @@ from jobs.replay.comparison import Comparison, read_cost
 from jobs.replay.rehearsal import build_rehearsal, find_starting_point, rehearse
 from jobs.replay.shadow import Shadow
 from platform_assets.errors import PlanChangedError, SettingError
-from platform_assets.streaming.checkpoints import read_last_committed_batch
+from platform_assets.streaming.checkpoint.checkpoints import read_last_committed_batch
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

@@ -16,9 +16,9 @@ from jobs.replay.comparison import DIFFERENCE, compare_with_live, read_cost
 from jobs.replay.shadow import Shadow, fill_shadow
 from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from platform_assets.errors import CheckpointMismatchError, SettingError, StorageError
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.platform_tables import read_complete_until
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.derive.query_state import read_complete_until
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

@@ -16,8 +16,8 @@ from jobs.requeue import build_choice
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof
 from platform_assets.errors import CheckpointMismatchError, SettingError
-from platform_assets.streaming.batch_table import BatchTable
-from platform_assets.streaming.requeue import Choice, Requeuer
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.repair.requeue import Choice, Requeuer
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -28,7 +28,7 @@ from tests.power_cuts import PowerFailure, Steps
 from tests.spark.test_parity import run_check
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.requeue import Requeue
+    from platform_assets.streaming.repair.requeue import Requeue
 
 STREAMS = {stream.name: stream for stream in load_streams()}
 EVENTS = STREAMS["events"]

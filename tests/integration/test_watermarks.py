@@ -16,7 +16,7 @@ import pytest
 from jobs.reset_time import reset_time
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks
 from platform_assets.errors import SettingError
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec
 from platform_assets.streams import load_streams
 from resources.duckdb import DuckDBResource
@@ -45,7 +45,7 @@ def build(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Build:  # fmt: skip
     """The group looks for silence twice a second: with its own five seconds the tests would mostly wait."""
-    monkeypatch.setattr("platform_assets.streaming.group_care._IDLE_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("platform_assets.streaming.engine.group_care._IDLE_LOOK_SECONDS", 0.5)
     return lambda **overrides: StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(3), **overrides)
 
 
@@ -205,7 +205,7 @@ def test_time_that_a_clock_ahead_has_brought_too_far_is_set_back(build: Build, m
     streams.send([purchase(n, NOW - n * MINUTE) for n in range(1, 60)])
     ahead = time.time_ns() + 3 * 3600 * 10**9
     with monkeypatch.context() as clock:
-        clock.setattr("platform_assets.streaming.group_care.time.time_ns", lambda: ahead)
+        clock.setattr("platform_assets.streaming.engine.group_care.time.time_ns", lambda: ahead)
         asked.drain(*names)
     lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
     verdict = check_event_time(lakehouse)

@@ -19,7 +19,7 @@ from platform_assets.reports.assets import build_report_assets
 from platform_assets.reports.days import build_daily_partitions
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.reports.spark_engine import translate
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.specs import StreamSpec
 from platform_assets.streams import sessions, view_to_purchase
 from platform_assets.streams.events import EVENTS

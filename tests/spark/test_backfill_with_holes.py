@@ -26,7 +26,7 @@ from platform_assets.reports import DAILY_REPORTS
 from platform_assets.reports.asset_specs import CUSTOMERS_KEY, report_key
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY
 from platform_assets.reports.day_states import LONGEST_OPEN, REPORT_DAYS
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE, SQL, read_included_version
 from platform_assets.reports.customer_days import CART_TYPES, CUSTOMER_DAYS, CUSTOMER_DAYS_TABLE
-from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streams import sessions
 from platform_assets.streams.sessions import INACTIVITY
 from resources.lakehouse import LakehouseResource

@@ -13,12 +13,12 @@ from deltalake import DeltaTable
 
 from platform_assets.checks.table_files import build_table_files_checks
 from platform_assets.errors import TableSchemaError
-from platform_assets.streaming import table_upkeep
-from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.engine import table_upkeep
+from platform_assets.streaming.engine.table_upkeep import TableUpkeep
 from platform_assets.streaming.specs import KafkaSource, StreamSpec
-from platform_assets.streaming.table_upkeep import TableUpkeep
 from platform_assets.tables.spec import Column, TableSpec
 from resources.lakehouse import LakehouseResource
 

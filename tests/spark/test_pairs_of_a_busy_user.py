@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from deltalake import DeltaTable
 
-from platform_assets.streaming import late_pairs
+from platform_assets.streaming.repair import late_pairs
 from platform_assets.tables.platform import LATE_EVENTS
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import Event, event, events_frame, read_rows

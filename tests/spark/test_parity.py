@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 
 from platform_assets.checks.parity import build_parity_checks, compare
 from platform_assets.reports.report_engine import EngineName
-from platform_assets.streaming.platform_tables import read_complete_until
+from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import LATE_EVENTS
 from resources.duckdb import DuckDBResource

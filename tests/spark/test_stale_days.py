@@ -24,7 +24,7 @@ from platform_assets.reports.day_states import FOLLOWED, LONGEST_OPEN, REPORT_DA
 from platform_assets.reports.duckdb_engine import DuckDBEngine
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.tables.platform import CHANGED_DAYS, COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource

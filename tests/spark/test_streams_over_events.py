@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine.query_group import QueryGroup
+from platform_assets.streaming.repair.twin import run_twin as run_batch_twin
 from platform_assets.streaming.specs import StreamSpec, TableSource
-from platform_assets.streaming.twin import run_twin as run_batch_twin
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource

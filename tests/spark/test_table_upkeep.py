@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from platform_assets.streaming import table_upkeep
-from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, TableUpkeep
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.engine import table_upkeep
+from platform_assets.streaming.engine.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, TableUpkeep
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.platform import PLATFORM_TABLES

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.repair.twin import find_touched, leave_out_untouched
 from platform_assets.streaming.specs import StreamSpec
-from platform_assets.streaming.twin import find_touched, leave_out_untouched
 from platform_assets.streams import high_value_users, revenue_by_category, sessions, view_to_purchase
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
 from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:

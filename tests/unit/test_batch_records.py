@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.batch_records import pack, share_out
-from platform_assets.streaming.checkpoints import OffsetRange
-from platform_assets.streaming.event_parser import build_parser, read_messages
+from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
 from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.ingest.batch_records import pack, share_out
+from platform_assets.streaming.ingest.event_parser import build_parser, read_messages
 
 ARRIVAL = 1_790_000_000_000_000
 KAFKA = pa.schema(

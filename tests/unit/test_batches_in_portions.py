@@ -10,9 +10,9 @@ import pytest
 from deltalake import DeltaTable
 
 from platform_assets.errors import GroupOwnedError
-from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.late_pairs import MAX_PAIRS, split_evenly
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.repair.late_pairs import MAX_PAIRS, split_evenly
 from platform_assets.tables.spec import Column, TableSpec
 
 SPEC = TableSpec("gold.numbers", "Numbers", "one number", ("n",), (Column("n", "bigint", "Number"),))

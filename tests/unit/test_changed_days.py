@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from platform_assets.streaming.changed_days import ChangedDays, find_changed_days, read_changed_since
-from platform_assets.streaming.commit_log import CommitLog
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta_tables import create_table
+from platform_assets.streaming.delta.changed_days import ChangedDays, find_changed_days, read_changed_since
+from platform_assets.streaming.delta.commit_log import CommitLog
+from platform_assets.streaming.delta.delta_tables import create_table
 from platform_assets.tables.platform import CHANGED_DAYS
 from platform_assets.tables.spec import Column, TableSpec
 

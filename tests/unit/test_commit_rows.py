@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from platform_assets.streaming.commit_log import CommitLog
+from platform_assets.streaming.delta.commit_log import CommitLog
 
 OLD = pa.table({"event_id": ["a", "b", "c"], "event_type": ["purchase", "page_view", "purchase"]})
 NEW = pa.table({"event_id": ["d"], "event_type": ["purchase"], "currency": ["EUR"]})

@@ -8,7 +8,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.deduplication import Duplicates, Known, RecentIds, pack_coordinates, unpack_coordinates
+from platform_assets.streaming.ingest.deduplication import (
+    Duplicates,
+    Known,
+    RecentIds,
+    pack_coordinates,
+    unpack_coordinates,
+)
 
 HORIZON = 10
 

@@ -24,8 +24,8 @@ from pyarrow.fs import PyFileSystem
 from platform_assets.checks.ledger_proof import open_files
 from platform_assets.checks.recomputed.snapshots import Snapshot, collect
 from platform_assets.delta_reader import register_pinned
-from platform_assets.streaming.commit_log import CommitLog
-from platform_assets.streaming.delta_tables import open_table
+from platform_assets.streaming.delta.commit_log import CommitLog
+from platform_assets.streaming.delta.delta_tables import open_table
 from resources.lakehouse import LakehouseResource
 
 pytestmark = pytest.mark.unit

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given
 
 from platform_assets.errors import GroupOwnedError
-from platform_assets.streaming.batch_records import Portion
-from platform_assets.streaming.checkpoints import OffsetRange, PlannedBatch
+from platform_assets.streaming.checkpoint.checkpoints import OffsetRange, PlannedBatch
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta_tables import open_table
-from platform_assets.streaming.event_parser import build_parser, read_messages
+from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.event_rules import EventRules
-from platform_assets.streaming.event_writer import EventWriter
-from platform_assets.streaming.open_transactions import Ends
+from platform_assets.streaming.ingest.batch_records import Portion
+from platform_assets.streaming.ingest.event_parser import build_parser, read_messages
+from platform_assets.streaming.ingest.event_writer import EventWriter
 from platform_assets.streaming.specs import KafkaSource
+from platform_assets.streaming.topic_snapshot import Ends
 from platform_assets.streams import load_streams
 from tests.generated_cases import examples
 from tests.unit.event_histories import HORIZON, MAX_OFFSETS, History, Oracle, Step, as_kafka_batch, histories

@@ -13,7 +13,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks, find_standstill
 from platform_assets.checks.parity import build_parity_checks
-from platform_assets.streaming.delta_tables import build_arrow_schema, commit_metadata
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, commit_metadata
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
 from resources.duckdb import DuckDBResource

@@ -17,10 +17,10 @@ from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.checks.ledger_places import Places
 from platform_assets.errors import SettingError
-from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.expiry import Expiry, check_policy, find_expired, find_kept_from, read_expired
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.repair.expiry import Expiry, check_policy, find_expired, find_kept_from, read_expired
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec

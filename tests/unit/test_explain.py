@@ -12,7 +12,7 @@ import pytest
 from deltalake import write_deltalake
 
 from jobs.explain import explain
-from platform_assets.streaming.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.high_value_users import HIGH_VALUE_USERS

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from platform_assets.streaming.kafka_clock import KafkaClock
-from platform_assets.streaming.open_transactions import Ends
+from platform_assets.streaming.ingest.kafka_clock import KafkaClock
+from platform_assets.streaming.topic_snapshot import Ends
 from tests.unit.event_histories import BEGIN, HOUR, MINUTE, SECOND, Record, Step
 from tests.unit.test_event_histories import Process
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.commit_log import AppendedFile
-from platform_assets.streaming.late_events import count_refused
-from platform_assets.streaming.late_portions import split_by_events
+from platform_assets.streaming.delta.commit_log import AppendedFile
+from platform_assets.streaming.derive.late_events import count_refused
+from platform_assets.streaming.repair.late_portions import split_by_events
 from platform_assets.streaming.specs import ResultSpan
 
 MINUTE = timedelta(minutes=1)

@@ -12,10 +12,10 @@ from deltalake import DeltaTable, write_deltalake
 
 from platform_assets.checks.parity_by_rule import compare_with_rule
 from platform_assets.delta_reader import register_pinned
-from platform_assets.streaming.batch_table import BatchTable
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.long_sessions import LongSessions, is_part_to_come, take_out_long
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.derive.long_sessions import LongSessions, is_part_to_come, take_out_long
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS, STREAM
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS

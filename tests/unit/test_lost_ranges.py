@@ -7,18 +7,19 @@ from datetime import UTC, datetime
 import pytest
 
 from platform_assets.checks.acknowledged_losses import Losses
-from platform_assets.streaming.lost_ranges import HeldTopic, LostRange, build_rows, describe, find_lost_ranges
+from platform_assets.streaming.ingest.lost_ranges import LostRange, build_rows, describe, find_lost_ranges
+from platform_assets.streaming.topic_snapshot import TopicSnapshot
 
 READ = {0: 5_000, 1: 40, 2: 7}
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def held(topic_id: str = "a", **offsets: tuple[int, int]) -> HeldTopic:
+def held(topic_id: str = "a", **offsets: tuple[int, int]) -> TopicSnapshot:
     whole = {f"p{partition}": (0, offset) for partition, offset in READ.items()} | offsets
-    return HeldTopic(topic_id, {int(name[1:]): found for name, found in whole.items()})
+    return TopicSnapshot(topic_id, {int(name[1:]): found for name, found in whole.items()})
 
 
-def find(topic: HeldTopic, read_topic_id: str | None = "a") -> list[LostRange]:
+def find(topic: TopicSnapshot, read_topic_id: str | None = "a") -> list[LostRange]:
     return find_lost_ranges("t", READ, read_topic_id, topic)
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.forgotten_users import hash_user
-from platform_assets.streaming.named_users import (
+from platform_assets.streaming.register.forgotten_users import hash_user
+from platform_assets.streaming.register.named_users import (
     Mention,
     Sought,
     find_suspects,

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.open_transactions import Ends, OpenTransactions
+from platform_assets.streaming.ingest.open_transactions import OpenTransactions
+from platform_assets.streaming.topic_snapshot import Ends
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from platform_assets.errors import (
     TransientError,
 )
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.query_errors import classify_failure
+from platform_assets.streaming.engine.query_errors import classify_failure
 
 CONTEXT = StreamContext("/lake", "shop-events", {"kafka.sasl.jaas.config": "secret"}, "earliest", 1, 1.0, 1, None)
 

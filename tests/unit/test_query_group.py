@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from platform_assets.errors import CheckpointMismatchError, QueryFailedError
-from platform_assets.streaming import query_group
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.query_group import QueryGroup
+from platform_assets.streaming.engine import query_group
+from platform_assets.streaming.engine.query_group import QueryGroup
+from platform_assets.streaming.engine.stream_query import SOURCE_ATTEMPTS, SOURCE_TIMED_OUT, StreamQuery
 from platform_assets.streaming.specs import StreamSpec
-from platform_assets.streaming.stream_query import SOURCE_ATTEMPTS, SOURCE_TIMED_OUT, StreamQuery
 from platform_assets.streams import load_streams
 
 STREAM = next(stream for stream in load_streams() if stream.name == "sessions")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.query_state import name_hours
-from platform_assets.streaming.table_writer import split_by_pauses
+from platform_assets.streaming.derive.query_state import name_hours
+from platform_assets.streaming.derive.table_writer import split_by_pauses
 
 pytestmark = pytest.mark.unit
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.streaming.delta_tables import build_arrow_schema
-from platform_assets.streaming.late_events import build_repairs
-from platform_assets.streaming.twin import compare, find_touched
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.derive.late_events import build_repairs
+from platform_assets.streaming.repair.twin import compare, find_touched
 from platform_assets.streams.sessions import STREAM
 from platform_assets.tables.platform import LATE_EVENTS
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from deltalake import write_deltalake
 
 from platform_assets.reports.product_affinity import PRODUCT_AFFINITY_TABLE
-from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 
 NOON = datetime(2026, 2, 28, 12, tzinfo=UTC)
 USERS, PRODUCTS, PURCHASES = 20_000, 100, 400_000

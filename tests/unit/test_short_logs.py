@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from platform_assets.streaming.commit_log import CommitLog
+from platform_assets.streaming.delta.commit_log import CommitLog
 
 MONDAY = datetime(2024, 2, 26, tzinfo=UTC)
 

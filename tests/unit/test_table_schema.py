@@ -12,9 +12,9 @@ from deltalake.exceptions import SchemaMismatchError
 
 from platform_assets.checks.schema_contract import find_contract_breaches
 from platform_assets.errors import TableSchemaError
-from platform_assets.streaming.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta_tables import create_table
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.delta_tables import create_table
 from platform_assets.tables.spec import Column, TableSpec
 
 OLD = TableSpec(

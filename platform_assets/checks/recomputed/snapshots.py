@@ -17,7 +17,7 @@ import polars as pl
 
 from platform_assets.delta_reader import read_newest_schema
 from platform_assets.errors import TableSchemaError
-from platform_assets.streaming.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:

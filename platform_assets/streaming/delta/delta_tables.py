@@ -1,0 +1,125 @@
+"""Creates the public Delta tables, and says what their commits hold. Through delta-rs: no JVM, milliseconds a call."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.streaming.delta.table_schema import evolve_table
+from platform_assets.tables.spec import TableSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable, Schema, Transaction
+
+# A public table's column types, as Spark SQL and as Arrow name them.
+_ARROW_NAMES = {
+    "string": "string",
+    "int": "int32",
+    "bigint": "int64",
+    "double": "float64",
+    "date": "date32",
+    "binary": "binary",
+    "boolean": "bool_",
+}
+
+# A table that a batch run writes a few times a day: its history is worth keeping for people.
+LOG_RETENTION = "interval 30 days"
+
+
+def build_arrow_schema(spec: TableSpec) -> pa.Schema:
+    """The table's columns as Arrow types; a timestamp is in microseconds, UTC."""
+    import pyarrow as pa
+
+    def arrow_type(name: str) -> pa.DataType:
+        return pa.timestamp("us", tz="UTC") if name == "timestamp" else getattr(pa, _ARROW_NAMES[name])()
+
+    return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in spec.columns])
+
+
+def create_table(
+    uri: str, spec: TableSpec, storage_options: Mapping[str, str] | None = None, log_retention: str = LOG_RETENTION
+) -> DeltaTable:
+    """Opens the table; creates it, empty, when it does not exist. Readable by independent clients: protocol 1/2 only.
+
+    An older table gets the columns that are new in the spec; see `table_schema.evolve_table`, also for the
+    `TableSchemaError` that it raises. `log_retention` counts only at the creation.
+    """
+    from deltalake import DeltaTable
+
+    options = dict(storage_options or {})
+    if DeltaTable.is_deltatable(uri, options):
+        table = open_table(uri, options)
+        evolve_table(table, spec, _build_schema(spec))
+        return table
+    properties = {"delta.enableDeletionVectors": "false", "delta.logRetentionDuration": log_retention}
+    if spec.statistics_columns:
+        properties["delta.dataSkippingStatsColumns"] = ",".join(spec.statistics_columns)
+    DeltaTable.create(
+        uri, _build_schema(spec), mode="ignore", description=spec.description, configuration=properties,
+        partition_by=list(spec.partition_columns) or None, storage_options=options,
+    )  # fmt: skip
+    return open_table(uri, options)
+
+
+def _build_schema(spec: TableSpec) -> Schema:
+    from deltalake import Field, Schema
+
+    found = Schema.from_arrow(build_arrow_schema(spec))
+    fields = [
+        Field(field.name, field.type, nullable=field.nullable, metadata={"comment": column.description})
+        for field, column in zip(found.fields, spec.columns, strict=True)
+    ]
+    return Schema(fields)
+
+
+def as_sql(moment: datetime) -> str:
+    """A moment (UTC) in a condition of a merge."""
+    return f"timestamp '{moment:%Y-%m-%dT%H:%M:%S.%fZ}'"
+
+
+def open_table(uri: str, storage_options: Mapping[str, str] | None = None) -> DeltaTable:
+    """The table at its newest version. Raises deltalake's `TableNotFoundError`."""
+    from platform_assets.delta_reader import ArrowReadTable
+
+    return ArrowReadTable(uri, storage_options=dict(storage_options or {}))
+
+
+def read_batch_commits(table: DeltaTable, newest: int) -> list[dict[str, Any]]:
+    """What Headrace wrote into the `newest` commits of the table, with its `version`, newest first.
+
+    Commits of other writers (upkeep) and those that the log no longer holds are left out.
+    """
+    found = []
+    for commit in table.history(newest):
+        body = parse_commit_metadata(commit.get("userMetadata"))
+        if body is not None:
+            found.append({**body, "version": commit["version"]})
+    return found
+
+
+def commit_metadata(body: Mapping[str, Any]) -> dict[str, str]:
+    """What a commit of Headrace's carries for `parse_commit_metadata`, as delta-rs takes it."""
+    return {"userMetadata": json.dumps({"headrace": body}, separators=(",", ":"))}
+
+
+def name_transaction(app: str, version: int) -> Transaction:
+    """The transaction that a commit carries, with the time: Spark takes one without for expired at its next checkpoint.
+
+    So it does in a table with `delta.setTransactionRetentionDuration`. A batch that is replayed afterwards would be
+    appended a second time.
+    """
+    from deltalake import Transaction
+
+    return Transaction(app, version, time.time_ns() // 1_000_000)
+
+
+def parse_commit_metadata(user_metadata: str | None) -> dict[str, Any] | None:
+    """Headrace's part of a commit's `userMetadata`; None when another writer made the commit."""
+    if not user_metadata or not user_metadata.startswith('{"headrace"'):
+        return None
+    found: dict[str, Any] = json.loads(user_metadata)["headrace"]
+    return found

@@ -1,0 +1,55 @@
+"""A stream over a Delta table whose watermark follows the table's frontier."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from platform_assets.streaming.derive.commit_source import FORMAT, FRONTIER_COLUMN, CommitSource
+from platform_assets.streaming.progress import INPUT, ROWS
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from platform_assets.streaming.specs import TableSource
+
+
+def register_source(session: SparkSession) -> None:
+    """Makes the source known to a session: once before `read_commits`, for Spark warns of a second time."""
+    session.dataSource.register(CommitSource)
+
+
+def read_commits(session: SparkSession, source: TableSource, uri: str, storage_options: Mapping[str, str]) -> DataFrame:
+    """The source's columns as a stream; `time_column` carries the watermark, which is frontier less delay.
+
+    Spark moves a watermark by the maximum of the column that `withWatermark` names, and closes windows over the column
+    whose metadata says that it has one. Here these are two columns: the frontier moves the watermark, the event time
+    has the metadata (Catalyst's `EventTimeWatermark.delayKey`, unchanged since Spark 2.1; a test holds it).
+    """
+    from pyspark.sql import functions as F
+
+    delay_ms = source.watermark_delay // timedelta(milliseconds=1)
+    time = source.time_column
+    rows = (
+        session.readStream.format(FORMAT)
+        .options(
+            uri=uri,
+            ddl=source.ddl,
+            time_column=time,
+            event_types=json.dumps(source.event_types),
+            storage_options=json.dumps(dict(storage_options)),
+        )
+        .load()
+        .withWatermark(FRONTIER_COLUMN, f"{delay_ms} milliseconds")
+        # The optimizer would push a transformation's filter down to the source, and the mark would not get as far as
+        # the watermark: it pushes none through an observation.
+        .observe(INPUT, F.count(time).alias(ROWS))
+    )
+    return rows.where(F.col(time).isNotNull()).select(
+        *(
+            F.col(name).alias(name, metadata={"spark.watermarkDelayMs": delay_ms}) if name == time else F.col(name)
+            for name in source.columns
+        )
+    )

@@ -1,0 +1,110 @@
+"""Which rows came too late for a stream: found again from the log, exactly, and listed in `platform.late_events`.
+
+Spark drops a row of a closed window inside the state operator and counts what is left of it after partial aggregation,
+which is too few. Both its watermark and what it read are in the checkpoint, so its verdicts can be repeated: a row is
+refused by the watermark of the batch before the one that reads it. A row of a session that the watermark has passed may
+be late without being refused: its own session would still be open, but the one that it continues was closed and
+written before it came. Spark then begins a second one; such rows are listed too.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
+from platform_assets.tables.platform import LATE_EVENTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from platform_assets.streaming.arrays import Int64s
+    from platform_assets.streaming.delta.commit_log import AppendedFile, CommitLog
+
+_EVENT_COLUMNS = ("topic", "kafka_partition", "kafka_offset", "event_id", "event_time", "user_id")
+
+
+def find_late_events(
+    log: CommitLog, files: list[AppendedFile], source: TableSource, span: ResultSpan, watermark_micros: int
+) -> pa.Table:
+    """The rows of these files that may be late at this watermark: `_EVENT_COLUMNS` and `refused_windows`.
+
+    0 windows: it is read, and late only if it continues what was closed (`leave_out_timely`). Reads only files that
+    have a row up to the watermark, by the log's statistics.
+    """
+    import pyarrow as pa
+
+    suspects = [file for file in files if file.from_micros is None or file.from_micros <= watermark_micros]
+    found = []
+    for file in suspects:
+        rows = log.read_rows(file.path, _EVENT_COLUMNS, source.event_types)
+        times = rows.column(source.time_column).cast(pa.int64()).to_numpy()
+        refused = count_refused(times, span, watermark_micros)
+        # What it may continue ends up to the inactivity before it, so it can be closed already.
+        late = (refused > 0) | ((times <= watermark_micros) if span.inactivity else False)
+        if late.any():
+            found.append(rows.filter(pa.array(late)).append_column("refused_windows", pa.array(refused[late])))
+    return pa.concat_tables(found) if found else pa.table({name: [] for name in (*_EVENT_COLUMNS, "refused_windows")})
+
+
+def build_repairs(stream: StreamSpec, events: pa.Table, now: datetime, version: int | None = None) -> pa.Table:
+    """Rows of `LATE_EVENTS` that have all repaired in which these events are counted, when it is final.
+
+    `events` have the columns of `_EVENT_COLUMNS`, or fewer where nobody is to be named, and `event_type` where not all
+    may be of the stream's types. `version`:
+    the version of the stream's source that has them as they are now; without it the one that the query has read.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    assert isinstance(stream.source, TableSource)
+    types = stream.source.event_types
+    if types and "event_type" in events.column_names:
+        # Files that delta-rs has rewritten hold view types, which few kernels know.
+        events = events.filter(pc.is_in(events["event_type"].cast(pa.string()), value_set=pa.array(types)))
+    # Before every batch: it waits for nothing but the end of what counts it.
+    known = {
+        "query": stream.name, "refused_windows": 0, "batch_id": -1, "refused_at": now, "source_version": version,
+    }  # fmt: skip
+    schema = build_arrow_schema(LATE_EVENTS)
+    columns = {
+        field.name: events[field.name]
+        if field.name in _EVENT_COLUMNS and field.name in events.column_names
+        else pa.repeat(pa.scalar(known.get(field.name), field.type), len(events))
+        for field in schema
+    }
+    return pa.table(columns).cast(schema)
+
+
+def leave_out_timely(late: pa.Table, closed: pa.Table, span: ResultSpan) -> pa.Table:
+    """Of the events that are read, keeps those that continue a row of the stream's table (`user_id`, its end)."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.register("late", late)
+        connection.register("closed", closed)
+        return connection.sql(
+            f"""from late l where refused_windows > 0 or exists (
+                  from closed c where c.user_id = l.user_id and l.event_time
+                    between c.{span.end_column} and c.{span.end_column} + interval '{in_words(span.inactivity)}')"""
+        ).to_arrow_table()
+
+
+def count_refused(event_micros: Int64s, span: ResultSpan, watermark_micros: int) -> Int64s:
+    """For each event, how many of its windows are closed at a watermark; without windows 1 or 0."""
+    if span.window is None:
+        refused: Int64s = (event_micros + _micros(span.inactivity) <= watermark_micros).astype(np.int64)
+        return refused
+    size, slide = (_micros(length) for length in span.window)
+    last_end = event_micros // slide * slide + size
+    first_end = (event_micros - size) // slide * slide + slide + size
+    counts: Int64s = np.maximum((np.minimum(last_end, watermark_micros) - first_end) // slide + 1, 0)
+    return counts
+
+
+def _micros(length: timedelta) -> int:
+    return length // timedelta(microseconds=1)

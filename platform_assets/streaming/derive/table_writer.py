@@ -1,0 +1,181 @@
+"""Writes the micro-batches of a stream over a table: appends, or upserts by the table's key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from platform_assets.streaming.checkpoint.checkpoints import Plan, read_plan, read_txn_app_id
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.commit_log import EPOCH, CommitLog
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.derive.batch_files import collect_few, kept_on_disk, read_portions, write_files
+from platform_assets.streaming.derive.commit_source import find_files
+from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.derive.late_events import build_repairs, find_late_events, leave_out_timely
+from platform_assets.streaming.derive.long_sessions import take_out_long
+from platform_assets.streaming.register.forgotten_users import Register
+from platform_assets.streaming.specs import TableSource
+from platform_assets.tables.platform import LATE_EVENTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.specs import StreamSpec
+
+Rows = TypeVar("Rows", "pa.Table", "pa.RecordBatch")
+
+
+# A device that was reset to the year 2000 would have the sessions of all years since read, by one event.
+_NEAR = timedelta(days=1)
+
+
+class TableWriter:
+    """`BatchWriter` of a stream whose source is a table. A batch is one commit; one without rows makes none.
+
+    What came too late is listed first, so that a batch that is done has its late events on record.
+    """
+
+    def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
+        assert isinstance(spec.source, TableSource) and spec.span is not None
+        self.table = BatchTable(spec.main_table, context)
+        self._spec = spec
+        self._source = spec.source
+        self._span = spec.span
+        self._context = context
+        self._publisher = KafkaPublisher(spec, context)
+        self._register = Register(context) if spec.span.by_user else None
+        self._late = BatchTable(LATE_EVENTS, context)
+        self._checkpoint = context.checkpoint_uri(spec.main_table.name)
+        uri = context.table_uri(self._source.table.name)
+        self._log = CommitLog(uri, self._source.time_column, context.storage_options)
+
+    @property
+    def tables(self) -> Mapping[str, BatchTable]:
+        """See `BatchWriter`."""
+        return {self._spec.main_table.name: self.table}
+
+    def write(self, batch_df: DataFrame, batch_id: int) -> None:
+        """See `BatchWriter`."""
+        session = batch_df.sparkSession
+        app = read_txn_app_id(session, self._spec.name, self._checkpoint)
+        plan = read_plan(session, self._checkpoint, batch_id)
+        commit = BatchCommit(self._spec.name, app, batch_id, {"source": plan.source})
+        late = self._find_late(session, batch_id, plan)
+        if self._span.of_pairs:
+            self._list(late, commit)
+            self._write_pairs(batch_df, commit)
+            return
+        rows = self._leave_out_forgotten(batch_df.toArrow())
+        if self._span.longest is not None:
+            rows, long = take_out_long(rows, self._span)
+            planned_at = EPOCH + timedelta(microseconds=plan.time_micros)
+            late = _join(late, build_repairs(self._spec, long, planned_at))
+        self._list(late, commit)
+        self._write_rows(session, rows, commit)
+
+    def _list(self, late: pa.Table, commit: BatchCommit) -> None:
+        if len(late):
+            self._late.append(late, commit)
+
+    def _write_rows(self, session: SparkSession, rows: pa.Table, commit: BatchCommit) -> None:
+        if not len(rows):
+            return
+        if self._spec.write_mode == "upsert":
+            self.table.upsert(rows, commit)
+        else:
+            self.table.append(rows, commit)
+        self._publisher.publish(session, rows, str(commit.batch_id), self.table.version)
+
+    def _write_pairs(self, batch_df: DataFrame, commit: BatchCommit) -> None:
+        """Of a batch that may be larger than memory; it is one commit all the same."""
+        with kept_on_disk(batch_df) as kept:
+            rows = collect_few(kept)
+            if rows is not None:
+                self._write_rows(batch_df.sparkSession, self._leave_out_forgotten(rows), commit)
+            else:
+                self._write_portions(kept, commit)
+
+    def _write_portions(self, batch_df: DataFrame, commit: BatchCommit) -> None:
+        import pyarrow as pa
+
+        session = batch_df.sparkSession
+        with write_files(batch_df, self._spec.name, self._context) as files:
+
+            def read(columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+                return map(self._leave_out_forgotten, read_portions(files, columns))
+
+            count = sum(map(len, read(["user_id"])))
+            if not count:
+                return
+            self.table.append_batches(read, count, commit)
+            for portion in read() if self._publisher.is_active else ():
+                rows = pa.Table.from_batches([portion])
+                self._publisher.publish(session, rows, str(commit.batch_id), self.table.version)
+
+    def _leave_out_forgotten(self, rows: Rows) -> Rows:
+        """What was read before its user was forgotten is in the state for as long as it is open."""
+        import pyarrow as pa
+
+        if self._register is None:
+            return rows
+        is_forgotten = self._register.find(rows["user_id"])
+        return rows.filter(pa.array(~is_forgotten)) if is_forgotten.any() else rows
+
+    def _find_late(self, session: SparkSession, batch_id: int, plan: Plan) -> pa.Table:
+        import pyarrow as pa
+
+        if batch_id == 0:
+            return pa.table({})
+        before = read_plan(session, self._checkpoint, batch_id - 1)
+        watermark = before.watermark_micros
+        if before.source == plan.source or watermark == 0:
+            return pa.table({})
+        files = find_files(self._log, before.source, plan.source)
+        late = find_late_events(self._log, files, self._source, self._span, watermark)
+        if self._span.inactivity and len(late):
+            late = leave_out_timely(late, self._read_ends(late), self._span)
+        utc = pa.timestamp("us", tz="UTC")
+        constants = {
+            "query": pa.scalar(self._spec.name),
+            "watermark": pa.scalar(watermark, pa.int64()).cast(utc),
+            "batch_id": pa.scalar(batch_id, pa.int64()),
+            "refused_at": pa.scalar(plan.time_micros, pa.int64()).cast(utc),
+            "repaired_at": pa.scalar(None, utc),
+            "source_version": pa.scalar(None, pa.int64()),
+        }
+        for name, value in constants.items():
+            late = late.append_column(name, pa.repeat(value, len(late)))
+        return late
+
+    def _read_ends(self, late: pa.Table) -> pa.Table:
+        """Who is in the rows of the stream's table that one of these events may continue, and when these end."""
+        import pyarrow.compute as pc
+
+        end, near = self._span.end_column, pc.scalar(value=False)
+        for first, last in split_by_pauses(late["event_time"].to_pylist(), _NEAR):
+            near |= (pc.field(end) >= first - self._span.inactivity) & (pc.field(end) <= last)
+        return self.table.read_arrow(["user_id", end], near)
+
+
+def split_by_pauses(times: Iterable[datetime], pause: timedelta) -> list[tuple[datetime, datetime]]:
+    """The first and last of each run of times that has no longer pause."""
+    ranges: list[tuple[datetime, datetime]] = []
+    for time in sorted(set(times)):
+        if ranges and time - ranges[-1][1] <= pause:
+            ranges[-1] = (ranges[-1][0], time)
+        else:
+            ranges.append((time, time))
+    return ranges
+
+
+def _join(late: pa.Table, listed: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    schema = build_arrow_schema(LATE_EVENTS)
+    return pa.concat_tables(
+        [part.select(schema.names).cast(schema) for part in (late, listed) if len(part)] or [listed]
+    )

@@ -1,0 +1,266 @@
+"""What a group does beside its queries: history, upkeep, repair of late events, marks while the shop is silent."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.errors import HeadraceError
+from platform_assets.streaming.checkpoint.checkpoints import read_last_plan
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.changed_days import ChangedDays
+from platform_assets.streaming.delta.commit_log import EPOCH
+from platform_assets.streaming.derive.long_sessions import LongSessions
+from platform_assets.streaming.derive.query_state import QueryState, as_rows
+from platform_assets.streaming.derive.table_writer import TableWriter
+from platform_assets.streaming.engine.periodic_work import PeriodicWork, Task
+from platform_assets.streaming.engine.query_errors import classify_failure
+from platform_assets.streaming.engine.table_upkeep import TableUpkeep
+from platform_assets.streaming.ingest.event_writer import EventWriter
+from platform_assets.streaming.ledgers.hop_ledger import HopLedger
+from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
+from platform_assets.streaming.progress import lag_of, read_progresses
+from platform_assets.streaming.repair.expiry import Expiry
+from platform_assets.streaming.repair.late_repair import LateRepair, Look
+from platform_assets.streaming.topic_snapshot import Held
+from platform_assets.tables.platform import COMPLETE_UNTIL
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.engine.stream_query import StreamQuery
+
+# Whoever is forgotten after years touches windows of hundreds of days: history and upkeep are not to wait for all.
+_REPAIR_SECONDS = 60.0
+# A window closes at most this much later than the idle timeout says.
+_IDLE_LOOK_SECONDS = 5.0
+_LOOKS_KEPT = 100
+
+
+class GroupCare:
+    """`start` and `stop` once, for a group that goes on; a bounded run calls `finish` and `stop` only."""
+
+    def __init__(
+        self,
+        session: SparkSession,
+        queries: Sequence[StreamQuery],
+        context: StreamContext,
+    ) -> None:
+        self._session = session
+        self._context = context
+        self._queries = queries
+        streams = [query.stream for query in queries]
+        writers = (query.batch_writer for query in queries)
+        self._events = next((writer for writer in writers if isinstance(writer, EventWriter)), None)
+        tables = {
+            query.stream.main_table.name: query.batch_writer.table
+            for query in queries
+            if isinstance(query.batch_writer, TableWriter)
+        }
+        self._history = HistoryWriter(context, tuple(streams))
+        self._hops = HopLedger(session, streams, context)
+        self._changed_days = ChangedDays([stream.main_table for stream in streams], context)
+        self._upkeep = TableUpkeep(session, streams, context)
+        written = {name: table for query in queries for name, table in query.batch_writer.tables.items()}
+        self._expiry = Expiry(streams, written, context)
+        self._repair = LateRepair(session, streams, context, tables)
+        self._complete_until = BatchTable(COMPLETE_UNTIL, context)
+        self._long = {
+            stream.name: LongSessions(stream, context)
+            for stream in streams
+            if stream.span is not None and stream.span.longest is not None
+        }
+        self._states: list[QueryState] = []
+        # Each mark should meet a batch of its own in every query: one moves its watermark, the next one's batch closes.
+        longest_trigger = max((stream.trigger_seconds or 0.0 for stream in streams), default=0.0)
+        self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
+        self._began_at = time.monotonic()
+        self._marked_at = 0.0
+        self.held = Held()
+        """What waited behind open transactions at the last look. From any thread."""
+        self._held_from: dict[int, int] = {}
+        # Some looks: the newest report of a query that has nothing to do is up to ten seconds old.
+        self._all_visible_at: deque[int] = deque(maxlen=_LOOKS_KEPT)
+        self._look_at_ends()
+        self._work: PeriodicWork | None = None
+
+    @property
+    def error(self) -> HeadraceError | None:
+        """What ended the care of the group; None while all is well."""
+        return None if self._work is None else self._work.error
+
+    def start(self) -> None:
+        """Begins."""
+        tasks = [
+            Task(self._context.upkeep_seconds, self._look_after_tables),
+            Task(_IDLE_LOOK_SECONDS, self._mark_idle),
+        ]
+        self._work = PeriodicWork(tasks, lambda text: classify_failure("history", text, self._context))
+        self._work.start()
+
+    def repair(self, seconds: float | None = None) -> None:
+        """Repairs what came late and can be repaired, for so long, and writes `platform.complete_until`."""
+        # The thread takes the pool along: records come before repairs.
+        self._session.sparkContext.setLocalProperty("spark.scheduler.pool", "repair")
+        looks = self._look()
+        # Before the repairs too: who waits until a table is final is not to wait a minute for them.
+        self._write_states(looks)
+        if self._repair.repair(looks, seconds, lambda: self._work is not None and self._work.is_stopping):
+            self._write_states(self._look())
+
+    def _look(self) -> Sequence[Look]:
+        """How far the tables are, after all parts of endless sessions are listed that are over by then.
+
+        Never further: from what is written of a look a new process takes what was listed.
+        """
+        looks = self._repair.look()
+        while self._list_long(looks):
+            looks = self._repair.look()
+        return looks
+
+    def _list_long(self, looks: Sequence[Look]) -> bool:
+        """Has parts of endless sessions listed that are over; returns whether there were any."""
+        found = [
+            self._long[look.stream.name].list_parts(look.state.watermark)
+            for look in looks
+            if look.stream.name in self._long and look.state.watermark > EPOCH
+        ]
+        return any(found)
+
+    def _write_states(self, looks: Sequence[Look]) -> None:
+        states = [look.state for look in looks]
+        if states != self._states:
+            self._complete_until.replace(as_rows(states), as_rows([]), "true", {"complete_until": True})
+            self._states = states
+
+    def complete_until(self) -> dict[str, str]:
+        """What this object has last written into `platform.complete_until`, by query, ISO-8601. From any thread."""
+        return {state.query: state.watermark.isoformat() for state in self._states if state.watermark > EPOCH}
+
+    def mark_read(self) -> None:
+        """At the end of a bounded run over Kafka: all that was sent before it is read.
+
+        Unless some of it waited behind an open transaction: then nothing is marked.
+        """
+        for query in self._queries:
+            if isinstance(query.batch_writer, EventWriter) and self._all_visible_at:
+                query.batch_writer.mark_idle(self._all_visible_at[-1])
+
+    def interrupt(self) -> None:
+        """Ends what may be ended without harm, and begins nothing new: `stop` follows."""
+        if self._work is not None:
+            self._work.begin_stop()
+            self._repair.interrupt()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Ends the work in hand, within the timeout, and writes the last of the history."""
+        if self._work is not None:
+            self._work.stop(timeout_seconds, self._repair.interrupt)
+        if self.error is None:
+            self._write_history()
+
+    def _write_history(self) -> None:
+        spark_queries = [spark_query for query in self._queries for spark_query in query.spark_queries]
+        self._history.write(spark_queries)
+        self._hops.write(spark_queries)
+        self._changed_days.write()
+
+    def finish(self, repair_seconds: float | None) -> None:
+        """At the end of a bounded run, which nobody looks after meanwhile: all that a group that goes on does in time.
+
+        Raises `HeadraceError`.
+        """
+        self.repair(repair_seconds)
+        # Before the upkeep: a commit must not be removed from a log before it is accounted for.
+        self._write_history()
+        self._remove_expired()
+        for _ in range(2):
+            self._upkeep.run()
+
+    def _remove_expired(self) -> None:
+        """Removes rows of days that are kept no longer, as many as one round does, and writes them down."""
+        for name in self._expiry.run(datetime.now(UTC)):
+            self._upkeep.note_replaced(name)
+
+    def _look_after_tables(self) -> None:
+        self._write_history()
+        self._remove_expired()
+        self._upkeep.run()
+        # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs beside them made a
+        # join's first batch take three minutes.
+        if not any(query.is_at_first_batch() for query in self._queries):
+            self.repair(_REPAIR_SECONDS)
+
+    def _look_at_ends(self) -> None:
+        """Notes the time if nothing waits behind an open transaction: who reads all there is has all sent before.
+
+        Otherwise how much waits, and since when.
+        """
+        now = time.time_ns() // 1000
+        fetch = self._context.fetch_ends or dict if self._events is None else self._events.fetch_ends
+        ends = fetch()
+        if ends is None:
+            return
+        held_from = {partition: stable for partition, (stable, end) in ends.items() if stable < end}
+        if not held_from:
+            self._all_visible_at.append(now)
+        # Its first record stays the same while a transaction is open: it is read once.
+        since = self.held.since
+        if held_from != self._held_from:
+            since = self._find_oldest(held_from)
+        self._held_from = held_from
+        self.held = Held(sum(end - stable for stable, end in ends.values()), since)
+
+    def _find_oldest(self, positions: Mapping[int, int]) -> datetime | None:
+        fetch = self._context.fetch_times
+        times = fetch(positions) if fetch is not None and positions else None
+        return min((times or {}).values(), default=None)
+
+    def _mark_idle(self) -> None:
+        self._look_at_ends()
+        timeout = self._context.idle_timeout_seconds
+        for query in self._queries:
+            writer = query.batch_writer
+            # A query that is paused does not see what is unread.
+            if timeout is None or not isinstance(writer, EventWriter) or not query.is_active:
+                continue
+            reports = read_progresses(query.spark_queries[-1])
+            if not reports or lag_of(reports[-1]) != 0:
+                continue
+            # What could be read when the trigger began is read, also when it had a batch, of heartbeats perhaps. That
+            # was all that had been sent before the last look at which nothing waited behind an open transaction.
+            looked_at = max((at for at in self._all_visible_at if at <= _micros_of(reports[-1])), default=None)
+            # By the steady clock: one that was ahead, and is set right, would make a silence hours long.
+            now = time.monotonic()
+            since_moved = now - (writer.moved_at_seconds or self._began_at)
+            if looked_at is None or since_moved < timeout or now - self._marked_at < self._mark_seconds:
+                continue
+            latest = writer.read_latest_event()
+            if latest is not None and self._is_any_open(latest):
+                self._marked_at = time.monotonic()
+                writer.mark_idle(looked_at)
+
+    def _is_any_open(self, latest_event_micros: int) -> bool:
+        """Whether a running query has not committed a batch that closes all that the latest event may be part of.
+
+        Asked of the checkpoints, and not counted in marks: a query that starts late, was paused or is busy meets
+        several marks in one batch, which moves its watermark and closes nothing.
+        """
+        for query in self._queries:
+            span = query.stream.span
+            if span is None or not query.is_active:
+                continue
+            checkpoint = self._context.checkpoint_uri(query.stream.main_table.name)
+            last = read_last_plan(self._session, checkpoint)
+            closes = 0 if last is None else last[1].watermark_micros
+            if closes < latest_event_micros + span.longest_open // timedelta(microseconds=1):
+                return True
+        return False
+
+
+def _micros_of(report: Mapping[str, Any]) -> int:
+    return int(datetime.fromisoformat(report["timestamp"]).timestamp() * 1_000_000)

@@ -1,0 +1,210 @@
+"""Runs the streams of a group as queries of one Spark application.
+
+Called by the host loop (a supervised run or a drain), from one thread. Tables are created, empty, before the first
+batch. In bounded mode the streams over Kafka catch up first, then those over their tables: a stage a kind of source.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from platform_assets.errors import HeadraceError
+from platform_assets.streaming.derive.commit_stream import register_source
+from platform_assets.streaming.engine.free_space import find_shortage
+from platform_assets.streaming.engine.group_care import GroupCare
+from platform_assets.streaming.engine.query_errors import classify_failure
+from platform_assets.streaming.engine.stream_query import StreamQuery
+from platform_assets.streaming.progress import QueryProgress
+from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.topic_snapshot import Held
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+
+# On two cores the starts of five queries beside it made the first batch after a crash take twice its time. A backlog
+# makes it long by itself: the others are not to wait for that.
+_FIRST_BATCH_SECONDS = 15.0
+# Whoever calls has a heart to beat between two calls, each 30 seconds at least; on a loaded machine one start took ten.
+_STARTS_SECONDS = 5.0
+
+
+class QueryGroup:
+    """See the module. `start` once, then `progress`/`failure`/`is_finished` as often as wanted, then `stop`."""
+
+    def __init__(self, session: SparkSession, streams: Sequence[StreamSpec], context: StreamContext) -> None:
+        self._session = session
+        self._context = context
+        self._bounded = False
+        # Records come first: a stream over a table starts after the one that fills it.
+        self._streams = sorted(streams, key=lambda stream: not isinstance(stream.source, KafkaSource))
+        self._queries: dict[str, StreamQuery] = {}
+        self._waiting: list[str] = []
+        self._has_source = False
+        self._paused: frozenset[str] = frozenset()
+        self._care: GroupCare | None = None
+
+    def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
+        """Creates the tables and starts the first query, or the first stage of a bounded run; not those of `paused`.
+
+        `follow` starts the others.
+
+        Raises `HeadraceError` when a query cannot start; those started before run on until `stop`.
+        """
+        self._bounded, self._paused = bounded, paused
+        try:
+            # All tables first: a stream reads another one's, and a person finds every table from the first moment.
+            for stream in self._streams:
+                self._queries[stream.name] = StreamQuery(self._session, stream, self._context)
+            self._care = GroupCare(self._session, list(self._queries.values()), self._context)
+            # A bounded query ends when nothing is left to close. One that goes on closes windows with its next batch,
+            # and spares a second batch after each.
+            self._session.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", str(bounded).lower())
+            self._waiting = [stream.name for stream in self._streams if stream.name not in paused]
+            if bounded:
+                self._start_stage()
+            elif self._waiting:
+                self._start_next()
+        except HeadraceError:
+            raise
+        except Exception as error:
+            raise classify_failure("start", str(error), self._context) from error
+        if not bounded:
+            self._care.start()
+
+    def follow(
+        self, paused: frozenset[str] = frozenset(), restart_at: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """Stops the queries of `paused`; starts those no longer in it, those older than a wish, those not yet started.
+
+        Each stop at a batch boundary: a query with a batch in flight is left to the next call. So is what there is no
+        time to start in this one. `restart_at` is seconds since the epoch by stream. Raises `HeadraceError` when a
+        query cannot start.
+        """
+        still_paused = {name for name in paused if name in self._queries}
+        self._waiting = [name for name in self._waiting if name not in paused]
+        deadline = time.monotonic() + _STARTS_SECONDS
+        for name, query in self._queries.items():
+            # A pause that was taken back before it took effect leaves a closed gate behind: it is a restart as well.
+            to_start = name not in paused and (name in self._paused or restart_at.get(name, 0.0) > query.started_at)
+            if name in self._waiting or not (to_start or name in paused):
+                continue
+            if (to_start and time.monotonic() > deadline) or (query.is_active and not query.try_stop()):
+                still_paused.add(name)
+            elif to_start:
+                self._start(name)
+        self._paused = frozenset(still_paused)
+        while self._waiting and time.monotonic() < deadline and not self._is_reading_first_records():
+            self._start_next()
+
+    def progress(self) -> dict[str, QueryProgress]:
+        """Each started query's progress, by stream name."""
+        found = {name: query.progress() for name, query in self._queries.items()}
+        complete, held = ({}, Held()) if self._care is None else (self._care.complete_until(), self._care.held)
+        held_since = None if held.since is None else held.since.isoformat()
+        over_kafka = {stream.name for stream in self._streams if isinstance(stream.source, KafkaSource)}
+        progresses = {
+            name: replace(progress, complete_until=complete.get(name))
+            for name, progress in found.items()
+            if progress is not None
+        }
+        for name in over_kafka & progresses.keys():
+            progresses[name] = replace(progresses[name], held_records=held.records, held_since=held_since)
+        return progresses
+
+    def failure(self) -> HeadraceError | None:
+        """Why the first query died, classified, or that the disk is nearly full.
+
+        None while all are well, paused, or at the end of a bounded run.
+        """
+        for query in self._queries.values():
+            started_at = query.started_at
+            if (failure := query.failure()) is not None:
+                return failure
+            if query.started_at != started_at:
+                break  # it was started again, which takes time: see `follow`
+        if self._care is not None and self._care.error is not None:
+            return self._care.error
+        return find_shortage(self._context.local_folders, self._context.min_free_bytes)
+
+    def is_finished(self) -> bool:
+        """Bounded mode: whether all stages have ended without a failure. Starts the next stage when one has ended.
+
+        The last stage is followed by what a group that goes on does beside its queries: repair of what came late, for
+        as long as the context says, removal of what has expired, upkeep of the tables. It raises `HeadraceError`.
+        """
+        if not self._bounded or self.failure() is not None:
+            return False
+        if any(query.is_active for query in self._queries.values()):
+            return False
+        assert self._care is not None
+        if self._waiting:
+            if self._context.close_windows:
+                self._care.mark_read()
+            self._start_stage()
+            return False
+        self._care.finish(self._context.repair_seconds)
+        return True
+
+    def stop(self, grace_seconds: float) -> None:
+        """Waits for the batches in flight, at most `grace_seconds` in all, stops the queries, writes the history.
+
+        Never raises for a dead JVM.
+        """
+        from py4j.protocol import Py4JError
+
+        deadline = time.monotonic() + grace_seconds
+        try:
+            # No query begins a batch while another one's is waited for, and no repair takes the cores from them.
+            for query in self._queries.values():
+                query.try_stop()
+            if self._care is not None:
+                self._care.interrupt()
+            for query in self._queries.values():
+                query.stop(deadline)
+            if self._care is not None:
+                self._care.stop(max(1.0, deadline - time.monotonic()))
+        except (Py4JError, OSError):
+            # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
+            return
+
+    def _is_reading_first_records(self) -> bool:
+        """Whether a query over Kafka was started lately, and has neither ended a batch nor found nothing to do."""
+        return any(
+            isinstance(query.stream.source, KafkaSource)
+            and time.time() - query.started_at < _FIRST_BATCH_SECONDS
+            and query.is_at_first_batch()
+            for query in self._queries.values()
+        )
+
+    def _start_next(self) -> None:
+        self._start(self._waiting.pop(0))
+
+    def _start(self, name: str) -> None:
+        try:
+            self._prepare_source(name)
+            self._queries[name].start()
+        except HeadraceError:
+            raise
+        except Exception as error:
+            raise classify_failure(name, str(error), self._context) from error
+
+    def _start_stage(self) -> None:
+        """Starts those of the waiting streams that read the same kind of source as the first of them."""
+        kind = type(self._queries[self._waiting[0]].stream.source) if self._waiting else None
+        stage = [name for name in self._waiting if type(self._queries[name].stream.source) is kind]
+        self._waiting = self._waiting[len(stage) :]
+        for name in stage:
+            self._prepare_source(name)
+            self._queries[name].start(bounded=self._bounded)
+
+    def _prepare_source(self, name: str) -> None:
+        """Makes the source of streams over tables known. It starts a Python process, for which records do not wait."""
+        if not self._has_source and not isinstance(self._queries[name].stream.source, KafkaSource):
+            register_source(self._session)
+            self._has_source = True

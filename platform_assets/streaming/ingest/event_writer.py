@@ -1,0 +1,286 @@
+"""Writes each micro-batch of Kafka records into accepted, quarantined and deduplicated rows, exactly once.
+
+Records of forgotten users come into none of them: only their coordinates are written down.
+
+One Spark job a batch reads Kafka and parses, and brings the parsed records to the driver as Arrow; there their
+coordinates and ids decide what is a duplicate and what the ledger says, and each table gets its rows in a commit of its
+own. The main table commits last and carries the batch's ledger, so "the batch is done" is one atomic fact. A crash
+anywhere before it leads to a replay of the same offsets with the same verdicts, in which tables that have the batch
+already are left alone. The commit also carries the frontier that the streams over the table go by. In memory are
+numbers about all records of a batch, and of the records themselves one portion, which is the whole batch unless they
+are large (`batch_records`). Verdicts go by the numbers, so that they do not depend on how a batch was cut.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from platform_assets.errors import LostOffsetsError
+from platform_assets.streaming.checkpoint.checkpoints import PlannedBatch, read_planned_batch, read_txn_app_id
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.frontier import Frontier
+from platform_assets.streaming.ingest.batch_ledger import build_batch_commit, build_entries
+from platform_assets.streaming.ingest.batch_records import read_batch
+from platform_assets.streaming.ingest.deduplication import Duplicates, Known, RecentIds, hash_ids
+from platform_assets.streaming.ingest.event_content import CONTENT, hash_contents, open_connection
+from platform_assets.streaming.ingest.event_parser import count_by_type
+from platform_assets.streaming.ingest.judged_records import JudgedBatch, number_records, read_coordinates, to_int64s
+from platform_assets.streaming.ingest.kafka_clock import KafkaClock
+from platform_assets.streaming.ingest.lost_checkpoint import find_recorded_offsets
+from platform_assets.streaming.ingest.lost_ranges import (
+    LostRange,
+    describe,
+    find_lost_ranges,
+    read_acknowledged_offsets,
+)
+from platform_assets.streaming.ingest.open_transactions import OpenTransactions
+from platform_assets.streaming.ingest.sent_again import find_sent_again
+from platform_assets.streaming.register.forgotten_users import Register
+from platform_assets.streaming.register.named_users import Mention
+from platform_assets.tables.platform import ERASED_RECORDS, LOST_RANGES, REQUEUED_RECORDS
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from platform_assets.streaming.arrays import Int64s
+    from platform_assets.streaming.checkpoint.checkpoints import TopicOffsets
+    from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.ingest.batch_records import Portion
+    from platform_assets.streaming.specs import StreamSpec
+    from platform_assets.streaming.topic_snapshot import Ends
+
+_log = logging.getLogger(__name__)
+_UTC_MICROS = pa.timestamp("us", tz="UTC")
+
+
+class EventWriter:
+    """`BatchWriter` of a stream over Kafka. Keeps the recent ids and the frontier between batches."""
+
+    def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
+        self._query = spec.name
+        self._checkpoint = context.checkpoint_uri(spec.main_table.name)
+        self._tables = {table.name: BatchTable(table, context) for table in spec.tables}
+        self._events, self._quarantined, self._deduplicated = self._tables.values()
+        self._lost = BatchTable(LOST_RANGES, context)
+        self._erased = BatchTable(ERASED_RECORDS, context)
+        self._register = Register(context)
+        BatchTable(REQUEUED_RECORDS, context)
+        self._fetch_held = context.fetch_held
+        self._fetch_topic_id = context.fetch_topic_id
+        self._topic_id = ""
+        self._clock = KafkaClock(context.fetch_ends or dict)
+        self._open = None
+        if context.fetch_ends is not None and context.fetch_times is not None:
+            self._open = OpenTransactions(self._clock.fetch_ends, context.fetch_times)
+        self._context = context
+        self._horizon_micros = context.deduplication_horizon_micros
+        self._max_offsets = context.max_offsets_per_trigger
+        self._hashing = open_connection()
+        self._recent: RecentIds | None = None
+        self._frontier: Frontier | None = None
+        self._moved_at: float | None = None
+        self._working = threading.Lock()
+
+    @property
+    def tables(self) -> Mapping[str, BatchTable]:
+        """See `BatchWriter`."""
+        return self._tables
+
+    def write(self, batch_df: DataFrame, batch_id: int) -> None:
+        """See `BatchWriter`."""
+        with self._working:
+            self._write(batch_df, batch_id)
+
+    def find_recorded_offsets(self, topic: str, partitions: Sequence[int]) -> TopicOffsets | None:
+        """Behind the last commit, or what was acknowledged as lost since: see `lost_checkpoint`."""
+        side = {
+            "quarantined_at": self._quarantined, "deduplicated_at": self._deduplicated, "arrived_at": self._erased,
+        }  # fmt: skip
+        return find_recorded_offsets(self._events, side, self._lost, topic, partitions)
+
+    def has_any_of(self, batch_id: int, txn_app_id: str) -> bool:
+        """Whether a table has the batch's rows: then it must run again with the very same records."""
+        tables = (*self._tables.values(), self._erased)
+        newest = (table.committed_batch(txn_app_id) for table in tables)
+        return any(committed is not None and committed >= batch_id for committed in newest)
+
+    def check_held(self, topic: str, next_offsets: Mapping[int, int], *, is_new_checkpoint: bool) -> None:
+        """Before a start: whether Kafka holds what is to be read next. Raises `LostOffsetsError` with what is gone."""
+        if self._fetch_held is None:
+            return
+        held = self._fetch_held()
+        self._topic_id = held.topic_id
+        last = self._events.read_last_batch()
+        read_topic_id = (last or {}).get("topic_id")
+        if is_new_checkpoint and read_acknowledged_offsets(self._lost, last, topic):
+            read_topic_id = None  # the new checkpoint has read nothing of the new topic, nor of the old one
+        if lost := find_lost_ranges(topic, next_offsets, read_topic_id, held):
+            raise LostOffsetsError(describe(lost))
+
+    @property
+    def moved_at_seconds(self) -> float | None:
+        """When the newest batch was written whose events moved the frontier (`time.monotonic`); None: none has yet.
+
+        Heartbeats, tombstones, repeated and late events do not: for the windows that are open they are silence.
+        """
+        return self._moved_at
+
+    def fetch_ends(self) -> Ends | None:
+        """Both ends of each Kafka partition; None while Kafka does not answer, {} where nobody can ask it."""
+        return self._clock.fetch_ends()
+
+    def read_latest_event(self) -> int | None:
+        """The latest event time, microseconds; None before the first event. From any thread."""
+        return self._read_frontier().latest_event
+
+    def mark_idle(self, read_until_micros: int) -> None:
+        """Moves the frontier up to a moment at which no record was unread. From any thread; skipped during a batch.
+
+        One commit without rows; none before the first event, nor where the frontier is as far. Where this host's clock
+        is far ahead of Kafka's, that moment is taken by Kafka's.
+        """
+        if not self._working.acquire(blocking=False):
+            return
+        try:
+            frontier = self._read_frontier()
+            if frontier.latest_event is None:
+                return
+            marked = frontier.mark(self._bound(read_until_micros))
+            if marked != frontier:
+                self._events.mark({"query": self._query, **marked.as_json()})
+                self._frontier = marked
+        finally:
+            self._working.release()
+
+    def _bound(self, micros: int) -> int:
+        bound = self._clock.bound(micros)
+        if bound != micros:
+            ahead = timedelta(seconds=(micros - bound) // 1_000_000)
+            _log.warning(
+                "The clock of this host is %s ahead of what the records of the topic say it is. While the topic is "
+                "silent, time follows the records' clock. Set the clocks of this host and of the producers.", ahead,
+            )  # fmt: skip
+        return bound
+
+    def _read_frontier(self) -> Frontier:
+        if self._frontier is None:
+            self._frontier = Frontier.parse(self._events.read_last_frontier() or {})
+        return self._frontier
+
+    def _write(self, batch_df: DataFrame, batch_id: int) -> None:
+        session = batch_df.sparkSession
+        planned = read_planned_batch(session, self._checkpoint, batch_id)
+        app = read_txn_app_id(session, self._query, self._checkpoint)
+        held_since = self._find_held_since(planned)
+        with read_batch(batch_df, planned, self._context) as portions:
+            self._check_topic(planned)
+            self._write_tables(self._judge(portions, planned), planned, app, held_since)
+
+    def _find_held_since(self, planned: PlannedBatch) -> int | None:
+        """What waits behind open transactions: asked before the batch is read, close to when it was planned."""
+        unread = self._find_unread(planned)
+        read_until = {r.kafka_partition: r.until_offset for r in planned.ranges if r.kafka_partition not in unread}
+        return None if self._open is None else self._open.find_since(read_until)
+
+    def _check_topic(self, planned: PlannedBatch) -> None:
+        """After the batch was read: whether the topic is still the one that was there at the start."""
+        if self._topic_id and self._fetch_topic_id and self._fetch_topic_id() not in (None, self._topic_id):
+            lost = [LostRange(r.topic, r.kafka_partition, r.from_offset, None, 0) for r in planned.ranges]
+            raise LostOffsetsError(describe(lost))
+
+    def _judge(self, portions: Sequence[Portion], planned: PlannedBatch) -> JudgedBatch:
+        none = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
+        if self._horizon_micros is None:
+            seen = [self._look_at(portion.load(), []) for portion in portions]
+            return JudgedBatch(portions, pa.concat_tables(seen), none)
+        if self._recent is None:
+            self._recent = self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
+        seen, older = [], []
+        for portion in portions:
+            records = portion.load()
+            hashes = [*hash_ids(records["event_id"]), hash_contents(self._hashing, records)]
+            seen.append(self._look_at(records, hashes))
+            sent = records.select(["event_id", "event_time"]).filter(_find_events(seen[-1]))
+            found = find_sent_again(self._events, sent, planned.arrival_micros, self._horizon_micros)
+            older.append(Known.nothing(len(sent)) if found is None else found)
+        numbers = pa.concat_tables(seen)
+        events = numbers.filter(_find_events(numbers))
+        duplicates = self._recent.find_duplicates(
+            to_int64s(events, "hash1"), to_int64s(events, "hash2"), read_coordinates(events),
+            to_int64s(events, "content"), planned.arrival_micros,
+            {r.kafka_partition: r.from_offset for r in planned.ranges}, Known.concat(older),
+        )  # fmt: skip
+        return JudgedBatch(portions, numbers, duplicates)
+
+    def _look_at(self, records: pa.Table, hashes: Sequence[Int64s]) -> pa.Table:
+        return number_records(records, self._register.judge_records(records), hashes)
+
+    def _read_recent_ids(self, arrival_micros: int, horizon_micros: int) -> RecentIds:
+        """The ids that `silver.events` holds within the horizon: at a start, and after a long stop."""
+        import pyarrow.compute as pc
+
+        oldest = pa.scalar(arrival_micros - horizon_micros, pa.int64()).cast(_UTC_MICROS)
+        columns = list(dict.fromkeys([*CONTENT, "kafka_partition", "kafka_offset", "ingested_at"]))
+        recent = RecentIds(horizon_micros)
+        for batch in self._events.read_batches(columns, pc.field("ingested_at") > oldest):
+            rows = pa.Table.from_batches([batch])
+            if len(rows):
+                ids, contents = hash_ids(rows.column("event_id").cast(pa.string())), hash_contents(self._hashing, rows)
+                recent.add(*ids, read_coordinates(rows), contents, to_int64s(rows, "ingested_at"))
+        return recent
+
+    def _write_tables(self, batch: JudgedBatch, planned: PlannedBatch, app: str, held_since: int | None) -> None:
+        side_commit = build_batch_commit(self._query, app, planned, self._topic_id)
+        batch.append_duplicates(self._deduplicated, planned, side_commit)
+        batch.append_rejected(self._quarantined, planned, side_commit)
+        batch.append_erased(self._erased, planned, side_commit)
+        accepted = batch.numbers.filter(pa.array(batch.is_accepted))
+        entries = build_entries(
+            planned, batch.column("kafka_partition"), batch.column("kafka_offset"), batch.is_rejected,
+            batch.is_duplicate, batch.is_erased,
+        )  # fmt: skip
+        before = self._read_frontier()
+        partitions, sent, senders = (
+            to_int64s(accepted, name) for name in ("kafka_partition", "kafka_timestamp", "sender")
+        )
+        frontier = before.advance(
+            partitions, to_int64s(accepted, "event_time"), sent, planned.arrival_micros, self._find_unread(planned),
+            senders, held_since,
+        )  # fmt: skip
+        self._clock.observe(partitions, to_int64s(accepted, "kafka_offset"), sent, senders)
+        fetch_is_compacted = self._context.fetch_is_compacted if any(entry.gaps for entry in entries) else None
+        commit = build_batch_commit(
+            self._query, app, planned, self._topic_id, entries, frontier, count_by_type(accepted),
+            None if fetch_is_compacted is None else fetch_is_compacted(),
+        )  # fmt: skip
+        is_new = batch.append_accepted(self._events, planned, commit)
+        # One that was there already counts in the frontier that its commit has, and not once more.
+        self._frontier = frontier if is_new else None
+        if is_new and frontier.micros != before.micros:
+            self._moved_at = time.monotonic()
+        if self._recent is not None:
+            hash1, hash2, contents = (to_int64s(accepted, name) for name in ("hash1", "hash2", "content"))
+            arrivals = np.full(len(accepted), planned.arrival_micros, dtype=np.int64)
+            self._recent.add(hash1, hash2, read_coordinates(accepted), contents, arrivals)
+
+    def _find_unread(self, planned: PlannedBatch) -> set[int]:
+        """The partitions that may hold more than the batch took: none, unless the limit has cut it.
+
+        Spark gives each partition its share of the limit, rounded down, and none to one that is read to its end.
+        """
+        if sum(r.length for r in planned.ranges) <= self._max_offsets - len(planned.ranges):
+            return set()
+        return {r.kafka_partition for r in planned.ranges if r.length}
+
+
+def _find_events(numbers: pa.Table) -> pa.Array:
+    """Which records are events, new or repeated."""
+    return pa.array(~numbers["is_rejected"].to_numpy() & (numbers["mention"].to_numpy() == Mention.NONE))

@@ -1,0 +1,188 @@
+"""A batch of parsed records with what became of each: numbers about all of them in memory, the records by portion.
+
+What each stage of `event_writer` needs to know of a record are a few numbers. Its texts and raw bytes, which may be
+large, are loaded when they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from platform_assets.streaming.ingest.deduplication import Duplicates, hash_ids, pack_coordinates, unpack_coordinates
+from platform_assets.streaming.ingest.event_content import describe_contents
+from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, build_erased
+from platform_assets.streaming.register.named_users import Mention
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.arrays import Int64s
+    from platform_assets.streaming.checkpoint.checkpoints import PlannedBatch
+    from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+    from platform_assets.streaming.ingest.batch_records import Portion
+
+_UTC_MICROS = pa.timestamp("us", tz="UTC")
+_KEPT = ["kafka_partition", "kafka_offset", "event_time", "kafka_timestamp", "event_type"]
+
+
+def number_records(records: pa.Table, mentions: Any, hashes: Sequence[Int64s]) -> pa.Table:
+    """What is kept in memory of parsed records (`event_parser.PARSED_SCHEMA`), one row each.
+
+    Columns: where and when, `event_type`, `sender` (a hash of the user_id), `is_rejected`, `mention` (how it names a
+    forgotten user, `named_users.Mention`), and where anything is deduplicated, the hashes of its event_id and of its
+    content: `hash1`, `hash2`, `content` (of a rejected record too, where they mean nothing).
+    """
+    users = records["user_id"].combine_chunks().dictionary_encode()
+    senders, _ = hash_ids(pa.chunked_array([users.dictionary]))
+    added = {
+        "sender": pa.array(senders).take(users.indices).fill_null(0),
+        "is_rejected": pa.array(records["reason"].is_valid().to_numpy() & (mentions == Mention.NONE)),
+        "mention": pa.array(mentions, pa.int8()),
+        **dict(zip(("hash1", "hash2", "content"), map(pa.array, hashes), strict=False)),
+    }
+    numbers = records.select(_KEPT)
+    for name, values in added.items():
+        numbers = numbers.append_column(name, values)
+    return numbers
+
+
+@dataclass(frozen=True)
+class JudgedBatch:
+    """The records of a batch, in portions, and what became of each. `numbers` are those of all (`number_records`).
+
+    The masks, and all columns that are asked for, are parallel: one item a record, in the order of the portions.
+    """
+
+    portions: Sequence[Portion]
+    numbers: pa.Table
+    duplicates: Duplicates
+
+    def column(self, name: str) -> Int64s:
+        """A column of the numbers."""
+        return to_int64s(self.numbers, name)
+
+    @cached_property
+    def is_rejected(self) -> Any:
+        """Which records are quarantined."""
+        return self.numbers["is_rejected"].to_numpy()
+
+    @cached_property
+    def is_erased(self) -> Any:
+        """Which records are of a forgotten user, or may be."""
+        return self.column("mention") != Mention.NONE
+
+    @cached_property
+    def is_duplicate(self) -> Any:
+        """Which records repeat an accepted one."""
+        return np.isin(read_coordinates(self.numbers), self.duplicates.coordinates)
+
+    @cached_property
+    def is_accepted(self) -> Any:
+        """Which records go into the main table."""
+        return ~(self.is_rejected | self.is_duplicate | self.is_erased)
+
+    def append_rejected(self, table: BatchTable, planned: PlannedBatch, commit: BatchCommit) -> None:
+        """Appends the rejected records to a table, in one commit; none where there are no such records."""
+        self._append_any(
+            self.is_rejected, table, planned, commit, lambda records, _: _rename(records, "quarantined_at")
+        )
+
+    def append_duplicates(self, table: BatchTable, planned: PlannedBatch, commit: BatchCommit) -> None:
+        """The same with the repeated ones, which say what they repeat."""
+        self._append_any(
+            self.is_duplicate, table, planned, commit,
+            lambda records, _: _add_kept(_rename(records, "deduplicated_at"), self.duplicates),
+        )  # fmt: skip
+
+    def append_erased(self, table: BatchTable, planned: PlannedBatch, commit: BatchCommit) -> None:
+        """The same with the coordinates of those of forgotten users.
+
+        What may be the user's goes too: nobody could say afterwards that it had come.
+        """
+        was = np.where(self.column("mention") == Mention.CERTAIN, ON_ARRIVAL, UNSURE_ON_ARRIVAL)
+        self._append_any(
+            self.is_erased, table, planned, commit, lambda records, places: build_erased(records, pa.array(was[places]))
+        )
+
+    def append_accepted(self, table: BatchTable, planned: PlannedBatch, commit: BatchCommit) -> bool:
+        """Appends the accepted records, and the commit also where there are none; whether it was this call."""
+        return self._append(
+            self.is_accepted, table, planned, commit, lambda records, _: _rename(records, "ingested_at")
+        )
+
+    def _append_any(self, chosen: Any, *where: Any) -> None:
+        if chosen.any():
+            self._append(chosen, *where)
+
+    def _append(
+        self, chosen: Any, table: BatchTable, planned: PlannedBatch, commit: BatchCommit,
+        build: Callable[[pa.Table, Any], pa.Table],
+    ) -> bool:  # fmt: skip
+        """Appends the chosen records (a mask) as `build` makes rows of them and of their places in the arrays."""
+
+        def read() -> Iterator[pa.Table]:
+            for records, places in self._read(chosen):
+                arrived = pa.repeat(pa.scalar(planned.arrival_micros, pa.int64()).cast(_UTC_MICROS), len(records))
+                topic = pa.repeat(planned.ranges[0].topic, len(records))
+                yield build(records.append_column("topic", topic).append_column("arrived_at", arrived), places)
+
+        if len(self.portions) == 1:
+            return table.append(next(read()), commit)
+        return table.append_batches(
+            lambda: (batch for rows in read() for batch in rows.to_batches()), int(chosen.sum()), commit
+        )
+
+    def _read(self, chosen: Any) -> Iterator[tuple[pa.Table, Any]]:
+        """By portion; at least once, perhaps without a record."""
+        start = 0
+        for number, portion in enumerate(self.portions):
+            own = chosen[start : start + portion.count]
+            if own.any() or number == 0:
+                records = portion.load()
+                yield records if own.all() else records.filter(pa.array(own)), start + np.flatnonzero(own)
+            start += portion.count
+
+
+def read_coordinates(records: pa.Table) -> Int64s:
+    """Where each record lies, as `pack_coordinates` has it."""
+    return pack_coordinates(to_int64s(records, "kafka_partition"), to_int64s(records, "kafka_offset"))
+
+
+def to_int64s(table: pa.Table, column: str) -> Int64s:
+    """A column of whole numbers or times without nulls."""
+    found: Int64s = table.column(column).cast(pa.int64()).to_numpy()
+    return found
+
+
+def _rename(records: pa.Table, arrival_column: str) -> pa.Table:
+    """The records with their time of arrival under the name that the table has for it."""
+    return records.rename_columns({"arrived_at": arrival_column})
+
+
+def _add_kept(repeated: pa.Table, found: Duplicates) -> pa.Table:
+    """Adds where the record that each of these repeats was kept: `kept_topic`, `kept_partition`, `kept_offset`.
+
+    And whether it says the same; of one that does not, what it says and who it is of.
+    """
+    places = zip(found.kept.tolist(), found.is_same.tolist(), strict=True)
+    kept_of = dict(zip(found.coordinates.tolist(), places, strict=True))
+    own = read_coordinates(repeated)
+    kept = [unpack_coordinates(kept_of[place][0]) for place in own.tolist()]
+    is_same = pa.array([kept_of[place][1] for place in own.tolist()], pa.bool_())
+    others = iter(describe_contents(repeated.filter(pc.invert(is_same))))
+    added = {
+        "kept_topic": repeated.column("topic"),
+        "kept_partition": pa.array([partition for partition, _ in kept], pa.int32()),
+        "kept_offset": pa.array([offset for _, offset in kept], pa.int64()),
+        "is_same_content": is_same,
+        "content": pa.array([None if same else next(others) for same in is_same.to_pylist()], pa.string()),
+        "other_user_id": pc.if_else(is_same, pa.scalar(None, pa.string()), repeated.column("user_id")),
+    }
+    for name, values in added.items():
+        repeated = repeated.append_column(name, values)
+    return repeated

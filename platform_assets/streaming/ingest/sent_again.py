@@ -1,0 +1,88 @@
+"""Finds events that were accepted longer ago than the deduplication horizon and now come again.
+
+An event that is sent again, byte for byte, carries the event time of the first. So only records need a look that are
+older than the horizon by their own time, and only in the files that hold that time: the cost follows these records, not
+the size of the table. Files that came within the horizon are left out, for their ids are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from platform_assets.delta_reader import register_files
+from platform_assets.streaming.delta.commit_log import to_micros
+from platform_assets.streaming.ingest.deduplication import Known, pack_coordinates
+from platform_assets.streaming.ingest.event_content import HASH_SQL
+from platform_assets.streaming.sender_clocks import FAR_MICROS
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+    from platform_assets.streaming.arrays import Int64s
+    from platform_assets.streaming.delta.batch_table import BatchTable
+
+# Delta's statistics end at milliseconds, rounded down.
+_ROUNDING_MICROS = 1_000
+
+
+def find_sent_again(table: BatchTable, records: pa.Table, arrival_micros: int, horizon_micros: int) -> Known | None:
+    """Which of `records` (`event_id`, `event_time`) `table` has from before the horizon; None: none of them.
+
+    `table` holds the accepted events. What came within the horizon does not count, so that a batch that is written
+    again gives the same verdicts.
+    """
+    times: Int64s = records["event_time"].cast(pa.int64()).to_numpy()
+    until = arrival_micros - horizon_micros
+    # A clock may be ahead by as much when an event is sent first: its time is not older than its arrival.
+    is_old = times < until + FAR_MICROS
+    if not is_old.any():
+        return None
+    late, events = records.filter(pa.array(is_old)), table.read_snapshot()
+    moments = np.sort(times[is_old])
+    files = [
+        action
+        for action in pa.table(events.get_add_actions(flatten=True)).to_pylist()
+        if _is_older(action, until) and _may_hold(action, moments)
+    ]
+    rows = _look_up(events, files, late, until) if files else None
+    if rows is None:
+        return None
+    known, numbers = Known.nothing(len(records)), np.flatnonzero(is_old)[rows["number"].to_numpy()]
+    columns = (rows[name].cast(pa.int64()).to_numpy() for name in ("kafka_partition", "kafka_offset"))
+    known.coordinates[numbers] = pack_coordinates(*columns)
+    known.contents[numbers] = rows["content"].to_numpy().view(np.int64)
+    return known
+
+
+def _look_up(events: DeltaTable, files: Sequence[Mapping[str, Any]], late: pa.Table, until: int) -> pa.Table | None:
+    """The accepted events that have the id and the time of one of these, with its `number` and their content."""
+    import duckdb
+
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        register_files(connection, "accepted", events, files)
+        connection.register("late", late.append_column("number", pa.array(np.arange(len(late)))))
+        same = f"JOIN late USING (event_time, event_id) WHERE ingested_at <= make_timestamptz({until})"
+        # Late events are new ones as a rule: only where they are not, more than two columns are read.
+        if not connection.sql(f"SELECT 1 FROM accepted {same} LIMIT 1").fetchall():
+            return None
+        columns = f"number, kafka_partition, kafka_offset, {HASH_SQL} AS content"
+        return connection.sql(f"SELECT {columns} FROM accepted {same}").to_arrow_table()
+
+
+def _is_older(action: Mapping[str, Any], until: int) -> bool:
+    arrived = to_micros(action.get("min.ingested_at"))
+    return arrived is None or arrived <= until
+
+
+def _may_hold(action: Mapping[str, Any], moments: Int64s) -> bool:
+    """Whether one of these times, in order, lies between the file's first and last."""
+    low, high = to_micros(action.get("min.event_time")), to_micros(action.get("max.event_time"))
+    if low is None or high is None:
+        return True
+    first = int(np.searchsorted(moments, low))
+    return first < len(moments) and int(moments[first]) <= high + _ROUNDING_MICROS

@@ -1,0 +1,200 @@
+"""The account of each hop from a table to a stream over it: which of its versions a batch read, what came of them.
+
+Projected from what is on record when a batch is done: the query's checkpoint says which versions it read, the source's
+commits how many rows of which type they appended, the table's commits how many rows the batch wrote. Spark's own count
+of what it read stands beside it, so that a check can compare the two. A checkpoint keeps its last hundred batches:
+those that are gone before they were projected are accounted for in one row with the next. Each append carries, as
+Delta transaction, the last batch in it: no batch is in two rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.streaming.checkpoint.checkpoints import (
+    list_planned_batches,
+    read_last_committed_batch,
+    read_plan,
+    read_txn_app_id,
+)
+from platform_assets.streaming.delta.commit_log import AppendedFile, CommitLog
+from platform_assets.streaming.delta.delta_tables import (
+    build_arrow_schema,
+    create_table,
+    name_transaction,
+    open_table,
+    read_batch_commits,
+)
+from platform_assets.streaming.derive.commit_source import BEFORE_FIRST, WHOLE_VERSION, find_files
+from platform_assets.streaming.progress import INPUT, ROWS, is_batch, read_progresses
+from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.tables.platform import HOP_LEDGER, LATE_EVENTS
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming import StreamingQuery
+
+    from platform_assets.streaming.context import StreamContext
+
+# As far back as a table's commits are looked at after a start; a checkpoint tells of a hundred batches.
+_NEWEST_COMMITS = 1000
+
+_Offset = Mapping[str, Any]
+_Reports = Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+class HopLedger:
+    """Used from one thread at a time, by one application."""
+
+    def __init__(self, session: SparkSession, streams: Sequence[StreamSpec], context: StreamContext) -> None:
+        self._session = session
+        self._context = context
+        self._streams = [stream for stream in streams if isinstance(stream.source, TableSource)]
+        self._table = create_table(context.table_uri(HOP_LEDGER.name), HOP_LEDGER, context.storage_options)
+        self._reached: dict[str, _Offset] = {}
+        names = (LATE_EVENTS.name, *(stream.main_table.name for stream in self._streams))
+        self._written = {name: _WrittenRows(context.table_uri(name), context.storage_options) for name in names}
+
+    def write(self, queries: Sequence[StreamingQuery]) -> None:
+        """Accounts for all batches that are done since the last call. A crash loses none, but what Spark said."""
+        reports = {
+            (report["id"], report["batchId"]): report
+            for query in queries
+            for report in read_progresses(query)
+            if is_batch(report)
+        }
+        for written in self._written.values():
+            written.update()
+        for stream in self._streams:
+            self._project(stream, reports)
+
+    def _project(self, stream: StreamSpec, reports: _Reports) -> None:
+        import pyarrow as pa
+        from deltalake import CommitProperties, write_deltalake
+
+        checkpoint = self._context.checkpoint_uri(stream.main_table.name)
+        done = read_last_committed_batch(self._session, checkpoint)
+        if done is None:
+            return
+        app = read_txn_app_id(self._session, stream.name, checkpoint)
+        self._table.update_incremental()
+        projected = self._table.transaction_version(app)
+        first = 0 if projected is None else projected + 1
+        batches = [b for b in list_planned_batches(self._session, checkpoint) if first <= b <= done]
+        if not batches:
+            return
+        source, reached, rows = _SourceRows(stream, self._context), self._find_reached(app, first - 1), []
+        for batch in batches:
+            plan = read_plan(self._session, checkpoint, batch)
+            report = reports.get((app.rpartition("/")[2], batch)) if first == batch else None
+            rows.append(
+                {
+                    "query": stream.name,
+                    "txn_app_id": app,
+                    "first_batch_id": first,
+                    "batch_id": batch,
+                    "source_table": source.table_name,
+                    "from_version": reached["version"],
+                    "from_files": reached["files"],
+                    "until_version": plan.source["version"],
+                    "until_files": plan.source["files"],
+                    "rows_out": self._written[stream.main_table.name].take(app, first, batch),
+                    "rows_late": self._written[LATE_EVENTS.name].take(app, first, batch),
+                    "planned_at": datetime.fromtimestamp(plan.time_micros / 1e6, UTC),
+                    **source.count(reached, plan.source),
+                    **_read_report(report),
+                }
+            )
+            first, reached = batch + 1, plan.source
+        properties = CommitProperties(app_transactions=[name_transaction(app, batches[-1])])
+        data = pa.Table.from_pylist(rows, build_arrow_schema(HOP_LEDGER))
+        write_deltalake(self._table, data, mode="append", commit_properties=properties)
+        self._reached[app] = reached
+
+    def _find_reached(self, app: str, last: int) -> _Offset:
+        """Where batch `last` has come to."""
+        import pyarrow.compute as pc
+
+        if last < 0:
+            return BEFORE_FIRST
+        if app not in self._reached:
+            rows = self._table.to_pyarrow_dataset().to_table(filter=pc.field("batch_id") == last)
+            (row,) = (row for row in rows.to_pylist() if row["txn_app_id"] == app)
+            self._reached[app] = {"version": row["until_version"], "files": row["until_files"]}
+        return self._reached[app]
+
+
+def _read_report(report: Mapping[str, Any] | None) -> dict[str, int | None]:
+    """What only Spark can say of a batch."""
+    if report is None:
+        return {}
+    states = report.get("stateOperators", [])
+    return {
+        "rows_read": report.get("observedMetrics", {}).get(INPUT, {}).get(ROWS),
+        "rows_in_state": sum(state["numRowsTotal"] for state in states),
+        "rows_expired": sum(state["numRowsRemoved"] for state in states),
+    }
+
+
+class _WrittenRows:
+    """How many rows the batches of each query have written into one table, as its newest commits say."""
+
+    def __init__(self, uri: str, storage_options: Mapping[str, str]) -> None:
+        self._uri = uri
+        self._storage_options = storage_options
+        self._version: int | None = None
+        self._rows: dict[tuple[str, int], int] = {}
+
+    def update(self) -> None:
+        """Reads the commits since the last call, each once."""
+        table = open_table(self._uri, self._storage_options)
+        unseen = _NEWEST_COMMITS if self._version is None else table.version() - self._version
+        for commit in read_batch_commits(table, unseen) if unseen else []:
+            if "rows" in commit:
+                self._rows[commit["app"], commit["batch"]] = commit["rows"]
+        self._version = table.version()
+
+    def take(self, app: str, first: int, last: int) -> int:
+        """Of these batches together; they are not asked for again."""
+        return sum(self._rows.pop((app, batch), 0) for batch in range(first, last + 1))
+
+
+class _SourceRows:
+    """Counts what a stream's source has appended between two of its offsets."""
+
+    def __init__(self, stream: StreamSpec, context: StreamContext) -> None:
+        assert isinstance(stream.source, TableSource)
+        self.table_name = stream.source.table.name
+        self._source = stream.source
+        self._log = CommitLog(context.table_uri(self.table_name), stream.source.time_column, context.storage_options)
+
+    def count(self, start: _Offset, end: _Offset) -> dict[str, int | None]:
+        """`rows_passed`, all rows, and `rows_in`, those of the stream's types; nothing when the log no longer says."""
+        passed = counted = 0
+        if start["files"] != WHOLE_VERSION or start["version"] < 0:
+            # All that a batch reads of a table's state is of one version; what follows is in the log.
+            whole = {"version": start["version"], "files": WHOLE_VERSION}
+            until = end if start["version"] in (-1, end["version"]) else whole
+            files = find_files(self._log, dict(start), dict(until))
+            passed, counted = sum(file.rows for file in files), self._count_types(files)
+            start = until
+        for version in range(start["version"] + 1, end["version"] + 1):
+            commit = self._log.read(version)
+            if commit is None:
+                return {}
+            passed += commit.rows
+            if commit.rows_by_type is None:
+                counted += self._count_types(commit.files)
+            else:
+                types = self._source.event_types or commit.rows_by_type
+                counted += sum(commit.rows_by_type.get(name, 0) for name in types)
+        return {"rows_passed": passed, "rows_in": counted}
+
+    def _count_types(self, files: Sequence[AppendedFile]) -> int:
+        """By reading them: for rows whose writer has not said it."""
+        if not self._source.event_types:
+            return sum(file.rows for file in files)
+        column = [self._source.time_column]
+        return sum(len(self._log.read_rows(file.path, column, self._source.event_types)) for file in files)

@@ -1,0 +1,126 @@
+"""The platform's own tables: the ledger and the history of progress, rolled up from what is already recorded.
+
+The commits of a stream's main table are the truth; `platform.ledger` is their projection, appended in bulk and itself
+exactly once: each append carries, as Delta transaction, the version up to which commits have been projected.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.streaming.delta.delta_tables import (
+    build_arrow_schema,
+    create_table,
+    name_transaction,
+    open_table,
+    read_batch_commits,
+)
+from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
+from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.tables.platform import LEDGER, QUERY_PROGRESS
+from platform_assets.tables.spec import TableSpec
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable
+    from pyspark.sql.streaming import StreamingQuery
+
+    from platform_assets.streaming.context import StreamContext
+
+
+class HistoryWriter:
+    """Appends to the platform tables. Used from one thread at a time."""
+
+    def __init__(self, context: StreamContext, streams: tuple[StreamSpec, ...]) -> None:
+        self._context = context
+        self._ledger, self._progress = (
+            create_table(context.table_uri(spec.name), spec, context.storage_options)
+            for spec in (LEDGER, QUERY_PROGRESS)
+        )
+        self._sources = [
+            (stream.name, context.table_uri(stream.main_table.name))
+            for stream in streams
+            if isinstance(stream.source, KafkaSource)
+        ]
+        self._written: dict[str, int] = {}
+
+    def write(self, queries: list[StreamingQuery]) -> None:
+        """Projects all commits and progress since the last call. A crash between loses no ledger row."""
+        for name, uri in self._sources:
+            self._project_ledger(name, uri)
+        self._append_progress(queries)
+
+    def _project_ledger(self, query: str, uri: str) -> None:
+        from deltalake import CommitProperties
+
+        app = f"headrace/ledger/{query}"
+        source = open_table(uri, self._context.storage_options)
+        self._ledger.update_incremental()
+        projected = self._ledger.transaction_version(app)
+        unseen = source.version() - (-1 if projected is None else projected)
+        if unseen <= 0:
+            return
+        commits = reversed(read_batch_commits(source, unseen))
+        rows = [row for commit in commits for row in ledger_rows(commit)]
+        if rows:
+            transaction = [name_transaction(app, source.version())]
+            _append(self._ledger, LEDGER, rows, CommitProperties(app_transactions=transaction))
+
+    def _append_progress(self, queries: list[StreamingQuery]) -> None:
+        rows = []
+        for query in queries:
+            run_id = str(query.runId)
+            reports = [r for r in read_progresses(query) if is_batch(r)]
+            fresh = [r for r in reports if r["batchId"] > self._written.get(run_id, -1)]
+            rows += [_progress_row(report) for report in fresh]
+            if fresh:
+                self._written[run_id] = fresh[-1]["batchId"]
+        if rows:
+            _append(self._progress, QUERY_PROGRESS, rows)
+
+
+def _append(
+    table: DeltaTable, spec: TableSpec, rows: list[dict[str, Any]], properties: CommitProperties | None = None
+) -> None:
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    data = pa.Table.from_pylist(rows, build_arrow_schema(spec))
+    write_deltalake(table, data, mode="append", commit_properties=properties)
+
+
+def ledger_rows(commit: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of `platform.ledger` from one commit's metadata with its `version`."""
+    return [
+        {
+            **entry,
+            "gaps": json.dumps(entry["gaps"]),
+            "query": commit["query"],
+            "txn_app_id": commit["app"],
+            "batch_id": commit["batch"],
+            "table_version": commit["version"],
+            "arrived_at": datetime.fromtimestamp(commit["arrival_micros"] / 1e6, UTC),
+            "is_compacted": commit.get("is_compacted"),
+        }
+        for entry in commit.get("partitions", [])
+    ]
+
+
+def _progress_row(report: dict[str, Any]) -> dict[str, Any]:
+    states = report.get("stateOperators", [])
+    watermark = report.get("eventTime", {}).get("watermark")
+    return {
+        "query": report["name"],
+        "query_id": report["id"],
+        "run_id": report["runId"],
+        "batch_id": report["batchId"],
+        "started_at": datetime.fromisoformat(report["timestamp"]),
+        "rows_in": rows_of(report),
+        "duration_ms": report["durationMs"].get("triggerExecution"),
+        "durations": json.dumps(report["durationMs"]),
+        "lag_records": lag_of(report),
+        "watermark": None if watermark is None else datetime.fromisoformat(watermark),
+        "state_rows": sum(state["numRowsTotal"] for state in states),
+        "state_bytes": sum(state["memoryUsedBytes"] for state in states),
+    }

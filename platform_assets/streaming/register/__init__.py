@@ -1,0 +1,1 @@
+"""Users who are to be forgotten, and where their names may stand. Nothing here removes anything."""

@@ -1,0 +1,206 @@
+"""Whether raw data names a user: surely, perhaps, or not. One rule for old rows, for arrivals and for the proof.
+
+Who is sought need not be known, for the register of forgotten users has only hashes: a record is taken apart into all
+that could be a name, and each is put to `Sought.holds`. Bounded by the record's size: JSON within JSON is read as often
+as it is encoded, and each level is shorter than the one around it.
+
+An id that is short enough to be a number of something else (`is_weak`) counts only where a user is named: in a field
+such as `user_id`, or behind such a word in a text. Else a user "7" would take every record with seven of a thing along.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.streaming.register.words_in_bytes import MOST_ENCODINGS, find_words, find_words_at, unescape
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# A larger value is searched as a text: as an object in memory JSON takes many times its bytes.
+_MOST_BYTES_READ = 1 << 20
+_WEAK_BYTES, _WEAK_DIGITS = 3, 8
+
+_WHO = "user|customer|visitor|member|account|client|shopper"
+_SUFFIX = "ids?|uid|uuid|guid|key|name|no|number|ref"
+_USER_WORD = rf"{_WHO}|u_?id"
+_USER_FIELD = re.compile(rf"(?:.*(?:{_WHO})|u)(?:s?(?:{_SUFFIX}))?")
+_NAMED_IN_TEXT = re.compile(
+    rf"(?i)(?:(?:{_WHO})(?:[_.\- ]?(?:{_SUFFIX}))?|\bu_?id)[\s\"'\\:=>\[(]+".encode()
+)  # fmt: skip
+
+
+class Mention(IntEnum):
+    """How a record names a user: not, so that a person must look whether it is of the user, or as the one it is of."""
+
+    NONE = 0
+    UNSURE = 1
+    CERTAIN = 2
+
+
+@dataclass(frozen=True)
+class Sought:
+    """Who is looked for: `holds` says whether a text is such a name, `lengths` are the names' bytes; None: not known.
+
+    `needle`: what all texts that name them have in them, if anything.
+    """
+
+    holds: Callable[[bytes], bool]
+    lengths: frozenset[int | None]
+    needle: bytes = b""
+
+    @staticmethod
+    def one(user: str) -> Sought:
+        """One user, by the name."""
+        name = user.encode()
+        return Sought(lambda text: text == name, frozenset([len(name)]), name)
+
+
+def is_weak(name: bytes) -> bool:
+    """Whether a name is too short to mean somebody wherever it stands."""
+    return len(name) < _WEAK_BYTES or (len(name) < _WEAK_DIGITS and name.isdigit())
+
+
+def judge_record(key: bytes | None, value: bytes | None, sought: Sought) -> Mention:
+    """How a Kafka record, of whatever bytes, names the user.
+
+    CERTAIN: its key is the user; a field that names a user has the value, at any depth and in JSON however often
+    encoded; any other value or field's name is the user's, whole; or it is no JSON and has the name as a word. UNSURE:
+    the last two where another user is named, and a name that is a word in a longer text.
+    """
+    if key is not None and sought.holds(key):
+        return Mention.CERTAIN
+    return max((_judge(_read(part), sought) for part in (key, value) if part), default=Mention.NONE)
+
+
+def judge_fields(fields: Iterable[tuple[str, str | bytes]], sought: Sought) -> Mention:
+    """How the fields of a row (names and values that are texts) name the user: as those of a JSON object."""
+    content = _Content()
+    content.add("", _Members(fields))
+    return _judge(content, sought)
+
+
+def find_suspects(texts: pa.Array, user: str, field: str = "") -> pa.BooleanArray:
+    """Which of these texts (binary, of the field of this name) may name the user: all that do, and few others."""
+    import pyarrow.compute as pc
+
+    # What is escaped, or in another encoding, is found by reading it.
+    has = [pc.match_substring(texts, part) for part in (user, "\\", "\0")]
+    found = functools.reduce(pc.or_, has)
+    if is_weak(user.encode()) and not _is_user_field("", field):
+        found = pc.and_(found, pc.match_substring_regex(texts, _USER_WORD, ignore_case=True))
+    return pc.fill_null(found, False)
+
+
+class _Members(list[tuple[str, Any]]):
+    """A JSON object with every member that was written, those of the same name too."""
+
+
+class _Number(str):
+    """A JSON number as it was written."""
+
+    __slots__ = ()
+
+
+@dataclass
+class _Content:
+    """What a record is made of: `named` in fields that name users, other `values`, `texts` around and in them.
+
+    `unread` are those that were to be JSON and are not.
+    """
+
+    named: set[bytes] = field(default_factory=set)
+    values: set[bytes] = field(default_factory=set)
+    texts: list[bytes] = field(default_factory=list)
+    unread: list[bytes] = field(default_factory=list)
+
+    def add(self, name: str, document: Any) -> None:
+        """All values of a JSON document, which is the value of the field `name`."""
+        left = [("", name, document, 0)]
+        while left:
+            parent, own, item, encodings = left.pop()
+            if isinstance(item, _Members):
+                self.values.update(_encode(inner) for inner, _ in item)
+                left += [(own, inner, value, encodings) for inner, value in item]
+            elif isinstance(item, list):
+                left += [(parent, own, value, encodings) for value in item]
+            elif isinstance(item, (str, bytes)):
+                text = item if isinstance(item, bytes) else _encode(item)
+                inner = None if encodings == MOST_ENCODINGS else _parse_inner(text)
+                # Whole too where it holds JSON: an id may be the text of a number in brackets, or in quotes.
+                (self.named if text and _is_user_field(parent, own) else self.values).add(text)
+                if inner is not None:
+                    left.append((parent, own, inner, encodings + 1))
+                elif text.lstrip()[:1] in (b"{", b"["):
+                    self.unread.append(text)
+                elif not isinstance(item, _Number):
+                    self.texts.append(text)
+
+
+def _read(value: bytes) -> _Content:
+    content = _Content()
+    try:
+        document = _parse(value) if len(value) <= _MOST_BYTES_READ else None
+    except (ValueError, RecursionError):
+        document = None
+    if document is None:
+        content.unread.append(value)
+    else:
+        content.add("", document)
+    return content
+
+
+def _parse(value: bytes) -> Any:
+    return json.loads(value, object_pairs_hook=_Members, parse_int=_Number, parse_float=_Number, strict=False)
+
+
+def _parse_inner(text: bytes) -> Any:
+    """The JSON that a text holds; None where it holds none."""
+    if text.lstrip()[:1] not in (b"{", b"[", b'"') or len(text) > _MOST_BYTES_READ:
+        return None
+    try:
+        return _parse(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _is_user_field(parent: str, name: str) -> bool:
+    """Whether a field's value is a user: `userId`, and `id` within `user`."""
+    return any(_USER_FIELD.fullmatch(re.sub(r"[\W_]", "", text).lower()) for text in (name, parent + name))
+
+
+def _judge(content: _Content, sought: Sought) -> Mention:
+    if any(map(sought.holds, content.named)):
+        return Mention.CERTAIN
+    whole = Mention.UNSURE if content.named else Mention.CERTAIN
+    if any(sought.holds(value) for value in content.values if not is_weak(value)):
+        return whole
+    inside = _judge_text(b"\0".join(content.texts), Mention.UNSURE, sought)
+    return max((min(inside, whole), *(_judge_text(text, Mention.CERTAIN, sought) for text in content.unread)))
+
+
+def _judge_text(text: bytes, of_word: Mention, sought: Sought) -> Mention:
+    """`of_word`: what a name means that stands there as a word, and no other user is named."""
+    found = Mention.NONE
+    for spelling in unescape(text):
+        if sought.needle in spelling:
+            named_at = sorted({match.end() for match in _NAMED_IN_TEXT.finditer(spelling)})
+            if any(any(map(sought.holds, find_words_at(spelling, at, sought.lengths))) for at in named_at):
+                if of_word == Mention.CERTAIN:
+                    return Mention.CERTAIN
+                # A sentence within a record that can be read: it may speak of somebody.
+                found = Mention.UNSURE
+            if any(sought.holds(word) for word in find_words(spelling, sought.lengths) if not is_weak(word)):
+                found = max(found, Mention.UNSURE if named_at else of_word)
+    return found

@@ -1,0 +1,1 @@
+"""Changes of tables that no batch makes: late events, erasures, requeued records, rows that expire."""

@@ -1,0 +1,155 @@
+"""Takes one user's rows out of every table, and leaves what the ledger and the sums need to stay right.
+
+Nobody may write the tables meanwhile, and each stream over silver.events must have read all of it: what a stream has
+not read would be read from files of before. The steps can be repeated; silver.events, by which the others are found,
+is last. What the user's events were counted in is listed in `platform.late_events`, without the user: these windows are
+computed again when they are final, as for a late event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.changed_days import is_partitioned_by_day
+from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.derive.late_events import build_repairs
+from platform_assets.streaming.register.forgotten_users import build_erased
+from platform_assets.streaming.register.traces import NOTHING_ELSE, PLACE, USER, AlsoErased, TraceFinder, Traces
+from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+from platform_assets.tables.platform import ERASED_RECORDS, LATE_EVENTS, REQUEUED_RECORDS
+from platform_assets.tables.spec import TableSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+
+ERASURE = "erasure"
+"""In a commit's own words: the hash of the user whose rows it took out."""
+# Files that no version names may be a batch run's that is about to name them. A run is over by then.
+_UNKNOWN_FILES_HOURS = 24
+_TO_REPAIR = [*PLACE, "event_time", "event_type"]
+
+
+class Eraser:
+    """Of one user. `tables`: all that may have rows of users, beside the streams' own; those not there are left out."""
+
+    def __init__(
+        self,
+        user: str,
+        user_hash: str,
+        streams: Sequence[StreamSpec],
+        tables: Sequence[TableSpec],
+        context: StreamContext,
+    ) -> None:
+        self._user = user
+        self._hash = user_hash
+        self._context = context
+        (self._ingest,) = (stream for stream in streams if isinstance(stream.source, KafkaSource))
+        self._derived = [stream for stream in streams if isinstance(stream.source, TableSource)]
+        specs = [*(stream.main_table for stream in self._derived), LATE_EVENTS, *tables]
+        self.personal = [spec for spec in specs if _has_users(spec) and self._exists(spec)]
+        """The tables, beside the ingesting stream's own, that have rows of users."""
+
+    def find_traces(self, also: AlsoErased) -> Traces:
+        """What is to go of the tables of the stream over Kafka."""
+        return TraceFinder(self._user, self._ingest.tables, also, self._context).find()
+
+    def erase(self, session: SparkSession, found: Traces) -> dict[str, int]:
+        """Takes everything out; returns the rows by table. Cut short, it is to be called again."""
+        now = datetime.now(UTC)
+        self._write_coordinates(found, now)
+        for stream in self._derived:
+            assert stream.span is not None
+            if stream.span.by_user:
+                self._list_for_repair(stream, found.others.select([*_TO_REPAIR, USER]), now)
+            else:
+                self._list_for_repair(stream, found.erased_events.select(_TO_REPAIR), now)
+        counts = {spec.name: self._erase_personal(session, spec) for spec in self.personal}
+        events, quarantined, deduplicated = self._ingest.tables
+        counts[deduplicated.name] = self._erase_rows(deduplicated, found.deduplicated.select(PLACE))
+        counts[quarantined.name] = self._erase_rows(quarantined, found.quarantined.select(PLACE))
+        # It tells which quarantined records count as accepted: gone with these, not before.
+        counts[REQUEUED_RECORDS.name] = self._erase_rows(REQUEUED_RECORDS, found.requeued.select(PLACE))
+        gone = found.erased_events
+        counts[events.name] = self._erase_rows(events, gone.select(PLACE), gone["event_date"])
+        return counts
+
+    def find_erasing_commit(self) -> tuple[int, int] | None:
+        """The version of silver.events that took the user's rows out, and how many; None: it had none."""
+        commit = self._open(self._ingest.main_table).find_commit(ERASURE, self._hash)
+        return None if commit is None else (commit["version"], commit["erased_rows"])
+
+    def vacuum(self) -> None:
+        """Removes the files that still have the user's rows. See `BatchTable.vacuum` for who may be at work then."""
+        own = {*self._ingest.tables, REQUEUED_RECORDS, LATE_EVENTS, *(stream.main_table for stream in self._derived)}
+        for spec in {*own, *self.personal}:
+            if self._exists(spec):
+                table = self._open(spec)
+                table.vacuum(full=spec in own, hours=0)
+                if spec not in own:
+                    table.vacuum(full=True, hours=_UNKNOWN_FILES_HOURS)
+
+    def _write_coordinates(self, found: Traces, now: datetime) -> None:
+        """Each Kafka record once: one that was taken in again is in quarantine too."""
+        requeued = {tuple(place) for place in zip(*(found.requeued[name].to_pylist() for name in PLACE), strict=True)}
+        refused = zip(*(found.quarantined[name].to_pylist() for name in PLACE), strict=True)
+        only_refused = found.quarantined.filter(pa.array([place not in requeued for place in refused], pa.bool_()))
+        erased = pa.concat_tables(
+            build_erased(rows.append_column("arrived_at", rows[arrival]), was, now)
+            for was, arrival, rows in (
+                ("accepted", "ingested_at", found.erased_events),
+                ("quarantined", "quarantined_at", only_refused),
+                ("deduplicated", "deduplicated_at", found.deduplicated),
+            )
+        )
+        if len(erased):
+            self._open(ERASED_RECORDS).replace(erased, erased.slice(0, 0), "true", {ERASURE: self._hash})
+
+    def _list_for_repair(self, stream: StreamSpec, events: pa.Table, now: datetime) -> None:
+        rows = build_repairs(stream, events, now)
+        if len(rows):
+            self._open(LATE_EVENTS).replace(rows, rows.slice(0, 0), f"t.query = '{stream.name}'", {ERASURE: self._hash})
+
+    def _erase_personal(self, session: SparkSession, spec: TableSpec) -> int:
+        stream = next((stream for stream in self._derived if stream.main_table == spec), None)
+        is_published = stream is not None and stream.publish_topic in self._context.publish_topics
+        day = list(spec.partition_columns) if is_partitioned_by_day(spec) else []
+        # By the name alone: the keys of a busy user's pairs may be more than memory holds.
+        finder = TraceFinder(self._user, self._ingest.tables, NOTHING_ELSE, self._context)
+        rows = finder.find_own(spec, [c.name for c in spec.columns] if is_published else [USER, *day])
+        if stream is not None and is_published and len(rows):
+            # Before: who is cut short between the two still has the rows to name.
+            KafkaPublisher(stream, self._context).publish(
+                session, rows, ERASURE, self._open(spec).version, removed=True
+            )
+        return self._erase_rows(spec, rows.select([USER]), rows[day[0]] if day else None)
+
+    def _erase_rows(self, spec: TableSpec, rows: pa.Table, days: pa.ChunkedArray | None = None) -> int:
+        if len(rows):
+            bounds = "true" if days is None else _in_days(spec.partition_columns[0], days)
+            self._open(spec).erase(rows, bounds, {ERASURE: self._hash, "erased_rows": len(rows)})
+        return len(rows)
+
+    def _open(self, spec: TableSpec) -> BatchTable:
+        return BatchTable(spec, self._context)
+
+    def _exists(self, spec: TableSpec) -> bool:
+        from deltalake import DeltaTable
+
+        return DeltaTable.is_deltatable(self._context.table_uri(spec.name), dict(self._context.storage_options))
+
+
+def _has_users(spec: TableSpec) -> bool:
+    return USER in {column.name for column in spec.columns}
+
+
+def _in_days(column: str, days: pa.ChunkedArray) -> str:
+    named = ", ".join(f"date '{day}'" for day in pc.unique(days).to_pylist())
+    return f"t.{column} in ({named})"

@@ -1,0 +1,226 @@
+"""Repairs the streams' tables where a watermark refused events: recomputed by the twin, replaced in one commit.
+
+An event is repaired when the watermark has passed everything that may count it: the stream will never write these rows
+again. A session that is still open then is left to the next look. Rows are recomputed from all of silver.events and
+compared with the table's; what differs goes into the table in one commit, through the same lock as the query's own
+batches, so a reader sees a session or window as it was or as it is. A crash between that commit and the event's
+`repaired_at` makes the same comparison again, which then finds no difference.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from platform_assets.streaming.checkpoint.checkpoints import read_last_plan
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_log import EPOCH, CommitLog
+from platform_assets.streaming.delta.delta_tables import as_sql
+from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.derive.query_state import QueryState, name_hours
+from platform_assets.streaming.repair.expiry import Expired, find_kept_from, read_expired
+from platform_assets.streaming.repair.late_pairs import TooManyPairsError, split_evenly
+from platform_assets.streaming.repair.late_portions import split_by_events
+from platform_assets.streaming.repair.touched_rows import InterruptedReadError, TouchedRows
+from platform_assets.streaming.repair.twin import compare
+from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.tables.platform import EXPIRED_ROWS, LATE_EVENTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+
+# A row that began on an expired day may reach so far into the days that are kept: it lacks its first events now.
+_LONGEST_ROW = timedelta(days=1)
+# A query's name, and the time and user of an event that was late for it.
+_Waiting = tuple[str, datetime, str]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A stream's state, and its late events (rows of `LATE_EVENTS`) around which nothing is open any more."""
+
+    stream: StreamSpec
+    state: QueryState
+    due: pa.Table
+
+
+class LateRepair:
+    """Looks after the tables of a group. Called from one thread; `tables` are those that the queries write."""
+
+    def __init__(
+        self,
+        session: SparkSession,
+        streams: Sequence[StreamSpec],
+        context: StreamContext,
+        tables: Mapping[str, BatchTable],
+    ) -> None:
+        self._session = session
+        self._context = context
+        self._streams = [stream for stream in streams if isinstance(stream.source, TableSource)]
+        self._tables = tables
+        self._late = BatchTable(LATE_EVENTS, context)
+        self._touched = TouchedRows(session, context, tables)
+        # Until when what a late event belongs to is open: a session that goes on all day is not computed each minute.
+        self._open_until: dict[_Waiting, datetime] = {}
+        self._expired = BatchTable(EXPIRED_ROWS, context)
+
+    def look(self) -> list[Look]:
+        """How far each stream's table is that has finished a batch, and what can be repaired of it. Changes nothing."""
+        late, expired = self._read_late(), self._read_expired()
+        return [look for stream in self._streams if (look := self._look(stream, late, expired)) is not None]
+
+    def repair(
+        self, looks: Sequence[Look], seconds: float | None = None, is_stopping: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Repairs what these looks have found; returns whether there was anything.
+
+        After so many seconds (None: never) what is left waits for the next look; of each stream a portion is repaired.
+        Who stops calls `interrupt`, and waits for the commit in hand only.
+        """
+        self._pass_over_expired()
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        found = [look for look in looks if len(look.due)]
+        for look in found:
+            waiting, has_repaired = deque(self._split(look)), False
+            while waiting and not is_stopping() and not (has_repaired and time.monotonic() > deadline):
+                portion, state = waiting.popleft(), look.state
+                try:
+                    closed = self._repair_portion(look.stream, portion, state.source_version, state.watermark)
+                except InterruptedReadError:
+                    return True
+                except TooManyPairsError as error:
+                    waiting.extendleft(reversed(split_evenly(portion, error.pairs)))
+                else:
+                    self._set_repaired(look.stream, closed)
+                    has_repaired = True
+        return bool(found)
+
+    def interrupt(self) -> None:
+        """Ends what a portion reads through Spark, if it does just now. From any thread; the repair then returns."""
+        self._touched.interrupt()
+
+    def _look(self, stream: StreamSpec, late: pa.Table, expired: Mapping[str, Expired]) -> Look | None:
+        import pyarrow.compute as pc
+
+        assert stream.span is not None
+        checkpoint = self._context.checkpoint_uri(stream.main_table.name)
+        last = read_last_plan(self._session, checkpoint)
+        if last is None:
+            return None
+        done, plan = last
+        watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
+        pending = late.filter(pc.field("query") == stream.name)
+        if (kept_from := _find_repaired_from(stream, expired)) is not None:
+            pending = pending.filter(pc.field("event_time") >= kept_from)
+        state = QueryState(
+            query=stream.name,
+            table=stream.main_table.name,
+            watermark=watermark,
+            pending_late_events=len(pending),
+            exceptions=name_hours(pending["event_time"].to_pylist()),
+            batch_id=done,
+            source_version=version,
+            table_version=self._tables[stream.main_table.name].version,
+        )
+        due = self._leave_out_open(stream, pending, watermark)
+        changed_in = pc.field("source_version")
+        is_read = (pc.field("batch_id") <= done) & (changed_in.is_null() | (changed_in <= version))
+        is_closed = pc.field("event_time") <= watermark - stream.span.longest_open
+        return Look(stream, state, due.filter(is_read & is_closed))
+
+    def _leave_out_open(self, stream: StreamSpec, pending: pa.Table, watermark: datetime) -> pa.Table:
+        """Without the late events that wait for something that an earlier look found open, and that must be still."""
+        import pyarrow as pa
+
+        waiting = {key for key, until in self._open_until.items() if key[0] == stream.name and watermark < until}
+        if not waiting:
+            return pending
+        return pending.filter(pa.array([key not in waiting for key in _keys(stream, pending)], pa.bool_()))
+
+    def _pass_over_expired(self) -> None:
+        """Late events of days whose other events are gone change nothing: what counted these stays as it was."""
+        import pyarrow.compute as pc
+
+        if not (expired := self._read_expired()):
+            return
+        late = self._read_late()
+        for stream in self._streams:
+            if (kept_from := _find_repaired_from(stream, expired)) is not None:
+                is_own = (pc.field("query") == stream.name) & (pc.field("event_time") < kept_from)
+                self._set_repaired(stream, late.filter(is_own))
+
+    def _split(self, look: Look) -> list[pa.Table]:
+        source = look.stream.source
+        assert isinstance(source, TableSource)
+        log = CommitLog(self._context.table_uri(source.table.name), source.time_column, self._context.storage_options)
+        files, _ = log.read_table(look.state.source_version)
+        return split_by_events(look.due, files)
+
+    def _read_expired(self) -> Mapping[str, Expired]:
+        return read_expired(self._expired.read_arrow().to_pylist())
+
+    def _read_late(self) -> pa.Table:
+        """The events of all streams that wait for their repair."""
+        import pyarrow.compute as pc
+
+        # By the query's name afterwards: see `CommitLog.read_rows` on filters over text.
+        return self._late.read_arrow(row_filter=pc.field("repaired_at").is_null())
+
+    def _repair_portion(self, stream: StreamSpec, late: pa.Table, version: int, watermark: datetime) -> pa.Table:
+        """Repairs what these events touch; returns those of them of which nothing is open any more."""
+        span = stream.span
+        assert span is not None
+        touched, start, end = self._touched.compute(stream, span, late, version)
+        present = self._touched.read_present(stream, span, start, end, late)
+        difference = compare(touched, present, late, stream, watermark)
+        if len(difference.rows) or len(difference.stale):
+            bounds = f"t.{span.start_column} >= {as_sql(start)} and t.{span.end_column} <= {as_sql(end)}"
+            body = {"repair": stream.name, "late_events": len(late), "watermark": watermark.isoformat()}
+            table = self._tables[stream.main_table.name]
+            # A merge joins them with all rows of that time, of which a busy user has millions.
+            if span.of_pairs and difference.are_new and not len(difference.stale):
+                table.add(difference.rows, body)
+            else:
+                table.replace(difference.rows, difference.stale, bounds, body)
+            publisher = KafkaPublisher(stream, self._context)
+            publisher.publish(self._session, difference.rows, "repair", table.version)
+            publisher.publish(self._session, difference.stale, "repair", table.version, removed=True)
+        for key, until in zip(_keys(stream, difference.waiting), difference.waiting["open_until"], strict=True):
+            self._open_until[key] = until.as_py()
+        for key in _keys(stream, difference.closed):
+            self._open_until.pop(key, None)
+        return difference.closed
+
+    def _set_repaired(self, stream: StreamSpec, events: pa.Table) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not len(events):
+            return
+        utc = pa.timestamp("us", tz="UTC")
+        now = pa.repeat(pa.scalar(datetime.now(UTC), utc), len(events))
+        place = events.column_names.index("repaired_at")
+        rows = events.set_column(place, pa.field("repaired_at", utc), now)
+        oldest = pc.min(events["event_time"]).as_py()
+        bounds = f"t.query = '{stream.name}' and t.event_time >= {as_sql(oldest)}"
+        self._late.replace(rows, rows.slice(0, 0), bounds, {"repair": stream.name})
+
+
+def _keys(stream: StreamSpec, late: pa.Table) -> list[_Waiting]:
+    places = zip(late["event_time"].to_pylist(), late["user_id"].to_pylist(), strict=True)
+    return [(stream.name, event_time, user_id) for event_time, user_id in places]
+
+
+def _find_repaired_from(stream: StreamSpec, expired: Mapping[str, Expired]) -> datetime | None:
+    """Events of before are not repaired: rows that count them may lack others. None: all are."""
+    assert stream.span is not None
+    kept_from = find_kept_from(stream, expired)
+    return None if kept_from is None else kept_from + max(_LONGEST_ROW, stream.span.longest or timedelta(0))

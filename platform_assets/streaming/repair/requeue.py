@@ -1,0 +1,225 @@
+"""Takes quarantined records in again: through the parser of now, each once, beside all that the ledger says.
+
+A record stays in quarantine, as what it was; `platform.requeued_records` says that it counts as accepted (or as a
+repetition) since. That table is written first and names each record's outcome, so a requeue that was cut short is
+finished from it, in the same way, by the next one. Nobody else may write the stream's tables meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.errors import CheckpointMismatchError, SettingError
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.commit_log import EPOCH
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
+from platform_assets.streaming.register.forgotten_users import Register
+from platform_assets.streaming.specs import StreamSpec
+from platform_assets.tables.platform import LOST_RANGES, REQUEUED_RECORDS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from platform_assets.streaming.context import StreamContext
+
+_APP = "headrace/requeue"
+_PLACE = ("topic", "kafka_partition", "kafka_offset")
+Place = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which quarantined records: all that meet every condition given."""
+
+    reasons: frozenset[str] = frozenset()
+    since: datetime | None = None
+    until: datetime | None = None
+    places: frozenset[Place] = frozenset()
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """For a row of silver.quarantined_events; times are those of its arrival."""
+        return (
+            (not self.reasons or row["reason"] in self.reasons)
+            and (self.since is None or row["quarantined_at"] >= self.since)
+            and (self.until is None or row["quarantined_at"] < self.until)
+            and (not self.places or _place(row) in self.places)
+        )
+
+
+@dataclass(frozen=True)
+class Requeue:
+    """What a requeue would do: its rows of `REQUEUED_RECORDS`, and what the parser of now still refuses, by reason."""
+
+    marks: list[dict[str, Any]]
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+    def count(self, outcome: str) -> int:
+        """Records with this outcome."""
+        return sum(mark["outcome"] == outcome for mark in self.marks)
+
+
+class Requeuer:
+    """Of the stream over Kafka. `finish` first, then `plan`, which changes nothing, and `commit`."""
+
+    def __init__(self, stream: StreamSpec, context: StreamContext) -> None:
+        self._query = stream.name
+        self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
+        self._events, self._quarantined, self._deduplicated = (BatchTable(t, context) for t in stream.tables)
+        self._marks = BatchTable(REQUEUED_RECORDS, context)
+        self._lost = BatchTable(LOST_RANGES, context)
+        self._register = Register(context)
+
+    def plan(self, choice: Choice, by: str, now: datetime) -> Requeue:
+        """Parses the chosen records anew. Raises `SettingError` for those of a topic that was created again since."""
+        import pyarrow as pa
+
+        known = {_place(row) for row in self._marks.read_arrow(list(_PLACE)).to_pylist()}
+        found = [row for row in self._quarantined.read_arrow().to_pylist() if choice.holds(row)]
+        rows = sorted((row for row in found if _place(row) not in known), key=_place)
+        self._refuse_older_topics(rows)
+        parsed = self._parse(rows, now)
+        judged = zip(parsed["reason"].to_pylist(), self._register.find(parsed["user_id"]), strict=True)
+        reasons = ["forgotten_user" if is_forgotten else reason for reason, is_forgotten in judged]
+        refused = Counter(reason for reason in reasons if reason is not None)
+        kept = self._find_accepted(pa.array(parsed["event_id"].drop_null().to_pylist(), pa.string()))
+        marks = []
+        number = (self._marks.committed_batch(_APP) or 0) + 1
+        verdicts = zip(rows, reasons, parsed["event_id"].to_pylist(), strict=True)
+        for row, event_id in ((row, event_id) for row, reason, event_id in verdicts if reason is None):
+            repeated = kept.get(event_id)
+            kept.setdefault(event_id, _place(row))
+            marks.append(
+                {
+                    **{name: row[name] for name in (*_PLACE, "reason")},
+                    "event_id": event_id,
+                    "outcome": "accepted" if repeated is None else "deduplicated",
+                    **dict(zip(("kept_topic", "kept_partition", "kept_offset"), repeated or (), strict=False)),
+                    "requeue": number,
+                    "requeued_by": by,
+                    "requeued_at": now,
+                }
+            )
+        return Requeue(marks, refused)
+
+    def commit(self, requeue: Requeue) -> None:
+        """Takes the planned records in. Cut short, `finish` does the rest."""
+        import pyarrow as pa
+
+        if requeue.marks:
+            number = requeue.marks[0]["requeue"]
+            rows = pa.Table.from_pylist(requeue.marks, build_arrow_schema(REQUEUED_RECORDS))
+            self._marks.append(rows, BatchCommit(self._query, _APP, number, {"requeue": number}))
+            self.finish()
+
+    def finish(self) -> int:
+        """Writes what the newest requeue has recorded and not yet taken in; returns how many records."""
+        import pyarrow as pa
+
+        number = self._marks.committed_batch(_APP)
+        if number is None:
+            return 0
+        marks = {_place(m): m for m in self._marks.read_arrow().to_pylist() if m["requeue"] == number}
+        rows = [row for row in self._quarantined.read_arrow().to_pylist() if _place(row) in marks]
+        rows.sort(key=_place)
+        (now,) = {mark["requeued_at"] for mark in marks.values()}
+        parsed = self._parse(rows, now)
+        if parsed["reason"].null_count < len(marks):
+            raise CheckpointMismatchError(
+                f"A requeue of {now:%Y-%m-%d %H:%M:%S} UTC was cut short, and the code of now refuses its records. "
+                "Finish it with the code that began it: headrace requeue --accept"
+            )
+        written = 0
+        for outcome, table in (("deduplicated", self._deduplicated), ("accepted", self._events)):
+            is_own = [marks[_place(row)]["outcome"] == outcome for row in rows]
+            if any(is_own) and (table.committed_batch(_APP) or 0) < number:
+                self._append(outcome, table, parsed.filter(pa.array(is_own)), [marks[_place(r)] for r in rows], number)
+                written += sum(is_own)
+        return written
+
+    def _append(
+        self, outcome: str, table: BatchTable, records: pa.Table, marks: list[dict[str, Any]], number: int
+    ) -> None:
+        import pyarrow as pa
+
+        account: dict[str, Any] = {}
+        if outcome == "accepted":
+            records = records.rename_columns({"arrived_at": "ingested_at"})
+            # No frontier: what is taken in late moves no watermark.
+            account = {"rows_by_type": count_by_type(records)}
+        else:
+            records = records.rename_columns({"arrived_at": "deduplicated_at"})
+            kept = [mark for mark in marks if mark["outcome"] == outcome]
+            for name, of_type in (
+                ("kept_topic", pa.string()),
+                ("kept_partition", pa.int32()),
+                ("kept_offset", pa.int64()),
+            ):
+                records = records.append_column(name, pa.array([mark[name] for mark in kept], of_type))
+            # What they say is in quarantine still, and not compared.
+            for name, of_type in (
+                ("is_same_content", pa.bool_()),
+                ("content", pa.string()),
+                ("other_user_id", pa.string()),
+            ):
+                records = records.append_column(name, pa.nulls(len(records), of_type))
+        table.append(records, BatchCommit(self._query, _APP, number, {"requeue": number}, account))
+
+    def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:
+        """The records as the parser of now has them, in their order, with `topic` and `arrived_at`."""
+        import pyarrow as pa
+
+        utc = pa.timestamp("us", tz="UTC")
+        kafka = pa.record_batch(
+            {
+                "key": pa.array([row["key"] for row in rows], pa.binary()),
+                "value": pa.array([row["value"] for row in rows], pa.binary()),
+                "partition": pa.array([row["kafka_partition"] for row in rows], pa.int32()),
+                "offset": pa.array([row["kafka_offset"] for row in rows], pa.int64()),
+                "timestamp": pa.array([row["kafka_timestamp"] for row in rows], utc),
+            }
+        )
+        micros = (now - EPOCH) // timedelta(microseconds=1)
+        batches = [parse_batch(kafka, micros, self._max_bytes, self._rules)] if rows else []
+        parsed = pa.Table.from_batches(batches, PARSED_SCHEMA)
+        arrived = pa.array([now] * len(rows), utc)
+        topics = pa.array([row["topic"] for row in rows], pa.string())
+        return parsed.append_column("topic", topics).append_column("arrived_at", arrived)
+
+    def _find_accepted(self, event_ids: pa.Array) -> dict[str, Place]:
+        """Which of these ids silver.events has, ever, and where the record that was kept lies."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found: dict[str, Place] = {}
+        if len(event_ids):
+            for batch in self._events.read_batches(["event_id", *_PLACE]):
+                own = batch.filter(pc.is_in(batch["event_id"].cast(pa.string()), event_ids))
+                found |= {row["event_id"]: _place(row) for row in own.to_pylist()}
+        return found
+
+    def _refuse_older_topics(self, rows: list[dict[str, Any]]) -> None:
+        """The ledger tells the records of two topics of one name apart by their time of arrival."""
+        again = {
+            (row["topic"], row["kafka_partition"]): row["acknowledged_at"]
+            for row in self._lost.read_arrow().sort_by("acknowledged_at").to_pylist()
+            if row["until_offset"] is None
+        }
+        logs = [(row["topic"], row["kafka_partition"]) for row in rows]
+        older = [
+            log for log, row in zip(logs, rows, strict=True) if log in again and row["quarantined_at"] < again[log]
+        ]
+        if older:
+            topic, partition = older[0]
+            raise SettingError(
+                f"{len(older)} of the records came before the log of {topic}/{partition} began again at "
+                f"{again[older[0]]:%Y-%m-%d %H:%M:%S} UTC. Leave them out: --since that time."
+            )
+
+
+def _place(row: Mapping[str, Any]) -> Place:
+    return row["topic"], row["kafka_partition"], row["kafka_offset"]

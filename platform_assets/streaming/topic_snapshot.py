@@ -1,0 +1,26 @@
+"""What Kafka says of a topic at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+Ends = Mapping[int, tuple[int, int]]
+"""By Kafka partition the last stable offset, and the one that the next record gets."""
+
+
+@dataclass(frozen=True)
+class TopicSnapshot:
+    """What Kafka holds of a topic: its id, and by partition the first offset and that of the next record."""
+
+    topic_id: str
+    offsets: Mapping[int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """So many records wait behind open transactions, the oldest of which was sent then (None: nobody can say)."""
+
+    records: int = 0
+    since: datetime | None = None
