@@ -13,6 +13,7 @@ The earlier checkout must be set up (`make setup`). Both run this file, each wit
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -22,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.spark_usage import spark_cpu_seconds
 from resources.embedded_broker import EmbeddedBroker
@@ -81,18 +82,19 @@ def run_plain(settings: Settings, passes: int, folder: Path) -> list[dict[str, f
 
 def run_headrace(settings: Settings, passes: int, folder: Path) -> list[dict[str, float]]:
     """The platform's stream, as `make drain` runs it: validated, quarantined, with its ledger; of any checkout."""
-    from jobs.stream_context import build_stream_context
-    from platform_assets.streaming.engine.query_group import QueryGroup
     from platform_assets.streams import load_streams
     from resources.spark import SparkResource
 
+    build_stream_context = _load("jobs.supervision.stream_context", "jobs.stream_context").build_stream_context
+    streaming = "platform_assets.streaming"
+    group_class = _load(f"{streaming}.engine.query_group", f"{streaming}.query_group").QueryGroup
     events = [stream for stream in load_streams() if stream.name == "events"]
 
     def run_once(session: SparkSession, target: Path) -> None:
         lakehouse = LakehouseResource(root=str(target))
         with KafkaResource.from_settings(settings) as kafka:
             context = build_stream_context(settings, kafka, lakehouse)
-        group = QueryGroup(session, events, context)
+        group = group_class(session, events, context)
         group.start(bounded=True)
         while not group.is_finished():
             if (failure := group.failure()) is not None:
@@ -102,6 +104,14 @@ def run_headrace(settings: Settings, passes: int, folder: Path) -> list[dict[str
 
     with SparkResource.from_settings(settings, "benchmark").running() as session:
         return measure(passes, lambda target: run_once(session, target), folder)
+
+
+def _load(name: str, former: str) -> Any:
+    """A module of this checkout or of an earlier one, which has it under its former name."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return importlib.import_module(former)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from jobs.stream_context import build_stream_context
+from jobs.supervision.stream_context import build_stream_context
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from jobs.stream_supervisor import build_stream_supervisor
-from jobs.streaming_job import build_streaming_job
+from jobs.definitions.stream_supervisor import build_stream_supervisor
+from jobs.definitions.streaming_job import build_streaming_job
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.lease import HostReport, write_heartbeat

@@ -14,17 +14,17 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_p
 @dg.definitions
 def defs() -> dg.Definitions:
     """Everything the code location has. Settings are read here, once; a bad one fails the load with its name."""
-    from jobs.asset_checks import build_ledger_sensor, checks_hourly, checks_job
-    from jobs.control_streams import build_control_streams_job
-    from jobs.notifications import build_notifications
-    from jobs.replay_stream import build_replay_job
-    from jobs.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
-    from jobs.requeue_records import build_requeue_job
-    from jobs.scheduled_drain import build_drain_job, build_drain_schedule
-    from jobs.simulate_shop import simulate_shop
-    from jobs.standing_verdicts import build_verdicts_sensor
-    from jobs.stream_supervisor import build_stream_supervisor
-    from jobs.streaming_job import build_streaming_job
+    from jobs.definitions.asset_checks import build_ledger_sensor, checks_hourly, checks_job
+    from jobs.definitions.control_streams import build_control_streams_job
+    from jobs.definitions.notifications import build_notifications
+    from jobs.definitions.replay_stream import build_replay_job
+    from jobs.definitions.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
+    from jobs.definitions.requeue_records import build_requeue_job
+    from jobs.definitions.scheduled_drain import build_drain_job, build_drain_schedule
+    from jobs.definitions.simulate_shop import simulate_shop
+    from jobs.definitions.standing_verdicts import build_verdicts_sensor
+    from jobs.definitions.stream_supervisor import build_stream_supervisor
+    from jobs.definitions.streaming_job import build_streaming_job
     from jobs.supervision.stream_running import build_stream_running_checks
     from platform_assets.checks import build_checks
     from platform_assets.checks.busy_users import BusyUserLimits

@@ -3,9 +3,13 @@
     HeadraceError
     ├── TransientError            trying again may help: the supervisor restarts with back-off
     │   ├── BrokerUnavailableError
-    │   └── QueryFailedError
+    │   ├── NotReadyError
+    │   ├── QueryFailedError
+    │   ├── RunFailedError
+    │   └── ServiceEndedError
     └── TerminalError             trying again cannot help: the group waits for a person
         ├── SettingError
+        ├── UsageError
         ├── MissingTopicError
         ├── LostOffsetsError
         ├── LostCommitsError
@@ -17,8 +21,8 @@
         ├── MissingDependencyError
         └── InterruptedByUserError
 
-Every message is one sentence that names the thing and one that names the mend, so that it can be shown to a
-person as it is, without a stack trace.
+Every message is one sentence that names the thing and one that says what to do, so that it can be shown to
+a person as it is, without a stack trace.
 """
 
 
@@ -42,8 +46,24 @@ class QueryFailedError(TransientError):
     """A streaming query ended with an error that is not known to be permanent."""
 
 
+class NotReadyError(TransientError):
+    """What a command asks for cannot be done yet: something else has to come, or to be finished, first."""
+
+
+class RunFailedError(TransientError):
+    """A Dagster run that a command has started failed; its page says why."""
+
+
+class ServiceEndedError(TransientError):
+    """One of the platform's processes ended by itself; the message names its log or its output."""
+
+
 class SettingError(TerminalError):
     """A setting has a value that cannot be used; the message names the setting."""
+
+
+class UsageError(TerminalError):
+    """A command was given an option, a file or a name that cannot be used; the message names it."""
 
 
 class MissingTopicError(TerminalError):

@@ -30,7 +30,7 @@ def java_home() -> Path:
     """The home of a JDK or JRE of at least `MINIMUM_VERSION`, looked up once a process.
 
     Looks at JAVA_HOME, then at `java` on PATH, then fetches a JDK (kept in cjdk's own user cache). Raises
-    `MissingDependencyError` when none of them works; the message names what was found and the mend.
+    `MissingDependencyError` when none of them works; the message names what was found, and says what to do.
     """
     findings = []
     for home in _candidates():
@@ -43,7 +43,7 @@ def java_home() -> Path:
         import cjdk
 
         return cjdk.java_home(version=_FETCHED_VERSION)
-    except Exception as error:  # whatever the download raises, the mend is the same
+    except Exception as error:  # whatever the download raises, what to do is the same
         raise MissingDependencyError(
             f"Java {MINIMUM_VERSION} or newer is needed: {found}, and none could be downloaded "
             f"({type(error).__name__}). Install a JDK {MINIMUM_VERSION} (package openjdk-17-jdk-headless, or any "

@@ -6,7 +6,7 @@ import dagster as dg
 from rich.console import Console
 from rich.table import Table
 
-from jobs.asset_checks import checks_job
+from jobs.definitions.asset_checks import checks_job
 from jobs.platform.run_in_process import run_quietly
 from platform_assets.private_rows import shown_rows
 

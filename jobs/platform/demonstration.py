@@ -21,7 +21,7 @@ from jobs.platform.platform_progress import PlatformProgress
 from jobs.platform.reports_run import compute_days
 from jobs.platform.results import print_results
 from jobs.platform.services import Services, prepare_environment, running_platform
-from platform_assets.errors import InterruptedByUserError, QueryFailedError
+from platform_assets.errors import InterruptedByUserError, NotReadyError, RunFailedError, ServiceEndedError
 from resources.settings import Settings
 from resources.spark_configuration import for_minutes
 
@@ -88,7 +88,9 @@ class _Demo:
             sender = self._simulate(*options, "--quiet")
             self._wait_for_end(sender)
         if sender.returncode != 0:
-            raise QueryFailedError(f"The simulated shop ended with exit code {sender.returncode}; see the lines above.")
+            raise ServiceEndedError(
+                f"The simulated shop ended with exit code {sender.returncode}; see the lines above."
+            )
 
     @contextmanager
     def open_shop(self) -> Iterator[None]:
@@ -111,7 +113,7 @@ class _Demo:
                 self._stop.wait(POLL_SECONDS)
                 self.obey_stop()
                 if time.monotonic() > deadline:
-                    raise QueryFailedError(
+                    raise NotReadyError(
                         f"Waited {STEP_LIMIT_SECONDS:.0f} s in vain for {what}. The logs in {self._settings.home}/logs "
                         "and the run's page (make dev) say why."
                     )
@@ -134,14 +136,14 @@ class _Demo:
             succeeded = compute_days(instance, yesterday, today)
         self.obey_stop()
         if not succeeded:
-            raise QueryFailedError("The run of the reports failed; its page (make dev) says why.")
+            raise RunFailedError("The run of the reports failed; its page (make dev) says why.")
         self.say(f"The reports of {yesterday} and {today} are computed")
 
     def demand(self, what: str, count: Callable[[], tuple[int, int]]) -> None:
         """Raises unless all are there."""
         done, total = count()
         if done < total:
-            raise QueryFailedError(f"There are {done} of {total} {what}. The tables are in {self._settings.lakehouse}.")
+            raise NotReadyError(f"There are {done} of {total} {what}. The tables are in {self._settings.lakehouse}.")
 
     def run_checks(self) -> bool:
         """Runs every asset check and prints the verdicts; returns whether all passed."""

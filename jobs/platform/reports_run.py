@@ -6,8 +6,8 @@ from datetime import date
 
 import dagster as dg
 
+from jobs.definitions.report_schedules import reports_job
 from jobs.platform.run_in_process import run_quietly
-from jobs.report_schedules import reports_job
 from platform_assets.reports.assets import ONLY_CHANGED_TAG
 from platform_assets.reports.day_states import REPORT_DAYS
 from resources.lakehouse import LakehouseResource

@@ -23,7 +23,7 @@ from jobs.supervision.dagster_home import ensure_dagster_home, set_pool_limits
 from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
-from platform_assets.errors import SettingError, StorageError, TransientError
+from platform_assets.errors import ServiceEndedError, SettingError, StorageError
 from platform_assets.streams import load_stream_groups
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
@@ -37,10 +37,6 @@ SERVICE_STOP_SECONDS = 20.0
 # How long the whole stop may take beyond the streams' own grace: Spark's end, the JVM's, the lock's release.
 STOP_MARGIN_SECONDS = 25.0
 POLL_SECONDS = 0.2
-
-
-class ServiceEndedError(TransientError):
-    """One of the platform's processes ended by itself; the message names its log."""
 
 
 class Services:

@@ -24,7 +24,7 @@ from jobs.simulator.replay_command import (
 )
 from jobs.simulator.shop import Record, Shop
 from jobs.simulator.simulation import SimulationPlan, parse_malformed
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 if TYPE_CHECKING:
     from resources.kafka import KafkaResource
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Runs the command to its end, or to SIGINT or SIGTERM, after which everything in hand is still delivered.
 
-    Returns 0 when every record is acknowledged, also when stopped. Raises `SettingError` for bad arguments and
+    Returns 0 when every record is acknowledged, also when stopped. Raises `UsageError` for bad arguments and
     `BrokerUnavailableError` for a broker that is not there or gave up records (after the summary is printed).
     """
     # To stderr: standard output stays free for programs.
@@ -132,14 +132,14 @@ def _plan(args: argparse.Namespace) -> SimulationPlan:
     for option in REPLAY_OPTIONS:
         if getattr(args, option) not in (None, [], False):
             name = option.replace("_", "-")
-            raise SettingError(f"--{name} is for a recorded clickstream. Give --replay FILE as well.")
+            raise UsageError(f"--{name} is for a recorded clickstream. Give --replay FILE as well.")
     habits = {}
     for text in args.habit:
         name, _, number = text.partition("=")
         try:
             habits[name] = int(number) if name in ("users", "products") else float(number)
         except ValueError:
-            raise SettingError(f"habit is {text!r}. Write NAME=NUMBER.") from None
+            raise UsageError(f"habit is {text!r}. Write NAME=NUMBER.") from None
     for name in ("users", "products", "late", "duplicates"):
         if getattr(args, name) is not None:
             habits[name] = getattr(args, name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.simulator.recorded_times import check_time_format, microseconds
 from jobs.simulator.row_values import RowError, as_number, as_text, as_whole_number, is_missing
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 _IDS = ("event_id", "user_id", "product_id", "session_id")
 _TEXTS = (*_IDS, "event_type", "product_name", "category", "device_type", "country", "currency")
@@ -29,7 +29,7 @@ class RowMapping:
 
     A column is named by its own name or, inside nested JSON or a struct, by a dotted path (`user.id`, `items.0.price`).
     A column that is not named goes into the field of the same name, or, where the contract has none, stays in the
-    event as it is: the stream keeps it in `unknown_fields`. Raises `SettingError` for a field that does not exist.
+    event as it is: the stream keeps it in `unknown_fields`. Raises `UsageError` for a field that does not exist.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -43,11 +43,11 @@ class RowMapping:
             check_time_format(self.time_format)
         for name in (*self.columns.values(), *self.constants, *self.values):
             if name not in FIELDS:
-                raise SettingError(f"The event has no field {name!r}. Its fields are {', '.join(FIELDS)}.")
+                raise UsageError(f"The event has no field {name!r}. Its fields are {', '.join(FIELDS)}.")
         targets = list(self.columns.values())
         twice = {name for name in targets if targets.count(name) > 1}
         if twice:
-            raise SettingError(f"Two columns are mapped to {', '.join(sorted(twice))}. Map one column to a field.")
+            raise UsageError(f"Two columns are mapped to {', '.join(sorted(twice))}. Map one column to a field.")
 
     def merged(self, other: RowMapping) -> RowMapping:
         """Both together; `other` wins."""

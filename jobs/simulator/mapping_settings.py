@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from jobs.simulator.mapping import RowMapping
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 _TABLES = ("columns", "constants", "values")
 
@@ -20,15 +20,15 @@ def load_mapping(path: Path) -> RowMapping:
 
     Each is optional.
 
-    Raises `SettingError` when it cannot be read, is neither, or has other entries.
+    Raises `UsageError` when it cannot be read, is neither, or has other entries.
     """
     try:
         content = path.read_bytes()
         entries = msgspec.json.decode(content) if path.suffix == ".json" else tomllib.loads(content.decode())
     except OSError as error:
-        raise SettingError(f"The mapping {path} cannot be read ({error.strerror}). Check the path.") from None
+        raise UsageError(f"The mapping {path} cannot be read ({error.strerror}). Check the path.") from None
     except (ValueError, msgspec.DecodeError) as error:
-        raise SettingError(f"The mapping {path} is not TOML (or .json: JSON): {error}. Mend the file.") from None
+        raise UsageError(f"The mapping {path} is not TOML (or .json: JSON): {error}. Mend the file.") from None
     tables: dict[str, Any] = entries if isinstance(entries, dict) else {"": None}
     nulls, time_format = tables.pop("null", []), tables.pop("time_format", None)
     if (
@@ -37,7 +37,7 @@ def load_mapping(path: Path) -> RowMapping:
         or not (isinstance(nulls, list) and all(isinstance(text, str) for text in nulls))
         or not (time_format is None or isinstance(time_format, str))
     ):
-        raise SettingError(
+        raise UsageError(
             f"The mapping {path} may have the tables columns, constants and values, a list of texts null and a text "
             "time_format only. Mend the file."
         )
@@ -51,13 +51,13 @@ def parse_mapping(
     nulls: Iterable[str] = (),
     time_format: str | None = None,
 ) -> RowMapping:
-    """A mapping from the command line: `THEIRS=OURS`, `FIELD=VALUE`, `FIELD.THEIRS=OURS`. Raises `SettingError`."""
+    """A mapping from the command line: `THEIRS=OURS`, `FIELD=VALUE`, `FIELD.THEIRS=OURS`. Raises `UsageError`."""
     translations: dict[str, dict[str, str]] = {}
     for text in values:
         left, right = _pair("value", text, "FIELD.THEIRS=OURS")
         name, separator, theirs = left.partition(".")
         if not separator:
-            raise SettingError(f"value is {text!r}. Write FIELD.THEIRS=OURS, such as event_type.view=page_view.")
+            raise UsageError(f"value is {text!r}. Write FIELD.THEIRS=OURS, such as event_type.view=page_view.")
         translations.setdefault(name, {})[theirs] = right
     return RowMapping(
         dict(_pair("map", text, "THEIR_COLUMN=OUR_FIELD") for text in columns),
@@ -71,5 +71,5 @@ def parse_mapping(
 def _pair(option: str, text: str, form: str) -> tuple[str, str]:
     left, separator, right = text.partition("=")
     if not (left and separator and right):
-        raise SettingError(f"{option} is {text!r}. Write {form}.")
+        raise UsageError(f"{option} is {text!r}. Write {form}.")
     return left, right

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 # The reasons of `silver.quarantined_events`, in the order in which the stream decides between them.
 FAULTS = (
@@ -30,7 +30,7 @@ class ShopProfile:
     `unknown_fields` are fractions of the valid events: malformed records and duplicates come on top of these, so that
     a shopper's own story stays whole. `oversized` is off by default: each such record is more than 1 MiB.
 
-    Raises `SettingError`, naming the field, for a value that cannot be used.
+    Raises `UsageError`, naming the field, for a value that cannot be used.
     """
 
     users: int = 20_000
@@ -87,13 +87,13 @@ class ShopProfile:
         for field in _RATES:
             value = getattr(self, field)
             if not 0 <= value <= 1:
-                raise SettingError(f"{field} is {value}. Give a rate from 0 to 1.")
+                raise UsageError(f"{field} is {value}. Give a rate from 0 to 1.")
         for field, least, most in _RANGES:
             value = getattr(self, field)
             if not (math.isfinite(value) and least <= value <= most):
-                raise SettingError(f"{field} is {value}. Give a number from {least} to {most}.")
+                raise UsageError(f"{field} is {value}. Give a number from {least} to {most}.")
         if sum(self.fault_rates.values()) > 1:
-            raise SettingError("The rates of malformed records are more than 1 together. Lower some of them.")
+            raise UsageError("The rates of malformed records are more than 1 together. Lower some of them.")
 
     @property
     def fault_rates(self) -> dict[str, float]:
@@ -103,18 +103,18 @@ class ShopProfile:
     def with_malformed(self, rate: float) -> ShopProfile:
         """The same shop with malformed records at `rate` in all, in equal shares of every reason but oversized.
 
-        Raises `SettingError` for a rate outside 0 to 1.
+        Raises `UsageError` for a rate outside 0 to 1.
         """
         if not 0 <= rate <= 1:
-            raise SettingError(f"malformed is {rate}. Give a rate from 0 to 1.")
+            raise UsageError(f"malformed is {rate}. Give a rate from 0 to 1.")
         faults = [fault for fault in FAULTS if fault != "oversized"]
         return self.with_rates(dict.fromkeys(faults, rate / len(faults)))
 
     def with_rates(self, rates: Mapping[str, float]) -> ShopProfile:
-        """The same shop with these fields changed. Raises `SettingError` for an unknown field or a bad value."""
+        """The same shop with these fields changed. Raises `UsageError` for an unknown field or a bad value."""
         unknown = set(rates) - {field.name for field in dataclasses.fields(self)}
         if unknown:
-            raise SettingError(f"The shop has no setting {', '.join(sorted(unknown))}. docs/simulator.md lists them.")
+            raise UsageError(f"The shop has no setting {', '.join(sorted(unknown))}. docs/simulator.md lists them.")
         return dataclasses.replace(self, **rates)  # type: ignore[arg-type]
 
     @property

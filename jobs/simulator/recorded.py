@@ -18,7 +18,7 @@ from jobs.simulator.row_files import Format, RowFile, format_of
 from jobs.simulator.row_values import RowError
 from jobs.simulator.shop import Record
 from jobs.simulator.time_survey import DAY, HOUR, TimeSurvey
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 TimeMode = Literal["original", "compressed", "present"]
 
@@ -62,16 +62,16 @@ class Recording:
 
     def __post_init__(self) -> None:
         if not self.path.is_file():
-            raise SettingError(f"The recording {self.path} is not a file. Check the path.")
+            raise UsageError(f"The recording {self.path} is not a file. Check the path.")
         self.file = RowFile(self.path, self.format or format_of(self.path))
         if self.speed is not None and not 0 < self.speed < float("inf"):
-            raise SettingError(f"speed is {self.speed}. Give a number above 0.")
+            raise UsageError(f"speed is {self.speed}. Give a number above 0.")
         if self.speed is not None and self.pace is None:
-            raise SettingError("speed needs a paced replay. Take time compressed, or present with anchor first.")
+            raise UsageError("speed needs a paced replay. Take time compressed, or present with anchor first.")
         if not self.far_days * DAY >= HOUR:
-            raise SettingError(f"far_days is {self.far_days}. Give at least 0.05 (an hour), or inf for no limit.")
+            raise UsageError(f"far_days is {self.far_days}. Give at least 0.05 (an hour), or inf for no limit.")
         if not self.longest_wait > 0:
-            raise SettingError(f"longest_wait is {self.longest_wait}. Give seconds above 0, or inf for no limit.")
+            raise UsageError(f"longest_wait is {self.longest_wait}. Give seconds above 0, or inf for no limit.")
 
     @property
     def pace(self) -> Pace:
@@ -83,7 +83,7 @@ class Recording:
     def records(self, now: int) -> Iterator[Record]:
         """Records in the file's order, or of their times when paced; a send time is never before the one before.
 
-        `now` is microseconds since 1970. Raises `SettingError`, with the row's number, for a bad row when strict, and
+        `now` is microseconds since 1970. Raises `UsageError`, with the row's number, for a bad row when strict, and
         for a file that is not what its format says.
         """
         bounds = None if self.time == "original" else self._bounds()
@@ -103,7 +103,7 @@ class Recording:
                 continue  # the second reading names the row
         bounds = survey.bounds(self.far_days * DAY)
         if bounds is None:
-            raise SettingError(f"No row of {self.path} has a time in column {column!r}. Map a column to timestamp.")
+            raise UsageError(f"No row of {self.path} has a time in column {column!r}. Map a column to timestamp.")
         return bounds
 
     def _events(self, bounds: tuple[int, int] | None) -> Iterator[_TimedEvent]:
@@ -170,5 +170,5 @@ class Recording:
     def _refuse(self, number: int, error: Exception) -> None:
         text = f"row {number:,}: {error}"
         if self.strict:
-            raise SettingError(f"{self.path}, {text}. Mend the row or the mapping, or leave out strict.")
+            raise UsageError(f"{self.path}, {text}. Mend the row or the mapping, or leave out strict.")
         self.tally.refuse(text)

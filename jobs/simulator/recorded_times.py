@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from jobs.simulator.row_values import RowError
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 # How many of each are a second.
 _UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
@@ -38,7 +38,7 @@ _DATE_ADVICE = "For its first moment in UTC set time_format (--time-format) to d
 
 
 def check_time_format(time_format: str) -> None:
-    """Raises `SettingError` for a format that is neither a known name nor a strptime pattern that says which day."""
+    """Raises `UsageError` for a format that is neither a known name nor a strptime pattern that says which day."""
     if time_format in TIME_FORMATS:
         return
     probe = datetime(2021, 1, 31, 13, 45, 59, tzinfo=UTC)
@@ -47,7 +47,7 @@ def check_time_format(time_format: str) -> None:
     except ValueError:
         says_day = False
     if not says_day:
-        raise SettingError(
+        raise UsageError(
             f"time_format is {time_format!r}. Give {', '.join(TIME_FORMATS)}, or a pattern of strptime with year, "
             "month and day, such as %d/%m/%Y %H:%M:%S."
         )

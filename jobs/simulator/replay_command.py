@@ -19,7 +19,7 @@ from jobs.simulator.row_files import FORMATS
 from jobs.simulator.sent_recordings import Sending, SentRecordings, describe_repeat
 from jobs.simulator.shop import Record
 from jobs.simulator.simulation import now_microseconds
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 if TYPE_CHECKING:
     from resources.kafka import KafkaResource
@@ -77,10 +77,10 @@ def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_recording(args: argparse.Namespace) -> Recording:
-    """The recording that the options describe. Raises `SettingError`."""
+    """The recording that the options describe. Raises `UsageError`."""
     for option in _SHOP_OPTIONS:
         if getattr(args, option) is not None:
-            raise SettingError(f"--{option} is for the simulated shop. Leave it out of a replay.")
+            raise UsageError(f"--{option} is for the simulated shop. Leave it out of a replay.")
     mapping = load_mapping(args.mapping) if args.mapping else RowMapping()
     limits = {name: getattr(args, name) for name in ("far_days", "longest_wait") if getattr(args, name) is not None}
     return Recording(
@@ -98,7 +98,7 @@ def read_recording(args: argparse.Namespace) -> Recording:
 def begin_replay(
     recording: Recording, settings: Settings, kafka: KafkaResource, topic: str, console: Console
 ) -> Iterator[Record]:
-    """The records, after a warning if they were sent to this topic before. Raises `SettingError`."""
+    """The records, after a warning if they were sent to this topic before. Raises `UsageError`."""
     ids = recording.mapping.column_of("event_id")
     sending = Sending(recording.file.digest(), topic, kafka.topic_id(topic), ids, datetime.now(UTC))
     records = recording.records(now_microseconds())

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from jobs.simulator.row_values import RowError
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -42,12 +42,12 @@ Rows = Iterator[tuple[int, dict[str, Any] | RowError]]
 
 
 def format_of(path: Path) -> Format:
-    """The format that the file's name says. Raises `SettingError` when it says none."""
+    """The format that the file's name says. Raises `UsageError` when it says none."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] and suffixes[-1] in _COMPRESSED_SUFFIXES:
         suffixes.pop()
     if not suffixes or suffixes[-1] not in _SUFFIXES:
-        raise SettingError(f"The format of {path} is not known by its name. Say {', '.join(FORMATS)}.")
+        raise UsageError(f"The format of {path} is not known by its name. Say {', '.join(FORMATS)}.")
     return _SUFFIXES[suffixes[-1]]
 
 
@@ -61,21 +61,21 @@ class RowFile:
     def rows(self, columns: list[str] | None = None) -> Rows:
         """The rows in the file's order. `columns` is a hint: no more need be read.
 
-        Raises `SettingError` for a file that is not what its format says.
+        Raises `UsageError` for a file that is not what its format says.
         """
         if self.format == "parquet":
             return self._parquet_rows(columns)
         return self._text_rows()
 
     def digest(self) -> str:
-        """Of the content: the same whether it is compressed or not. Raises `SettingError` as `rows` does."""
+        """Of the content: the same whether it is compressed or not. Raises `UsageError` as `rows` does."""
         hashed = blake2b(digest_size=16)
         try:
             with closing(self._open()) as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     hashed.update(chunk)
         except (OSError, EOFError) as error:
-            raise SettingError(f"{self.path} cannot be read ({error}). Check the file.") from None
+            raise UsageError(f"{self.path} cannot be read ({error}). Check the file.") from None
         return hashed.hexdigest()
 
     def _open(self) -> io.BufferedReader:
@@ -93,11 +93,11 @@ class RowFile:
         try:
             with closing(self._open()) as file:
                 if file.peek(2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    raise SettingError(f"{self.path} is text in UTF-16. Save it as UTF-8.")
+                    raise UsageError(f"{self.path} is text in UTF-16. Save it as UTF-8.")
                 for number, row in self._json_rows(file) if self.format == "jsonl" else self._csv_rows(file):
                     yield number, row
         except (OSError, EOFError) as error:
-            raise SettingError(f"{self.path} cannot be read after row {number:,} ({error}). Check the file.") from None
+            raise UsageError(f"{self.path} cannot be read after row {number:,} ({error}). Check the file.") from None
 
     def _json_rows(self, lines: io.BufferedReader) -> Rows:
         for number, line in enumerate(lines, 1):
@@ -128,7 +128,7 @@ class RowFile:
                         # CSV has no null: an empty cell is an absent value.
                         yield number, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
             except csv.Error as error:
-                raise SettingError(f"{self.path}, line {rows.line_num:,}: not CSV ({error}). Mend the file.") from None
+                raise UsageError(f"{self.path}, line {rows.line_num:,}: not CSV ({error}). Mend the file.") from None
 
     def _parquet_rows(self, columns: list[str] | None) -> Rows:
         import pyarrow as pa
@@ -145,4 +145,4 @@ class RowFile:
                         number += 1
                         yield number, row
         except (pa.ArrowException, OSError) as error:
-            raise SettingError(f"{self.path} cannot be read as Parquet after row {number:,} ({error}).") from None
+            raise UsageError(f"{self.path} cannot be read as Parquet after row {number:,} ({error}).") from None

@@ -22,7 +22,7 @@ from jobs.simulator.catalogue import Catalogue, build_catalogue
 from jobs.simulator.encoding import DELIVERY, DUPLICATE, FAULT_SHIFT, LATE, OUT_OF_ORDER, UNKNOWN_FIELDS, Encoder
 from jobs.simulator.profile import FAULTS, ShopProfile
 from jobs.simulator.shopper import SessionLibrary, build_library
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 # One record to send: when (microseconds since 1970, never decreasing), its key, its value (None: a tombstone).
 Record = tuple[int, bytes, bytes | None]
@@ -247,9 +247,9 @@ class Shop:
     """
 
     def __init__(self, profile: ShopProfile, seed: int) -> None:
-        """Raises `SettingError` for a negative seed."""
+        """Raises `UsageError` for a negative seed."""
         if seed < 0:
-            raise SettingError(f"seed is {seed}. Give a whole number from 0 on.")
+            raise UsageError(f"seed is {seed}. Give a whole number from 0 on.")
         self.profile = profile
         self.seed = seed
         self.tally = Tally()
@@ -267,13 +267,13 @@ class Shop:
 
         `start` and the readings of `clock` are microseconds since 1970. With a clock the schedule never falls more
         than a second behind the present; without a rate (which needs a clock) events simply happen as fast as they
-        are taken. Raises `SettingError` for a rate or duration that is not positive, or neither rate nor clock.
+        are taken. Raises `UsageError` for a rate or duration that is not positive, or neither rate nor clock.
         """
         if records_per_second is None and clock is None:
-            raise SettingError("A live shop needs a rate or a clock. Give one of them.")
+            raise UsageError("A live shop needs a rate or a clock. Give one of them.")
         for name, value in (("rate", records_per_second), ("duration", duration_seconds)):
             if value is not None and not (value > 0 and math.isfinite(value)):
-                raise SettingError(f"{name} is {value}. Give a number above 0.")
+                raise UsageError(f"{name} is {value}. Give a number above 0.")
         end = None if duration_seconds is None else start + round(duration_seconds * _SECOND)
         return self._taken(self._live_rows(start, records_per_second, clock), start, end)
 
@@ -281,12 +281,12 @@ class Shop:
         """Records of a past period, at their original times, following the hours of the day; no time is after `end`.
 
         What was still on its way at `end` never arrives. About `records_per_second` x the period's length in all.
-        Raises `SettingError` for an empty period or a rate that is not positive.
+        Raises `UsageError` for an empty period or a rate that is not positive.
         """
         if not start < end:
-            raise SettingError("The history is empty. Give it more hours.")
+            raise UsageError("The history is empty. Give it more hours.")
         if not (records_per_second > 0 and math.isfinite(records_per_second)):
-            raise SettingError(f"rate is {records_per_second}. Give a number above 0.")
+            raise UsageError(f"rate is {records_per_second}. Give a number above 0.")
         return self._taken(self._history_rows(start, records_per_second), start, end)
 
     def _history_rows(self, start: int, records_per_second: float) -> Iterator[NDArray[np.void]]:

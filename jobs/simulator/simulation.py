@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from jobs.simulator.producer import Pace
 from jobs.simulator.profile import FAULTS, ShopProfile
 from jobs.simulator.shop import Record, Shop
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 _LIVE_RATE = 100.0
 _HISTORY_RATE = 2.0
@@ -30,7 +30,7 @@ class SimulationPlan:
     `rate` is records a second: of the wall clock when live (None: 100; infinity: as many as possible), of the shop's
     own time in a history (None: 2, or what `count` asks for). `count` ends a live run after so many records; for a
     history it is the volume, met on average. `duration_seconds` bounds a live run. `speed` paces a history (3600: an
-    hour a second; None: as fast as possible). Raises `SettingError` for values that cannot be used together.
+    hour a second; None: as fast as possible). Raises `UsageError` for values that cannot be used together.
     """
 
     profile: ShopProfile = field(default_factory=ShopProfile)
@@ -45,14 +45,14 @@ class SimulationPlan:
         for name in ("rate", "hours", "duration_seconds", "count", "speed"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and (math.isfinite(value) or name == "rate")):
-                raise SettingError(f"{name} is {value}. Give a number above 0.")
+                raise UsageError(f"{name} is {value}. Give a number above 0.")
         if self.hours is None and self.speed is not None:
-            raise SettingError("speed is for a history or a replay. Give hours as well, or leave speed out.")
+            raise UsageError("speed is for a history or a replay. Give hours as well, or leave speed out.")
         if self.hours is not None:
             if self.duration_seconds is not None:
-                raise SettingError("duration is for live events. Give hours or duration, not both.")
+                raise UsageError("duration is for live events. Give hours or duration, not both.")
             if self.rate is not None and (self.count is not None or math.isinf(self.rate)):
-                raise SettingError("A history's volume is a finite rate or a count. Give one of them.")
+                raise UsageError("A history's volume is a finite rate or a count. Give one of them.")
 
     @property
     def pace(self) -> Pace:
@@ -87,18 +87,18 @@ class SimulationPlan:
 def parse_malformed(profile: ShopProfile, texts: list[str]) -> ShopProfile:
     """The profile with `RATE` (all malformed records together) or `REASON=RATE` settings applied, in order.
 
-    Raises `SettingError` for an unknown reason or a rate that is no number from 0 to 1.
+    Raises `UsageError` for an unknown reason or a rate that is no number from 0 to 1.
     """
     for text in texts:
         reason, separator, number = text.rpartition("=")
         try:
             rate = float(number)
         except ValueError:
-            raise SettingError(f"malformed is {text!r}. Give a rate from 0 to 1, or REASON=RATE.") from None
+            raise UsageError(f"malformed is {text!r}. Give a rate from 0 to 1, or REASON=RATE.") from None
         if not separator:
             profile = profile.with_malformed(rate)
         elif reason in FAULTS:
             profile = profile.with_rates({reason: rate})
         else:
-            raise SettingError(f"malformed is {text!r}. The reasons are {', '.join(FAULTS)}.")
+            raise UsageError(f"malformed is {text!r}. The reasons are {', '.join(FAULTS)}.")
     return profile

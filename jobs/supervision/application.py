@@ -33,7 +33,7 @@ def open_application(
     What can be refused cheaply is tried first: a missing broker, topic or folder costs no JVM start. When the block
     ends the JVM is dead and the embedded broker no longer in use by this process. Raises `HeadraceError`.
     """
-    from jobs.stream_context import build_stream_context
+    from jobs.supervision.stream_context import build_stream_context
     from platform_assets.streaming.engine.query_group import QueryGroup
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource

@@ -18,7 +18,7 @@ from jobs.supervision.process import read_identity
 from jobs.supervision.run_records import record_commit, record_exit
 from jobs.supervision.stall import Stall, StallWatch
 from jobs.supervision.table_events import TableEvents
-from platform_assets.errors import GroupOwnedError, StorageError
+from platform_assets.errors import GroupOwnedError, MissingDependencyError
 
 if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
@@ -42,7 +42,9 @@ class RunOutside:
     ) -> None:
         me = read_identity(os.getpid())
         if me is None:  # /proc without ourselves: no supervision is possible on such a host
-            raise StorageError("This process cannot read its own entry under /proc. Mount /proc in the container.")
+            raise MissingDependencyError(
+                "This process cannot read its own entry under /proc. Mount /proc in the container."
+            )
         self._me = me
         self._instance = instance
         self._group = group

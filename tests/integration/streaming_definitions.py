@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from jobs.stream_supervisor import build_stream_supervisor
-from jobs.streaming_job import build_streaming_job
+from jobs.definitions.stream_supervisor import build_stream_supervisor
+from jobs.definitions.streaming_job import build_streaming_job
 from jobs.supervision.stream_running import build_stream_running_checks
 from platform_assets.streaming.specs import KafkaSource, StreamGroup
 from platform_assets.streams import load_streams

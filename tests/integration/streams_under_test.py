@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from deltalake import DeltaTable
 
-from jobs.stream_context import build_stream_context
+from jobs.supervision.stream_context import build_stream_context
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from tests.bounded_run import run_to_end

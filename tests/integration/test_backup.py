@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.backup import MANIFEST, back_up, restore
+from jobs.operations.backup import MANIFEST, back_up, restore
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import GroupOwnedError, StorageError
 from platform_assets.streams import load_stream_groups, load_streams

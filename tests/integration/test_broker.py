@@ -120,7 +120,7 @@ def test_a_run_that_finds_no_broker_says_so_to_the_supervisor_and_starts_no_spar
     dead_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(home=tmp_path, lakehouse=str(tmp_path / "lakehouse"), kafka_bootstrap_servers=dead_address)
-    monkeypatch.setattr("jobs.streaming_job.load_settings", lambda: settings)
+    monkeypatch.setattr("jobs.definitions.streaming_job.load_settings", lambda: settings)
     with dg.DagsterInstance.ephemeral() as instance:
         JOB.execute_in_process(instance=instance, run_config=build_run_config(GROUP.name), raise_on_error=False)
         [run] = read_runs(instance, GROUP.name, 2)

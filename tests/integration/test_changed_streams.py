@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.recompute import recompute_stream
+from jobs.operations.recompute import recompute_stream
 from jobs.supervision.group_lock import hold_group_lock
-from platform_assets.errors import CheckpointMismatchError, GroupOwnedError, PlanChangedError, SettingError
+from platform_assets.errors import CheckpointMismatchError, GroupOwnedError, PlanChangedError, UsageError
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
 from platform_assets.streams import load_streams
@@ -130,7 +130,7 @@ def test_a_lost_checkpoint_is_refused_and_a_recomputation_gives_the_same_rows(
         run(lost, STREAM)
     with hold_group_lock(home.home, group.name, "run", "run-1"), pytest.raises(GroupOwnedError):
         recompute_stream(group, NAME, home)
-    with pytest.raises(SettingError, match="reads Kafka"):
+    with pytest.raises(UsageError, match="reads Kafka"):
         recompute_stream(group, "events", home)
     assert rows(filled) == before
     recompute_stream(group, NAME, home)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from jobs.recompute import recompute_stream
+from jobs.operations.recompute import recompute_stream
 from jobs.simulator.profile import ShopProfile
 from jobs.simulator.shop import Shop
 from platform_assets.checks.parity import build_parity_checks

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from jobs.drain import EXIT_DONE
+from jobs.operations.drain import EXIT_DONE
 from jobs.supervision.group_lock import read_lock
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource

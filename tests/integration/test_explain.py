@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobs.explain import explain
-from jobs.questions import Coordinates
-from platform_assets.errors import SettingError
+from jobs.operations.explain import explain
+from jobs.operations.questions import Coordinates
+from platform_assets.errors import UsageError
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -78,7 +78,7 @@ def test_an_event_is_explained_with_all_its_records(written: StreamsUnderTest) -
 def test_an_id_of_very_many_records_is_explained_by_the_first_of_them(
     written: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.explain.MAX_PLACES", 1)
+    monkeypatch.setattr("jobs.operations.explain.MAX_PLACES", 1)
     said = ask(written, event_id="a")
     assert "accepted into silver.events" in said and "deduplicated against" not in said
     assert "More records have this id: these are the first 1." in said
@@ -98,7 +98,7 @@ def test_a_users_rows_are_explained_at_a_time(written: StreamsUnderTest) -> None
 
 
 def test_a_question_that_cannot_be_read_is_refused_with_an_example() -> None:
-    with pytest.raises(SettingError, match="shop/0/42"):
+    with pytest.raises(UsageError, match="shop/0/42"):
         Coordinates.parse("shop-0-42")
 
 

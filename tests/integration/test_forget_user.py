@@ -14,10 +14,10 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
-from jobs.explain import explain
-from jobs.forgetting.command import Erasure
-from jobs.forgetting.proof import Proof, search_files
-from jobs.forgetting.waiting import list_what_waits
+from jobs.operations.explain import explain
+from jobs.operations.forgetting.command import Erasure
+from jobs.operations.forgetting.proof import Proof, search_files
+from jobs.operations.forgetting.waiting import list_what_waits
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof as LedgerProof

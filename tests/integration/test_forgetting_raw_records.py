@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobs.explain import explain
+from jobs.operations.explain import explain
 from platform_assets.streaming.register.traces import AlsoErased
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobs.stream_context import build_stream_context
+from jobs.supervision.stream_context import build_stream_context
 from platform_assets.errors import StorageError
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams

@@ -16,12 +16,12 @@ import pytest
 from confluent_kafka import TopicPartition
 from deltalake import DeltaTable, write_deltalake
 
-from jobs.explain import explain
-from jobs.replay.comparison import Comparison
-from jobs.replay.kafka_range import KafkaReplay
-from jobs.replay.row_replay import Part
+from jobs.operations.explain import explain
+from jobs.operations.replay.comparison import Comparison
+from jobs.operations.replay.kafka_range import KafkaReplay
+from jobs.operations.replay.row_replay import Part
 from platform_assets.checks.ledger import audit_stream
-from platform_assets.errors import SettingError
+from platform_assets.errors import NotReadyError, UsageError
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.register.forgotten_users import Register, new_row
 from platform_assets.streams import load_streams
@@ -148,7 +148,7 @@ def test_gold_follows_a_swap_that_is_undone_and_one_that_is_not(streams: Streams
     replay.swap(streams.session)
     replay.undo(streams.session)
     assert rows(streams, "events") == damaged
-    with pytest.raises(SettingError, match="no finished swap"):
+    with pytest.raises(NotReadyError, match="no finished swap"):
         replay.undo(streams.session)
     streams.drain("events", *NAMES)
     for name in NAMES:
@@ -190,7 +190,7 @@ def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
 
     early = datetime(2026, 3, 1, tzinfo=UTC)
     assert compare(streams, Part(since=early)).differences == everything.differences
-    with pytest.raises(SettingError, match=f"nothing to replay.*has read {topic}/0/0-83, {topic}/1/0-56"):
+    with pytest.raises(UsageError, match=f"nothing to replay.*has read {topic}/0/0-83, {topic}/1/0-56"):
         compare(streams, Part(since=datetime.now(UTC) + timedelta(hours=1)))
 
 
@@ -205,7 +205,7 @@ def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
     ],
 )
 def test_offsets_that_mean_nothing_are_refused(streams: StreamsUnderTest, offsets: str, said: str) -> None:
-    with pytest.raises(SettingError, match=said):
+    with pytest.raises(UsageError, match=said):
         compare(streams, Part(offsets=(offsets.format(topic=streams.context.topic),)))
 
 
@@ -248,7 +248,7 @@ def test_rows_that_are_there_twice_are_refused(streams: StreamsUnderTest) -> Non
     uri = streams.context.table_uri("silver.events")
     write_deltalake(uri, DeltaTable(uri).to_pyarrow_table().slice(0, 7), mode="append")
     assert compare(streams).doubled == 7
-    with pytest.raises(SettingError, match="7 rows more than once"):
+    with pytest.raises(UsageError, match="7 rows more than once"):
         replay_of(streams).swap(streams.session)
 
 
@@ -265,14 +265,14 @@ def own(spark: Any, kafka: KafkaResource, tmp_path: Path) -> StreamsUnderTest:
 @pytest.mark.long
 def test_what_kafka_has_deleted_is_named(own: StreamsUnderTest) -> None:
     topic = own.context.topic
-    with pytest.raises(SettingError, match="has read nothing yet"):
+    with pytest.raises(UsageError, match="has read nothing yet"):
         compare(own)
     own.send(build_events(range(9)))
     own.drain("events")
     for future in own.kafka.admin().delete_records([TopicPartition(topic, 0, 4)]).values():
         future.result(30)
     assert compare(own).rows == 8
-    with pytest.raises(SettingError, match=f"Kafka holds {topic}/0 from offset 4 on"):
+    with pytest.raises(UsageError, match=f"Kafka holds {topic}/0 from offset 4 on"):
         compare(own, Part(offsets=(f"{topic}/0/0-8",)))
 
 

@@ -12,11 +12,11 @@ import pytest
 from confluent_kafka import TopicPartition
 from deltalake import DeltaTable
 
-import jobs.stream_context
-from jobs.acknowledge_loss import acknowledge_loss
-from jobs.explain import explain
+import jobs.supervision.stream_context
+from jobs.operations.acknowledge_loss import acknowledge_loss
+from jobs.operations.explain import explain
 from platform_assets.checks.ledger import Audit, audit_stream
-from platform_assets.errors import LostOffsetsError, SettingError
+from platform_assets.errors import LostOffsetsError, UsageError
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.ingest.lost_ranges import LostRange
 from platform_assets.streaming.specs import StreamGroup
@@ -121,7 +121,7 @@ def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: C
     case.streams.send([event("e3"), *(event(f"new-{number}") for number in range(11))])
     with pytest.raises(LostOffsetsError, match=f"{case.topic}/0 from offset 10 on .the topic was created again,"):
         case.streams.drain("events")
-    with pytest.raises(SettingError, match="say from where to go on"):
+    with pytest.raises(UsageError, match="say from where to go on"):
         case.acknowledge("it was deleted by mistake")
     case.acknowledge("it was deleted by mistake", "beginning")
     case.streams.drain("events")
@@ -151,10 +151,10 @@ def test_another_topic_is_read_from_its_end_when_somebody_says_so(case: Case) ->
 
 def test_a_partition_that_lost_its_end_is_read_on_from_there(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only Kafka's answer is a double: a broker that forgets what it has acknowledged needs a power cut."""
-    held = jobs.stream_context.fetch_held(case.streams.kafka, case.topic)
+    held = jobs.supervision.stream_context.fetch_held(case.streams.kafka, case.topic)
     cut = TopicSnapshot(held.topic_id, {0: (0, 7)})
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.stream_context.fetch_held", lambda *_: cut)
+        patch.setattr("jobs.supervision.stream_context.fetch_held", lambda *_: cut)
         streams = dataclasses.replace(
             case.streams, context=dataclasses.replace(case.streams.context, fetch_held=lambda: cut)
         )

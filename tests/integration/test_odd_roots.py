@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.explain import explain
+from jobs.operations.explain import explain
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from jobs.replay.comparison import Comparison
-from jobs.replay.row_replay import Part
-from jobs.replay.time_range import RangeReplay
-from platform_assets.errors import SettingError
+from jobs.operations.replay.comparison import Comparison
+from jobs.operations.replay.row_replay import Part
+from jobs.operations.replay.time_range import RangeReplay
+from platform_assets.errors import NotReadyError, UsageError
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.tables.platform import COMPLETE_UNTIL
@@ -88,9 +88,9 @@ def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> N
 
 
 def test_what_is_not_final_is_refused(copied: StreamsUnderTest, name: str) -> None:
-    with pytest.raises(SettingError, match="Name an earlier range"):
+    with pytest.raises(NotReadyError, match="Name an earlier range"):
         compare(copied, name, Part(since=AT + timedelta(days=1)))
-    with pytest.raises(SettingError, match="no finished swap"):
+    with pytest.raises(NotReadyError, match="no finished swap"):
         replay_of(copied, name).undo(copied.session)
 
 
@@ -101,7 +101,7 @@ def test_rows_that_are_there_twice_are_found_and_left_to_a_whole_replay(copied: 
     write_deltalake(uri, DeltaTable(uri).to_pyarrow_table(), mode="append")
     found = compare(copied, name)
     assert found.doubled == found.changed == before.rows and (found.added, found.missing) == (0, 0)
-    with pytest.raises(SettingError, match="more than once"):
+    with pytest.raises(UsageError, match="more than once"):
         replay_of(copied, name).swap(copied.session)
     assert not replay_of(copied, name).is_half_done()
 

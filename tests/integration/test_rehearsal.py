@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs import backup
-from jobs.replay import rehearsal
-from jobs.replay.comparison import Comparison, read_cost
-from jobs.replay.rehearsal import build_rehearsal, find_starting_point, rehearse
-from jobs.replay.shadow import Shadow
-from platform_assets.errors import PlanChangedError, SettingError
+from jobs.operations import backup
+from jobs.operations.replay import rehearsal
+from jobs.operations.replay.comparison import Comparison, read_cost
+from jobs.operations.replay.rehearsal import build_rehearsal, find_starting_point, rehearse
+from jobs.operations.replay.shadow import Shadow
+from platform_assets.errors import NotReadyError, PlanChangedError
 from platform_assets.streaming.checkpoint.checkpoints import read_last_committed_batch
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -139,5 +139,5 @@ def test_a_stream_that_has_hardly_begun_is_refused(
 ) -> None:
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
     streams.drain("events")
-    with pytest.raises(SettingError, match="too few batches"):
+    with pytest.raises(NotReadyError, match="too few batches"):
         rehearse(spark, None, rehearsal_of(streams, "sessions"), lambda line: None, 30.0)

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from jobs.replay.comparison import DIFFERENCE, compare_with_live, read_cost
-from jobs.replay.shadow import Shadow, fill_shadow
-from jobs.replay.swap import abandon, is_half_done, swap_in, undo_swap
-from platform_assets.errors import CheckpointMismatchError, SettingError, StorageError
+from jobs.operations.replay.comparison import DIFFERENCE, compare_with_live, read_cost
+from jobs.operations.replay.shadow import Shadow, fill_shadow
+from jobs.operations.replay.swap import abandon, is_half_done, swap_in, undo_swap
+from platform_assets.errors import CheckpointMismatchError, NotReadyError, StorageError
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.engine.query_group import QueryGroup
@@ -138,7 +138,7 @@ def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest
     assert put_back["complete_until"] == state["complete_until"]
     streams.drain("events", name)  # the old code, from the old state: what came since is read again
     prove_sound(streams, name)
-    with pytest.raises(SettingError, match="no finished swap"):
+    with pytest.raises(NotReadyError, match="no finished swap"):
         undo_swap(streams.session, shadow)
 
 
@@ -160,7 +160,7 @@ def test_a_stream_that_has_read_nothing_is_not_swapped(
 ) -> None:
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
     streams.drain("events")
-    with pytest.raises(SettingError, match="nothing to read yet"):
+    with pytest.raises(NotReadyError, match="nothing to read yet"):
         swap_in(spark, shadow_of(streams, "sessions"))
 
 
@@ -221,9 +221,9 @@ def expect_refusals(streams: StreamsUnderTest, name: str, other: Callable[[Spark
     if not Path(streams.context.checkpoint_uri(TABLE), "metadata").exists():
         with pytest.raises(CheckpointMismatchError):
             run_to_end(QueryGroup(streams.session, [STREAMS[name]], streams.context))
-    with pytest.raises(SettingError, match="half done"):
+    with pytest.raises(NotReadyError, match="half done"):
         abandon(shadow)
-    with pytest.raises(SettingError, match=r"half undone|no finished swap"):
+    with pytest.raises(NotReadyError, match=r"half undone|no finished swap"):
         other(streams.session, shadow)
 
 

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from jobs.explain import explain
-from jobs.requeue import build_choice
+from jobs.operations.explain import explain
+from jobs.operations.requeue import build_choice
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof
-from platform_assets.errors import CheckpointMismatchError, SettingError
+from platform_assets.errors import CheckpointMismatchError, UsageError
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.repair.requeue import Choice, Requeuer
 from platform_assets.streams import load_streams
@@ -123,9 +123,9 @@ def test_a_choice_names_reasons_times_and_places(streams: StreamsUnderTest) -> N
     assert offsets(build_choice(["not_json"], None, None, [])) == []
     assert offsets(build_choice([], "2000-01-01", "2000-01-02", [])) == []
     assert offsets(build_choice([], "2000-01-01T00:00:00Z", None, [])) == [1, 3, 4]
-    with pytest.raises(SettingError, match="--offset"):
+    with pytest.raises(UsageError, match="--offset"):
         build_choice([], None, None, ["0/4"])
-    with pytest.raises(SettingError, match="--since"):
+    with pytest.raises(UsageError, match="--since"):
         build_choice([], "yesterday", None, [])
 
 

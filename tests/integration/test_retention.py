@@ -13,9 +13,9 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
-from jobs.explain import explain
-from jobs.replay.kafka_range import KafkaReplay
-from jobs.replay.row_replay import Part
+from jobs.operations.explain import explain
+from jobs.operations.replay.kafka_range import KafkaReplay
+from jobs.operations.replay.row_replay import Part
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.streams import load_streams

@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from rich.console import Console
 
-from jobs.simulate_shop import simulate_shop
+from jobs.definitions.simulate_shop import simulate_shop
 from jobs.simulator import command
 from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
 from jobs.simulator.profile import ShopProfile
@@ -30,7 +30,7 @@ from jobs.simulator.recorded import Recording
 from jobs.simulator.replay_command import say_wait
 from jobs.simulator.shop import Shop
 from jobs.simulator.simulation import SimulationPlan
-from platform_assets.errors import BrokerUnavailableError, SettingError
+from platform_assets.errors import BrokerUnavailableError, UsageError
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.settings import Settings
@@ -99,7 +99,7 @@ def test_a_source_that_fails_has_sent_what_came_before(kafka: KafkaResource, top
     name, path = topic(1), tmp_path / "clicks.jsonl"
     good = '{"event_type": "page_view", "timestamp": 1572566400, "user_id": 1}\n'
     path.write_text(good * 3 + "oops\n" + good)
-    with pytest.raises(SettingError, match="row 4"):
+    with pytest.raises(UsageError, match="row 4"):
         simulate(["--replay", str(path), "--strict", "--topic", name, "--quiet"], kafka, tmp_path)
     assert len(read_all(kafka, name)) == 3
 
@@ -262,7 +262,7 @@ def test_terminated_job_delivers_what_is_in_hand_and_reads_as_canceled(
 import dagster as dg
 from rich.console import Console
 
-from jobs.simulate_shop import simulate_shop
+from jobs.definitions.simulate_shop import simulate_shop
 from resources.kafka import KafkaResource
 defs = dg.Definitions(jobs=[simulate_shop], resources={{"kafka": KafkaResource(bootstrap_servers={kafka.servers()!r})}})
 job = defs.resolve_job_def("simulate_shop")

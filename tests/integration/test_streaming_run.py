@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import dagster as dg
 import pytest
 
-from jobs.drain import EXIT_DONE, EXIT_FAILED
+from jobs.operations.drain import EXIT_DONE, EXIT_FAILED
 from jobs.supervision.lease import read_report, write_control
 from jobs.supervision.model import Heartbeat, ProcessIdentity, RunView, StopCause
 from jobs.supervision.process import is_alive, kill

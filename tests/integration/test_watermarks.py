@@ -13,9 +13,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from jobs.reset_time import reset_time
+from jobs.operations.reset_time import reset_time
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks
-from platform_assets.errors import SettingError
+from platform_assets.errors import NotReadyError
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec
 from platform_assets.streams import load_streams
@@ -220,7 +220,7 @@ def test_time_that_a_clock_ahead_has_brought_too_far_is_set_back(build: Build, m
     assert check_event_time(lakehouse).passed
     streams.send([purchase(100, NOW)])
     streams.drain(*names)
-    with pytest.raises(SettingError, match="as far as they have brought it"):
+    with pytest.raises(NotReadyError, match="as far as they have brought it"):
         reset_time(group, settings)
     assert streams.rows("platform.late_events") == []
     sums = streams.rows("gold.revenue_by_category", "select sum(purchase_count)::int as n from t")

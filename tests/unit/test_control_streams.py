@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from jobs.control_streams import build_control_streams_job
-from jobs.stream_groups import find_groups
+from jobs.definitions.control_streams import build_control_streams_job
+from jobs.operations.stream_groups import find_groups
 from jobs.supervision.lease import read_control
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 from platform_assets.streaming.specs import StreamGroup
 from platform_assets.streams import load_stream_groups
 
@@ -59,9 +59,9 @@ def test_a_group_is_paused_and_resumed_and_its_streams_holds_stay(instance: dg.D
 def test_a_name_that_does_not_exist_is_refused_with_those_that_do(instance: dg.DagsterInstance) -> None:
     assert not run_command(instance, command="pause", stream="session").success
     assert read_control(instance, NAME).paused_streams == {}
-    with pytest.raises(SettingError, match=r"no stream session\. There are: .*sessions"):
+    with pytest.raises(UsageError, match=r"no stream session\. There are: .*sessions"):
         find_groups(GROUPS, "", "session")
-    with pytest.raises(SettingError, match=f"no stream group nobody. There are: {NAME}"):
+    with pytest.raises(UsageError, match=f"no stream group nobody. There are: {NAME}"):
         find_groups(GROUPS, "nobody", "")
 
 

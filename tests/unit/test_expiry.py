@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from jobs.replay.row_replay import Part
-from jobs.replay.time_range import RangeReplay
+from jobs.operations.replay.row_replay import Part
+from jobs.operations.replay.time_range import RangeReplay
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.checks.ledger_places import Places

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from jobs.explain import explain
+from jobs.operations.explain import explain
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from jobs.forgetting import readers
-from jobs.forgetting.readers import wait_for_readers
+from jobs.operations.forgetting import readers
+from jobs.operations.forgetting.readers import wait_for_readers
 from platform_assets.errors import GroupOwnedError
 
 

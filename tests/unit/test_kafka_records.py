@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.replay.kafka_records import find_arrivals, intersect, merge_ranges
+from jobs.operations.replay.kafka_records import find_arrivals, intersect, merge_ranges
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from jobs.asset_checks import build_ledger_sensor
+from jobs.definitions.asset_checks import build_ledger_sensor
 from platform_assets.checks import build_checks
 from platform_assets.stream_assets import build_stream_assets
 from platform_assets.streams import load_streams

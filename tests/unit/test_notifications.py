@@ -13,7 +13,14 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from jobs.notifications import Condition, NotTakenError, build_notifications, describe_groups, find_changes, post
+from jobs.definitions.notifications import (
+    Condition,
+    NotTakenError,
+    build_notifications,
+    describe_groups,
+    find_changes,
+    post,
+)
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.model import Phase, SupervisorState
 from platform_assets.errors import SettingError

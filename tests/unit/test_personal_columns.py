@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.forgetting.proof import search_files
+from jobs.operations.forgetting.proof import search_files
 from platform_assets.reports import REPORT_TABLES
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.day_states import REPORT_DAYS

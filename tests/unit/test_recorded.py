@@ -18,7 +18,7 @@ from jobs.simulator.mapping import RowMapping
 from jobs.simulator.mapping_settings import load_mapping, parse_mapping
 from jobs.simulator.recorded import Recording
 from jobs.simulator.recorded_times import microseconds
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -139,7 +139,7 @@ def test_bad_rows_are_counted_and_shown_with_their_number_and_the_rest_is_sent(t
 def test_strict_ends_at_the_first_bad_row_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "clicks.jsonl"
     path.write_bytes(b"\n".join(line for line, _ in BAD))
-    with pytest.raises(SettingError, match="row 2: not JSON"):
+    with pytest.raises(UsageError, match="row 2: not JSON"):
         events(Recording(path, mapping=RowMapping(MAPPING.columns), strict=True))
 
 
@@ -166,11 +166,11 @@ def test_parquet_types_are_understood(tmp_path: Path) -> None:
 def test_a_file_that_is_not_its_format_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "clicks.parquet"
     path.write_bytes(b"plain text")
-    with pytest.raises(SettingError, match="Parquet"):
+    with pytest.raises(UsageError, match="Parquet"):
         events(Recording(path))
-    with pytest.raises(SettingError, match="not known by its name"):
+    with pytest.raises(UsageError, match="not known by its name"):
         Recording(write(tmp_path, "log"))
-    with pytest.raises(SettingError, match="not a file"):
+    with pytest.raises(UsageError, match="not a file"):
         Recording(tmp_path / "absent.csv")
 
 
@@ -201,5 +201,5 @@ def test_mapping_files_and_options_mean_the_same(tmp_path: Path) -> None:
     [(["a"], [], []), (["a=no_field"], [], []), (["a=price", "b=price"], [], []), ([], ["x=1"], []), ([], [], ["a=b"])],
 )
 def test_bad_mapping_is_refused(arguments: tuple[list[str], list[str], list[str]]) -> None:
-    with pytest.raises(SettingError):
+    with pytest.raises(UsageError):
         parse_mapping(*arguments)

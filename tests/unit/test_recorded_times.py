@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.simulator.recorded_times import check_time_format, microseconds
 from jobs.simulator.row_values import RowError
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Years in which a number of any unit is clear by itself.
@@ -113,5 +113,5 @@ def test_a_pattern_with_a_zone_counts_by_it() -> None:
 
 @pytest.mark.parametrize("time_format", ["", "second", "%H%M", "%Y", "%m/%d", "%Q", "%Y-%m-%d %"])
 def test_a_format_that_says_no_day_is_refused(time_format: str) -> None:
-    with pytest.raises(SettingError, match="time_format"):
+    with pytest.raises(UsageError, match="time_format"):
         check_time_format(time_format)

@@ -21,7 +21,7 @@ from jobs.simulator.recorded import Recording
 from jobs.simulator.recorded_times import microseconds
 from jobs.simulator.sent_recordings import Sending, SentRecordings, describe_repeat
 from jobs.simulator.time_survey import DAY, HOUR, TimeSurvey
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -69,9 +69,9 @@ def test_the_limit_can_be_raised_and_strict_ends_at_such_a_row(tmp_path: Path) -
     path = write(tmp_path, [*HOUR_OF_ROWS, BEGIN + timedelta(days=20)])
     assert len(sent(Recording(path, time="present", far_days=21))) == 1001
     assert len(sent(Recording(path, time="present", far_days=float("inf")))) == 1001
-    with pytest.raises(SettingError, match=r"row 1,001: .*far from the rest"):
+    with pytest.raises(UsageError, match=r"row 1,001: .*far from the rest"):
         sent(Recording(path, time="present", strict=True))
-    with pytest.raises(SettingError, match="far_days"):
+    with pytest.raises(UsageError, match="far_days"):
         Recording(path, far_days=float("nan"))
 
 
@@ -147,7 +147,7 @@ def test_a_silence_is_cut_to_the_longest_wait(tmp_path: Path) -> None:
     assert [at - begin for _, at in sent(compressed)] == [0, 8 * HOUR, 8 * HOUR + 60 * SECOND]
     whole = Recording(path, time="present", longest_wait=float("inf"))
     assert [at - NOW for at, _ in sent(whole)] == [0, 8 * HOUR, 8 * HOUR + 60 * SECOND]
-    with pytest.raises(SettingError, match="longest_wait"):
+    with pytest.raises(UsageError, match="longest_wait"):
         Recording(path, longest_wait=0)
 
 
@@ -186,11 +186,11 @@ def test_a_file_that_is_cut_short_or_in_utf16_is_one_clear_error(tmp_path: Path)
         ("a.csv.zst", pa.compress(LINE, "zstd", asbytes=True)),
     ):
         (tmp_path / name).write_bytes(content[:-9])
-        with pytest.raises(SettingError, match="cannot be read"):
+        with pytest.raises(UsageError, match="cannot be read"):
             events(Recording(tmp_path / name))
     for name in ("b.csv", "b.jsonl"):
         (tmp_path / name).write_text("event_type,timestamp,user_id\n", encoding="utf-16")
-        with pytest.raises(SettingError, match="UTF-8"):
+        with pytest.raises(UsageError, match="UTF-8"):
             events(Recording(tmp_path / name))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from jobs.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
+from jobs.definitions.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
 from platform_assets.errors import SettingError
 from platform_assets.reports import DAILY_REPORTS, build_report_assets
 from platform_assets.reports.assets import ONLY_CHANGED_TAG, REPORTS_POOL

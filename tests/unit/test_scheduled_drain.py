@@ -9,9 +9,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from jobs.scheduled_drain import build_drain_job, build_drain_schedule
-from jobs.stream_supervisor import build_stream_supervisor
-from jobs.streaming_job import build_streaming_job
+from jobs.definitions.scheduled_drain import build_drain_job, build_drain_schedule
+from jobs.definitions.stream_supervisor import build_stream_supervisor
+from jobs.definitions.streaming_job import build_streaming_job
 from platform_assets.streams import load_stream_groups
 from resources.settings import Settings
 

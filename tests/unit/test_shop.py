@@ -20,7 +20,7 @@ from jobs.simulator.faults import corrupt
 from jobs.simulator.profile import FAULTS, ShopProfile
 from jobs.simulator.shop import Record, Shop, Tally
 from jobs.simulator.simulation import SimulationPlan, parse_malformed
-from platform_assets.errors import SettingError
+from platform_assets.errors import UsageError
 
 SECOND = 1_000_000
 START = 1_800_000_000 * SECOND
@@ -278,7 +278,7 @@ def test_each_malformed_record_breaks_the_rule_it_is_named_for(fault: str, varia
     ],
 )
 def test_bad_profile_is_refused_by_name(changes: dict[str, float]) -> None:
-    with pytest.raises(SettingError, match=next(iter(changes)) if len(changes) == 1 else "malformed"):
+    with pytest.raises(UsageError, match=next(iter(changes)) if len(changes) == 1 else "malformed"):
         ShopProfile().with_rates(changes)
 
 
@@ -287,7 +287,7 @@ def test_bad_profile_is_refused_by_name(changes: dict[str, float]) -> None:
     [{"rate": 0}, {"count": -1}, {"hours": 1, "duration_seconds": 2}, {"speed": 2}, {"hours": 1, "rate": math.inf}],
 )
 def test_bad_plan_is_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(SettingError):
+    with pytest.raises(UsageError):
         SimulationPlan(**arguments)
 
 
@@ -296,7 +296,7 @@ def test_malformed_option_takes_a_total_or_a_reason() -> None:
     assert profile.not_json == pytest.approx(0.01)
     assert (profile.oversized, profile.tombstone) == (0.5, 0)
     for bad in ("lots", "no_reason=0.1", "not_json=2"):
-        with pytest.raises(SettingError):
+        with pytest.raises(UsageError):
             parse_malformed(ShopProfile(), [bad])
 
 

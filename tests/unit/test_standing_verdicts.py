@@ -17,7 +17,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster_graphql.schema import create_schema
 
-from jobs.standing_verdicts import EVALUATED_AT, build_verdicts_sensor, carry_verdicts
+from jobs.definitions.standing_verdicts import EVALUATED_AT, build_verdicts_sensor, carry_verdicts
 from tests.unit import standing_verdicts_location as location
 from tests.unit.standing_verdicts_location import TABLE, VERDICTS, defs
 

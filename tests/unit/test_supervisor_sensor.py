@@ -12,8 +12,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from jobs.stream_supervisor import build_stream_supervisor
-from jobs.streaming_job import build_streaming_job
+from jobs.definitions.stream_supervisor import build_stream_supervisor
+from jobs.definitions.streaming_job import build_streaming_job
 from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.group_lock import daemon_lock, hold_group_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import (

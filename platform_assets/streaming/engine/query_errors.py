@@ -1,4 +1,4 @@
-"""Turns Spark's many words about a dead query into one error that names the thing and the mend."""
+"""Maps Spark's report of a dead query to one error that names the thing and says what to do."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.errors import CheckpointMismatchError, SettingError
+from platform_assets.errors import CheckpointMismatchError, UsageError
 from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
@@ -75,7 +75,7 @@ class Requeuer:
         self._register = Register(context)
 
     def plan(self, choice: Choice, by: str, now: datetime) -> Requeue:
-        """Parses the chosen records anew. Raises `SettingError` for those of a topic that was created again since."""
+        """Parses the chosen records anew. Raises `UsageError` for those of a topic that was created again since."""
         import pyarrow as pa
 
         known = {_place(row) for row in self._marks.read_arrow(list(_PLACE)).to_pylist()}
@@ -215,7 +215,7 @@ class Requeuer:
         ]
         if older:
             topic, partition = older[0]
-            raise SettingError(
+            raise UsageError(
                 f"{len(older)} of the records came before the log of {topic}/{partition} began again at "
                 f"{again[older[0]]:%Y-%m-%d %H:%M:%S} UTC. Leave them out: --since that time."
             )

@@ -1,0 +1,76 @@
+"""The Dagster job by which a person replays a stream from the web UI. As `headrace replay`."""
+
+# No postponed annotations in this file: Dagster reads those of ops at definition time.
+from collections.abc import Sequence
+from typing import get_args
+
+import dagster as dg
+
+from jobs.operations.replay.action import ReplayAction
+from platform_assets.errors import HeadraceError
+from platform_assets.private_rows import hide_users, render_rows
+from platform_assets.streaming.specs import StreamGroup
+from resources.settings import load_settings
+
+
+def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
+    """`replay_stream` over these groups. The run fails with one line where the command would end with one."""
+
+    @dg.op(
+        description="Makes a stream's table again beside the live one, and compares, swaps, undoes or abandons.",
+        config_schema={
+            "stream": dg.Field(str, description="The stream"),
+            "action": dg.Field(
+                dg.Enum("ReplayAction", [dg.EnumValue(name) for name in get_args(ReplayAction)]),
+                default_value="compare",
+                description="rehearse: run this code from a copy of the live state over the last batches, and compare. "
+                "compare: make the shadow and show the difference. swap: put it in the live table's place. "
+                "undo: take back the last swap. abandon: remove the shadow",
+            ),
+            "range": dg.Field(bool, default_value=False, description="Of what is final in a range of event time only"),
+            "since": dg.Field(str, default_value="", description="With range: rows that begin from then on; ISO-8601"),
+            "until": dg.Field(str, default_value="", description="With range: rows that are final then; ISO-8601"),
+            "offsets": dg.Field(
+                [str], default_value=[], description="Of a stream over Kafka: topic/partition/from-until, instead"
+            ),
+        },
+    )
+    def replay(context: dg.OpExecutionContext) -> None:
+        from jobs.operations.questions import parse_moment
+        from jobs.operations.replay.command import replay_stream
+        from jobs.operations.replay.row_replay import Part
+        from resources.embedded_broker import running_broker
+
+        config, settings = context.op_config, load_settings()
+        try:
+            since, until = (parse_moment(name, config[name] or None) for name in ("since", "until"))
+            part = Part(since, until, tuple(config["offsets"]))
+            with running_broker(settings):
+                found = replay_stream(
+                    groups, config["stream"], config["action"], settings, context.instance,
+                    f"run {context.run_id[:8]}", context.log.info, part if config["range"] or part != Part() else None,
+                )  # fmt: skip
+        except HeadraceError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        if found is not None:
+            context.add_output_metadata(
+                {
+                    "rows": found.rows,
+                    "added": found.added,
+                    "missing": found.missing,
+                    "changed": found.changed,
+                    "first_differences": dg.MetadataValue.md(render_rows(hide_users(found.samples))),
+                    **({} if found.until is None else {"final_until": dg.MetadataValue.timestamp(found.until)}),
+                    **({"notes": dg.MetadataValue.md("\n\n".join(found.notes))} if found.notes else {}),
+                }
+            )
+
+    @dg.job(
+        name="replay_stream",
+        description="Makes a stream's table again from all events, shows what differs, and swaps it in on demand.",
+        executor_def=dg.in_process_executor,
+    )
+    def replay_stream_job() -> None:
+        replay()
+
+    return replay_stream_job

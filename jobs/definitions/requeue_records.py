@@ -1,0 +1,62 @@
+"""The Dagster job by which a person takes quarantined records in again. As `headrace requeue`."""
+
+# No postponed annotations in this file: Dagster reads those of ops at definition time.
+from collections.abc import Sequence
+
+import dagster as dg
+
+from jobs.operations.stream_groups import build_group_field, choose_group
+from platform_assets.errors import HeadraceError
+from platform_assets.streaming.specs import StreamGroup
+from resources.settings import load_settings
+
+_MOMENT = "ISO-8601, of their arrival (empty: no bound)"
+
+
+def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
+    """`requeue_records` over these groups. The run fails with one line where the command would end with one."""
+
+    @dg.op(
+        description="Puts quarantined records through the parser of now; with `accept` takes in what it accepts.",
+        config_schema={
+            "group": build_group_field(groups),
+            "accept": dg.Field(bool, default_value=False, description="Take them in; the group pauses for that"),
+            "reasons": dg.Field([str], default_value=[], description="Only those quarantined for one of these"),
+            "since": dg.Field(str, default_value="", description=f"Only those from then on: {_MOMENT}"),
+            "until": dg.Field(str, default_value="", description=f"Only those before: {_MOMENT}"),
+            "offsets": dg.Field([str], default_value=[], description="Only these, as topic/partition/offset"),
+        },
+    )
+    def requeue(context: dg.OpExecutionContext) -> None:
+        from jobs.operations.requeue import build_choice, requeue_records
+        from resources.embedded_broker import running_broker
+
+        config, settings = context.op_config, load_settings()
+        group = choose_group(groups, config["group"])
+        try:
+            bounds = (config["since"] or None, config["until"] or None)
+            choice = build_choice(config["reasons"], *bounds, config["offsets"])
+            with running_broker(settings):
+                found = requeue_records(
+                    group, choice, settings, context.instance, f"run {context.run_id[:8]}", accept=config["accept"]
+                )
+        except HeadraceError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        context.add_output_metadata(
+            {
+                "changed": config["accept"],
+                "accepted": found.count("accepted"),
+                "deduplicated": found.count("deduplicated"),
+                "still_refused": dict(found.refused),
+            }
+        )
+
+    @dg.job(
+        name="requeue_records",
+        description="Shows which quarantined records would be accepted now, and takes them in on demand.",
+        executor_def=dg.in_process_executor,
+    )
+    def requeue_records_job() -> None:
+        requeue()
+
+    return requeue_records_job

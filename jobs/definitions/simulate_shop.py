@@ -1,0 +1,106 @@
+"""The job `simulate_shop`: the simulated shop under Dagster's eyes, for a demonstration or a load test."""
+
+# No postponed annotations in this file: Dagster reads those of ops at definition time.
+import math
+import secrets
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field
+
+from resources.kafka import KafkaResource
+from resources.settings import load_settings
+
+if TYPE_CHECKING:
+    from jobs.simulator.simulation import SimulationPlan
+
+# One line in the run's log for so many seconds: each is an event of several kilobytes in Dagster's storage.
+_LOG_SECONDS = 60.0
+
+
+class SimulateShopConfig(dg.Config):
+    """What the shop does; the same settings as `headrace simulate`."""
+
+    rate: float | None = Field(default=None, description="Records a second (default: 100; history: 2); 0: no limit")
+    duration_seconds: float | None = Field(default=None, description="End after so long; live only")
+    count: int | None = Field(default=None, description="End after so many records; with hours: about so many in all")
+    hours: float | None = Field(default=None, description="Send a history of so many hours that ends now")
+    speed: float | None = Field(default=None, description="Pace of a history; unset: as fast as possible")
+    seed: int | None = Field(default=None, description="The same seed gives the same shoppers")
+    topic: str = Field(default="", description="Empty: HEADRACE_TOPIC")
+    habits: dict[str, float] = Field(default={}, description="Any field of ShopProfile, such as late or duplicates")
+    malformed: list[str] = Field(default=[], description="RATE, or REASON=RATE, as in --malformed")
+
+
+def _plan(config: SimulateShopConfig) -> "SimulationPlan":
+    from jobs.simulator.profile import ShopProfile
+    from jobs.simulator.simulation import SimulationPlan, parse_malformed
+
+    sizes = ("users", "products")
+    habits = {name: int(value) if name in sizes else value for name, value in config.habits.items()}
+    return SimulationPlan(
+        profile=parse_malformed(ShopProfile().with_rates(habits), config.malformed),
+        seed=secrets.randbelow(2**31) if config.seed is None else config.seed,
+        rate=math.inf if config.rate == 0 else config.rate,
+        hours=config.hours,
+        duration_seconds=config.duration_seconds,
+        count=config.count,
+        speed=config.speed,
+    )
+
+
+@dg.op(description="Sends the simulated shop's records to Kafka until its end or until the run is terminated.")
+def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig, kafka: KafkaResource) -> None:
+    """Ends cleanly on Terminate: the records in hand are delivered and counted, then the run reads as canceled.
+
+    Raises `UsageError` for a bad configuration, `BrokerUnavailableError` when records were not acknowledged.
+    """
+    from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
+    from jobs.simulator.shop import Shop
+    from resources.stop_signals import StopSignals
+
+    settings, plan = load_settings(), _plan(config)
+    topic = config.topic or settings.topic
+    shop = Shop(plan.profile, plan.seed)
+    next_line = _LOG_SECONDS
+
+    with StopSignals() as stop:
+        kafka.ensure_topic(topic, settings.topic_partitions)
+        context.log.info(f"Sending to {topic}, seed {plan.seed}, {plan.total or 'endless'} records expected.")
+
+        def log_progress(sent: int, acknowledged: int, seconds: float) -> None:
+            nonlocal next_line
+            if seconds >= next_line:
+                next_line = seconds + _LOG_SECONDS
+                context.log.info(f"{sent:,} records sent, {acknowledged:,} acknowledged, {sent / seconds:,.0f}/s.")
+
+        report = send_records(
+            plan.records(shop),
+            kafka.producer(**PRODUCER_OPTIONS),
+            topic,
+            pace=plan.pace,
+            stop=stop.received,
+            on_progress=log_progress,
+        )
+    counts = shop.tally.as_dict()
+    context.log.info(f"{report.acknowledged:,} of {report.sent:,} records acknowledged in {report.seconds:.1f} s.")
+    context.add_output_metadata(
+        {
+            "kafka/topic": topic,
+            "kafka/acknowledged": report.acknowledged,
+            "kafka/failed": report.failed,
+            "records_per_second": report.rate,
+            "seconds": report.seconds,
+            "seed": plan.seed,
+            **{f"shop/{name}": count for name, count in counts.items()},
+        }
+    )
+    report.raise_if_failed()
+    if report.stopped:
+        raise dg.DagsterExecutionInterruptedError
+
+
+@dg.job(executor_def=dg.in_process_executor, description="A simulated shop: seeded shoppers' events into Kafka.")
+def simulate_shop() -> None:
+    """Launched by a person or a demonstration; never by a schedule."""
+    send_shop_events()

@@ -1,0 +1,93 @@
+"""Lets a stream go on behind what Kafka no longer holds: recorded, with who and why, before anything is skipped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from jobs.supervision.group_lock import hold_group_lock
+from jobs.supervision.stream_context import build_stream_context
+from platform_assets.errors import SettingError, UsageError
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.ingest.lost_ranges import (
+    LostRange,
+    build_rows,
+    find_lost_ranges,
+    read_acknowledged_offsets,
+)
+from platform_assets.streaming.specs import KafkaSource, StreamGroup
+from platform_assets.tables.platform import LOST_RANGES
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
+
+
+BEGINNING, END = "beginning", "end"
+
+
+def acknowledge_loss(
+    group: StreamGroup, settings: Settings, by: str, reason: str, go_on_from: str = ""
+) -> list[LostRange]:
+    """Finds what the group's stream over Kafka has lost; with a `reason` records it and lets the stream go on.
+
+    `go_on_from` is for a topic that is another one than was read: `beginning`, `end`, or a time with a zone, ISO-8601;
+    without it nothing is recorded of one. Returns the ranges, none where nothing is lost.
+
+    The stream's checkpoint is removed, for it says to read what is gone; the next one begins behind the table's last
+    commit and the ranges. In this order, so that a crash between them only means to call it again. Raises
+    `GroupOwnedError` while the group runs, `BrokerUnavailableError`, `UsageError` for a place to go on from that is
+    missing or none.
+    """
+    import pyarrow as pa
+
+    (stream,) = (stream for stream in group.streams if isinstance(stream.source, KafkaSource))
+    lakehouse = LakehouseResource.from_settings(settings)
+    with (
+        hold_group_lock(settings.home, group.name, "acknowledge"),
+        KafkaResource.from_settings(settings) as kafka,
+    ):
+        context = build_stream_context(settings, kafka, lakehouse)
+        main, table = BatchTable(stream.main_table, context), BatchTable(LOST_RANGES, context)
+        last = main.read_last_batch()
+        if last is None:
+            return []
+        topic, fetch_held = settings.topic, context.fetch_held
+        assert fetch_held is not None
+        read = {partition: until for name, partition, _, until in last["ranges"] if name == topic}
+        if not read:
+            raise SettingError(f"HEADRACE_TOPIC: the table's last offsets are of another topic than {topic}.")
+        lost = find_lost_ranges(topic, read, last.get("topic_id"), fetch_held())
+        if not (lost and reason):
+            return lost
+        if any(item.is_of_another_topic for item in lost):
+            offsets = _find_offsets(kafka, topic, go_on_from)
+            lost = [replace(item, next_offset=offsets[item.kafka_partition]) for item in lost]
+        # Called again after a crash: the record is there, the checkpoint may be.
+        known = read_acknowledged_offsets(table, last, topic)
+        if any(known.get(item.kafka_partition) != item.next_offset for item in lost):
+            rows = pa.Table.from_pylist(
+                build_rows(lost, by, reason, datetime.now(UTC)), build_arrow_schema(LOST_RANGES)
+            )
+            table.replace(rows, rows.slice(0, 0), "true", {"acknowledged": True})
+        lakehouse.remove_checkpoint(stream.main_table.name)
+        return lost
+
+
+def _find_offsets(kafka: KafkaResource, topic: str, go_on_from: str) -> dict[int, int]:
+    """Where reading begins in each partition of a topic that is another one than was read."""
+    if go_on_from == BEGINNING:
+        return kafka.beginning_offsets(topic)
+    if go_on_from == END:
+        return kafka.end_offsets(topic)
+    try:
+        return kafka.offsets_at(topic, datetime.fromisoformat(go_on_from))
+    except ValueError:
+        raise UsageError(
+            f"Topic {topic} is another one than was read: say from where to go on. --from {BEGINNING} reads all of it: "
+            "records that were read elsewhere, and lie further back than the deduplication horizon, are counted twice. "
+            f"--from {END} reads what comes from now on. --from 2026-11-27T06:00:00Z reads what is not older."
+        ) from None

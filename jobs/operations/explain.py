@@ -1,0 +1,214 @@
+"""`headrace explain`: in sentences, where a record is and what became of it, or how far a user's rows are.
+
+Reads the tables and their commits, and Kafka for what is not read yet; changes nothing, and works beside live streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any, Protocol
+
+from jobs.operations.explained_tables import ExplainedTables, Lakehouse, show_clock
+from jobs.operations.explained_users import explain_user, name_user_tables
+from jobs.operations.questions import Coordinates, parse_moment
+from platform_assets.checks.ledger_entries import Entry
+from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL
+from platform_assets.streaming.repair.expiry import find_expired
+from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+
+# An id that a broken producer sent ten thousand times needs no ten thousand answers, of which each reads the tables.
+MAX_PLACES = 20
+
+
+class Topic(Protocol):
+    """What is asked of Kafka (`resources.kafka.KafkaResource`)."""
+
+    def beginning_offsets(self, topic: str) -> dict[int, int]:
+        """The first offset still held, by partition."""
+        ...
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """The offset that the next record gets, by partition."""
+        ...
+
+
+def explain(
+    streams: Sequence[StreamSpec],
+    lakehouse: Lakehouse,
+    kafka: Topic,
+    event_id: str | None = None,
+    offset: str | None = None,
+    user_id: str | None = None,
+    at: str | None = None,
+) -> list[str]:
+    """Answers the one question that is asked, in sentences. Raises `UsageError` for one that cannot be read."""
+    record, moment = None if offset is None else Coordinates.parse(offset), parse_moment("--at", at)
+    (ingest,) = (stream for stream in streams if isinstance(stream.source, KafkaSource))
+    derived = [stream for stream in streams if stream.span is not None]
+    tables = ExplainedTables(lakehouse)
+    if not tables.has(ingest.main_table.name):
+        return ["The streams have not run yet: there is no table to look into."]
+    if user_id is not None:
+        return explain_user(ingest, derived, tables, user_id, moment or datetime.now(UTC))
+    explainer = RecordExplainer(ingest, derived, tables, kafka)
+    return explainer.explain_event(event_id or "") if record is None else explainer.explain_offset(record)
+
+
+class RecordExplainer:
+    """Answers questions for records from one state of the tables."""
+
+    def __init__(
+        self, ingest: StreamSpec, derived: Sequence[StreamSpec], tables: ExplainedTables, kafka: Topic
+    ) -> None:
+        self._ingest = ingest
+        self._derived = derived
+        self._tables = tables
+        self._kafka = kafka
+        self._accepted, self._quarantined, self._deduplicated = (table.name for table in ingest.tables)
+
+    def explain_event(self, event_id: str) -> list[str]:
+        """Every record with this id: the accepted one, those that repeat it, and what late windows made of it."""
+        rows = chain.from_iterable(
+            self._tables.find_rows(table, "event_id", event_id, ["topic", "kafka_partition", "kafka_offset"])
+            for table in (self._accepted, self._deduplicated)
+        )
+        said = [line for row in islice(rows, MAX_PLACES) for line in self.explain_offset(_coordinates(row))]
+        if next(rows, None) is not None:
+            said.append(f"More records have this id: these are the first {MAX_PLACES}.")
+        return said or [
+            f"No record with event_id {event_id} was accepted or deduplicated. If it was sent, it is not read yet "
+            f"({self._describe_lag()}), or it is in {self._quarantined}, where records have no id: ask by --offset."
+        ]
+
+    def explain_offset(self, record: Coordinates) -> list[str]:
+        """Where one record is: accepted, quarantined, deduplicated, a gap, not read yet, or before the first read."""
+        entries = [e for e in self._entries if (e.topic, e.kafka_partition) == (record.topic, record.partition)]
+        batch = next((e for e in entries if e.from_offset <= record.offset < e.until_offset), None)
+        if batch is None:
+            return [self._explain_unread(record, entries)]
+        read = f"batch {batch.batch_id} of {self._ingest.name}"
+        columns = ["event_id", "event_type", "event_time", "ingested_at", "user_id", "is_anonymous"]
+        for row in self._tables.find_record(self._accepted, record, columns):
+            what = (
+                f"Record {record} is event {row['event_id']} of {show_clock(row['event_time'])}, user {row['user_id']}:"
+            )
+            said = f"{what} accepted into {self._accepted} by {read} at {show_clock(row['ingested_at'])}."
+            return [said, *self._explain_requeue(record), *self._explain_state(row), *self._explain_late(record)]
+        columns = ["event_id", "kept_topic", "kept_partition", "kept_offset", "deduplicated_at", "is_same_content"]
+        for row in self._tables.find_record(self._deduplicated, record, columns):
+            kept = f"{row['kept_topic']}/{row['kept_partition']}/{row['kept_offset']}"
+            at = show_clock(row["deduplicated_at"])
+            said = f"Record {record} repeats event {row['event_id']}: deduplicated against {kept} by {read} at {at}."
+            other = f"Its content is another: the column `content` of {self._deduplicated} has it."
+            differs = [other] if row["is_same_content"] is False else []
+            return [said, *differs, *self._explain_requeue(record)]
+        for row in self._tables.find_record(self._quarantined, record, ["reason", "detail", "quarantined_at"]):
+            because = f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"]
+            return [f"Record {record} was quarantined by {read} at {show_clock(row['quarantined_at'])}: {because}."]
+        for row in self._tables.find_record("platform.erased_records", record, ["was", "erased_at"]):
+            whose = "may have been" if row["was"] == UNSURE_ON_ARRIVAL else "was"
+            is_new = row["was"] in (ON_ARRIVAL, UNSURE_ON_ARRIVAL)
+            before = "on its arrival" if is_new else f"after it had been {row['was']}"
+            erased = f"erased {before}, at {show_clock(row['erased_at'])}"
+            return [f"Record {record} {whose} of a user who is forgotten: {erased}."]
+        if any(start <= record.offset < end for start, end in batch.gaps):
+            what = "a transaction's marker, an aborted or a compacted record"
+            if batch.is_compacted is False:
+                what = "a transaction's marker, or an aborted record"
+            return [f"Offset {record} has no record: {what}. {read.capitalize()} recorded a gap there."]
+        expired = find_expired(self._tables.lakehouse)
+        if over := [f"{t.name} before {expired[t.name].until}" for t in self._ingest.tables if t.name in expired]:
+            gone = f"It has expired if its day is over ({', '.join(over)}); `headrace check` counts such rows."
+            return [f"Record {record} was read by {read} and is in no table. {gone}"]
+        return [f"Record {record} was read by {read} and is in no table: that must not be. Run `headrace check`."]
+
+    def _explain_state(self, event: Mapping[str, Any]) -> list[str]:
+        """For each stream that takes the event: until when rows that count it are open, or that they are final."""
+        said = []
+        if event["is_anonymous"]:
+            without = name_user_tables(self._derived)
+            said.append(
+                f"Its user stands for many or for nobody: it counts in sums over all users, and in no row of {without}."
+            )
+        for stream in self._derived:
+            assert stream.span is not None and isinstance(stream.source, TableSource)
+            if stream.source.event_types and event["event_type"] not in stream.source.event_types:
+                continue
+            if stream.span.by_user and event["is_anonymous"]:
+                continue
+            closes, state = event["event_time"] + stream.span.longest_open, self._tables.states.get(stream.name)
+            if state is not None and closes <= state["watermark"]:
+                said.append(f"What counts it in {stream.main_table.name} is final.")
+            else:
+                now = "not known yet" if state is None else f"now {show_clock(state['watermark'])}"
+                said.append(f"In the state of {stream.name} until its watermark ({now}) passes {show_clock(closes)}.")
+        return said
+
+    def _explain_late(self, record: Coordinates) -> list[str]:
+        columns = ["query", "watermark", "batch_id", "refused_windows", "refused_at", "repaired_at"]
+        said = []
+        for row in self._tables.find_record("platform.late_events", record, columns):
+            repaired = row["repaired_at"]
+            then = "not repaired yet" if repaired is None else f"repaired at {show_clock(repaired)}"
+            if row["watermark"] is None:
+                said.append(f"A replay has changed it since {row['query']} read it: {then}.")
+                continue
+            watermark = f"watermark {show_clock(row['watermark'])} in batch {row['batch_id']}"
+            what = f"{row['refused_windows']} row(s)" if row["refused_windows"] else "the row that it continues"
+            said.append(f"It was late for {what} of {row['query']} ({watermark}): {then}.")
+        return said
+
+    def _explain_requeue(self, record: Coordinates) -> list[str]:
+        return [
+            f"It had been quarantined as {row['reason']}, and was taken in again by {row['requeued_by']} at "
+            f"{show_clock(row['requeued_at'])}."
+            for row in self._tables.find_record(
+                "platform.requeued_records", record, ["reason", "requeued_by", "requeued_at"]
+            )
+        ]
+
+    def _explain_unread(self, record: Coordinates, entries: Sequence[Entry]) -> str:
+        held, ends = self._kafka.beginning_offsets(record.topic), self._kafka.end_offsets(record.topic)
+        if record.partition not in ends:
+            return f"Topic {record.topic} has no partition {record.partition}."
+        read_until = max((entry.until_offset for entry in entries), default=None)
+        if record.offset >= ends[record.partition]:
+            return f"Record {record} does not exist: the partition ends before offset {ends[record.partition]}."
+        for row in self._read_losses(record):
+            said = f"acknowledged by {row['acknowledged_by']} at {show_clock(row['acknowledged_at'])}: {row['reason']}"
+            return f"Record {record} is lost: Kafka deleted it before it was read; {said}."
+        if read_until is not None and record.offset < read_until:
+            return f"Record {record} was never read: {self._ingest.name} began behind it, at {entries[0].from_offset}."
+        where = "nothing is read yet" if read_until is None else f"{self._ingest.name} has read until {read_until}"
+        if record.offset < held[record.partition]:
+            return f"Record {record} is lost: Kafka holds offsets from {held[record.partition]} on, and {where}."
+        behind = record.offset - (held[record.partition] if read_until is None else read_until)
+        return f"Record {record} is not read yet: {where}, {behind:,} records before it."
+
+    def _read_losses(self, record: Coordinates) -> Iterator[dict[str, Any]]:
+        """Rows of `platform.lost_ranges` with the record in a range whose end is known."""
+        for row in self._tables.read("platform.lost_ranges"):
+            is_of_partition = (row["topic"], row["kafka_partition"]) == (record.topic, record.partition)
+            if is_of_partition and row["from_offset"] <= record.offset < (row["until_offset"] or 0):
+                yield row
+
+    def _describe_lag(self) -> str:
+        reached: dict[tuple[str, int], int] = {}
+        for entry in self._entries:
+            where = (entry.topic, entry.kafka_partition)
+            reached[where] = max(reached.get(where, 0), entry.until_offset)
+        topics = {topic for topic, _ in reached}
+        ends = {(topic, p): end for topic in topics for p, end in self._kafka.end_offsets(topic).items()}
+        unread = sum(max(0, end - reached.get(where, 0)) for where, end in ends.items())
+        return f"{unread:,} records are unread"
+
+    @cached_property
+    def _entries(self) -> list[Entry]:
+        return self._tables.read_entries(self._accepted)
+
+
+def _coordinates(row: Mapping[str, Any]) -> Coordinates:
+    return Coordinates(row["topic"], row["kafka_partition"], row["kafka_offset"])

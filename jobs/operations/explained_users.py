@@ -1,0 +1,85 @@
+"""`headrace explain --user`: how far a user's rows are in each table, and whether the user stands for many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+
+from jobs.operations.explained_tables import ExplainedTables, show_clock
+from platform_assets.streaming.register.forgotten_users import hash_user
+from platform_assets.streaming.specs import ResultSpan, StreamSpec
+
+# A user may have ten thousand rows around one moment.
+MAX_ROWS = 20
+
+
+def explain_user(
+    ingest: StreamSpec, derived: Sequence[StreamSpec], tables: ExplainedTables, user_id: str, moment: datetime
+) -> list[str]:
+    """For each table that has rows of users: those of this one around a moment, and whether they are final."""
+    said, events = _explain_forgotten(tables, user_id), ingest.main_table
+    counts = tables.count_events(events, user_id)
+    is_anonymous = 0 < counts.own == counts.own_anonymous
+    if counts.own_anonymous:
+        said.append(
+            f"User {user_id} stands for many or for nobody: {counts.own_anonymous:,} of its {counts.own:,} events in "
+            f"{events.name} are anonymous, as are {counts.anonymous:,} of all {counts.events:,} events. They count in "
+            f"sums over all users, and in no row of {name_user_tables(derived)}."
+        )
+    for stream in derived:
+        if stream.span is not None and stream.span.by_user:
+            rows = _explain_rows(stream, stream.span, tables, user_id, moment)
+            said += rows or ([] if is_anonymous else [_explain_missing(stream, stream.span, tables, user_id, moment)])
+    return said
+
+
+def name_user_tables(derived: Sequence[StreamSpec]) -> str:
+    """The tables whose rows are of one user each."""
+    return ", ".join(stream.main_table.name for stream in derived if stream.span is not None and stream.span.by_user)
+
+
+def _explain_forgotten(tables: ExplainedTables, user_id: str) -> list[str]:
+    for row in tables.read("platform.forgotten_users"):
+        if row["user_hash"] == hash_user(user_id, row["salt"]):
+            return [f"User {user_id} is forgotten since {show_clock(row['forgotten_at'])}: no table has rows of them."]
+    return []
+
+
+def _explain_rows(
+    stream: StreamSpec, span: ResultSpan, tables: ExplainedTables, user_id: str, moment: datetime
+) -> list[str]:
+    """The user's rows around the moment."""
+    table, until = stream.main_table, _describe_state(stream, tables)
+    columns = [column.name for column in table.columns]
+    complete, said = tables.complete_until(stream.name), []
+    own = tables.find_rows(table.name, "user_id", user_id, columns)
+    around = (row for row in own if row[span.start_column] <= moment <= row[span.end_column] + span.inactivity)
+    for row in islice(around, MAX_ROWS):
+        end = row[span.end_column] + span.inactivity
+        is_final = complete is not None and end <= complete
+        verdict = "final" if is_final else f"open until the watermark passes {show_clock(end)}"
+        values = ", ".join(f"{name} {_show(row[name])}" for name in columns if name != "user_id")
+        said.append(f"{table.name}: {values}: {verdict} ({until}).")
+    return said
+
+
+def _explain_missing(
+    stream: StreamSpec, span: ResultSpan, tables: ExplainedTables, user_id: str, moment: datetime
+) -> str:
+    """Why there is no row of the user."""
+    name, complete = stream.main_table.name, tables.complete_until(stream.name)
+    if not tables.has(name):
+        return f"{name}: the table is not there yet, for {stream.name} has not run."
+    is_open = complete is None or moment + span.longest_open > complete
+    why = "what is open then is in state" if is_open else "no row counts that moment, and none will"
+    return f"{name}: no row of user {user_id} at {show_clock(moment)}; {_describe_state(stream, tables)}: {why}."
+
+
+def _describe_state(stream: StreamSpec, tables: ExplainedTables) -> str:
+    complete = tables.complete_until(stream.name)
+    return "nothing is final yet" if complete is None else f"final until {show_clock(complete)}"
+
+
+def _show(value: object) -> str:
+    return show_clock(value) if isinstance(value, datetime) else str(value)

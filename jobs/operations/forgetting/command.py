@@ -1,0 +1,167 @@
+"""What `headrace forget-user` does: drain, erase, drain, VACUUM, compute again, prove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from jobs.operations.forgetting.proof import Proof, search_files
+from jobs.operations.forgetting.readers import wait_for_readers
+from jobs.operations.forgetting.waiting import list_what_waits
+from jobs.operations.replay.shadow import FOLDER
+from jobs.supervision.application import borrow_application
+from jobs.supervision.group_lock import hold_group_lock
+from jobs.supervision.held_group import hold_group
+from jobs.supervision.host import Application, host_group
+from jobs.supervision.stream_context import build_stream_context
+from jobs.supervision.terminal import Terminal, WriteLine
+from platform_assets.errors import InterruptedByUserError, UsageError
+from platform_assets.reports import REPORT_TABLES
+from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
+from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
+from platform_assets.streaming.repair.erasure import Eraser
+from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from resources.spark import SparkResource
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+
+# Twice while the groups rest. What is left of years of windows is repaired beside the streams.
+_REPAIR_SECONDS = 15.0
+# The same for whoever is forgotten: a group that an erasure left half done is taken over by the next call.
+_PAUSED_FOR = "a user is being forgotten; if that has ended, call it again for the same user"
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """`rows` that were taken out, by table; the proof by the files; `waits`: what nobody can hurry, in sentences.
+
+    `unsure`: what mentions the user and stays until somebody has looked at it.
+    """
+
+    rows: Mapping[str, int]
+    proof: Proof
+    waits: tuple[str, ...]
+    unsure: tuple[UnsureRecord, ...]
+
+
+class Erasure:
+    """Of one user, while all groups rest: `take_out`, then, when nobody reads the old files, `remove_files`."""
+
+    def __init__(
+        self,
+        user: str,
+        streams: Sequence[StreamSpec],
+        context: StreamContext,
+        by: str,
+        reason: str,
+        also: AlsoErased = NOTHING_ELSE,
+    ) -> None:
+        self._user = user
+        self._also = also
+        self._register = Register(context)
+        self._eraser = Eraser(user, self._register.hash(user), streams, REPORT_TABLES, context)
+        self._row = self._register.row_of(user) or new_row(by, reason, datetime.now(UTC))
+
+    def take_out(
+        self, session: SparkSession, drain: Callable[[], None], write: WriteLine
+    ) -> tuple[Traces, dict[str, int]]:
+        """Erases the rows; `drain` lets every stream over silver.events read all of it. Returns rows by table."""
+        write("the streams read what there is")
+        drain()
+        self._register.write(self._user, {**self._row, "erased_at": None})
+        found = self._eraser.find_traces(self._also)
+        rows = self._eraser.erase(session, found)
+        if (commit := self._eraser.find_erasing_commit()) is not None:
+            self._row = put_erasure(self._row, *commit)
+        # With the rest of the row: from here on the account of the streams needs it.
+        self._register.write(self._user, {**self._row, "erased_at": None})
+        write(f"{sum(rows.values()):,} rows are taken out; the streams pass them")
+        drain()
+        return found, rows
+
+    def remove_files(self) -> None:
+        """And puts down that it is done."""
+        self._eraser.vacuum()
+        self._register.write(self._user, {**self._row, "erased_at": datetime.now(UTC)})
+
+
+def forget_user(
+    groups: Sequence[StreamGroup],
+    user: str,
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    by: str,
+    reason: str,
+    wait_seconds: float,
+    write: WriteLine,
+    also: AlsoErased,
+    compute_changed_days: Callable[[dg.DagsterInstance, LakehouseResource], bool],
+) -> Forgotten:
+    """Erases all rows of one user, and what mentions the user if it is told to; keeps the user out from then on.
+
+    The groups rest while rows and files are removed, and are resumed; what is summed up of the user's days is computed
+    again beside them. Batch runs that may read the old files are waited for, `wait_seconds` at most, and stopped then.
+    Cut short, the groups stay paused, and the same call does the rest; a call for a user who is forgotten does it all
+    again. `compute_changed_days` computes reports of days that have changed, and says whether all could be. Raises
+    `HeadraceError`; `UsageError` for an empty name.
+    """
+
+    def say(line: str) -> None:
+        write(f"forget-user: {line}")
+
+    if not user.strip():
+        raise UsageError("Name the user whose rows are to be erased.")
+    streams = [stream for group in groups for stream in group.streams]
+    derived = [stream for stream in streams if isinstance(stream.source, TableSource)]
+    lakehouse = LakehouseResource.from_settings(settings)
+    with KafkaResource.from_settings(settings) as kafka, ExitStack() as held:
+        # A replay writes rows too. The JVM keeps its locks: a killed one's writes are over when they are free.
+        lock_fds = [held.enter_context(hold_group_lock(settings.home, f"replay-{s.name}", "forget")) for s in streams]
+        context = build_stream_context(settings, kafka, lakehouse, streams)
+        context = replace(context, repair_seconds=_REPAIR_SECONDS)
+        with ExitStack() as rest:
+            for group in groups:
+                rest.enter_context(
+                    hold_group(
+                        group, "forget", settings, instance, by, _PAUSED_FOR, lambda: Register(context).is_half_done()
+                    )
+                )
+            erasure = Erasure(user, streams, context, by, reason, also)
+            spark = SparkResource.from_settings(settings, app_name="forget-user")
+            with spark.running(tuple(lock_fds)) as session:
+
+                def drain() -> None:
+                    _drain(lambda: borrow_application(session, spark.jvm_pid, derived, context), settings, write)
+
+                found, rows = erasure.take_out(session, drain, say)
+            lakehouse.remove_folder(FOLDER)
+            wait_for_readers(instance, wait_seconds, say)
+            erasure.remove_files()
+        waits = list_what_waits(found, derived, context, kafka)
+    say("the streams go on; reports of the user's days are computed again")
+    if not compute_changed_days(instance, lakehouse):
+        waits = (
+            *waits,
+            "Reports of some days could not be computed: see the run in the UI. They still count the user.",
+        )
+    say("all files are read for the proof")
+    return Forgotten(rows, search_files(lakehouse, user), waits, found.unsure)
+
+
+def _drain(
+    open_application: Callable[[], AbstractContextManager[Application]], settings: Settings, write: WriteLine
+) -> None:
+    outside, grace = Terminal("forget-user", write), settings.stop_grace_seconds
+    if not host_group(open_application, outside, grace_seconds=grace, bounded=True).finished:
+        raise InterruptedByUserError("Interrupted. Call it again for the same user: it does the rest.")

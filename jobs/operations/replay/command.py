@@ -1,0 +1,193 @@
+"""What `headrace replay` and the job `replay_stream` do: rehearse, make the shadow, compare, swap, undo, abandon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from jobs.operations.replay.action import ReplayAction
+from jobs.operations.replay.comparison import DIFFERENCE, Comparison, compare_with_live, read_cost
+from jobs.operations.replay.kafka_range import KafkaReplay
+from jobs.operations.replay.rehearsal import build_rehearsal, rehearse
+from jobs.operations.replay.row_replay import Part, RowReplay, replay_rows
+from jobs.operations.replay.shadow import Shadow, fill_shadow
+from jobs.operations.replay.swap import abandon, is_half_done, swap_in, undo_swap
+from jobs.operations.replay.time_range import RangeReplay
+from jobs.operations.stream_groups import find_groups
+from jobs.supervision.group_lock import hold_group_lock
+from jobs.supervision.held_group import hold_group
+from jobs.supervision.stream_context import build_stream_context
+from jobs.supervision.terminal import WriteLine
+from platform_assets.errors import NotReadyError, UsageError
+from platform_assets.streaming.repair.expiry import warn_of_expired
+from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec, TableSource
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from resources.spark import SparkResource
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+
+
+def replay_stream(
+    groups: Sequence[StreamGroup],
+    name: str,
+    action: ReplayAction,
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    by: str,
+    write: WriteLine,
+    part: Part | None = None,
+) -> Comparison | None:
+    """Does one step of a replay of the stream `name`; returns what the replayed table differs in, where it was looked.
+
+    `rehearse` runs the code of now from a copy of the live state (`rehearsal`). `compare` makes the shadow
+    up to the newest event, beside the live stream, and compares; `swap` does so too, and then holds the group while the
+    rest is read and the table and its state are replaced; `undo` takes back the last swap; `abandon` removes shadow and
+    rehearsal. With `part` the same for what is final in a range of event time, without a state
+    (`jobs.operations.replay.time_range`; not for `rehearse`), and always so for a stream over Kafka (`kafka_range`).
+    The group's run is paused by this where it lives, and resumed at the end. Raises `HeadraceError`; what was done is
+    kept, and the same call goes on (a rehearsal begins anew).
+    """
+    [group] = find_groups(groups, "", name)
+    stream = next(stream for stream in group.streams if stream.name == name)
+    derived = [s for one in groups for s in one.streams if isinstance(s.source, TableSource)]
+    if action == "rehearse" and (part is not None or stream not in derived):
+        raise UsageError(
+            "A rehearsal goes from where the live state allows to the newest event: it has no range, and a stream over "
+            "Kafka has no such state."
+        )
+    lakehouse = LakehouseResource.from_settings(settings)
+    spark = SparkResource.from_settings(settings, app_name=f"replay-{name}")
+
+    def say(line: str) -> None:
+        write(f"replay {name}: {line}")
+
+    with KafkaResource.from_settings(settings) as kafka, ExitStack() as locks:
+        # Against a second replay; the JVM keeps them, so a killed one's writes are over when they are free.
+        locked = [name] if stream in derived else [name, *(s.name for s in derived)]
+        lock_fds = [locks.enter_context(hold_group_lock(settings.home, f"replay-{of}", "replay")) for of in locked]
+        live = build_stream_context(settings, kafka, lakehouse, group.streams)
+        shadow, rows = None, _open_row_replay(stream, live, lakehouse, kafka, derived, part or Part())
+        if stream in derived:
+            shadow = Shadow(stream, live, lakehouse)
+            if part is None and action in ("compare", "swap") and (lost := warn_of_expired(stream, lakehouse)):
+                say(lost)
+        elif action in ("swap", "undo"):
+            _refuse_shadows([Shadow(s, live, lakehouse) for s in derived])
+        if action == "abandon":
+            if shadow is None or part is not None:
+                rows.abandon()
+            else:
+                abandon(shadow)
+                lakehouse.remove_folder(build_rehearsal(shadow).folder)
+            say("abandoned, nothing is left of it.")
+            return None
+
+        def is_cut_short() -> bool:
+            return rows.is_half_done() or (shadow is not None and is_half_done(shadow))
+
+        def hold() -> AbstractContextManager[None]:
+            reason = f"replay of {name}; call it again if it has ended"
+            return hold_group(group, "replay", settings, instance, by, reason, is_cut_short)
+
+        with spark.running(tuple(lock_fds)) as session:
+            if shadow is None or part is not None:
+                return replay_rows(session, rows, action, hold, say)
+
+            def fill(of: Shadow) -> None:
+                fill_shadow(session, spark.jvm_pid, of, write, settings.stop_grace_seconds)
+
+            if action == "rehearse":
+                rehearsal = build_rehearsal(shadow)
+                found = rehearse(session, spark.jvm_pid, rehearsal, write, settings.stop_grace_seconds)
+                _tell(rehearsal, found, write)
+                return found
+            return _replay_whole(session, shadow, action, fill, hold, write)
+
+
+def _open_row_replay(
+    stream: StreamSpec,
+    live: StreamContext,
+    lakehouse: LakehouseResource,
+    kafka: KafkaResource,
+    derived: Sequence[StreamSpec],
+    part: Part,
+) -> RowReplay:
+    if isinstance(stream.source, KafkaSource):
+        return KafkaReplay(stream, live, lakehouse, kafka, derived, part)
+    return RangeReplay(stream, live, lakehouse, part)
+
+
+def _refuse_shadows(shadows: Sequence[Shadow]) -> None:
+    """A shadow has counted the rows as they were, and would take the list of what must be repaired with it."""
+    for shadow in shadows:
+        if shadow.exists():
+            name = shadow.stream.name
+            raise NotReadyError(
+                f"A replay of {name} is under way, over the rows that are to be replaced. First end it: "
+                f"headrace replay {name} --swap (or --abandon)"
+            )
+
+
+def _replay_whole(
+    session: SparkSession,
+    shadow: Shadow,
+    action: ReplayAction,
+    fill: Callable[[Shadow], None],
+    hold: Callable[[], AbstractContextManager[None]],
+    write: WriteLine,
+) -> Comparison | None:
+    name, found = shadow.stream.name, None
+    if action == "undo":
+        with hold():
+            version = undo_swap(session, shadow)
+        write(f"replay {name}: undone; version {version} has the rows from before the swap.")
+        return None
+    if not is_half_done(shadow):
+        fill(shadow)
+        found = compare_with_live(session, shadow)
+        _tell(shadow, found, write)
+    if action == "swap":
+        with hold():
+            if not is_half_done(shadow):
+                fill(shadow)
+            version = swap_in(session, shadow)
+        write(
+            f"replay {name}: version {version} of {shadow.stream.main_table.name} has the replayed rows, and the "
+            f"stream goes on from them. To go back: headrace replay {name} --undo"
+        )
+    return found
+
+
+def _tell(shadow: Shadow, found: Comparison | None, write: WriteLine) -> None:
+    def say(line: str) -> None:
+        write(f"replay {shadow.stream.name}: {line}")
+
+    cost = read_cost(shadow)
+    seconds = max(cost["milliseconds"], 1) / 1000
+    say(
+        f"{cost['rows']:,} rows in {seconds:.1f} s of batches ({cost['rows'] / seconds:,.0f} a second); "
+        f"state {cost['state_rows']:,} rows, {cost['state_bytes'] / 1e6:.1f} MB"
+    )
+    if found is None:
+        say("nothing to compare with yet: nothing is final in one of the two tables.")
+        return
+    is_rehearsal, command = bool(shadow.suffix), f"headrace replay {shadow.stream.name}"
+    for line in found.describe():
+        say(line)
+    if found.differences:
+        say(f"all of them are in the Delta table {shadow.context.lakehouse_root}/{DIFFERENCE}")
+    if is_rehearsal:
+        say(
+            "to promote it deploy this code: the live stream goes on from its own state with it. For rows of before: "
+            f"{command} --range --swap (undone by --undo)."
+        )
+    else:
+        say(f"put it in the place of the live table: {command} --swap; remove it: --abandon")

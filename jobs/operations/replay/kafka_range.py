@@ -1,0 +1,165 @@
+"""A replay from Kafka: what the parser of now makes of records that were accepted, and accepted rows that are gone.
+
+For the table of a stream over Kafka, as long as Kafka holds the records. Which of its tables a record is in does not
+change: the ledger has counted it there. So only rows of the main table are made again: those that it has, if they are
+accepted still and have the same event id, and those of records that are in no table at all though a batch has read
+them. What else would be otherwise now is counted and left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from jobs.operations.replay.comparison import Comparison, compare_rows
+from jobs.operations.replay.kafka_records import PLACE, find_lost, intersect, merge_ranges, read_records, read_rows
+from jobs.operations.replay.row_replay import Part, RowReplay
+from platform_assets.checks.acknowledged_losses import Losses
+from platform_assets.checks.ledger_entries import Entry, read_all_entries
+from platform_assets.errors import UsageError
+from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.derive.late_events import build_repairs
+from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+from platform_assets.tables.platform import LATE_EVENTS, LOST_RANGES
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+
+_ARRIVAL = "ingested_at"
+# What a replayed row keeps of the row that it replaces.
+_KEPT = ("topic", _ARRIVAL)
+
+
+class KafkaReplay(RowReplay):
+    """Of a stream over Kafka. `derived`: the streams over its table, which are repaired where rows were replaced."""
+
+    # What was read does not change: an erasure holds a replay's lock, and a requeue adds rows of other records.
+    _goes_stale = False
+
+    def __init__(
+        self,
+        stream: StreamSpec,
+        context: StreamContext,
+        lakehouse: LakehouseResource,
+        kafka: KafkaResource,
+        derived: Sequence[StreamSpec],
+        part: Part,
+    ) -> None:
+        assert isinstance(stream.source, KafkaSource)
+        super().__init__(stream, context, lakehouse, f"headrace replay {stream.name}")
+        self._kafka = kafka
+        self._derived = [s for s in derived if isinstance(s.source, TableSource)]
+        self._part = part
+        losses = Losses(BatchTable(LOST_RANGES, context).read_arrow().to_pylist())
+        self._topic_micros = max(losses.times_begun_again(context.topic), default=0)
+        self._topic_since = datetime.fromtimestamp(self._topic_micros / 1e6, UTC)
+
+    def describe(self) -> str:
+        """See `RowReplay`."""
+        return f"rows of the records {_describe(self._ranges)}"
+
+    def _compare(self, session: SparkSession) -> Comparison:
+        from pyspark.sql import functions as F
+
+        stream, names = self._stream, [column.name for column in self._stream.main_table.columns]
+        records = read_records(session, self._context, self._ranges).persist()
+        try:
+            live = read_rows(session, self._context, stream.main_table, self._ranges, _ARRIVAL, self._topic_since)
+            pairs = live.alias("l").join(
+                records.alias("r"), [F.col(f"l.{name}") == F.col(f"r.{name}") for name in PLACE]
+            )
+            same = pairs.where("r.reason is null and r.event_id = l.event_id")
+            replayed = same.select(*(F.col(f"{'l' if name in _KEPT else 'r'}.{name}") for name in names))
+            lost, notes = find_lost(
+                session, self._context, stream, records, self._ranges, self._entries, self._topic_since
+            )
+            if len(lost):
+                replayed = replayed.union(session.createDataFrame(lost.select(names)))
+            found = compare_rows(
+                session, stream, replayed, same.select(*(F.col(f"l.{name}") for name in names)), self._difference
+            )
+            doubled = live.groupBy(*PLACE).count().where("count > 1").count()
+            return replace(found, doubled=doubled, notes=(*_describe_refused(pairs), *notes))
+        finally:
+            records.unpersist()
+
+    def _mend_of_doubled(self) -> str:
+        return "The check ledger names them: delete those that are too many, or restore a backup."
+
+    def _bounds(self) -> str:
+        return f"t.{_ARRIVAL} > timestamp '{self._topic_since.isoformat()}'"
+
+    def _follow(self, session: SparkSession, version: int) -> None:
+        """Has repaired what the replaced rows are counted in, as they were and as they are."""
+        names = [*self._stream.main_table.key, "event_id", "event_time", "user_id", "event_type"]
+        touched = self._read_difference(session).select(*names).distinct().toArrow()
+        late = BatchTable(LATE_EVENTS, self._context)
+        for stream in self._derived:
+            rows = build_repairs(stream, touched, datetime.now(UTC), version)
+            if len(rows):
+                late.replace(rows, rows.slice(0, 0), f"t.query = '{stream.name}'", {"replay": self._stream.name})
+
+    @cached_property
+    def _entries(self) -> list[Entry]:
+        """The accounts of the batches that have read this topic: not an older one of the same name."""
+        events = self._lakehouse.find_table(self._stream.main_table.name)
+        ledger = self._lakehouse.find_table("platform.ledger")
+        entries = [] if events is None or ledger is None else read_all_entries(events, ledger)
+        return [e for e in entries if e.topic == self._context.topic and e.arrival_micros > self._topic_micros]
+
+    @cached_property
+    def _ranges(self) -> list[OffsetRange]:
+        """What the stream has read of the part, and Kafka holds. Raises `UsageError` where that is nothing."""
+        topic, part = self._context.topic, self._part
+        held, ends = self._kafka.beginning_offsets(topic), self._kafka.end_offsets(topic)
+        read = merge_ranges(self._entries)
+        if part.offsets:
+            wanted = [_parse_offsets(text, topic, held) for text in part.offsets]
+        else:
+            since = held if part.since is None else self._kafka.offsets_at(topic, part.since)
+            until = ends if part.until is None else self._kafka.offsets_at(topic, part.until)
+            wanted = [OffsetRange(topic, p, since[p], until[p]) for p in sorted(held)]
+        if not (found := intersect(wanted, read)):
+            holds = [OffsetRange(topic, p, held[p], ends[p]) for p in sorted(held)]
+            raise UsageError(
+                f"There is nothing to replay: Kafka holds {_describe(holds)}; {self._stream.name} has read "
+                f"{_describe(read) or 'nothing yet'}. Name what both have."
+            )
+        return found
+
+
+def _describe(ranges: Sequence[OffsetRange]) -> str:
+    return ", ".join(f"{r.topic}/{r.kafka_partition}/{r.from_offset}-{r.until_offset}" for r in ranges)
+
+
+def _parse_offsets(text: str, topic: str, held: dict[int, int]) -> OffsetRange:
+    """`topic/partition/from-until`. Raises `UsageError`, also for offsets that Kafka does not hold any more."""
+    try:
+        name, partition, offsets = text.rsplit("/", 2)
+        start, until = map(int, offsets.split("-"))
+        found = OffsetRange(name, int(partition), start, until)
+    except ValueError:
+        raise UsageError(f"--offsets {text}: must be topic/partition/from-until, as in {topic}/0/100-200.") from None
+    if found.topic != topic or found.kafka_partition not in held:
+        raise UsageError(f"--offsets {text}: the stream reads {topic}, partitions {sorted(held)}.")
+    if found.from_offset < held[found.kafka_partition]:
+        raise UsageError(
+            f"--offsets {text}: Kafka holds {topic}/{partition} from offset {held[found.kafka_partition]} on."
+        )
+    return found
+
+
+def _describe_refused(pairs: DataFrame) -> list[str]:
+    """Of accepted records: what the parser of now would not accept as the same event."""
+    refused = pairs.where("r.reason is not null").groupBy("r.reason").count().orderBy("r.reason").collect()
+    said = [f"{row['count']:,} accepted records would be refused now ({row['reason']}): they stay." for row in refused]
+    others = pairs.where("r.reason is null and r.event_id != l.event_id").count()
+    return [*said, *([f"{others:,} accepted records have another event_id now: they stay."] if others else [])]

@@ -1,0 +1,170 @@
+"""An upgrade rehearsed: the code of now goes on from a copy of the live state, and is compared with the live stream.
+
+The live stream goes on meanwhile with the code that it has. Its checkpoint holds the state of some hundred batches: the
+copy is cut at one of them, and what the code of now writes from there on is compared with what the live one wrote. So
+it takes as long as the batches since, not as long as a history; and it shows whether the code can go on with the state
+at all. The table is not copied: rows that neither has written since are the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from jobs.operations.backup import copy_file
+from jobs.operations.replay.comparison import (
+    DIFFERENCE,
+    Comparison,
+    compare_rows,
+    read_events_between,
+    read_states,
+    read_table,
+)
+from jobs.operations.replay.shadow import Shadow, fill_shadow
+from jobs.supervision.terminal import WriteLine
+from platform_assets.errors import NotReadyError, PlanChangedError
+from platform_assets.streaming.checkpoint.checkpoints import (
+    list_planned_batches,
+    read_last_committed_batch,
+    read_plan,
+    read_txn_app_id,
+)
+from platform_assets.streaming.delta.commit_log import EPOCH
+from platform_assets.streaming.delta.delta_tables import open_table, read_batch_commits
+from platform_assets.streaming.repair.table_difference import leave_out_keys, read_pending, select_final
+from platform_assets.streaming.specs import in_words
+from platform_assets.tables.platform import LATE_EVENTS
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# Of the batches that the checkpoint holds, so many hundredths of the oldest are left: the live query removes them one
+# by one, and the copy must be done before it comes to the first that is needed.
+_PERCENT_LEFT = 20
+# Each batch is at most one commit; others' commits (repairs, upkeep) lie between.
+_COMMITS_SEARCHED = 2000
+# Files of state are named by their version, which is the batch's number and one: 12.zip, 12.changelog.
+_STATE_VERSION = re.compile(r"/state/.*/(\d+)(?:_[^/]*)?\.(?:zip|changelog|delta|snapshot)$")
+_BATCH_FILE = re.compile(r"/(?:offsets|commits)/(\d+)$")
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """A batch that the live query has done: from behind it the code of now reads again.
+
+    `at` is when it was planned, `watermark` what it closed, `table_version` the newest version of the table without
+    anything of a later batch.
+    """
+
+    batch_id: int
+    at: datetime
+    watermark: datetime
+    table_version: int
+
+
+def build_rehearsal(shadow: Shadow) -> Shadow:
+    """The place of a stream's rehearsal, beside that of its replay."""
+    return replace(shadow, suffix=".rehearsal")
+
+
+def rehearse(
+    session: SparkSession, jvm_pid: int | None, shadow: Shadow, write: WriteLine, grace_seconds: float
+) -> Comparison | None:
+    """Runs the code of now from a copy of the live state up to the newest event, and compares. Begins anew each time.
+
+    Returns what differs in rows that have become final since the copy; None: nothing has. Raises `NotReadyError`
+    while the checkpoint holds too few batches, `PlanChangedError` when the code can't go on with the state, and what
+    `fill_shadow` raises. The live table and its state are only read.
+    """
+    shadow.lakehouse.remove_folder(shadow.folder)
+    start = find_starting_point(session, shadow)
+    _copy_checkpoint(session, shadow, start)
+    write(
+        f"replay {shadow.stream.name}: the code of now goes on from a copy of the state behind batch {start.batch_id}, "
+        f"{start.at:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    try:
+        fill_shadow(session, jvm_pid, shadow, write, grace_seconds)
+    except PlanChangedError as error:
+        raise PlanChangedError(
+            f"{error} To see what it makes of all events: headrace replay {shadow.stream.name}"
+        ) from None
+    return _compare(session, shadow, start)
+
+
+def find_starting_point(session: SparkSession, shadow: Shadow) -> StartingPoint:
+    """As far back as the live checkpoint's state goes, but for a margin. Raises `NotReadyError` if it is too young."""
+    name = shadow.stream.main_table.name
+    checkpoint = shadow.live.checkpoint_uri(name)
+    planned, done = list_planned_batches(session, checkpoint), read_last_committed_batch(session, checkpoint)
+    if done is None or planned[0] >= done:
+        raise NotReadyError(f"{shadow.stream.name} has done too few batches to rehearse with. Try again later.")
+    batch_id = planned[0] + (done - planned[0]) * _PERCENT_LEFT // 100
+    plan = read_plan(session, checkpoint, batch_id)
+    app = read_txn_app_id(session, shadow.stream.name, checkpoint)
+    table = open_table(shadow.live.table_uri(name), shadow.live.storage_options)
+    later = [
+        commit["version"]
+        for commit in read_batch_commits(table, _COMMITS_SEARCHED)
+        if commit.get("app") == app and commit["batch"] > batch_id
+    ]
+    return StartingPoint(
+        batch_id=batch_id,
+        at=EPOCH + timedelta(microseconds=plan.time_micros),
+        watermark=EPOCH + timedelta(microseconds=plan.watermark_micros),
+        table_version=min(later) - 1 if later else table.version(),
+    )
+
+
+def _copy_checkpoint(session: SparkSession, shadow: Shadow, start: StartingPoint) -> None:
+    """The live checkpoint as it was after that batch. Raises `NotReadyError` when the live query was faster."""
+    files, source = shadow.lakehouse.filesystem(), shadow.live_checkpoint_folder
+    for path in shadow.lakehouse.list_files(source):
+        if _is_needed(path, start.batch_id):
+            copy_file(files, files, path, f"{shadow.folder}/{path}")
+    left = list_planned_batches(session, shadow.live.checkpoint_uri(shadow.stream.main_table.name))
+    if not left or left[0] > start.batch_id:
+        shadow.lakehouse.remove_folder(shadow.folder)
+        raise NotReadyError(
+            f"The live query of {shadow.stream.name} has removed batch {start.batch_id} before its state was copied. "
+            "Try again; where that does not help, pause the stream meanwhile: headrace pause --stream"
+        )
+
+
+def _is_needed(path: str, batch_id: int) -> bool:
+    if found := _BATCH_FILE.search(path):
+        return int(found[1]) <= batch_id
+    if found := _STATE_VERSION.search(path):
+        return int(found[1]) <= batch_id + 1
+    return not path.rpartition("/")[2].startswith(".")  # half-written files of the live query
+
+
+def _compare(session: SparkSession, shadow: Shadow, start: StartingPoint) -> Comparison | None:
+    """Of rows that have become final since the start, without what a late event touches that was repaired since.
+
+    The one table is the live one as it was, with what was written since by the code of now; the other the live one.
+    """
+    from pyspark.sql import functions as F
+
+    states = read_states(shadow)
+    if states is None:
+        return None
+    live, replayed = states
+    stream, span = shadow.stream, shadow.stream.span
+    assert span is not None
+    until = min(live["watermark"], replayed["watermark"])
+    late = read_events_between(session, shadow, live["source_version"], replayed["source_version"], until)
+    for context in (shadow.live, shadow.context):
+        late = late.union(read_pending(session, context.table_uri(LATE_EVENTS.name), stream, start.at))
+    spec, pause = stream.main_table, F.expr(f"interval {in_words(span.inactivity)}")
+    written = read_table(session, shadow.context, spec, replayed["table_version"])
+    before = read_table(session, shadow.live, spec, start.table_version)
+    sides = (
+        written.unionByName(leave_out_keys(before, written, stream)),
+        read_table(session, shadow.live, spec, live["table_version"]),
+    )
+    was_open = F.col(span.end_column) + pause > F.lit(start.watermark)
+    rehearsed, kept = (select_final(rows.where(was_open), late, stream, until) for rows in sides)
+    return compare_rows(session, stream, rehearsed, kept, f"{shadow.context.lakehouse_root}/{DIFFERENCE}", until)

@@ -1,0 +1,229 @@
+"""Puts a replayed table in the place of the live one, and back: rows in one commit of the same table, then the state.
+
+The group must not run. Each step is done once, however often it is called: cut short anywhere, the same call goes on.
+Between the first step and the last the stream has rows and no checkpoint, with which it does not start.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from jobs.operations.replay.shadow import Shadow
+from platform_assets.errors import NotReadyError, StorageError
+from platform_assets.streaming.checkpoint.checkpoints import (
+    read_generation,
+    read_last_committed_batch,
+    read_last_plan,
+    read_txn_app_id,
+)
+from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
+from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.repair.table_difference import COPIES, count_copies, leave_out_keys, select_columns
+from platform_assets.tables.platform import COMPLETE_UNTIL, HOP_LEDGER, LATE_EVENTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+    from platform_assets.tables.spec import TableSpec
+
+_KEPT = "_replays/{}.before"
+"""What a swap has put aside, until the next replay of the stream: `undo_swap` puts it back."""
+_JOURNAL = "swap.json"
+# Of the accounts: each is written by the query's name.
+_ACCOUNTS = (LATE_EVENTS, COMPLETE_UNTIL)
+
+
+def is_half_done(shadow: Shadow) -> bool:
+    """Whether a swap or its undoing was cut short: the stream can't start before it is called again."""
+    journal = _read_journal(shadow)
+    return journal is not None and journal["state"] in ("swapping", "undoing")
+
+
+def swap_in(session: SparkSession, shadow: Shadow) -> int:
+    """Returns the version of the live table that has the replayed rows.
+
+    Raises `NotReadyError` when nothing has been replayed, or the last swap is half undone.
+    """
+    journal = _read_journal(shadow)
+    checkpoint = shadow.context.checkpoint_uri(shadow.stream.main_table.name)
+    if journal is not None and journal["state"] == "undoing":
+        raise NotReadyError(f"The last swap is half undone. Finish that: headrace replay {shadow.stream.name} --undo")
+    if journal is None or journal["state"] != "swapping":
+        if read_last_committed_batch(session, checkpoint) is None:
+            raise NotReadyError(f"Nothing has been replayed: {shadow.stream.name} has nothing to read yet.")
+        journal = _begin(shadow)
+    aside = f"{_kept(shadow)}/checkpoint"
+    _move_checkpoint(session, shadow, shadow.live_checkpoint_folder, aside, journal["generation"])
+    if read_generation(session, checkpoint) is not None:  # else it has been moved, which is the last step
+        last = read_last_plan(session, checkpoint)
+        assert last is not None
+        done, plan = last
+        app = read_txn_app_id(session, shadow.stream.name, checkpoint)
+        commit = BatchCommit(shadow.stream.name, app, done, {"source": plan.source}, {"replay": True})
+        version = _replace_rows(shadow, commit)
+        _replace_accounts(shadow, {spec.name: _read_own(shadow, spec, of_shadow=True) for spec in _ACCOUNTS}, version)
+        hops = open_table(shadow.context.table_uri(HOP_LEDGER.name), shadow.context.storage_options).to_pyarrow_table()
+        BatchTable(HOP_LEDGER, shadow.live).append(hops, commit)
+        shadow.lakehouse.move_folder(shadow.checkpoint_folder, shadow.live_checkpoint_folder)
+    _publish_changes(session, shadow, journal["version"])
+    shadow.lakehouse.remove_folder(shadow.folder)
+    _write_journal(shadow, {**journal, "state": "swapped"})
+    return open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options).version()
+
+
+def undo_swap(session: SparkSession, shadow: Shadow) -> int:
+    """Puts back table, state and accounts as they were before the swap; the stream reads again what came since.
+
+    Returns the table's new version. Raises `NotReadyError` when there is nothing to undo, `StorageError` when files of
+    the table as it was have been removed since (`HEADRACE_VACUUM_HOURS`); nothing is changed then.
+    """
+    journal = _read_journal(shadow)
+    if journal is None or journal["state"] == "swapping":
+        raise NotReadyError(f"There is no finished swap of {shadow.stream.name} to undo.")
+    if journal["state"] == "swapped":
+        _demand_files(shadow, journal["version"])
+    _write_journal(shadow, {**journal, "state": "undoing"})
+    aside = f"{_kept(shadow)}/checkpoint"
+    table = BatchTable(shadow.stream.main_table, shadow.live)
+    if shadow.lakehouse.read_file(f"{aside}/metadata") is not None or journal["generation"] is None:
+        shadow.lakehouse.remove_checkpoint(shadow.stream.main_table.name)
+        table.restore(journal["version"], {"replay_undone": shadow.stream.name})
+        _replace_accounts(shadow, {spec.name: _load_kept(shadow, spec) for spec in _ACCOUNTS}, table.version)
+        if journal["generation"] is not None:
+            shadow.lakehouse.move_folder(aside, shadow.live_checkpoint_folder)
+    shadow.lakehouse.remove_folder(_kept(shadow))
+    return table.version
+
+
+def abandon(shadow: Shadow) -> None:
+    """Removes what has been replayed. Raises `NotReadyError` half-way through a swap, which needs it."""
+    if is_half_done(shadow):
+        raise NotReadyError(f"A swap is half done. Finish it: headrace replay {shadow.stream.name} --swap (or --undo)")
+    shadow.lakehouse.remove_folder(shadow.folder)
+
+
+def _demand_files(shadow: Shadow, version: int) -> None:
+    from deltalake.exceptions import DeltaError
+
+    from platform_assets.delta_reader import ArrowReadTable
+
+    name, root = shadow.stream.main_table.name, f"{shadow.live.lakehouse_root}/"
+    there = {f"{root}{path}" for path in shadow.lakehouse.list_files(name.replace(".", "/"))}
+    try:
+        table = ArrowReadTable(
+            shadow.live.table_uri(name), version=version, storage_options=dict(shadow.live.storage_options)
+        )
+        missing = [uri for uri in table.file_uris() if unquote(uri) not in there]
+    except DeltaError as error:  # its log is gone too
+        missing = [str(error)]
+    if missing:
+        raise StorageError(
+            f"{name} can't be put back to version {version}, whose files are gone: {missing[0]}. Nothing was changed. "
+            f"Have it computed again: headrace recompute {shadow.stream.name}"
+        )
+
+
+def _begin(shadow: Shadow) -> dict[str, Any]:
+    """Writes down how the live stream is now, before anything of it is touched."""
+    shadow.lakehouse.remove_folder(_kept(shadow))
+    for spec in _ACCOUNTS:
+        _keep(shadow, spec, _read_own(shadow, spec, of_shadow=False))
+    table = open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options)
+    metadata = shadow.lakehouse.read_file(f"{shadow.live_checkpoint_folder}/metadata")
+    generation = None if metadata is None else json.loads(metadata)["id"]
+    journal = {"state": "swapping", "version": table.version(), "generation": generation}
+    _write_journal(shadow, journal)
+    return journal
+
+
+def _move_checkpoint(session: SparkSession, shadow: Shadow, path: str, aside: str, generation: str | None) -> None:
+    """Moves the live checkpoint out of the way, if it is still the one that was there when the swap began."""
+    name = shadow.stream.main_table.name
+    if generation is not None and read_generation(session, shadow.live.checkpoint_uri(name)) == generation:
+        shadow.lakehouse.move_folder(path, aside)
+
+
+def _replace_rows(shadow: Shadow, commit: BatchCommit) -> int:
+    table = BatchTable(shadow.stream.main_table, shadow.live)
+    uri = shadow.context.table_uri(shadow.stream.main_table.name)
+    replayed = open_table(uri, shadow.context.storage_options)
+    dataset = replayed.to_pyarrow_dataset()
+    table.overwrite(dataset.to_batches, dataset.count_rows(), commit)
+    return table.version
+
+
+def _publish_changes(session: SparkSession, shadow: Shadow, version: int) -> None:
+    """Publishes what the swap has changed since that version, with tombstones for keys that are gone."""
+    from pyspark.sql import functions as F
+
+    stream, context = shadow.stream, shadow.live
+    if stream.publish_topic not in context.publish_topics:
+        return
+    uri = context.table_uri(stream.main_table.name)
+    rows, before = (
+        select_columns(found.load(uri), stream.main_table.columns)
+        for found in (session.read.format("delta"), session.read.format("delta").option("versionAsOf", version))
+    )
+    new = count_copies(rows, before).where(F.col(COPIES) > 0).select(*rows.columns)
+    gone = leave_out_keys(before, rows, stream)
+    publisher, newest = KafkaPublisher(stream, context), open_table(uri, context.storage_options).version()
+    publisher.publish(session, new.toArrow(), "replay", newest)
+    publisher.publish(session, gone.toArrow(), "replay", newest, removed=True)
+
+
+def _replace_accounts(shadow: Shadow, rows: dict[str, pa.Table], version: int) -> None:
+    import pyarrow as pa
+
+    query = shadow.stream.name
+    for spec in _ACCOUNTS:
+        table, own = BatchTable(spec, shadow.live), rows[spec.name]
+        if spec is COMPLETE_UNTIL and len(own):
+            place = own.schema.get_field_index("table_version")
+            own = own.set_column(place, own.schema.field(place), pa.array([version] * len(own), pa.int64()))
+        table.delete(f"query = '{query}'", {"replay": query})
+        table.replace(own, own.slice(0, 0), f"t.query = '{query}'", {"replay": query})
+
+
+def _read_own(shadow: Shadow, spec: TableSpec, *, of_shadow: bool) -> pa.Table:
+    import pyarrow.compute as pc
+
+    context = shadow.context if of_shadow else shadow.live
+    rows = BatchTable(spec, context).read_arrow()
+    return rows.filter(pc.field("query") == shadow.stream.name)
+
+
+def _keep(shadow: Shadow, spec: TableSpec, rows: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    content = io.BytesIO()
+    pq.write_table(rows.cast(build_arrow_schema(spec)), content)
+    shadow.lakehouse.write_file(f"{_kept(shadow)}/{spec.name}.parquet", content.getvalue())
+
+
+def _load_kept(shadow: Shadow, spec: TableSpec) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    content = shadow.lakehouse.read_file(f"{_kept(shadow)}/{spec.name}.parquet")
+    assert content is not None
+    return pq.read_table(io.BytesIO(content))
+
+
+def _kept(shadow: Shadow) -> str:
+    return _KEPT.format(shadow.stream.name)
+
+
+def _read_journal(shadow: Shadow) -> dict[str, Any] | None:
+    content = shadow.lakehouse.read_file(f"{_kept(shadow)}/{_JOURNAL}")
+    if content is None:
+        return None
+    journal: dict[str, Any] = json.loads(content)
+    return journal
+
+
+def _write_journal(shadow: Shadow, journal: dict[str, Any]) -> None:
+    shadow.lakehouse.write_file(f"{_kept(shadow)}/{_JOURNAL}", json.dumps(journal).encode())

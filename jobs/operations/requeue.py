@@ -1,0 +1,55 @@
+"""`headrace requeue`: quarantined records through the parser of now, after the cause was mended."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from jobs.operations.questions import Coordinates, parse_moment
+from jobs.supervision.held_group import hold_group
+from jobs.supervision.stream_context import build_stream_context
+from platform_assets.streaming.repair.requeue import Choice, Requeue, Requeuer
+from platform_assets.streaming.specs import KafkaSource, StreamGroup
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+
+
+def build_choice(reasons: list[str], since: str | None, until: str | None, offsets: list[str]) -> Choice:
+    """From what a person has typed. Raises `UsageError` for a time or a place that cannot be read."""
+    places = [Coordinates.parse(text) for text in offsets]
+    return Choice(
+        frozenset(reasons),
+        parse_moment("--since", since),
+        parse_moment("--until", until),
+        frozenset((place.topic, place.partition, place.offset) for place in places),
+    )
+
+
+def requeue_records(
+    group: StreamGroup,
+    choice: Choice,
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    by: str,
+    *,
+    accept: bool,
+) -> Requeue:
+    """Says what would become of the chosen records; with `accept` takes in those that the parser of now accepts.
+
+    The group rests meanwhile: its run is paused where one lives, and resumed. The streams then read what was taken in,
+    as late events where it is late. An earlier call that was cut short is finished first. Raises `HeadraceError`.
+    """
+    (stream,) = (stream for stream in group.streams if isinstance(stream.source, KafkaSource))
+    lakehouse = LakehouseResource.from_settings(settings)
+    with KafkaResource.from_settings(settings) as kafka:
+        context = build_stream_context(settings, kafka, lakehouse)
+    if not accept:
+        return Requeuer(stream, context).plan(choice, by, datetime.now(UTC))
+    with hold_group(group, "requeue", settings, instance, by, "quarantined records are taken in again"):
+        requeuer = Requeuer(stream, context)
+        requeuer.finish()
+        planned = requeuer.plan(choice, by, datetime.now(UTC))
+        requeuer.commit(planned)
+    return planned

@@ -1,0 +1,100 @@
+"""Sets the time of silver.events back to where its events have brought it: for when a host's clock was ahead.
+
+A silence closes windows by the clock of the host that runs the streams. Was that clock ahead, all that comes is late
+until the right time is there: repaired, but late, and called complete before it has happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from jobs.operations.recompute import empty_stream
+from jobs.supervision.group_lock import hold_group_lock
+from platform_assets.errors import NotReadyError
+from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table, read_batch_commits
+from platform_assets.streaming.delta.table_changes import no_hooks
+from platform_assets.streaming.derive.query_state import read_complete_until
+from platform_assets.streaming.frontier import Frontier
+from platform_assets.streaming.specs import KafkaSource, StreamGroup, TableSource
+from platform_assets.tables.platform import COMPLETE_UNTIL
+from resources.lakehouse import LakehouseResource
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+    from resources.settings import Settings
+
+# Marks of a silence are a commit each, so many minutes of them at the least.
+_COMMITS_SEARCHED = 10_000
+
+
+@dataclass(frozen=True)
+class TimeReset:
+    """From where to where time was set, and which streams begin anew: their watermarks cannot go back."""
+
+    before: datetime
+    now: datetime
+    streams: tuple[str, ...]
+
+
+def reset_time(group: StreamGroup, settings: Settings) -> TimeReset:
+    """Writes the frontier that the events have reached, by Kafka's timestamps, and empties the streams over the table.
+
+    These compute their tables from silver.events at their next start, as after `headrace recompute`. Cut short, it is
+    to be called again. Raises `GroupOwnedError` while the group runs, and `NotReadyError` where there is nothing to do.
+    """
+    lakehouse = LakehouseResource.from_settings(settings)
+    options = lakehouse.storage_options()
+    (ingest,) = (stream for stream in group.streams if isinstance(stream.source, KafkaSource))
+    with hold_group_lock(settings.home, group.name, "reset-time"):
+        table = open_table(lakehouse.table_uri(ingest.main_table.name), options)
+        before = _read_frontier(table)
+        reached = before.without_marks()
+        if before.micros is None or reached.micros is None:
+            raise NotReadyError("There is no event yet: no time to be set back.")
+        now = _moment(reached.micros)
+        uri = lakehouse.table_uri(COMPLETE_UNTIL.name)
+        states = {s.name: read_complete_until(uri, s.name, options) for s in group.streams}
+        # Once time is set back all of them: what a query took from its source last is not in its state yet.
+        ahead = [
+            stream
+            for stream in group.streams
+            if isinstance(stream.source, TableSource)
+            and (
+                reached != before
+                or (state := states[stream.name]) is None
+                or state["watermark"] > now - stream.source.watermark_delay
+            )
+        ]
+        if reached == before and not ahead:
+            raise NotReadyError(
+                f"The time of the events is {now:%Y-%m-%d %H:%M:%S} UTC, as far as they have brought it."
+            )
+        if reached != before:
+            _write_frontier(table, ingest.name, reached)
+        for stream in ahead:
+            empty_stream(stream, lakehouse)
+    return TimeReset(_moment(before.micros), now, tuple(stream.name for stream in ahead))
+
+
+def _read_frontier(table: DeltaTable) -> Frontier:
+    commits = read_batch_commits(table, _COMMITS_SEARCHED)
+    return Frontier.parse(next((commit for commit in commits if "frontier" in commit), {}))
+
+
+def _write_frontier(table: DeltaTable, query: str, frontier: Frontier) -> None:
+    import pyarrow as pa
+    from deltalake import CommitProperties, write_deltalake
+
+    body = commit_metadata({"query": query, "reset_time": True, **frontier.as_json()})
+    nothing = pa.schema(table.schema().to_arrow()).empty_table()
+    write_deltalake(
+        table, nothing, mode="append", commit_properties=CommitProperties(custom_metadata=body),
+        post_commithook_properties=no_hooks(),
+    )  # fmt: skip
+
+
+def _moment(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros / 1e6, UTC)
