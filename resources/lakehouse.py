@@ -62,7 +62,7 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
     def check_writable(self) -> None:
         """Creates the root when it is local, and proves by a probe that files can be written in it.
 
-        Raises `StorageError` naming the path and what to do. A remote root is not contacted: the first commit proves it.
+        Raises `StorageError` naming the path and what to do. A remote root is not contacted: a commit proves it.
         """
         root = self.local_root
         if root is None:

@@ -31,8 +31,8 @@ _NOT_THE_HOSTS = frozenset(
         "reports_memory_mib",
     }
 )
-# All that the streaming job imports: a test holds this list against the imports. Reports and checks are not among it, so
-# that a change of one does not restart the streams.
+# All that the streaming job imports: a test holds this list against the imports. Reports and checks are not among it:
+# a change of one would restart the streams.
 _CODE = (
     "platform_assets/tables",
     "platform_assets/streaming",

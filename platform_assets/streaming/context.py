@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamContext:
-    """Where tables and checkpoints lie, what is read, and how the streams are to run. Built by `jobs.supervision.stream_context`.
+    """Where tables and checkpoints lie, what is read, and how the streams are to run; `stream_context` builds it.
 
     `read_in_place` are tables that are not under the root, by name: what a replay reads and does not write.
 
