@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from platform_assets.errors import CheckpointMismatchError
+from platform_assets.folders import open_folder
 from platform_assets.streaming.delta.delta_tables import commit_metadata, name_transaction, read_batch_commits
 from platform_assets.streaming.delta.table_changes import TableChanges, match_rows, no_hooks
 from platform_assets.streaming.delta.table_reads import MAX_COMMITS_SEARCHED
@@ -92,6 +93,22 @@ class BatchTable(TableChanges):
         `batches` is called anew for each try.
         """
         return self._write_batches("append", batches, rows, commit)
+
+    def append_portions(self, portions: Callable[[], Iterator[pa.Table]], rows: int, commit: BatchCommit) -> bool:
+        """As `append_batches`, of rows that may be large: one portion is in memory at a time."""
+        from platform_assets.streaming.delta.portion_files import write_files
+
+        folder = open_folder(self._table.table_uri, self._storage_options)
+        partition_by = self._table.metadata().partition_columns
+        counted = self._spec.statistics_columns or self._schema.names
+        return self._commit(
+            commit,
+            rows,
+            lambda properties: self._table.create_write_transaction(
+                write_files(folder, partition_by, counted, map(self._conform, portions())), "append", self._schema,
+                partition_by, commit_properties=properties, post_commithook_properties=no_hooks(),
+            ),
+        )  # fmt: skip
 
     def overwrite(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, commit: BatchCommit) -> None:
         """Puts these rows in the place of all, in one commit, as if the query had written them up to this batch.

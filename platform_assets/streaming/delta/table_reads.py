@@ -36,6 +36,7 @@ class TableReads:
         self._spec = spec
         self._table = create_table(self.uri, spec, context.storage_options, STREAM_LOG_RETENTION)
         self._schema = _add_unknown_columns(build_arrow_schema(spec), self._table)
+        self._storage_options = context.storage_options
         self._int96 = Int96Guard(context.storage_options)
         self._lock = threading.RLock()
         self.version = self._table.version()

@@ -133,9 +133,7 @@ class JudgedBatch:
 
         if len(self.portions) == 1:
             return table.append(next(read()), commit)
-        return table.append_batches(
-            lambda: (batch for rows in read() for batch in rows.to_batches()), int(chosen.sum()), commit
-        )
+        return table.append_portions(read, int(chosen.sum()), commit)
 
     def _read(self, chosen: Any) -> Iterator[tuple[pa.Table, Any]]:
         """By portion; at least once, perhaps without a record."""
