@@ -105,7 +105,7 @@ class BatchTable(TableChanges):
             commit,
             rows,
             lambda properties: self._table.create_write_transaction(
-                write_files(folder, partition_by, counted, map(self._conform, portions())), "append", self._schema,
+                [*write_files(folder, partition_by, counted, map(self._conform, portions()))], "append", self._schema,
                 partition_by, commit_properties=properties, post_commithook_properties=no_hooks(),
             ),
         )  # fmt: skip

@@ -36,7 +36,7 @@ def write_files(
     """Writes the rows and returns the log entries of the files, which nobody has committed yet.
 
     `folder` is the table's, the portions have its columns; statistics are of those that are `counted`. A file holds
-    rows of one partition, and a row group for each portion. Raises what the file system raises; files that were begun stay.
+    rows of one partition, and a row group for each portion. Raises what the file system raises; begun files stay.
     """
     files: dict[tuple[Any, ...], _File] = {}
     done: list[AddAction] = []
