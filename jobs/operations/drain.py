@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from jobs.supervision.application import open_application
 from jobs.supervision.group_lock import hold_group_lock
-from jobs.supervision.host import host_group
+from jobs.supervision.host import Application, HostEnd, host_group
 from jobs.supervision.terminal import Terminal, WriteLine, write_to_stderr
-from platform_assets.errors import HeadraceError
+from platform_assets.errors import HeadraceError, QueryFailedError
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import Settings
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from jobs.supervision.table_events import TableEvents
 
 EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+# On a busy machine Spark gives a Python process ten seconds to start, and fails the query after that. Nobody restarts a
+# drain, as the supervisor does a run.
+_TRIES = 3
 
 
 def drain_streams(
@@ -30,22 +35,36 @@ def drain_streams(
 
     The same loop and engine as the supervised run, under the same lock: refused with one line while another process
     owns the group, and the supervisor launches nothing until it ends. 0: done; 1: failed or refused, with one line
-    that says why; 130: stopped by SIGINT or SIGTERM after the batches in flight. What is not read then is read by the
-    next drain or run. Lines go to stderr unless `write_line` is given. `close_windows`: windows and sessions whose time
-    is over by the clock are closed, as if the shop had been silent; else those near the last event stay open. `events`
-    tell Dagster what was written.
+    that says why (a query that failed is begun twice more before); 130: stopped by SIGINT or SIGTERM after the batches
+    in flight. What is not read then is read by the next drain or run. Lines go to stderr unless `write_line` is given.
+    `close_windows`: windows and sessions whose time is over by the clock are closed, as if the shop had been silent;
+    else those near the last event stay open. `events` tell Dagster what was written.
     """
     write = write_line or write_to_stderr
     try:
         with hold_group_lock(settings.home, group.name, "drain") as lock_fd:
-            end = host_group(
+            end = _host_until_read(
                 lambda: open_application(group, settings, lock_fd, close_windows=close_windows),
                 Terminal(f"drain {group.name}", write, events),
-                grace_seconds=settings.stop_grace_seconds,
-                bounded=True,
+                settings.stop_grace_seconds,
+                lambda error: write(f"drain {group.name}: {error} It is tried again, from the last committed batch."),
             )
     except HeadraceError as error:
         write(f"drain {group.name}: {error}")
         return EXIT_FAILED
     write(f"drain {group.name}: {end.reason}")
     return EXIT_DONE if end.finished else EXIT_INTERRUPTED
+
+
+def _host_until_read(
+    open_it: Callable[[], AbstractContextManager[Application]],
+    outside: Terminal,
+    grace_seconds: float,
+    say: Callable[[QueryFailedError], None],
+) -> HostEnd:
+    for _ in range(_TRIES - 1):
+        try:
+            return host_group(open_it, outside, grace_seconds=grace_seconds, bounded=True)
+        except QueryFailedError as error:
+            say(error)
+    return host_group(open_it, outside, grace_seconds=grace_seconds, bounded=True)
