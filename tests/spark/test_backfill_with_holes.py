@@ -165,5 +165,5 @@ def test_spark_starts_once_for_all_ranges_and_not_at_all_where_nothing_changed(
     for name in by_spark:
         filled.delta_table(name).delete()
     for day in DAYS:
-        run_reports(None, filled, str(day))  # type: ignore[arg-type]
+        run_reports(filled, str(day))
     assert read_all(filled) == by_spark
