@@ -16,6 +16,7 @@ from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any
 
+from platform_assets.reports.concurrent_runs import commit_over_others
 from platform_assets.reports.daily_report import DailyReport, PinnedTable
 from platform_assets.reports.days import ONE_DAY, DayRange
 from platform_assets.streaming.delta.changed_days import find_newest_changes, is_partitioned_by_day, read_changed_since
@@ -154,10 +155,14 @@ def write_states(lakehouse: Any, states: Sequence[DayState], days: DayRange) -> 
     import pyarrow as pa
     from deltalake import write_deltalake
 
-    table = create_table(lakehouse.table_uri(REPORT_DAYS.name), REPORT_DAYS, lakehouse.storage_options())
     data = pa.Table.from_pylist([vars(state) for state in states], build_arrow_schema(REPORT_DAYS))
     predicate = f"report = '{states[0].report}' and {days.predicate('report_date')}"
-    write_deltalake(table, data, mode="overwrite", predicate=predicate)
+
+    def write() -> None:
+        table = create_table(lakehouse.table_uri(REPORT_DAYS.name), REPORT_DAYS, lakehouse.storage_options())
+        write_deltalake(table, data, mode="overwrite", predicate=predicate)
+
+    commit_over_others(write)
 
 
 class InputChanges:

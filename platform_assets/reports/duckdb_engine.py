@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.delta_reader import register_pinned
 from platform_assets.errors import StorageError
+from platform_assets.reports.concurrent_runs import commit_over_others
 from platform_assets.reports.daily_report import InputRows, ReportCommit
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.tables.spec import TableSpec
@@ -37,7 +38,10 @@ class DuckDBEngine:
             return self._connection.sql(sql).to_arrow_table()
 
     def replace(self, sql: str, inputs: Sequence[InputRows], spec: TableSpec, commit: ReportCommit) -> None:
-        """As `ReportEngine` says."""
+        """As `ReportEngine` says. What loses against another run's commit is computed and written again."""
+        commit_over_others(lambda: self._replace(sql, inputs, spec, commit))
+
+    def _replace(self, sql: str, inputs: Sequence[InputRows], spec: TableSpec, commit: ReportCommit) -> None:
         import pyarrow as pa
         from deltalake import CommitProperties, write_deltalake
 

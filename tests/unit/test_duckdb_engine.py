@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from platform_assets.errors import StorageError, TerminalError
 from platform_assets.reports.daily_report import InputRows, PinnedTable, ReportCommit
@@ -242,3 +244,31 @@ def test_what_would_come_to_another_value_in_spark_is_refused(sql: str, in_duckd
 
 def test_a_logarithm_with_a_base_is_the_same_in_both() -> None:
     assert translate("SELECT log(2, x) FROM s") == "SELECT LOG(2, x) FROM s"
+
+
+def test_who_loses_against_another_run_of_the_same_day_computes_it_again(
+    things: LakehouseResource, tmp_path: Path
+) -> None:
+    """Another run commits after the first one has opened the table, and before it commits."""
+    sql = "SELECT day, n, 'mine' AS text FROM things"
+    losses = 2
+
+    class Slow(DuckDBEngine):
+        def _register(self, inputs: Sequence[InputRows]) -> None:
+            nonlocal losses
+            super()._register(inputs)
+            if losses:
+                losses -= 1
+                with duckdb.connect() as other:
+                    theirs = sql.replace("mine", "theirs")
+                    DuckDBEngine(other, things).replace(theirs, [rows_of(things, 2)], SPEC, COMMIT)
+
+    with duckdb.connect() as connection:
+        DuckDBEngine(connection, things).replace(sql, [rows_of(things, 2)], SPEC, COMMIT)
+        Slow(connection, things).replace(sql, [rows_of(things, 2)], SPEC, COMMIT)
+        found = things.delta_table(SPEC.name).to_pyarrow_table()
+        assert (sorted(found["n"].to_pylist()), set(found["text"].to_pylist())) == ([0, 10], {"mine"})
+        assert losses == 0
+        losses = 9
+        with pytest.raises(CommitFailedError):
+            Slow(connection, things).replace(sql, [rows_of(things, 2)], SPEC, COMMIT)
