@@ -232,6 +232,8 @@ def _compute_chunk(run: _Run, report: DailyReport, days: DayRange, pinned: Seque
     run.engine.replace(report.sql, inputs, report.table, commit)
     # Read back from the table, whichever engine wrote it: one that only its writer can read fails here.
     table = run.lakehouse.delta_table(report.table.name)
+    # Another run may have replaced the day since: of that one's rows this run must not say that they are its own.
+    table.load_as_version(commit.find_version(table))
     written, of_day = table.to_pyarrow_dataset(), {day: ds.field(report.day_column) == day for day in days.days()}
     now, versions = datetime.now(UTC), json.dumps(commit.inputs)
     states = [

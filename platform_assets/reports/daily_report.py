@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.errors import TableSchemaError
 from platform_assets.reports.days import DayRange
 from platform_assets.tables.spec import TableSpec
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 
+# Above a commit that was just made lie those of runs that compute the same table at the same time: a few.
+_COMMITS_SEARCHED = 100
 # Today's day is replaced each hour: the files of a year would be thousands of times the rows. The consistency check
 # reads the newest version only.
 _VACUUM_HOURS = 24
@@ -167,6 +170,16 @@ class ReportCommit:
             return cls(None, body["inputs"])
         days = DayRange(date.fromisoformat(body["first_day"]), date.fromisoformat(body["last_day"]))
         return cls(days, body["inputs"])
+
+    def find_version(self, table: DeltaTable) -> int:
+        """The version of the table that the newest commit of this kind has made, which need not be the table's newest.
+
+        Raises `TableSchemaError` where none of the newest hundred is it.
+        """
+        for commit in table.history(_COMMITS_SEARCHED):
+            if self.parse(commit.get("userMetadata")) == self:
+                return int(commit["version"])
+        raise TableSchemaError(f"{table.table_uri} has lost the commit of a report that was just made: run it again.")
 
 
 def pin_table(lakehouse: Any, spec: TableSpec) -> PinnedTable:

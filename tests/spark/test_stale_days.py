@@ -134,6 +134,27 @@ def test_a_day_that_somebody_else_changed_is_computed_again(written: LakehouseRe
     assert read_rows(written, "gold.session_report") == rows
 
 
+def test_a_day_that_another_run_replaces_before_it_is_noted_is_computed_again(
+    written: LakehouseResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read_rows(written, SESSION_REPORT_TABLE.name)
+    replace = DuckDBEngine.replace
+
+    def replace_and_lose(engine: DuckDBEngine, sql: str, inputs: Any, spec: Any, commit: Any) -> None:
+        replace(engine, sql, inputs, spec, commit)
+        if spec == SESSION_REPORT_TABLE:
+            written.delta_table(spec.name).delete(f"report_date = '{DAYS[2]}'")
+
+    written.delta_table(SESSION_REPORT_TABLE.name).delete(f"report_date = '{DAYS[2]}'")
+    with monkeypatch.context() as patch:
+        patch.setattr(DuckDBEngine, "replace", replace_and_lose)
+        run_reports(written, FIRST, LAST)
+    before = versions(written)
+    run_reports(written, FIRST, LAST)
+    assert computed(before, written) == {SESSION_REPORT_TABLE.name: [DAYS[2]]}
+    assert read_rows(written, SESSION_REPORT_TABLE.name) == rows
+
+
 def close(lakehouse: LakehouseResource, until: datetime, pending: int = 0) -> None:
     """What the stream group writes when its tables are complete until then."""
     table = create_table(lakehouse.table_uri(COMPLETE_UNTIL.name), COMPLETE_UNTIL)

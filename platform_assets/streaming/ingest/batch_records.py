@@ -3,8 +3,7 @@
 A batch is planned in records, and nobody knows their size before they are read. So Spark's tasks bring their records
 along only as long as these fit their share of the memory, and beyond it say no more than how much there is. A batch
 that does not fit is read once more, in portions that do, each of which is kept on the driver's disk: no batch is too
-large for Spark's heap. A record that is larger than a portion is one of its own. (While such a batch is committed,
-delta-rs holds its rows in memory several times.)
+large for Spark's heap. A record that is larger than a portion is one of its own.
 """
 
 from __future__ import annotations
