@@ -103,7 +103,8 @@ def test_percentiles_are_those_of_numpy(groups: dict[str | None, list[float]]) -
     by_key = {key: (p50, p90) for key, p50, p90 in found.iter_rows()}
     assert by_key.keys() == groups.keys()
     for key, values in groups.items():
-        assert by_key[key] == pytest.approx(tuple(np.percentile(values, [50, 90])), rel=1e-9, abs=0)
+        # Below the smallest normal number the two round in ways of their own.
+        assert by_key[key] == pytest.approx(tuple(np.percentile(values, [50, 90])), rel=1e-9, abs=1e-300)
 
 
 NAMES = st.text(st.one_of(st.sampled_from('"\\{}:,[]1 '), st.characters(exclude_categories=["Cs"])))
