@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -16,7 +17,7 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 
 
-def build_choice(reasons: list[str], since: str | None, until: str | None, offsets: list[str]) -> Choice:
+def build_choice(reasons: Sequence[str], since: str | None, until: str | None, offsets: Sequence[str]) -> Choice:
     """From what a person has typed. Raises `UsageError` for a time or a place that cannot be read."""
     places = [Coordinates.parse(text) for text in offsets]
     return Choice(

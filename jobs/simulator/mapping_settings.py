@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ def load_mapping(path: Path) -> RowMapping:
 
 
 def parse_mapping(
-    columns: list[str],
-    constants: list[str],
-    values: list[str],
+    columns: Sequence[str],
+    constants: Sequence[str],
+    values: Sequence[str],
     nulls: Iterable[str] = (),
     time_format: str | None = None,
 ) -> RowMapping:

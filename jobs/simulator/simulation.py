@@ -6,7 +6,7 @@ import itertools
 import math
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from jobs.simulator.producer import Pace
@@ -84,7 +84,7 @@ class SimulationPlan:
         return itertools.islice(records, self.count) if self.count is not None else records
 
 
-def parse_malformed(profile: ShopProfile, texts: list[str]) -> ShopProfile:
+def parse_malformed(profile: ShopProfile, texts: Sequence[str]) -> ShopProfile:
     """The profile with `RATE` (all malformed records together) or `REASON=RATE` settings applied, in order.
 
     Raises `UsageError` for an unknown reason or a rate that is no number from 0 to 1.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -22,12 +21,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from rich.console import Console
 
+from jobs.cli import simulate_command
 from jobs.definitions.simulate_shop import simulate_shop
-from jobs.simulator import command
 from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
 from jobs.simulator.profile import ShopProfile
 from jobs.simulator.recorded import Recording
-from jobs.simulator.replay_command import say_wait
+from jobs.simulator.recording_delivery import say_wait
 from jobs.simulator.shop import Shop
 from jobs.simulator.simulation import SimulationPlan
 from platform_assets.errors import BrokerUnavailableError, UsageError
@@ -104,18 +103,17 @@ def test_a_source_that_fails_has_sent_what_came_before(kafka: KafkaResource, top
     assert len(read_all(kafka, name)) == 3
 
 
-def simulate(arguments: list[str], kafka: KafkaResource, home: Path | None = None) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
+def simulate(arguments: list[str], kafka: KafkaResource, home: Path | None = None) -> None:
+    options = simulate_command.simulate.make_context("simulate", arguments).params
     settings = Settings(kafka_bootstrap_servers=kafka.servers(), home=home or Path(".headrace"))
-    return command.run(parser.parse_args(arguments), settings)
+    simulate_command.deliver(options, settings)
 
 
 def test_command_sends_a_history(kafka: KafkaResource, topic: NewTopic) -> None:
     name = topic()
     # A whole day: in a part of it the count would follow the hour at which the test runs.
     arguments = ["--hours", "24", "--count", "3000", "--seed", "1", "--malformed", "0", "--topic", name, "--quiet"]
-    assert simulate(arguments, kafka) == 0
+    simulate(arguments, kafka)
     found = [json.loads(value or b"") for _, _, value in read_all(kafka, name)]
     assert 1500 < len(found) < 6000
     assert {event["event_type"] for event in found} == {"page_view", "add_to_cart", "remove_from_cart", "purchase"}
@@ -123,7 +121,7 @@ def test_command_sends_a_history(kafka: KafkaResource, topic: NewTopic) -> None:
 
 def test_command_sends_exactly_the_count(kafka: KafkaResource, topic: NewTopic) -> None:
     name = topic()
-    assert simulate(["--rate", "max", "--count", "4321", "--topic", name, "--quiet"], kafka) == 0
+    simulate(["--rate", "max", "--count", "4321", "--topic", name, "--quiet"], kafka)
     assert len(read_all(kafka, name)) == 4321
 
 
@@ -132,7 +130,7 @@ def test_command_replays_a_recording_in_present_time(kafka: KafkaResource, topic
     path.write_text("when,what,who\n2020-01-01 00:00:00,view,a\n2020-01-01 00:30:00,view,b\n")
     arguments = ["--replay", str(path), "--map", "when=timestamp", "--map", "what=event_type", "--map", "who=user_id"]
     arguments += ["--value", "event_type.view=page_view", "--time", "present", "--speed", "6000"]
-    assert simulate([*arguments, "--topic", name, "--quiet"], kafka, tmp_path) == 0
+    simulate([*arguments, "--topic", name, "--quiet"], kafka, tmp_path)
     found = read_all(kafka, name)
     assert [(key, json.loads(value or b"")["event_type"]) for _, key, value in found] == [
         (b"a", "page_view"),
@@ -147,7 +145,7 @@ def test_command_says_that_a_recording_was_sent_before(
     path.write_text("event_type,timestamp,user_id\npage_view,2024-03-01T12:00:00Z,a\npage_view,20240301,b\n")
     said = []
     for name in (topic(1), other, other):
-        assert simulate(["--replay", str(path), "--topic", name], kafka, tmp_path) == 0
+        simulate(["--replay", str(path), "--topic", name], kafka, tmp_path)
         said.append(" ".join(capsys.readouterr().err.split()))
     assert ["was sent to" in text for text in said] == [False, False, True]
     assert f"This recording was sent to {other} before" in said[2] and "taken out again" in said[2]
@@ -194,13 +192,8 @@ def test_a_batch_that_is_refused_for_its_times_names_the_clock(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_the_command_cleanly(number: int, kafka: KafkaResource, topic: NewTopic) -> None:
     name = topic()
-    script = (
-        "import argparse\nfrom jobs.simulator import command\nfrom resources.settings import load_settings\n"
-        "parser = argparse.ArgumentParser()\ncommand.add_arguments(parser)\n"
-        "raise SystemExit(command.run(parser.parse_args(), load_settings()))\n"
-    )
     process = subprocess.Popen(
-        [sys.executable, "-c", script, "--rate", "500", "--topic", name],
+        [sys.executable, "-m", "jobs.cli", "simulate", "--rate", "500", "--topic", name],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka.servers()},

@@ -1,0 +1,98 @@
+"""The commands of `headrace` that look into the tables, take records in again, and copy the lakehouse."""
+
+from __future__ import annotations
+
+import getpass
+
+import click
+
+from resources.settings import load_settings
+
+_place = click.argument("place")
+
+
+@click.command
+@click.option("--reason", "reasons", multiple=True, help="Only those quarantined for it; may be repeated.")
+@click.option("--since", help="Only those that arrived at or after it; ISO-8601.")
+@click.option("--until", help="Only those that arrived before it.")
+@click.option("--offset", "offsets", multiple=True, help="Only topic/partition/offset; may be repeated.")
+@click.option("--accept", is_flag=True, help="Take them in; the group pauses for that.")
+def requeue(
+    reasons: tuple[str, ...], since: str | None, until: str | None, offsets: tuple[str, ...], accept: bool
+) -> None:
+    """Show which quarantined records would be accepted now.
+
+    With --accept they are taken in, each once.
+    """
+    import dagster as dg
+
+    from jobs.operations.requeue import build_choice, requeue_records
+    from jobs.platform.services import prepare_environment
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    choice = build_choice(reasons, since, until, offsets)
+    settings = load_settings()
+    prepare_environment(settings)
+    with running_broker(settings), dg.DagsterInstance.get() as instance:
+        for group in load_stream_groups():
+            found = requeue_records(group, choice, settings, instance, getpass.getuser(), accept=accept)
+            accepted, repeated = found.count("accepted"), found.count("deduplicated")
+            were = "were" if accept else "would be"
+            print(f"{group.name}: {accepted:,} records {were} accepted, {repeated:,} repeat an accepted event.")
+            for reason, count in sorted(found.refused.items()):
+                print(f"{group.name}: {count:,} stay in quarantine: {reason}")
+            if found.marks and not accept:
+                print("Nothing was changed. To take them in, say --accept.")
+
+
+@click.command
+@click.option("--event-id", help="All records of this event.")
+@click.option("--offset", help="One record, as topic/partition/offset.")
+@click.option("--user", help="Rows of this user in all tables, at the time --at or in the window --window.")
+@click.option(
+    "--at", "--window", "at", help="A moment, or a window's start; ISO-8601; goes with --user (default: now)."
+)
+def explain(event_id: str | None, offset: str | None, user: str | None, at: str | None) -> None:
+    """Say where a record is, and what became of it."""
+    from jobs.operations.explain import explain as find_sentences
+    from platform_assets.streams import load_streams
+    from resources.embedded_broker import running_broker
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+
+    if sum(asked is not None for asked in (event_id, offset, user)) != 1:
+        raise click.UsageError("Exactly one of --event-id, --offset and --user is needed.")
+    settings = load_settings()
+    with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
+        lakehouse = LakehouseResource.from_settings(settings)
+        for sentence in find_sentences(load_streams(), lakehouse, kafka, event_id, offset, user, at):
+            print(sentence)
+
+
+@click.command
+@_place
+def backup(place: str) -> None:
+    """Copy all tables and checkpoints to a PLACE.
+
+    PLACE is an empty path or object store URI. No group may run meanwhile (headrace pause).
+    """
+    from jobs.operations.backup import back_up
+    from platform_assets.streams import load_stream_groups
+
+    _print_versions(back_up(load_stream_groups(), load_settings(), place))
+
+
+@click.command
+@_place
+def restore(place: str) -> None:
+    """Copy the backup at PLACE into an empty lakehouse."""
+    from jobs.operations import backup as operation
+    from platform_assets.streams import load_stream_groups
+
+    _print_versions(operation.restore(load_stream_groups(), load_settings(), place))
+
+
+def _print_versions(versions: dict[str, int]) -> None:
+    print("\n".join(f"{name}: version {version}" for name, version in versions.items()))
+    print(f"{len(versions)} tables are there, with their checkpoints.")

@@ -1,0 +1,109 @@
+"""The commands of `headrace` that run the platform, or what it does, from beginning to end."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from rich.console import Console
+
+from resources.settings import Settings, load_settings
+from resources.stop_signals import StopSignals
+
+POLL_SECONDS = 1.0
+LIVE_RATE = 100.0
+
+
+@click.command
+def demo() -> int:
+    """Run the whole platform once, and stop it.
+
+    A simulated shop sends a day, streams and reports are computed, and every asset check is run.
+    """
+    from jobs.platform.demonstration import run_demo
+
+    settings = load_settings()
+    with StopSignals() as stop:
+        return run_demo(settings, stop.received, _open_console())
+
+
+@click.command
+@click.option(
+    "--rate", type=click.FloatRange(min=0), default=LIVE_RATE, show_default=True,
+    help="Simulated events a second; 0: no shop.",
+)  # fmt: skip
+def dev(rate: float) -> int:
+    """Run the platform with web UI and simulated shop.
+
+    Ctrl-C ends it.
+    """
+    return _run_platform(load_settings(), with_ui=True, shop_rate=rate)
+
+
+@click.command
+def up() -> int:
+    """Run the platform headless, until SIGINT or SIGTERM."""
+    return _run_platform(load_settings(), with_ui=False, shop_rate=0.0)
+
+
+@click.command
+@click.option("--close-windows", is_flag=True, help="Close what is over by the clock, as if the shop had been silent.")
+def drain(close_windows: bool) -> int:
+    """Let every stream catch up with Kafka, then stop."""
+    from jobs.operations.drain import drain_streams
+    from jobs.platform.services import prepare_environment
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    settings = load_settings()
+    prepare_environment(settings)
+    with running_broker(settings):
+        return max(drain_streams(group, settings, close_windows=close_windows) for group in load_stream_groups())
+
+
+@click.command
+@click.option("--rows", is_flag=True, help="Print the rows that differ with their users, which no check keeps.")
+def check(rows: bool) -> int:
+    """Run all asset checks; the exit code is the verdict."""
+    from jobs.platform.checks_run import run_checks
+    from jobs.platform.services import prepare_environment
+    from resources.embedded_broker import running_broker
+
+    settings = load_settings()
+    prepare_environment(settings)
+    with running_broker(settings):
+        return 0 if run_checks(_open_console(), show_rows=rows) else 1
+
+
+def _open_console() -> Console:
+    # Rich takes 80 columns where it sees no terminal: in a CI log the names of tables would be cut.
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: float) -> int:
+    import subprocess
+
+    from jobs.platform.class_archiving import ClassArchiving
+    from jobs.platform.services import running_platform
+
+    console = _open_console()
+    archiving = ClassArchiving(settings.home / "logs" / "class-archive.log")
+    with StopSignals() as stop, running_platform(settings, with_ui=with_ui) as services:
+        shop = None
+        if shop_rate > 0:
+            command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", str(shop_rate), "--quiet"]
+            shop = subprocess.Popen(command, start_new_session=True)
+        where = f", UI: http://127.0.0.1:{settings.ui_port}" if with_ui else ""
+        console.print(f"Headrace is up{where}. Tables: {settings.lakehouse}. Logs: {settings.home}/logs. Ctrl-C stops.")
+        try:
+            while not stop.received.wait(POLL_SECONDS):
+                services.check()
+                archiving.look()
+            console.print("Stopping: batches in flight are finished first.")
+        finally:
+            archiving.stop()
+            if shop is not None:
+                shop.terminate()
+                shop.wait(30)
+    console.print("Stopped. Nothing is left running.")
+    return 0

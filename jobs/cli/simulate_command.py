@@ -1,0 +1,155 @@
+"""The command `headrace simulate`: its options, as the plan of a simulated shop or as a recording."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.cli.option_sections import SectionedCommand, SectionOption
+from jobs.simulator.delivery import Delivery
+from jobs.simulator.mapping import RowMapping
+from jobs.simulator.mapping_settings import load_mapping, parse_mapping
+from jobs.simulator.profile import FAULTS, ShopProfile
+from jobs.simulator.recorded import Recording
+from jobs.simulator.recorded_times import TIME_FORMATS
+from jobs.simulator.row_files import FORMATS
+from jobs.simulator.simulation import SimulationPlan, parse_malformed
+from platform_assets.errors import UsageError
+from resources.settings import Settings, load_settings
+
+# What means nothing without a recording, and nothing with one.
+_REPLAY_OPTIONS = ("map", "set", "value", "null", "time_format", "mapping", "format", "strict", "far_days",
+                   "longest_wait")  # fmt: skip
+_SHOP_OPTIONS = ("rate", "duration", "count", "hours", "seed", "users", "products", "late", "duplicates")
+
+
+def _read_rate(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    try:
+        return None if text is None else math.inf if text == "max" else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a number, nor max.", ctx, parameter) from None
+
+
+def _options(section: str) -> Callable[..., Callable[[Any], Any]]:
+    return partial(click.option, cls=SectionOption, section=section)
+
+
+_shop = _options("Simulated shop")
+_recording = _options("Recorded clickstream")
+
+
+@click.command(cls=SectionedCommand)
+@click.option("--topic", help="Topic (default: HEADRACE_TOPIC).")
+@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option("--speed", type=float, metavar="X", help="X times as fast as it happened (replay or history).")
+@_shop("--rate", callback=_read_rate, metavar="N", help="Records a second, or max (default: 100; history: 2).")
+@_shop("--duration", type=float, metavar="SECONDS", help="End after so long (default: until Ctrl-C).")
+@_shop("--count", type=int, metavar="N", help="End after N records; with --hours: about N in all.")
+@_shop("--hours", type=float, metavar="H", help="A history of H hours that ends now, at original times.")
+@_shop("--seed", type=int, help="The same seed gives the same shoppers (default: a new one, shown).")
+@_shop("--users", type=int, help=f"Customers (default: {ShopProfile.users}).")
+@_shop("--products", type=int, help=f"Products (default: {ShopProfile.products}).")
+@_shop("--late", type=float, metavar="RATE", help=f"Late events (default: {ShopProfile.late}).")
+@_shop("--duplicates", type=float, metavar="RATE", help=f"Records sent twice (default: {ShopProfile.duplicates}).")
+@_shop(
+    "--malformed", multiple=True, metavar="[REASON=]RATE",
+    help=f"Malformed records, in all or of one reason ({', '.join(FAULTS)}); repeatable (default: "
+    f"{ShopProfile.not_json} each, oversized 0).",
+)  # fmt: skip
+@_shop(
+    "--habit", multiple=True, metavar="NAME=NUMBER",
+    help="Any other setting of the shop, such as purchase_rate=0.6; repeatable.",
+)  # fmt: skip
+@_recording(
+    "--replay", type=click.Path(path_type=Path), metavar="FILE",
+    help="JSON lines, CSV, tab-separated (all also gzip or zstd) or Parquet.",
+)  # fmt: skip
+@_recording("--format", type=click.Choice(FORMATS), help="Default: by the file's name.")
+@_recording(
+    "--mapping", type=click.Path(path_type=Path), metavar="FILE",
+    help="TOML or JSON with columns, constants, values, null, time_format.",
+)  # fmt: skip
+@_recording(
+    "--map", multiple=True, metavar="THEIR_COLUMN=OUR_FIELD",
+    help="Their column may be a dotted path into nested JSON; repeatable.",
+)  # fmt: skip
+@_recording("--set", multiple=True, metavar="FIELD=VALUE", help="In every row; repeatable.")
+@_recording("--value", multiple=True, metavar="FIELD.THEIRS=OURS", help="Translate a value; repeatable.")
+@_recording("--null", multiple=True, metavar="TEXT", help="Text that means no value, such as NA; repeatable.")
+@_recording("--time-format", metavar="FORMAT", help=f"{', '.join(TIME_FORMATS)} or a pattern such as %Y%m%d%H%M%S.")
+@_recording(
+    "--time", type=click.Choice(("original", "compressed", "present")), default="original",
+    help="original: recorded times, sent at once (default); compressed: recorded times, paced at --speed; present: "
+    "times shifted to now.",
+)  # fmt: skip
+@_recording("--anchor", type=click.Choice(("first", "last")), default="first", help="With present: which row is now.")
+@_recording(
+    "--far-days", type=float, metavar="DAYS",
+    help="Leave out rows so far from the rest, unless time is original; inf: none (default: 1).",
+)  # fmt: skip
+@_recording(
+    "--longest-wait", type=float, metavar="SECONDS", help="Longer silences of a paced replay are cut to it (3600)."
+)
+@_recording("--strict", is_flag=True, help="End at the first row that cannot become a record.")
+def simulate(**options: Any) -> None:
+    """Send events of a simulated shop, or recorded ones.
+
+    The shop is live, or tells a history; --replay sends a recorded clickstream. Ctrl-C ends it cleanly.
+    More in docs/simulator.md.
+    """
+    deliver(options, load_settings())
+
+
+def deliver(options: Mapping[str, Any], settings: Settings) -> None:
+    """Sends what the options ask for. Raises `UsageError`, and what `Delivery` says."""
+    delivery = Delivery(settings, options["topic"] or settings.topic, options["quiet"])
+    if options["replay"] is None:
+        delivery.send_shop(_build_plan(options))
+    else:
+        delivery.send_recording(_build_recording(options))
+
+
+def _build_plan(options: Mapping[str, Any]) -> SimulationPlan:
+    for option in _REPLAY_OPTIONS:
+        if options[option]:
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name} is for a recorded clickstream. Give --replay FILE as well.")
+    habits = {}
+    for text in options["habit"]:
+        name, _, number = text.partition("=")
+        try:
+            habits[name] = int(number) if name in ("users", "products") else float(number)
+        except ValueError:
+            raise UsageError(f"habit is {text!r}. Write NAME=NUMBER.") from None
+    habits |= {name: options[name] for name in ("users", "products", "late", "duplicates") if options[name] is not None}
+    return SimulationPlan(
+        profile=parse_malformed(ShopProfile().with_rates(habits), options["malformed"]),
+        seed=secrets.randbelow(2**31) if options["seed"] is None else options["seed"],
+        rate=options["rate"],
+        hours=options["hours"],
+        duration_seconds=options["duration"],
+        count=options["count"],
+        speed=options["speed"],
+    )
+
+
+def _build_recording(options: Mapping[str, Any]) -> Recording:
+    for option in _SHOP_OPTIONS:
+        if options[option] is not None:
+            raise UsageError(f"--{option} is for the simulated shop. Leave it out of a replay.")
+    mapping = load_mapping(options["mapping"]) if options["mapping"] else RowMapping()
+    told = parse_mapping(*(options[name] for name in ("map", "set", "value", "null", "time_format")))
+    limits = {name: options[name] for name in ("far_days", "longest_wait") if options[name] is not None}
+    return Recording(
+        path=options["replay"],
+        format=options["format"],
+        mapping=mapping.merged(told),
+        **{name: options[name] for name in ("time", "speed", "anchor", "strict")},
+        **limits,
+    )

@@ -1,0 +1,186 @@
+"""The commands of `headrace` that steer stream groups and their streams."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from typing import Any, Literal
+
+import click
+
+from resources.settings import load_settings
+
+_group = click.argument("group", default="")
+_stream = click.option("--stream", default="", help="One stream of the group only, while the others go on.")
+_reason = click.option("--reason", default="", help="Shown where the hold is shown.")
+
+
+@click.command
+@_group
+@_stream
+@_reason
+def pause(group: str, stream: str, reason: str) -> None:
+    """Stop a group, and hold it until it is resumed.
+
+    It stops between two batches. Without a name all groups are meant.
+    """
+    _control("pause", group, stream, reason)
+
+
+@click.command
+@_group
+@_stream
+@_reason
+def resume(group: str, stream: str, reason: str) -> None:
+    """End every hold of a group.
+
+    Holds are: pause, Terminate, a crash loop, an error that somebody had to correct. Without a name all groups are
+    meant.
+    """
+    _control("resume", group, stream, reason)
+
+
+@click.command
+@_group
+@_stream
+@_reason
+def restart(group: str, stream: str, reason: str) -> None:
+    """Stop a group between two batches, and start it again.
+
+    Without a name all groups are meant.
+    """
+    _control("restart", group, stream, reason)
+
+
+@click.command
+@click.argument("stream")
+def recompute(stream: str) -> None:
+    """Begin a derived stream anew.
+
+    The next start computes its table again from all events. Its group must not run (headrace pause).
+    """
+    from jobs.operations.recompute import recompute_stream
+    from jobs.operations.stream_groups import find_groups
+    from platform_assets.streams import load_stream_groups
+
+    [group] = find_groups(load_stream_groups(), "", stream)
+    if lost := recompute_stream(group, stream, load_settings()):
+        print(lost)
+    print(f"{stream} begins anew with the next start of its group. Go on with: headrace resume {group.name}")
+
+
+@click.command
+@_group
+def reset_time(group: str) -> None:
+    """Set the events' time back after a clock was ahead.
+
+    What that clock has closed is computed again. The group (default: all) must not run (headrace pause).
+    """
+    from jobs.operations.reset_time import reset_time as set_back
+    from jobs.operations.stream_groups import find_groups
+    from platform_assets.streams import load_stream_groups
+
+    settings = load_settings()
+    for each in find_groups(load_stream_groups(), group, ""):
+        found = set_back(each, settings)
+        was, now = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (found.before, found.now))
+        print(f"The time of the events was {was}, and is {now}.")
+        for name in found.streams:
+            print(f"{name} begins anew with the next start: its table is computed from silver.events again.")
+        print(f"Go on with: headrace resume {each.name}")
+
+
+def _action(name: str, text: str) -> Callable[[Any], Any]:
+    return click.option(f"--{name}", "actions", multiple=True, is_flag=True, flag_value=name, help=text)
+
+
+@click.command
+@click.argument("stream")
+@_action("rehearse", "Run this code from a copy of the live state over the last batches, and compare with their rows.")
+@_action("swap", "Put the replayed table and its state in the place of the live ones; the group pauses for that.")
+@_action("undo", "Take back the last swap.")
+@_action("abandon", "Remove what has been replayed.")
+@click.option("--range", "is_range", is_flag=True, help="Of what is final in a range of event time only.")
+@click.option("--since", help="With --range: rows that begin at or after it; ISO-8601 (default: all).")
+@click.option("--until", help="With --range: rows that are final then (default: as far as any is).")
+@click.option(
+    "--offsets", multiple=True,
+    help="Of a stream over Kafka: topic/partition/from-until; may be repeated (default: what Kafka holds).",
+)  # fmt: skip
+def replay(
+    stream: str,
+    actions: tuple[Literal["rehearse", "swap", "undo", "abandon"], ...],
+    is_range: bool,
+    since: str | None,
+    until: str | None,
+    offsets: tuple[str, ...],
+) -> None:
+    """Compute a stream's table once more, and compare.
+
+    It is made beside the live one, and what differs is shown; --swap puts it in the place of the live one.
+    """
+    import dagster as dg
+
+    from jobs.operations.questions import parse_moment
+    from jobs.operations.replay.command import replay_stream
+    from jobs.operations.replay.row_replay import Part
+    from jobs.platform.services import prepare_environment
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    if len(set(actions)) > 1:
+        raise click.UsageError("Only one of --rehearse, --swap, --undo and --abandon can be asked for.")
+    action = actions[0] if actions else "compare"
+    asked = Part(parse_moment("--since", since), parse_moment("--until", until), offsets)
+    part = asked if is_range or asked != Part() else None
+    settings = load_settings()
+    prepare_environment(settings)
+    groups = load_stream_groups()
+    with running_broker(settings), dg.DagsterInstance.get() as instance:
+        replay_stream(groups, stream, action, settings, instance, getpass.getuser(), print, part)
+
+
+@click.command
+@_group
+@click.option("--reason", default="", help="Kept for ever with the lost range.")
+@click.option(
+    "--from", "go_on_from", default="", metavar="WHERE",
+    help="Of a topic that was created again, or is another cluster's: beginning, end, or a time (ISO-8601).",
+)  # fmt: skip
+def acknowledge_loss(group: str, reason: str, go_on_from: str) -> None:
+    """Show what Kafka deleted before it was read.
+
+    With --reason it is recorded, and the stream may go on behind it.
+    """
+    from jobs.operations import acknowledge_loss as operation
+    from jobs.operations.stream_groups import find_groups
+    from platform_assets.streaming.ingest.lost_ranges import describe
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    settings = load_settings()
+    with running_broker(settings):
+        for each in find_groups(load_stream_groups(), group, ""):
+            lost = operation.acknowledge_loss(each, settings, getpass.getuser(), reason, go_on_from)
+            print("\n".join(f"{each.name}: lost {item}" for item in lost) or f"{each.name}: nothing is lost.")
+            if lost:
+                then = f"Recorded. Go on with: headrace resume {each.name}"
+                print(then if reason else f"Nothing was recorded. {describe(lost)}")
+
+
+def _control(command: Literal["pause", "resume", "restart"], group: str, stream: str, reason: str) -> None:
+    """Writes down what the supervisor is to do. Raises `UsageError` for a group or stream that is not there."""
+    import dagster as dg
+
+    from jobs.operations.stream_groups import find_groups
+    from jobs.platform.services import prepare_environment
+    from jobs.supervision.lease import write_control
+    from platform_assets.streams import load_stream_groups
+
+    prepare_environment(load_settings())
+    groups = find_groups(load_stream_groups(), group, stream)
+    with dg.DagsterInstance.get() as instance:
+        for each in groups:
+            write_control(instance, each.name, command, getpass.getuser(), reason, stream=stream)
+            what = f"{each.name}: {command}" + (f" of stream {stream}" if stream else "")
+            print(f"{what} is recorded; it is acted on within seconds.")

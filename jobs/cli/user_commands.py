@@ -1,0 +1,78 @@
+"""The command `headrace forget-user`."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from resources.settings import load_settings
+
+if TYPE_CHECKING:
+    from jobs.operations.forgetting.command import Forgotten
+
+# Of rows that a person must look at. Who erases these sees the next.
+_MOST_SHOWN = 100
+
+
+@click.command
+@click.argument("user")
+@click.option("--reason", required=True, help="Kept in platform.forgotten_users; name nobody in it.")
+@click.option(
+    "--wait-seconds", type=click.FloatRange(min=0), default=600.0, show_default=True,
+    help="For batch runs that may read the old files, before they are stopped.",
+)  # fmt: skip
+@click.option("--also-unsure", is_flag=True, help="Erase as well what mentions the user and may be somebody else's.")
+@click.option(
+    "--also-offset", "also_offsets", multiple=True,
+    help="Of what mentions the user erase this record only, topic/partition/offset; may be repeated.",
+)  # fmt: skip
+def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, also_offsets: tuple[str, ...]) -> int:
+    """Erase all rows of one USER, and keep the user out.
+
+    The files that had them are removed as well. USER is the user_id; - reads it from standard
+    input, so that no shell keeps it.
+    """
+    import dagster as dg
+
+    from jobs.operations.forgetting import command as operation
+    from jobs.operations.questions import Coordinates
+    from jobs.platform.reports_run import compute_changed_days
+    from jobs.platform.services import prepare_environment
+    from platform_assets.streaming.register.traces import AlsoErased
+    from platform_assets.streams import load_stream_groups
+    from resources.embedded_broker import running_broker
+
+    user = sys.stdin.readline().rstrip("\n") if user == "-" else user
+    records = [Coordinates.parse(text) for text in also_offsets]
+    also = AlsoErased(also_unsure, frozenset((r.topic, r.partition, r.offset) for r in records))
+    settings = load_settings()
+    prepare_environment(settings)
+    with running_broker(settings), dg.DagsterInstance.get() as instance:
+        done = operation.forget_user(
+            load_stream_groups(), user, settings, instance, getpass.getuser(), reason, wait_seconds, print, also,
+            compute_changed_days,
+        )  # fmt: skip
+    _print_outcome(done)
+    return 1 if done.proof.found or done.unsure else 0
+
+
+def _print_outcome(done: Forgotten) -> None:
+    for name, rows in sorted(done.rows.items()):
+        print(f"{name}: {rows:,} rows erased")
+    proof = done.proof
+    print(f"Proof: {proof.files:,} files, {proof.bytes / 1e6:,.1f} MB, were read; {len(proof.found)} have the user.")
+    for path in proof.found:
+        print(f"  {path} still has the user.")
+    if done.unsure:
+        print(
+            f"{len(done.unsure):,} rows mention the user and may be somebody else's: look at them in their tables. To "
+            "erase those that are the user's, call this again with --also-offset topic/partition/offset for each of "
+            "them, or with --also-unsure for all."
+        )
+    for record in done.unsure[:_MOST_SHOWN]:
+        print(f"  unsure: {record}")
+    for text in done.waits:
+        print(f"Waits: {text}")

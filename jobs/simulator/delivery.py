@@ -1,0 +1,96 @@
+"""Sends a simulated shop or a recorded clickstream into Kafka, with a progress bar and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.simulator.producer import PRODUCER_OPTIONS, OnWait, Pace, SendReport, send_records
+from jobs.simulator.progress import show_progress
+from jobs.simulator.recorded import Recording
+from jobs.simulator.recording_delivery import begin_replay, say_tally, say_wait
+from jobs.simulator.shop import Record, Shop
+from jobs.simulator.simulation import SimulationPlan
+
+if TYPE_CHECKING:
+    from resources.kafka import KafkaResource
+    from resources.settings import Settings
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where records go, and whether a person is told about it: on stderr, for standard output is free for programs.
+
+    Each of its methods runs to the end, or to SIGINT or SIGTERM, after which everything in hand is still delivered; on
+    the main thread. They raise `BrokerUnavailableError` for a broker that is not there or gave up records (after the
+    summary is printed).
+    """
+
+    settings: Settings
+    topic: str
+    quiet: bool = False
+
+    @property
+    def _console(self) -> Console:
+        return Console(stderr=True, quiet=self.quiet)
+
+    def send_shop(self, plan: SimulationPlan) -> None:
+        """Sends the events of a simulated shop."""
+        console = self._console
+        console.print(f"Simulated shop, seed {plan.seed}", highlight=False)
+        shop = Shop(plan.profile, plan.seed)
+        report = self._send(console, lambda _kafka: plan.records(shop), plan.pace, plan.total)
+        _finish(console, shop.tally.as_dict(), report)
+
+    def send_recording(self, recording: Recording) -> None:
+        """Sends a recording. Raises `UsageError` for a file or a row that cannot be read."""
+        console = self._console
+
+        def begin(kafka: KafkaResource) -> Iterator[Record]:
+            return begin_replay(recording, self.settings, kafka, self.topic, console)
+
+        report = self._send(console, begin, recording.pace, None, say_wait(recording, console))
+        counts = recording.tally.counts()
+        say_tally(recording, console)
+        _finish(console, counts, report)
+
+    def _send(
+        self,
+        console: Console,
+        begin: Callable[[KafkaResource], Iterator[Record]],
+        pace: Pace,
+        total: int | None,
+        on_wait: OnWait | None = None,
+    ) -> SendReport:
+        # Here, for the resource brings Dagster along, which `--help` can do without.
+        from resources.kafka import KafkaResource
+        from resources.stop_signals import StopSignals
+
+        topic = self.topic
+        with StopSignals() as stop, KafkaResource.from_settings(self.settings) as kafka:
+            kafka.ensure_topic(topic, self.settings.topic_partitions)
+            producer = kafka.producer(**PRODUCER_OPTIONS)
+            records = begin(kafka)
+            with show_progress(topic, total, console, quiet=self.quiet) as on_progress:
+                return send_records(
+                    records, producer, topic, pace=pace, stop=stop.received, on_progress=on_progress, on_wait=on_wait
+                )
+
+
+def _finish(console: Console, counts: dict[str, int], report: SendReport) -> None:
+    table = Table(show_header=False, box=None)
+    for name, count in counts.items():
+        table.add_row(name, f"{count:,}")
+    table.add_row("acknowledged", f"{report.acknowledged:,}")
+    if report.failed:
+        table.add_row("failed", f"{report.failed:,}", style="red")
+    table.add_row("seconds", f"{report.seconds:,.1f}")
+    table.add_row("records/s", f"{report.rate:,.0f}")
+    console.print(table)
+    if report.stopped:
+        console.print("Stopped on request; everything in hand was delivered." if not report.failed else "Stopped.")
+    report.raise_if_failed()
