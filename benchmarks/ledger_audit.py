@@ -18,7 +18,7 @@ from typing import Any
 
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.checks.ledger_proof import Proof
-from platform_assets.streaming.checkpoint.checkpoints import OffsetRange, PlannedBatch
+from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table

@@ -1,8 +1,13 @@
-"""A folder of files, on this machine or in an object store, for Arrow to read and write."""
+"""A folder of files, on this machine or in an object store: what lies there beside rows, and Arrow's view of it."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -21,10 +26,97 @@ def open_folder(
     """
     from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
 
-    if uri.startswith("file:"):
-        uri = unquote(urlsplit(uri).path)
-    if "://" not in uri:
-        return SubTreeFileSystem(uri, LocalFileSystem())
+    if (local := _find_local(uri)) is not None:
+        return SubTreeFileSystem(local, LocalFileSystem())
     from deltalake.fs import DeltaStorageHandler
 
     return PyFileSystem(DeltaStorageHandler(uri, dict(storage_options or {}) or None, dict(sizes or {}) or None))
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files under a place; each path is relative to it. Nothing is looked at before it is asked for.
+
+    `uri` as in `open_folder`; `storage_options` may hold secrets. Errors of the disk or the store are raised as Arrow
+    and Python have them (`OSError`). May be used from any thread.
+    """
+
+    uri: str
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def files(self) -> FileSystem:
+        """The folder as Arrow's file system."""
+        return open_folder(self.uri, self.storage_options)
+
+    @property
+    def _local(self) -> Path | None:
+        local = _find_local(self.uri)
+        return None if local is None else Path(local)
+
+    def read_file(self, path: str) -> bytes | None:
+        """The content of a file; None where there is no such file."""
+        try:
+            with self.files.open_input_stream(path) as source:
+                return bytes(source.readall())
+        except FileNotFoundError:
+            return None
+
+    def list_files(self, path: str = "") -> list[str]:
+        """The files under a path, sorted, relative to this folder; none where there is no such path."""
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(path, recursive=True, allow_not_found=True)
+        return sorted(found.path for found in self.files.get_file_info(selector) if found.is_file)
+
+    def write_file(self, path: str, content: bytes) -> str:
+        """Writes a file and returns its URI. A reader sees it whole, old or new, also after a crash."""
+        if (local := self._local) is None:
+            with self.files.open_output_stream(path) as out:
+                out.write(content)
+            return f"{self.uri}/{path}"
+        place = local / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_name(f".{place.name}.{os.getpid()}")
+        draft.write_bytes(content)
+        draft.replace(place)
+        return str(place)
+
+    def remove(self, path: str) -> None:
+        """Removes all that lies under a path, or the one file that it is; nothing where there is nothing."""
+        if (local := self._local) is not None:
+            place = local / path
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+            return
+        # An object store has no folders to remove, and the handler can remove single files only.
+        found = self.list_files(path)
+        if not found and path and self.read_file(path) is not None:
+            found = [path]
+        for name in found:
+            self.files.delete_file(name)
+
+    def move(self, path: str, new_path: str) -> None:
+        """Moves all that lies under a path to another, where nothing is; called again after a crash, to its end.
+
+        In an object store file by file, the one named `metadata` last: a checkpoint is none without it.
+        """
+        if (local := self._local) is not None:
+            (local / new_path).parent.mkdir(parents=True, exist_ok=True)
+            (local / path).rename(local / new_path)
+            return
+        found = sorted(self.list_files(path), key=lambda name: name.endswith("/metadata"))
+        for name in found:
+            with self.files.open_input_stream(name) as source:
+                self.write_file(f"{new_path}{name.removeprefix(path)}", source.readall())
+        for name in reversed(found):
+            self.files.delete_file(name)
+
+
+def _find_local(uri: str) -> str | None:
+    """The path of a place on this machine; None of another's."""
+    if uri.startswith("file:"):
+        return unquote(urlsplit(uri).path)
+    return uri if "://" not in uri else None

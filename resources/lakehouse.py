@@ -13,11 +13,11 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from platform_assets.errors import StorageError
+from platform_assets.folders import Folder
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-    from pyarrow.fs import FileSystem
 
 
 class LakehouseResource(dg.ConfigurableResource[Any]):
@@ -103,72 +103,14 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
         except TableNotFoundError:
             return None
 
-    def filesystem(self) -> FileSystem:
-        """The root as Arrow's file system: paths are relative to it."""
-        from platform_assets.folders import open_folder
-
-        return open_folder(self.root_uri, self.storage_options())
-
-    def write_file(self, path: str, content: bytes) -> str:
-        """Writes a file beside the tables, `<root>/<path>`, and returns its URI. A reader sees it whole, old or new."""
-        root = self.local_root
-        if root is None:
-            with self.filesystem().open_output_stream(path) as out:
-                out.write(content)
-            return f"{self.root_uri}/{path}"
-        place = root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_name(f".{place.name}.{os.getpid()}")
-        draft.write_bytes(content)
-        draft.replace(place)
-        return str(place)
+    @property
+    def folder(self) -> Folder:
+        """The root, for the files beside the tables: paths are relative to it."""
+        return Folder(self.root_uri, self.storage_options())
 
     def remove_checkpoint(self, name: str) -> None:
         """Removes the checkpoint of the query that feeds a table; nothing where there is none."""
-        self.remove_folder(self.checkpoint_uri(name).removeprefix(f"{self.root_uri}/"))
-
-    def remove_folder(self, path: str) -> None:
-        """Removes all that lies under `<root>/<path>`; nothing where there is nothing."""
-        if self.local_root is not None:
-            if (self.local_root / path).exists():
-                shutil.rmtree(self.local_root / path)
-            return
-        # An object store has no folders to remove, and the handler can remove single files only.
-        files = self.filesystem()
-        for name in self.list_files(path):
-            files.delete_file(name)
-
-    def move_folder(self, path: str, new_path: str) -> None:
-        """Moves `<root>/<path>` to `<root>/<new_path>`, where nothing is; called again after a crash, to its end.
-
-        In an object store file by file, the one named `metadata` last: a checkpoint is none without it.
-        """
-        if self.local_root is not None:
-            (self.local_root / new_path).parent.mkdir(parents=True, exist_ok=True)
-            (self.local_root / path).rename(self.local_root / new_path)
-            return
-        files = self.filesystem()
-        found = sorted(self.list_files(path), key=lambda name: name.endswith("/metadata"))
-        for name in found:
-            with files.open_input_stream(name) as source:
-                self.write_file(f"{new_path}{name.removeprefix(path)}", source.readall())
-        for name in reversed(found):
-            files.delete_file(name)
-
-    def list_files(self, path: str) -> list[str]:
-        """The files under `<root>/<path>`, relative to the root; none where there is no such folder."""
-        from pyarrow.fs import FileSelector
-
-        selector = FileSelector(path, recursive=True, allow_not_found=True)
-        return sorted(found.path for found in self.filesystem().get_file_info(selector) if found.is_file)
-
-    def read_file(self, path: str) -> bytes | None:
-        """The content of `<root>/<path>`; None where there is no such file."""
-        try:
-            with self.filesystem().open_input_stream(path) as source:
-                return bytes(source.readall())
-        except FileNotFoundError:
-            return None
+        self.folder.remove(self.checkpoint_uri(name).removeprefix(f"{self.root_uri}/"))
 
     def storage_options(self) -> dict[str, str]:
         """Object-store options for readers outside Spark (delta-rs, DuckDB). May hold secrets: never log it."""

@@ -42,7 +42,7 @@ def back_up(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
         _copy(source, target)
         versions = _read_versions(target)
         manifest = {"tables": versions, "root": source.root_uri, "created_at": datetime.now(UTC).isoformat()}
-        target.write_file(MANIFEST, json.dumps(manifest, indent=1).encode())
+        target.folder.write_file(MANIFEST, json.dumps(manifest, indent=1).encode())
     return versions
 
 
@@ -77,14 +77,14 @@ def _held(groups: Sequence[StreamGroup], settings: Settings, mode: Literal["back
 
 def _demand_empty(lakehouse: LakehouseResource) -> None:
     lakehouse.check_writable()
-    if lakehouse.list_files(""):
+    if lakehouse.folder.list_files(""):
         raise StorageError(f"{lakehouse.root_uri} is not empty: nothing was copied. Name an empty place.")
 
 
 def _copy(source: LakehouseResource, target: LakehouseResource) -> None:
-    read, written = source.filesystem(), target.filesystem()
+    read, written = source.folder.files, target.folder.files
     for wants_logs in (True, False):
-        for path in source.list_files(""):
+        for path in source.folder.list_files(""):
             if (_LOG in f"/{path}") == wants_logs and path != MANIFEST:
                 copy_file(read, written, path)
 
@@ -108,7 +108,7 @@ def copy_file(source: FileSystem, target: FileSystem, path: str, new_path: str =
 def _read_versions(lakehouse: LakehouseResource) -> dict[str, int]:
     """The version of each table of the copy. Raises `StorageError` when one of its files is missing."""
     options, found = lakehouse.storage_options(), {}
-    there = set(lakehouse.list_files(""))
+    there = set(lakehouse.folder.list_files(""))
     for path in sorted({path.partition(_LOG)[0] for path in there if _LOG in path}):
         table = open_table(f"{lakehouse.root_uri}/{path}", options)
         # As the log has it: a path in a URI is quoted.
@@ -121,7 +121,7 @@ def _read_versions(lakehouse: LakehouseResource) -> dict[str, int]:
 
 def _read_manifest(lakehouse: LakehouseResource) -> dict[str, int]:
     try:
-        with lakehouse.filesystem().open_input_stream(MANIFEST) as stream:
+        with lakehouse.folder.files.open_input_stream(MANIFEST) as stream:
             tables: dict[str, int] = json.loads(stream.readall())["tables"]
     except FileNotFoundError:
         raise StorageError(

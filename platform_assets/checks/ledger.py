@@ -32,6 +32,7 @@ from platform_assets.checks.ledger_entries import (
 )
 from platform_assets.checks.ledger_gaps import PERHAPS_COMPACTED, GapReader, count_gaps, describe_gaps
 from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof, find_appended, find_batches, open_files
+from platform_assets.folders import Folder
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.repair.expiry import find_expired
 from platform_assets.streaming.specs import StreamSpec
@@ -75,8 +76,8 @@ def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: GapReader, proof: Pr
     """
     # The checkpoint first, then the main table, then the others, which commit before it: what the checkpoint has,
     # the main table has; what the main table has, the others have.
-    committed = read_checkpoint_batch(lakehouse.checkpoint_uri(stream.main_table.name))
     options, now = lakehouse.storage_options(), datetime.now(UTC)
+    committed = read_checkpoint_batch(Folder(lakehouse.checkpoint_uri(stream.main_table.name), options))
     names = dict(zip(ARRIVAL_COLUMNS, [*(table.name for table in stream.tables), _ERASED], strict=True))
     tables = {outcome: lakehouse.delta_table(name) for outcome, name in names.items() if name != _ERASED}
     if (erased := lakehouse.find_table(_ERASED)) is not None:  # an older version had none

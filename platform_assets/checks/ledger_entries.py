@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
+    from platform_assets.folders import Folder
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COMMIT_MARK = '{"headrace"'
 # A breach is shown by its first examples: a table of a million lost offsets helps nobody.
@@ -96,10 +98,7 @@ def read_all_entries(events: DeltaTable, ledger: DeltaTable | None) -> list[Entr
     return [e for e in entries_of_ledger(rows) if (e.txn_app_id, e.batch_id) not in held] + entries
 
 
-def read_checkpoint_batch(checkpoint: str) -> int:
-    """The newest batch that the query's checkpoint records as done, -1 when none; any root that Arrow can open."""
-    from pyarrow import fs
-
-    files, path = fs.FileSystem.from_uri(checkpoint)
-    listing = files.get_file_info(fs.FileSelector(f"{path}/commits", allow_not_found=True))
-    return max((int(found.base_name) for found in listing if found.base_name.isdigit()), default=-1)
+def read_checkpoint_batch(checkpoint: Folder) -> int:
+    """The newest batch that the query's checkpoint records as done, -1 when none."""
+    names = (path.rpartition("/")[2] for path in checkpoint.list_files("commits"))
+    return max((int(name) for name in names if name.isdigit()), default=-1)

@@ -54,7 +54,7 @@ def write_daily_page(lakehouse: Any, reports: Sequence[DailyReport], day: date) 
             tables=[(section, _largest(rows.get(section.table, []), section)) for section in _SECTIONS],
         )
     )
-    place: str = lakehouse.write_file(f"_reports/{day}.html", page.encode())
+    place: str = lakehouse.folder.write_file(f"_reports/{day}.html", page.encode())
     return place
 
 

@@ -16,7 +16,7 @@ from jobs.operations.replay.comparison import Comparison, read_cost
 from jobs.operations.replay.rehearsal import build_rehearsal, find_starting_point, rehearse
 from jobs.operations.replay.shadow import Shadow
 from platform_assets.errors import NotReadyError, PlanChangedError
-from platform_assets.streaming.checkpoint.checkpoints import read_last_committed_batch
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -70,8 +70,8 @@ def compare(streams: StreamsUnderTest, shadow: Shadow) -> Comparison:
 @pytest.mark.parametrize("name", ["view_to_purchase"], indirect=True)
 def test_the_same_code_makes_the_same_rows_and_touches_nothing(streams: StreamsUnderTest, name: str) -> None:
     before, shadow = rows(streams, name), rehearsal_of(streams, name)
-    start = find_starting_point(streams.session, shadow)
-    done = read_last_committed_batch(streams.session, shadow.live.checkpoint_uri(STREAMS[name].main_table.name))
+    start = find_starting_point(shadow)
+    done = Checkpoint.of(shadow.live, STREAMS[name].main_table.name).read_last_committed_batch()
     assert done is not None and start.batch_id < done - 1, "nothing lies between"
     found = compare(streams, shadow)
     assert found.differences == 0

@@ -72,7 +72,7 @@ def test_a_file_with_int96_is_left_alone_until_that_spark_has_rewritten_it(
     table = BatchTable(SPEC, context)
     table.append(row(FOR_EVER, 0), BatchCommit("q", "app", 0, {}))
     append_by(other_spark, table.uri)
-    upkeep = TableUpkeep(spark, [StreamSpec("q", KafkaSource(), (SPEC,))], context)
+    upkeep = TableUpkeep([StreamSpec("q", KafkaSource(), (SPEC,))], context)
 
     upkeep.run()
     assert "gold.offers is not compacted" in caplog.text and f"{TIMESTAMPS}=TIMESTAMP_MICROS" in caplog.text

@@ -70,19 +70,19 @@ def context(lakehouse: LakehouseResource) -> StreamContext:
     return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
 
 
-def start_upkeep(spark: SparkSession, context: StreamContext, readers: Sequence[str]) -> TableUpkeep:
+def start_upkeep(context: StreamContext, readers: Sequence[str]) -> TableUpkeep:
     """Of the stream `events` and these readers of its table."""
     streams = [stream for stream in load_streams() if stream.name in ("events", *readers)]
     for table in (*(table for stream in streams for table in stream.tables), *PLATFORM_TABLES):
         BatchTable(table, context)
-    return TableUpkeep(spark, streams, context)
+    return TableUpkeep(streams, context)
 
 
 @pytest.mark.long
 def test_commits_are_removed_when_they_are_old_and_every_reader_has_passed_them(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext
 ) -> None:
-    shop, upkeep = Shop(context), start_upkeep(spark, context, TWO_READERS)
+    shop, upkeep = Shop(context), start_upkeep(context, TWO_READERS)
     shop.commit(COMMITS_OF_ONE_CHECKPOINT)
     shop.age()
     upkeep.run()
@@ -108,7 +108,7 @@ def test_replaced_files_are_removed_when_every_reader_has_passed_their_commits(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 20)
-    shop, upkeep = Shop(context), start_upkeep(spark, replace(context, vacuum_hours=0), READERS)
+    shop, upkeep = Shop(context), start_upkeep(replace(context, vacuum_hours=0), READERS)
     shop.commit(10)
     run_streams(spark, lakehouse, READERS)
     shop.commit(10)
@@ -145,7 +145,7 @@ def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_reade
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 50)
-    shop, upkeep = Shop(context), start_upkeep(spark, context, TWO_READERS)
+    shop, upkeep = Shop(context), start_upkeep(context, TWO_READERS)
     shop.commit(30)
     run_streams(spark, lakehouse, TWO_READERS)
     shop.commit(30)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
+from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.batch_records import pack, share_out
 from platform_assets.streaming.ingest.event_parser import build_parser, read_messages

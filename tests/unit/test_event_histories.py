@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 
 from platform_assets.errors import GroupOwnedError
-from platform_assets.streaming.checkpoint.checkpoints import OffsetRange, PlannedBatch
+from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.event_rules import EventRules

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.operations.replay.kafka_records import find_arrivals, intersect, merge_ranges
 from platform_assets.checks.ledger_entries import Entry
-from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
+from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 
 pytestmark = pytest.mark.unit
 

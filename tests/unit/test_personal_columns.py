@@ -33,8 +33,8 @@ def test_a_preview_does_not_say_whose_the_rows_are() -> None:
 
 def test_the_proof_finds_words(tmp_path: object) -> None:
     lakehouse = LakehouseResource(root=str(tmp_path))
-    lakehouse.write_file("t/_delta_log/0.json", b'{"add": {"stats": "{\\"min\\": \\"ann-7\\"}"}}')
-    lakehouse.write_file("t/other.json", b'"ann-70" "xann-7" "ann-7-b"')
-    lakehouse.write_file("_checkpoints/t/state/0/1.zip", b"ann-7")
+    lakehouse.folder.write_file("t/_delta_log/0.json", b'{"add": {"stats": "{\\"min\\": \\"ann-7\\"}"}}')
+    lakehouse.folder.write_file("t/other.json", b'"ann-70" "xann-7" "ann-7-b"')
+    lakehouse.folder.write_file("_checkpoints/t/state/0/1.zip", b"ann-7")
     found = search_files(lakehouse, "ann-7")
     assert (found.files, found.state_files, found.found) == (2, 1, ("t/_delta_log/0.json",))

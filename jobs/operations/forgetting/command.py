@@ -145,7 +145,7 @@ def forget_user(
                     _drain(lambda: borrow_application(session, spark.jvm_pid, derived, context), settings, write)
 
                 found, rows = erasure.take_out(session, drain, say)
-            lakehouse.remove_folder(FOLDER)
+            lakehouse.folder.remove(FOLDER)
             wait_for_readers(instance, wait_seconds, say)
             erasure.remove_files()
         waits = list_what_waits(found, derived, context, kafka)

@@ -36,11 +36,11 @@ def search_files(lakehouse: LakehouseResource, user: str) -> Proof:
     can't be told from it.
     """
     sought = Sought.one(user)
-    paths = lakehouse.list_files("")
+    paths = lakehouse.folder.list_files("")
     read = [path for path in paths if not _STATE.match(path)]
     total, found = 0, []
     for path in read:
-        content = lakehouse.read_file(path)
+        content = lakehouse.folder.read_file(path)
         if content is None:
             continue  # removed since the files were listed
         total += len(content)

@@ -86,7 +86,7 @@ def replay_stream(
                 rows.abandon()
             else:
                 abandon(shadow)
-                lakehouse.remove_folder(build_rehearsal(shadow).folder)
+                lakehouse.folder.remove(build_rehearsal(shadow).folder)
             say("abandoned, nothing is left of it.")
             return None
 

@@ -20,7 +20,7 @@ from jobs.operations.replay.row_replay import Part, RowReplay
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import UsageError
-from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
+from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource

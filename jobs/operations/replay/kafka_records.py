@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, Entry
-from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
+from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, parse_batch

@@ -25,12 +25,7 @@ from jobs.operations.replay.comparison import (
 from jobs.operations.replay.shadow import Shadow, fill_shadow
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import NotReadyError, PlanChangedError
-from platform_assets.streaming.checkpoint.checkpoints import (
-    list_planned_batches,
-    read_last_committed_batch,
-    read_plan,
-    read_txn_app_id,
-)
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import open_table, read_batch_commits
 from platform_assets.streaming.repair.table_difference import leave_out_keys, read_pending, select_final
@@ -78,9 +73,9 @@ def rehearse(
     while the checkpoint holds too few batches, `PlanChangedError` when the code can't go on with the state, and what
     `fill_shadow` raises. The live table and its state are only read.
     """
-    shadow.lakehouse.remove_folder(shadow.folder)
-    start = find_starting_point(session, shadow)
-    _copy_checkpoint(session, shadow, start)
+    shadow.lakehouse.folder.remove(shadow.folder)
+    start = find_starting_point(shadow)
+    _copy_checkpoint(shadow, start)
     write(
         f"replay {shadow.stream.name}: the code of now goes on from a copy of the state behind batch {start.batch_id}, "
         f"{start.at:%Y-%m-%d %H:%M:%S} UTC"
@@ -94,16 +89,16 @@ def rehearse(
     return _compare(session, shadow, start)
 
 
-def find_starting_point(session: SparkSession, shadow: Shadow) -> StartingPoint:
+def find_starting_point(shadow: Shadow) -> StartingPoint:
     """As far back as the live checkpoint's state goes, but for a margin. Raises `NotReadyError` if it is too young."""
     name = shadow.stream.main_table.name
-    checkpoint = shadow.live.checkpoint_uri(name)
-    planned, done = list_planned_batches(session, checkpoint), read_last_committed_batch(session, checkpoint)
+    checkpoint = Checkpoint.of(shadow.live, name)
+    planned, done = checkpoint.list_planned_batches(), checkpoint.read_last_committed_batch()
     if done is None or planned[0] >= done:
         raise NotReadyError(f"{shadow.stream.name} has done too few batches to rehearse with. Try again later.")
     batch_id = planned[0] + (done - planned[0]) * _PERCENT_LEFT // 100
-    plan = read_plan(session, checkpoint, batch_id)
-    app = read_txn_app_id(session, shadow.stream.name, checkpoint)
+    plan = checkpoint.read_plan(batch_id)
+    app = checkpoint.read_txn_app_id(shadow.stream.name)
     table = open_table(shadow.live.table_uri(name), shadow.live.storage_options)
     later = [
         commit["version"]
@@ -118,15 +113,15 @@ def find_starting_point(session: SparkSession, shadow: Shadow) -> StartingPoint:
     )
 
 
-def _copy_checkpoint(session: SparkSession, shadow: Shadow, start: StartingPoint) -> None:
+def _copy_checkpoint(shadow: Shadow, start: StartingPoint) -> None:
     """The live checkpoint as it was after that batch. Raises `NotReadyError` when the live query was faster."""
-    files, source = shadow.lakehouse.filesystem(), shadow.live_checkpoint_folder
-    for path in shadow.lakehouse.list_files(source):
+    files, source = shadow.lakehouse.folder.files, shadow.live_checkpoint_folder
+    for path in shadow.lakehouse.folder.list_files(source):
         if _is_needed(path, start.batch_id):
             copy_file(files, files, path, f"{shadow.folder}/{path}")
-    left = list_planned_batches(session, shadow.live.checkpoint_uri(shadow.stream.main_table.name))
+    left = Checkpoint.of(shadow.live, shadow.stream.main_table.name).list_planned_batches()
     if not left or left[0] > start.batch_id:
-        shadow.lakehouse.remove_folder(shadow.folder)
+        shadow.lakehouse.folder.remove(shadow.folder)
         raise NotReadyError(
             f"The live query of {shadow.stream.name} has removed batch {start.batch_id} before its state was copied. "
             "Try again; where that does not help, pause the stream meanwhile: headrace pause --stream"

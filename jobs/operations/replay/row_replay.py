@@ -99,14 +99,14 @@ class RowReplay(ABC):
             raise NotReadyError(f"There is no finished swap of a range of {self._stream.name} to undo.")
         self._write_state("undoing")
         version = self._replace(session, LIVE_SIDE, REPLAYED_SIDE)
-        self._lakehouse.remove_folder(self._folder)
+        self._lakehouse.folder.remove(self._folder)
         return version
 
     def abandon(self) -> None:
         """Removes what was compared. Raises `NotReadyError` half-way through a swap, which needs it."""
         if self.is_half_done():
             raise NotReadyError(f"A swap is half done. Finish it: {self._command} --swap (or --undo)")
-        self._lakehouse.remove_folder(self._folder)
+        self._lakehouse.folder.remove(self._folder)
 
     @abstractmethod
     def describe(self) -> str:
@@ -157,11 +157,11 @@ class RowReplay(ABC):
         return session.read.format("delta").load(self._difference)
 
     def _read_state(self) -> str | None:
-        content = self._lakehouse.read_file(f"{self._folder}/{_JOURNAL}")
+        content = self._lakehouse.folder.read_file(f"{self._folder}/{_JOURNAL}")
         return None if content is None else str(json.loads(content)["state"])
 
     def _write_state(self, state: str) -> None:
-        self._lakehouse.write_file(f"{self._folder}/{_JOURNAL}", json.dumps({"state": state}).encode())
+        self._lakehouse.folder.write_file(f"{self._folder}/{_JOURNAL}", json.dumps({"state": state}).encode())
 
 
 def replay_rows(

@@ -70,7 +70,7 @@ class Shadow:
 
     def exists(self) -> bool:
         """Whether a replay has begun and was neither swapped in nor abandoned."""
-        return self.lakehouse.read_file(f"{self.folder}/{_DESCRIPTION}") is not None
+        return self.lakehouse.folder.read_file(f"{self.folder}/{_DESCRIPTION}") is not None
 
 
 def fill_shadow(session: SparkSession, jvm_pid: int | None, shadow: Shadow, write: WriteLine, grace: float) -> None:
@@ -81,10 +81,10 @@ def fill_shadow(session: SparkSession, jvm_pid: int | None, shadow: Shadow, writ
     """
     begun_by = json.dumps({"code": hash_code()}).encode()
     description = f"{shadow.folder}/{_DESCRIPTION}"
-    if shadow.lakehouse.read_file(description) not in (None, begun_by):
+    if shadow.lakehouse.folder.read_file(description) not in (None, begun_by):
         write(f"{shadow.folder} was made by other code: it is begun anew.")
-        shadow.lakehouse.remove_folder(shadow.folder)
-    shadow.lakehouse.write_file(description, begun_by)
+        shadow.lakehouse.folder.remove(shadow.folder)
+    shadow.lakehouse.folder.write_file(description, begun_by)
     end = host_group(
         lambda: borrow_application(session, jvm_pid, [shadow.stream], shadow.context),
         Terminal(f"replay {shadow.stream.name}", write),

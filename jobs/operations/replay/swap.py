@@ -13,12 +13,7 @@ from urllib.parse import unquote
 
 from jobs.operations.replay.shadow import Shadow
 from platform_assets.errors import NotReadyError, StorageError
-from platform_assets.streaming.checkpoint.checkpoints import (
-    read_generation,
-    read_last_committed_batch,
-    read_last_plan,
-    read_txn_app_id,
-)
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
@@ -50,28 +45,28 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
     Raises `NotReadyError` when nothing has been replayed, or the last swap is half undone.
     """
     journal = _read_journal(shadow)
-    checkpoint = shadow.context.checkpoint_uri(shadow.stream.main_table.name)
+    checkpoint = Checkpoint.of(shadow.context, shadow.stream.main_table.name)
     if journal is not None and journal["state"] == "undoing":
         raise NotReadyError(f"The last swap is half undone. Finish that: headrace replay {shadow.stream.name} --undo")
     if journal is None or journal["state"] != "swapping":
-        if read_last_committed_batch(session, checkpoint) is None:
+        if checkpoint.read_last_committed_batch() is None:
             raise NotReadyError(f"Nothing has been replayed: {shadow.stream.name} has nothing to read yet.")
         journal = _begin(shadow)
     aside = f"{_kept(shadow)}/checkpoint"
-    _move_checkpoint(session, shadow, shadow.live_checkpoint_folder, aside, journal["generation"])
-    if read_generation(session, checkpoint) is not None:  # else it has been moved, which is the last step
-        last = read_last_plan(session, checkpoint)
+    _move_checkpoint(shadow, shadow.live_checkpoint_folder, aside, journal["generation"])
+    if checkpoint.read_generation() is not None:  # else it has been moved, which is the last step
+        last = checkpoint.read_last_plan()
         assert last is not None
         done, plan = last
-        app = read_txn_app_id(session, shadow.stream.name, checkpoint)
+        app = checkpoint.read_txn_app_id(shadow.stream.name)
         commit = BatchCommit(shadow.stream.name, app, done, {"source": plan.source}, {"replay": True})
         version = _replace_rows(shadow, commit)
         _replace_accounts(shadow, {spec.name: _read_own(shadow, spec, of_shadow=True) for spec in _ACCOUNTS}, version)
         hops = open_table(shadow.context.table_uri(HOP_LEDGER.name), shadow.context.storage_options).to_pyarrow_table()
         BatchTable(HOP_LEDGER, shadow.live).append(hops, commit)
-        shadow.lakehouse.move_folder(shadow.checkpoint_folder, shadow.live_checkpoint_folder)
+        shadow.lakehouse.folder.move(shadow.checkpoint_folder, shadow.live_checkpoint_folder)
     _publish_changes(session, shadow, journal["version"])
-    shadow.lakehouse.remove_folder(shadow.folder)
+    shadow.lakehouse.folder.remove(shadow.folder)
     _write_journal(shadow, {**journal, "state": "swapped"})
     return open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options).version()
 
@@ -90,13 +85,13 @@ def undo_swap(session: SparkSession, shadow: Shadow) -> int:
     _write_journal(shadow, {**journal, "state": "undoing"})
     aside = f"{_kept(shadow)}/checkpoint"
     table = BatchTable(shadow.stream.main_table, shadow.live)
-    if shadow.lakehouse.read_file(f"{aside}/metadata") is not None or journal["generation"] is None:
+    if shadow.lakehouse.folder.read_file(f"{aside}/metadata") is not None or journal["generation"] is None:
         shadow.lakehouse.remove_checkpoint(shadow.stream.main_table.name)
         table.restore(journal["version"], {"replay_undone": shadow.stream.name})
         _replace_accounts(shadow, {spec.name: _load_kept(shadow, spec) for spec in _ACCOUNTS}, table.version)
         if journal["generation"] is not None:
-            shadow.lakehouse.move_folder(aside, shadow.live_checkpoint_folder)
-    shadow.lakehouse.remove_folder(_kept(shadow))
+            shadow.lakehouse.folder.move(aside, shadow.live_checkpoint_folder)
+    shadow.lakehouse.folder.remove(_kept(shadow))
     return table.version
 
 
@@ -104,7 +99,7 @@ def abandon(shadow: Shadow) -> None:
     """Removes what has been replayed. Raises `NotReadyError` half-way through a swap, which needs it."""
     if is_half_done(shadow):
         raise NotReadyError(f"A swap is half done. Finish it: headrace replay {shadow.stream.name} --swap (or --undo)")
-    shadow.lakehouse.remove_folder(shadow.folder)
+    shadow.lakehouse.folder.remove(shadow.folder)
 
 
 def _demand_files(shadow: Shadow, version: int) -> None:
@@ -113,7 +108,7 @@ def _demand_files(shadow: Shadow, version: int) -> None:
     from platform_assets.delta_reader import ArrowReadTable
 
     name, root = shadow.stream.main_table.name, f"{shadow.live.lakehouse_root}/"
-    there = {f"{root}{path}" for path in shadow.lakehouse.list_files(name.replace(".", "/"))}
+    there = {f"{root}{path}" for path in shadow.lakehouse.folder.list_files(name.replace(".", "/"))}
     try:
         table = ArrowReadTable(
             shadow.live.table_uri(name), version=version, storage_options=dict(shadow.live.storage_options)
@@ -130,22 +125,21 @@ def _demand_files(shadow: Shadow, version: int) -> None:
 
 def _begin(shadow: Shadow) -> dict[str, Any]:
     """Writes down how the live stream is now, before anything of it is touched."""
-    shadow.lakehouse.remove_folder(_kept(shadow))
+    shadow.lakehouse.folder.remove(_kept(shadow))
     for spec in _ACCOUNTS:
         _keep(shadow, spec, _read_own(shadow, spec, of_shadow=False))
     table = open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options)
-    metadata = shadow.lakehouse.read_file(f"{shadow.live_checkpoint_folder}/metadata")
-    generation = None if metadata is None else json.loads(metadata)["id"]
+    generation = Checkpoint.of(shadow.live, shadow.stream.main_table.name).read_generation()
     journal = {"state": "swapping", "version": table.version(), "generation": generation}
     _write_journal(shadow, journal)
     return journal
 
 
-def _move_checkpoint(session: SparkSession, shadow: Shadow, path: str, aside: str, generation: str | None) -> None:
+def _move_checkpoint(shadow: Shadow, path: str, aside: str, generation: str | None) -> None:
     """Moves the live checkpoint out of the way, if it is still the one that was there when the swap began."""
     name = shadow.stream.main_table.name
-    if generation is not None and read_generation(session, shadow.live.checkpoint_uri(name)) == generation:
-        shadow.lakehouse.move_folder(path, aside)
+    if generation is not None and Checkpoint.of(shadow.live, name).read_generation() == generation:
+        shadow.lakehouse.folder.move(path, aside)
 
 
 def _replace_rows(shadow: Shadow, commit: BatchCommit) -> int:
@@ -202,13 +196,13 @@ def _keep(shadow: Shadow, spec: TableSpec, rows: pa.Table) -> None:
 
     content = io.BytesIO()
     pq.write_table(rows.cast(build_arrow_schema(spec)), content)
-    shadow.lakehouse.write_file(f"{_kept(shadow)}/{spec.name}.parquet", content.getvalue())
+    shadow.lakehouse.folder.write_file(f"{_kept(shadow)}/{spec.name}.parquet", content.getvalue())
 
 
 def _load_kept(shadow: Shadow, spec: TableSpec) -> pa.Table:
     import pyarrow.parquet as pq
 
-    content = shadow.lakehouse.read_file(f"{_kept(shadow)}/{spec.name}.parquet")
+    content = shadow.lakehouse.folder.read_file(f"{_kept(shadow)}/{spec.name}.parquet")
     assert content is not None
     return pq.read_table(io.BytesIO(content))
 
@@ -218,7 +212,7 @@ def _kept(shadow: Shadow) -> str:
 
 
 def _read_journal(shadow: Shadow) -> dict[str, Any] | None:
-    content = shadow.lakehouse.read_file(f"{_kept(shadow)}/{_JOURNAL}")
+    content = shadow.lakehouse.folder.read_file(f"{_kept(shadow)}/{_JOURNAL}")
     if content is None:
         return None
     journal: dict[str, Any] = json.loads(content)
@@ -226,4 +220,4 @@ def _read_journal(shadow: Shadow) -> dict[str, Any] | None:
 
 
 def _write_journal(shadow: Shadow, journal: dict[str, Any]) -> None:
-    shadow.lakehouse.write_file(f"{_kept(shadow)}/{_JOURNAL}", json.dumps(journal).encode())
+    shadow.lakehouse.folder.write_file(f"{_kept(shadow)}/{_JOURNAL}", json.dumps(journal).encode())

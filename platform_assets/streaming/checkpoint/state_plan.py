@@ -17,11 +17,11 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import PlanChangedError
-from platform_assets.streaming.checkpoint.hadoop_files import read_text, write_text
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.specs import StreamSpec, TableSource
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 # Spark's names of the operators that keep state in a streaming query.
 _STATEFUL = ("Aggregate", "Join", "Deduplicate", "FlatMapGroups", "TransformWithState", "GlobalLimit")
@@ -31,6 +31,7 @@ _IDENTITIES = re.compile(r"#\d+L?(?:-T\d+ms)?|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[
 _TREE = re.compile(r"^[\s:+|~-]*")
 # Ours, and of no account: the source has its place in them, the metrics a number of this session.
 _SOURCE = ("StreamingRelation", "CollectMetrics")
+_FILE = "headrace_plan.json"
 # A run's tag holds 400 characters of an error.
 _MAX_SHOWN_LINES = 3
 _SHOWN_CHARS = 120
@@ -58,14 +59,13 @@ def describe(rows: DataFrame, stream: StreamSpec) -> StatePlan:
     return StatePlan(tuple(lines), rows.sparkSession.version)
 
 
-def check(session: SparkSession, checkpoint: str, query: str, plan: StatePlan) -> None:
+def check(checkpoint: Checkpoint, query: str, plan: StatePlan) -> None:
     """Compares with what the checkpoint was built by; writes it down where nothing is, or nothing that can be compared.
 
     Called before each start of a query. Raises `PlanChangedError` with the lines that differ; nothing is changed then.
     Plans of two versions of Spark are not compared: they word the same plan in different ways.
     """
-    uri = f"{checkpoint}/headrace_plan.json"
-    text = read_text(session, uri)
+    text = checkpoint.read_text(_FILE)
     before = None if text is None else json.loads(text)
     if before is not None and before["spark"] == plan.spark:
         if before["lines"] != list(plan.lines):
@@ -76,7 +76,7 @@ def check(session: SparkSession, checkpoint: str, query: str, plan: StatePlan) -
                 f"changed: {_show_difference(before['lines'], plan.lines)}."
             )
         return
-    write_text(session, uri, json.dumps(asdict(plan), indent=1))
+    checkpoint.write_text(_FILE, json.dumps(asdict(plan), indent=1))
 
 
 def _show_difference(before: Sequence[str], after: Sequence[str]) -> str:

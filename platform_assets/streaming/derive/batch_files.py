@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from platform_assets.folders import open_folder
-from platform_assets.streaming.checkpoint.hadoop_files import remove_folder
+from platform_assets.folders import Folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,21 +63,21 @@ def write_files(batch_df: DataFrame, query: str, context: StreamContext) -> Iter
     import pyarrow.dataset as ds
 
     session = batch_df.sparkSession
-    root = f"{_find_root(session, context)}/batches/{query}"
-    remove_folder(session, root)
+    batches = Folder(f"{_find_root(session, context)}/batches/{query}", context.storage_options)
+    batches.remove("")
     # Of a name of its own: the tasks of a driver that was replaced may still be writing.
-    folder = f"{root}/{uuid.uuid4().hex}"
+    folder = Folder(f"{batches.uri}/{uuid.uuid4().hex}", context.storage_options)
     try:
         (
             batch_df.write.option("parquet.block.size", _BYTES_OF_ONE_GROUP)
             # Nobody looks at the folder before the job has ended: files need not be moved twice, nor be vouched for.
             .option("mapreduce.fileoutputcommitter.algorithm.version", "2")
             .option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
-            .parquet(folder)
+            .parquet(folder.uri)
         )
-        yield ds.dataset("", format="parquet", filesystem=open_folder(folder, context.storage_options))
+        yield ds.dataset("", format="parquet", filesystem=folder.files)
     finally:
-        remove_folder(session, root)
+        batches.remove("")
 
 
 def read_portions(files: Dataset, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

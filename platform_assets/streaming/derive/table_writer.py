@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from platform_assets.streaming.checkpoint.checkpoints import Plan, read_plan, read_txn_app_id
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, Plan
 from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.delta.commit_log import EPOCH, CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
@@ -49,7 +49,7 @@ class TableWriter:
         self._publisher = KafkaPublisher(spec, context)
         self._register = Register(context) if spec.span.by_user else None
         self._late = BatchTable(LATE_EVENTS, context)
-        self._checkpoint = context.checkpoint_uri(spec.main_table.name)
+        self._checkpoint = Checkpoint.of(context, spec.main_table.name)
         uri = context.table_uri(self._source.table.name)
         self._log = CommitLog(uri, self._source.time_column, context.storage_options)
 
@@ -61,10 +61,10 @@ class TableWriter:
     def write(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""
         session = batch_df.sparkSession
-        app = read_txn_app_id(session, self._spec.name, self._checkpoint)
-        plan = read_plan(session, self._checkpoint, batch_id)
+        app = self._checkpoint.read_txn_app_id(self._spec.name)
+        plan = self._checkpoint.read_plan(batch_id)
         commit = BatchCommit(self._spec.name, app, batch_id, {"source": plan.source})
-        late = self._find_late(session, batch_id, plan)
+        late = self._find_late(batch_id, plan)
         if self._span.of_pairs:
             self._list(late, commit)
             self._write_pairs(batch_df, commit)
@@ -125,12 +125,12 @@ class TableWriter:
         is_forgotten = self._register.find(rows["user_id"])
         return rows.filter(pa.array(~is_forgotten)) if is_forgotten.any() else rows
 
-    def _find_late(self, session: SparkSession, batch_id: int, plan: Plan) -> pa.Table:
+    def _find_late(self, batch_id: int, plan: Plan) -> pa.Table:
         import pyarrow as pa
 
         if batch_id == 0:
             return pa.table({})
-        before = read_plan(session, self._checkpoint, batch_id - 1)
+        before = self._checkpoint.read_plan(batch_id - 1)
         watermark = before.watermark_micros
         if before.source == plan.source or watermark == 0:
             return pa.table({})

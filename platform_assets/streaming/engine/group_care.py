@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import HeadraceError
-from platform_assets.streaming.checkpoint.checkpoints import read_last_plan
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import ChangedDays
 from platform_assets.streaming.delta.commit_log import EPOCH
@@ -62,9 +62,9 @@ class GroupCare:
             if isinstance(query.batch_writer, TableWriter)
         }
         self._history = HistoryWriter(context, tuple(streams))
-        self._hops = HopLedger(session, streams, context)
+        self._hops = HopLedger(streams, context)
         self._changed_days = ChangedDays([stream.main_table for stream in streams], context)
-        self._upkeep = TableUpkeep(session, streams, context)
+        self._upkeep = TableUpkeep(streams, context)
         written = {name: table for query in queries for name, table in query.batch_writer.tables.items()}
         self._expiry = Expiry(streams, written, context)
         self._repair = LateRepair(session, streams, context, tables)
@@ -254,8 +254,7 @@ class GroupCare:
             span = query.stream.span
             if span is None or not query.is_active:
                 continue
-            checkpoint = self._context.checkpoint_uri(query.stream.main_table.name)
-            last = read_last_plan(self._session, checkpoint)
+            last = Checkpoint.of(self._context, query.stream.main_table.name).read_last_plan()
             closes = 0 if last is None else last[1].watermark_micros
             if closes < latest_event_micros + span.longest_open // timedelta(microseconds=1):
                 return True

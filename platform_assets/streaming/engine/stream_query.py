@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.checkpoint import state_plan
-from platform_assets.streaming.checkpoint.checkpoints import (
-    find_unfinished_batch,
-    forget_plan,
-    read_generation,
-    read_next_offsets,
-    read_txn_app_id,
-)
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.derive.commit_stream import read_commits
 from platform_assets.streaming.derive.table_writer import TableWriter
 from platform_assets.streaming.engine.foreach_batch import BatchWriter, ForeachBatch
@@ -60,7 +54,7 @@ class StreamQuery:
         """Seconds since the epoch of the newest start; 0 before the first."""
         self._session = session
         self._context = context
-        self._checkpoint = context.checkpoint_uri(stream.main_table.name)
+        self._checkpoint = Checkpoint.of(context, stream.main_table.name)
         self._gate = ForeachBatch(stream.name, self.batch_writer, context)
         self._query: StreamingQuery | None = None
         self._query_before: StreamingQuery | None = None
@@ -100,7 +94,7 @@ class StreamQuery:
         self._query = (
             rows.writeStream.queryName(self.stream.name)
             .outputMode("update" if self.stream.write_mode == "upsert" else "append")
-            .option("checkpointLocation", self._checkpoint)
+            .option("checkpointLocation", self._checkpoint.uri)
             .trigger(**trigger)
             .foreachBatch(self._gate)
             .start()
@@ -185,12 +179,12 @@ class StreamQuery:
         """
         assert isinstance(self.batch_writer, EventWriter)
         context = self._context
-        is_new = read_generation(self._session, self._checkpoint) is None
+        is_new = self._checkpoint.read_generation() is None
         if is_new:
             start = self.batch_writer.find_recorded_offsets(context.topic, context.kafka_partitions)
         else:
             self._replan_too_large(self.batch_writer)
-            start = read_next_offsets(self._session, self._checkpoint)
+            start = self._checkpoint.read_next_offsets()
         known = {p: offset for p, offset in (start or {}).get(context.topic, {}).items() if offset >= 0}
         self.batch_writer.check_held(context.topic, known, is_new_checkpoint=is_new)
         return json.dumps(start) if is_new and start is not None else context.starting_offsets
@@ -201,22 +195,22 @@ class StreamQuery:
         A plan outlives the process: a batch that does not fit the memory would end each start in the same way, whatever
         the limit is set to.
         """
-        batch = find_unfinished_batch(self._session, self._checkpoint)
+        batch = self._checkpoint.find_unfinished_batch()
         if batch is None or sum(part.length for part in batch.ranges) <= self._context.max_offsets_per_trigger:
             return
-        app = read_txn_app_id(self._session, self.stream.name, self._checkpoint)
+        app = self._checkpoint.read_txn_app_id(self.stream.name)
         if not writer.has_any_of(batch.batch_id, app):
-            forget_plan(self._session, self._checkpoint, batch.batch_id)
+            self._checkpoint.forget_plan(batch.batch_id)
 
     def _read_table(self) -> DataFrame:
         assert isinstance(self.batch_writer, TableWriter)
-        if read_generation(self._session, self._checkpoint) is None:
+        if self._checkpoint.read_generation() is None:
             refuse_second_life(self.stream.name, self.batch_writer.table)
         source, transform = self.stream.source, self.stream.transform
         assert isinstance(source, TableSource) and transform is not None
         uri = self._context.table_uri(source.table.name)
         rows = transform(read_commits(self._session, source, uri, self._context.storage_options))
-        state_plan.check(self._session, self._checkpoint, self.stream.name, state_plan.describe(rows, self.stream))
+        state_plan.check(self._checkpoint, self.stream.name, state_plan.describe(rows, self.stream))
         return rows
 
 

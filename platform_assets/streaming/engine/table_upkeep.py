@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 from platform_assets.errors import TableSchemaError
 from platform_assets.folders import open_folder
 from platform_assets.int96_files import Int96Guard
-from platform_assets.streaming.checkpoint.checkpoints import read_last_plan
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.platform import PLATFORM_TABLES
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-    from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
 
@@ -49,8 +48,7 @@ class TableUpkeep:
     From one thread. The second look knows what every reader has passed since the first.
     """
 
-    def __init__(self, session: SparkSession, streams: Sequence[StreamSpec], context: StreamContext) -> None:
-        self._session = session
+    def __init__(self, streams: Sequence[StreamSpec], context: StreamContext) -> None:
         self._context = context
         self._tables = {table.name: -1 for stream in streams for table in stream.tables}
         self._tables |= {table.name: -1 for table in PLATFORM_TABLES}
@@ -60,7 +58,7 @@ class TableUpkeep:
         self._to_vacuum: set[str] = set()
         self._to_clean: set[str] = set()
         self._readers = [
-            (stream.source.table.name, context.checkpoint_uri(stream.main_table.name))
+            (stream.source.table.name, Checkpoint.of(context, stream.main_table.name))
             for stream in streams
             if isinstance(stream.source, TableSource)
         ]
@@ -129,7 +127,7 @@ class TableUpkeep:
 
         for source, checkpoint in self._readers:
             if source == name:
-                last = read_last_plan(self._session, checkpoint)
+                last = checkpoint.read_last_plan()
                 if last is None or not has_read(last[1].source, version):
                     return False
         return version >= 0

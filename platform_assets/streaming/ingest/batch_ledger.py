@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from platform_assets.streaming.checkpoint.checkpoints import OffsetRange, PlannedBatch
+from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
 from platform_assets.streaming.delta.batch_table import BatchCommit
 from platform_assets.streaming.frontier import Frontier
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from platform_assets.streaming.checkpoint.checkpoints import OffsetRange, PlannedBatch
+from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
 from platform_assets.streaming.ingest.event_parser import MESSAGE_DDL, Parser, build_parser, read_messages
 from platform_assets.streaming.ingest.kafka_ranges import RECORD_COLUMNS, read_ranges
 

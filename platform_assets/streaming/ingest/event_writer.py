@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from platform_assets.errors import LostOffsetsError
-from platform_assets.streaming.checkpoint.checkpoints import PlannedBatch, read_planned_batch, read_txn_app_id
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, PlannedBatch
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.ingest.batch_ledger import build_batch_commit, build_entries
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from platform_assets.streaming.arrays import Int64s
-    from platform_assets.streaming.checkpoint.checkpoints import TopicOffsets
+    from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.ingest.batch_records import Portion
     from platform_assets.streaming.specs import StreamSpec
@@ -66,7 +66,7 @@ class EventWriter:
 
     def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
         self._query = spec.name
-        self._checkpoint = context.checkpoint_uri(spec.main_table.name)
+        self._checkpoint = Checkpoint.of(context, spec.main_table.name)
         self._tables = {table.name: BatchTable(table, context) for table in spec.tables}
         self._events, self._quarantined, self._deduplicated = self._tables.values()
         self._lost = BatchTable(LOST_RANGES, context)
@@ -176,9 +176,8 @@ class EventWriter:
         return self._frontier
 
     def _write(self, batch_df: DataFrame, batch_id: int) -> None:
-        session = batch_df.sparkSession
-        planned = read_planned_batch(session, self._checkpoint, batch_id)
-        app = read_txn_app_id(session, self._query, self._checkpoint)
+        planned = self._checkpoint.read_planned_batch(batch_id)
+        app = self._checkpoint.read_txn_app_id(self._query)
         held_since = self._find_held_since(planned)
         with read_batch(batch_df, planned, self._context) as portions:
             self._check_topic(planned)

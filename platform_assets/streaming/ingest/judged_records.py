@@ -22,7 +22,7 @@ from platform_assets.streaming.register.named_users import Mention
 
 if TYPE_CHECKING:
     from platform_assets.streaming.arrays import Int64s
-    from platform_assets.streaming.checkpoint.checkpoints import PlannedBatch
+    from platform_assets.streaming.checkpoint.checkpoint import PlannedBatch
     from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
     from platform_assets.streaming.ingest.batch_records import Portion
 

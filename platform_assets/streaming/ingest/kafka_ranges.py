@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from platform_assets.streaming.checkpoint.checkpoints import OffsetRange
+    from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
     from platform_assets.streaming.context import StreamContext
 
 # Kafka sends compressed records, and a consumer unpacks in one go what it was sent, up to 500 records, and keeps them

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import CheckpointMismatchError
-from platform_assets.streaming.checkpoint.checkpoints import TopicOffsets
+from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
 from platform_assets.streaming.ingest.lost_ranges import EPOCH, read_acknowledged_offsets
 
 if TYPE_CHECKING:

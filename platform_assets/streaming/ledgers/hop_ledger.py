@@ -13,12 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.checkpoint.checkpoints import (
-    list_planned_batches,
-    read_last_committed_batch,
-    read_plan,
-    read_txn_app_id,
-)
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.commit_log import AppendedFile, CommitLog
 from platform_assets.streaming.delta.delta_tables import (
     build_arrow_schema,
@@ -33,7 +28,6 @@ from platform_assets.streaming.specs import StreamSpec, TableSource
 from platform_assets.tables.platform import HOP_LEDGER, LATE_EVENTS
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
     from platform_assets.streaming.context import StreamContext
@@ -48,8 +42,7 @@ _Reports = Mapping[tuple[str, int], Mapping[str, Any]]
 class HopLedger:
     """Used from one thread at a time, by one application."""
 
-    def __init__(self, session: SparkSession, streams: Sequence[StreamSpec], context: StreamContext) -> None:
-        self._session = session
+    def __init__(self, streams: Sequence[StreamSpec], context: StreamContext) -> None:
         self._context = context
         self._streams = [stream for stream in streams if isinstance(stream.source, TableSource)]
         self._table = create_table(context.table_uri(HOP_LEDGER.name), HOP_LEDGER, context.storage_options)
@@ -74,20 +67,20 @@ class HopLedger:
         import pyarrow as pa
         from deltalake import CommitProperties, write_deltalake
 
-        checkpoint = self._context.checkpoint_uri(stream.main_table.name)
-        done = read_last_committed_batch(self._session, checkpoint)
+        checkpoint = Checkpoint.of(self._context, stream.main_table.name)
+        done = checkpoint.read_last_committed_batch()
         if done is None:
             return
-        app = read_txn_app_id(self._session, stream.name, checkpoint)
+        app = checkpoint.read_txn_app_id(stream.name)
         self._table.update_incremental()
         projected = self._table.transaction_version(app)
         first = 0 if projected is None else projected + 1
-        batches = [b for b in list_planned_batches(self._session, checkpoint) if first <= b <= done]
+        batches = [b for b in checkpoint.list_planned_batches() if first <= b <= done]
         if not batches:
             return
         source, reached, rows = _SourceRows(stream, self._context), self._find_reached(app, first - 1), []
         for batch in batches:
-            plan = read_plan(self._session, checkpoint, batch)
+            plan = checkpoint.read_plan(batch)
             report = reports.get((app.rpartition("/")[2], batch)) if first == batch else None
             rows.append(
                 {

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.checkpoint.checkpoints import read_last_plan
+from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.commit_log import EPOCH, CommitLog
 from platform_assets.streaming.delta.delta_tables import as_sql
@@ -111,8 +111,7 @@ class LateRepair:
         import pyarrow.compute as pc
 
         assert stream.span is not None
-        checkpoint = self._context.checkpoint_uri(stream.main_table.name)
-        last = read_last_plan(self._session, checkpoint)
+        last = Checkpoint.of(self._context, stream.main_table.name).read_last_plan()
         if last is None:
             return None
         done, plan = last
