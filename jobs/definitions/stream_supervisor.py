@@ -36,6 +36,7 @@ from jobs.supervision.model import (
 from jobs.supervision.policy import Policy, build_policy
 from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import build_run_config, build_run_tags, read_runs_by_group, record_stop
+from jobs.supervision.situation import Situation
 from jobs.supervision.stream_running import STREAM_RUNNING, judge_phase
 from platform_assets.streaming.specs import StreamGroup
 from resources.settings import Settings, load_settings
@@ -129,6 +130,12 @@ class _Observation:
     lock: LockView
     process_alive: bool | None
 
+    def as_situation(self, spec: GroupSpec, state: SupervisorState, policy: Policy) -> Situation:
+        """With what is wanted of the group, and what the tick before has seen."""
+        report, control = self.records.report, self.records.control
+        heartbeat = report.heartbeat if report else None
+        return Situation(self.at, spec, self.runs, heartbeat, self.process_alive, self.lock, control, state, policy)
+
 
 @dataclass
 class _Tick:
@@ -160,18 +167,7 @@ class _Tick:
         self, group: StreamGroup, spec: GroupSpec, seen: _Observation, state: SupervisorState
     ) -> SupervisorState:
         """Decides about one group, acts. Returns the state for the next tick."""
-        report = seen.records.report
-        decision = decide(
-            now=seen.at,
-            spec=spec,
-            runs=seen.runs,
-            heartbeat=report.heartbeat if report else None,
-            process_alive=seen.process_alive,
-            lock=seen.lock,
-            control=seen.records.control,
-            state=state,
-            policy=self.policy,
-        )
+        decision = decide(seen.as_situation(spec, state, self.policy))
         for action in decision.actions:
             self._act(spec, action)
         self.lines.append(f"{spec.name}: {decision.phase.value}: {decision.reason}{_describe_held(seen)}")

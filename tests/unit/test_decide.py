@@ -29,6 +29,7 @@ from jobs.supervision.model import (
     WriteStop,
 )
 from jobs.supervision.policy import Policy
+from jobs.supervision.situation import Situation
 
 NOW = 1_000_000.0
 POLICY = Policy()
@@ -59,7 +60,9 @@ def look(
     spec: GroupSpec = SPEC,
     now: float = NOW,
 ) -> Decision:
-    return decide(now, spec, runs, heartbeat, alive, lock, control or Control(), state or SupervisorState(), POLICY)
+    return decide(
+        Situation(now, spec, runs, heartbeat, alive, lock, control or Control(), state or SupervisorState(), POLICY)
+    )
 
 
 def watching(phase: Phase, since: float, run_id: str = "run-1") -> SupervisorState:

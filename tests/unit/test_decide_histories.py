@@ -28,6 +28,7 @@ from jobs.supervision.model import (
     WriteStop,
 )
 from jobs.supervision.policy import Policy
+from jobs.supervision.situation import Situation
 
 GROUP = "clickstream"
 POLICY = Policy(heartbeat_timeout=30, stop_grace=20, stop_slack=5)
@@ -184,15 +185,17 @@ class Histories(RuleBasedStateMachine):
             self.state = SupervisorState()
         heartbeat = world.heartbeat
         decision = decide(
-            world.now,
-            GroupSpec(GROUP, world.version),
-            [run for n, run in enumerate(world.runs) if n < 25 or not run.is_finished],
-            heartbeat,
-            world.is_alive(heartbeat.process) if heartbeat else None,
-            world.lock(),
-            world.control,
-            self.state,
-            POLICY,
+            Situation(
+                world.now,
+                GroupSpec(GROUP, world.version),
+                [run for n, run in enumerate(world.runs) if n < 25 or not run.is_finished],
+                heartbeat,
+                world.is_alive(heartbeat.process) if heartbeat else None,
+                world.lock(),
+                world.control,
+                self.state,
+                POLICY,
+            )
         )
         self.state, self.phase = decision.state, decision.phase
         assert decision.reason
