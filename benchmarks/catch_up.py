@@ -23,7 +23,7 @@ from benchmarks.live_application import LiveRun, running_group
 from benchmarks.query_reports import read_last_reports
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.progress import lag_of
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import Stream
 from platform_assets.streams import load_streams
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
@@ -95,7 +95,7 @@ def _event(event_id: str, at: float, chance: random.Random) -> dict[str, Any]:
     }
 
 
-def wait_for_all(run: LiveRun, settings: Settings, streams: Sequence[StreamSpec]) -> dict[str, float]:
+def wait_for_all(run: LiveRun, settings: Settings, streams: Sequence[Stream]) -> dict[str, float]:
     """When each query of these streams had read everything, by `time.monotonic`. Raises what ended a query."""
     done: dict[str, float] = {}
     version = None

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.specs import StreamSpec
+    from platform_assets.streaming.stream_spec import Stream
 
-DESIGNS: dict[str, Callable[[SparkSession, Sequence[StreamSpec], StreamContext], LiveGroup]] = {
+DESIGNS: dict[str, Callable[[SparkSession, Sequence[Stream], StreamContext], LiveGroup]] = {
     "headrace": QueryGroup,
     "naive": NaiveGroup,
 }

@@ -23,6 +23,7 @@ from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.ingest.batch_ledger import PartitionEntry, build_batch_commit
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import LEDGER
 from resources.kafka import KafkaResource
@@ -31,7 +32,7 @@ from resources.lakehouse import LakehouseResource
 PARTITIONS = 3
 BATCH_ROWS = 999_999
 TOPIC = "shop"
-EVENTS = next(stream for stream in load_streams() if stream.name == "events")
+(EVENTS,) = select_ingest(load_streams())
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.specs import StreamSpec
+    from platform_assets.streaming.stream_spec import Stream
 
 # Options of a shop that sends each event once, at its time, and nothing else.
 CLEAN = ("--late", "0", "--duplicates", "0", "--malformed", "0", "--habit", "out_of_order=0")
@@ -69,8 +69,8 @@ class LiveRun:
 @contextlib.contextmanager
 def running_group(
     settings: Settings,
-    streams: Sequence[StreamSpec],
-    build: Callable[[SparkSession, Sequence[StreamSpec], StreamContext], LiveGroup],
+    streams: Sequence[Stream],
+    build: Callable[[SparkSession, Sequence[Stream], StreamContext], LiveGroup],
 ) -> Iterator[LiveRun]:
     """The group of these streams, started, for the block; at its end group, JVM and broker are gone.
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import KafkaStream, Stream, TableStream
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.02
 class NaiveGroup:
     """`LiveGroup` of these queries, for streams of the platform. Their tables lie where the platform's would."""
 
-    def __init__(self, session: SparkSession, streams: Sequence[StreamSpec], context: StreamContext) -> None:
+    def __init__(self, session: SparkSession, streams: Sequence[Stream], context: StreamContext) -> None:
         self._session = session
         self._streams = streams
         self._context = context
@@ -40,8 +40,8 @@ class NaiveGroup:
     def start(self) -> None:
         """See `LiveGroup`."""
         for stream in self._streams:
-            if isinstance(stream.source, TableSource):
-                self._start_gold(stream, stream.source)
+            if isinstance(stream, TableStream):
+                self._start_gold(stream)
             else:
                 self._start_silver(stream)
 
@@ -61,7 +61,7 @@ class NaiveGroup:
                 time.sleep(_POLL_SECONDS)
             query.stop()
 
-    def _start_silver(self, stream: StreamSpec) -> None:
+    def _start_silver(self, stream: KafkaStream) -> None:
         from pyspark.sql import functions as F
 
         rows = self._read_events().withColumns(
@@ -69,10 +69,10 @@ class NaiveGroup:
         )
         self._start(rows, stream, self._context.kafka_trigger_seconds)
 
-    def _start_gold(self, stream: StreamSpec, source: TableSource) -> None:
-        assert stream.transform is not None and stream.trigger_seconds is not None
-        delay = f"{source.watermark_delay.total_seconds():.0f} seconds"
-        rows = stream.transform(self._read_events().withWatermark(source.time_column, delay))
+    def _start_gold(self, stream: TableStream) -> None:
+        assert stream.trigger_seconds is not None
+        delay = f"{stream.source.watermark_delay.total_seconds():.0f} seconds"
+        rows = stream.transform(self._read_events().withWatermark(stream.source.time_column, delay))
         self._start(rows, stream, stream.trigger_seconds)
 
     def _read_events(self) -> DataFrame:
@@ -97,7 +97,7 @@ class NaiveGroup:
             .withColumnRenamed("timestamp", "event_time")
         )
 
-    def _start(self, rows: DataFrame, stream: StreamSpec, trigger_seconds: float) -> None:
+    def _start(self, rows: DataFrame, stream: Stream, trigger_seconds: float) -> None:
         table = stream.main_table
         uri = self._context.table_uri(table.name)
         writer = (
@@ -105,7 +105,7 @@ class NaiveGroup:
             .option("checkpointLocation", self._context.checkpoint_uri(table.name))
             .trigger(processingTime=f"{trigger_seconds} seconds")
         )
-        if stream.write_mode == "upsert":
+        if isinstance(stream, TableStream) and stream.write_mode == "upsert":
             self._create_table(table, uri)
             query = writer.outputMode("update").foreachBatch(_build_merge(table, uri)).start()
         else:

@@ -24,7 +24,7 @@ from jobs.supervision.lease import HostReport, write_heartbeat
 from jobs.supervision.model import Heartbeat
 from jobs.supervision.process import read_identity
 from jobs.supervision.run_records import build_run_config, build_run_tags
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.streams import load_streams
 from resources.settings import Settings
 

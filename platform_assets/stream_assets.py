@@ -9,7 +9,7 @@ import dagster as dg
 
 from platform_assets.reports.days import CLOSED_DAYS_KEY, FIRST_DAY, build_daily_partitions
 from platform_assets.reports.presentation import build_column_schema
-from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream, Stream
 from platform_assets.tables.platform import LEDGER, PLATFORM_TABLES
 from platform_assets.tables.spec import TableSpec
 
@@ -21,7 +21,7 @@ def topic_asset_key(topic: str) -> dg.AssetKey:
     return dg.AssetKey(["kafka", topic.replace("-", "_").replace(".", "_")])
 
 
-def build_stream_assets(streams: Iterable[StreamSpec], topic: str, first_day: date = FIRST_DAY) -> list[dg.AssetSpec]:
+def build_stream_assets(streams: Iterable[Stream], topic: str, first_day: date = FIRST_DAY) -> list[dg.AssetSpec]:
     """Specs of the topic, of each table that a stream writes, of the platform's own tables, and of the closed days.
 
     Days are closed from `first_day` (UTC) on.
@@ -37,7 +37,7 @@ def build_stream_assets(streams: Iterable[StreamSpec], topic: str, first_day: da
     )
     specs = [topic_spec]
     for stream in streams:
-        source = topic_asset_key(topic) if isinstance(stream.source, KafkaSource) else _key(stream.source.table)
+        source = topic_asset_key(topic) if isinstance(stream, KafkaStream) else _key(stream.source.table)
         specs += [_table_asset(table, [source], f"Streaming query `{stream.name}`.") for table in stream.tables]
     main_tables = [_key(stream.main_table) for stream in streams]
     specs += [

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from platform_assets.checks.ledger import LEDGER
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import Stream
 
 checks_job = dg.define_asset_job(
     "asset_checks",
@@ -31,7 +31,7 @@ checks_hourly = dg.ScheduleDefinition(
 _LEDGER_SECONDS = 300
 
 
-def build_ledger_sensor(streams: Iterable[StreamSpec]) -> dg.AutomationConditionSensorDefinition:
+def build_ledger_sensor(streams: Iterable[Stream]) -> dg.AutomationConditionSensorDefinition:
     """`ledger_follows_streams`: the check `ledger` of each stream whose table was materialized since it ran last."""
     keys = [dg.AssetCheckKey(dg.AssetKey(stream.main_table.asset_path), LEDGER) for stream in streams]
     return dg.AutomationConditionSensorDefinition(

@@ -7,7 +7,7 @@ import dagster as dg
 
 from jobs.operations.stream_groups import build_group_field, choose_group
 from jobs.supervision.lease import write_control
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 
 
 def build_control_streams_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:

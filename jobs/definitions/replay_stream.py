@@ -9,7 +9,7 @@ import dagster as dg
 from jobs.operations.replay.action import ReplayAction
 from platform_assets.errors import HeadraceError
 from platform_assets.private_rows import hide_users, render_rows
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import load_settings
 
 

@@ -7,7 +7,7 @@ import dagster as dg
 
 from jobs.operations.stream_groups import build_group_field, choose_group
 from platform_assets.errors import HeadraceError
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import load_settings
 
 _MOMENT = "ISO-8601, of their arrival (empty: no bound)"

@@ -9,7 +9,7 @@ from jobs.operations.drain import EXIT_DONE, EXIT_INTERRUPTED, drain_streams
 from jobs.operations.stream_groups import build_group_field, choose_group
 from jobs.supervision.run_records import UNFINISHED
 from jobs.supervision.table_events import TableEvents
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import Settings, load_settings
 
 _DRAIN_TAG = "headrace/drain"

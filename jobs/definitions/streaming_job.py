@@ -16,7 +16,7 @@ from jobs.supervision.run_outside import RunOutside
 from jobs.supervision.run_records import GROUP_TAG, build_run_tags, record_exit
 from jobs.supervision.table_events import TableEvents
 from platform_assets.errors import BrokerUnavailableError, GroupOwnedError, HeadraceError, TerminalError
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import Settings, load_settings
 
 

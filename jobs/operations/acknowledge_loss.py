@@ -17,7 +17,7 @@ from platform_assets.streaming.ingest.lost_ranges import (
     find_lost_ranges,
     read_acknowledged_offsets,
 )
-from platform_assets.streaming.specs import KafkaSource, StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
 from platform_assets.tables.platform import LOST_RANGES
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -44,7 +44,7 @@ def acknowledge_loss(
     """
     import pyarrow as pa
 
-    (stream,) = (stream for stream in group.streams if isinstance(stream.source, KafkaSource))
+    stream = require_one_ingest(group.streams, "Acknowledging a loss")
     lakehouse = LakehouseResource.from_settings(settings)
     with (
         hold_group_lock(settings.home, group.name, "acknowledge"),

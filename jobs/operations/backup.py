@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import StorageError
 from platform_assets.streaming.delta.delta_tables import open_table
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.host import Application, HostEnd, host_group
 from jobs.supervision.terminal import Terminal, WriteLine, write_to_stderr
 from platform_assets.errors import HeadraceError, QueryFailedError
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import Settings
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from jobs.operations.questions import Coordinates, parse_moment
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL
 from platform_assets.streaming.repair.expiry import find_expired
-from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import KafkaStream, Stream, TableStream, require_one_ingest, select_derived
 
 # An id that a broken producer sent ten thousand times needs no ten thousand answers, of which each reads the tables.
 MAX_PLACES = 20
@@ -36,7 +36,7 @@ class Topic(Protocol):
 
 
 def explain(
-    streams: Sequence[StreamSpec],
+    streams: Sequence[Stream],
     lakehouse: Lakehouse,
     kafka: Topic,
     event_id: str | None = None,
@@ -46,8 +46,7 @@ def explain(
 ) -> list[str]:
     """Answers the one question that is asked, in sentences. Raises `UsageError` for one that cannot be read."""
     record, moment = None if offset is None else Coordinates.parse(offset), parse_moment("--at", at)
-    (ingest,) = (stream for stream in streams if isinstance(stream.source, KafkaSource))
-    derived = [stream for stream in streams if stream.span is not None]
+    ingest, derived = require_one_ingest(streams, "An explanation"), select_derived(streams)
     tables = ExplainedTables(lakehouse)
     if not tables.has(ingest.main_table.name):
         return ["The streams have not run yet: there is no table to look into."]
@@ -61,7 +60,7 @@ class RecordExplainer:
     """Answers questions for records from one state of the tables."""
 
     def __init__(
-        self, ingest: StreamSpec, derived: Sequence[StreamSpec], tables: ExplainedTables, kafka: Topic
+        self, ingest: KafkaStream, derived: Sequence[TableStream], tables: ExplainedTables, kafka: Topic
     ) -> None:
         self._ingest = ingest
         self._derived = derived
@@ -134,7 +133,6 @@ class RecordExplainer:
                 f"Its user stands for many or for nobody: it counts in sums over all users, and in no row of {without}."
             )
         for stream in self._derived:
-            assert stream.span is not None and isinstance(stream.source, TableSource)
             if stream.source.event_types and event["event_type"] not in stream.source.event_types:
                 continue
             if stream.span.by_user and event["is_anonymous"]:

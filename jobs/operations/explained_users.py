@@ -8,14 +8,14 @@ from itertools import islice
 
 from jobs.operations.explained_tables import ExplainedTables, show_clock
 from platform_assets.streaming.register.forgotten_users import hash_user
-from platform_assets.streaming.specs import ResultSpan, StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 
 # A user may have ten thousand rows around one moment.
 MAX_ROWS = 20
 
 
 def explain_user(
-    ingest: StreamSpec, derived: Sequence[StreamSpec], tables: ExplainedTables, user_id: str, moment: datetime
+    ingest: KafkaStream, derived: Sequence[TableStream], tables: ExplainedTables, user_id: str, moment: datetime
 ) -> list[str]:
     """For each table that has rows of users: those of this one around a moment, and whether they are final."""
     said, events = _explain_forgotten(tables, user_id), ingest.main_table
@@ -28,15 +28,15 @@ def explain_user(
             f"sums over all users, and in no row of {name_user_tables(derived)}."
         )
     for stream in derived:
-        if stream.span is not None and stream.span.by_user:
-            rows = _explain_rows(stream, stream.span, tables, user_id, moment)
-            said += rows or ([] if is_anonymous else [_explain_missing(stream, stream.span, tables, user_id, moment)])
+        if stream.span.by_user:
+            rows = _explain_rows(stream, tables, user_id, moment)
+            said += rows or ([] if is_anonymous else [_explain_missing(stream, tables, user_id, moment)])
     return said
 
 
-def name_user_tables(derived: Sequence[StreamSpec]) -> str:
+def name_user_tables(derived: Sequence[TableStream]) -> str:
     """The tables whose rows are of one user each."""
-    return ", ".join(stream.main_table.name for stream in derived if stream.span is not None and stream.span.by_user)
+    return ", ".join(stream.main_table.name for stream in derived if stream.span.by_user)
 
 
 def _explain_forgotten(tables: ExplainedTables, user_id: str) -> list[str]:
@@ -46,11 +46,9 @@ def _explain_forgotten(tables: ExplainedTables, user_id: str) -> list[str]:
     return []
 
 
-def _explain_rows(
-    stream: StreamSpec, span: ResultSpan, tables: ExplainedTables, user_id: str, moment: datetime
-) -> list[str]:
+def _explain_rows(stream: TableStream, tables: ExplainedTables, user_id: str, moment: datetime) -> list[str]:
     """The user's rows around the moment."""
-    table, until = stream.main_table, _describe_state(stream, tables)
+    table, span, until = stream.main_table, stream.span, _describe_state(stream, tables)
     columns = [column.name for column in table.columns]
     complete, said = tables.complete_until(stream.name), []
     own = tables.find_rows(table.name, "user_id", user_id, columns)
@@ -64,19 +62,17 @@ def _explain_rows(
     return said
 
 
-def _explain_missing(
-    stream: StreamSpec, span: ResultSpan, tables: ExplainedTables, user_id: str, moment: datetime
-) -> str:
+def _explain_missing(stream: TableStream, tables: ExplainedTables, user_id: str, moment: datetime) -> str:
     """Why there is no row of the user."""
     name, complete = stream.main_table.name, tables.complete_until(stream.name)
     if not tables.has(name):
         return f"{name}: the table is not there yet, for {stream.name} has not run."
-    is_open = complete is None or moment + span.longest_open > complete
+    is_open = complete is None or moment + stream.span.longest_open > complete
     why = "what is open then is in state" if is_open else "no row counts that moment, and none will"
     return f"{name}: no row of user {user_id} at {show_clock(moment)}; {_describe_state(stream, tables)}: {why}."
 
 
-def _describe_state(stream: StreamSpec, tables: ExplainedTables) -> str:
+def _describe_state(stream: TableStream, tables: ExplainedTables) -> str:
     complete = tables.complete_until(stream.name)
     return "nothing is final yet" if complete is None else f"final until {show_clock(complete)}"
 

@@ -8,7 +8,7 @@ from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import UsageError
 from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table
 from platform_assets.streaming.repair.expiry import warn_of_expired
-from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import StreamGroup, TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource
 
@@ -26,7 +26,7 @@ def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> str:
     `UsageError` for a stream over Kafka, whose table holds what Kafka may have forgotten.
     """
     stream = next(stream for stream in group.streams if stream.name == name)
-    if not isinstance(stream.source, TableSource):
+    if not isinstance(stream, TableStream):
         raise UsageError(f"Stream {name} reads Kafka: its rows can't be computed again from a table.")
     with hold_group_lock(settings.home, group.name, "recompute"):
         lakehouse = LakehouseResource.from_settings(settings)
@@ -34,7 +34,7 @@ def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> str:
     return warn_of_expired(stream, lakehouse)
 
 
-def empty_stream(stream: StreamSpec, lakehouse: LakehouseResource) -> None:
+def empty_stream(stream: TableStream, lakehouse: LakehouseResource) -> None:
     """Removes what the stream has made. The caller holds the group's lock."""
     # In this order: rows without a checkpoint are refused, a checkpoint without rows would go on over the hole.
     lakehouse.remove_checkpoint(stream.main_table.name)

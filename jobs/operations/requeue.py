@@ -11,7 +11,7 @@ from jobs.operations.questions import Coordinates, parse_moment
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.streaming.repair.requeue import Choice, Requeue, Requeuer
-from platform_assets.streaming.specs import KafkaSource, StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -42,7 +42,7 @@ def requeue_records(
     The group rests meanwhile: its run is paused where one lives, and resumed. The streams then read what was taken in,
     as late events where it is late. An earlier call that was cut short is finished first. Raises `HeadraceError`.
     """
-    (stream,) = (stream for stream in group.streams if isinstance(stream.source, KafkaSource))
+    stream = require_one_ingest(group.streams, "A requeue")
     lakehouse = LakehouseResource.from_settings(settings)
     with KafkaResource.from_settings(settings) as kafka:
         context = build_stream_context(settings, kafka, lakehouse)

@@ -17,7 +17,7 @@ from platform_assets.streaming.delta.delta_tables import commit_metadata, open_t
 from platform_assets.streaming.delta.table_changes import no_hooks
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.frontier import Frontier
-from platform_assets.streaming.specs import KafkaSource, StreamGroup, TableSource
+from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.lakehouse import LakehouseResource
 
@@ -47,7 +47,7 @@ def reset_time(group: StreamGroup, settings: Settings) -> TimeReset:
     """
     lakehouse = LakehouseResource.from_settings(settings)
     options = lakehouse.storage_options()
-    (ingest,) = (stream for stream in group.streams if isinstance(stream.source, KafkaSource))
+    ingest = require_one_ingest(group.streams, "Setting time back")
     with hold_group_lock(settings.home, group.name, "reset-time"):
         table = open_table(lakehouse.table_uri(ingest.main_table.name), options)
         before = _read_frontier(table)
@@ -60,9 +60,8 @@ def reset_time(group: StreamGroup, settings: Settings) -> TimeReset:
         # Once time is set back all of them: what a query took from its source last is not in its state yet.
         ahead = [
             stream
-            for stream in group.streams
-            if isinstance(stream.source, TableSource)
-            and (
+            for stream in group.derived
+            if (
                 reached != before
                 or (state := states[stream.name]) is None
                 or state["watermark"] > now - stream.source.watermark_delay

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from platform_assets.errors import UsageError
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 
 
 def find_groups(groups: Sequence[StreamGroup], group: str, stream: str) -> list[StreamGroup]:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from platform_assets.checks.freshness import read_committed_offsets
 from platform_assets.reports import REPORT_TABLES
-from platform_assets.streaming.specs import TableSource
+from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.kafka import KafkaResource
@@ -57,7 +57,7 @@ class PlatformProgress:
 
     def final(self) -> tuple[int, int]:
         """Streams over a table with a moment up to which their own table is final: what the checks compare."""
-        expected = [stream.name for stream in load_streams() if isinstance(stream.source, TableSource)]
+        expected = [stream.name for stream in select_derived(load_streams())]
         table = self._lakehouse.find_table(COMPLETE_UNTIL.name)
         rows = [] if table is None else table.to_pyarrow_table().to_pylist()
         final = {row["query"] for row in rows if row["complete_until"] is not None}

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from jobs.supervision.host import Application
-from platform_assets.streaming.specs import StreamGroup, StreamSpec
+from platform_assets.streaming.stream_spec import Stream, StreamGroup
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def open_application(
 
 @contextmanager
 def borrow_application(
-    session: SparkSession, jvm_pid: int | None, streams: Sequence[StreamSpec], context: StreamContext
+    session: SparkSession, jvm_pid: int | None, streams: Sequence[Stream], context: StreamContext
 ) -> Iterator[Application]:
     """Yields an application in a JVM that somebody else has started and goes on using."""
     from platform_assets.streaming.engine.query_group import QueryGroup

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import jobs.supervision
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import Settings
 
 # Settings that say where people look or how patient the supervisor is; a host does not read them.

@@ -11,7 +11,7 @@ import dagster as dg
 from jobs.supervision.group_lock import LockMode, hold_group_lock, read_lock
 from jobs.supervision.lease import read_control, write_control
 from platform_assets.errors import GroupOwnedError
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import Settings
 
 _POLL_SECONDS = 0.5

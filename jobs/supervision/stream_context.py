@@ -14,7 +14,7 @@ from platform_assets.streaming.repair.expiry import check_policy
 from platform_assets.streams import load_streams
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.specs import StreamSpec
+    from platform_assets.streaming.stream_spec import Stream, select_derived
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
@@ -32,7 +32,7 @@ def build_stream_context(
     settings: Settings,
     kafka: KafkaResource,
     lakehouse: LakehouseResource,
-    streams: Iterable[StreamSpec] = (),
+    streams: Iterable[Stream] = (),
     *,
     close_windows: bool = False,
     check_lease: Callable[[], None] | None = None,
@@ -79,7 +79,9 @@ def build_stream_context(
         check_lease=check_lease,
         kafka_partitions=tuple(kafka.end_offsets(settings.topic)),
         publish_topics=frozenset(
-            topic for stream in streams if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)
+            topic
+            for stream in select_derived(streams)
+            if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)
         ),
     )
 

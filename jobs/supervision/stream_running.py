@@ -9,7 +9,7 @@ import dagster as dg
 
 from jobs.supervision.lease import read_control, read_report
 from jobs.supervision.model import Phase
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import load_settings
 
 STREAM_RUNNING = "stream_running"

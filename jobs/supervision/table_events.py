@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from platform_assets.reports.days import CLOSED_DAYS_KEY, FIRST_DAY, ONE_DAY
-from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived
 
 if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
@@ -54,7 +54,7 @@ class TableEvents:
 
     def __init__(
         self,
-        streams: Sequence[StreamSpec],
+        streams: Sequence[Stream],
         log_event: Callable[[AssetEvent], None],
         group: str = "",
         closed_day: date | None = None,
@@ -69,9 +69,9 @@ class TableEvents:
         self._group = group
         self._closed_day = closed_day
         self._first_day = first_day
-        derived = [stream for stream in streams if isinstance(stream.source, TableSource)]
+        derived = select_derived(streams)
         self._closing = frozenset(stream.name for stream in derived)
-        self._longest_open = max((s.span.longest_open for s in derived if s.span is not None), default=timedelta(0))
+        self._longest_open = max((stream.span.longest_open for stream in derived), default=timedelta(0))
         self._logged: dict[str, _Logged] = {}
 
     @classmethod
@@ -109,7 +109,7 @@ class TableEvents:
     def _name_group(self) -> dict[str, str]:
         return {_GROUP: self._group}
 
-    def _publish_stream(self, stream: StreamSpec, facts: QueryProgress, now: float) -> None:
+    def _publish_stream(self, stream: Stream, facts: QueryProgress, now: float) -> None:
         before = self._logged.get(stream.name)
         moved = before is None or facts.batch_id > before.batch_id
         first_commit = moved and (before is None or not before.is_materialization)

@@ -11,11 +11,11 @@ from platform_assets.checks.busy_users import BusyUserLimits, build_busy_users_c
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks
 from platform_assets.reports.days import FIRST_DAY
 from platform_assets.reports.report_engine import EngineName
-from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.stream_spec import Stream, select_ingest
 
 
 def build_checks(
-    streams: Sequence[StreamSpec],
+    streams: Sequence[Stream],
     topic: str,
     engine: EngineName,
     first_day: date = FIRST_DAY,
@@ -41,7 +41,7 @@ def build_checks(
     from platform_assets.reports.day_states import REPORT_DAYS
     from platform_assets.tables.platform import PLATFORM_TABLES
 
-    kafka = [stream for stream in streams if isinstance(stream.source, KafkaSource)]
+    kafka = select_ingest(streams)
     tables = [table for stream in streams for table in stream.tables]
     return [
         *build_ledger_checks(kafka),

@@ -15,7 +15,7 @@ import dagster as dg
 from platform_assets.checks.duckdb_check import build_duckdb_check
 from platform_assets.checks.newest_events import register_newest
 from platform_assets.private_rows import hide_users, render_rows
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, TableSource, select_derived
 
 if TYPE_CHECKING:
     import duckdb
@@ -43,9 +43,9 @@ class BusyUserLimits:
     events: int = 1_000
 
 
-def build_busy_users_checks(streams: Iterable[StreamSpec], limits: BusyUserLimits) -> list[dg.AssetChecksDefinition]:
+def build_busy_users_checks(streams: Iterable[Stream], limits: BusyUserLimits) -> list[dg.AssetChecksDefinition]:
     """One check `busy_users` for each table that a stream reads; needs the resources `lakehouse` and `duckdb`."""
-    sources = {stream.source.table.name: stream.source for stream in streams if isinstance(stream.source, TableSource)}
+    sources = {stream.source.table.name: stream.source for stream in select_derived(streams)}
     return [_build_check(source, limits) for source in sources.values()]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.checks.duckdb_check import build_duckdb_check
-from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.stream_spec import Stream, select_ingest
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ _NEWEST = f"""
 """
 
 
-def build_different_content_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
+def build_different_content_checks(streams: Iterable[Stream]) -> list[dg.AssetChecksDefinition]:
     """One check `different_content` for each stream over Kafka; needs the resources `lakehouse` and `duckdb`."""
-    return [_build_check(stream.tables[2]) for stream in streams if isinstance(stream.source, KafkaSource)]
+    return [_build_check(stream.tables[2]) for stream in select_ingest(streams)]
 
 
 def _build_check(table: TableSpec) -> dg.AssetChecksDefinition:

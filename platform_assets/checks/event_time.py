@@ -15,7 +15,7 @@ import dagster as dg
 
 from platform_assets.checks.duckdb_check import build_duckdb_check
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, parse_commit_metadata
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Clocks:
         )
 
 
-def build_event_time_checks(streams: Iterable[StreamSpec], limits: EventTimeLimits) -> list[dg.AssetChecksDefinition]:
+def build_event_time_checks(streams: Iterable[KafkaStream], limits: EventTimeLimits) -> list[dg.AssetChecksDefinition]:
     """One check `event_time` for each of these streams over Kafka; needs the resources `lakehouse` and `duckdb`."""
     return [_build_check(stream, limits) for stream in streams]
 
@@ -112,7 +112,7 @@ def find_standstill(commits: Iterable[dict[str, Any]]) -> tuple[timedelta, datet
     return stood, None if at is None else datetime.fromtimestamp(at / 1e6, UTC)
 
 
-def _build_check(stream: StreamSpec, limits: EventTimeLimits) -> dg.AssetChecksDefinition:
+def _build_check(stream: KafkaStream, limits: EventTimeLimits) -> dg.AssetChecksDefinition:
     def look(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable") -> dg.AssetCheckResult:
         clocks = read_clocks(connection, events, stream.main_table, datetime.now(UTC))
         commits = (parse_commit_metadata(commit.get("userMetadata")) for commit in events.history(_COMMITS_SEARCHED))

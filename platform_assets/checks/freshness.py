@@ -14,7 +14,7 @@ import dagster as dg
 
 from platform_assets.reports.days import FIRST_DAY
 from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, select_derived
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def build_report_freshness_checks(
 
 
 def build_stream_freshness_checks(
-    streams: Iterable[StreamSpec], limit: timedelta = STREAM_LIMIT
+    streams: Iterable[Stream], limit: timedelta = STREAM_LIMIT
 ) -> list[dg.AssetChecksDefinition]:
     """One check `freshness` for the main table of each stream over a table; needs the resource `lakehouse`.
 
@@ -111,8 +111,7 @@ def build_stream_freshness_checks(
     """
     return [
         _build_derived_check(stream.main_table, stream.source.table.name, limit, query=stream.name)
-        for stream in streams
-        if isinstance(stream.source, TableSource)
+        for stream in select_derived(streams)
     ]
 
 

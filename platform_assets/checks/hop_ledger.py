@@ -16,7 +16,7 @@ import dagster as dg
 from platform_assets.checks.ledger import FOLLOW_THE_STREAM, LEDGER
 from platform_assets.checks.ledger_entries import MAX_EXAMPLES
 from platform_assets.streaming.repair.expiry import find_expired
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, TableStream, select_derived
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _NOT_YET = "No batch of the stream is accounted for yet."
 
 
-def build_hop_ledger_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
+def build_hop_ledger_checks(streams: Iterable[Stream]) -> list[dg.AssetChecksDefinition]:
     """One check `ledger` for each stream over a table; needs the resource `lakehouse`."""
-    return [_build_check(stream) for stream in streams if isinstance(stream.source, TableSource)]
+    return [_build_check(stream) for stream in select_derived(streams)]
 
 
 def find_hop_breaches(hops: "pa.Table", source_rows: int | None) -> list[str]:
@@ -78,8 +78,7 @@ def _count(hops: "pa.Table") -> dict[str, int]:
     }
 
 
-def _describe(stream: StreamSpec, totals: Mapping[str, int]) -> str:
-    assert isinstance(stream.source, TableSource)
+def _describe(stream: TableStream, totals: Mapping[str, int]) -> str:
     n = {name: f"{total:,}" for name, total in totals.items()}
     said = (
         f"{n['rows_in']} of {n['rows_passed']} rows of {stream.source.table.name} are of its types and were read, each "
@@ -90,7 +89,7 @@ def _describe(stream: StreamSpec, totals: Mapping[str, int]) -> str:
     return said + (unread if totals["batches_unread"] else "")
 
 
-def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
+def _build_check(stream: TableStream) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=list(stream.main_table.asset_path),
         name=LEDGER,
@@ -117,7 +116,7 @@ def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
     return ledger
 
 
-def _read_hops(lakehouse: Any, stream: StreamSpec) -> "pa.Table":
+def _read_hops(lakehouse: Any, stream: TableStream) -> "pa.Table":
     """The account of the stream's newest checkpoint."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -132,11 +131,10 @@ def _read_hops(lakehouse: Any, stream: StreamSpec) -> "pa.Table":
     return rows.filter(pc.equal(rows["txn_app_id"], newest))
 
 
-def _count_source(lakehouse: Any, stream: StreamSpec, hops: "pa.Table") -> int | None:
+def _count_source(lakehouse: Any, stream: TableStream, hops: "pa.Table") -> int | None:
     """Rows of the source at the version to which the last hop has come; None inside a version, or where it is gone."""
     from deltalake.exceptions import DeltaError
 
-    assert isinstance(stream.source, TableSource)
     last = hops.sort_by("batch_id").slice(len(hops) - 1).to_pylist()[0]
     if last["until_files"] != -1:
         return None
@@ -160,9 +158,8 @@ def _count_erased(lakehouse: Any, hops: "pa.Table") -> int:
     return sum(rows for version, rows in erasures if first < version <= last)
 
 
-def _count_expired(lakehouse: Any, stream: StreamSpec, hops: "pa.Table") -> int:
+def _count_expired(lakehouse: Any, stream: TableStream, hops: "pa.Table") -> int:
     """Rows whose days have expired since the query passed them."""
-    assert isinstance(stream.source, TableSource)
     expired = find_expired(lakehouse).get(stream.source.table.name)
     return 0 if expired is None else expired.count(*_find_versions(hops))
 

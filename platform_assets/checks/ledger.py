@@ -35,7 +35,7 @@ from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof,
 from platform_assets.folders import Folder
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.repair.expiry import find_expired
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream
 
 LEDGER = "ledger"
 # Dagster shows a verdict until the table is materialized again, which a stream's is each half hour: a proof that is
@@ -64,12 +64,12 @@ class Audit:
     erasing: bool = False
 
 
-def build_ledger_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
+def build_ledger_checks(streams: Iterable[KafkaStream]) -> list[dg.AssetChecksDefinition]:
     """One check `ledger` for each stream over Kafka; needs the resources `lakehouse` and `kafka`."""
     return [_build_check(stream) for stream in streams]
 
 
-def audit_stream(stream: StreamSpec, lakehouse: Any, kafka: GapReader, proof: Proof | None = None) -> Audit:
+def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: Proof | None = None) -> Audit:
     """Runs all three proofs on one stream's tables: on what was appended since `proof`, or where it fell, on all.
 
     Consistent beside a live writer: see the order of the reads.
@@ -198,7 +198,7 @@ def _read_rows(lakehouse: Any, name: str) -> list[dict[str, Any]]:
     return [] if table is None else list(table.to_pyarrow_table().to_pylist())
 
 
-def _build_check(stream: StreamSpec) -> dg.AssetChecksDefinition:
+def _build_check(stream: KafkaStream) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=list(stream.main_table.asset_path),
         name=LEDGER,

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streaming.specs import TableSource
+from platform_assets.streaming.stream_spec import TableSource
 
 if TYPE_CHECKING:
     import duckdb

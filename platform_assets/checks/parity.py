@@ -25,7 +25,7 @@ from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.repair.expiry import find_expired, find_kept_from
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, TableStream, select_derived
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -51,13 +51,13 @@ class Comparison:
     first: list[dict[str, Any]]
 
 
-def build_parity_checks(streams: Iterable[StreamSpec], engine: EngineName) -> list[dg.AssetChecksDefinition]:
+def build_parity_checks(streams: Iterable[Stream], engine: EngineName) -> list[dg.AssetChecksDefinition]:
     """One check `parity` for each stream over a table; needs the resources `lakehouse`, and `duckdb` or `spark`."""
-    return [_build_check(stream, engine) for stream in streams if isinstance(stream.source, TableSource)]
+    return [_build_check(stream, engine) for stream in select_derived(streams)]
 
 
 def compare(
-    resources: Any, stream: StreamSpec, state: dict[str, Any], engine: EngineName, max_events: int = MAX_EVENTS
+    resources: Any, stream: TableStream, state: dict[str, Any], engine: EngineName, max_events: int = MAX_EVENTS
 ) -> Comparison:
     """Compares a stream's table as of `state`, the query's row of `platform.complete_until`.
 
@@ -72,7 +72,6 @@ def compare(
     from platform_assets.checks.parity_by_rule import compare_with_rule
     from platform_assets.reports.duckdb_engine import clear_errors
 
-    assert isinstance(stream.source, TableSource)
     events, late = (lakehouse.delta_table(name) for name in (stream.source.table.name, "platform.late_events"))
     events.load_as_version(state["source_version"])
     table.load_as_version(version)
@@ -83,7 +82,7 @@ def compare(
 
 
 def _compare_with_twin(
-    spark: "SparkSession", lakehouse: Any, stream: StreamSpec, state: dict[str, Any], version: int, max_events: int
+    spark: "SparkSession", lakehouse: Any, stream: TableStream, state: dict[str, Any], version: int, max_events: int
 ) -> Comparison:
     from pyspark.sql import functions as F
 
@@ -97,7 +96,6 @@ def _compare_with_twin(
     )
     from platform_assets.streaming.repair.twin import read_events, run_twin
 
-    assert isinstance(stream.source, TableSource)
     source, watermark = lakehouse.table_uri(stream.source.table.name), state["watermark"]
     events = read_events(spark, source, state["source_version"])
 
@@ -120,7 +118,7 @@ def _compare_with_twin(
     return Comparison(start, watermark, rows, differences, first)
 
 
-def _leave_out_expired(lakehouse: Any, stream: StreamSpec, start: datetime | None) -> datetime | None:
+def _leave_out_expired(lakehouse: Any, stream: TableStream, start: datetime | None) -> datetime | None:
     """The start, or from where on neither the table nor its source has lost rows to a policy, if that is later."""
     kept_from = find_kept_from(stream, find_expired(lakehouse))
     return max((time for time in (start, kept_from) if time is not None), default=None)
@@ -141,7 +139,7 @@ def _find_version(table: "DeltaTable", version: int) -> int:
     return version if by_stream else table.version()
 
 
-def _build_check(stream: StreamSpec, engine: EngineName) -> dg.AssetChecksDefinition:
+def _build_check(stream: TableStream, engine: EngineName) -> dg.AssetChecksDefinition:
     name = stream.main_table.name
     engine = engine if stream.rule is not None else "spark"
 
@@ -164,11 +162,10 @@ def _build_check(stream: StreamSpec, engine: EngineName) -> dg.AssetChecksDefini
     return parity
 
 
-def _judge_nothing(lakehouse: Any, stream: StreamSpec, now: datetime) -> dg.AssetCheckResult:
+def _judge_nothing(lakehouse: Any, stream: TableStream, now: datetime) -> dg.AssetCheckResult:
     """Nothing is final: as at a beginning, or because nothing can become final."""
     import pyarrow as pa
 
-    assert isinstance(stream.source, TableSource) and stream.span is not None
     source = lakehouse.find_table(stream.source.table.name)
     files = {} if source is None else pa.table(source.get_add_actions(flatten=True)).to_pydict()
     arrived = files.get("min.ingested_at", [])

@@ -10,7 +10,7 @@ from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.derive.long_sessions import is_part_to_come
 from platform_assets.streaming.repair.table_difference import COPIES
 from platform_assets.streaming.repair.twin import touches
-from platform_assets.streaming.specs import StreamSpec, in_words
+from platform_assets.streaming.stream_spec import TableStream, in_words
 
 if TYPE_CHECKING:
     import duckdb
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def compare_with_rule(
     connection: duckdb.DuckDBPyConnection,
-    stream: StreamSpec,
+    stream: TableStream,
     table: DeltaTable,
     late: DeltaTable,
     state: dict[str, Any],
@@ -53,8 +53,7 @@ def compare_with_rule(
     return rows, differences, first.to_arrow_table().to_pylist()
 
 
-def _select_final(stream: StreamSpec, rows: str, watermark: datetime, start: datetime | None) -> str:
-    assert stream.span is not None
+def _select_final(stream: TableStream, rows: str, watermark: datetime, start: datetime | None) -> str:
     span = stream.span
     pause = f"INTERVAL '{in_words(span.inactivity)}'"
     begin, end = f"r.{span.start_column}", f"r.{span.end_column}"

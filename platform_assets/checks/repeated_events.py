@@ -13,7 +13,7 @@ import dagster as dg
 
 from platform_assets.checks.duckdb_check import build_duckdb_check
 from platform_assets.checks.newest_events import register_newest
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, TableSource, select_derived
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,9 +38,9 @@ _PLACES = f"""
 """
 
 
-def build_repeated_events_checks(streams: Iterable[StreamSpec]) -> list[dg.AssetChecksDefinition]:
+def build_repeated_events_checks(streams: Iterable[Stream]) -> list[dg.AssetChecksDefinition]:
     """One check `repeated_events` for each table that a stream reads; needs the resources `lakehouse` and `duckdb`."""
-    sources = {stream.source.table.name: stream.source for stream in streams if isinstance(stream.source, TableSource)}
+    sources = {stream.source.table.name: stream.source for stream in select_derived(streams)}
     return [_build_check(source) for source in sources.values()]
 
 

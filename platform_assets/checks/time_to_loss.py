@@ -14,7 +14,7 @@ import dagster as dg
 
 from platform_assets.checks.freshness import read_committed_offsets
 from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream
 
 TIME_TO_LOSS = "time_to_loss"
 WARN_BELOW = timedelta(hours=24)
@@ -151,12 +151,12 @@ def warn_of_compaction(verdict: dg.AssetCheckResult, topic: str) -> dg.AssetChec
     )
 
 
-def build_time_to_loss_checks(streams: Iterable[StreamSpec], topic: str) -> list[dg.AssetChecksDefinition]:
+def build_time_to_loss_checks(streams: Iterable[KafkaStream], topic: str) -> list[dg.AssetChecksDefinition]:
     """One check `time_to_loss` for each stream over Kafka; needs the resources `lakehouse` and `kafka`."""
     return [_build_check(stream, topic) for stream in streams]
 
 
-def _build_check(stream: StreamSpec, topic: str) -> dg.AssetChecksDefinition:
+def _build_check(stream: KafkaStream, topic: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=list(stream.main_table.asset_path),
         name=TIME_TO_LOSS,

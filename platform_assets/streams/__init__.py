@@ -5,22 +5,23 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec
+from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_ingest
 from resources.settings import load_settings
 
 
-def load_streams() -> tuple[StreamSpec, ...]:
+def load_streams() -> tuple[Stream, ...]:
     """All streams, those that read Kafka first: the others read their tables. Names are unique.
 
     A module may have `build_stream(settings)` too, where a setting says what the stream does. Raises `SettingError`.
     """
     modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    streams: list[StreamSpec] = [
+    streams: list[Stream] = [
         module.build_stream(load_settings()) if hasattr(module, "build_stream") else module.STREAM
         for module in modules
         if hasattr(module, "STREAM")
     ]
-    return tuple(sorted(streams, key=lambda stream: (not isinstance(stream.source, KafkaSource), stream.name)))
+    streams.sort(key=lambda stream: stream.name)
+    return (*select_ingest(streams), *select_derived(streams))
 
 
 def load_stream_groups() -> tuple[StreamGroup, ...]:

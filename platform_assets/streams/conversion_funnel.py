@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.rules import events_in_windows
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
+from platform_assets.streaming.stream_spec import ResultSpan, TableSource, TableStream, in_words
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
 
@@ -75,7 +75,7 @@ RULE = f"""
     FROM ({events_in_windows(WINDOW, SLIDE, "page_view", "add_to_cart", "purchase")})
     GROUP BY window_start, window_end"""
 
-STREAM = StreamSpec(
+STREAM = TableStream(
     name="conversion_funnel",
     source=TableSource(
         table=EVENTS,

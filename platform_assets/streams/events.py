@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.spec import Column, TableSpec
 
 COORDINATES = (
@@ -78,8 +78,7 @@ DEDUPLICATED_EVENTS = TableSpec(
     statistics_columns=("kafka_partition", "kafka_offset", "deduplicated_at"),
 )
 
-STREAM = StreamSpec(
+STREAM = KafkaStream(
     name="events",
-    source=KafkaSource(),
     tables=(EVENTS, QUARANTINED_EVENTS, DEDUPLICATED_EVENTS),
 )

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.rules import AMOUNT, events_in_windows
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
+from platform_assets.streaming.stream_spec import ResultSpan, TableSource, TableStream, in_words
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
 
@@ -74,7 +74,7 @@ RULE = f"""
     GROUP BY window_start, window_end, user_id, currency
     HAVING sum({AMOUNT}) > {HIGH_VALUE}"""
 
-STREAM = StreamSpec(
+STREAM = TableStream(
     name="high_value_users",
     source=TableSource(
         table=EVENTS,

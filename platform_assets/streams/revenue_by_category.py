@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.rules import AMOUNT, events_in_windows
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
+from platform_assets.streaming.stream_spec import ResultSpan, TableSource, TableStream, in_words
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
 
@@ -73,7 +73,7 @@ RULE = f"""
            count(*) FILTER ({AMOUNT} IS NULL) AS purchases_without_amount
     FROM ({events_in_windows(WINDOW, SLIDE, "purchase")}) GROUP BY window_start, window_end, category, currency"""
 
-STREAM = StreamSpec(
+STREAM = TableStream(
     name="revenue_by_category",
     source=TableSource(
         table=EVENTS,

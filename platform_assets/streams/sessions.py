@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.rules import AMOUNT
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
+from platform_assets.streaming.stream_spec import ResultSpan, TableSource, TableStream, in_words
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
 
@@ -175,13 +175,13 @@ _RULE = f"""
     FROM grouped LEFT JOIN money USING (user_id, number, part)"""
 
 
-def build_stream(settings: Settings) -> StreamSpec:
+def build_stream(settings: Settings) -> TableStream:
     """The stream with the longest session that the settings say."""
     return _build_stream(timedelta(hours=settings.longest_session_hours))
 
 
-def _build_stream(longest: timedelta) -> StreamSpec:
-    return StreamSpec(
+def _build_stream(longest: timedelta) -> TableStream:
+    return TableStream(
         name="sessions",
         source=TableSource(
             table=EVENTS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
+from platform_assets.streaming.stream_spec import ResultSpan, TableSource, TableStream, in_words
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
 
@@ -91,7 +91,7 @@ RULE = f"""
       AND p.event_time - v.event_time <= INTERVAL '{in_words(MAX_LAG)}'
       AND v.is_anonymous IS NOT TRUE AND p.is_anonymous IS NOT TRUE"""
 
-STREAM = StreamSpec(
+STREAM = TableStream(
     name="view_to_purchase",
     source=TableSource(
         table=EVENTS,

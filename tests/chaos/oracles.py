@@ -8,7 +8,7 @@ import duckdb
 from deltalake import DeltaTable
 
 from platform_assets.streaming.repair.twin import touches
-from platform_assets.streaming.specs import StreamSpec, TableSource, in_words
+from platform_assets.streaming.stream_spec import TableStream, in_words
 from platform_assets.streams import load_streams
 
 
@@ -28,7 +28,7 @@ def count_differences(lakehouse: Path) -> tuple[int, int]:
         states = _open(lakehouse, "platform.complete_until").to_pyarrow_table().to_pylist()
         until = {state["query"]: state["complete_until"] for state in states}
         for stream in load_streams():
-            if isinstance(stream.source, TableSource):
+            if isinstance(stream, TableStream):
                 _create_view(connection, "present", _open(lakehouse, stream.main_table.name))
                 for name, source in (("wanted", f"({stream.rule})"), ("found", "present")):
                     final = _select_final(stream, source, until[stream.name].isoformat())
@@ -41,8 +41,7 @@ def count_differences(lakehouse: Path) -> tuple[int, int]:
     return rows, differences
 
 
-def _select_final(stream: StreamSpec, source: str, until: str) -> str:
-    assert stream.span is not None
+def _select_final(stream: TableStream, source: str, until: str) -> str:
     columns = ", ".join(column.name for column in stream.main_table.columns)
     end = f"{stream.span.end_column} + interval '{in_words(stream.span.inactivity)}'"
     return f"""

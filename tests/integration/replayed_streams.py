@@ -9,13 +9,14 @@ from pathlib import Path
 import dagster as dg
 
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
+from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
 from resources.lakehouse import LakehouseResource
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.spark.test_parity import run_check
 
 AT = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
-STREAMS = {stream.name: stream for stream in load_streams()}
+STREAMS = {stream.name: stream for stream in select_derived(load_streams())}
 
 
 def build_events(minutes: range) -> list[bytes]:

@@ -5,10 +5,10 @@ import dagster as dg
 from jobs.definitions.stream_supervisor import build_stream_supervisor
 from jobs.definitions.streaming_job import build_streaming_job
 from jobs.supervision.stream_running import build_stream_running_checks
-from platform_assets.streaming.specs import KafkaSource, StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup, select_ingest
 from platform_assets.streams import load_streams
 
-GROUP = StreamGroup("clickstream", tuple(s for s in load_streams() if isinstance(s.source, KafkaSource)))
+GROUP = StreamGroup("clickstream", select_ingest(load_streams()))
 JOB = build_streaming_job([GROUP])
 
 defs = dg.Definitions(

@@ -9,6 +9,7 @@ from confluent_kafka.admin import NewPartitions
 
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.streaming.engine.query_group import QueryGroup
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -19,7 +20,7 @@ from tests.integration.test_watermarks import wait_until
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-(EVENTS,) = (stream for stream in load_streams() if stream.name == "events")
+(EVENTS,) = select_ingest(load_streams())
 
 
 def test_their_records_are_read_from_the_first_on_without_a_restart(

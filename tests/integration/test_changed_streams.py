@@ -15,7 +15,7 @@ from jobs.operations.recompute import recompute_stream
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import CheckpointMismatchError, GroupOwnedError, PlanChangedError, UsageError
 from platform_assets.streaming.engine.query_group import QueryGroup
-from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import StreamGroup, TableStream, select_derived
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME, TABLE = "revenue_by_category", "gold.revenue_by_category"
 STREAMS = {stream.name: stream for stream in load_streams()}
-STREAM = STREAMS[NAME]
+STREAM = next(stream for stream in select_derived(STREAMS.values()) if stream.name == NAME)
 AT = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 
 
@@ -62,7 +62,7 @@ def purchase(minutes: int) -> bytes:
     return json.dumps(event).encode()
 
 
-def run(streams: StreamsUnderTest, stream: StreamSpec) -> None:
+def run(streams: StreamsUnderTest, stream: TableStream) -> None:
     run_to_end(QueryGroup(streams.session, [stream], streams.context))
 
 
@@ -70,7 +70,7 @@ def rows(streams: StreamsUnderTest) -> list[dict[str, Any]]:
     return streams.rows(TABLE, "from t order by window_start")
 
 
-def with_filter(stream: StreamSpec) -> StreamSpec:
+def with_filter(stream: TableStream) -> TableStream:
     """The stream, but purchases of one minute count no more."""
     original = stream.transform
     assert original is not None
@@ -81,13 +81,12 @@ def with_filter(stream: StreamSpec) -> StreamSpec:
     return dataclasses.replace(stream, transform=transform)
 
 
-def with_watermark(stream: StreamSpec) -> StreamSpec:
-    assert isinstance(stream.source, TableSource)
+def with_watermark(stream: TableStream) -> TableStream:
     source = dataclasses.replace(stream.source, watermark_delay=timedelta(minutes=2))
     return dataclasses.replace(stream, source=source)
 
 
-def with_higher_threshold(stream: StreamSpec) -> StreamSpec:
+def with_higher_threshold(stream: TableStream) -> TableStream:
     """The stream, but windows with one purchase are not written."""
     original = stream.transform
     assert original is not None

@@ -20,7 +20,7 @@ from platform_assets.checks.report_consistency import build_report_consistency_c
 from platform_assets.errors import PlanChangedError
 from platform_assets.reports import REPORT_TABLES
 from platform_assets.streaming.engine.query_group import QueryGroup
-from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, StreamGroup, TableStream, select_derived
 from platform_assets.streams import load_streams
 from platform_assets.streams.sessions import build_sessions
 from resources.duckdb import DuckDBResource
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 AT = datetime(2026, 3, 1, 12, 0, 10, tzinfo=UTC)
 STREAMS = {stream.name: stream for stream in load_streams()}
-DERIVED = [stream for stream in STREAMS.values() if isinstance(stream.source, TableSource)]
+DERIVED = select_derived(load_streams())
 
 
 def shop_event(event_id: str, seconds: int = 0, event_type: str = "purchase", **fields: Any) -> bytes:
@@ -131,9 +131,7 @@ def test_a_simulated_shop_of_two_currencies_comes_to_the_same_everywhere(
         assert sum(row["purchases_without_amount"] for row in rows) == bought.without_amount, name
 
 
-def check_parity(
-    streams: StreamsUnderTest, lakehouse: LakehouseResource, specs: Sequence[StreamSpec]
-) -> list[str | None]:
+def check_parity(streams: StreamsUnderTest, lakehouse: LakehouseResource, specs: Sequence[Stream]) -> list[str | None]:
     """What the checks say that are red."""
     resources = {"duckdb": DuckDBResource(memory_mib=256), "lakehouse": lakehouse}
     said = []
@@ -144,14 +142,13 @@ def check_parity(
     return said
 
 
-def older(stream: StreamSpec) -> StreamSpec:
+def older(stream: TableStream) -> TableStream:
     """gold.sessions as it was before currencies: one sum, that is never null."""
     columns = [column for column in stream.main_table.columns if column.name not in NEW_COLUMNS]
     table = dataclasses.replace(
         stream.main_table,
         columns=tuple(dataclasses.replace(c, nullable=c.nullable and c.name != "total_revenue") for c in columns),
     )
-    assert isinstance(stream.source, TableSource)
     source = dataclasses.replace(
         stream.source, columns=tuple(name for name in stream.source.columns if name != "currency")
     )
@@ -173,7 +170,7 @@ def test_an_older_table_is_refused_with_the_command_that_counts_it_anew(
 ) -> None:
     streams.send(SENT)
     streams.drain("events")
-    stream = STREAMS["sessions"]
+    stream = next(stream for stream in DERIVED if stream.name == "sessions")
     run_to_end(QueryGroup(streams.session, [older(stream)], streams.context))
     before = streams.rows("gold.sessions")
     assert [row["total_revenue"] for row in before] == [12_160.0]

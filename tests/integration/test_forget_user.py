@@ -26,6 +26,7 @@ from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased
 from platform_assets.streaming.repair import late_portions
 from platform_assets.streaming.repair.requeue import Choice, Requeuer
+from platform_assets.streaming.stream_spec import select_derived, select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STREAMS = {stream.name: stream for stream in load_streams()}
+(EVENTS_STREAM,) = select_ingest(load_streams())
 DERIVED = [name for name in STREAMS if name != "events"]
 USER, OTHER = "ann-7", "ann-70"
 # `make test` forgets a user with one stream that has rows of users, `make test-long` with all.
@@ -124,7 +126,7 @@ def names_of(streams: StreamsUnderTest) -> list[str]:
 
 
 def requeue(streams: StreamsUnderTest) -> dict[str, int]:
-    requeuer = Requeuer(STREAMS["events"], streams.context)
+    requeuer = Requeuer(EVENTS_STREAM, streams.context)
     requeuer.finish()
     planned = requeuer.plan(Choice(), "a test", datetime.now(UTC))
     requeuer.commit(planned)
@@ -152,7 +154,7 @@ def lakehouse_of(streams: StreamsUnderTest) -> LakehouseResource:
 
 
 def audit(streams: StreamsUnderTest, proof: LedgerProof | None = None) -> Audit:
-    return audit_stream(STREAMS["events"], lakehouse_of(streams), streams.kafka, proof)
+    return audit_stream(EVENTS_STREAM, lakehouse_of(streams), streams.kafka, proof)
 
 
 def prove(streams: StreamsUnderTest, user: str = USER) -> Proof:
@@ -208,7 +210,7 @@ def test_no_table_and_no_file_has_the_user_and_all_else_is_right(streams: Stream
     streams.send([build(OTHER, 300, kind) for kind in ("page_view", "purchase")])
     expect_to_stay_out(streams, DERIVED)
     assert toys_of(streams) == []
-    waits = "\n".join(list_what_waits(found, [STREAMS[name] for name in DERIVED], streams.context, streams.kafka))
+    waits = "\n".join(list_what_waits(found, select_derived(load_streams()), streams.context, streams.kafka))
     assert "has the user's records until about" in waits and "The state" in waits
 
 

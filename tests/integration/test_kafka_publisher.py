@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -35,7 +36,11 @@ def drain_into(streams: StreamsUnderTest, topic: str) -> None:
     from platform_assets.streaming.engine.query_group import QueryGroup
 
     published = {"events": None, "high_value_users": topic}
-    specs = [dataclasses.replace(s, publish_topic=published[s.name]) for s in load_streams() if s.name in published]
+    specs = [
+        dataclasses.replace(s, publish_topic=published[s.name])
+        for s in select_derived(load_streams())
+        if s.name in published
+    ]
     context = dataclasses.replace(streams.context, publish_topics=frozenset({topic}))
     run_to_end(QueryGroup(streams.session, specs, context))
 

@@ -25,6 +25,7 @@ from platform_assets.errors import NotReadyError, UsageError
 from platform_assets.folders import Folder
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.register.forgotten_users import Register, new_row
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -34,7 +35,7 @@ from tests.integration.streams_under_test import StreamsUnderTest
 from tests.power_cuts import Steps
 from tests.spark.test_parity import run_check
 
-EVENTS = STREAMS["events"]
+(EVENTS,) = select_ingest(load_streams())
 NAMES = ("sessions", "view_to_purchase", "revenue_by_category")
 # One of them reads along in `make test`, and where each more would be more to do; else all, in one lakehouse.
 FEW = ("sessions",)

@@ -16,6 +16,7 @@ from deltalake import DeltaTable, write_deltalake
 from platform_assets.checks.ledger import audit_stream, build_ledger_checks
 from platform_assets.checks.ledger_breaches import find_gap_breaches, find_ledger_breaches, find_row_breaches
 from platform_assets.checks.ledger_entries import Entry
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -24,7 +25,7 @@ from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.test_events_stream import event
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-EVENTS = next(stream for stream in load_streams() if stream.name == "events")
+(EVENTS,) = select_ingest(load_streams())
 
 
 @pytest.fixture(scope="module")

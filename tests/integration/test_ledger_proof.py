@@ -16,6 +16,7 @@ from platform_assets.checks import ledger
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import FULL_AUDIT_EVERY, Proof
 from platform_assets.errors import CheckpointMismatchError
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -23,7 +24,7 @@ from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.test_events_stream import die_before_writing, event
 
-EVENTS = next(stream for stream in load_streams() if stream.name == "events")
+(EVENTS,) = select_ingest(load_streams())
 
 
 @pytest.fixture

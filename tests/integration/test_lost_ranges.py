@@ -19,7 +19,7 @@ from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.errors import LostOffsetsError, UsageError
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.ingest.lost_ranges import LostRange
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup, select_ingest
 from platform_assets.streaming.topic_snapshot import TopicSnapshot
 from platform_assets.streams import load_streams
 from resources.embedded_broker import BrokerState
@@ -30,7 +30,7 @@ from tests.bounded_run import LIMIT_SECONDS
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.test_events_stream import event
 
-EVENTS = next(stream for stream in load_streams() if stream.name == "events")
+(EVENTS,) = select_ingest(load_streams())
 GROUP = StreamGroup("clickstream", (EVENTS,))
 
 

@@ -55,7 +55,6 @@ def rehearsal_of(
     stream = STREAMS[name]
     if change is not None:
         original = stream.transform
-        assert original is not None
         stream = dataclasses.replace(stream, transform=lambda events: change(original(events)))
     return build_rehearsal(Shadow(stream, streams.context, LakehouseResource(root=streams.context.lakehouse_root)))
 
@@ -103,7 +102,6 @@ def test_rows_that_the_code_leaves_out_are_missing(streams: StreamsUnderTest, na
 
 def test_code_that_cannot_go_on_with_the_state_is_told_so(streams: StreamsUnderTest, name: str) -> None:
     original = STREAMS[name].transform
-    assert original is not None
     changed = dataclasses.replace(
         STREAMS[name], transform=lambda events: original(events.where("minute(event_time) % 2 = 0"))
     )

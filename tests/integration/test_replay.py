@@ -55,7 +55,7 @@ def read_state(streams: StreamsUnderTest, name: str) -> dict[str, Any] | None:
 
 def damage(streams: StreamsUnderTest, name: str) -> int:
     """Loses the rows that end first; returns how many."""
-    uri, end = streams.context.table_uri(STREAMS[name].main_table.name), STREAMS[name].span.end_column  # type: ignore[union-attr]
+    uri, end = streams.context.table_uri(STREAMS[name].main_table.name), STREAMS[name].span.end_column
     before = DeltaTable(uri).to_pyarrow_table()
     left = before.filter(pc.field(end) > sorted(before[end].to_pylist())[2])
     write_deltalake(uri, left, mode="overwrite")
@@ -118,7 +118,6 @@ def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnder
 def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest, name: str) -> None:
     before, state = rows(streams, name), read_state(streams, name)
     original = STREAMS[name].transform
-    assert original is not None
     changed = dataclasses.replace(
         STREAMS[name], transform=lambda events: original(events.where("minute(event_time) % 2 = 0"))
     )

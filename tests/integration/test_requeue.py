@@ -18,6 +18,7 @@ from platform_assets.checks.ledger_proof import Proof
 from platform_assets.errors import CheckpointMismatchError, UsageError
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.repair.requeue import Choice, Requeuer
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from platform_assets.streaming.repair.requeue import Requeue
 
 STREAMS = {stream.name: stream for stream in load_streams()}
-EVENTS = STREAMS["events"]
+(EVENTS,) = select_ingest(load_streams())
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 NAME = "sessions"

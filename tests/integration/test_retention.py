@@ -18,6 +18,7 @@ from jobs.operations.replay.kafka_range import KafkaReplay
 from jobs.operations.replay.row_replay import Part
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import Audit, audit_stream
+from platform_assets.streaming.stream_spec import select_derived, select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -26,8 +27,9 @@ from tests.integration.streams_under_test import StreamsUnderTest
 from tests.spark.test_parity import run_check
 
 STREAMS = {stream.name: stream for stream in load_streams()}
+(EVENTS_STREAM,) = select_ingest(load_streams())
 NAMES = ("events", "sessions", "revenue_by_category")
-DERIVED = [STREAMS[name] for name in NAMES[1:]]
+DERIVED = [stream for stream in select_derived(load_streams()) if stream.name in NAMES]
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 # Of a shop that is open for a quarter of an hour: two users, a view and a purchase each, three times.
 OF_ONE_DAY = 12
@@ -72,7 +74,7 @@ def lakehouse_of(streams: StreamsUnderTest) -> LakehouseResource:
 
 
 def audit(streams: StreamsUnderTest) -> Audit:
-    return audit_stream(STREAMS["events"], lakehouse_of(streams), streams.kafka)
+    return audit_stream(EVENTS_STREAM, lakehouse_of(streams), streams.kafka)
 
 
 def run_hop_checks(streams: StreamsUnderTest) -> list[dg.AssetCheckResult]:
@@ -139,7 +141,7 @@ def test_rows_that_somebody_has_deleted_by_hand(streams: StreamsUnderTest) -> No
     [breach] = audit(kept).breaches
     assert breach.startswith(f"{OF_ONE_DAY} of {3 * OF_ONE_DAY} records in no table are lost, the others have expired")
     assert not any(verdict.passed for verdict in run_hop_checks(kept))
-    replay = KafkaReplay(STREAMS["events"], kept.context, lakehouse_of(kept), kept.kafka, DERIVED, Part())
+    replay = KafkaReplay(EVENTS_STREAM, kept.context, lakehouse_of(kept), kept.kafka, DERIVED, Part())
     found = replay.compare(kept.session)
     assert any(note.startswith(f"{2 * OF_ONE_DAY} records are of days that have expired") for note in found.notes)
     replay.swap(kept.session)

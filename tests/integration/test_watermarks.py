@@ -17,7 +17,7 @@ from jobs.operations.reset_time import reset_time
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks
 from platform_assets.errors import NotReadyError
 from platform_assets.streaming.engine.query_group import QueryGroup
-from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec
+from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_ingest
 from platform_assets.streams import load_streams
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
@@ -28,7 +28,7 @@ from tests.integration.streams_under_test import StreamsUnderTest
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 MINUTE = timedelta(minutes=1)
-OVER_EVENTS = tuple(stream.name for stream in load_streams() if not isinstance(stream.source, KafkaSource))
+OVER_EVENTS = tuple(stream.name for stream in select_derived(load_streams()))
 OF_ALL = pytest.param(OVER_EVENTS, marks=pytest.mark.long, id="all")
 
 Build = Callable[..., StreamsUnderTest]
@@ -65,7 +65,7 @@ def closed_until(group: QueryGroup, name: str) -> datetime:
     return datetime.fromisoformat(watermark) if watermark else datetime.min.replace(tzinfo=UTC)
 
 
-def at_once(streams: list[StreamSpec]) -> list[StreamSpec]:
+def at_once(streams: list[Stream]) -> list[Stream]:
     """The streams with short triggers."""
     return [dataclasses.replace(stream, trigger_seconds=1.0) for stream in streams]
 
@@ -228,7 +228,7 @@ def test_time_that_a_clock_ahead_has_brought_too_far_is_set_back(build: Build, m
 
 
 def check_event_time(lakehouse: LakehouseResource) -> dg.AssetCheckResult:
-    (check,) = build_event_time_checks([s for s in load_streams() if s.name == "events"], EventTimeLimits())
+    (check,) = build_event_time_checks(select_ingest(load_streams()), EventTimeLimits())
     resources = {"lakehouse": lakehouse, "duckdb": DuckDBResource(memory_mib=128)}
     verdict = check(dg.build_asset_check_context(resources=resources))
     assert isinstance(verdict, dg.AssetCheckResult)

@@ -20,7 +20,7 @@ from platform_assets.reports.days import build_daily_partitions
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.reports.spark_engine import translate
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.streams import sessions, view_to_purchase
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import TableSpec
@@ -138,7 +138,7 @@ def append_events(lakehouse: LakehouseResource, events: Sequence[Event], first_o
     write_deltalake(table, events_table(events, first_offset), mode="append")
 
 
-def apply_rule(stream: StreamSpec, events: pa.Table) -> pa.Table:
+def apply_rule(stream: TableStream, events: pa.Table) -> pa.Table:
     """What the stream makes of these rows of silver.events once all of it is over, by its rule."""
     assert stream.rule is not None
     schema = build_arrow_schema(stream.main_table)

@@ -27,6 +27,7 @@ from platform_assets.reports.asset_specs import CUSTOMERS_KEY, report_key
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY
 from platform_assets.reports.day_states import LONGEST_OPEN, REPORT_DAYS
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
@@ -68,7 +69,7 @@ def filled(tmp_path: Path) -> LakehouseResource:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("events", events)
-        for stream in load_streams():
+        for stream in select_derived(load_streams()):
             if stream.main_table in (SESSIONS, VIEW_TO_PURCHASE) and stream.rule is not None:
                 write(lakehouse, stream.main_table, connection.sql(stream.rule).to_arrow_table())
     close(lakehouse, NOON.replace(hour=0) + timedelta(days=8) + LONGEST_OPEN)

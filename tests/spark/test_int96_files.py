@@ -18,7 +18,7 @@ from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.engine import table_upkeep
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
-from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.spec import Column, TableSpec
 from resources.lakehouse import LakehouseResource
 
@@ -72,7 +72,7 @@ def test_a_file_with_int96_is_left_alone_until_that_spark_has_rewritten_it(
     table = BatchTable(SPEC, context)
     table.append(row(FOR_EVER, 0), BatchCommit("q", "app", 0, {}))
     append_by(other_spark, table.uri)
-    upkeep = TableUpkeep([StreamSpec("q", KafkaSource(), (SPEC,))], context)
+    upkeep = TableUpkeep([KafkaStream("q", (SPEC,))], context)
 
     upkeep.run()
     assert "gold.offers is not compacted" in caplog.text and f"{TIMESTAMPS}=TIMESTAMP_MICROS" in caplog.text

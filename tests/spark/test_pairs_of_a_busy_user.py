@@ -37,7 +37,6 @@ def build_events(views: int, purchases: int, user: str = "busy") -> list[Event]:
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_that_joins_says_that_it_is_of_pairs(spark: SparkSession, name: str) -> None:
     stream = STREAMS[name]
-    assert stream.transform is not None and stream.span is not None
     plan = stream.transform(events_frame(spark, []))._jdf.queryExecution().analyzed().toString()
     assert stream.span.of_pairs == ("Join" in plan)
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.repair.twin import run_twin as run_batch_twin
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import TableStream, select_derived
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 from resources.lakehouse import LakehouseResource
@@ -41,7 +41,7 @@ from tests.spark.report_cases import (
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-STREAMS = {stream.name: stream for stream in load_streams() if isinstance(stream.source, TableSource)}
+STREAMS = {stream.name: stream for stream in select_derived(load_streams())}
 # Alone on its day, of a type that only sessions count: it lets the watermarks pass all that is before.
 CLOSER = event("closer", datetime(2024, 12, 1, 12, tzinfo=UTC), "remove_from_cart")
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
@@ -73,12 +73,11 @@ def ask_rule(name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
 
 def run_twin(spark: SparkSession, name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
     stream = STREAMS[name]
-    assert isinstance(stream.source, TableSource) and stream.transform is not None
     found = stream.transform(events_frame(spark, events).select(*stream.source.columns)).toArrow()
     return in_order(stream, found.to_pylist())
 
 
-def in_order(stream: StreamSpec, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def in_order(stream: TableStream, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     names = [column.name for column in stream.main_table.columns]
     plain = [
         {name: row[name].astimezone(UTC) if isinstance(row[name], datetime) else row[name] for name in names}
@@ -89,11 +88,6 @@ def in_order(stream: StreamSpec, rows: list[dict[str, Any]]) -> list[dict[str, A
 
 # Hypothesis tries the simplest first: everything at one moment, which is no test of watermarks.
 VARIED_SHOPS = shops().filter(lambda events: len({e["event_time"] for e in events}) > 30)
-
-
-def source_of(stream: StreamSpec) -> TableSource:
-    assert isinstance(stream.source, TableSource)
-    return stream.source
 
 
 def cut(events: list[Event], chance: random.Random) -> list[list[Event]]:
@@ -134,10 +128,10 @@ def refuse(parts: Sequence[list[Event]]) -> set[tuple[str, int, int]]:
         offset = 0
         newest: datetime | None = None
         for part in parts:
-            watermark = None if newest is None else newest - source_of(stream).watermark_delay
+            watermark = None if newest is None else newest - stream.source.watermark_delay
             for e in part:
                 closed = 0 if watermark is None else count_closed(name, e["event_time"], watermark)
-                if closed and e["event_type"] in (source_of(stream).event_types or [e["event_type"]]):
+                if closed and e["event_type"] in (stream.source.event_types or [e["event_type"]]):
                     refused.add((name, offset, closed))
                 offset += 1
             times = [e["event_time"].replace(microsecond=e["event_time"].microsecond // 1000 * 1000) for e in part]
@@ -212,7 +206,7 @@ def test_late_events_are_counted_one_by_one_and_repaired(
     assert_tables_equal_twins(spark, lakehouse, arrived)
     states = read_rows(lakehouse, COMPLETE_UNTIL.name)
     assert {row["query"]: (row["complete_until"], row["late_events_pending"]) for row in states} == {
-        name: (CLOSER["event_time"] - source_of(stream).watermark_delay, 0) for name, stream in STREAMS.items()
+        name: (CLOSER["event_time"] - stream.source.watermark_delay, 0) for name, stream in STREAMS.items()
     }
 
 

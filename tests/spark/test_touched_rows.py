@@ -11,7 +11,7 @@ import pytest
 
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.repair.twin import find_touched, leave_out_untouched
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.streams import high_value_users, revenue_by_category, sessions, view_to_purchase
 
 if TYPE_CHECKING:
@@ -21,9 +21,8 @@ AT = datetime(2026, 3, 1, tzinfo=UTC)
 BY_USER = [sessions.STREAM, view_to_purchase.STREAM, high_value_users.STREAM]
 
 
-def build_rows(stream: StreamSpec, rng: random.Random, count: int) -> pa.Table:
+def build_rows(stream: TableStream, rng: random.Random, count: int) -> pa.Table:
     """Rows of a few users at whole minutes, so that many ends meet."""
-    assert stream.span is not None
     rows = []
     for _ in range(count):
         start = AT + timedelta(minutes=rng.randrange(600))
@@ -49,9 +48,8 @@ def in_order(rows: pa.Table) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("stream", BY_USER, ids=lambda stream: stream.name)
 @pytest.mark.parametrize("seed", range(3))
-def test_only_touched_rows_are_collected(spark: SparkSession, stream: StreamSpec, seed: int) -> None:
+def test_only_touched_rows_are_collected(spark: SparkSession, stream: TableStream, seed: int) -> None:
     rng = random.Random(seed)
-    assert stream.span is not None
     # Only those at one of its ends touch a pair.
     rows, late = build_rows(stream, rng, 400), build_late(rng, 400 if stream.span.of_pairs else 20)
     present = build_rows(stream, rng, 10) if stream is sessions.STREAM else None

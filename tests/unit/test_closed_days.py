@@ -10,11 +10,11 @@ import dagster as dg
 from jobs.supervision.table_events import _EVENTS_OF_ONE_PAGE, AssetEvent, TableEvents, read_closed_day
 from platform_assets.reports.days import CLOSED_DAYS_KEY
 from platform_assets.streaming.progress import QueryProgress
-from platform_assets.streaming.specs import TableSource
+from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
 
 STREAMS = load_streams()
-DERIVED = [stream.name for stream in STREAMS if isinstance(stream.source, TableSource)]
+DERIVED = [stream.name for stream in select_derived(STREAMS)]
 MIDNIGHT = datetime(2024, 3, 1, tzinfo=UTC)
 HALF_HOUR = timedelta(minutes=30)
 

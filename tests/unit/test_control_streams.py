@@ -11,7 +11,7 @@ from jobs.definitions.control_streams import build_control_streams_job
 from jobs.operations.stream_groups import find_groups
 from jobs.supervision.lease import read_control
 from platform_assets.errors import UsageError
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.streams import load_stream_groups
 
 GROUPS = load_stream_groups()

@@ -23,13 +23,13 @@ from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.batch_records import Portion
 from platform_assets.streaming.ingest.event_parser import build_parser, read_messages
 from platform_assets.streaming.ingest.event_writer import EventWriter
-from platform_assets.streaming.specs import KafkaSource
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streaming.topic_snapshot import Ends
 from platform_assets.streams import load_streams
 from tests.generated_cases import examples
 from tests.unit.event_histories import HORIZON, MAX_OFFSETS, History, Oracle, Step, as_kafka_batch, histories
 
-(STREAM,) = (stream for stream in load_streams() if isinstance(stream.source, KafkaSource))
+(STREAM,) = select_ingest(load_streams())
 TOPIC, APP = "shop", "headrace/events/generation"
 MAX_BYTES = 1 << 20
 PLACE = ["kafka_partition", "kafka_offset"]

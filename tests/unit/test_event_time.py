@@ -14,12 +14,13 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks, find_standstill
 from platform_assets.checks.parity import build_parity_checks
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, commit_metadata
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from platform_assets.streams.events import EVENTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 
-INGEST = next(stream for stream in load_streams() if stream.name == "events")
+(INGEST,) = select_ingest(load_streams())
 SESSIONS = next(stream for stream in load_streams() if stream.name == "sessions")
 MINUTE = timedelta(minutes=1)
 

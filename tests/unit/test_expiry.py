@@ -21,6 +21,7 @@ from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.repair.expiry import Expiry, check_policy, find_expired, find_kept_from, read_expired
+from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
@@ -28,6 +29,7 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings, load_settings
 
 STREAMS = {stream.name: stream for stream in load_streams()}
+(SESSIONS_STREAM,) = (stream for stream in select_derived(load_streams()) if stream.name == "sessions")
 EVENTS, QUARANTINED, _ = STREAMS["events"].tables
 REVENUE = STREAMS["revenue_by_category"].main_table
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
@@ -130,8 +132,8 @@ def test_from_when_on_rows_follow_from_events_that_are_there() -> None:
     def look(name: str, day: date) -> dict[str, Any]:
         return {"table_name": name, "version": None, "until_day": day, "rows": None}
 
-    sessions = STREAMS["sessions"]
-    assert find_kept_from(sessions, {}) is None and find_kept_from(STREAMS["events"], {}) is None
+    sessions = SESSIONS_STREAM
+    assert find_kept_from(sessions, {}) is None
     expired = read_expired([look(EVENTS.name, TODAY), {**look(EVENTS.name, TODAY), "version": 7, "rows": 5}])
     assert find_kept_from(sessions, expired) == datetime(2026, 3, 31, 0, 30, tzinfo=UTC)
     assert (expired[EVENTS.name].count(6, 7), expired[EVENTS.name].count(7, 9)) == (5, 0)
@@ -145,7 +147,7 @@ def test_a_replay_of_a_range_leaves_out_what_has_expired(context: StreamContext)
     expire(context, table, EVENTS, 10)
     lakehouse = LakehouseResource(root=context.lakehouse_root)
     assert find_expired(lakehouse)[EVENTS.name].until == TODAY - timedelta(days=10)
-    replay = RangeReplay(STREAMS["sessions"], context, lakehouse, Part())
+    replay = RangeReplay(SESSIONS_STREAM, context, lakehouse, Part())
     assert replay._part.since == datetime(2026, 3, 21, 0, 30, tzinfo=UTC)
 
 

@@ -10,7 +10,7 @@ import pytest
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.lease import read_control, write_control
-from platform_assets.streaming.specs import StreamGroup
+from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import Settings
 
 GROUP = StreamGroup("clickstream", ())

@@ -19,7 +19,7 @@ from jobs.supervision.model import ExitKind, ProcessIdentity
 from jobs.supervision.table_events import EVENT_INTERVAL_SECONDS, AssetEvent, TableEvents
 from platform_assets.errors import HeadraceError, MissingTopicError, QueryFailedError
 from platform_assets.streaming.progress import QueryProgress
-from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.spec import TableSpec
 
 
@@ -185,7 +185,7 @@ TABLES = tuple(
     TableSpec(name, "A table.", "one record", ("event_id",), ())
     for name in ("silver.events", "silver.quarantined_events")
 )
-STREAM = StreamSpec("events", KafkaSource(), TABLES, 1.0)
+STREAM = KafkaStream("events", TABLES, 1.0)
 
 
 def publish(*steps: tuple[float, dict[str, QueryProgress]]) -> list[AssetEvent]:

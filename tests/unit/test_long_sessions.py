@@ -82,7 +82,6 @@ def test_a_part_that_a_repair_has_written_does_not_hide_the_one_before_it(tmp_pa
 
 def test_sessions_that_are_too_long_are_taken_out_by_their_first_and_last_event() -> None:
     exact, longer = ("u", MIDNIGHT, MIDNIGHT + DAY), ("v", MIDNIGHT, MIDNIGHT + DAY + HOUR)
-    assert STREAM.span is not None
     kept, listed = take_out_long(as_sessions(exact, longer), STREAM.span)
     assert kept == as_sessions(exact)
     assert listed.to_pylist() == [{"event_time": at, "user_id": "v"} for at in longer[1:]]
@@ -101,7 +100,6 @@ def test_rows_at_a_limit_are_not_looked_at_until_they_are_settled(
     start: datetime, end: datetime, *, is_to_come: bool
 ) -> None:
 
-    assert STREAM.span is not None
     with duckdb.connect() as connection:
         connection.register("rows", as_sessions(("u", start, end)))
         sql = f"SELECT {is_part_to_come(STREAM.span, 'r', MIDNIGHT + 20 * HOUR, 'epoch_us')} FROM rows r"

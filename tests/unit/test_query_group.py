@@ -15,11 +15,11 @@ from platform_assets.errors import CheckpointMismatchError, QueryFailedError
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.engine import query_group
 from platform_assets.streaming.engine.query_group import QueryGroup
-from platform_assets.streaming.engine.stream_query import SOURCE_ATTEMPTS, SOURCE_TIMED_OUT, StreamQuery
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.engine.table_query import SOURCE_ATTEMPTS, SOURCE_TIMED_OUT, TableQuery
+from platform_assets.streaming.stream_spec import Stream, select_derived
 from platform_assets.streams import load_streams
 
-STREAM = next(stream for stream in load_streams() if stream.name == "sessions")
+STREAM = next(stream for stream in select_derived(load_streams()) if stream.name == "sessions")
 _NO_SESSION: Any = None
 
 
@@ -40,9 +40,9 @@ def starts() -> list[bool]:
     return []
 
 
-def build_query(monkeypatch: pytest.MonkeyPatch, root: Path, starts: list[bool], error: str) -> StreamQuery:
+def build_query(monkeypatch: pytest.MonkeyPatch, root: Path, starts: list[bool], error: str) -> TableQuery:
     """A dead query; each start from now on is noted, and the query dies again at once."""
-    query = StreamQuery(_NO_SESSION, STREAM, StreamContext(root.as_uri(), "t", {}, "earliest", 1, 1.0, 1, None))
+    query = TableQuery(_NO_SESSION, STREAM, StreamContext(root.as_uri(), "t", {}, "earliest", 1, 1.0, 1, None))
     monkeypatch.setattr(query, "_query", DeadQuery(error))
     monkeypatch.setattr(query, "start", lambda *, bounded: starts.append(bounded))
     return query
@@ -76,7 +76,7 @@ def _no_source(monkeypatch: pytest.MonkeyPatch) -> None:
 class SlowQuery:
     """A query whose start takes so many seconds of the test's clock."""
 
-    def __init__(self, stream: StreamSpec, clock: list[float], seconds: float) -> None:
+    def __init__(self, stream: Stream, clock: list[float], seconds: float) -> None:
         self.stream = stream
         self.started_at = 0.0
         self.is_first = True
@@ -120,7 +120,7 @@ def test_records_come_first_and_slow_starts_leave_time_for_a_heartbeat(
 def test_a_start_that_is_refused_is_refused_by_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
     context = StreamContext("/nowhere", "t", {}, "earliest", 1, 1.0, 1, None)
     group = QueryGroup(_NO_SESSION, [STREAM], context)
-    query = StreamQuery(_NO_SESSION, STREAM, context)
+    query = TableQuery(_NO_SESSION, STREAM, context)
 
     def refuse(*, bounded: bool = False) -> None:
         raise CheckpointMismatchError("the checkpoint is gone")

@@ -25,7 +25,7 @@ from platform_assets.reports import REPORT_TABLES
 from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
 from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.repair.erasure import Eraser
-from platform_assets.streaming.specs import StreamGroup, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -61,7 +61,7 @@ class Erasure:
     def __init__(
         self,
         user: str,
-        streams: Sequence[StreamSpec],
+        streams: Sequence[Stream],
         context: StreamContext,
         by: str,
         reason: str,
@@ -123,7 +123,7 @@ def forget_user(
     if not user.strip():
         raise UsageError("Name the user whose rows are to be erased.")
     streams = [stream for group in groups for stream in group.streams]
-    derived = [stream for stream in streams if isinstance(stream.source, TableSource)]
+    derived = select_derived(streams)
     lakehouse = LakehouseResource.from_settings(settings)
     with KafkaResource.from_settings(settings) as kafka, ExitStack() as held:
         # A replay writes rows too. The JVM keeps its locks: a killed one's writes are over when they are free.

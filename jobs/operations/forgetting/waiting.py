@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.streaming.derive.query_state import read_complete_until
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def list_what_waits(
-    found: Traces, derived: Sequence[StreamSpec], context: StreamContext, kafka: KafkaResource
+    found: Traces, derived: Sequence[TableStream], context: StreamContext, kafka: KafkaResource
 ) -> tuple[str, ...]:
     """Sentences about Kafka, the queries' state, published topics, and what lies outside the lakehouse."""
     said = [_describe_topic(found, context, kafka)]
@@ -42,8 +42,7 @@ def _describe_topic(found: Traces, context: StreamContext, kafka: KafkaResource)
     return f"Topic {context.topic} has the user's records until about {gone:%Y-%m-%d %H:%M} UTC; nobody reads them in."
 
 
-def _describe_state(found: Traces, stream: StreamSpec, context: StreamContext) -> str | None:
-    assert isinstance(stream.source, TableSource) and stream.span is not None
+def _describe_state(found: Traces, stream: TableStream, context: StreamContext) -> str | None:
     types = stream.source.event_types
     own = found.events.filter(pc.is_in(found.events["event_type"], pa.array(list(types)))) if types else found.events
     last = pc.max(own["event_time"]).as_py()

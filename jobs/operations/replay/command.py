@@ -23,7 +23,7 @@ from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import NotReadyError, UsageError
 from platform_assets.streaming.repair.expiry import warn_of_expired
-from platform_assets.streaming.specs import KafkaSource, StreamGroup, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import KafkaStream, Stream, StreamGroup, TableStream
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -57,7 +57,7 @@ def replay_stream(
     """
     [group] = find_groups(groups, "", name)
     stream = next(stream for stream in group.streams if stream.name == name)
-    derived = [s for one in groups for s in one.streams if isinstance(s.source, TableSource)]
+    derived = [stream for one in groups for stream in one.derived]
     if action == "rehearse" and (part is not None or stream not in derived):
         raise UsageError(
             "A rehearsal goes from where the live state allows to the newest event: it has no range, and a stream over "
@@ -113,14 +113,14 @@ def replay_stream(
 
 
 def _open_row_replay(
-    stream: StreamSpec,
+    stream: Stream,
     live: StreamContext,
     lakehouse: LakehouseResource,
     kafka: KafkaResource,
-    derived: Sequence[StreamSpec],
+    derived: Sequence[TableStream],
     part: Part,
 ) -> RowReplay:
-    if isinstance(stream.source, KafkaSource):
+    if isinstance(stream, KafkaStream):
         return KafkaReplay(stream, live, lakehouse, kafka, derived, part)
     return RangeReplay(stream, live, lakehouse, part)
 

@@ -20,7 +20,7 @@ from platform_assets.streaming.repair.table_difference import (
     select_columns,
     select_final,
 )
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, TableSource
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS, QUERY_PROGRESS
 from platform_assets.tables.spec import TableSpec
 
@@ -111,7 +111,7 @@ def read_states(shadow: Shadow) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 def compare_rows(
     session: SparkSession,
-    stream: StreamSpec,
+    stream: Stream,
     replayed: DataFrame,
     live: DataFrame,
     uri: str,

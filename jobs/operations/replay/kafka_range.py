@@ -23,7 +23,7 @@ from platform_assets.errors import UsageError
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.derive.late_events import build_repairs
-from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.tables.platform import LATE_EVENTS, LOST_RANGES
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _ARRIVAL = "ingested_at"
 _KEPT = ("topic", _ARRIVAL)
 
 
-class KafkaReplay(RowReplay):
+class KafkaReplay(RowReplay[KafkaStream]):
     """Of a stream over Kafka. `derived`: the streams over its table, which are repaired where rows were replaced."""
 
     # What was read does not change: an erasure holds a replay's lock, and a requeue adds rows of other records.
@@ -46,17 +46,16 @@ class KafkaReplay(RowReplay):
 
     def __init__(
         self,
-        stream: StreamSpec,
+        stream: KafkaStream,
         context: StreamContext,
         lakehouse: LakehouseResource,
         kafka: KafkaResource,
-        derived: Sequence[StreamSpec],
+        derived: Sequence[TableStream],
         part: Part,
     ) -> None:
-        assert isinstance(stream.source, KafkaSource)
         super().__init__(stream, context, lakehouse, f"headrace replay {stream.name}")
         self._kafka = kafka
-        self._derived = [s for s in derived if isinstance(s.source, TableSource)]
+        self._derived = derived
         self._part = part
         losses = Losses(BatchTable(LOST_RANGES, context).read_arrow().to_pylist())
         self._topic_micros = max(losses.times_begun_again(context.topic), default=0)

@@ -21,7 +21,7 @@ from platform_assets.streaming.ingest.kafka_ranges import read_ranges
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.repair.expiry import read_expired
 from platform_assets.streaming.repair.table_difference import select_columns
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.platform import ERASED_RECORDS, EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
 
@@ -96,7 +96,7 @@ def read_rows(
 
 
 def find_lost(
-    session: SparkSession, context: StreamContext, stream: StreamSpec, records: DataFrame,
+    session: SparkSession, context: StreamContext, stream: KafkaStream, records: DataFrame,
     ranges: Sequence[OffsetRange], entries: Sequence[Entry], since: datetime,
 ) -> tuple[pa.Table, list[str]]:  # fmt: skip
     """Rows for the main table of records that a batch has read and no table has; and of others of these, in sentences.
@@ -135,7 +135,7 @@ def find_lost(
     return _as_rows(found, arrivals, context.topic), notes
 
 
-def _find_expired(context: StreamContext, stream: StreamSpec, records: pa.Table) -> npt.NDArray[np.bool_]:
+def _find_expired(context: StreamContext, stream: KafkaStream, records: pa.Table) -> npt.NDArray[np.bool_]:
     """Which of these records are of days that the stream's table keeps no longer."""
     rows = BatchTable(EXPIRED_ROWS, context).read_arrow().to_pylist()
     expired = read_expired(rows).get(stream.main_table.name)

@@ -29,7 +29,7 @@ from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import open_table, read_batch_commits
 from platform_assets.streaming.repair.table_difference import leave_out_keys, read_pending, select_final
-from platform_assets.streaming.specs import in_words
+from platform_assets.streaming.stream_spec import in_words
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:

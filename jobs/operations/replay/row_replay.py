@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobs.operations.replay.comparison import LIVE_SIDE, REPLAYED_SIDE, Comparison
 from platform_assets.errors import NotReadyError, UsageError
@@ -19,7 +19,7 @@ from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import is_partitioned_by_day
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.repair.table_difference import leave_out_keys
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import Stream, TableStream
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
     from resources.lakehouse import LakehouseResource
+
+AnyStream = TypeVar("AnyStream", bound=Stream)
 
 _FOLDER = "_replays/{}.range"
 _JOURNAL = "range.json"
@@ -45,13 +47,13 @@ class Part:
     offsets: tuple[str, ...] = ()
 
 
-class RowReplay(ABC):
+class RowReplay(ABC, Generic[AnyStream]):
     """Of one stream. `compare` changes no table; `swap` and `undo` are for a group at rest."""
 
     _goes_stale = True
     """Whether a live stream may change what was compared, so that it is compared again when the group rests."""
 
-    def __init__(self, stream: StreamSpec, context: StreamContext, lakehouse: LakehouseResource, command: str) -> None:
+    def __init__(self, stream: AnyStream, context: StreamContext, lakehouse: LakehouseResource, command: str) -> None:
         self._stream = stream
         self._context = context
         self._lakehouse = lakehouse
@@ -124,7 +126,7 @@ class RowReplay(ABC):
         """A condition on the table's rows (as `t`) that holds for all that may be replaced."""
         return "true"
 
-    def _follow(self, session: SparkSession, version: int) -> None:  # noqa: B027 (most have nothing to do)
+    def _follow(self, session: SparkSession, version: int) -> None:
         """Called after each commit that has replaced rows, and again if it was cut short."""
 
     def _replace(self, session: SparkSession, wanted: str, unwanted: str) -> int:
@@ -133,9 +135,10 @@ class RowReplay(ABC):
         rows, stale, bounds = self._read_sides(session, wanted, unwanted)
         if len(rows) or len(stale):
             table.replace(rows, stale, bounds, {"replay": self._stream.name, "rows_replaced": len(rows)})
-            publisher = KafkaPublisher(self._stream, self._context)
-            publisher.publish(session, rows, "replay", table.version)
-            publisher.publish(session, stale, "replay", table.version, removed=True)
+            if isinstance(self._stream, TableStream):
+                publisher = KafkaPublisher(self._stream, self._context)
+                publisher.publish(session, rows, "replay", table.version)
+                publisher.publish(session, stale, "replay", table.version, removed=True)
             self._follow(session, table.version)
         return table.version
 

@@ -16,7 +16,7 @@ from jobs.supervision.fingerprint import hash_code
 from jobs.supervision.host import host_group
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.platform import FORGOTTEN_USERS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _DESCRIPTION = "replay.json"
 class Shadow:
     """Where a replay of `stream` writes (`context`), and what it is to replace (`live`)."""
 
-    stream: StreamSpec
+    stream: TableStream
     live: StreamContext
     lakehouse: LakehouseResource
     suffix: str = ""
@@ -47,7 +47,6 @@ class Shadow:
     @property
     def context(self) -> StreamContext:
         """As the live one, elsewhere; nothing is published. Who is forgotten stays so."""
-        assert isinstance(self.stream.source, TableSource)
         in_place = (self.stream.source.table.name, FORGOTTEN_USERS.name)
         return replace(
             self.live,

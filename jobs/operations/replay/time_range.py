@@ -16,7 +16,7 @@ from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.repair.expiry import find_expired, find_kept_from
 from platform_assets.streaming.repair.table_difference import read_pending, select_columns, select_final
 from platform_assets.streaming.repair.twin import read_events, run_twin
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from resources.lakehouse import LakehouseResource
 
 
-class RangeReplay(RowReplay):
+class RangeReplay(RowReplay[TableStream]):
     """Of one stream over silver.events, by event time: `part.offsets` are for streams over Kafka."""
 
-    def __init__(self, stream: StreamSpec, context: StreamContext, lakehouse: LakehouseResource, part: Part) -> None:
-        assert isinstance(stream.source, TableSource) and stream.span is not None
+    def __init__(self, stream: TableStream, context: StreamContext, lakehouse: LakehouseResource, part: Part) -> None:
         super().__init__(stream, context, lakehouse, f"headrace replay {stream.name} --range")
         self._source = stream.source
         self._span = stream.span

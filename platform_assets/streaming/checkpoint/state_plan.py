@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import PlanChangedError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import TableStream
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -45,9 +45,8 @@ class StatePlan:
     spark: str
 
 
-def describe(rows: DataFrame, stream: StreamSpec) -> StatePlan:
+def describe(rows: DataFrame, stream: TableStream) -> StatePlan:
     """The plan of a stream's query, without what differs between two sessions and without the source's place."""
-    assert isinstance(stream.source, TableSource)
     tree: list[str] = rows._jdf.queryExecution().analyzed().treeString().splitlines()
     operators = [_IDENTITIES.sub("", _TREE.sub("", line)).strip() for line in tree]
     first = next((number for number, line in enumerate(operators) if line.startswith(_STATEFUL)), len(operators))

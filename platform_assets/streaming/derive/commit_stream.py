@@ -13,7 +13,7 @@ from platform_assets.streaming.progress import INPUT, ROWS
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from platform_assets.streaming.specs import TableSource
+    from platform_assets.streaming.stream_spec import TableSource
 
 
 def register_source(session: SparkSession) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import TableStream
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +25,7 @@ _JSON_OPTIONS = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "ignoreNu
 class KafkaPublisher:
     """Publishes rows of one stream's table. Does nothing for a stream without a topic, or whose topic is not there."""
 
-    def __init__(self, stream: StreamSpec, context: StreamContext) -> None:
+    def __init__(self, stream: TableStream, context: StreamContext) -> None:
         self._stream = stream
         self._topic = stream.publish_topic if stream.publish_topic in context.publish_topics else None
         self._kafka_options: Mapping[str, str] = context.kafka_options

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
+from platform_assets.streaming.stream_spec import ResultSpan, TableSource, TableStream, in_words
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def find_late_events(
     return pa.concat_tables(found) if found else pa.table({name: [] for name in (*_EVENT_COLUMNS, "refused_windows")})
 
 
-def build_repairs(stream: StreamSpec, events: pa.Table, now: datetime, version: int | None = None) -> pa.Table:
+def build_repairs(stream: TableStream, events: pa.Table, now: datetime, version: int | None = None) -> pa.Table:
     """Rows of `LATE_EVENTS` that have all repaired in which these events are counted, when it is final.
 
     `events` have the columns of `_EVENT_COLUMNS`, or fewer where nobody is to be named, and `event_type` where not all
@@ -60,7 +60,6 @@ def build_repairs(stream: StreamSpec, events: pa.Table, now: datetime, version: 
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    assert isinstance(stream.source, TableSource)
     types = stream.source.event_types
     if types and "event_type" in events.column_names:
         # Files that delta-rs has rewritten hold view types, which few kernels know.

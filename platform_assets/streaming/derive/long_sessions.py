@@ -22,7 +22,7 @@ from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import as_sql, open_table
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.derive.query_state import read_complete_until
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import ResultSpan, TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def is_part_to_come(span: ResultSpan, row: str, watermark: datetime, micros: str
 class LongSessions:
     """Lists the parts that are over of sessions that go on. For one stream with a longest session, from one thread."""
 
-    def __init__(self, stream: StreamSpec, context: StreamContext) -> None:
-        assert isinstance(stream.source, TableSource) and stream.span is not None and stream.span.longest is not None
+    def __init__(self, stream: TableStream, context: StreamContext) -> None:
+        assert stream.span.longest is not None
         self._stream, self._span, self._longest = stream, stream.span, stream.span.longest
         self._source = stream.source
         self._context = context

@@ -16,7 +16,6 @@ from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import build_repairs, find_late_events, leave_out_timely
 from platform_assets.streaming.derive.long_sessions import take_out_long
 from platform_assets.streaming.register.forgotten_users import Register
-from platform_assets.streaming.specs import TableSource
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.specs import StreamSpec
+    from platform_assets.streaming.stream_spec import TableStream
 
 Rows = TypeVar("Rows", "pa.Table", "pa.RecordBatch")
 
@@ -39,8 +38,7 @@ class TableWriter:
     What came too late is listed first, so that a batch that is done has its late events on record.
     """
 
-    def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
-        assert isinstance(spec.source, TableSource) and spec.span is not None
+    def __init__(self, spec: TableStream, context: StreamContext) -> None:
         self.table = BatchTable(spec.main_table, context)
         self._spec = spec
         self._source = spec.source

@@ -15,11 +15,9 @@ from platform_assets.streaming.delta.changed_days import ChangedDays
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.derive.long_sessions import LongSessions
 from platform_assets.streaming.derive.query_state import QueryState, as_rows
-from platform_assets.streaming.derive.table_writer import TableWriter
 from platform_assets.streaming.engine.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
-from platform_assets.streaming.ingest.event_writer import EventWriter
 from platform_assets.streaming.ledgers.hop_ledger import HopLedger
 from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import lag_of, read_progresses
@@ -32,7 +30,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.engine.stream_query import StreamQuery
+    from platform_assets.streaming.engine.kafka_query import KafkaQuery
+    from platform_assets.streaming.engine.table_query import TableQuery
 
 # Whoever is forgotten after years touches windows of hundreds of days: history and upkeep are not to wait for all.
 _REPAIR_SECONDS = 60.0
@@ -47,32 +46,28 @@ class GroupCare:
     def __init__(
         self,
         session: SparkSession,
-        queries: Sequence[StreamQuery],
+        ingest: Sequence[KafkaQuery],
+        derived: Sequence[TableQuery],
         context: StreamContext,
     ) -> None:
         self._session = session
         self._context = context
-        self._queries = queries
-        streams = [query.stream for query in queries]
-        writers = (query.batch_writer for query in queries)
-        self._events = next((writer for writer in writers if isinstance(writer, EventWriter)), None)
-        tables = {
-            query.stream.main_table.name: query.batch_writer.table
-            for query in queries
-            if isinstance(query.batch_writer, TableWriter)
-        }
-        self._history = HistoryWriter(context, tuple(streams))
-        self._hops = HopLedger(streams, context)
+        self._ingest = ingest
+        self._derived = derived
+        self._queries: list[KafkaQuery | TableQuery] = [*ingest, *derived]
+        streams = [query.stream for query in self._queries]
+        derived_streams = [query.stream for query in derived]
+        self._history = HistoryWriter(context, [query.stream for query in ingest])
+        self._hops = HopLedger(derived_streams, context)
         self._changed_days = ChangedDays([stream.main_table for stream in streams], context)
         self._upkeep = TableUpkeep(streams, context)
-        written = {name: table for query in queries for name, table in query.batch_writer.tables.items()}
+        written = {name: table for query in self._queries for name, table in query.tables.items()}
         self._expiry = Expiry(streams, written, context)
-        self._repair = LateRepair(session, streams, context, tables)
+        tables = {query.stream.main_table.name: query.table for query in derived}
+        self._repair = LateRepair(session, derived_streams, context, tables)
         self._complete_until = BatchTable(COMPLETE_UNTIL, context)
         self._long = {
-            stream.name: LongSessions(stream, context)
-            for stream in streams
-            if stream.span is not None and stream.span.longest is not None
+            stream.name: LongSessions(stream, context) for stream in derived_streams if stream.span.longest is not None
         }
         self._states: list[QueryState] = []
         # Each mark should meet a batch of its own in every query: one moves its watermark, the next one's batch closes.
@@ -146,9 +141,10 @@ class GroupCare:
 
         Unless some of it waited behind an open transaction: then nothing is marked.
         """
-        for query in self._queries:
-            if isinstance(query.batch_writer, EventWriter) and self._all_visible_at:
-                query.batch_writer.mark_idle(self._all_visible_at[-1])
+        if not self._all_visible_at:
+            return
+        for query in self._ingest:
+            query.writer.mark_idle(self._all_visible_at[-1])
 
     def interrupt(self) -> None:
         """Ends what may be ended without harm, and begins nothing new: `stop` follows."""
@@ -201,7 +197,8 @@ class GroupCare:
         Otherwise how much waits, and since when.
         """
         now = time.time_ns() // 1000
-        fetch = self._context.fetch_ends or dict if self._events is None else self._events.fetch_ends
+        # All read one topic: any of them knows its ends.
+        fetch = self._ingest[0].writer.fetch_ends if self._ingest else self._context.fetch_ends or dict
         ends = fetch()
         if ends is None:
             return
@@ -223,10 +220,10 @@ class GroupCare:
     def _mark_idle(self) -> None:
         self._look_at_ends()
         timeout = self._context.idle_timeout_seconds
-        for query in self._queries:
-            writer = query.batch_writer
+        for query in self._ingest:
+            writer = query.writer
             # A query that is paused does not see what is unread.
-            if timeout is None or not isinstance(writer, EventWriter) or not query.is_active:
+            if timeout is None or not query.is_active:
                 continue
             reports = read_progresses(query.spark_queries[-1])
             if not reports or lag_of(reports[-1]) != 0:
@@ -250,13 +247,12 @@ class GroupCare:
         Asked of the checkpoints, and not counted in marks: a query that starts late, was paused or is busy meets
         several marks in one batch, which moves its watermark and closes nothing.
         """
-        for query in self._queries:
-            span = query.stream.span
-            if span is None or not query.is_active:
+        for query in self._derived:
+            if not query.is_active:
                 continue
             last = Checkpoint.of(self._context, query.stream.main_table.name).read_last_plan()
             closes = 0 if last is None else last[1].watermark_micros
-            if closes < latest_event_micros + span.longest_open // timedelta(microseconds=1):
+            if closes < latest_event_micros + query.stream.span.longest_open // timedelta(microseconds=1):
                 return True
         return False
 

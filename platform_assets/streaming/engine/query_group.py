@@ -16,16 +16,18 @@ from platform_assets.errors import HeadraceError
 from platform_assets.streaming.derive.commit_stream import register_source
 from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.engine.group_care import GroupCare
+from platform_assets.streaming.engine.kafka_query import KafkaQuery
 from platform_assets.streaming.engine.query_errors import classify_failure
-from platform_assets.streaming.engine.stream_query import StreamQuery
+from platform_assets.streaming.engine.table_query import TableQuery
 from platform_assets.streaming.progress import QueryProgress
-from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.stream_spec import Stream, select_derived, select_ingest
 from platform_assets.streaming.topic_snapshot import Held
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.engine.stream_query import StreamQuery
 
 # On two cores the starts of five queries beside it made the first batch after a crash take twice its time. A backlog
 # makes it long by itself: the others are not to wait for that.
@@ -37,12 +39,13 @@ _STARTS_SECONDS = 5.0
 class QueryGroup:
     """See the module. `start` once, then `progress`/`failure`/`is_finished` as often as wanted, then `stop`."""
 
-    def __init__(self, session: SparkSession, streams: Sequence[StreamSpec], context: StreamContext) -> None:
+    def __init__(self, session: SparkSession, streams: Sequence[Stream], context: StreamContext) -> None:
         self._session = session
         self._context = context
         self._bounded = False
-        # Records come first: a stream over a table starts after the one that fills it.
-        self._streams = sorted(streams, key=lambda stream: not isinstance(stream.source, KafkaSource))
+        self._ingest = select_ingest(streams)
+        self._derived = select_derived(streams)
+        self._ingest_names = {stream.name for stream in self._ingest}
         self._queries: dict[str, StreamQuery] = {}
         self._waiting: list[str] = []
         self._has_source = False
@@ -59,13 +62,15 @@ class QueryGroup:
         self._bounded, self._paused = bounded, paused
         try:
             # All tables first: a stream reads another one's, and a person finds every table from the first moment.
-            for stream in self._streams:
-                self._queries[stream.name] = StreamQuery(self._session, stream, self._context)
-            self._care = GroupCare(self._session, list(self._queries.values()), self._context)
+            ingest = [KafkaQuery(self._session, stream, self._context) for stream in self._ingest]
+            derived = [TableQuery(self._session, stream, self._context) for stream in self._derived]
+            # Records come first: a stream over a table starts after the one that fills it.
+            self._queries = {query.name: query for query in (*ingest, *derived)}
+            self._care = GroupCare(self._session, ingest, derived, self._context)
             # A bounded query ends when nothing is left to close. One that goes on closes windows with its next batch,
             # and spares a second batch after each.
             self._session.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", str(bounded).lower())
-            self._waiting = [stream.name for stream in self._streams if stream.name not in paused]
+            self._waiting = [name for name in self._queries if name not in paused]
             if bounded:
                 self._start_stage()
             elif self._waiting:
@@ -107,13 +112,12 @@ class QueryGroup:
         found = {name: query.progress() for name, query in self._queries.items()}
         complete, held = ({}, Held()) if self._care is None else (self._care.complete_until(), self._care.held)
         held_since = None if held.since is None else held.since.isoformat()
-        over_kafka = {stream.name for stream in self._streams if isinstance(stream.source, KafkaSource)}
         progresses = {
             name: replace(progress, complete_until=complete.get(name))
             for name, progress in found.items()
             if progress is not None
         }
-        for name in over_kafka & progresses.keys():
+        for name in self._ingest_names & progresses.keys():
             progresses[name] = replace(progresses[name], held_records=held.records, held_since=held_since)
         return progresses
 
@@ -176,10 +180,9 @@ class QueryGroup:
     def _is_reading_first_records(self) -> bool:
         """Whether a query over Kafka was started lately, and has neither ended a batch nor found nothing to do."""
         return any(
-            isinstance(query.stream.source, KafkaSource)
-            and time.time() - query.started_at < _FIRST_BATCH_SECONDS
-            and query.is_at_first_batch()
-            for query in self._queries.values()
+            time.time() - query.started_at < _FIRST_BATCH_SECONDS and query.is_at_first_batch()
+            for name, query in self._queries.items()
+            if name in self._ingest_names
         )
 
     def _start_next(self) -> None:
@@ -196,8 +199,8 @@ class QueryGroup:
 
     def _start_stage(self) -> None:
         """Starts those of the waiting streams that read the same kind of source as the first of them."""
-        kind = type(self._queries[self._waiting[0]].stream.source) if self._waiting else None
-        stage = [name for name in self._waiting if type(self._queries[name].stream.source) is kind]
+        ingest = [name for name in self._waiting if name in self._ingest_names]
+        stage = ingest or self._waiting
         self._waiting = self._waiting[len(stage) :]
         for name in stage:
             self._prepare_source(name)
@@ -205,6 +208,6 @@ class QueryGroup:
 
     def _prepare_source(self, name: str) -> None:
         """Makes the source of streams over tables known. It starts a Python process, for which records do not wait."""
-        if not self._has_source and not isinstance(self._queries[name].stream.source, KafkaSource):
+        if not self._has_source and name not in self._ingest_names:
             register_source(self._session)
             self._has_source = True

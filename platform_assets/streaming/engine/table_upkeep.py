@@ -19,7 +19,7 @@ from platform_assets.folders import open_folder
 from platform_assets.int96_files import Int96Guard
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.delta_tables import open_table
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, select_derived
 from platform_assets.tables.platform import PLATFORM_TABLES
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class TableUpkeep:
     From one thread. The second look knows what every reader has passed since the first.
     """
 
-    def __init__(self, streams: Sequence[StreamSpec], context: StreamContext) -> None:
+    def __init__(self, streams: Sequence[Stream], context: StreamContext) -> None:
         self._context = context
         self._tables = {table.name: -1 for stream in streams for table in stream.tables}
         self._tables |= {table.name: -1 for table in PLATFORM_TABLES}
@@ -59,8 +59,7 @@ class TableUpkeep:
         self._to_clean: set[str] = set()
         self._readers = [
             (stream.source.table.name, Checkpoint.of(context, stream.main_table.name))
-            for stream in streams
-            if isinstance(stream.source, TableSource)
+            for stream in select_derived(streams)
         ]
 
     def run(self) -> None:

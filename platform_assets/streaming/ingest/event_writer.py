@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.ingest.batch_records import Portion
-    from platform_assets.streaming.specs import StreamSpec
+    from platform_assets.streaming.stream_spec import KafkaStream
     from platform_assets.streaming.topic_snapshot import Ends
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ _UTC_MICROS = pa.timestamp("us", tz="UTC")
 class EventWriter:
     """`BatchWriter` of a stream over Kafka. Keeps the recent ids and the frontier between batches."""
 
-    def __init__(self, spec: StreamSpec, context: StreamContext) -> None:
+    def __init__(self, spec: KafkaStream, context: StreamContext) -> None:
         self._query = spec.name
         self._checkpoint = Checkpoint.of(context, spec.main_table.name)
         self._tables = {table.name: BatchTable(table, context) for table in spec.tables}

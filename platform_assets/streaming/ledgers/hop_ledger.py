@@ -24,7 +24,7 @@ from platform_assets.streaming.delta.delta_tables import (
 )
 from platform_assets.streaming.derive.commit_source import BEFORE_FIRST, WHOLE_VERSION, find_files
 from platform_assets.streaming.progress import INPUT, ROWS, is_batch, read_progresses
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.platform import HOP_LEDGER, LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ _Reports = Mapping[tuple[str, int], Mapping[str, Any]]
 class HopLedger:
     """Used from one thread at a time, by one application."""
 
-    def __init__(self, streams: Sequence[StreamSpec], context: StreamContext) -> None:
+    def __init__(self, streams: Sequence[TableStream], context: StreamContext) -> None:
         self._context = context
-        self._streams = [stream for stream in streams if isinstance(stream.source, TableSource)]
+        self._streams = streams
         self._table = create_table(context.table_uri(HOP_LEDGER.name), HOP_LEDGER, context.storage_options)
         self._reached: dict[str, _Offset] = {}
         names = (LATE_EVENTS.name, *(stream.main_table.name for stream in self._streams))
@@ -63,7 +63,7 @@ class HopLedger:
         for stream in self._streams:
             self._project(stream, reports)
 
-    def _project(self, stream: StreamSpec, reports: _Reports) -> None:
+    def _project(self, stream: TableStream, reports: _Reports) -> None:
         import pyarrow as pa
         from deltalake import CommitProperties, write_deltalake
 
@@ -157,8 +157,7 @@ class _WrittenRows:
 class _SourceRows:
     """Counts what a stream's source has appended between two of its offsets."""
 
-    def __init__(self, stream: StreamSpec, context: StreamContext) -> None:
-        assert isinstance(stream.source, TableSource)
+    def __init__(self, stream: TableStream, context: StreamContext) -> None:
         self.table_name = stream.source.table.name
         self._source = stream.source
         self._log = CommitLog(context.table_uri(self.table_name), stream.source.time_column, context.storage_options)

@@ -18,11 +18,13 @@ from platform_assets.streaming.delta.delta_tables import (
     read_batch_commits,
 )
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
-from platform_assets.streaming.specs import KafkaSource, StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.platform import LEDGER, QUERY_PROGRESS
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from deltalake import CommitProperties, DeltaTable
     from pyspark.sql.streaming import StreamingQuery
 
@@ -32,17 +34,13 @@ if TYPE_CHECKING:
 class HistoryWriter:
     """Appends to the platform tables. Used from one thread at a time."""
 
-    def __init__(self, context: StreamContext, streams: tuple[StreamSpec, ...]) -> None:
+    def __init__(self, context: StreamContext, streams: Iterable[KafkaStream]) -> None:
         self._context = context
         self._ledger, self._progress = (
             create_table(context.table_uri(spec.name), spec, context.storage_options)
             for spec in (LEDGER, QUERY_PROGRESS)
         )
-        self._sources = [
-            (stream.name, context.table_uri(stream.main_table.name))
-            for stream in streams
-            if isinstance(stream.source, KafkaSource)
-        ]
+        self._sources = [(stream.name, context.table_uri(stream.main_table.name)) for stream in streams]
         self._written: dict[str, int] = {}
 
     def write(self, queries: list[StreamingQuery]) -> None:

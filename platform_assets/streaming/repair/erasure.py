@@ -21,7 +21,7 @@ from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.register.forgotten_users import build_erased
 from platform_assets.streaming.register.traces import NOTHING_ELSE, PLACE, USER, AlsoErased, TraceFinder, Traces
-from platform_assets.streaming.specs import KafkaSource, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, TableStream, require_one_ingest, select_derived
 from platform_assets.tables.platform import ERASED_RECORDS, LATE_EVENTS, REQUEUED_RECORDS
 from platform_assets.tables.spec import TableSpec
 
@@ -44,15 +44,15 @@ class Eraser:
         self,
         user: str,
         user_hash: str,
-        streams: Sequence[StreamSpec],
+        streams: Sequence[Stream],
         tables: Sequence[TableSpec],
         context: StreamContext,
     ) -> None:
         self._user = user
         self._hash = user_hash
         self._context = context
-        (self._ingest,) = (stream for stream in streams if isinstance(stream.source, KafkaSource))
-        self._derived = [stream for stream in streams if isinstance(stream.source, TableSource)]
+        self._ingest = require_one_ingest(streams, "Forgetting a user")
+        self._derived = select_derived(streams)
         specs = [*(stream.main_table for stream in self._derived), LATE_EVENTS, *tables]
         self.personal = [spec for spec in specs if _has_users(spec) and self._exists(spec)]
         """The tables, beside the ingesting stream's own, that have rows of users."""
@@ -66,7 +66,6 @@ class Eraser:
         now = datetime.now(UTC)
         self._write_coordinates(found, now)
         for stream in self._derived:
-            assert stream.span is not None
             if stream.span.by_user:
                 self._list_for_repair(stream, found.others.select([*_TO_REPAIR, USER]), now)
             else:
@@ -112,7 +111,7 @@ class Eraser:
         if len(erased):
             self._open(ERASED_RECORDS).replace(erased, erased.slice(0, 0), "true", {ERASURE: self._hash})
 
-    def _list_for_repair(self, stream: StreamSpec, events: pa.Table, now: datetime) -> None:
+    def _list_for_repair(self, stream: TableStream, events: pa.Table, now: datetime) -> None:
         rows = build_repairs(stream, events, now)
         if len(rows):
             self._open(LATE_EVENTS).replace(rows, rows.slice(0, 0), f"t.query = '{stream.name}'", {ERASURE: self._hash})

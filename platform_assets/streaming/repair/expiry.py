@@ -19,7 +19,7 @@ from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import day_of, is_partitioned_by_day
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, parse_commit_metadata
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import Stream, TableStream
 from platform_assets.tables.platform import EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
 
@@ -46,7 +46,7 @@ class Kept:
         return now.astimezone(UTC).date() - timedelta(days=self.days)
 
 
-def find_kept(streams: Iterable[StreamSpec], retention_days: Mapping[str, int]) -> list[Kept]:
+def find_kept(streams: Iterable[Stream], retention_days: Mapping[str, int]) -> list[Kept]:
     """The tables of these streams that have a policy."""
     return [
         Kept(spec, _find_column(stream, spec), retention_days[spec.name])
@@ -56,7 +56,7 @@ def find_kept(streams: Iterable[StreamSpec], retention_days: Mapping[str, int]) 
     ]
 
 
-def check_policy(streams: Iterable[StreamSpec], retention_days: Mapping[str, int]) -> None:
+def check_policy(streams: Iterable[Stream], retention_days: Mapping[str, int]) -> None:
     """Raises `SettingError` for the name of what is no table of these streams."""
     names = [spec.name for stream in streams for spec in stream.tables]
     if unknown := sorted(retention_days.keys() - set(names)):
@@ -65,10 +65,10 @@ def check_policy(streams: Iterable[StreamSpec], retention_days: Mapping[str, int
         )
 
 
-def _find_column(stream: StreamSpec, spec: TableSpec) -> str:
+def _find_column(stream: Stream, spec: TableSpec) -> str:
     if spec.partition_columns:
         return spec.partition_columns[0]
-    if stream.span is not None:
+    if isinstance(stream, TableStream):
         return stream.span.start_column
     return next(column.name for column in spec.columns if column.name in _ARRIVALS)
 
@@ -76,7 +76,7 @@ def _find_column(stream: StreamSpec, spec: TableSpec) -> str:
 class Expiry:
     """Of the tables of a group. `tables` are those that its queries write. Called from one thread."""
 
-    def __init__(self, streams: Sequence[StreamSpec], tables: Mapping[str, BatchTable], context: StreamContext) -> None:
+    def __init__(self, streams: Sequence[Stream], tables: Mapping[str, BatchTable], context: StreamContext) -> None:
         self._kept = [kept for kept in find_kept(streams, context.retention_days) if kept.spec.name in tables]
         self._tables = tables
         self._account = BatchTable(EXPIRED_ROWS, context)
@@ -161,17 +161,15 @@ def find_expired(lakehouse: Any) -> dict[str, Expired]:
     return {} if table is None else read_expired(table.to_pyarrow_table().to_pylist())
 
 
-def find_kept_from(stream: StreamSpec, expired: Mapping[str, Expired]) -> datetime | None:
+def find_kept_from(stream: TableStream, expired: Mapping[str, Expired]) -> datetime | None:
     """Rows of the stream's table that begin then or later are there, and follow from events that are; None: all do."""
-    if not isinstance(stream.source, TableSource) or stream.span is None:
-        return None
     own, source = (expired.get(name) for name in (stream.main_table.name, stream.source.table.name))
     # What began before has lost events, and reaches so far into the days that are kept.
     starts = [own.start if own else None, source.start + stream.span.longest_open if source else None]
     return max((start for start in starts if start is not None), default=None)
 
 
-def warn_of_expired(stream: StreamSpec, lakehouse: Any) -> str:
+def warn_of_expired(stream: TableStream, lakehouse: Any) -> str:
     """What is lost when the whole table is made again, as a sentence; empty when nothing is."""
     kept_from = find_kept_from(stream, find_expired(lakehouse))
     if kept_from is None:

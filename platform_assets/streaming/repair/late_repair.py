@@ -28,7 +28,7 @@ from platform_assets.streaming.repair.late_pairs import TooManyPairsError, split
 from platform_assets.streaming.repair.late_portions import split_by_events
 from platform_assets.streaming.repair.touched_rows import InterruptedReadError, TouchedRows
 from platform_assets.streaming.repair.twin import compare
-from platform_assets.streaming.specs import StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import TableSource, TableStream
 from platform_assets.tables.platform import EXPIRED_ROWS, LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _Waiting = tuple[str, datetime, str]
 class Look:
     """A stream's state, and its late events (rows of `LATE_EVENTS`) around which nothing is open any more."""
 
-    stream: StreamSpec
+    stream: TableStream
     state: QueryState
     due: pa.Table
 
@@ -58,13 +58,13 @@ class LateRepair:
     def __init__(
         self,
         session: SparkSession,
-        streams: Sequence[StreamSpec],
+        streams: Sequence[TableStream],
         context: StreamContext,
         tables: Mapping[str, BatchTable],
     ) -> None:
         self._session = session
         self._context = context
-        self._streams = [stream for stream in streams if isinstance(stream.source, TableSource)]
+        self._streams = streams
         self._tables = tables
         self._late = BatchTable(LATE_EVENTS, context)
         self._touched = TouchedRows(session, context, tables)
@@ -107,10 +107,9 @@ class LateRepair:
         """Ends what a portion reads through Spark, if it does just now. From any thread; the repair then returns."""
         self._touched.interrupt()
 
-    def _look(self, stream: StreamSpec, late: pa.Table, expired: Mapping[str, Expired]) -> Look | None:
+    def _look(self, stream: TableStream, late: pa.Table, expired: Mapping[str, Expired]) -> Look | None:
         import pyarrow.compute as pc
 
-        assert stream.span is not None
         last = Checkpoint.of(self._context, stream.main_table.name).read_last_plan()
         if last is None:
             return None
@@ -135,7 +134,7 @@ class LateRepair:
         is_closed = pc.field("event_time") <= watermark - stream.span.longest_open
         return Look(stream, state, due.filter(is_read & is_closed))
 
-    def _leave_out_open(self, stream: StreamSpec, pending: pa.Table, watermark: datetime) -> pa.Table:
+    def _leave_out_open(self, stream: TableStream, pending: pa.Table, watermark: datetime) -> pa.Table:
         """Without the late events that wait for something that an earlier look found open, and that must be still."""
         import pyarrow as pa
 
@@ -173,7 +172,7 @@ class LateRepair:
         # By the query's name afterwards: see `CommitLog.read_rows` on filters over text.
         return self._late.read_arrow(row_filter=pc.field("repaired_at").is_null())
 
-    def _repair_portion(self, stream: StreamSpec, late: pa.Table, version: int, watermark: datetime) -> pa.Table:
+    def _repair_portion(self, stream: TableStream, late: pa.Table, version: int, watermark: datetime) -> pa.Table:
         """Repairs what these events touch; returns those of them of which nothing is open any more."""
         span = stream.span
         assert span is not None
@@ -198,7 +197,7 @@ class LateRepair:
             self._open_until.pop(key, None)
         return difference.closed
 
-    def _set_repaired(self, stream: StreamSpec, events: pa.Table) -> None:
+    def _set_repaired(self, stream: TableStream, events: pa.Table) -> None:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -213,13 +212,12 @@ class LateRepair:
         self._late.replace(rows, rows.slice(0, 0), bounds, {"repair": stream.name})
 
 
-def _keys(stream: StreamSpec, late: pa.Table) -> list[_Waiting]:
+def _keys(stream: TableStream, late: pa.Table) -> list[_Waiting]:
     places = zip(late["event_time"].to_pylist(), late["user_id"].to_pylist(), strict=True)
     return [(stream.name, event_time, user_id) for event_time, user_id in places]
 
 
-def _find_repaired_from(stream: StreamSpec, expired: Mapping[str, Expired]) -> datetime | None:
+def _find_repaired_from(stream: TableStream, expired: Mapping[str, Expired]) -> datetime | None:
     """Events of before are not repaired: rows that count them may lack others. None: all are."""
-    assert stream.span is not None
     kept_from = find_kept_from(stream, expired)
     return None if kept_from is None else kept_from + max(_LONGEST_ROW, stream.span.longest or timedelta(0))

@@ -19,7 +19,7 @@ from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
 from platform_assets.streaming.register.forgotten_users import Register
-from platform_assets.streaming.specs import StreamSpec
+from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.platform import LOST_RANGES, REQUEUED_RECORDS
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Requeue:
 class Requeuer:
     """Of the stream over Kafka. `finish` first, then `plan`, which changes nothing, and `commit`."""
 
-    def __init__(self, stream: StreamSpec, context: StreamContext) -> None:
+    def __init__(self, stream: KafkaStream, context: StreamContext) -> None:
         self._query = stream.name
         self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
         self._events, self._quarantined, self._deduplicated = (BatchTable(t, context) for t in stream.tables)

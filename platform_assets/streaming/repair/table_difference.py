@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.derive.long_sessions import is_part_to_come
-from platform_assets.streaming.specs import StreamSpec, in_words
+from platform_assets.streaming.stream_spec import Stream, TableStream, in_words
 from platform_assets.tables.spec import Column
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def count_copies(left: DataFrame, right: DataFrame) -> DataFrame:
     return sides.groupBy(*left.columns).agg(*counts)
 
 
-def leave_out_keys(rows: DataFrame, others: DataFrame, stream: StreamSpec) -> DataFrame:
+def leave_out_keys(rows: DataFrame, others: DataFrame, stream: Stream) -> DataFrame:
     """The rows whose key in the stream's table none of the others has; a null of a key is a value as any other."""
     from pyspark.sql import functions as F
 
@@ -47,7 +47,7 @@ def leave_out_keys(rows: DataFrame, others: DataFrame, stream: StreamSpec) -> Da
     return rows.alias("r").join(others.select(*key).alias("o"), same, "left_anti")
 
 
-def read_pending(session: SparkSession, late_events_uri: str, stream: StreamSpec, at: datetime) -> DataFrame:
+def read_pending(session: SparkSession, late_events_uri: str, stream: TableStream, at: datetime) -> DataFrame:
     """Late events of the stream that waited for their repair at that time: `event_time`, `user_id`."""
     from pyspark.sql import functions as F
 
@@ -57,7 +57,7 @@ def read_pending(session: SparkSession, late_events_uri: str, stream: StreamSpec
 
 
 def select_final(
-    rows: DataFrame, late: DataFrame, stream: StreamSpec, watermark: datetime, start: datetime | None = None
+    rows: DataFrame, late: DataFrame, stream: TableStream, watermark: datetime, start: datetime | None = None
 ) -> DataFrame:
     """The rows that are final at this watermark, without what these events (`event_time`, `user_id`) touch.
 
@@ -65,7 +65,6 @@ def select_final(
     """
     from pyspark.sql import functions as F
 
-    assert stream.span is not None
     span = stream.span
     begin, end = F.col(f"r.{span.start_column}"), F.col(f"r.{span.end_column}")
     pause = F.expr(f"interval {in_words(span.inactivity)}")

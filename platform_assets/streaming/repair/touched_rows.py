@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.repair.late_pairs import collect_pairs
 from platform_assets.streaming.repair.twin import find_touched, leave_out_untouched, read_events, run_twin
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource
+from platform_assets.streaming.stream_spec import ResultSpan, TableStream
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ class TouchedRows:
         self._session.interruptTag(_READING)
 
     def compute(
-        self, stream: StreamSpec, span: ResultSpan, late: pa.Table, version: int
+        self, stream: TableStream, span: ResultSpan, late: pa.Table, version: int
     ) -> tuple[pa.Table, datetime, datetime]:
         """The twin's rows around these events, from a range of event time that holds all events of what they touch.
 
@@ -50,7 +50,6 @@ class TouchedRows:
         """
         import pyarrow.compute as pc
 
-        assert isinstance(stream.source, TableSource)
         uri = self._context.table_uri(stream.source.table.name)
         users = pc.unique(late["user_id"]).to_pylist() if span.by_user else None
         first, last = (bound(late["event_time"]).as_py() for bound in (pc.min, pc.max))
@@ -70,7 +69,7 @@ class TouchedRows:
             margin *= 2
 
     def read_present(
-        self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime, late: pa.Table
+        self, stream: TableStream, span: ResultSpan, start: datetime, end: datetime, late: pa.Table
     ) -> pa.Table:
         """The table's rows of that time, of pairs those that these late events may be in."""
         import pyarrow.compute as pc
@@ -93,7 +92,7 @@ class TouchedRows:
         finally:
             self._session.removeTag(_READING)
 
-    def _read_near(self, stream: StreamSpec, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
+    def _read_near(self, stream: TableStream, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
         import pyarrow.compute as pc
 
         starts, ends = pc.field(span.start_column), pc.field(span.end_column)

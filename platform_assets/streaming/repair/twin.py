@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.repair.table_difference import select_columns
-from platform_assets.streaming.specs import ResultSpan, StreamSpec, TableSource, in_words
+from platform_assets.streaming.stream_spec import ResultSpan, TableStream, in_words
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,16 +37,15 @@ def read_events(
     return events.join(F.broadcast(session.createDataFrame([(user,) for user in users], "user_id string")), "user_id")
 
 
-def run_twin(events: DataFrame, stream: StreamSpec) -> DataFrame:
+def run_twin(events: DataFrame, stream: TableStream) -> DataFrame:
     """Rows of the stream's table from a batch of the events that it reads, in the order of the table's columns."""
-    assert isinstance(stream.source, TableSource) and stream.transform is not None
     events = select_columns(events, stream.source.table.columns)
     rows = stream.transform(events.select(*stream.source.columns))
     return rows.select(*(column.name for column in stream.main_table.columns))
 
 
 def leave_out_untouched(
-    rows: DataFrame, late: pa.Table, stream: StreamSpec, instead_of: pa.Table | None = None
+    rows: DataFrame, late: pa.Table, stream: TableStream, instead_of: pa.Table | None = None
 ) -> DataFrame:
     """The rows that `find_touched` finds; of a table without users all, which are few. For what is collected then.
 
@@ -57,7 +56,6 @@ def leave_out_untouched(
     import pyarrow.compute as pc
     from pyspark.sql import functions as F
 
-    assert stream.span is not None
     span = stream.span
     if not span.by_user:
         return rows
@@ -85,7 +83,7 @@ def _keep_pairs(rows: DataFrame, late: pa.Table, span: ResultSpan) -> DataFrame:
     return rows.where(F.coalesce(*ends)).select(*columns)
 
 
-def find_touched(rows: pa.Table, late: pa.Table, stream: StreamSpec, instead_of: pa.Table | None = None) -> pa.Table:
+def find_touched(rows: pa.Table, late: pa.Table, stream: TableStream, instead_of: pa.Table | None = None) -> pa.Table:
     """The rows of a stream's table that these events (`event_time`, `user_id`) touch.
 
     A row is touched by an event in it, or so near that both would be in one session: what is left of a session whose
@@ -118,9 +116,8 @@ class Difference:
     waiting: pa.Table
 
 
-def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSpec, watermark: datetime) -> Difference:
+def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: TableStream, watermark: datetime) -> Difference:
     """Compares the twin's rows that late events touch, as far as they are final, with the table's rows around them."""
-    assert stream.span is not None
     span, columns = stream.span, ", ".join(column.name for column in stream.main_table.columns)
     pause = f"interval '{in_words(span.inactivity)}'"
     is_final = f"f.{span.end_column} + {pause} <= getvariable('watermark')"
@@ -161,9 +158,8 @@ def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: StreamSp
         return Difference(rows, not known, *found)
 
 
-def touches(stream: StreamSpec, row: str = "f") -> str:
+def touches(stream: TableStream, row: str = "f") -> str:
     """SQL of DuckDB: whether the late event `l` lies in a row of the stream's table, or too near to it to be apart."""
-    assert stream.span is not None
     span, pause = stream.span, f"interval '{in_words(stream.span.inactivity)}'"
     same_user = f" and l.user_id = {row}.user_id" if span.by_user else ""
     if span.of_pairs:
@@ -171,13 +167,12 @@ def touches(stream: StreamSpec, row: str = "f") -> str:
     return f"l.event_time between {row}.{span.start_column} - {pause} and {row}.{span.end_column} + {pause}{same_user}"
 
 
-def _overlaps(stream: StreamSpec) -> str:
-    assert stream.span is not None
+def _overlaps(stream: TableStream) -> str:
     start, end = stream.span.start_column, stream.span.end_column
     return f"e.user_id = f.user_id and e.{start} <= f.{end} and e.{end} >= f.{start}"
 
 
-def _select(rows: pa.Table, stream: StreamSpec) -> pa.Table:
+def _select(rows: pa.Table, stream: TableStream) -> pa.Table:
     return rows.select([column.name for column in stream.main_table.columns])
 
 

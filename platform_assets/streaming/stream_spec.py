@@ -1,16 +1,17 @@
 """What a table, a source and a stream are, as frozen values. Nothing here runs or imports Spark.
 
-A stream file in `platform_assets/streams/` builds one `StreamSpec`; `streaming.query_group` runs it; the
-composition root turns it into Dagster assets. Specs are safe to build at import in the code server.
+A stream file in `platform_assets/streams/` builds one `KafkaStream` or `TableStream`; `streaming.engine` runs
+it; the composition root turns it into Dagster assets. Specs are safe to build at import in the code server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from platform_assets.errors import UsageError
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -18,13 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class KafkaSource:
-    """A stream that reads the shop's topic (a setting). Offsets live in its checkpoint, never in a consumer group."""
-
-
-@dataclass(frozen=True)
 class TableSource:
-    """A stream that reads the appends of a Delta table: the named columns of the rows of `event_types` (none: all).
+    """What a stream reads of a Delta table's appends: the named columns of the rows of `event_types` (none: all).
 
     `time_column` is the event time, `watermark_delay` how far behind the table's frontier an event may come.
     """
@@ -88,34 +84,17 @@ class ResultSpan:
 
 
 @dataclass(frozen=True)
-class StreamSpec:
-    """One streaming query and the tables it writes.
+class KafkaStream:
+    """One streaming query over the shop's topic (a setting), and the tables that it fills with its records.
 
-    `name` is the query's name and the last part of its checkpoint's path; `tables[0]` is the main table, whose
-    commits say how far the query is. A stream over Kafka is written by `streaming.event_writer`; a stream over a
-    table has a `transform`, a pure function that runs on a stream and, as the *twin*, on a batch: it gets the
-    source's columns (the watermark already defined on a stream) and returns rows of `tables[0]`. `rule` says the same
-    once more, as a query in DuckDB's dialect over a relation `events` with all rows and columns of the source: the
-    check `parity` holds the table against it. Without a rule, or with reports by Spark, it takes the twin.
-    `trigger_seconds` None: the setting HEADRACE_TRIGGER_SECONDS. `write_mode` is `upsert` (rows of the table's key are
-    replaced while their window is open) or `append`. `span` goes with `transform`. `publish_topic`: a Kafka topic that
-    gets every row as well (`streaming.kafka_publisher`).
+    `name` is the query's name; the main table's name is the last part of its checkpoint's path. `tables` are those of
+    accepted, of quarantined and of deduplicated records, in this order: `streaming.ingest.event_writer` writes them.
+    Offsets live in the checkpoint, never in a consumer group. `trigger_seconds` None: HEADRACE_TRIGGER_SECONDS.
     """
 
     name: str
-    source: KafkaSource | TableSource
     tables: tuple[TableSpec, ...]
     trigger_seconds: float | None = None
-    transform: Callable[[DataFrame], DataFrame] | None = None
-    rule: str | None = None
-    write_mode: Literal["append", "upsert"] = "append"
-    span: ResultSpan | None = None
-    publish_topic: str | None = None
-
-    def __post_init__(self) -> None:
-        span = self.span
-        if span is not None and span.of_pairs and (self.write_mode != "append" or not span.by_user):
-            raise ValueError(f"{self.name}: pairs are appended, and are of one user each (append, by_user).")
 
     @property
     def main_table(self) -> TableSpec:
@@ -124,8 +103,74 @@ class StreamSpec:
 
 
 @dataclass(frozen=True)
+class TableStream:
+    """One streaming query over a Delta table, and the table that it writes.
+
+    `name` is the query's name; the main table's name is the last part of its checkpoint's path. `tables[0]` is the
+    main table, whose commits say how far the query is. `transform` is a pure function that runs on a stream and, as
+    the *twin*, on a batch: it gets the source's columns (the watermark already defined on a stream) and returns rows of
+    `tables[0]`. `span` says where these lie in event time. `rule` says the same rows once more, as a query in DuckDB's
+    dialect over a relation `events` with all rows and columns of the source: the check `parity` holds the table
+    against it. Without a rule, or with reports by Spark, it takes the twin. `write_mode` is `upsert` (rows of the
+    table's key are replaced while their window is open) or `append`. `trigger_seconds` None: HEADRACE_TRIGGER_SECONDS.
+    `publish_topic`: a Kafka topic that gets every row as well (`streaming.derive.kafka_publisher`).
+    """
+
+    name: str
+    source: TableSource
+    tables: tuple[TableSpec, ...]
+    transform: Callable[[DataFrame], DataFrame]
+    span: ResultSpan
+    rule: str | None = None
+    write_mode: Literal["append", "upsert"] = "append"
+    trigger_seconds: float | None = None
+    publish_topic: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.span.of_pairs and (self.write_mode != "append" or not self.span.by_user):
+            raise ValueError(f"{self.name}: pairs are appended, and are of one user each (append, by_user).")
+
+    @property
+    def main_table(self) -> TableSpec:
+        """The table whose commits mark the query's progress."""
+        return self.tables[0]
+
+
+Stream: TypeAlias = KafkaStream | TableStream
+
+
+def select_ingest(streams: Iterable[Stream]) -> tuple[KafkaStream, ...]:
+    """The streams over Kafka, in their order."""
+    return tuple(stream for stream in streams if isinstance(stream, KafkaStream))
+
+
+def select_derived(streams: Iterable[Stream]) -> tuple[TableStream, ...]:
+    """The streams over tables, in their order."""
+    return tuple(stream for stream in streams if isinstance(stream, TableStream))
+
+
+def require_one_ingest(streams: Iterable[Stream], purpose: str) -> KafkaStream:
+    """The one stream over Kafka, for work that is defined for one only. Raises `UsageError` for none or several."""
+    found = select_ingest(streams)
+    if len(found) != 1:
+        names = ", ".join(stream.name for stream in found) or "none"
+        raise UsageError(f"{purpose} needs exactly one stream over Kafka; there are: {names}.")
+    return found[0]
+
+
+@dataclass(frozen=True)
 class StreamGroup:
     """Streams that share one Spark application: the unit that is deployed, supervised, stopped and restarted."""
 
     name: str
-    streams: tuple[StreamSpec, ...]
+    streams: tuple[Stream, ...]
+
+    @property
+    def ingest(self) -> tuple[KafkaStream, ...]:
+        """Its streams over Kafka, in their order."""
+        return select_ingest(self.streams)
+
+    @property
+    def derived(self) -> tuple[TableStream, ...]:
+        """Its streams over tables, in their order."""
+        return select_derived(self.streams)
