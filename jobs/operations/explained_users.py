@@ -52,9 +52,9 @@ def _explain_rows(stream: TableStream, tables: ExplainedTables, user_id: str, mo
     columns = [column.name for column in table.columns]
     complete, said = tables.complete_until(stream.name), []
     own = tables.find_rows(table.name, "user_id", user_id, columns)
-    around = (row for row in own if row[span.start_column] <= moment <= row[span.end_column] + span.inactivity)
+    around = (row for row in own if row[span.start_column] <= moment <= span.final_at(row[span.end_column]))
     for row in islice(around, MAX_ROWS):
-        end = row[span.end_column] + span.inactivity
+        end = span.final_at(row[span.end_column])
         is_final = complete is not None and end <= complete
         verdict = "final" if is_final else f"open until the watermark passes {show_clock(end)}"
         values = ", ".join(f"{name} {_show(row[name])}" for name in columns if name != "user_id")

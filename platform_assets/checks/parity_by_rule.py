@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.delta_reader import as_timestamptz, register_pinned
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streaming.derive.long_sessions import is_part_to_come
 from platform_assets.streaming.repair.table_difference import COPIES
-from platform_assets.streaming.repair.twin import touches
-from platform_assets.streaming.stream_spec import TableStream, in_words
+from platform_assets.streaming.result_span import is_comparable, is_touched
+from platform_assets.streaming.stream_spec import TableStream
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,14 +53,7 @@ def compare_with_rule(
 
 
 def _select_final(stream: TableStream, rows: str, watermark: datetime, start: datetime | None) -> str:
-    span = stream.span
-    pause = f"INTERVAL '{in_words(span.inactivity)}'"
-    begin, end = f"r.{span.start_column}", f"r.{span.end_column}"
-    is_final = f"{end} + {pause} <= {as_timestamptz(watermark)}"
-    if start is not None:
-        is_final += f" AND {begin} > {as_timestamptz(start + span.comparable_after)}"
-    if span.longest is not None:
-        is_final += f" AND NOT {is_part_to_come(span, 'r', watermark, 'epoch_us')}"
+    is_final = is_comparable(stream.span, "r", watermark, start, "duckdb")
     columns = ", ".join(f"r.{column.name}" for column in stream.main_table.columns)
-    is_touched = f"EXISTS (SELECT 1 FROM late l WHERE {touches(stream, 'r')})"
-    return f"SELECT {columns} FROM {rows} r WHERE {is_final} AND NOT {is_touched}"
+    is_late = f"EXISTS (SELECT 1 FROM late l WHERE {is_touched(stream.span, 'r', 'l')})"
+    return f"SELECT {columns} FROM {rows} r WHERE {is_final} AND NOT {is_late}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from platform_assets.streaming.stream_spec import in_words
+from platform_assets.streaming.result_span import in_words
 
 # By way of its decimal digits, as Spark rounds a double: 1.005 is 1.01, although the double lies a little below.
 AMOUNT = "try_cast(revenue::VARCHAR AS DECIMAL(18, 2))"

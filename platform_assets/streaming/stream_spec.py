@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from platform_assets.errors import UsageError
+from platform_assets.streaming.result_span import ResultSpan
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -41,46 +42,6 @@ class TableSource:
         """The columns as Spark DDL."""
         types = {column.name: column.type for column in self.table.columns}
         return ", ".join(f"`{name}` {types[name]}" for name in self.columns)
-
-
-def in_words(length: timedelta) -> str:
-    """A duration as Spark SQL reads it."""
-    return f"{length // timedelta(microseconds=1)} microseconds"
-
-
-@dataclass(frozen=True)
-class ResultSpan:
-    """Where the rows of a stream's table lie in event time: when they are final, and which a late event touches.
-
-    A row counts events from `start_column` to `end_column` (both columns of the table), and is final when the
-    watermark has reached its end plus `inactivity`: the pause after which nothing can be added to it. An event is
-    refused when the watermark has passed its time in the same way, or with `window` (size and slide) the end of one of
-    its windows. `reach`: how long after an event a row that counts it may end; not counting what inactivity adds.
-    `by_user`: a row counts events of one user, named in its column `user_id`. `longest`, with `inactivity`: what goes
-    on for longer is cut at its multiples since 1970 (see `long_sessions`). `of_pairs`: a row is a pair that a join
-    has made of two events of one user, at `start_column` and at `end_column`, and counts nothing between them. A batch
-    of it may have far more rows than it has read (a user with 4,000 views and 2,000 purchases makes 8,000,000), so
-    they go to the table by way of the disk, in portions, and a late event is repaired by the pairs that it is in.
-    """
-
-    start_column: str
-    end_column: str
-    reach: timedelta
-    inactivity: timedelta = timedelta(0)
-    window: tuple[timedelta, timedelta] | None = None
-    by_user: bool = False
-    longest: timedelta | None = None
-    of_pairs: bool = False
-
-    @property
-    def comparable_after(self) -> timedelta:
-        """How long after the first event that is known a row must begin to lack none of those that make it."""
-        return self.reach + self.inactivity + (self.longest or timedelta(0))
-
-    @property
-    def longest_open(self) -> timedelta:
-        """How far the watermark must be behind an event so that all rows that count it are final."""
-        return self.reach + self.inactivity
 
 
 @dataclass(frozen=True)

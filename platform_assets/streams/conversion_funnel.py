@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from platform_assets.streaming.result_span import ResultSpan, in_words
 from platform_assets.streaming.rules import events_in_windows
-from platform_assets.streaming.stream_spec import ResultSpan, TableSource, TableStream, in_words
+from platform_assets.streaming.stream_spec import TableSource, TableStream
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
 

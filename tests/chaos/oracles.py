@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 from deltalake import DeltaTable
 
-from platform_assets.streaming.repair.twin import touches
-from platform_assets.streaming.stream_spec import TableStream, in_words
+from platform_assets.streaming.result_span import has_ended, is_touched
+from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.streams import load_streams
 
 
@@ -43,10 +43,11 @@ def count_differences(lakehouse: Path) -> tuple[int, int]:
 
 def _select_final(stream: TableStream, source: str, until: str) -> str:
     columns = ", ".join(column.name for column in stream.main_table.columns)
-    end = f"{stream.span.end_column} + interval '{in_words(stream.span.inactivity)}'"
+    ended = has_ended(stream.span, "r", f"timestamptz '{until}'")
     return f"""
-        select {columns} from {source} r where {end} <= timestamptz '{until}'
-        and not exists (select 1 from waiting l where l.query = '{stream.name}' and {touches(stream, "r")})"""
+        select {columns} from {source} r where {ended}
+        and not exists (
+          select 1 from waiting l where l.query = '{stream.name}' and {is_touched(stream.span, "r", "l")})"""
 
 
 def _open(lakehouse: Path, name: str) -> DeltaTable:

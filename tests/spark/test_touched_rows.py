@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streaming.repair.twin import find_touched, leave_out_untouched
+from platform_assets.streaming.repair.touched_by_events import find_touched, keep_touched
 from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.streams import high_value_users, revenue_by_category, sessions, view_to_purchase
 
@@ -53,7 +53,7 @@ def test_only_touched_rows_are_collected(spark: SparkSession, stream: TableStrea
     # Only those at one of its ends touch a pair.
     rows, late = build_rows(stream, rng, 400), build_late(rng, 400 if stream.span.of_pairs else 20)
     present = build_rows(stream, rng, 10) if stream is sessions.STREAM else None
-    collected = leave_out_untouched(spark.createDataFrame(rows), late, stream, present).toArrow()
+    collected = keep_touched(spark.createDataFrame(rows), late, stream, present).toArrow()
     right = find_touched(rows, late, stream, present)
     assert 0 < len(right) < len(rows)
     assert in_order(collected) == in_order(right)
@@ -63,4 +63,4 @@ def test_the_rows_of_a_table_without_users_are_few_and_stay(spark: SparkSession)
     rng = random.Random(1)
     schema = build_arrow_schema(revenue_by_category.STREAM.main_table)
     rows = spark.createDataFrame(pa.Table.from_pylist([{}], schema))
-    assert leave_out_untouched(rows, build_late(rng, 3), revenue_by_category.STREAM) is rows
+    assert keep_touched(rows, build_late(rng, 3), revenue_by_category.STREAM) is rows

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.streaming.delta.commit_log import AppendedFile
-from platform_assets.streaming.derive.late_events import count_refused
 from platform_assets.streaming.repair.late_portions import split_by_events
-from platform_assets.streaming.stream_spec import ResultSpan
+from platform_assets.streaming.result_span import ResultSpan, count_refused
 
 MINUTE = timedelta(minutes=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -15,7 +15,8 @@ from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streaming.derive.long_sessions import LongSessions, is_part_to_come, take_out_long
+from platform_assets.streaming.derive.long_sessions import LongSessions, take_out_long
+from platform_assets.streaming.result_span import is_comparable
 from platform_assets.streams.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS, STREAM
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
@@ -102,8 +103,8 @@ def test_rows_at_a_limit_are_not_looked_at_until_they_are_settled(
 
     with duckdb.connect() as connection:
         connection.register("rows", as_sessions(("u", start, end)))
-        sql = f"SELECT {is_part_to_come(STREAM.span, 'r', MIDNIGHT + 20 * HOUR, 'epoch_us')} FROM rows r"
-        assert connection.sql(sql).fetchall() == [(is_to_come,)]
+        settled = is_comparable(STREAM.span, "r", MIDNIGHT + 20 * HOUR, None, "duckdb")
+        assert connection.sql(f"SELECT {settled} FROM rows r").fetchall() == [(not is_to_come,)]
 
 
 @pytest.mark.parametrize(("watermark", "is_equal"), [(MIDNIGHT + 20 * HOUR, True), (MIDNIGHT + 2.5 * DAY, False)])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.derive.late_events import build_repairs
-from platform_assets.streaming.repair.twin import compare, find_touched
+from platform_assets.streaming.repair.repair_difference import compare
+from platform_assets.streaming.repair.touched_by_events import find_touched
 from platform_assets.streams.sessions import STREAM
 from platform_assets.tables.platform import LATE_EVENTS
 

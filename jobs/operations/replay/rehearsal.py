@@ -29,7 +29,7 @@ from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import open_table, read_batch_commits
 from platform_assets.streaming.repair.table_difference import leave_out_keys, read_pending, select_final
-from platform_assets.streaming.stream_spec import in_words
+from platform_assets.streaming.result_span import as_moment, has_ended
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -147,19 +147,18 @@ def _compare(session: SparkSession, shadow: Shadow, start: StartingPoint) -> Com
     if states is None:
         return None
     live, replayed = states
-    stream, span = shadow.stream, shadow.stream.span
-    assert span is not None
+    stream = shadow.stream
     until = min(live["watermark"], replayed["watermark"])
     late = read_events_between(session, shadow, live["source_version"], replayed["source_version"], until)
     for context in (shadow.live, shadow.context):
         late = late.union(read_pending(session, context.table_uri(LATE_EVENTS.name), stream, start.at))
-    spec, pause = stream.main_table, F.expr(f"interval {in_words(span.inactivity)}")
+    spec = stream.main_table
     written = read_table(session, shadow.context, spec, replayed["table_version"])
     before = read_table(session, shadow.live, spec, start.table_version)
     sides = (
         written.unionByName(leave_out_keys(before, written, stream)),
         read_table(session, shadow.live, spec, live["table_version"]),
     )
-    was_open = F.col(span.end_column) + pause > F.lit(start.watermark)
-    rehearsed, kept = (select_final(rows.where(was_open), late, stream, until) for rows in sides)
+    had_ended = F.expr(has_ended(stream.span, "r", as_moment(start.watermark, "spark")))
+    rehearsed, kept = (select_final(rows.alias("r").where(~had_ended), late, stream, until) for rows in sides)
     return compare_rows(session, stream, rehearsed, kept, f"{shadow.context.lakehouse_root}/{DIFFERENCE}", until)

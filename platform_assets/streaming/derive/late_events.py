@@ -9,19 +9,17 @@ written before it came. Spark then begins a second one; such rows are listed too
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streaming.stream_spec import ResultSpan, TableSource, TableStream, in_words
+from platform_assets.streaming.result_span import ResultSpan, count_refused, is_continued
+from platform_assets.streaming.stream_spec import TableSource, TableStream
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from platform_assets.streaming.arrays import Int64s
     from platform_assets.streaming.delta.commit_log import AppendedFile, CommitLog
 
 _EVENT_COLUMNS = ("topic", "kafka_partition", "kafka_offset", "event_id", "event_time", "user_id")
@@ -32,7 +30,7 @@ def find_late_events(
 ) -> pa.Table:
     """The rows of these files that may be late at this watermark: `_EVENT_COLUMNS` and `refused_windows`.
 
-    0 windows: it is read, and late only if it continues what was closed (`leave_out_timely`). Reads only files that
+    0 windows: it is read, and late only if it continues what was closed (`keep_late`). Reads only files that
     have a row up to the watermark, by the log's statistics.
     """
     import pyarrow as pa
@@ -78,7 +76,7 @@ def build_repairs(stream: TableStream, events: pa.Table, now: datetime, version:
     return pa.table(columns).cast(schema)
 
 
-def leave_out_timely(late: pa.Table, closed: pa.Table, span: ResultSpan) -> pa.Table:
+def keep_late(late: pa.Table, closed: pa.Table, span: ResultSpan) -> pa.Table:
     """Of the events that are read, keeps those that continue a row of the stream's table (`user_id`, its end)."""
     import duckdb
 
@@ -87,23 +85,5 @@ def leave_out_timely(late: pa.Table, closed: pa.Table, span: ResultSpan) -> pa.T
         connection.register("late", late)
         connection.register("closed", closed)
         return connection.sql(
-            f"""from late l where refused_windows > 0 or exists (
-                  from closed c where c.user_id = l.user_id and l.event_time
-                    between c.{span.end_column} and c.{span.end_column} + interval '{in_words(span.inactivity)}')"""
+            f"from late where refused_windows > 0 or exists (from closed where {is_continued(span, 'closed', 'late')})"
         ).to_arrow_table()
-
-
-def count_refused(event_micros: Int64s, span: ResultSpan, watermark_micros: int) -> Int64s:
-    """For each event, how many of its windows are closed at a watermark; without windows 1 or 0."""
-    if span.window is None:
-        refused: Int64s = (event_micros + _micros(span.inactivity) <= watermark_micros).astype(np.int64)
-        return refused
-    size, slide = (_micros(length) for length in span.window)
-    last_end = event_micros // slide * slide + size
-    first_end = (event_micros - size) // slide * slide + slide + size
-    counts: Int64s = np.maximum((np.minimum(last_end, watermark_micros) - first_end) // slide + 1, 0)
-    return counts
-
-
-def _micros(length: timedelta) -> int:
-    return length // timedelta(microseconds=1)

@@ -22,7 +22,8 @@ from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import as_sql, open_table
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.derive.query_state import read_complete_until
-from platform_assets.streaming.stream_spec import ResultSpan, TableStream
+from platform_assets.streaming.result_span import ResultSpan
+from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -55,20 +56,6 @@ def take_out_long(rows: pa.Table, span: ResultSpan) -> tuple[pa.Table, pa.Table]
     times = pa.chunked_array([*long[span.start_column].chunks, *long[span.end_column].chunks], starts.type)
     users = pa.chunked_array([*long["user_id"].chunks] * 2, rows["user_id"].type)
     return rows.filter(pc.invert(is_long)), pa.table({"event_time": times, "user_id": users})
-
-
-def is_part_to_come(span: ResultSpan, row: str, watermark: datetime, micros: str) -> str:
-    """SQL: whether a row may be a part that is not listed yet at this watermark. `micros`: the engine's `epoch_us`.
-
-    A part lies at one of the limits. That a session is longer than the longest is known as soon as it is; its parts are
-    listed when the next limit is passed, and the pauses after it.
-    """
-    assert span.longest is not None
-    longest, pause = span.longest // _MICRO, span.inactivity // _MICRO
-    start, end = f"{micros}({row}.{span.start_column})", f"{micros}({row}.{span.end_column})"
-    settled = (watermark - EPOCH) // _MICRO - longest - 4 * pause
-    at_limit = f"({start} % {longest} <= {pause} OR {end} % {longest} >= {longest - pause})"
-    return f"({at_limit} AND {end} > {settled})"
 
 
 class LongSessions:

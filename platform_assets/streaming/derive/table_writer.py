@@ -13,7 +13,7 @@ from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.derive.batch_files import collect_few, kept_on_disk, read_portions, write_files
 from platform_assets.streaming.derive.commit_source import find_files
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.derive.late_events import build_repairs, find_late_events, leave_out_timely
+from platform_assets.streaming.derive.late_events import build_repairs, find_late_events, keep_late
 from platform_assets.streaming.derive.long_sessions import take_out_long
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.tables.platform import LATE_EVENTS
@@ -135,7 +135,7 @@ class TableWriter:
         files = find_files(self._log, before.source, plan.source)
         late = find_late_events(self._log, files, self._source, self._span, watermark)
         if self._span.inactivity and len(late):
-            late = leave_out_timely(late, self._read_ends(late), self._span)
+            late = keep_late(late, self._read_ends(late), self._span)
         utc = pa.timestamp("us", tz="UTC")
         constants = {
             "query": pa.scalar(self._spec.name),

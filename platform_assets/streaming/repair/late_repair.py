@@ -26,8 +26,8 @@ from platform_assets.streaming.derive.query_state import QueryState, name_hours
 from platform_assets.streaming.repair.expiry import Expired, find_kept_from, read_expired
 from platform_assets.streaming.repair.late_pairs import TooManyPairsError, split_evenly
 from platform_assets.streaming.repair.late_portions import split_by_events
+from platform_assets.streaming.repair.repair_difference import compare
 from platform_assets.streaming.repair.touched_rows import InterruptedReadError, TouchedRows
-from platform_assets.streaming.repair.twin import compare
 from platform_assets.streaming.stream_spec import TableSource, TableStream
 from platform_assets.tables.platform import EXPIRED_ROWS, LATE_EVENTS
 

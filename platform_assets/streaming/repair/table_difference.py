@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.derive.long_sessions import is_part_to_come
-from platform_assets.streaming.stream_spec import Stream, TableStream, in_words
+from platform_assets.streaming.result_span import is_comparable, is_touched
+from platform_assets.streaming.stream_spec import Stream, TableStream
 from platform_assets.tables.spec import Column
 
 if TYPE_CHECKING:
@@ -66,14 +66,6 @@ def select_final(
     from pyspark.sql import functions as F
 
     span = stream.span
-    begin, end = F.col(f"r.{span.start_column}"), F.col(f"r.{span.end_column}")
-    pause = F.expr(f"interval {in_words(span.inactivity)}")
-    is_final = end + pause <= F.lit(watermark)
-    if start is not None:
-        is_final &= begin > F.lit(start + span.comparable_after)
-    if span.longest is not None:
-        is_final &= ~F.expr(is_part_to_come(span, "r", watermark, "unix_micros"))
-    touches = F.col("l.event_time").between(begin - pause, end + pause)
-    if span.by_user:
-        touches &= F.col("l.user_id") == F.col("r.user_id")
-    return rows.alias("r").where(is_final).join(F.broadcast(late).alias("l"), touches, "left_anti")
+    is_final = F.expr(is_comparable(span, "r", watermark, start, "spark"))
+    late = F.broadcast(late).alias("l")
+    return rows.alias("r").where(is_final).join(late, F.expr(is_touched(span, "r", "l")), "left_anti")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.repair.late_pairs import collect_pairs
-from platform_assets.streaming.repair.twin import find_touched, leave_out_untouched, read_events, run_twin
-from platform_assets.streaming.stream_spec import ResultSpan, TableStream
+from platform_assets.streaming.repair.touched_by_events import find_touched, keep_touched
+from platform_assets.streaming.repair.twin import read_events, run_twin
+from platform_assets.streaming.result_span import ResultSpan, is_near, reaches_out
+from platform_assets.streaming.stream_spec import TableStream
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,9 +64,10 @@ class TouchedRows:
         while True:
             start, end = first - margin, last + margin
             events = read_events(self._session, uri, version, start, end, users)
-            near = leave_out_untouched(run_twin(events, stream), late, stream, present)
+            near = keep_touched(run_twin(events, stream), late, stream, present)
             touched = find_touched(self._collect(near, late, of_pairs=span.of_pairs), late, stream, present)
-            if not span.inactivity or not _comes_near(touched, span, start, end):
+            # Events outside may belong to a row that reaches so near to the ends of what was read.
+            if not span.inactivity or not len(touched.filter(reaches_out(span, start, end))):
                 return touched, start, end
             margin *= 2
 
@@ -93,16 +96,4 @@ class TouchedRows:
             self._session.removeTag(_READING)
 
     def _read_near(self, stream: TableStream, span: ResultSpan, start: datetime, end: datetime) -> pa.Table:
-        import pyarrow.compute as pc
-
-        starts, ends = pc.field(span.start_column), pc.field(span.end_column)
-        overlaps = (starts <= end + span.inactivity) & (ends >= start - span.inactivity)
-        return self._tables[stream.main_table.name].read_arrow(row_filter=overlaps)
-
-
-def _comes_near(touched: pa.Table, span: ResultSpan, start: datetime, end: datetime) -> bool:
-    """Whether a row reaches so near to the ends of what was read that events outside may belong to it."""
-    import pyarrow.compute as pc
-
-    before = pc.field(span.start_column) <= start + span.inactivity
-    return len(touched.filter(before | (pc.field(span.end_column) >= end - span.inactivity))) > 0
+        return self._tables[stream.main_table.name].read_arrow(row_filter=is_near(span, start, end))
