@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from platform_assets.streaming.stream_spec import select_derived, select_ingest
+from platform_assets.streaming.stream_spec import Stream, select_derived, select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -37,7 +37,7 @@ def drain_into(streams: StreamsUnderTest, topic: str) -> None:
 
     (events,) = select_ingest(load_streams())
     (users,) = (stream for stream in select_derived(load_streams()) if stream.name == "high_value_users")
-    specs = [events, dataclasses.replace(users, publish_topic=topic)]
+    specs: list[Stream] = [events, dataclasses.replace(users, publish_topic=topic)]
     context = dataclasses.replace(streams.context, publish_topics=frozenset({topic}))
     run_to_end(QueryGroup(streams.session, specs, context))
 
