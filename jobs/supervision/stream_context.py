@@ -11,10 +11,10 @@ from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
 from platform_assets.streaming.repair.expiry import check_policy
+from platform_assets.streaming.stream_spec import Stream, select_derived
 from platform_assets.streams import load_streams
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.stream_spec import Stream, select_derived
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource

@@ -17,6 +17,7 @@ from tests.spark.test_parity import run_check
 
 AT = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 STREAMS = {stream.name: stream for stream in select_derived(load_streams())}
+_TABLES = {stream.name: stream.main_table for stream in load_streams()}
 
 
 def build_events(minutes: range) -> list[bytes]:
@@ -46,7 +47,7 @@ def read_two_hours(streams: StreamsUnderTest, name: str) -> None:
 
 
 def rows(streams: StreamsUnderTest, name: str) -> list[str]:
-    found = streams.rows(STREAMS[name].main_table.name)
+    found = streams.rows(_TABLES[name].name)
     return sorted(json.dumps(row, default=str) for row in found)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from platform_assets.streaming.stream_spec import select_derived
+from platform_assets.streaming.stream_spec import Stream, select_derived, select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -35,12 +35,9 @@ def drain_into(streams: StreamsUnderTest, topic: str) -> None:
     """`events` and `high_value_users` to their end, the second published to this topic."""
     from platform_assets.streaming.engine.query_group import QueryGroup
 
-    published = {"events": None, "high_value_users": topic}
-    specs = [
-        dataclasses.replace(s, publish_topic=published[s.name])
-        for s in select_derived(load_streams())
-        if s.name in published
-    ]
+    (events,) = select_ingest(load_streams())
+    (users,) = (stream for stream in select_derived(load_streams()) if stream.name == "high_value_users")
+    specs: list[Stream] = [events, dataclasses.replace(users, publish_topic=topic)]
     context = dataclasses.replace(streams.context, publish_topics=frozenset({topic}))
     run_to_end(QueryGroup(streams.session, specs, context))
 

@@ -35,7 +35,6 @@ def streams(replayed: StreamsUnderTest) -> StreamsUnderTest:
 def damage(streams: StreamsUnderTest, name: str) -> int:
     """Loses every third row of the table that is final; returns how many."""
     span, spec = STREAMS[name].span, STREAMS[name].main_table
-    assert span is not None
     state = read_complete_until(streams.context.table_uri(COMPLETE_UNTIL.name), name)
     assert state is not None
     until = state["complete_until"] - span.inactivity
