@@ -114,8 +114,8 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         from confluent_kafka.admin import AdminClient
 
         if self._admin is None:
-            client = AdminClient(librdkafka.quiet(self.client_config()))
             try:
+                client = AdminClient(librdkafka.quiet(self.client_config()))
                 client.list_topics(timeout=_TIMEOUT_SECONDS)
             except KafkaException as error:
                 raise self._unavailable(error) from None
@@ -367,7 +367,12 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             raise SettingError("HEADRACE_KAFKA_CONFIG: must be a JSON object of librdkafka options.") from None
         return {key: _option_text(value) for key, value in options.items()}
 
-    def _unavailable(self, error: Exception) -> BrokerUnavailableError:
+    def _unavailable(self, error: Exception) -> BrokerUnavailableError | SettingError:
+        from confluent_kafka import KafkaError
+
+        answer = error.args[0] if error.args else None
+        if isinstance(answer, KafkaError) and answer.code() == KafkaError._INVALID_ARG:  # before anybody was asked
+            return SettingError(f"HEADRACE_KAFKA_CONFIG: {answer.str()}. It takes librdkafka's options.")
         address = self.bootstrap_servers or "the embedded broker"
         return BrokerUnavailableError(
             f"No Kafka broker answered at {address} within {_TIMEOUT_SECONDS:g} s ({error}). Check that it runs, "

@@ -14,20 +14,33 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from platform_assets.errors import SettingError
 
 # delta-rs, by which tables are read and written, ends where a path has one of these, opens another path, or (? and #)
 # finds no commit in the log: what streams read back at a start would be nothing.
+# What is longer or more than this is a mistyped unit, and ends in an overflow of a clock or of a counter.
+_AT_MOST = {
+    "_seconds": 366 * 24 * 3600, "_minutes": 366 * 24 * 60, "_hours": 10 * 366 * 24, "_days": 100 * 366,
+    "_mib": 16 * 1024 * 1024,
+}  # fmt: skip
+_COUNTS_AT_MOST = 2**31 - 1
+# What Spark starts with. Of any other text it says only where in its own code it gave up.
+_SPARK_MASTER = re.compile(r"local(\[(\*|[1-9]\d*)(, ?\d+)?\])?|local-cluster\[[\d, ]+\]|spark://\S+|k8s://\S+|yarn")
 _UNREADABLE = re.compile(r"%[0-9a-fA-F]{2}|[\[\]\\|^?#\x00-\x1f\x7f]")
+
+
+_URI_WITHOUT_SLASHES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//)")
 
 
 class Settings(BaseSettings):
     """The platform's settings. Paths are absolute; durations carry their unit in the name."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_", extra="ignore", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
 
     home: Annotated[Path, Field(description="Dagster home, broker data, logs, caches")] = Path(".headrace")
     lakehouse: Annotated[
@@ -152,9 +165,7 @@ class Settings(BaseSettings):
         Literal["continuous", "scheduled"],
         Field(description="continuous: streams run all day; scheduled: they catch up at HEADRACE_DRAIN_CRON"),
     ] = "continuous"
-    drain_cron: Annotated[str, Field(min_length=9, description="When streams catch up in scheduled mode, UTC")] = (
-        "*/15 * * * *"
-    )
+    drain_cron: Annotated[str, Field(description="When streams catch up in scheduled mode, UTC")] = "*/15 * * * *"
     # Dagster's daemon looks at its sensors each five seconds, now a little more, now a little less: an interval of five
     # would make it pass over every second look.
     supervisor_interval_seconds: Annotated[int, Field(ge=1, description="Least time between two supervisor ticks")] = 4
@@ -173,6 +184,36 @@ class Settings(BaseSettings):
     ] = SecretStr("")
 
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
+
+    @field_validator("*")
+    @classmethod
+    def _bounded(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.field_name or ""
+        limit = next((limit for unit, limit in _AT_MOST.items() if name.endswith(unit)), _COUNTS_AT_MOST)
+        for number in value.values() if isinstance(value, dict) else (value,):
+            if isinstance(number, int | float) and number > limit:
+                raise ValueError(f"must be at most {limit:,}")
+        return value
+
+    @field_validator("spark_master")
+    @classmethod
+    def _known_master(cls, value: str) -> str:
+        if not _SPARK_MASTER.fullmatch(value):
+            raise ValueError("must be local[N], spark://host:port, k8s://host:port or yarn")
+        return value
+
+    @field_validator("drain_cron")
+    @classmethod
+    def _readable_cron(cls, value: str) -> str:
+        # By Dagster, which reads it later; not imported where the default stands, as in each sender of events.
+        if value != cls.model_fields["drain_cron"].default:
+            from dagster import DagsterInvalidDefinitionError, ScheduleDefinition
+
+            try:
+                ScheduleDefinition(name="probe", job_name="probe", cron_schedule=value)
+            except DagsterInvalidDefinitionError:
+                raise ValueError("no cron schedule that Dagster reads; write one such as */15 * * * *") from None
+        return value
 
     @field_validator("notify_url")
     @classmethod
@@ -210,6 +251,11 @@ class Settings(BaseSettings):
         root = self.lakehouse or str(self.home / "lakehouse")
         if root.startswith("file:"):
             _check_readable(unquote(urlsplit(root).path))
+        elif _URI_WITHOUT_SLASHES.match(root):
+            raise ValueError(
+                "begins like the URI of an object store, and has no // behind its colon. Write both slashes, or ./ "
+                "before the path of a folder on this machine"
+            )
         elif "://" not in root:
             root = str(Path(root).expanduser().absolute())
             _check_readable(root)
@@ -278,5 +324,9 @@ def load_settings() -> Settings:
         fields = [(str((*e["loc"], "lakehouse")[0]), e["msg"]) for e in error.errors()]
         lines = [f"{_variable_of(field)}: {message}" for field, message in fields]
         raise SettingError("Bad setting. " + "; ".join(lines)) from None
+    except SettingsError as error:  # a setting of JSON that is none
+        found = re.search(r'field "(\w+)"', str(error))
+        name = _variable_of(found.group(1)) if found else str(error)
+        raise SettingError(f"Bad setting. {name}: must be a JSON object") from None
     except ValueError as error:
         raise SettingError(f"Bad setting. {error}") from None

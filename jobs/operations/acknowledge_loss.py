@@ -14,8 +14,8 @@ from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.ingest.lost_ranges import (
     LostRange,
     build_rows,
+    find_acknowledged_offsets,
     find_lost_ranges,
-    read_acknowledged_offsets,
 )
 from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
 from platform_assets.tables.platform import LOST_RANGES
@@ -67,7 +67,7 @@ def acknowledge_loss(
             offsets = _find_offsets(kafka, topic, go_on_from)
             lost = [replace(item, next_offset=offsets[item.kafka_partition]) for item in lost]
         # Called again after a crash: the record is there, the checkpoint may be.
-        known = read_acknowledged_offsets(table, last, topic)
+        known = find_acknowledged_offsets(table.read_arrow().to_pylist(), last, topic)
         if any(known.get(item.kafka_partition) != item.next_offset for item in lost):
             rows = pa.Table.from_pylist(
                 build_rows(lost, by, reason, datetime.now(UTC)), build_arrow_schema(LOST_RANGES)
@@ -87,7 +87,8 @@ def _find_offsets(kafka: KafkaResource, topic: str, go_on_from: str) -> dict[int
         return kafka.offsets_at(topic, datetime.fromisoformat(go_on_from))
     except ValueError:
         raise UsageError(
-            f"Topic {topic} is another one than was read: say from where to go on. --from {BEGINNING} reads all of it: "
-            "records that were read elsewhere, and lie further back than the deduplication horizon, are counted twice. "
-            f"--from {END} reads what comes from now on. --from 2026-11-27T06:00:00Z reads what is not older."
+            f"Topic {topic} is another one than was read: say from where to go on. --from {BEGINNING} reads all of it; "
+            "an event that was read before is recognised by its event_id and time, and not counted twice (unless "
+            f"HEADRACE_DEDUPLICATION is false). --from {END} reads what comes from now on. "
+            "--from 2026-11-27T06:00:00Z reads what is not older."
         ) from None

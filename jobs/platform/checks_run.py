@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.table import Table
 
@@ -31,10 +32,17 @@ def run_checks(console: Console, *, show_rows: bool = False) -> bool:
     for origin, row in rows if show_rows else ():
         console.print(f"{origin}: {dict(row)}", markup=False, soft_wrap=True)
     broken = [
-        f"{event.step_key}: {event.event_specific_data.error.message.strip().splitlines()[0]}"  # type: ignore[union-attr]
+        f"{event.step_key}: {_find_cause(event.step_failure_data.error)}"
         for event in result.all_events
         if event.is_step_failure
     ]
     for line in broken:
         console.print(f"[red]A check could not run:[/red] {line}")
     return not failed and not broken and bool(evaluations)
+
+
+def _find_cause(error: SerializableErrorInfo | None) -> str:
+    """What was raised in the check itself, in one line; Dagster wraps it in an error that names the step only."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return "no reason is on record" if error is None else error.message.strip().splitlines()[0]

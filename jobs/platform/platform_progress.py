@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from platform_assets.checks.freshness import read_committed_offsets
+from platform_assets.checks.read_position import read_committed_offsets
 from platform_assets.reports import REPORT_TABLES
 from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams

@@ -15,6 +15,7 @@ from jobs.simulator.recorded import Recording
 from jobs.simulator.recording_delivery import begin_replay, say_tally, say_wait
 from jobs.simulator.shop import Record, Shop
 from jobs.simulator.simulation import SimulationPlan
+from platform_assets.errors import UsageError
 
 if TYPE_CHECKING:
     from resources.kafka import KafkaResource
@@ -47,7 +48,7 @@ class Delivery:
         _finish(console, shop.tally.as_dict(), report)
 
     def send_recording(self, recording: Recording) -> None:
-        """Sends a recording. Raises `UsageError` for a file or a row that cannot be read."""
+        """Sends a recording. Raises `UsageError` for a file or a row that cannot be read, and when nothing was sent."""
         console = self._console
 
         def begin(kafka: KafkaResource) -> Iterator[Record]:
@@ -57,6 +58,11 @@ class Delivery:
         counts = recording.tally.counts()
         say_tally(recording, console)
         _finish(console, counts, report)
+        if not report.sent and not report.stopped:
+            raise UsageError(
+                f"Nothing was sent: no row of {recording.path} became a record. Name its columns with --map, and its "
+                "format with --format."
+            )
 
     def _send(
         self,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from typing import Any
+
+# What JSON and CSV files write. Python reads more: 1_000, and digits of any script.
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 class RowError(Exception):
@@ -34,7 +38,7 @@ def as_number(name: str, value: Any) -> float | None:
     if is_missing(value):
         return None
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
             raise ValueError
         number = float(value)
     except (TypeError, ValueError):

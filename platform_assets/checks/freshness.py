@@ -5,13 +5,14 @@ in good order, is not stale. So the verdict can be trusted in CI, hours after th
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.checks.read_position import read_position
 from platform_assets.reports.days import FIRST_DAY
 from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
 from platform_assets.streaming.stream_spec import Stream, select_derived
@@ -19,6 +20,8 @@ from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+
+    from platform_assets.streaming.ingest.lost_ranges import LostRange
 
 # A stream commits every few seconds. One that has unread records and has been silent for this long is stuck, also
 # when it is just coming back from a crash, which takes under two minutes with back-off.
@@ -79,6 +82,15 @@ def judge_ingest(unread: int, table_written: datetime | None, now: datetime, lim
     )
 
 
+def judge_lost(lost: "Sequence[LostRange]") -> dg.AssetCheckResult:
+    """A table whose stream cannot go on: what it was to read next is gone, or the topic is another one."""
+    from platform_assets.streaming.ingest.lost_ranges import describe
+
+    return dg.AssetCheckResult(
+        passed=False, description=f"The stream cannot go on where it has read to. {describe(lost)}"
+    )
+
+
 def build_report_freshness_checks(
     tables: Iterable[TableSpec],
     source: str = "silver.events",
@@ -128,15 +140,6 @@ def read_last_write(table: "DeltaTable") -> datetime | None:
         if commit.get("operation") not in _UPKEEP and not _is_empty_commit(commit):
             return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
     return None
-
-
-def read_committed_offsets(table: "DeltaTable") -> dict[int, int]:
-    """The next offset to read of each topic partition: each commit of the stream names them all, the newest counts."""
-    for commit in table.history(_COMMITS_SEARCHED):
-        ranges = (parse_commit_metadata(commit.get("userMetadata")) or {}).get("ranges")
-        if ranges is not None:
-            return {partition: until for _topic, partition, _start, until in ranges}
-    return {}
 
 
 def _is_empty_commit(commit: dict[str, Any]) -> bool:
@@ -199,14 +202,17 @@ def _build_ingest_check(spec: TableSpec, topic: str, limit: timedelta) -> dg.Ass
         required_resource_keys={"lakehouse", "kafka"},
     )
     def freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        table = context.resources.lakehouse.find_table(spec.name)
-        ends: dict[int, int] = context.resources.kafka.end_offsets(topic, committed=True)
-        committed = {} if table is None else read_committed_offsets(table)
-        unread = sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
+        lakehouse, kafka = context.resources.lakehouse, context.resources.kafka
+        table = lakehouse.find_table(spec.name)
+        position = read_position(lakehouse, table, topic)
+        if lost := position.find_lost(topic, kafka):
+            return judge_lost(lost)
+        ends: dict[int, int] = kafka.end_offsets(topic, committed=True)
+        unread = sum(max(0, end - position.next_offsets.get(partition, 0)) for partition, end in ends.items())
         written = None if table is None else read_last_write(table)
         now = datetime.now(UTC)
         verdict = judge_ingest(unread, written, now, limit)
-        held = context.resources.kafka.held_back(topic)
+        held = kafka.held_back(topic)
         since = min((found.since for found in held.values()), default=now)
         waiting = sum(found.count for found in held.values())
         said = verdict.description

@@ -92,7 +92,7 @@ def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: P
     leaving = _find_leaving(erased, _read_rows(lakehouse, _FORGOTTEN))
     if proof is None or leaving or len(appended) < len(tables) or None in appended.values():
         proof = None
-        entries = read_all_entries(events, lakehouse.delta_table("platform.ledger"))
+        entries = read_all_entries(events, lakehouse.find_table("platform.ledger"))
         datasets = {outcome: table.to_pyarrow_dataset() for outcome, table in tables.items()}
     else:
         newer = events.version() - proof.tables["accepted"][1]
@@ -207,13 +207,11 @@ def _build_check(stream: KafkaStream) -> dg.AssetChecksDefinition:
         automation_condition=FOLLOW_THE_STREAM,
     )
     def ledger(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from deltalake.exceptions import TableNotFoundError
-
+        lakehouse = context.resources.lakehouse
+        if missing := [table.name for table in stream.tables if lakehouse.find_table(table.name) is None]:
+            return _judge_missing(missing, stream, lakehouse)
         proof = _read_proof(context.instance, dg.AssetCheckKey(dg.AssetKey(stream.main_table.asset_path), LEDGER))
-        try:
-            audit = audit_stream(stream, context.resources.lakehouse, context.resources.kafka, proof)
-        except TableNotFoundError:
-            return dg.AssetCheckResult(passed=True, description="The stream has not run yet: nothing is accounted for.")
+        audit = audit_stream(stream, lakehouse, context.resources.kafka, proof)
         totals: dict[str, Any] = {f"ledger/{name}": value for name, value in audit.totals.items()}
         if audit.breaches:
             return dg.AssetCheckResult(passed=False, description="\n".join(audit.breaches), metadata=totals)
@@ -231,6 +229,20 @@ def _build_check(stream: KafkaStream) -> dg.AssetChecksDefinition:
         )  # fmt: skip
 
     return ledger
+
+
+def _judge_missing(missing: Sequence[str], stream: KafkaStream, lakehouse: Any) -> dg.AssetCheckResult:
+    """Tables are made before the first batch: without one nothing has been read yet, or what it held is lost."""
+    main = lakehouse.find_table(stream.main_table.name)
+    checkpoint = Folder(lakehouse.checkpoint_uri(stream.main_table.name), lakehouse.storage_options())
+    if read_checkpoint_batch(checkpoint) < 0 and (main is None or not read_entries(main)):
+        return dg.AssetCheckResult(passed=True, description="The stream has not run yet: nothing is accounted for.")
+    return dg.AssetCheckResult(
+        passed=False,
+        description=f"{stream.name} has read records, and {' and '.join(missing)} no longer exists: what it held is in "
+        "no table. Put it back from a backup (headrace restore), or read its records again while Kafka holds them "
+        f"(headrace replay {stream.name}).",
+    )
 
 
 def _describe(totals: Mapping[str, int]) -> str:

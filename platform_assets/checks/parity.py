@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
+    from platform_assets.streaming.delta.commit_log import CommitLog
+
 _SHOWN = 5
 # A first batch over much history takes minutes, and another one before its watermark counts.
 _BEGINNING = timedelta(minutes=15)
@@ -73,7 +75,7 @@ def compare(
     from platform_assets.reports.duckdb_engine import clear_errors
 
     events, late = (lakehouse.delta_table(name) for name in (stream.source.table.name, "platform.late_events"))
-    events.load_as_version(state["source_version"])
+    events.load_as_version(_find_source_version(lakehouse, stream, state["source_version"]))
     table.load_as_version(version)
     with resources.duckdb.connected() as connection, clear_errors():
         start = _leave_out_expired(lakehouse, stream, register_newest(connection, events, stream.source, max_events))
@@ -97,14 +99,15 @@ def _compare_with_twin(
     from platform_assets.streaming.repair.twin import read_events, run_twin
 
     source, watermark = lakehouse.table_uri(stream.source.table.name), state["watermark"]
-    events = read_events(spark, source, state["source_version"])
+    source_version = _find_source_version(lakehouse, stream, state["source_version"])
+    events = read_events(spark, source, source_version)
 
     def count_by(period: str, condition: str) -> list[tuple[Any, int]]:
         counted = events.where(condition).groupBy(F.expr(period).alias("period")).count().collect()
         return [(row["period"], row["count"]) for row in counted]
 
     start = _leave_out_expired(lakehouse, stream, find_start(count_by, max_events))
-    twin = run_twin(read_events(spark, source, state["source_version"], start), stream)
+    twin = run_twin(read_events(spark, source, source_version, start), stream)
     uri = lakehouse.table_uri(stream.main_table.name)
     present = spark.read.format("delta").option("versionAsOf", version).load(uri)
     present = select_columns(present, stream.main_table.columns)
@@ -137,6 +140,32 @@ def _find_version(table: "DeltaTable", version: int) -> int:
     since = table.history(max(1, table.version() - version)) if table.version() > version else []
     by_stream = any(parse_commit_metadata(commit.get("userMetadata")) is not None for commit in since)
     return version if by_stream else table.version()
+
+
+def find_source_version(events: "DeltaTable", log: "CommitLog", version: int) -> int:
+    """The version that the query has read, or a later one up to which nothing was appended and we rewrote nothing.
+
+    What somebody else has changed or deleted in the source since is thereby looked at: no query reads it, and without
+    new events the query's own version would stay what it is for ever.
+    """
+    from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
+
+    since = events.history(events.version() - version) if events.version() > version else []
+    for entry in reversed(since):
+        commit = log.read(entry["version"])
+        is_ours = parse_commit_metadata(entry.get("userMetadata")) is not None
+        if commit is None or commit.files or is_ours:
+            break
+        version = commit.version
+    return version
+
+
+def _find_source_version(lakehouse: Any, stream: TableStream, version: int) -> int:
+    from platform_assets.streaming.delta.commit_log import CommitLog
+
+    source = stream.source
+    log = CommitLog(lakehouse.table_uri(source.table.name), source.time_column, lakehouse.storage_options())
+    return find_source_version(lakehouse.delta_table(source.table.name), log, version)
 
 
 def _build_check(stream: TableStream, engine: EngineName) -> dg.AssetChecksDefinition:

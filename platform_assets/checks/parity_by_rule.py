@@ -36,9 +36,13 @@ def compare_with_rule(
         "CREATE OR REPLACE TEMP TABLE late AS SELECT DISTINCT event_time, user_id FROM late_events "
         f"WHERE query = '{stream.name}' AND {is_pending}"
     )
-    for name, rows in (("wanted", f"({stream.rule})"), ("found", "present")):
-        final = _select_final(stream, rows, state["watermark"], start)
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {final}")
+    is_final = is_comparable(stream.span, "r", state["watermark"], start, "duckdb")
+    # Nothing begins after the newest event, however far the watermark is: such a row is somebody else's.
+    newest = f"(SELECT max({stream.source.time_column}) FROM events)"
+    is_found = f"({is_final} OR r.{stream.span.start_column} > {newest})"
+    for name, rows, condition in (("wanted", f"({stream.rule})", is_final), ("found", "present", is_found)):
+        chosen = _select_settled(stream, rows, condition)
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {chosen}")
     columns = ", ".join(column.name for column in stream.main_table.columns)
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE differing AS "
@@ -52,8 +56,8 @@ def compare_with_rule(
     return rows, differences, first.to_arrow_table().to_pylist()
 
 
-def _select_final(stream: TableStream, rows: str, watermark: datetime, start: datetime | None) -> str:
-    is_final = is_comparable(stream.span, "r", watermark, start, "duckdb")
+def _select_settled(stream: TableStream, rows: str, condition: str) -> str:
+    """The rows for which a condition holds, without those that an unrepaired late event touches."""
     columns = ", ".join(f"r.{column.name}" for column in stream.main_table.columns)
     is_late = f"EXISTS (SELECT 1 FROM late l WHERE {is_touched(stream.span, 'r', 'l')})"
-    return f"SELECT {columns} FROM {rows} r WHERE {is_final} AND NOT {is_late}"
+    return f"SELECT {columns} FROM {rows} r WHERE {condition} AND NOT {is_late}"

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import dagster as dg
 
-from platform_assets.checks.freshness import read_committed_offsets
+from platform_assets.checks.freshness import judge_lost
+from platform_assets.checks.read_position import read_position
 from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
 from platform_assets.streaming.stream_spec import KafkaStream
 
@@ -164,17 +165,14 @@ def _build_check(stream: KafkaStream, topic: str) -> dg.AssetChecksDefinition:
         required_resource_keys={"lakehouse", "kafka"},
     )
     def time_to_loss_check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from deltalake.exceptions import TableNotFoundError
-
-        now, kafka = datetime.now(UTC), context.resources.kafka
-        try:
-            events = context.resources.lakehouse.delta_table(stream.main_table.name)
-        except TableNotFoundError:
-            read_until, rates = {}, {}
-        else:
-            read_until, rates = read_committed_offsets(events), read_rates(events, now)
+        now, kafka, lakehouse = datetime.now(UTC), context.resources.kafka, context.resources.lakehouse
+        events = lakehouse.find_table(stream.main_table.name)
+        position = read_position(lakehouse, events, topic)
+        if lost := position.find_lost(topic, kafka):
+            return judge_lost(lost)
+        rates = {} if events is None else read_rates(events, now)
         retention = kafka.retention(topic)
-        backlogs = find_backlogs(topic, kafka, read_until, rates, now)
+        backlogs = find_backlogs(topic, kafka, position.next_offsets, rates, now)
         verdict = judge({p: time_to_loss(backlog, now, retention) for p, backlog in backlogs.items()}, topic)
         return warn_of_compaction(verdict, topic) if kafka.is_compacted(topic) else verdict
 

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from string import ascii_lowercase, ascii_uppercase
 from zoneinfo import ZoneInfo
 
 # What clients send where they have no id: of databases, of JavaScript, of pandas, of SQL dumps, of UUID libraries.
-PLACEHOLDER_IDS = ("null", "undefined", "none", "nan", "nil", "\\N", "0", "00000000-0000-0000-0000-000000000000")
+_NIL_UUID = "00000000-0000-0000-0000-000000000000"
+PLACEHOLDER_IDS = (
+    "null", "undefined", "none", "nan", "nil", "\\N", "0", "(null)", "<null>", "n/a", _NIL_UUID,
+    f"{{{_NIL_UUID}}}", _NIL_UUID.replace("-", ""),
+)  # fmt: skip
 # And in place of a user that they do not know.
 ANONYMOUS_USERS = (*PLACEHOLDER_IDS, "guest", "anonymous", "anon", "unknown", "(not set)")
 
-BLANKS = " \t\n\r\f\v\0\u00a0\u200b\ufeff"
+# Of Unicode's categories Zs, Zl, Zp, Cc and Cf what a keyboard, a terminal, a web page or a converter leaves in a text.
+_BLANK_RANGES = (
+    (0x00, 0x20), (0x7F, 0xA0), (0xAD, 0xAD), (0x1680, 0x1680), (0x180E, 0x180E), (0x2000, 0x200F), (0x2028, 0x202F),
+    (0x205F, 0x2064), (0x2066, 0x206F), (0x3000, 0x3000), (0xFEFF, 0xFEFF), (0xFFF9, 0xFFFB),
+)  # fmt: skip
+BLANKS = "".join(chr(code) for first, last in _BLANK_RANGES for code in range(first, last + 1))
 """Characters that make no id: an id of them alone is empty, and around an id they do not count."""
 
 
 @dataclass(frozen=True)
 class EventRules:
-    """Texts are compared without case and surrounding blanks; an empty one is always a placeholder.
+    """Texts are compared without surrounding blanks and the case of ASCII letters; an empty one is a placeholder.
 
     `revenue_from_price`: a purchase that is sent without revenue has price x quantity.
     """
@@ -47,6 +57,8 @@ def fold(texts: tuple[str, ...]) -> frozenset[str]:
 
 
 def fold_text(text: str) -> str:
-    """A text without surrounding blanks, and in small letters where they are ASCII."""
-    stripped = text.strip(BLANKS)
-    return stripped.lower() if stripped.isascii() else stripped
+    """A text without surrounding blanks, its ASCII letters small; others stay, as Arrow's kernel leaves them."""
+    return text.strip(BLANKS).translate(_SMALL)
+
+
+_SMALL = str.maketrans(ascii_uppercase, ascii_lowercase)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +56,17 @@ def audit(streams: StreamsUnderTest) -> tuple[str, ...]:
     return audit_stream(EVENTS, LakehouseResource(root=streams.context.lakehouse_root), streams.kafka).breaches
 
 
+def run_check(streams: StreamsUnderTest) -> dg.AssetCheckResult:
+    (check,) = build_ledger_checks([EVENTS])
+    lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
+    # As it is: within Dagster the fixture's broker would be let go of.
+    resources = {"lakehouse": lakehouse, "kafka": dg.ResourceDefinition.hardcoded_resource(streams.kafka)}
+    with dg.DagsterInstance.ephemeral() as instance:
+        verdict = check(dg.build_asset_check_context(instance=instance, resources=resources))
+    assert isinstance(verdict, dg.AssetCheckResult)
+    return verdict
+
+
 @pytest.fixture
 def lakehouse_copy(written: StreamsUnderTest, tmp_path: Any) -> StreamsUnderTest:
     """The same lakehouse in a folder of its own, to be broken."""
@@ -103,12 +115,7 @@ def test_of_a_compacted_topic_it_is_said_how_many_records_may_have_gone_unread(
     assert found.breaches == ()
     assert found.totals["offsets_of_transactions"] == 1
     assert found.totals["offsets_perhaps_compacted"] == found.totals["offsets_without_record"] - 1 >= 11 - held
-    (check,) = build_ledger_checks([EVENTS])
-    # As it is: within Dagster the fixture's broker would be let go of.
-    resources = {"lakehouse": lakehouse, "kafka": dg.ResourceDefinition.hardcoded_resource(kafka)}
-    with dg.DagsterInstance.ephemeral() as instance:
-        verdict = check(dg.build_asset_check_context(instance=instance, resources=resources))
-    assert isinstance(verdict, dg.AssetCheckResult)
+    verdict = run_check(streams)
     assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "so many records at most were removed" in str(verdict.description)
 
@@ -138,6 +145,19 @@ def test_a_row_nobody_read_is_found(lakehouse_copy: StreamsUnderTest) -> None:
     offsets = rows.schema.get_field_index("kafka_offset")
     write_deltalake(uri, rows.set_column(offsets, "kafka_offset", pa.array([999], pa.int64())), mode="append")
     assert any("read by no recorded batch" in breach for breach in audit(lakehouse_copy))
+
+
+@pytest.mark.parametrize("table", [table.name for table in EVENTS.tables])
+def test_a_table_that_is_gone_is_found(lakehouse_copy: StreamsUnderTest, table: str) -> None:
+    shutil.rmtree(lakehouse_copy.context.table_uri(table))
+    verdict = run_check(lakehouse_copy)
+    assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert f"{table} no longer exists" in str(verdict.description)
+
+
+def test_nothing_is_missing_before_the_first_batch(streams: StreamsUnderTest) -> None:
+    verdict = run_check(streams)
+    assert verdict.passed and "has not run yet" in str(verdict.description)
 
 
 def test_a_checkpoint_ahead_of_the_table_is_found(lakehouse_copy: StreamsUnderTest) -> None:

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from platform_assets.checks.parity import build_parity_checks, compare
 from platform_assets.reports.report_engine import EngineName
@@ -138,6 +139,29 @@ def test_a_table_that_was_changed_is_found_out(
     verdict = run_check(spark, tmp_path / "broken", name, engine)
     assert not verdict.passed
     assert "differences in" in str(verdict.description)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_events_that_somebody_has_changed_are_found_out_without_new_ones(
+    spark: SparkSession, written: Path, tmp_path: Path, name: str, engine: EngineName
+) -> None:
+    shutil.copytree(written, tmp_path / "broken")
+    events = LakehouseResource(root=str(tmp_path / "broken")).delta_table("silver.events")
+    events.update({"event_time": "event_time + interval '2 minutes'"}, predicate="user_id = 'u7'")
+    events.optimize.compact()
+    assert not run_check(spark, tmp_path / "broken", name, engine).passed
+
+
+def test_a_row_of_a_time_to_come_is_found_out(spark: SparkSession, written: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(written, tmp_path / "broken")
+    table = _open(tmp_path / "broken", name)
+    rows = table.to_pyarrow_table().slice(0, 1)
+    for column in (STREAMS[name].span.start_column, STREAMS[name].span.end_column):
+        place = rows.schema.get_field_index(column)
+        times = pa.array([datetime(2030, 1, 1, tzinfo=UTC)], rows.schema.field(place).type)
+        rows = rows.set_column(place, rows.schema.field(place), times)
+    write_deltalake(table, rows, mode="append")
+    assert not run_check(spark, tmp_path / "broken", name).passed
 
 
 def test_nothing_final_yet_is_no_failure(spark: SparkSession, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import calendar
 import json
 import math
 import re
+import unicodedata
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -27,9 +28,16 @@ EVENT_TYPES = ["page_view", "add_to_cart", "remove_from_cart", "purchase"]
 _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(Z|[+-]\d\d:\d\d)?")
 
 
-_BLANK = "[ \t\n\r\f\v\0\u00a0\u200b\ufeff]*"
+# Separators, control and format characters by Unicode, but for the signs of Arabic and Syriac texts.
+_BLANKS = [
+    re.escape(char)
+    for char in map(chr, range(0x10000))
+    if unicodedata.category(char) in ("Zs", "Zl", "Zp", "Cc", "Cf") and not "\u0600" <= char <= "\u08e2"
+]
+_BLANK = f"[{''.join(_BLANKS)}]*"
 _PLACEHOLDER = re.compile(
-    rf"{_BLANK}(null|undefined|none|nan|nil|\\n|0|0{{8}}-0{{4}}-0{{4}}-0{{4}}-0{{12}})?{_BLANK}",
+    rf"{_BLANK}(\(null\)|<null>|n/a|null|undefined|none|nan|nil|\\n|0|0{{32}}|"
+    rf"(\{{)?0{{8}}-0{{4}}-0{{4}}-0{{4}}-0{{12}}(?(2)\}}))?{_BLANK}",
     re.ASCII | re.IGNORECASE,
 )
 CURRENCIES = [
@@ -60,6 +68,14 @@ PLACEHOLDERS = [
     "0",
     f"{UUID(int=0)}",
     "\u00a0nil\ufeff",
+    "\u3000",
+    "\u2003\u2028\x85",
+    "\u200d\xad\x1f",
+    "NULL\u3000",
+    "(null)",
+    "N/A",
+    f"{{{UUID(int=0)}}}",
+    UUID(int=0).hex,
 ]
 
 
@@ -268,6 +284,14 @@ def test_a_placeholder_is_no_event_id_and_a_user_of_many(placeholder: str, unkno
 @pytest.mark.parametrize(("user_id", "is_anonymous"), [("Guest", True), (" anonymous", True), ("guest-7", False)])
 def test_guests_are_anonymous(user_id: str, is_anonymous: bool) -> None:
     assert parse({**EVENT, "user_id": user_id})["is_anonymous"] is is_anonymous
+
+
+@pytest.mark.parametrize("text", ["Gäst", "Keine-Nümmer", "ГОСТЬ", "Invité", "İstanbul", "ẞ"])
+@pytest.mark.parametrize("unknown", [{}, {"channel": "web"}])
+def test_a_placeholder_of_any_alphabet_is_found_as_it_was_set(text: str, unknown: dict[str, str]) -> None:
+    rules = EventRules("UTC", fold((text,)), fold((text,)))
+    assert parse({**EVENT, **unknown, "event_id": f" {text}"}, rules)["reason"] == "missing_field"
+    assert parse({**EVENT, **unknown, "user_id": text}, rules)["is_anonymous"] is True
 
 
 def test_a_shop_has_its_own_placeholders() -> None:

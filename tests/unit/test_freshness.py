@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -17,10 +16,10 @@ from platform_assets.checks.freshness import (
     build_report_freshness_checks,
     judge_derived_table,
     judge_ingest,
-    read_committed_offsets,
     read_last_batch,
     read_last_write,
 )
+from platform_assets.checks.read_position import read_committed_offsets
 from platform_assets.tables.spec import Column, TableSpec
 from resources.kafka import HeldBack
 from resources.lakehouse import LakehouseResource
@@ -77,14 +76,40 @@ def write(lakehouse: LakehouseResource, name: str, metadata: str | None = None) 
     )
 
 
-def stream_commit(until: dict[int, int]) -> str:
-    return json.dumps({"headrace": {"batch": 0, "ranges": [["t", p, 0, offset] for p, offset in until.items()]}})
+def stream_commit(until: dict[int, int], topic_id: str = "one") -> str:
+    ranges = [["t", p, 0, offset] for p, offset in until.items()]
+    return json.dumps({"headrace": {"batch": 0, "ranges": ranges, "topic_id": topic_id}})
+
+
+@dataclass(frozen=True)
+class Log:
+    """What Kafka holds, as a check asks for it."""
+
+    ends: dict[int, int]
+    held: dict[int, HeldBack]
+    first: int = 0
+
+    def end_offsets(self, topic: str, *, committed: bool = False) -> dict[int, int]:
+        return self.ends
+
+    def beginning_offsets(self, topic: str) -> dict[int, int]:
+        return dict.fromkeys(self.ends, self.first)
+
+    def topic_id(self, topic: str) -> str:
+        return "one"
+
+    def held_back(self, topic: str) -> dict[int, HeldBack]:
+        return self.held
 
 
 def run(
-    check: dg.AssetChecksDefinition, lakehouse: LakehouseResource, ends: dict[int, int], held: Any = None
+    check: dg.AssetChecksDefinition,
+    lakehouse: LakehouseResource,
+    ends: dict[int, int],
+    held: dict[int, HeldBack] | None = None,
+    first: int = 0,
 ) -> dg.AssetCheckResult:
-    kafka = SimpleNamespace(end_offsets=lambda topic, committed: ends, held_back=lambda topic: held or {})
+    kafka = Log(ends, held or {}, first)
     keys = check.required_resource_keys
     resources = {name: value for name, value in {"lakehouse": lakehouse, "kafka": kafka}.items() if name in keys}
     verdict = check(dg.build_asset_check_context(resources=resources))
@@ -106,6 +131,24 @@ def test_the_ingest_check_fails_when_a_silent_stream_leaves_records_unread(lakeh
     verdict = run(check, lakehouse, {0: 9, 1: 3})
     assert not verdict.passed
     assert "3 records are unread" in str(verdict.description)
+
+
+@pytest.mark.parametrize(
+    ("topic_id", "ends", "first", "said"),
+    [
+        ("another", {0: 9}, 0, "the topic was created again"),
+        ("one", {0: 5}, 0, "Kafka has lost the end of the partition"),
+        ("one", {0: 90}, 20, "offsets 9 to 19"),
+    ],
+)
+def test_the_ingest_check_fails_when_the_log_is_not_the_one_that_was_read(
+    lakehouse: LakehouseResource, topic_id: str, ends: dict[int, int], first: int, said: str
+) -> None:
+    write(lakehouse, SPEC.name, stream_commit({0: 9}, topic_id))
+    (check,) = build_ingest_freshness_checks([SPEC], "t")
+    verdict = run(check, lakehouse, ends, first=first)
+    assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert said in str(verdict.description) and "acknowledge-loss" in str(verdict.description)
 
 
 @pytest.mark.parametrize(("minutes", "passed"), [(1, True), (600, False)])

@@ -38,8 +38,8 @@ from platform_assets.streaming.ingest.lost_checkpoint import find_recorded_offse
 from platform_assets.streaming.ingest.lost_ranges import (
     LostRange,
     describe,
+    find_acknowledged_offsets,
     find_lost_ranges,
-    read_acknowledged_offsets,
 )
 from platform_assets.streaming.ingest.open_transactions import OpenTransactions
 from platform_assets.streaming.ingest.sent_again import find_sent_again
@@ -120,7 +120,7 @@ class EventWriter:
         self._topic_id = held.topic_id
         last = self._events.read_last_batch()
         read_topic_id = (last or {}).get("topic_id")
-        if is_new_checkpoint and read_acknowledged_offsets(self._lost, last, topic):
+        if is_new_checkpoint and find_acknowledged_offsets(self._lost.read_arrow().to_pylist(), last, topic):
             read_topic_id = None  # the new checkpoint has read nothing of the new topic, nor of the old one
         if lost := find_lost_ranges(topic, next_offsets, read_topic_id, held):
             raise LostOffsetsError(describe(lost))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
-from platform_assets.streaming.ingest.lost_ranges import EPOCH, read_acknowledged_offsets
+from platform_assets.streaming.ingest.lost_ranges import EPOCH, find_acknowledged_offsets
 
 if TYPE_CHECKING:
     from platform_assets.streaming.delta.batch_table import BatchTable
@@ -55,7 +55,7 @@ def find_recorded_offsets(
             unfinished = f"topic = '{topic}' and kafka_partition = {partition} and kafka_offset >= {offset}"
             # As text: delta-rs cannot compare with a timestamp literal here (findings/).
             table.delete(f"{unfinished} and {arrival} > '{done}'", {"unfinished_batch": True})
-    start = until | read_acknowledged_offsets(lost, last, topic)
+    start = until | find_acknowledged_offsets(lost.read_arrow().to_pylist(), last, topic)
     return {topic: {partition: start.get(partition, EARLIEST) for partition in partitions}}
 
 

@@ -8,7 +8,7 @@ read again unasked: the stream stops and says what it has found, a person acknow
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.tables.platform import LOST_RANGES
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.delta.batch_table import BatchTable
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,13 +90,15 @@ def describe(lost: Sequence[LostRange]) -> str:
     )
 
 
-def read_acknowledged_offsets(table: BatchTable, last_batch: Mapping[str, Any] | None, topic: str) -> dict[int, int]:
+def find_acknowledged_offsets(
+    losses: Iterable[Mapping[str, Any]], last_batch: Mapping[str, Any] | None, topic: str
+) -> dict[int, int]:
     """Where reading goes on by what was acknowledged after the last committed batch, by partition; empty: nothing was.
 
-    `table` is `platform.lost_ranges`, `last_batch` what the batch's commit says of itself.
+    `losses` are the rows of `platform.lost_ranges`, `last_batch` is what the batch's commit says of itself.
     """
     after = EPOCH + timedelta(microseconds=(last_batch or {}).get("arrival_micros", 0))
-    rows = [row for row in table.read_arrow().to_pylist() if row["topic"] == topic and row["acknowledged_at"] > after]
+    rows = [row for row in losses if row["topic"] == topic and row["acknowledged_at"] > after]
     rows.sort(key=lambda row: row["acknowledged_at"])
     return {row["kafka_partition"]: row["next_offset"] for row in rows}
 

@@ -1,0 +1,71 @@
+"""A bad setting is refused at load by its name, in one line, whatever is wrong with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from platform_assets.errors import SettingError
+from resources.settings import Settings, load_settings
+
+NUMBERS = [
+    name
+    for name, field in Settings.model_fields.items()
+    if field.annotation in (int, float) and not isinstance(field.default, bool)
+]
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> str:
+    monkeypatch.setenv(variable, value)
+    load_settings.cache_clear()
+    with pytest.raises(SettingError) as refused:
+        load_settings()
+    load_settings.cache_clear()
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["99999999999", "inf", "-inf", "nan", "-1", "1e300", "soon"])
+def test_no_number_is_taken_that_ends_in_an_overflow(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refuse(monkeypatch, f"HEADRACE_{name.upper()}", value)
+    assert f"HEADRACE_{name.upper()}: " in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("HEADRACE_SPARK_MASTER", "local[0]", "must be local[N]"),
+        ("HEADRACE_SPARK_MASTER", "foo", "must be local[N]"),
+        ("HEADRACE_DRAIN_CRON", "a b c d e", "no cron schedule"),
+        ("HEADRACE_DRAIN_CRON", "61 * * * *", "no cron schedule"),
+        ("HEADRACE_RETENTION_DAYS", "nope", "must be a JSON object"),
+        ("HEADRACE_RETENTION_DAYS", '{"silver.events": 9999999}', "must be at most"),
+        ("HEADRACE_RETENTION_DAYS", '{"silver.events": 0}', "greater than or equal to 1"),
+        ("HEADRACE_STORAGE_OPTIONS", "[]", "dictionary"),
+        ("HEADRACE_SPARK_CONF", "{", "must be a JSON object"),
+        ("HEADRACE_LAKEHOUSE", "s3a:/x", "Write both slashes"),
+        ("HEADRACE_LAKEHOUSE", "gs:bucket/x", "Write both slashes"),
+    ],
+)
+def test_a_bad_value_is_named(variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = refuse(monkeypatch, variable, value)
+    assert f"{variable}: " in refused and said in refused and "\n" not in refused
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("spark_master", "local"),
+        ("spark_master", "local[*]"),
+        ("spark_master", "local[2,3]"),
+        ("spark_master", "spark://a:7077,b:7077"),
+        ("spark_master", "k8s://https://host:443"),
+        ("spark_master", "yarn"),
+        ("drain_cron", "@hourly"),
+        ("drain_cron", "0 6 * * 1-5"),
+        ("lakehouse", "./s3a:/x"),
+        ("lakehouse", "s3a://bucket/x"),
+        ("retention_days", {"silver.events": 36_500}),
+    ],
+)
+def test_a_good_value_is_taken(name: str, value: object) -> None:
+    assert getattr(Settings.model_validate({name: value}), name) is not None
