@@ -155,8 +155,8 @@ def test_a_table_that_is_gone_is_found(lakehouse_copy: StreamsUnderTest, table: 
     assert f"{table} no longer exists" in str(verdict.description)
 
 
-def test_nothing_is_missing_before_the_first_batch(streams: StreamsUnderTest) -> None:
-    verdict = run_check(streams)
+def test_nothing_is_missing_before_the_first_batch(written: StreamsUnderTest, tmp_path: Path) -> None:
+    verdict = run_check(written.at(tmp_path / "new"))
     assert verdict.passed and "has not run yet" in str(verdict.description)
 
 
