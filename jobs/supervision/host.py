@@ -190,11 +190,18 @@ def _is_dead_within(process: ProcessIdentity, seconds: float) -> bool:
 
 
 def _jvm_died(jvm: ProcessIdentity, output: str) -> QueryFailedError:
-    said = re.search(r"java\.lang\.OutOfMemoryError.*", output)
-    if said is None:
-        why, what = "", "the machine is short of memory: look for an out-of-memory kill."
-    else:
+    if said := re.search(r"java\.lang\.OutOfMemoryError.*", output):
         why, what = f" of {said.group()}", "its heap is too small: raise HEADRACE_SPARK_HEAP_MIB."
+    elif "Out of space in CodeCache" in output:
+        why, what = (
+            " of a full code cache",
+            (
+                "that is too small: add -XX:ReservedCodeCacheSize=480m to spark.driver.extraJavaOptions in "
+                "HEADRACE_SPARK_CONF."
+            ),
+        )
+    else:
+        why, what = "", "the machine is short of memory: look for an out-of-memory kill."
     return QueryFailedError(
         f"Spark's JVM (pid {jvm.pid}) died under the queries{why}. They go on from their checkpoints at the next "
         f"start; if it dies again, {what}"

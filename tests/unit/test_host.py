@@ -117,6 +117,7 @@ def test_failed_query_raises_its_error_and_the_others_get_a_short_grace() -> Non
 
 
 HEAP_DEATH = "OpenJDK warning\nTerminating due to java.lang.OutOfMemoryError: GC overhead limit exceeded\n"
+CODE_CACHE_DEATH = "Caused by: java.lang.VirtualMachineError: Out of space in CodeCache for method handle intrinsic\n"
 
 
 @pytest.mark.parametrize(
@@ -127,8 +128,9 @@ HEAP_DEATH = "OpenJDK warning\nTerminating due to java.lang.OutOfMemoryError: GC
             HEAP_DEATH,
             "of java.lang.OutOfMemoryError: GC overhead limit exceeded. They .* raise HEADRACE_SPARK_HEAP_MIB",
         ),
+        (CODE_CACHE_DEATH, "of a full code cache. They .* ReservedCodeCacheSize"),
     ],
-    ids=["killed", "heap"],
+    ids=["killed", "heap", "code cache"],
 )
 def test_dead_jvm_is_named_instead_of_the_failures_it_causes(output: str, why: str) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as jvm:

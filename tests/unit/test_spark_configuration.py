@@ -13,7 +13,7 @@ from platform_assets.errors import SettingError
 from resources import spark_configuration
 from resources.jars import spark_jars
 from resources.settings import Settings
-from resources.spark_configuration import is_secret, spark_conf
+from resources.spark_configuration import for_minutes, is_secret, spark_conf
 
 
 def _conf(tmp_path: Path, **settings: object) -> dict[str, str]:
@@ -49,6 +49,11 @@ def test_users_java_options_come_after_ours_and_replace_none(tmp_path: Path) -> 
     options = conf["spark.driver.extraJavaOptions"].split()
     assert [option for option in options if option.endswith("GC")] == ["-XX:+UseG1GC"] == options[-1:]
     assert "-Duser.timezone=UTC" in options
+
+
+def test_a_jvm_for_minutes_has_room_for_the_code_of_all_streams(tmp_path: Path) -> None:
+    options = for_minutes({"spark.driver.extraJavaOptions": "-Da=b"})["spark.driver.extraJavaOptions"].split()
+    assert options == ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-Da=b"]
 
 
 def test_cluster_keeps_its_own_network_and_parallelism(tmp_path: Path) -> None:
