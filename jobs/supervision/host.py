@@ -196,7 +196,7 @@ def _jvm_died(jvm: ProcessIdentity, output: str) -> QueryFailedError:
         why, what = (
             " of a full code cache",
             (
-                "that is too small: add -XX:ReservedCodeCacheSize=480m to spark.driver.extraJavaOptions in "
+                "its code cache is too small: add -XX:ReservedCodeCacheSize=480m to spark.driver.extraJavaOptions in "
                 "HEADRACE_SPARK_CONF."
             ),
         )

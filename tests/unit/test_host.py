@@ -128,7 +128,7 @@ CODE_CACHE_DEATH = "Caused by: java.lang.VirtualMachineError: Out of space in Co
             HEAP_DEATH,
             "of java.lang.OutOfMemoryError: GC overhead limit exceeded. They .* raise HEADRACE_SPARK_HEAP_MIB",
         ),
-        (CODE_CACHE_DEATH, "of a full code cache. They .* ReservedCodeCacheSize"),
+        (CODE_CACHE_DEATH, "of a full code cache. They .*ReservedCodeCacheSize"),
     ],
     ids=["killed", "heap", "code cache"],
 )
