@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.reports.days import FIRST_DAY
-from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.stream_spec import Stream, select_derived
 from platform_assets.tables.spec import TableSpec
 
@@ -133,9 +133,9 @@ def read_last_write(table: "DeltaTable") -> datetime | None:
 def read_committed_offsets(table: "DeltaTable") -> dict[int, int]:
     """The next offset to read of each topic partition: each commit of the stream names them all, the newest counts."""
     for commit in table.history(_COMMITS_SEARCHED):
-        ranges = (parse_commit_metadata(commit.get("userMetadata")) or {}).get("ranges")
-        if ranges is not None:
-            return {partition: until for _topic, partition, _start, until in ranges}
+        info = CommitInfo.parse(commit.get("userMetadata"))
+        if info is not None and info.ranges is not None:
+            return {partition: until for _topic, partition, _start, until in info.ranges}
     return {}
 
 
@@ -143,8 +143,8 @@ def _is_empty_commit(commit: dict[str, Any]) -> bool:
     # A report's commit is a write though it may hold no rows: the day was computed.
     if (commit.get("userMetadata") or "").startswith('{"report"'):
         return False
-    ours = parse_commit_metadata(commit.get("userMetadata"))
-    if ours is not None and ours.get("batch") is None:
+    ours = CommitInfo.parse(commit.get("userMetadata"))
+    if ours is not None and ours.batch is None:
         return True  # a mark, or a repair of rows that were there
     metrics = commit.get("operationMetrics") or {}
     return str(metrics.get("numOutputRows", "")) == "0"

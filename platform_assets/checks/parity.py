@@ -132,10 +132,10 @@ def _describe(row: dict[str, Any]) -> dict[str, Any]:
 
 def _find_version(table: "DeltaTable", version: int) -> int:
     """The version that the state knows if the stream has written since; what others wrote since is looked at."""
-    from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
+    from platform_assets.streaming.delta.commit_info import CommitInfo
 
     since = table.history(max(1, table.version() - version)) if table.version() > version else []
-    by_stream = any(parse_commit_metadata(commit.get("userMetadata")) is not None for commit in since)
+    by_stream = any(CommitInfo.parse(commit.get("userMetadata")) is not None for commit in since)
     return version if by_stream else table.version()
 
 

@@ -15,7 +15,8 @@ import pytest
 from deltalake import DeltaTable
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.engine import table_upkeep
 from platform_assets.streaming.engine.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, TableUpkeep
@@ -49,7 +50,7 @@ class Shop:
             row = {"event_id": str(self._batch), "event_type": "purchase", "event_time": at, "user_id": "u"}
             row |= {"event_date": at.date(), "kafka_partition": 0, "kafka_offset": self._batch, "revenue": 1.0}
             rows = pa.Table.from_pylist([row], build_arrow_schema(EVENTS))
-            self._table.append(rows, BatchCommit("events", "app", self._batch, {"ranges": []}))
+            self._table.append(rows, CommitInfo.of_batch("events", "app", self._batch, ranges=[]))
             self._batch += 1
 
     def files(self) -> set[str]:

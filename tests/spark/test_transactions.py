@@ -9,7 +9,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ SPEC = TableSpec("gold.numbers", "Numbers", "one number", ("n",), (Column("n", "
 def test_a_replayed_batch_is_not_written_twice_where_transactions_expire(spark: SparkSession, tmp_path: Path) -> None:
     context = StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None)
     uri = context.table_uri(SPEC.name)
-    batch, rows = BatchCommit("q", "app", 7, {"source": 7}), pa.table({"n": [1]})
+    batch, rows = CommitInfo.of_batch("q", "app", 7, source=7), pa.table({"n": [1]})
     BatchTable(SPEC, context).append(rows, batch)
     properties = "'delta.setTransactionRetentionDuration' = 'interval 1 days', 'delta.checkpointInterval' = '1'"
     spark.sql(f"ALTER TABLE delta.`{uri}` SET TBLPROPERTIES ({properties})")

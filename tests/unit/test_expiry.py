@@ -18,7 +18,8 @@ from platform_assets.checks.ledger_entries import Entry
 from platform_assets.checks.ledger_places import Places
 from platform_assets.errors import SettingError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.repair.expiry import Expiry, check_policy, find_expired, find_kept_from, read_expired
 from platform_assets.streaming.stream_spec import select_derived
@@ -46,7 +47,7 @@ def append(table: BatchTable, spec: TableSpec, number: int, days_ago: list[int],
     rows = [{column: moment, "event_date": moment.date()} for moment in times]
     names = {c.name for c in spec.columns}
     own = [{name: value for name, value in row.items() if name in names} for row in rows]
-    table.append(pa.Table.from_pylist(own, build_arrow_schema(spec)), BatchCommit("q", "app", number, {}))
+    table.append(pa.Table.from_pylist(own, build_arrow_schema(spec)), CommitInfo.of_batch("q", "app", number))
 
 
 def expire(context: StreamContext, table: BatchTable, spec: TableSpec, days: int, now: datetime = NOW) -> set[str]:

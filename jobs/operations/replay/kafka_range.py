@@ -22,6 +22,7 @@ from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import UsageError
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.tables.platform import LATE_EVENTS, LOST_RANGES
@@ -104,7 +105,8 @@ class KafkaReplay(RowReplay[KafkaStream]):
         for stream in self._derived:
             rows = build_repairs(stream, touched, datetime.now(UTC), version)
             if len(rows):
-                late.replace(rows, rows.slice(0, 0), f"t.query = '{stream.name}'", {"replay": self._stream.name})
+                info = CommitInfo(CommitKind.REPLAY, self._stream.name)
+                late.replace(rows, rows.slice(0, 0), f"t.query = '{stream.name}'", info)
 
     @cached_property
     def _entries(self) -> list[Entry]:

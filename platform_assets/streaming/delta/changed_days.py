@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
 from platform_assets.tables.platform import CHANGED_DAYS
@@ -84,7 +85,7 @@ class ChangedDays:
             ]
         if rows:
             data = pa.Table.from_pylist(rows, build_arrow_schema(CHANGED_DAYS))
-            self._table.replace(data, data.slice(0, 0), "true", {"changed_days": reached})
+            self._table.replace(data, data.slice(0, 0), "true", CommitInfo(CommitKind.CHANGED_DAYS, reached))
             self._looked_at = reached
 
     def _find_changed(self, spec: TableSpec, until: int) -> dict[date, int]:

@@ -5,10 +5,11 @@ They are made beside a query that may write the same table: who loses against an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import QueryFailedError
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import commit_metadata
 from platform_assets.streaming.delta.table_reads import TableReads
 
@@ -24,19 +25,19 @@ MAX_CONFLICTS = 20
 class TableChanges(TableReads):
     """A table that is changed from one thread at a time."""
 
-    def add(self, rows: pa.Table, body: Mapping[str, Any]) -> None:
+    def add(self, rows: pa.Table, info: CommitInfo) -> None:
         """Appends rows of keys that the table has not, in one commit: as `replace`, which joins the table with them."""
         from deltalake import write_deltalake
 
         self._write_beside(
-            "A repair", body,
+            "A repair", info,
             lambda properties: write_deltalake(
                 self._table, self._conform(rows), mode="append", commit_properties=properties,
                 post_commithook_properties=no_hooks(),
             ),
         )  # fmt: skip
 
-    def replace(self, rows: pa.Table, stale: pa.Table, bounds: str, body: Mapping[str, Any]) -> None:
+    def replace(self, rows: pa.Table, stale: pa.Table, bounds: str, info: CommitInfo) -> None:
         """Puts `rows` in the place of those of the same key and takes out `stale` (rows of the table), in one commit.
 
         For what no batch of the query writes: repairs. Keys of `rows` and `stale` are distinct; `bounds` is a condition
@@ -51,14 +52,14 @@ class TableChanges(TableReads):
         ]
         names = {name: f"s.{name}" for name in self._schema.names}
         self._merge(
-            "A repair", pa.concat_tables(parts), match_rows(bounds, self._spec.key), body,
+            "A repair", pa.concat_tables(parts), match_rows(bounds, self._spec.key), info,
             lambda merger: (
                 merger.when_matched_delete("s.is_stale").when_matched_update(names, "not s.is_stale")
                 .when_not_matched_insert(names, "not s.is_stale")
             ),
         )  # fmt: skip
 
-    def erase(self, rows: pa.Table, bounds: str, body: Mapping[str, Any]) -> None:
+    def erase(self, rows: pa.Table, bounds: str, info: CommitInfo) -> None:
         """Takes out the rows that have the values of one of these in all of these columns, in one commit.
 
         The commit does not say whose they were, as `delete` does: a log outlives the rows. `bounds` and errors as
@@ -68,21 +69,21 @@ class TableChanges(TableReads):
 
         names = rows.column_names
         source = rows.cast(pa.schema([self._schema.field(name) for name in names])).group_by(names).aggregate([])
-        self._merge("An erasure", source, match_rows(bounds, names), body, lambda merger: merger.when_matched_delete())
+        self._merge("An erasure", source, match_rows(bounds, names), info, lambda merger: merger.when_matched_delete())
 
-    def delete(self, condition: str, body: Mapping[str, Any]) -> None:
+    def delete(self, condition: str, info: CommitInfo) -> None:
         """Takes out the rows for which an SQL condition holds, in one commit; none where there are no such rows.
 
         Raises `QueryFailedError` when other writers win again and again; nothing is taken out then.
         """
         self._write_beside(
-            "A deletion", body,
+            "A deletion", info,
             lambda properties: self._open_rewritable().delete(
                 condition, commit_properties=properties, post_commithook_properties=no_hooks()
             ),
         )  # fmt: skip
 
-    def restore(self, version: int, body: Mapping[str, Any]) -> None:
+    def restore(self, version: int, info: CommitInfo) -> None:
         """Puts back the rows of an earlier version, in one commit; what a query has committed since stays on record.
 
         Raises deltalake's `DeltaError` when files of that version have been removed.
@@ -92,10 +93,10 @@ class TableChanges(TableReads):
         with self._lock:
             self._table.update_incremental()
             self._check_lease()
-            self._table.restore(version, commit_properties=CommitProperties(custom_metadata=commit_metadata(body)))
+            self._table.restore(version, commit_properties=CommitProperties(custom_metadata=commit_metadata(info)))
             self.version = self._table.version()
 
-    def mark(self, body: Mapping[str, Any]) -> None:
+    def mark(self, info: CommitInfo) -> None:
         """A commit without rows that says something; lost if others win again and again, for it says it again."""
         from deltalake import CommitProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
@@ -106,7 +107,7 @@ class TableChanges(TableReads):
             try:
                 write_deltalake(
                     self._table, self._schema.empty_table(), mode="append", post_commithook_properties=no_hooks(),
-                    commit_properties=CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0),
+                    commit_properties=CommitProperties(custom_metadata=commit_metadata(info), max_commit_retries=0),
                 )  # fmt: skip
             except CommitFailedError:
                 self._table.update_incremental()
@@ -137,12 +138,12 @@ class TableChanges(TableReads):
         what: str,
         source: pa.Table,
         matches: str,
-        body: Mapping[str, Any],
+        info: CommitInfo,
         apply: Callable[[TableMerger], TableMerger],
     ) -> None:
         """A merge of the source as `s` into the table as `t`."""
         self._write_beside(
-            what, body,
+            what, info,
             lambda properties: apply(
                 self._open_rewritable().merge(
                     source, matches, source_alias="s", target_alias="t", commit_properties=properties,
@@ -156,12 +157,12 @@ class TableChanges(TableReads):
         self._int96.check(self._table)
         return self._table
 
-    def _write_beside(self, what: str, body: Mapping[str, Any], write: Callable[[CommitProperties], object]) -> None:
+    def _write_beside(self, what: str, info: CommitInfo, write: Callable[[CommitProperties], object]) -> None:
         """A commit that is no batch's, beside a query that may write."""
         from deltalake import CommitProperties
 
         # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
-        properties = CommitProperties(custom_metadata=commit_metadata(body), max_commit_retries=0)
+        properties = CommitProperties(custom_metadata=commit_metadata(info), max_commit_retries=0)
         with self._lock:
             self._table.update_incremental()
             self._try(lambda: write(properties), what)

@@ -6,12 +6,13 @@ What is read is read by the table's guarded reader (`platform_assets.delta_reade
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.int96_files import Int96Guard
-from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table, read_batch_commits
+from platform_assets.streaming.delta.commit_info import CommitInfo
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table, read_commit_infos
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -98,22 +99,22 @@ class TableReads:
             self._table.update_incremental()
             return self._table.transaction_version(txn_app_id)
 
-    def find_commit(self, name: str, value: str) -> dict[str, Any] | None:
-        """The newest commit that says so of itself, with its `version`; None where the log has none any more."""
-        return next((commit for commit in self._read_commits() if commit.get(name) == value), None)
-
-    def read_last_frontier(self) -> dict[str, Any] | None:
-        """What the newest commit that moved the frontier says of itself; None where the log holds none."""
-        return next((commit for commit in self._read_commits() if "frontier" in commit), None)
-
-    def read_last_batch(self) -> dict[str, Any] | None:
-        """What the newest batch over Kafka wrote into its commit; None when the log holds no such commit."""
-        return next((commit for commit in self._read_commits() if commit.get("ranges") is not None), None)
-
-    def _read_commits(self) -> list[dict[str, Any]]:
+    def find_commit(self, is_wanted: Callable[[CommitInfo], bool]) -> tuple[int, CommitInfo] | None:
+        """The newest commit of Headrace's like that, with its version; None where the log has none any more."""
         with self._lock:
             self._table.update_incremental()
-            return read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
+            commits = read_commit_infos(self._table, MAX_COMMITS_SEARCHED)
+        return next(((version, info) for version, info in commits if is_wanted(info)), None)
+
+    def read_last_frontier(self) -> Mapping[str, Any]:
+        """What the newest commit with a frontier says of it (`Frontier.as_json`); empty where the log holds none."""
+        found = self.find_commit(lambda info: info.frontier is not None)
+        return {} if found is None else found[1].frontier or {}
+
+    def read_last_batch(self) -> CommitInfo | None:
+        """What the newest batch over Kafka wrote into its commit; None when the log holds no such commit."""
+        found = self.find_commit(lambda info: info.ranges is not None)
+        return None if found is None else found[1]
 
 
 def _add_unknown_columns(schema: pa.Schema, table: DeltaTable) -> pa.Schema:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.delta_reader import as_timestamptz, register_pinned
 from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import as_sql, open_table
 from platform_assets.streaming.derive.late_events import build_repairs
@@ -148,4 +149,4 @@ class LongSessions:
         events = pa.table({"event_time": times, "user_id": pa.array(users, pa.string())})
         rows = build_repairs(self._stream, events, datetime.now(UTC))
         bounds = f"t.query = '{self._stream.name}' and t.event_time = {as_sql(moment)}"
-        self._late.replace(rows, rows.slice(0, 0), bounds, {"long_sessions": self._stream.name})
+        self._late.replace(rows, rows.slice(0, 0), bounds, CommitInfo(CommitKind.LONG_SESSIONS, self._stream.name))

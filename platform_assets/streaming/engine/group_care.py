@@ -12,6 +12,7 @@ from platform_assets.errors import HeadraceError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import ChangedDays
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.derive.long_sessions import LongSessions
 from platform_assets.streaming.derive.query_state import QueryState, as_rows
@@ -129,7 +130,7 @@ class GroupCare:
     def _write_states(self, looks: Sequence[Look]) -> None:
         states = [look.state for look in looks]
         if states != self._states:
-            self._complete_until.replace(as_rows(states), as_rows([]), "true", {"complete_until": True})
+            self._complete_until.replace(as_rows(states), as_rows([]), "true", CommitInfo(CommitKind.COMPLETE_UNTIL))
             self._states = states
 
     def complete_until(self) -> dict[str, str]:

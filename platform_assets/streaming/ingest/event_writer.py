@@ -26,6 +26,7 @@ import pyarrow as pa
 from platform_assets.errors import LostOffsetsError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, PlannedBatch
 from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.ingest.batch_ledger import build_batch_commit, build_entries
 from platform_assets.streaming.ingest.batch_records import read_batch
@@ -119,7 +120,7 @@ class EventWriter:
         held = self._fetch_held()
         self._topic_id = held.topic_id
         last = self._events.read_last_batch()
-        read_topic_id = (last or {}).get("topic_id")
+        read_topic_id = None if last is None else last.topic_id
         if is_new_checkpoint and read_acknowledged_offsets(self._lost, last, topic):
             read_topic_id = None  # the new checkpoint has read nothing of the new topic, nor of the old one
         if lost := find_lost_ranges(topic, next_offsets, read_topic_id, held):
@@ -155,7 +156,7 @@ class EventWriter:
                 return
             marked = frontier.mark(self._bound(read_until_micros))
             if marked != frontier:
-                self._events.mark({"query": self._query, **marked.as_json()})
+                self._events.mark(CommitInfo(CommitKind.MARK, query=self._query, frontier=marked.as_json()))
                 self._frontier = marked
         finally:
             self._working.release()
@@ -172,7 +173,7 @@ class EventWriter:
 
     def _read_frontier(self) -> Frontier:
         if self._frontier is None:
-            self._frontier = Frontier.parse(self._events.read_last_frontier() or {})
+            self._frontier = Frontier.parse(self._events.read_last_frontier())
         return self._frontier
 
     def _write(self, batch_df: DataFrame, batch_id: int) -> None:

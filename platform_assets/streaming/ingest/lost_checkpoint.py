@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.ingest.lost_ranges import EPOCH, read_acknowledged_offsets
 
 if TYPE_CHECKING:
@@ -43,18 +44,19 @@ def find_recorded_offsets(
             f"The checkpoint of {main.uri} is gone, and the table's log no longer holds the commits that say which "
             "offsets it has. Restore the checkpoint: a new one would write every row again."
         )
-    until = {partition: offset for name, partition, _, offset in last["ranges"] if name == topic}
+    until = {partition: offset for name, partition, _, offset in last.ranges or [] if name == topic}
     if not until:
         raise CheckpointMismatchError(
             f"The checkpoint of {main.uri} is gone, and the table holds offsets of another topic than {topic}. "
             "Set HEADRACE_TOPIC to that topic, or HEADRACE_LAKEHOUSE to a new folder."
         )
-    done = (EPOCH + timedelta(microseconds=last["arrival_micros"])).isoformat()
+    assert last.arrival_micros is not None  # each batch over Kafka has it
+    done = (EPOCH + timedelta(microseconds=last.arrival_micros)).isoformat()
     for arrival, table in side.items():
         for partition, offset in until.items():
             unfinished = f"topic = '{topic}' and kafka_partition = {partition} and kafka_offset >= {offset}"
             # As text: delta-rs cannot compare with a timestamp literal here (findings/).
-            table.delete(f"{unfinished} and {arrival} > '{done}'", {"unfinished_batch": True})
+            table.delete(f"{unfinished} and {arrival} > '{done}'", CommitInfo(CommitKind.UNFINISHED_BATCH))
     start = until | read_acknowledged_offsets(lost, last, topic)
     return {topic: {partition: start.get(partition, EARLIEST) for partition in partitions}}
 

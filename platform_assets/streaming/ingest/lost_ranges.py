@@ -17,6 +17,7 @@ from platform_assets.tables.platform import LOST_RANGES
 
 if TYPE_CHECKING:
     from platform_assets.streaming.delta.batch_table import BatchTable
+    from platform_assets.streaming.delta.commit_info import CommitInfo
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,12 +92,13 @@ def describe(lost: Sequence[LostRange]) -> str:
     )
 
 
-def read_acknowledged_offsets(table: BatchTable, last_batch: Mapping[str, Any] | None, topic: str) -> dict[int, int]:
+def read_acknowledged_offsets(table: BatchTable, last_batch: CommitInfo | None, topic: str) -> dict[int, int]:
     """Where reading goes on by what was acknowledged after the last committed batch, by partition; empty: nothing was.
 
     `table` is `platform.lost_ranges`, `last_batch` what the batch's commit says of itself.
     """
-    after = EPOCH + timedelta(microseconds=(last_batch or {}).get("arrival_micros", 0))
+    arrived = 0 if last_batch is None else last_batch.arrival_micros or 0
+    after = EPOCH + timedelta(microseconds=arrived)
     rows = [row for row in table.read_arrow().to_pylist() if row["topic"] == topic and row["acknowledged_at"] > after]
     rows.sort(key=lambda row: row["acknowledged_at"])
     return {row["kafka_partition"]: row["next_offset"] for row in rows}

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.register.named_users import Mention, Sought, judge_record
 from platform_assets.tables.platform import ERASED_RECORDS, FORGOTTEN_USERS
@@ -65,7 +66,8 @@ class Register:
         row = {**row, "user_hash": self.hash(user), "salt": self._salt, "id_bytes": len(user.encode())}
         self._rows[row["user_hash"]] = row
         rows = pa.Table.from_pylist([row], build_arrow_schema(FORGOTTEN_USERS))
-        self._table.replace(rows, rows.slice(0, 0), "true", {"forgotten_users": len(self._rows)})
+        info = CommitInfo(CommitKind.FORGOTTEN_USERS, len(self._rows))
+        self._table.replace(rows, rows.slice(0, 0), "true", info)
 
     def find(self, users: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bool_]:
         """Which of these user_ids are forgotten; a null is nobody."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, UsageError
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
@@ -113,7 +114,7 @@ class Requeuer:
         if requeue.marks:
             number = requeue.marks[0]["requeue"]
             rows = pa.Table.from_pylist(requeue.marks, build_arrow_schema(REQUEUED_RECORDS))
-            self._marks.append(rows, BatchCommit(self._query, _APP, number, {"requeue": number}))
+            self._marks.append(rows, self._describe(number))
             self.finish()
 
     def finish(self) -> int:
@@ -146,11 +147,11 @@ class Requeuer:
     ) -> None:
         import pyarrow as pa
 
-        account: dict[str, Any] = {}
+        info = self._describe(number)
         if outcome == "accepted":
             records = records.rename_columns({"arrived_at": "ingested_at"})
             # No frontier: what is taken in late moves no watermark.
-            account = {"rows_by_type": count_by_type(records)}
+            info = replace(info, rows_by_type=count_by_type(records))
         else:
             records = records.rename_columns({"arrived_at": "deduplicated_at"})
             kept = [mark for mark in marks if mark["outcome"] == outcome]
@@ -167,7 +168,10 @@ class Requeuer:
                 ("other_user_id", pa.string()),
             ):
                 records = records.append_column(name, pa.nulls(len(records), of_type))
-        table.append(records, BatchCommit(self._query, _APP, number, {"requeue": number}, account))
+        table.append(records, info)
+
+    def _describe(self, number: int) -> CommitInfo:
+        return CommitInfo.of_batch(self._query, _APP, number, kind=CommitKind.REQUEUE, value=number)
 
     def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:
         """The records as the parser of now has them, in their order, with `topic` and `arrived_at`."""
