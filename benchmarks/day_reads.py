@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.engine.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, COMMITS_OF_ONE_COMPACTION, compact
 from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
@@ -48,7 +48,7 @@ def main() -> None:
 
 def _write(root: str, spec: TableSpec) -> list[float]:
     """Returns what each commit took."""
-    table = BatchTable(spec, StreamContext(root, "none", {}, "earliest", 1, 1.0, 1, None))
+    table = DeltaBatchWriter(spec, StreamContext(root, "none", {}, "earliest", 1, 1.0, 1, None))
     rng, taken = np.random.default_rng(7), []
     for batch in range(DAYS * COMMITS_OF_ONE_DAY):
         rows = _build_rows(rng, BEGIN + batch * (DAY / COMMITS_OF_ONE_DAY))

@@ -15,7 +15,7 @@ from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import NotReadyError
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table, read_commit_infos
-from platform_assets.streaming.delta.table_changes import no_hooks
+from platform_assets.streaming.delta.retried_commits import no_hooks
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest

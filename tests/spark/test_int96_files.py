@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from platform_assets.checks.table_files import build_table_files_checks
 from platform_assets.errors import TableSchemaError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.engine import table_upkeep
@@ -71,7 +71,7 @@ def test_a_file_with_int96_is_left_alone_until_that_spark_has_rewritten_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 1)
-    table = BatchTable(SPEC, context)
+    table = DeltaBatchWriter(SPEC, context)
     table.append(row(FOR_EVER, 0), CommitInfo.of_batch("q", "app", 0))
     append_by(other_spark, table.uri)
     upkeep = TableUpkeep([KafkaStream("q", (SPEC,))], context)
@@ -80,7 +80,8 @@ def test_a_file_with_int96_is_left_alone_until_that_spark_has_rewritten_it(
     assert "gold.offers is not compacted" in caplog.text and f"{TIMESTAMPS}=TIMESTAMP_MICROS" in caplog.text
     for rewrite in (
         lambda: table.upsert(row(NOON, 2), CommitInfo.of_batch("q", "app", 1)),
-        lambda: table.replace(row(FOR_EVER, 3), row(FOR_EVER, 3).slice(0, 0), "true", REPAIR),
+        lambda: table.put(row(FOR_EVER, 3), "true", REPAIR),
+        lambda: table.replace(row(FOR_EVER, 3), row(NOON, 2), "true", REPAIR),
         lambda: table.erase(row(FOR_EVER, 0).select(["n"]), "true", REPAIR),
         lambda: table.delete("n = 0", REPAIR),
     ):
@@ -100,7 +101,7 @@ def test_a_file_with_int96_is_left_alone_until_that_spark_has_rewritten_it(
 
 
 def test_files_of_ours_are_looked_at_once(context: StreamContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, looked_at = BatchTable(SPEC, context), list[str]()
+    table, looked_at = DeltaBatchWriter(SPEC, context), list[str]()
     read_metadata = pq.read_metadata
 
     def note(path: str, **options: Any) -> Any:

@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.engine import table_upkeep
@@ -40,7 +40,7 @@ class Shop:
     """Writes silver.events, one row a commit, and reads its log's folder."""
 
     def __init__(self, context: StreamContext) -> None:
-        self._table = BatchTable(EVENTS, context)
+        self._table = DeltaBatchWriter(EVENTS, context)
         self._log = Path(self._table.uri, "_delta_log")
         self._batch = 0
 
@@ -75,7 +75,7 @@ def start_upkeep(context: StreamContext, readers: Sequence[str]) -> TableUpkeep:
     """Of the stream `events` and these readers of its table."""
     streams = [stream for stream in load_streams() if stream.name in ("events", *readers)]
     for table in (*(table for stream in streams for table in stream.tables), *PLATFORM_TABLES):
-        BatchTable(table, context)
+        DeltaBatchWriter(table, context)
     return TableUpkeep(streams, context)
 
 

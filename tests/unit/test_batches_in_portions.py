@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from platform_assets.errors import GroupOwnedError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.repair.late_pairs import MAX_PAIRS, split_evenly
 from platform_assets.tables.spec import Column, TableSpec
@@ -20,8 +20,9 @@ SPEC = TableSpec("gold.numbers", "Numbers", "one number", ("n",), (Column("n", "
 BATCH = CommitInfo.of_batch("q", "app", 0, source=0)
 
 
-def open_table(root: Path, check_lease: Callable[[], None] | None = None) -> BatchTable:
-    return BatchTable(SPEC, StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None, check_lease=check_lease))
+def open_table(root: Path, check_lease: Callable[[], None] | None = None) -> DeltaBatchWriter:
+    context = StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None, check_lease=check_lease)
+    return DeltaBatchWriter(SPEC, context)
 
 
 def read_portions(fails_after: int = 9) -> Iterator[pa.RecordBatch]:

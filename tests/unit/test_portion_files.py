@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.tables.spec import Column, TableSpec
@@ -44,8 +44,8 @@ _row = st.fixed_dictionaries(
 )
 
 
-def make(root: Path) -> BatchTable:
-    return BatchTable(SPEC, StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None))
+def make(root: Path) -> DeltaBatchWriter:
+    return DeltaBatchWriter(SPEC, StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None))
 
 
 def commit(number: int = 0) -> CommitInfo:

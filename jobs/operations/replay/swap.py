@@ -14,9 +14,11 @@ from urllib.parse import unquote
 from jobs.operations.replay.shadow import Shadow
 from platform_assets.errors import NotReadyError, StorageError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
+from platform_assets.streaming.delta.reader import DeltaReader
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.repair.table_difference import COPIES, count_copies, leave_out_keys, select_columns
 from platform_assets.tables.platform import COMPLETE_UNTIL, HOP_LEDGER, LATE_EVENTS
@@ -64,7 +66,7 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
         version = _replace_rows(shadow, info)
         _replace_accounts(shadow, {spec.name: _read_own(shadow, spec, of_shadow=True) for spec in _ACCOUNTS}, version)
         hops = open_table(shadow.context.table_uri(HOP_LEDGER.name), shadow.context.storage_options).to_pyarrow_table()
-        BatchTable(HOP_LEDGER, shadow.live).append(hops, info)
+        DeltaBatchWriter(HOP_LEDGER, shadow.live).append(hops, info)
         shadow.lakehouse.folder.move(shadow.checkpoint_folder, shadow.live_checkpoint_folder)
     _publish_changes(session, shadow, journal["version"])
     shadow.lakehouse.folder.remove(shadow.folder)
@@ -85,7 +87,7 @@ def undo_swap(session: SparkSession, shadow: Shadow) -> int:
         _demand_files(shadow, journal["version"])
     _write_journal(shadow, {**journal, "state": "undoing"})
     aside = f"{_kept(shadow)}/checkpoint"
-    table = BatchTable(shadow.stream.main_table, shadow.live)
+    table = DeltaWriter(shadow.stream.main_table, shadow.live)
     if shadow.lakehouse.folder.read_file(f"{aside}/metadata") is not None or journal["generation"] is None:
         shadow.lakehouse.remove_checkpoint(shadow.stream.main_table.name)
         table.restore(journal["version"], CommitInfo(CommitKind.REPLAY_UNDONE, shadow.stream.name))
@@ -144,7 +146,7 @@ def _move_checkpoint(shadow: Shadow, path: str, aside: str, generation: str | No
 
 
 def _replace_rows(shadow: Shadow, info: CommitInfo) -> int:
-    table = BatchTable(shadow.stream.main_table, shadow.live)
+    table = DeltaBatchWriter(shadow.stream.main_table, shadow.live)
     uri = shadow.context.table_uri(shadow.stream.main_table.name)
     replayed = open_table(uri, shadow.context.storage_options)
     dataset = replayed.to_pyarrow_dataset()
@@ -177,19 +179,19 @@ def _replace_accounts(shadow: Shadow, rows: dict[str, pa.Table], version: int) -
     query = shadow.stream.name
     info = CommitInfo(CommitKind.REPLAY, query)
     for spec in _ACCOUNTS:
-        table, own = BatchTable(spec, shadow.live), rows[spec.name]
+        table, own = DeltaWriter(spec, shadow.live), rows[spec.name]
         if spec is COMPLETE_UNTIL and len(own):
             place = own.schema.get_field_index("table_version")
             own = own.set_column(place, own.schema.field(place), pa.array([version] * len(own), pa.int64()))
         table.delete(f"query = '{query}'", info)
-        table.replace(own, own.slice(0, 0), f"t.query = '{query}'", info)
+        table.put(own, f"t.query = '{query}'", info)
 
 
 def _read_own(shadow: Shadow, spec: TableSpec, *, of_shadow: bool) -> pa.Table:
     import pyarrow.compute as pc
 
     context = shadow.context if of_shadow else shadow.live
-    rows = BatchTable(spec, context).read_arrow()
+    rows = DeltaReader(spec, context).read_arrow()
     return rows.filter(pc.field("query") == shadow.stream.name)
 
 

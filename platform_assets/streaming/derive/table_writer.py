@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, Plan
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.commit_log import EPOCH, CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
@@ -40,20 +40,20 @@ class TableWriter:
     """
 
     def __init__(self, spec: TableStream, context: StreamContext) -> None:
-        self.table = BatchTable(spec.main_table, context)
+        self.table = DeltaBatchWriter(spec.main_table, context)
         self._spec = spec
         self._source = spec.source
         self._span = spec.span
         self._context = context
         self._publisher = KafkaPublisher(spec, context)
         self._register = Register(context) if spec.span.by_user else None
-        self._late = BatchTable(LATE_EVENTS, context)
+        self._late = DeltaBatchWriter(LATE_EVENTS, context)
         self._checkpoint = Checkpoint.of(context, spec.main_table.name)
         uri = context.table_uri(self._source.table.name)
         self._log = CommitLog(uri, self._source.time_column, context.storage_options)
 
     @property
-    def tables(self) -> Mapping[str, BatchTable]:
+    def tables(self) -> Mapping[str, DeltaBatchWriter]:
         """See `BatchWriter`."""
         return {self._spec.main_table.name: self.table}
 

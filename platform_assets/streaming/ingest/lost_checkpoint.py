@@ -17,14 +17,15 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.ingest.lost_ranges import EPOCH, read_acknowledged_offsets
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.delta.batch_table import BatchTable
+    from platform_assets.streaming.delta.reader import DeltaReader
+    from platform_assets.streaming.delta.writer import DeltaWriter
 
 # Kafka's word for "from the first record that there is", as Spark takes it in place of an offset.
 EARLIEST = -2
 
 
 def find_recorded_offsets(
-    main: BatchTable, side: Mapping[str, BatchTable], lost: BatchTable, topic: str, partitions: Sequence[int]
+    main: DeltaReader, side: Mapping[str, DeltaWriter], lost: DeltaReader, topic: str, partitions: Sequence[int]
 ) -> TopicOffsets | None:
     """The offsets behind the last committed batch, for all `partitions`; None when the table has no commit of a batch.
 
@@ -61,7 +62,7 @@ def find_recorded_offsets(
     return {topic: {partition: start.get(partition, EARLIEST) for partition in partitions}}
 
 
-def refuse_second_life(query: str, table: BatchTable) -> None:
+def refuse_second_life(query: str, table: DeltaReader) -> None:
     """Raises `CheckpointMismatchError` when a stream over a table has no checkpoint, but its table has rows."""
     if not table.is_empty():
         raise CheckpointMismatchError(

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.tables.platform import LOST_RANGES
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.delta.batch_table import BatchTable
     from platform_assets.streaming.delta.commit_info import CommitInfo
+    from platform_assets.streaming.delta.reader import DeltaReader
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -92,7 +92,7 @@ def describe(lost: Sequence[LostRange]) -> str:
     )
 
 
-def read_acknowledged_offsets(table: BatchTable, last_batch: CommitInfo | None, topic: str) -> dict[int, int]:
+def read_acknowledged_offsets(table: DeltaReader, last_batch: CommitInfo | None, topic: str) -> dict[int, int]:
     """Where reading goes on by what was acknowledged after the last committed batch, by partition; empty: nothing was.
 
     `table` is `platform.lost_ranges`, `last_batch` what the batch's commit says of itself.

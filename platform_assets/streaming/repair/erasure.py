@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import is_partitioned_by_day
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.register.forgotten_users import build_erased
@@ -87,7 +87,7 @@ class Eraser:
         return None if found is None else (found[0], found[1].erased_rows or 0)
 
     def vacuum(self) -> None:
-        """Removes the files that still have the user's rows. See `BatchTable.vacuum` for who may be at work then."""
+        """Removes the files that still have the user's rows. See `DeltaWriter.vacuum` for who may be at work then."""
         own = {*self._ingest.tables, REQUEUED_RECORDS, LATE_EVENTS, *(stream.main_table for stream in self._derived)}
         for spec in {*own, *self.personal}:
             if self._exists(spec):
@@ -110,12 +110,12 @@ class Eraser:
             )
         )
         if len(erased):
-            self._open(ERASED_RECORDS).replace(erased, erased.slice(0, 0), "true", self._info)
+            self._open(ERASED_RECORDS).put(erased, "true", self._info)
 
     def _list_for_repair(self, stream: TableStream, events: pa.Table, now: datetime) -> None:
         rows = build_repairs(stream, events, now)
         if len(rows):
-            self._open(LATE_EVENTS).replace(rows, rows.slice(0, 0), f"t.query = '{stream.name}'", self._info)
+            self._open(LATE_EVENTS).put(rows, f"t.query = '{stream.name}'", self._info)
 
     def _erase_personal(self, session: SparkSession, spec: TableSpec) -> int:
         stream = next((stream for stream in self._derived if stream.main_table == spec), None)
@@ -137,8 +137,8 @@ class Eraser:
             self._open(spec).erase(rows, bounds, replace(self._info, erased_rows=len(rows)))
         return len(rows)
 
-    def _open(self, spec: TableSpec) -> BatchTable:
-        return BatchTable(spec, self._context)
+    def _open(self, spec: TableSpec) -> DeltaWriter:
+        return DeltaWriter(spec, self._context)
 
     def _exists(self, spec: TableSpec) -> bool:
         from deltalake import DeltaTable

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from platform_assets.errors import SettingError
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import day_of, is_partitioned_by_day
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.stream_spec import Stream, TableStream
 from platform_assets.tables.platform import EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
@@ -75,10 +75,10 @@ def _find_column(stream: Stream, spec: TableSpec) -> str:
 class Expiry:
     """Of the tables of a group. `tables` are those that its queries write. Called from one thread."""
 
-    def __init__(self, streams: Sequence[Stream], tables: Mapping[str, BatchTable], context: StreamContext) -> None:
+    def __init__(self, streams: Sequence[Stream], tables: Mapping[str, DeltaWriter], context: StreamContext) -> None:
         self._kept = [kept for kept in find_kept(streams, context.retention_days) if kept.spec.name in tables]
         self._tables = tables
-        self._account = BatchTable(EXPIRED_ROWS, context)
+        self._account = DeltaWriter(EXPIRED_ROWS, context)
         self._logs = {
             kept.spec.name: CommitLog(context.table_uri(kept.spec.name), "", context.storage_options)
             for kept in self._kept
@@ -123,7 +123,7 @@ class Expiry:
 
         if rows:
             data = pa.Table.from_pylist(rows, build_arrow_schema(EXPIRED_ROWS))
-            self._account.replace(data, data.slice(0, 0), "true", CommitInfo(CommitKind.EXPIRED_ROWS, len(rows)))
+            self._account.put(data, "true", CommitInfo(CommitKind.EXPIRED_ROWS, len(rows)))
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, UsageError
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.stream_spec import KafkaStream
@@ -70,9 +71,11 @@ class Requeuer:
     def __init__(self, stream: KafkaStream, context: StreamContext) -> None:
         self._query = stream.name
         self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
-        self._events, self._quarantined, self._deduplicated = (BatchTable(t, context) for t in stream.tables)
-        self._marks = BatchTable(REQUEUED_RECORDS, context)
-        self._lost = BatchTable(LOST_RANGES, context)
+        events, quarantined, deduplicated = stream.tables
+        self._events, self._deduplicated = DeltaBatchWriter(events, context), DeltaBatchWriter(deduplicated, context)
+        self._quarantined = DeltaReader(quarantined, context)
+        self._marks = DeltaBatchWriter(REQUEUED_RECORDS, context)
+        self._lost = DeltaReader(LOST_RANGES, context)
         self._register = Register(context)
 
     def plan(self, choice: Choice, by: str, now: datetime) -> Requeue:
@@ -143,7 +146,7 @@ class Requeuer:
         return written
 
     def _append(
-        self, outcome: str, table: BatchTable, records: pa.Table, marks: list[dict[str, Any]], number: int
+        self, outcome: str, table: DeltaBatchWriter, records: pa.Table, marks: list[dict[str, Any]], number: int
     ) -> None:
         import pyarrow as pa
 

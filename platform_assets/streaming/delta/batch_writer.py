@@ -16,16 +16,17 @@ from platform_assets.errors import CheckpointMismatchError
 from platform_assets.folders import open_folder
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import commit_metadata, name_transaction, read_commit_infos
-from platform_assets.streaming.delta.table_changes import TableChanges, match_rows, no_hooks
-from platform_assets.streaming.delta.table_reads import MAX_COMMITS_SEARCHED
+from platform_assets.streaming.delta.reader import MAX_COMMITS_SEARCHED
+from platform_assets.streaming.delta.retried_commits import match_rows, no_hooks
+from platform_assets.streaming.delta.writer import DeltaWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import CommitProperties
 
 
-class BatchTable(TableChanges):
-    """One table of one query. Its methods may be called from any thread; one writes at a time."""
+class DeltaBatchWriter(DeltaWriter):
+    """A table that micro-batches write too: each batch has one commit of it, under a Delta transaction."""
 
     def append(self, rows: pa.Table, info: CommitInfo) -> bool:
         """Appends the batch's rows (the table's columns, in any order) unless the table has them from a run before.

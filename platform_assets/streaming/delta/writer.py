@@ -1,32 +1,22 @@
-"""Commits of a table that are no batch's: repairs, erasures, deletions, marks, and what upkeep removes.
-
-They are made beside a query that may write the same table: who loses against another writer looks again.
-"""
+"""Writes a Delta table: all that is no batch's, such as repairs, accounts, erasures and marks; removes old files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from platform_assets.errors import QueryFailedError
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import commit_metadata
-from platform_assets.streaming.delta.table_reads import TableReads
+from platform_assets.streaming.delta.retried_commits import RetriedCommits, match_rows, no_hooks
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import CommitProperties, DeltaTable
-    from deltalake.table import TableMerger
-
-# Beside one query only upkeep commits to its table: so many losses in a row are a second writer that never rests.
-MAX_CONFLICTS = 20
 
 
-class TableChanges(TableReads):
-    """A table that is changed from one thread at a time."""
+class DeltaWriter(RetriedCommits):
+    """A table that this process writes. Its methods may be called from any thread; one writes at a time."""
 
     def add(self, rows: pa.Table, info: CommitInfo) -> None:
-        """Appends rows of keys that the table has not, in one commit: as `replace`, which joins the table with them."""
+        """Appends rows of keys that the table has not, in one commit. Cheaper than `put`, which joins the table."""
         from deltalake import write_deltalake
 
         self._write_beside(
@@ -37,12 +27,23 @@ class TableChanges(TableReads):
             ),
         )  # fmt: skip
 
-    def replace(self, rows: pa.Table, stale: pa.Table, bounds: str, info: CommitInfo) -> None:
-        """Puts `rows` in the place of those of the same key and takes out `stale` (rows of the table), in one commit.
+    def put(self, rows: pa.Table, bounds: str, info: CommitInfo) -> None:
+        """Inserts rows, or puts them in the place of those of the same key, in one commit.
 
-        For what no batch of the query writes: repairs. Keys of `rows` and `stale` are distinct; `bounds` is a condition
-        on the table's rows (as `t`) that holds for all that are meant, by which files are left out. Raises
-        `QueryFailedError` when other writers win again and again; nothing is written then.
+        Keys of `rows` are distinct; `bounds` is a condition on the table's rows (as `t`) that holds for all that are
+        meant, by which files are left out. Raises `QueryFailedError` when other writers win again and again; nothing is
+        written then.
+        """
+        names = {name: f"s.{name}" for name in self._schema.names}
+        self._merge(
+            "A repair", self._conform(rows), match_rows(bounds, self._spec.key), info,
+            lambda merger: merger.when_matched_update(names).when_not_matched_insert(names),
+        )  # fmt: skip
+
+    def replace(self, rows: pa.Table, stale: pa.Table, bounds: str, info: CommitInfo) -> None:
+        """As `put`, and takes out `stale` (rows of the table) in the same commit.
+
+        Keys of `rows` and `stale` are distinct; `bounds` and errors as `put`.
         """
         import pyarrow as pa
 
@@ -63,7 +64,7 @@ class TableChanges(TableReads):
         """Takes out the rows that have the values of one of these in all of these columns, in one commit.
 
         The commit does not say whose they were, as `delete` does: a log outlives the rows. `bounds` and errors as
-        `replace`.
+        `put`.
         """
         import pyarrow as pa
 
@@ -124,76 +125,3 @@ class TableChanges(TableReads):
             self._table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=full)
             self._table.update_incremental()
             self.version = self._table.version()
-
-    def _conform(self, rows: pa.Table) -> pa.Table:
-        import pyarrow as pa
-
-        for name in self._schema.names[len(self._spec.columns) :]:
-            if name not in rows.column_names:
-                rows = rows.append_column(name, pa.nulls(len(rows)))
-        return rows.select(self._schema.names).cast(self._schema)
-
-    def _merge(
-        self,
-        what: str,
-        source: pa.Table,
-        matches: str,
-        info: CommitInfo,
-        apply: Callable[[TableMerger], TableMerger],
-    ) -> None:
-        """A merge of the source as `s` into the table as `t`."""
-        self._write_beside(
-            what, info,
-            lambda properties: apply(
-                self._open_rewritable().merge(
-                    source, matches, source_alias="s", target_alias="t", commit_properties=properties,
-                    post_commithook_properties=no_hooks(),
-                )
-            ).execute(),
-        )  # fmt: skip
-
-    def _open_rewritable(self) -> DeltaTable:
-        """The table, for what rewrites files. Raises `TableSchemaError` where that would change somebody's dates."""
-        self._int96.check(self._table)
-        return self._table
-
-    def _write_beside(self, what: str, info: CommitInfo, write: Callable[[CommitProperties], object]) -> None:
-        """A commit that is no batch's, beside a query that may write."""
-        from deltalake import CommitProperties
-
-        # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
-        properties = CommitProperties(custom_metadata=commit_metadata(info), max_commit_retries=0)
-        with self._lock:
-            self._table.update_incremental()
-            self._try(lambda: write(properties), what)
-
-    def _try(self, write: Callable[[], object], what: str) -> None:
-        from deltalake.exceptions import CommitFailedError
-
-        for _ in range(MAX_CONFLICTS):
-            self._check_lease()
-            try:
-                write()
-            except CommitFailedError:
-                self._table.update_incremental()
-                continue
-            self.version = self._table.version()
-            return
-        raise QueryFailedError(
-            f"{what} lost {MAX_CONFLICTS} times against other writers of {self.uri}. "
-            "Stop what else writes there; it is tried again."
-        )
-
-
-def match_rows(bounds: str, names: Iterable[str]) -> str:
-    """The condition of a merge: within the bounds, and equal in these columns, nulls too."""
-    # In parentheses: DataFusion reads `a is not distinct from b and c` as `a is not distinct from (b and c)`.
-    return " and ".join([f"({bounds})", *(f"(t.{name} is not distinct from s.{name})" for name in names)])
-
-
-def no_hooks() -> Any:
-    """For a commit of a stream's table: its log is kept by `table_upkeep` alone."""
-    from deltalake import PostCommitHookProperties
-
-    # Both cost with every commit what they need cost once a minute: see `table_upkeep`.
-    return PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.int96_files import Int96Guard
 from platform_assets.streaming.delta.commit_info import CommitInfo
-from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table, read_commit_infos
+from platform_assets.streaming.delta.delta_tables import create_table, read_commit_infos
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -28,17 +27,17 @@ MAX_COMMITS_SEARCHED = 1000
 STREAM_LOG_RETENTION = "interval 6 hours"
 
 
-class TableReads:
+def create_stream_table(spec: TableSpec, context: StreamContext) -> DeltaTable:
+    """Opens a table of the streams or of their accounts; creates it, empty, when it is missing."""
+    return create_table(context.table_uri(spec.name), spec, context.storage_options, STREAM_LOG_RETENTION)
+
+
+class DeltaReader:
     """One table, made when it is missing. Its methods may be called from any thread, beside one that writes."""
 
     def __init__(self, spec: TableSpec, context: StreamContext) -> None:
         self.uri = context.table_uri(spec.name)
-        self._check_lease = context.check_lease or (lambda: None)
-        self._spec = spec
-        self._table = create_table(self.uri, spec, context.storage_options, STREAM_LOG_RETENTION)
-        self._schema = _add_unknown_columns(build_arrow_schema(spec), self._table)
-        self._storage_options = context.storage_options
-        self._int96 = Int96Guard(context.storage_options)
+        self._table = create_stream_table(spec, context)
         self._lock = threading.RLock()
         self.version = self._table.version()
         """The newest version that this object has made or seen; any thread may read it."""
@@ -115,12 +114,3 @@ class TableReads:
         """What the newest batch over Kafka wrote into its commit; None when the log holds no such commit."""
         found = self.find_commit(lambda info: info.ranges is not None)
         return None if found is None else found[1]
-
-
-def _add_unknown_columns(schema: pa.Schema, table: DeltaTable) -> pa.Schema:
-    """With the columns that newer code has given the table: this code leaves them null."""
-    import pyarrow as pa
-
-    for column in pa.schema(table.schema().to_arrow()):
-        schema = schema if column.name in schema.names else schema.append(column)
-    return schema
