@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.engine.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, COMMITS_OF_ONE_COMPACTION, compact
 from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
 from platform_assets.tables.spec import Column, TableSpec
@@ -47,12 +48,12 @@ def main() -> None:
 
 def _write(root: str, spec: TableSpec) -> list[float]:
     """Returns what each commit took."""
-    table = BatchTable(spec, StreamContext(root, "none", {}, "earliest", 1, 1.0, 1, None))
+    table = DeltaBatchWriter(spec, StreamContext(root, "none", {}, "earliest", 1, 1.0, 1, None))
     rng, taken = np.random.default_rng(7), []
     for batch in range(DAYS * COMMITS_OF_ONE_DAY):
         rows = _build_rows(rng, BEGIN + batch * (DAY / COMMITS_OF_ONE_DAY))
         began = time.perf_counter()
-        table.append(rows, BatchCommit("view_to_purchase", "benchmark", batch, {}))
+        table.append(rows, CommitInfo.of_batch("view_to_purchase", "benchmark", batch))
         taken.append(time.perf_counter() - began)
         if (batch + 1) % COMMITS_OF_ONE_CHECKPOINT == 0:
             DeltaTable(table.uri).create_checkpoint()

@@ -20,7 +20,7 @@ from platform_assets.checks.ledger import audit_stream
 from platform_assets.checks.ledger_proof import Proof
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.ingest.batch_ledger import PartitionEntry, build_batch_commit
 from platform_assets.streaming.stream_spec import select_ingest
@@ -75,7 +75,7 @@ def _write(root: str, batches: range) -> None:
     import pyarrow as pa
 
     context = StreamContext(root, TOPIC, {}, "earliest", 1, 1.0, 1, None)
-    main, *_ = (BatchTable(table, context) for table in EVENTS.tables)
+    main, *_ = (DeltaBatchWriter(table, context) for table in EVENTS.tables)
     create_table(context.table_uri(LEDGER.name), LEDGER)
     schema = build_arrow_schema(EVENTS.main_table)
     each = BATCH_ROWS // PARTITIONS

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.sent_again import find_sent_again
 from platform_assets.streams.events import EVENTS
 from platform_assets.tables.spec import TableSpec
@@ -37,7 +37,7 @@ def main() -> None:
     """Prints a line for each table and number of events: CPU-milliseconds, spread over a day and within an hour."""
     with tempfile.TemporaryDirectory() as folder:
         context = StreamContext(folder, "none", {}, "earliest", 1, 1.0, 1, None)
-        table, day = BatchTable(EVENTS, context), 0
+        table, day = DeltaReader(EVENTS, context), 0
         for days in DAYS:
             while day < days:
                 _write_day(Path(folder), EVENTS, day)
@@ -80,7 +80,7 @@ def _write_day(root: Path, spec: TableSpec, day: int) -> None:
         write_deltalake(root / "silver" / "events", rows, mode="append")
 
 
-def _measure(table: BatchTable, count: int, hours: int) -> float:
+def _measure(table: DeltaReader, count: int, hours: int) -> float:
     """Median CPU-milliseconds of a look-up of so many events of the first day."""
     chance, taken = np.random.default_rng(7), []
     arrival = _micros(BEGIN + timedelta(days=400))

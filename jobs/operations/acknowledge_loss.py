@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.errors import SettingError, UsageError
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.reader import DeltaReader
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.ingest.lost_ranges import (
     LostRange,
     build_rows,
@@ -51,16 +53,16 @@ def acknowledge_loss(
         KafkaResource.from_settings(settings) as kafka,
     ):
         context = build_stream_context(settings, kafka, lakehouse)
-        main, table = BatchTable(stream.main_table, context), BatchTable(LOST_RANGES, context)
+        main, table = DeltaReader(stream.main_table, context), DeltaWriter(LOST_RANGES, context)
         last = main.read_last_batch()
         if last is None:
             return []
         topic, fetch_held = settings.topic, context.fetch_held
         assert fetch_held is not None
-        read = {partition: until for name, partition, _, until in last["ranges"] if name == topic}
+        read = {partition: until for name, partition, _, until in last.ranges or [] if name == topic}
         if not read:
             raise SettingError(f"HEADRACE_TOPIC: the table's last offsets are of another topic than {topic}.")
-        lost = find_lost_ranges(topic, read, last.get("topic_id"), fetch_held())
+        lost = find_lost_ranges(topic, read, last.topic_id, fetch_held())
         if not (lost and reason):
             return lost
         if any(item.is_of_another_topic for item in lost):
@@ -72,7 +74,7 @@ def acknowledge_loss(
             rows = pa.Table.from_pylist(
                 build_rows(lost, by, reason, datetime.now(UTC)), build_arrow_schema(LOST_RANGES)
             )
-            table.replace(rows, rows.slice(0, 0), "true", {"acknowledged": True})
+            table.put(rows, "true", CommitInfo(CommitKind.ACKNOWLEDGED_LOSS))
         lakehouse.remove_checkpoint(stream.main_table.name)
         return lost
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import UsageError
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table
 from platform_assets.streaming.repair.expiry import warn_of_expired
 from platform_assets.streaming.stream_spec import StreamGroup, TableStream
@@ -55,4 +56,5 @@ def _delete(uri: str, condition: str | None, stream: str, options: dict[str, str
         table = open_table(uri, options)
     except TableNotFoundError:
         return
-    table.delete(condition, commit_properties=CommitProperties(custom_metadata=commit_metadata({"recompute": stream})))
+    info = CommitInfo(CommitKind.RECOMPUTE, stream)
+    table.delete(condition, commit_properties=CommitProperties(custom_metadata=commit_metadata(info)))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from jobs.operations.recompute import empty_stream
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import NotReadyError
-from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table, read_batch_commits
-from platform_assets.streaming.delta.table_changes import no_hooks
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table, read_commit_infos
+from platform_assets.streaming.delta.retried_commits import no_hooks
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
@@ -79,15 +80,15 @@ def reset_time(group: StreamGroup, settings: Settings) -> TimeReset:
 
 
 def _read_frontier(table: DeltaTable) -> Frontier:
-    commits = read_batch_commits(table, _COMMITS_SEARCHED)
-    return Frontier.parse(next((commit for commit in commits if "frontier" in commit), {}))
+    commits = (info.frontier for _, info in read_commit_infos(table, _COMMITS_SEARCHED))
+    return Frontier.parse(next((frontier for frontier in commits if frontier is not None), {}))
 
 
 def _write_frontier(table: DeltaTable, query: str, frontier: Frontier) -> None:
     import pyarrow as pa
     from deltalake import CommitProperties, write_deltalake
 
-    body = commit_metadata({"query": query, "reset_time": True, **frontier.as_json()})
+    body = commit_metadata(CommitInfo(CommitKind.RESET_TIME, query=query, frontier=frontier.as_json()))
     nothing = pa.schema(table.schema().to_arrow()).empty_table()
     write_deltalake(
         table, nothing, mode="append", commit_properties=CommitProperties(custom_metadata=body),

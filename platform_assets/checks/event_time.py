@@ -9,12 +9,13 @@ that is older or of no use): as the frontier judges them, see `streaming.frontie
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from platform_assets.checks.duckdb_check import build_duckdb_check
-from platform_assets.streaming.delta.delta_tables import build_arrow_schema, parse_commit_metadata
+from platform_assets.streaming.delta.commit_info import CommitInfo
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.spec import TableSpec
 
@@ -95,18 +96,18 @@ def read_clocks(
     return [Clocks(**row) for row in found.to_arrow_table().to_pylist()]
 
 
-def find_standstill(commits: Iterable[dict[str, Any]]) -> tuple[timedelta, datetime | None]:
+def find_standstill(commits: Iterable[CommitInfo]) -> tuple[timedelta, datetime | None]:
     """How long events have come without moving the frontier, and where it stands; of commits, the newest first."""
     frontiers: list[int | None] = []
     arrivals: list[int] = []
     for commit in commits:
-        if "frontier" not in commit:
+        if commit.frontier is None:
             continue
-        frontiers.append(commit["frontier"])
+        frontiers.append(commit.frontier_micros)
         if frontiers[-1] != frontiers[0]:
             break
-        if any(commit.get("rows_by_type", {}).values()):
-            arrivals.append(commit["arrival_micros"])
+        if commit.arrival_micros is not None and any((commit.rows_by_type or {}).values()):
+            arrivals.append(commit.arrival_micros)
     stood = timedelta(microseconds=arrivals[0] - arrivals[-1] if arrivals else 0)
     at = frontiers[0] if frontiers else None
     return stood, None if at is None else datetime.fromtimestamp(at / 1e6, UTC)
@@ -115,7 +116,7 @@ def find_standstill(commits: Iterable[dict[str, Any]]) -> tuple[timedelta, datet
 def _build_check(stream: KafkaStream, limits: EventTimeLimits) -> dg.AssetChecksDefinition:
     def look(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable") -> dg.AssetCheckResult:
         clocks = read_clocks(connection, events, stream.main_table, datetime.now(UTC))
-        commits = (parse_commit_metadata(commit.get("userMetadata")) for commit in events.history(_COMMITS_SEARCHED))
+        commits = (CommitInfo.parse(commit.get("userMetadata")) for commit in events.history(_COMMITS_SEARCHED))
         stood, frontier = find_standstill(commit for commit in commits if commit is not None)
         return judge(clocks, stood, frontier, limits, datetime.now(UTC))
 

@@ -14,7 +14,7 @@ import dagster as dg
 
 from platform_assets.checks.read_position import read_position
 from platform_assets.reports.days import FIRST_DAY
-from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.stream_spec import Stream, select_derived
 from platform_assets.tables.spec import TableSpec
 
@@ -146,8 +146,8 @@ def _is_empty_commit(commit: dict[str, Any]) -> bool:
     # A report's commit is a write though it may hold no rows: the day was computed.
     if (commit.get("userMetadata") or "").startswith('{"report"'):
         return False
-    ours = parse_commit_metadata(commit.get("userMetadata"))
-    if ours is not None and ours.get("batch") is None:
+    ours = CommitInfo.parse(commit.get("userMetadata"))
+    if ours is not None and ours.batch is None:
         return True  # a mark, or a repair of rows that were there
     metrics = commit.get("operationMetrics") or {}
     return str(metrics.get("numOutputRows", "")) == "0"

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.checks.ledger_entries import Entry
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.commit_log import CommitLog
-from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -102,9 +102,9 @@ def find_batches(table: DeltaTable, newest: int) -> Appended:
     """The batches in the `newest` commits of a table, without their files."""
     batches = []
     for entry in reversed(table.history(newest)):
-        body = parse_commit_metadata(entry.get("userMetadata"))
-        if body is not None and body.get("batch") is not None:
-            batches.append((int(entry["version"]), str(body["app"]), int(body["batch"])))
+        info = CommitInfo.parse(entry.get("userMetadata"))
+        if info is not None and info.transaction is not None:
+            batches.append((int(entry["version"]), *info.transaction))
     return Appended((), tuple(batches))
 
 

@@ -135,10 +135,10 @@ def _describe(row: dict[str, Any]) -> dict[str, Any]:
 
 def _find_version(table: "DeltaTable", version: int) -> int:
     """The version that the state knows if the stream has written since; what others wrote since is looked at."""
-    from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
+    from platform_assets.streaming.delta.commit_info import CommitInfo
 
     since = table.history(max(1, table.version() - version)) if table.version() > version else []
-    by_stream = any(parse_commit_metadata(commit.get("userMetadata")) is not None for commit in since)
+    by_stream = any(CommitInfo.parse(commit.get("userMetadata")) is not None for commit in since)
     return version if by_stream else table.version()
 
 
@@ -148,12 +148,12 @@ def find_source_version(events: "DeltaTable", log: "CommitLog", version: int) ->
     What somebody else has changed or deleted in the source since is thereby looked at: no query reads it, and without
     new events the query's own version would stay what it is for ever.
     """
-    from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
+    from platform_assets.streaming.delta.commit_info import CommitInfo
 
     since = events.history(events.version() - version) if events.version() > version else []
     for entry in reversed(since):
         commit = log.read(entry["version"])
-        is_ours = parse_commit_metadata(entry.get("userMetadata")) is not None
+        is_ours = CommitInfo.parse(entry.get("userMetadata")) is not None
         if commit is None or commit.files or is_ours:
             break
         version = commit.version

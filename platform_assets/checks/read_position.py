@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
+from platform_assets.streaming.delta.commit_info import CommitInfo
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -60,21 +60,23 @@ def read_position(lakehouse: Any, table: DeltaTable | None, topic: str) -> ReadP
     losses = lakehouse.find_table("platform.lost_ranges")
     rows = [] if losses is None else losses.to_pyarrow_table().to_pylist()
     acknowledged = find_acknowledged_offsets(rows, batch, topic)
-    read = {partition: until for name, partition, _start, until in (batch or {}).get("ranges", []) if name == topic}
+    ranges = (batch.ranges if batch is not None else None) or []
+    read = {partition: until for name, partition, _start, until in ranges if name == topic}
     # What was acknowledged is of the topic that is there now.
-    topic_id = None if acknowledged else (batch or {}).get("topic_id") or None
+    topic_id = None if acknowledged or batch is None else batch.topic_id or None
     return ReadPosition({**read, **acknowledged}, topic_id)
 
 
 def read_committed_offsets(table: DeltaTable) -> dict[int, int]:
     """The next offset to read of each topic partition: each commit of the stream names them all, the newest counts."""
-    batch = _find_newest_batch(table) or {}
-    return {partition: until for _topic, partition, _start, until in batch.get("ranges", [])}
+    batch = _find_newest_batch(table)
+    ranges = (batch.ranges if batch is not None else None) or []
+    return {partition: until for _topic, partition, _start, until in ranges}
 
 
-def _find_newest_batch(table: DeltaTable) -> dict[str, Any] | None:
+def _find_newest_batch(table: DeltaTable) -> CommitInfo | None:
     for commit in table.history(_COMMITS_SEARCHED):
-        found = parse_commit_metadata(commit.get("userMetadata"))
-        if found is not None and found.get("ranges") is not None:
+        found = CommitInfo.parse(commit.get("userMetadata"))
+        if found is not None and found.ranges is not None:
             return found
     return None

@@ -14,7 +14,7 @@ import dagster as dg
 
 from platform_assets.checks.freshness import judge_lost
 from platform_assets.checks.read_position import read_position
-from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.stream_spec import KafkaStream
 
 TIME_TO_LOSS = "time_to_loss"
@@ -114,9 +114,8 @@ def read_rates(events: Any, now: datetime) -> dict[int, float]:
     for commit in events.history():
         if commit["timestamp"] < since:
             break
-        for _topic, partition, start, until in (parse_commit_metadata(commit.get("userMetadata")) or {}).get(
-            "ranges", []
-        ):
+        info = CommitInfo.parse(commit.get("userMetadata"))
+        for _topic, partition, start, until in (info.ranges if info is not None else None) or []:
             read[partition] = read.get(partition, 0) + until - start
     return {partition: count / RATE_WINDOW.total_seconds() for partition, count in read.items()}
 

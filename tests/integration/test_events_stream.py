@@ -15,7 +15,7 @@ import pytest
 
 from platform_assets.checks.different_content import build_different_content_checks
 from platform_assets.errors import CheckpointMismatchError
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streams import load_streams
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
@@ -209,14 +209,14 @@ def test_aborted_transactions_are_gaps(streams: StreamsUnderTest) -> None:
 
 
 def die_before_writing(patch: pytest.MonkeyPatch, uri: str) -> None:
-    append = BatchTable.append
+    append = DeltaBatchWriter.append
 
-    def crash(self: BatchTable, *batch: Any) -> None:
+    def crash(self: DeltaBatchWriter, *batch: Any) -> None:
         if self.uri == uri:
             raise CheckpointMismatchError("killed here by the test")
         append(self, *batch)
 
-    patch.setattr(BatchTable, "append", crash)
+    patch.setattr(DeltaBatchWriter, "append", crash)
 
 
 def send_and_die(streams: StreamsUnderTest, crash_before: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from jobs.operations.forgetting.waiting import list_what_waits
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof as LedgerProof
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased
 from platform_assets.streaming.repair import late_portions
@@ -264,7 +264,7 @@ def test_it_may_be_cut_short_anywhere(
         forget(forgetful, drain=lambda: None)
 
     proved, erasing = audit(streams).proof, set[bool]()
-    steps = Steps(monkeypatch, {BatchTable: ("replace", "erase", "vacuum")})
+    steps = Steps(monkeypatch, {DeltaWriter: ("put", "replace", "erase", "vacuum")})
     root, into = Path(streams.context.lakehouse_root), tmp_path / "cuts"
     cuts = [streams.at(copy) for copy in steps.copy_before_each(root, into, partial(forget_undrained, streams))]
     expected = audit(streams).totals

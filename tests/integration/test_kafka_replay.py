@@ -23,7 +23,7 @@ from jobs.operations.replay.row_replay import Part
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import NotReadyError, UsageError
 from platform_assets.folders import Folder
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.register.forgotten_users import Register, new_row
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
@@ -300,7 +300,7 @@ def test_it_may_be_cut_short_anywhere(
     """Called again it comes to the same end: the swap, and then its undoing."""
     damage(streams)
     damaged = rows(streams, "events")
-    steps = Steps(monkeypatch, {BatchTable: ("replace",), Folder: ("write_file", "remove")})
+    steps = Steps(monkeypatch, {DeltaWriter: ("put", "replace"), Folder: ("write_file", "remove")})
     for action, expected_cuts in (("swap", 5), ("undo", 4)):
         do = getattr(replay_of(streams), action)
         root, into = Path(streams.context.lakehouse_root), tmp_path / action

@@ -14,7 +14,7 @@ import pytest
 
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import CheckpointMismatchError
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streams.events import STREAM
 from resources.kafka import KafkaResource
@@ -57,14 +57,14 @@ def forget(streams: StreamsUnderTest, user: str) -> None:
 
 
 def die_before_committing(patch: pytest.MonkeyPatch, uri: str) -> None:
-    commit = BatchTable._commit
+    commit = DeltaBatchWriter._commit
 
-    def crash(self: BatchTable, *batch: Any) -> None:
+    def crash(self: DeltaBatchWriter, *batch: Any) -> None:
         if self.uri == uri:
             raise CheckpointMismatchError("killed here by the test")
         commit(self, *batch)
 
-    patch.setattr(BatchTable, "_commit", crash)
+    patch.setattr(DeltaBatchWriter, "_commit", crash)
 
 
 def read_all(streams: StreamsUnderTest) -> dict[str, list[dict[str, Any]]]:

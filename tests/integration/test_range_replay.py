@@ -14,7 +14,7 @@ from jobs.operations.replay.row_replay import Part
 from jobs.operations.replay.time_range import RangeReplay
 from platform_assets.errors import NotReadyError, UsageError
 from platform_assets.folders import Folder
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.lakehouse import LakehouseResource
@@ -113,7 +113,7 @@ def test_it_may_be_cut_short_anywhere(
     """Called again it comes to the same end: the swap, and then its undoing."""
     damage(copied, name)
     damaged = rows(copied, name)
-    steps = Steps(monkeypatch, {BatchTable: ("replace",), Folder: ("write_file", "remove")})
+    steps = Steps(monkeypatch, {DeltaWriter: ("put", "replace"), Folder: ("write_file", "remove")})
     for action, expected_cuts in (("swap", 4), ("undo", 3)):
         do = getattr(replay_of(copied, name), action)
         root, into = Path(copied.context.lakehouse_root), tmp_path / action

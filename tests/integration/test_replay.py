@@ -17,7 +17,8 @@ from jobs.operations.replay.shadow import Shadow, fill_shadow
 from jobs.operations.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from platform_assets.errors import CheckpointMismatchError, NotReadyError, StorageError
 from platform_assets.folders import Folder
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.tables.platform import COMPLETE_UNTIL
@@ -183,7 +184,8 @@ def test_nothing_is_left_of_a_replay_that_is_abandoned(copied: StreamsUnderTest,
 
 # What a swap and its undoing do that lasts, by the method that does it: each call of it is a step.
 STEPS = {
-    BatchTable: ("overwrite", "delete", "replace", "append", "restore"),
+    DeltaWriter: ("put", "replace", "delete", "restore"),
+    DeltaBatchWriter: ("overwrite", "append"),
     Folder: ("write_file", "move", "remove"),
 }
 

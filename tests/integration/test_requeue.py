@@ -16,7 +16,7 @@ from jobs.operations.requeue import build_choice
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof
 from platform_assets.errors import CheckpointMismatchError, UsageError
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.repair.requeue import Choice, Requeuer
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
@@ -145,7 +145,7 @@ def test_a_requeued_record_that_is_lost_or_doubled_is_found(streams: StreamsUnde
 
 
 def test_it_may_be_cut_short_anywhere(streams: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = Steps(monkeypatch, {BatchTable: ("append",)})
+    steps = Steps(monkeypatch, {DeltaBatchWriter: ("append",)})
     for survived in range(3):
         cut = streams.copy_to(Path(streams.context.lakehouse_root).with_name(f"cut{survived}"))
         steps.taken, steps.last = 0, survived

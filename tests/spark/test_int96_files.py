@@ -14,7 +14,8 @@ from deltalake import DeltaTable
 from platform_assets.checks.table_files import build_table_files_checks
 from platform_assets.errors import TableSchemaError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.engine import table_upkeep
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
@@ -34,6 +35,7 @@ SPEC = TableSpec(
 TIMESTAMPS = "spark.sql.parquet.outputTimestampType"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FOR_EVER = datetime(9999, 12, 31, tzinfo=UTC)
+REPAIR = CommitInfo(CommitKind.REPAIR, "q")
 
 
 @pytest.fixture
@@ -69,18 +71,19 @@ def test_a_file_with_int96_is_left_alone_until_that_spark_has_rewritten_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 1)
-    table = BatchTable(SPEC, context)
-    table.append(row(FOR_EVER, 0), BatchCommit("q", "app", 0, {}))
+    table = DeltaBatchWriter(SPEC, context)
+    table.append(row(FOR_EVER, 0), CommitInfo.of_batch("q", "app", 0))
     append_by(other_spark, table.uri)
     upkeep = TableUpkeep([KafkaStream("q", (SPEC,))], context)
 
     upkeep.run()
     assert "gold.offers is not compacted" in caplog.text and f"{TIMESTAMPS}=TIMESTAMP_MICROS" in caplog.text
     for rewrite in (
-        lambda: table.upsert(row(NOON, 2), BatchCommit("q", "app", 1, {})),
-        lambda: table.replace(row(FOR_EVER, 3), row(FOR_EVER, 3).slice(0, 0), "true", {}),
-        lambda: table.erase(row(FOR_EVER, 0).select(["n"]), "true", {}),
-        lambda: table.delete("n = 0", {}),
+        lambda: table.upsert(row(NOON, 2), CommitInfo.of_batch("q", "app", 1)),
+        lambda: table.put(row(FOR_EVER, 3), "true", REPAIR),
+        lambda: table.replace(row(FOR_EVER, 3), row(NOON, 2), "true", REPAIR),
+        lambda: table.erase(row(FOR_EVER, 0).select(["n"]), "true", REPAIR),
+        lambda: table.delete("n = 0", REPAIR),
     ):
         with pytest.raises(TableSchemaError, match="INT96 timestamps \\(column until\\)"):
             rewrite()
@@ -92,13 +95,13 @@ def test_a_file_with_int96_is_left_alone_until_that_spark_has_rewritten_it(
 
     spark.sql(f"UPDATE delta.`{table.uri}` SET n = n")
     upkeep.run()
-    table.delete("n = 0", {})
+    table.delete("n = 0", REPAIR)
     assert len(DeltaTable(table.uri).file_uris()) == 1
     assert read(table.uri, spark) == [(FOR_EVER, 1)]
 
 
 def test_files_of_ours_are_looked_at_once(context: StreamContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, looked_at = BatchTable(SPEC, context), list[str]()
+    table, looked_at = DeltaBatchWriter(SPEC, context), list[str]()
     read_metadata = pq.read_metadata
 
     def note(path: str, **options: Any) -> Any:
@@ -108,5 +111,5 @@ def test_files_of_ours_are_looked_at_once(context: StreamContext, monkeypatch: p
     monkeypatch.setattr(pq, "read_metadata", note)
     for number in range(4):
         at = datetime(2026, 1, 1 + number, tzinfo=UTC)
-        table.upsert(row(at, number), BatchCommit("q", "app", number, {}))
+        table.upsert(row(at, number), CommitInfo.of_batch("q", "app", number))
     assert len(looked_at) == len(set(looked_at)) == 3

@@ -15,7 +15,8 @@ import pytest
 from deltalake import DeltaTable
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.engine import table_upkeep
 from platform_assets.streaming.engine.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, TableUpkeep
@@ -39,7 +40,7 @@ class Shop:
     """Writes silver.events, one row a commit, and reads its log's folder."""
 
     def __init__(self, context: StreamContext) -> None:
-        self._table = BatchTable(EVENTS, context)
+        self._table = DeltaBatchWriter(EVENTS, context)
         self._log = Path(self._table.uri, "_delta_log")
         self._batch = 0
 
@@ -49,7 +50,7 @@ class Shop:
             row = {"event_id": str(self._batch), "event_type": "purchase", "event_time": at, "user_id": "u"}
             row |= {"event_date": at.date(), "kafka_partition": 0, "kafka_offset": self._batch, "revenue": 1.0}
             rows = pa.Table.from_pylist([row], build_arrow_schema(EVENTS))
-            self._table.append(rows, BatchCommit("events", "app", self._batch, {"ranges": []}))
+            self._table.append(rows, CommitInfo.of_batch("events", "app", self._batch, ranges=[]))
             self._batch += 1
 
     def files(self) -> set[str]:
@@ -74,7 +75,7 @@ def start_upkeep(context: StreamContext, readers: Sequence[str]) -> TableUpkeep:
     """Of the stream `events` and these readers of its table."""
     streams = [stream for stream in load_streams() if stream.name in ("events", *readers)]
     for table in (*(table for stream in streams for table in stream.tables), *PLATFORM_TABLES):
-        BatchTable(table, context)
+        DeltaBatchWriter(table, context)
     return TableUpkeep(streams, context)
 
 

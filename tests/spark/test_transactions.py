@@ -9,7 +9,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ SPEC = TableSpec("gold.numbers", "Numbers", "one number", ("n",), (Column("n", "
 def test_a_replayed_batch_is_not_written_twice_where_transactions_expire(spark: SparkSession, tmp_path: Path) -> None:
     context = StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None)
     uri = context.table_uri(SPEC.name)
-    batch, rows = BatchCommit("q", "app", 7, {"source": 7}), pa.table({"n": [1]})
-    BatchTable(SPEC, context).append(rows, batch)
+    batch, rows = CommitInfo.of_batch("q", "app", 7, source=7), pa.table({"n": [1]})
+    DeltaBatchWriter(SPEC, context).append(rows, batch)
     properties = "'delta.setTransactionRetentionDuration' = 'interval 1 days', 'delta.checkpointInterval' = '1'"
     spark.sql(f"ALTER TABLE delta.`{uri}` SET TBLPROPERTIES ({properties})")
     spark.createDataFrame([(2,)], "n bigint").write.format("delta").mode("append").save(uri)
     assert list((Path(uri) / "_delta_log").glob("*.checkpoint*.parquet")), "Spark has made no checkpoint"
 
-    table = BatchTable(SPEC, context)
+    table = DeltaBatchWriter(SPEC, context)
     assert table.committed_batch("app") == 7
     table.append(rows, batch)
     assert sorted(DeltaTable(uri).to_pyarrow_table()["n"].to_pylist()) == [1, 2]

@@ -11,16 +11,18 @@ from deltalake import DeltaTable
 
 from platform_assets.errors import GroupOwnedError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.repair.late_pairs import MAX_PAIRS, split_evenly
 from platform_assets.tables.spec import Column, TableSpec
 
 SPEC = TableSpec("gold.numbers", "Numbers", "one number", ("n",), (Column("n", "bigint", "Number"),))
-BATCH = BatchCommit("q", "app", 0, {"source": 0})
+BATCH = CommitInfo.of_batch("q", "app", 0, source=0)
 
 
-def open_table(root: Path, check_lease: Callable[[], None] | None = None) -> BatchTable:
-    return BatchTable(SPEC, StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None, check_lease=check_lease))
+def open_table(root: Path, check_lease: Callable[[], None] | None = None) -> DeltaBatchWriter:
+    context = StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None, check_lease=check_lease)
+    return DeltaBatchWriter(SPEC, context)
 
 
 def read_portions(fails_after: int = 9) -> Iterator[pa.RecordBatch]:
@@ -37,8 +39,8 @@ def test_a_batch_is_one_commit_and_is_not_written_again(tmp_path: Path) -> None:
     found = DeltaTable(table.uri)
     assert found.version() == 1
     assert sorted(found.to_pyarrow_table()["n"].to_pylist()) == [0, 1, 10, 11, 20, 21, 30, 31]
-    (commit,) = (body for body in [table.find_commit("batch", 0)] if body)  # type: ignore[arg-type]
-    assert (commit["rows"], commit["source"]) == (8, 0)
+    newest = table.find_commit(lambda info: info.batch == 0)
+    assert newest is not None and (newest[1].rows, newest[1].source) == (8, 0)
 
 
 def test_what_is_cut_short_leaves_nothing(tmp_path: Path) -> None:

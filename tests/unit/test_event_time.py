@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -13,6 +12,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks, find_standstill
 from platform_assets.checks.parity import build_parity_checks
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, commit_metadata
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
@@ -37,14 +37,14 @@ def write_events(
         }
         for n, lead in enumerate(leads)
     ]  # fmt: skip
-    body: dict[str, Any] = {
-        "frontier": None if frontier is None else round(frontier.timestamp() * 1e6),
-        "arrival_micros": round(arrival.timestamp() * 1e6),
-        "rows_by_type": {"page_view": len(rows)},
-    }
+    info = CommitInfo.of_batch(
+        "events", "app", 0,
+        frontier={"frontier": None if frontier is None else round(frontier.timestamp() * 1e6)},
+        arrival_micros=round(arrival.timestamp() * 1e6), rows_by_type={"page_view": len(rows)},
+    )  # fmt: skip
     write_deltalake(
         root / "silver/events", pa.Table.from_pylist(rows, build_arrow_schema(EVENTS)), mode="append",
-        partition_by=["event_date"], commit_properties=CommitProperties(custom_metadata=commit_metadata(body)),
+        partition_by=["event_date"], commit_properties=CommitProperties(custom_metadata=commit_metadata(info)),
     )  # fmt: skip
 
 
@@ -105,11 +105,16 @@ def test_a_table_that_older_code_wrote_without_a_column_of_today_is_judged(tmp_p
 
 def test_silence_is_no_standstill() -> None:
     hour = 3_600_000_000
-    moved = {"frontier": 2 * hour, "arrival_micros": 2 * hour, "rows_by_type": {"purchase": 1}}
-    before = {"frontier": hour, "arrival_micros": hour, "rows_by_type": {"purchase": 1}}
-    empty = [{"frontier": 2 * hour, "arrival_micros": n * hour, "rows_by_type": {}} for n in (9, 8)]
+
+    def batch(frontier: int, arrival: int, rows_by_type: dict[str, int]) -> CommitInfo:
+        return CommitInfo.of_batch(
+            "events", "app", 0, frontier={"frontier": frontier}, arrival_micros=arrival, rows_by_type=rows_by_type
+        )
+
+    moved, before = batch(2 * hour, 2 * hour, {"purchase": 1}), batch(hour, hour, {"purchase": 1})
+    empty = [batch(2 * hour, n * hour, {}) for n in (9, 8)]
     assert find_standstill([*empty, moved, before])[0] == timedelta(0)
-    assert find_standstill([{"optimize": True}])[0] == timedelta(0)
+    assert find_standstill([CommitInfo(CommitKind.REPAIR, "sessions")])[0] == timedelta(0)
 
 
 def test_parity_says_when_nothing_becomes_final_though_events_come(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from platform_assets.checks.ledger_entries import Entry
 from platform_assets.checks.ledger_places import Places
 from platform_assets.errors import SettingError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.repair.expiry import Expiry, check_policy, find_expired, find_kept_from, read_expired
 from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
@@ -41,15 +43,15 @@ def context(tmp_path: Path) -> StreamContext:
     return StreamContext(str(tmp_path), "t", {}, "earliest", 1, 1.0, 1, None)
 
 
-def append(table: BatchTable, spec: TableSpec, number: int, days_ago: list[int], column: str) -> None:
+def append(table: DeltaBatchWriter, spec: TableSpec, number: int, days_ago: list[int], column: str) -> None:
     times = [NOW - timedelta(days=days) for days in days_ago]
     rows = [{column: moment, "event_date": moment.date()} for moment in times]
     names = {c.name for c in spec.columns}
     own = [{name: value for name, value in row.items() if name in names} for row in rows]
-    table.append(pa.Table.from_pylist(own, build_arrow_schema(spec)), BatchCommit("q", "app", number, {}))
+    table.append(pa.Table.from_pylist(own, build_arrow_schema(spec)), CommitInfo.of_batch("q", "app", number))
 
 
-def expire(context: StreamContext, table: BatchTable, spec: TableSpec, days: int, now: datetime = NOW) -> set[str]:
+def expire(context: StreamContext, table: DeltaWriter, spec: TableSpec, days: int, now: datetime = NOW) -> set[str]:
     kept = replace(context, retention_days={spec.name: days})
     return Expiry(list(STREAMS.values()), {spec.name: table}, kept).run(now)
 
@@ -69,7 +71,7 @@ def days_of(context: StreamContext, spec: TableSpec, column: str) -> list[int]:
     ("spec", "column"), [(EVENTS, "event_time"), (REVENUE, "window_start"), (QUARANTINED, "quarantined_at")]
 )
 def test_whole_days_go_and_are_counted(context: StreamContext, spec: TableSpec, column: str) -> None:
-    table = BatchTable(spec, context)
+    table = DeltaBatchWriter(spec, context)
     append(table, spec, 0, [1, 9, 10, 11, 12], column)
     append(table, spec, 1, [0, 12], column)
     assert expire(context, table, spec, 10) == {spec.name}
@@ -83,7 +85,7 @@ def test_whole_days_go_and_are_counted(context: StreamContext, spec: TableSpec, 
 
 
 def test_a_table_of_years_is_not_emptied_at_once(context: StreamContext) -> None:
-    table = BatchTable(EVENTS, context)
+    table = DeltaBatchWriter(EVENTS, context)
     append(table, EVENTS, 0, [0, 100, 90, 60, 50, 20], "event_time")
     left = []
     while expire(context, table, EVENTS, 10):
@@ -93,7 +95,7 @@ def test_a_table_of_years_is_not_emptied_at_once(context: StreamContext) -> None
 
 
 def test_a_table_without_a_policy_keeps_all(context: StreamContext) -> None:
-    table = BatchTable(EVENTS, context)
+    table = DeltaBatchWriter(EVENTS, context)
     append(table, EVENTS, 0, [0, 1000], "event_time")
     assert Expiry(list(STREAMS.values()), {EVENTS.name: table}, context).run(NOW) == set()
     assert len(days_of(context, EVENTS, "event_time")) == 2 and account_of(context) == []
@@ -102,7 +104,7 @@ def test_a_table_without_a_policy_keeps_all(context: StreamContext) -> None:
 def test_what_was_removed_before_a_crash_is_written_down_by_the_next(
     context: StreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = BatchTable(EVENTS, context)
+    table = DeltaBatchWriter(EVENTS, context)
     append(table, EVENTS, 0, [0, 12], "event_time")
 
     def die(*_: Any) -> None:
@@ -113,12 +115,12 @@ def test_what_was_removed_before_a_crash_is_written_down_by_the_next(
         with pytest.raises(KeyboardInterrupt):
             expire(context, table, EVENTS, 10)
     assert days_of(context, EVENTS, "event_time") == [0]
-    expire(context, BatchTable(EVENTS, context), EVENTS, 10)
+    expire(context, DeltaBatchWriter(EVENTS, context), EVENTS, 10)
     assert account_of(context)[1:] == [(2, TODAY - timedelta(days=10), 1, "retention")]
 
 
 def test_rows_of_such_days_that_somebody_deletes_count_too(context: StreamContext) -> None:
-    table = BatchTable(EVENTS, context)
+    table = DeltaBatchWriter(EVENTS, context)
     append(table, EVENTS, 0, [0, 1, 20, 20, 21], "event_time")
     by_hand = DeltaTable(context.table_uri(EVENTS.name))
     by_hand.delete(f"event_date <= '{TODAY - timedelta(days=20)}'")
@@ -142,7 +144,7 @@ def test_from_when_on_rows_follow_from_events_that_are_there() -> None:
 
 
 def test_a_replay_of_a_range_leaves_out_what_has_expired(context: StreamContext) -> None:
-    table = BatchTable(EVENTS, context)
+    table = DeltaBatchWriter(EVENTS, context)
     append(table, EVENTS, 0, [0, 12], "event_time")
     expire(context, table, EVENTS, 10)
     lakehouse = LakehouseResource(root=context.lakehouse_root)

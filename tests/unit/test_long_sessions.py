@@ -13,8 +13,8 @@ from deltalake import DeltaTable, write_deltalake
 from platform_assets.checks.parity_by_rule import compare_with_rule
 from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.derive.long_sessions import LongSessions, take_out_long
 from platform_assets.streaming.result_span import is_comparable
 from platform_assets.streams.events import EVENTS
@@ -40,7 +40,7 @@ def list_parts(root: Path, sessions: pa.Table, watermark: datetime) -> list[tupl
     """What is listed of a monitor and of somebody who sleeps at noon: both have events around each midnight."""
     context = StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None)
     for table in (EVENTS, SESSIONS, LATE_EVENTS, COMPLETE_UNTIL):
-        BatchTable(table, context)
+        DeltaReader(table, context)
     moments = [MIDNIGHT - 14 * HOUR + number * HOUR / 3 for number in range(3 * 70)]
     events = [("monitor", at) for at in moments] + [("sleeper", at) for at in moments if at.hour != 12]
     rows = [{"user_id": user, "event_time": at, "event_date": at.date()} for user, at in events]
@@ -48,7 +48,7 @@ def list_parts(root: Path, sessions: pa.Table, watermark: datetime) -> list[tupl
     if len(sessions):
         write_deltalake(root / "gold/sessions", sessions, mode="append")
     LongSessions(STREAM, context).list_parts(watermark)
-    found = BatchTable(LATE_EVENTS, context).read_arrow().to_pylist()
+    found = DeltaReader(LATE_EVENTS, context).read_arrow().to_pylist()
     return sorted((row["event_time"], row["user_id"]) for row in found)
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.tables.spec import Column, TableSpec
 from tests.generated_cases import examples
@@ -43,12 +44,12 @@ _row = st.fixed_dictionaries(
 )
 
 
-def make(root: Path) -> BatchTable:
-    return BatchTable(SPEC, StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None))
+def make(root: Path) -> DeltaBatchWriter:
+    return DeltaBatchWriter(SPEC, StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None))
 
 
-def commit(number: int = 0) -> BatchCommit:
-    return BatchCommit("q", "app", number, {"source": number})
+def commit(number: int = 0) -> CommitInfo:
+    return CommitInfo.of_batch("q", "app", number, source=number)
 
 
 def as_table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -90,10 +91,10 @@ def test_the_commit_is_of_the_batch_and_another_batch_is_refused(tmp_path: Path)
     table = make(tmp_path)
     rows = as_table([{"n": 1, "day": date(2026, 6, 10)}])
     table.append_portions(lambda: iter([rows]), 1, commit())
-    body = table.find_commit("query", "q")
-    assert body is not None and (body["batch"], body["rows"], table.committed_batch("app")) == (0, 1, 0)
+    found = table.find_commit(lambda info: info.query == "q")
+    assert found is not None and (found[1].batch, found[1].rows, table.committed_batch("app")) == (0, 1, 0)
     with pytest.raises(CheckpointMismatchError):
-        make(tmp_path).append_portions(lambda: iter([rows]), 1, BatchCommit("q", "app", 0, {"source": 7}))
+        make(tmp_path).append_portions(lambda: iter([rows]), 1, CommitInfo.of_batch("q", "app", 0, source=7))
 
 
 def test_what_is_cut_short_leaves_no_row(tmp_path: Path) -> None:

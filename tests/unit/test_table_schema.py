@@ -13,7 +13,8 @@ from deltalake.exceptions import SchemaMismatchError
 from platform_assets.checks.schema_contract import find_contract_breaches
 from platform_assets.errors import TableSchemaError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import create_table
 from platform_assets.tables.spec import Column, TableSpec
 
@@ -31,8 +32,8 @@ NEW = replace(OLD, columns=(*OLD.columns, COUPON))
 
 def write_batch(root: Path, spec: TableSpec, batch: int, **values: object) -> None:
     context = StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None)
-    table = BatchTable(spec, context)
-    table.append(pa.Table.from_pylist([values]), BatchCommit("q", "app", batch, {"source": batch}))
+    table = DeltaBatchWriter(spec, context)
+    table.append(pa.Table.from_pylist([values]), CommitInfo.of_batch("q", "app", batch, source=batch))
 
 
 def read(root: Path) -> list[dict[str, object]]:
@@ -45,7 +46,7 @@ def test_a_new_column_is_added_and_older_rows_have_none(tmp_path: Path, upserts:
     if upserts:
         context = StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None)
         rows = pa.Table.from_pylist([{"id": 2, "day": None, "coupon": "x"}])
-        BatchTable(NEW, context).replace(rows, rows.slice(0, 0), "true", {})
+        DeltaBatchWriter(NEW, context).put(rows, "true", CommitInfo(CommitKind.REPAIR, "q"))
     else:
         write_batch(tmp_path, NEW, 1, id=2, day=None, coupon="x")
     assert read(tmp_path) == [{"id": 1, "day": None, "coupon": None}, {"id": 2, "day": None, "coupon": "x"}]
@@ -105,11 +106,11 @@ def test_a_writer_that_has_the_older_table_open_fails_and_its_batch_is_written_a
     tmp_path: Path,
 ) -> None:
     context = StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None)
-    older, batch = BatchTable(OLD, context), BatchCommit("q", "app", 0, {"source": 0})
+    older, batch = DeltaBatchWriter(OLD, context), CommitInfo.of_batch("q", "app", 0, source=0)
     create_table(older.uri, NEW)
     rows = pa.table({"id": [7], "day": pa.nulls(1, pa.date32())})
     with pytest.raises(SchemaMismatchError):
         older.append(rows, batch)
-    BatchTable(OLD, context).append(rows, batch)
-    BatchTable(NEW, context).append(rows.append_column("coupon", pa.array(["x"])), batch)
+    DeltaBatchWriter(OLD, context).append(rows, batch)
+    DeltaBatchWriter(NEW, context).append(rows.append_column("coupon", pa.array(["x"])), batch)
     assert read(tmp_path) == [{"id": 7, "day": None, "coupon": None}]

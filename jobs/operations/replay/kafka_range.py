@@ -21,7 +21,9 @@ from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import UsageError
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.delta.reader import DeltaReader
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.tables.platform import LATE_EVENTS, LOST_RANGES
@@ -57,7 +59,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
         self._kafka = kafka
         self._derived = derived
         self._part = part
-        losses = Losses(BatchTable(LOST_RANGES, context).read_arrow().to_pylist())
+        losses = Losses(DeltaReader(LOST_RANGES, context).read_arrow().to_pylist())
         self._topic_micros = max(losses.times_begun_again(context.topic), default=0)
         self._topic_since = datetime.fromtimestamp(self._topic_micros / 1e6, UTC)
 
@@ -100,11 +102,12 @@ class KafkaReplay(RowReplay[KafkaStream]):
         """Has repaired what the replaced rows are counted in, as they were and as they are."""
         names = [*self._stream.main_table.key, "event_id", "event_time", "user_id", "event_type"]
         touched = self._read_difference(session).select(*names).distinct().toArrow()
-        late = BatchTable(LATE_EVENTS, self._context)
+        late = DeltaWriter(LATE_EVENTS, self._context)
         for stream in self._derived:
             rows = build_repairs(stream, touched, datetime.now(UTC), version)
             if len(rows):
-                late.replace(rows, rows.slice(0, 0), f"t.query = '{stream.name}'", {"replay": self._stream.name})
+                info = CommitInfo(CommitKind.REPLAY, self._stream.name)
+                late.put(rows, f"t.query = '{stream.name}'", info)
 
     @cached_property
     def _entries(self) -> list[Entry]:

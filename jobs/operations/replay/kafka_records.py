@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, Entry
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.commit_log import EPOCH
+from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, parse_batch
 from platform_assets.streaming.ingest.kafka_ranges import read_ranges
 from platform_assets.streaming.register.forgotten_users import Register
@@ -137,7 +137,7 @@ def find_lost(
 
 def _find_expired(context: StreamContext, stream: KafkaStream, records: pa.Table) -> npt.NDArray[np.bool_]:
     """Which of these records are of days that the stream's table keeps no longer."""
-    rows = BatchTable(EXPIRED_ROWS, context).read_arrow().to_pylist()
+    rows = DeltaReader(EXPIRED_ROWS, context).read_arrow().to_pylist()
     expired = read_expired(rows).get(stream.main_table.name)
     if expired is None:
         return np.zeros(len(records), bool)

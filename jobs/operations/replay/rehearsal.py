@@ -27,7 +27,7 @@ from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import NotReadyError, PlanChangedError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.commit_log import EPOCH
-from platform_assets.streaming.delta.delta_tables import open_table, read_batch_commits
+from platform_assets.streaming.delta.delta_tables import open_table, read_commit_infos
 from platform_assets.streaming.repair.table_difference import leave_out_keys, read_pending, select_final
 from platform_assets.streaming.result_span import as_moment, has_ended
 from platform_assets.tables.platform import LATE_EVENTS
@@ -101,9 +101,9 @@ def find_starting_point(shadow: Shadow) -> StartingPoint:
     app = checkpoint.read_txn_app_id(shadow.stream.name)
     table = open_table(shadow.live.table_uri(name), shadow.live.storage_options)
     later = [
-        commit["version"]
-        for commit in read_batch_commits(table, _COMMITS_SEARCHED)
-        if commit.get("app") == app and commit["batch"] > batch_id
+        version
+        for version, info in read_commit_infos(table, _COMMITS_SEARCHED)
+        if info.app == app and info.batch is not None and info.batch > batch_id
     ]
     return StartingPoint(
         batch_id=batch_id,

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobs.operations.replay.comparison import LIVE_SIDE, REPLAYED_SIDE, Comparison
 from platform_assets.errors import NotReadyError, UsageError
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import is_partitioned_by_day
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.repair.table_difference import leave_out_keys
 from platform_assets.streaming.stream_spec import Stream, TableStream
@@ -131,10 +132,11 @@ class RowReplay(ABC, Generic[AnyStream]):
 
     def _replace(self, session: SparkSession, wanted: str, unwanted: str) -> int:
         """Rows of the one side in the place of those of the other, in the table and on its topic."""
-        table = BatchTable(self._stream.main_table, self._context)
+        table = DeltaWriter(self._stream.main_table, self._context)
         rows, stale, bounds = self._read_sides(session, wanted, unwanted)
         if len(rows) or len(stale):
-            table.replace(rows, stale, bounds, {"replay": self._stream.name, "rows_replaced": len(rows)})
+            info = CommitInfo(CommitKind.REPLAY, self._stream.name, notes={"rows_replaced": len(rows)})
+            table.replace(rows, stale, bounds, info)
             if isinstance(self._stream, TableStream):
                 publisher = KafkaPublisher(self._stream, self._context)
                 publisher.publish(session, rows, "replay", table.version)

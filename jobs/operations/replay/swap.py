@@ -14,8 +14,11 @@ from urllib.parse import unquote
 from jobs.operations.replay.shadow import Shadow
 from platform_assets.errors import NotReadyError, StorageError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
+from platform_assets.streaming.delta.reader import DeltaReader
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.repair.table_difference import COPIES, count_copies, leave_out_keys, select_columns
 from platform_assets.tables.platform import COMPLETE_UNTIL, HOP_LEDGER, LATE_EVENTS
@@ -59,11 +62,11 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
         assert last is not None
         done, plan = last
         app = checkpoint.read_txn_app_id(shadow.stream.name)
-        commit = BatchCommit(shadow.stream.name, app, done, {"source": plan.source}, {"replay": True})
-        version = _replace_rows(shadow, commit)
+        info = CommitInfo.of_batch(shadow.stream.name, app, done, kind=CommitKind.REPLAY, source=plan.source)
+        version = _replace_rows(shadow, info)
         _replace_accounts(shadow, {spec.name: _read_own(shadow, spec, of_shadow=True) for spec in _ACCOUNTS}, version)
         hops = open_table(shadow.context.table_uri(HOP_LEDGER.name), shadow.context.storage_options).to_pyarrow_table()
-        BatchTable(HOP_LEDGER, shadow.live).append(hops, commit)
+        DeltaBatchWriter(HOP_LEDGER, shadow.live).append(hops, info)
         shadow.lakehouse.folder.move(shadow.checkpoint_folder, shadow.live_checkpoint_folder)
     _publish_changes(session, shadow, journal["version"])
     shadow.lakehouse.folder.remove(shadow.folder)
@@ -84,10 +87,10 @@ def undo_swap(session: SparkSession, shadow: Shadow) -> int:
         _demand_files(shadow, journal["version"])
     _write_journal(shadow, {**journal, "state": "undoing"})
     aside = f"{_kept(shadow)}/checkpoint"
-    table = BatchTable(shadow.stream.main_table, shadow.live)
+    table = DeltaWriter(shadow.stream.main_table, shadow.live)
     if shadow.lakehouse.folder.read_file(f"{aside}/metadata") is not None or journal["generation"] is None:
         shadow.lakehouse.remove_checkpoint(shadow.stream.main_table.name)
-        table.restore(journal["version"], {"replay_undone": shadow.stream.name})
+        table.restore(journal["version"], CommitInfo(CommitKind.REPLAY_UNDONE, shadow.stream.name))
         _replace_accounts(shadow, {spec.name: _load_kept(shadow, spec) for spec in _ACCOUNTS}, table.version)
         if journal["generation"] is not None:
             shadow.lakehouse.folder.move(aside, shadow.live_checkpoint_folder)
@@ -142,12 +145,12 @@ def _move_checkpoint(shadow: Shadow, path: str, aside: str, generation: str | No
         shadow.lakehouse.folder.move(path, aside)
 
 
-def _replace_rows(shadow: Shadow, commit: BatchCommit) -> int:
-    table = BatchTable(shadow.stream.main_table, shadow.live)
+def _replace_rows(shadow: Shadow, info: CommitInfo) -> int:
+    table = DeltaBatchWriter(shadow.stream.main_table, shadow.live)
     uri = shadow.context.table_uri(shadow.stream.main_table.name)
     replayed = open_table(uri, shadow.context.storage_options)
     dataset = replayed.to_pyarrow_dataset()
-    table.overwrite(dataset.to_batches, dataset.count_rows(), commit)
+    table.overwrite(dataset.to_batches, dataset.count_rows(), info)
     return table.version
 
 
@@ -174,20 +177,21 @@ def _replace_accounts(shadow: Shadow, rows: dict[str, pa.Table], version: int) -
     import pyarrow as pa
 
     query = shadow.stream.name
+    info = CommitInfo(CommitKind.REPLAY, query)
     for spec in _ACCOUNTS:
-        table, own = BatchTable(spec, shadow.live), rows[spec.name]
+        table, own = DeltaWriter(spec, shadow.live), rows[spec.name]
         if spec is COMPLETE_UNTIL and len(own):
             place = own.schema.get_field_index("table_version")
             own = own.set_column(place, own.schema.field(place), pa.array([version] * len(own), pa.int64()))
-        table.delete(f"query = '{query}'", {"replay": query})
-        table.replace(own, own.slice(0, 0), f"t.query = '{query}'", {"replay": query})
+        table.delete(f"query = '{query}'", info)
+        table.put(own, f"t.query = '{query}'", info)
 
 
 def _read_own(shadow: Shadow, spec: TableSpec, *, of_shadow: bool) -> pa.Table:
     import pyarrow.compute as pc
 
     context = shadow.context if of_shadow else shadow.live
-    rows = BatchTable(spec, context).read_arrow()
+    rows = DeltaReader(spec, context).read_arrow()
     return rows.filter(pc.field("query") == shadow.stream.name)
 
 

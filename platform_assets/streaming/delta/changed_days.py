@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.tables.platform import CHANGED_DAYS
 from platform_assets.tables.spec import TableSpec
 
@@ -61,7 +62,7 @@ class ChangedDays:
     """Keeps `platform.changed_days` for the tables of a group that are partitioned by a day. Used from one thread."""
 
     def __init__(self, tables: Sequence[TableSpec], context: StreamContext) -> None:
-        self._table = BatchTable(CHANGED_DAYS, context)
+        self._table = DeltaWriter(CHANGED_DAYS, context)
         self._storage_options = context.storage_options
         self._tables = [spec for spec in tables if is_partitioned_by_day(spec)]
         self._logs = {s.name: CommitLog(context.table_uri(s.name), "", context.storage_options) for s in self._tables}
@@ -84,7 +85,7 @@ class ChangedDays:
             ]
         if rows:
             data = pa.Table.from_pylist(rows, build_arrow_schema(CHANGED_DAYS))
-            self._table.replace(data, data.slice(0, 0), "true", {"changed_days": reached})
+            self._table.put(data, "true", CommitInfo(CommitKind.CHANGED_DAYS, reached))
             self._looked_at = reached
 
     def _find_changed(self, spec: TableSpec, until: int) -> dict[date, int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from platform_assets.streaming.delta.delta_tables import parse_commit_metadata
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -173,16 +173,16 @@ class CommitLog:
 
     def _parse(self, version: int, actions: list[dict[str, Any]]) -> Commit:
         info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
-        ours = parse_commit_metadata(info.get("userMetadata"))
+        ours = CommitInfo.parse(info.get("userMetadata"))
         rewrites = any(a["remove"].get("dataChange", True) for a in actions if "remove" in a)
         # Where it only brings rows back, a replay's commit has nothing to remove.
-        rewrites = rewrites or (ours is not None and "replay" in ours)
+        rewrites = rewrites or (ours is not None and ours.kind is CommitKind.REPLAY)
         added = [a["add"] for a in actions if "add" in a and a["add"].get("dataChange", True)]
         # Rows that a rewrite brings back have been read, when they were appended.
         files = tuple(self.parse_add(add) for add in added if not rewrites)
         if ours is not None:
-            by_type, requeues = ours.get("rows_by_type"), "requeue" in ours
-            return Commit(version, files, ours.get("frontier"), rewrites, by_type, requeues)
+            requeues = ours.kind is CommitKind.REQUEUE
+            return Commit(version, files, ours.frontier_micros, rewrites, ours.rows_by_type, requeues)
         return Commit(version, files, _frontier_of_others(files, info), rewrites)
 
     def parse_add(self, add: Mapping[str, Any]) -> AppendedFile:

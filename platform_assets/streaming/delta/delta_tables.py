@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.table_schema import evolve_table
 from platform_assets.tables.spec import TableSpec
 
@@ -88,22 +88,18 @@ def open_table(uri: str, storage_options: Mapping[str, str] | None = None) -> De
     return ArrowReadTable(uri, storage_options=dict(storage_options or {}))
 
 
-def read_batch_commits(table: DeltaTable, newest: int) -> list[dict[str, Any]]:
-    """What Headrace wrote into the `newest` commits of the table, with its `version`, newest first.
+def read_commit_infos(table: DeltaTable, newest: int | None) -> list[tuple[int, CommitInfo]]:
+    """What Headrace wrote into the `newest` commits of the table (None: all), with their versions, newest first.
 
     Commits of other writers (upkeep) and those that the log no longer holds are left out.
     """
-    found = []
-    for commit in table.history(newest):
-        body = parse_commit_metadata(commit.get("userMetadata"))
-        if body is not None:
-            found.append({**body, "version": commit["version"]})
-    return found
+    found = ((commit["version"], CommitInfo.parse(commit.get("userMetadata"))) for commit in table.history(newest))
+    return [(version, info) for version, info in found if info is not None]
 
 
-def commit_metadata(body: Mapping[str, Any]) -> dict[str, str]:
-    """What a commit of Headrace's carries for `parse_commit_metadata`, as delta-rs takes it."""
-    return {"userMetadata": json.dumps({"headrace": body}, separators=(",", ":"))}
+def commit_metadata(info: CommitInfo) -> dict[str, str]:
+    """What a commit of Headrace's carries for `CommitInfo.parse`, as delta-rs takes it."""
+    return {"userMetadata": info.as_json()}
 
 
 def name_transaction(app: str, version: int) -> Transaction:
@@ -115,11 +111,3 @@ def name_transaction(app: str, version: int) -> Transaction:
     from deltalake import Transaction
 
     return Transaction(app, version, time.time_ns() // 1_000_000)
-
-
-def parse_commit_metadata(user_metadata: str | None) -> dict[str, Any] | None:
-    """Headrace's part of a commit's `userMetadata`; None when another writer made the commit."""
-    if not user_metadata or not user_metadata.startswith('{"headrace"'):
-        return None
-    found: dict[str, Any] = json.loads(user_metadata)["headrace"]
-    return found

@@ -17,9 +17,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.delta_reader import as_timestamptz, register_pinned
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import as_sql, open_table
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.result_span import ResultSpan
@@ -66,7 +67,7 @@ class LongSessions:
         self._stream, self._span, self._longest = stream, stream.span, stream.span.longest
         self._source = stream.source
         self._context = context
-        self._late = BatchTable(LATE_EVENTS, context)
+        self._late = DeltaWriter(LATE_EVENTS, context)
         self._looked_until: datetime | None = None
 
     def list_parts(self, watermark: datetime) -> int:
@@ -148,4 +149,4 @@ class LongSessions:
         events = pa.table({"event_time": times, "user_id": pa.array(users, pa.string())})
         rows = build_repairs(self._stream, events, datetime.now(UTC))
         bounds = f"t.query = '{self._stream.name}' and t.event_time = {as_sql(moment)}"
-        self._late.replace(rows, rows.slice(0, 0), bounds, {"long_sessions": self._stream.name})
+        self._late.put(rows, bounds, CommitInfo(CommitKind.LONG_SESSIONS, self._stream.name))

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, Plan
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.commit_log import EPOCH, CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.derive.batch_files import collect_few, kept_on_disk, read_portions, write_files
@@ -39,20 +40,20 @@ class TableWriter:
     """
 
     def __init__(self, spec: TableStream, context: StreamContext) -> None:
-        self.table = BatchTable(spec.main_table, context)
+        self.table = DeltaBatchWriter(spec.main_table, context)
         self._spec = spec
         self._source = spec.source
         self._span = spec.span
         self._context = context
         self._publisher = KafkaPublisher(spec, context)
         self._register = Register(context) if spec.span.by_user else None
-        self._late = BatchTable(LATE_EVENTS, context)
+        self._late = DeltaBatchWriter(LATE_EVENTS, context)
         self._checkpoint = Checkpoint.of(context, spec.main_table.name)
         uri = context.table_uri(self._source.table.name)
         self._log = CommitLog(uri, self._source.time_column, context.storage_options)
 
     @property
-    def tables(self) -> Mapping[str, BatchTable]:
+    def tables(self) -> Mapping[str, DeltaBatchWriter]:
         """See `BatchWriter`."""
         return {self._spec.main_table.name: self.table}
 
@@ -61,43 +62,43 @@ class TableWriter:
         session = batch_df.sparkSession
         app = self._checkpoint.read_txn_app_id(self._spec.name)
         plan = self._checkpoint.read_plan(batch_id)
-        commit = BatchCommit(self._spec.name, app, batch_id, {"source": plan.source})
+        info = CommitInfo.of_batch(self._spec.name, app, batch_id, source=plan.source)
         late = self._find_late(batch_id, plan)
         if self._span.of_pairs:
-            self._list(late, commit)
-            self._write_pairs(batch_df, commit)
+            self._list(late, info)
+            self._write_pairs(batch_df, info)
             return
         rows = self._leave_out_forgotten(batch_df.toArrow())
         if self._span.longest is not None:
             rows, long = take_out_long(rows, self._span)
             planned_at = EPOCH + timedelta(microseconds=plan.time_micros)
             late = _join(late, build_repairs(self._spec, long, planned_at))
-        self._list(late, commit)
-        self._write_rows(session, rows, commit)
+        self._list(late, info)
+        self._write_rows(session, rows, info)
 
-    def _list(self, late: pa.Table, commit: BatchCommit) -> None:
+    def _list(self, late: pa.Table, info: CommitInfo) -> None:
         if len(late):
-            self._late.append(late, commit)
+            self._late.append(late, info)
 
-    def _write_rows(self, session: SparkSession, rows: pa.Table, commit: BatchCommit) -> None:
+    def _write_rows(self, session: SparkSession, rows: pa.Table, info: CommitInfo) -> None:
         if not len(rows):
             return
         if self._spec.write_mode == "upsert":
-            self.table.upsert(rows, commit)
+            self.table.upsert(rows, info)
         else:
-            self.table.append(rows, commit)
-        self._publisher.publish(session, rows, str(commit.batch_id), self.table.version)
+            self.table.append(rows, info)
+        self._publisher.publish(session, rows, str(info.batch), self.table.version)
 
-    def _write_pairs(self, batch_df: DataFrame, commit: BatchCommit) -> None:
+    def _write_pairs(self, batch_df: DataFrame, info: CommitInfo) -> None:
         """Of a batch that may be larger than memory; it is one commit all the same."""
         with kept_on_disk(batch_df) as kept:
             rows = collect_few(kept)
             if rows is not None:
-                self._write_rows(batch_df.sparkSession, self._leave_out_forgotten(rows), commit)
+                self._write_rows(batch_df.sparkSession, self._leave_out_forgotten(rows), info)
             else:
-                self._write_portions(kept, commit)
+                self._write_portions(kept, info)
 
-    def _write_portions(self, batch_df: DataFrame, commit: BatchCommit) -> None:
+    def _write_portions(self, batch_df: DataFrame, info: CommitInfo) -> None:
         import pyarrow as pa
 
         session = batch_df.sparkSession
@@ -109,10 +110,10 @@ class TableWriter:
             count = sum(map(len, read(["user_id"])))
             if not count:
                 return
-            self.table.append_batches(read, count, commit)
+            self.table.append_batches(read, count, info)
             for portion in read() if self._publisher.is_active else ():
                 rows = pa.Table.from_batches([portion])
-                self._publisher.publish(session, rows, str(commit.batch_id), self.table.version)
+                self._publisher.publish(session, rows, str(info.batch), self.table.version)
 
     def _leave_out_forgotten(self, rows: Rows) -> Rows:
         """What was read before its user was forgotten is in the state for as long as it is open."""

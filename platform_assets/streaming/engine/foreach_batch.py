@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.delta.batch_table import BatchTable
+    from platform_assets.streaming.delta.writer import DeltaWriter
 
 # Far beyond any stop's grace: whoever closes the gate stops the query next.
 _STOP_LIMIT_MILLIS = 600_000
@@ -32,7 +32,7 @@ class BatchWriter(Protocol):
         """Writes one micro-batch. Called for one batch after the other, again for a batch that did not end."""
 
     @property
-    def tables(self) -> Mapping[str, BatchTable]:
+    def tables(self) -> Mapping[str, DeltaWriter]:
         """The tables that it writes, by name. From any thread."""
 
 

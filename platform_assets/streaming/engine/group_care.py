@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import ChangedDays
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import EPOCH
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.long_sessions import LongSessions
 from platform_assets.streaming.derive.query_state import QueryState, as_rows
 from platform_assets.streaming.engine.periodic_work import PeriodicWork, Task
@@ -65,7 +66,7 @@ class GroupCare:
         self._expiry = Expiry(streams, written, context)
         tables = {query.stream.main_table.name: query.table for query in derived}
         self._repair = LateRepair(session, derived_streams, context, tables)
-        self._complete_until = BatchTable(COMPLETE_UNTIL, context)
+        self._complete_until = DeltaWriter(COMPLETE_UNTIL, context)
         self._long = {
             stream.name: LongSessions(stream, context) for stream in derived_streams if stream.span.longest is not None
         }
@@ -129,7 +130,7 @@ class GroupCare:
     def _write_states(self, looks: Sequence[Look]) -> None:
         states = [look.state for look in looks]
         if states != self._states:
-            self._complete_until.replace(as_rows(states), as_rows([]), "true", {"complete_until": True})
+            self._complete_until.put(as_rows(states), "true", CommitInfo(CommitKind.COMPLETE_UNTIL))
             self._states = states
 
     def complete_until(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming import StreamingQuery
 
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.delta.batch_table import BatchTable
+    from platform_assets.streaming.delta.writer import DeltaWriter
     from platform_assets.streaming.stream_spec import Stream
 
 # Between two writes a query records the one batch as done and plans the next: an interrupt there fills the log with
@@ -72,7 +72,7 @@ class StreamQuery(ABC):
         return self._query.lastProgress is None and not self._query.status["message"].startswith("Waiting for")
 
     @property
-    def tables(self) -> Mapping[str, BatchTable]:
+    def tables(self) -> Mapping[str, DeltaWriter]:
         """The tables that it writes, by name. From any thread."""
         return self._writer.tables
 

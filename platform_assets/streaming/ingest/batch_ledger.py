@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
-from platform_assets.streaming.delta.batch_table import BatchCommit
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.frontier import Frontier
 
 if TYPE_CHECKING:
@@ -93,21 +93,20 @@ def build_batch_commit(
     frontier: Frontier | None = None,
     rows_by_type: Mapping[str, int] | None = None,
     is_compacted: bool | None = None,
-) -> BatchCommit:
+) -> CommitInfo:
     """The commit of one batch over Kafka: its ranges and, in the main table, its account and the frontier after it.
 
     `rows_by_type`: accepted rows by event type, for the account of those that read them. `topic_id` tells the topic
     from another one of its name; empty where it is not known. `is_compacted`: whether the topic was when the batch
     found gaps; None where nobody can say, or there are none.
     """
-    account: dict[str, Any] = {"arrival_micros": planned.arrival_micros, "topic_id": topic_id}
-    if entries is not None:
-        account["partitions"] = [entry.as_json() for entry in entries]
-    if frontier is not None:
-        account |= frontier.as_json()
-    if rows_by_type is not None:
-        account["rows_by_type"] = dict(rows_by_type)
-    if is_compacted is not None:
-        account["is_compacted"] = is_compacted
-    ranges = [[r.topic, r.kafka_partition, r.from_offset, r.until_offset] for r in planned.ranges]
-    return BatchCommit(query, txn_app_id, planned.batch_id, {"ranges": ranges}, account)
+    return CommitInfo.of_batch(
+        query, txn_app_id, planned.batch_id,
+        ranges=[[r.topic, r.kafka_partition, r.from_offset, r.until_offset] for r in planned.ranges],
+        arrival_micros=planned.arrival_micros,
+        topic_id=topic_id,
+        partitions=None if entries is None else [entry.as_json() for entry in entries],
+        frontier=None if frontier is None else frontier.as_json(),
+        rows_by_type=rows_by_type,
+        is_compacted=is_compacted,
+    )  # fmt: skip

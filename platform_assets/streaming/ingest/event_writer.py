@@ -25,7 +25,9 @@ import pyarrow as pa
 
 from platform_assets.errors import LostOffsetsError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, PlannedBatch
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.delta.reader import DeltaReader, create_stream_table
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.ingest.batch_ledger import build_batch_commit, build_entries
 from platform_assets.streaming.ingest.batch_records import read_batch
@@ -67,12 +69,12 @@ class EventWriter:
     def __init__(self, spec: KafkaStream, context: StreamContext) -> None:
         self._query = spec.name
         self._checkpoint = Checkpoint.of(context, spec.main_table.name)
-        self._tables = {table.name: BatchTable(table, context) for table in spec.tables}
+        self._tables = {table.name: DeltaBatchWriter(table, context) for table in spec.tables}
         self._events, self._quarantined, self._deduplicated = self._tables.values()
-        self._lost = BatchTable(LOST_RANGES, context)
-        self._erased = BatchTable(ERASED_RECORDS, context)
+        self._lost = DeltaReader(LOST_RANGES, context)
+        self._erased = DeltaBatchWriter(ERASED_RECORDS, context)
         self._register = Register(context)
-        BatchTable(REQUEUED_RECORDS, context)
+        create_stream_table(REQUEUED_RECORDS, context)
         self._fetch_held = context.fetch_held
         self._fetch_topic_id = context.fetch_topic_id
         self._topic_id = ""
@@ -90,7 +92,7 @@ class EventWriter:
         self._working = threading.Lock()
 
     @property
-    def tables(self) -> Mapping[str, BatchTable]:
+    def tables(self) -> Mapping[str, DeltaBatchWriter]:
         """See `BatchWriter`."""
         return self._tables
 
@@ -119,7 +121,7 @@ class EventWriter:
         held = self._fetch_held()
         self._topic_id = held.topic_id
         last = self._events.read_last_batch()
-        read_topic_id = (last or {}).get("topic_id")
+        read_topic_id = None if last is None else last.topic_id
         if is_new_checkpoint and find_acknowledged_offsets(self._lost.read_arrow().to_pylist(), last, topic):
             read_topic_id = None  # the new checkpoint has read nothing of the new topic, nor of the old one
         if lost := find_lost_ranges(topic, next_offsets, read_topic_id, held):
@@ -155,7 +157,7 @@ class EventWriter:
                 return
             marked = frontier.mark(self._bound(read_until_micros))
             if marked != frontier:
-                self._events.mark({"query": self._query, **marked.as_json()})
+                self._events.mark(CommitInfo(CommitKind.MARK, query=self._query, frontier=marked.as_json()))
                 self._frontier = marked
         finally:
             self._working.release()
@@ -172,7 +174,7 @@ class EventWriter:
 
     def _read_frontier(self) -> Frontier:
         if self._frontier is None:
-            self._frontier = Frontier.parse(self._events.read_last_frontier() or {})
+            self._frontier = Frontier.parse(self._events.read_last_frontier())
         return self._frontier
 
     def _write(self, batch_df: DataFrame, batch_id: int) -> None:

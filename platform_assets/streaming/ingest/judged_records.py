@@ -23,7 +23,8 @@ from platform_assets.streaming.register.named_users import Mention
 if TYPE_CHECKING:
     from platform_assets.streaming.arrays import Int64s
     from platform_assets.streaming.checkpoint.checkpoint import PlannedBatch
-    from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+    from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+    from platform_assets.streaming.delta.commit_info import CommitInfo
     from platform_assets.streaming.ingest.batch_records import Portion
 
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
@@ -86,41 +87,37 @@ class JudgedBatch:
         """Which records go into the main table."""
         return ~(self.is_rejected | self.is_duplicate | self.is_erased)
 
-    def append_rejected(self, table: BatchTable, planned: PlannedBatch, commit: BatchCommit) -> None:
+    def append_rejected(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> None:
         """Appends the rejected records to a table, in one commit; none where there are no such records."""
-        self._append_any(
-            self.is_rejected, table, planned, commit, lambda records, _: _rename(records, "quarantined_at")
-        )
+        self._append_any(self.is_rejected, table, planned, info, lambda records, _: _rename(records, "quarantined_at"))
 
-    def append_duplicates(self, table: BatchTable, planned: PlannedBatch, commit: BatchCommit) -> None:
+    def append_duplicates(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> None:
         """The same with the repeated ones, which say what they repeat."""
         self._append_any(
-            self.is_duplicate, table, planned, commit,
+            self.is_duplicate, table, planned, info,
             lambda records, _: _add_kept(_rename(records, "deduplicated_at"), self.duplicates),
         )  # fmt: skip
 
-    def append_erased(self, table: BatchTable, planned: PlannedBatch, commit: BatchCommit) -> None:
+    def append_erased(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> None:
         """The same with the coordinates of those of forgotten users.
 
         What may be the user's goes too: nobody could say afterwards that it had come.
         """
         was = np.where(self.column("mention") == Mention.CERTAIN, ON_ARRIVAL, UNSURE_ON_ARRIVAL)
         self._append_any(
-            self.is_erased, table, planned, commit, lambda records, places: build_erased(records, pa.array(was[places]))
+            self.is_erased, table, planned, info, lambda records, places: build_erased(records, pa.array(was[places]))
         )
 
-    def append_accepted(self, table: BatchTable, planned: PlannedBatch, commit: BatchCommit) -> bool:
+    def append_accepted(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> bool:
         """Appends the accepted records, and the commit also where there are none; whether it was this call."""
-        return self._append(
-            self.is_accepted, table, planned, commit, lambda records, _: _rename(records, "ingested_at")
-        )
+        return self._append(self.is_accepted, table, planned, info, lambda records, _: _rename(records, "ingested_at"))
 
     def _append_any(self, chosen: Any, *where: Any) -> None:
         if chosen.any():
             self._append(chosen, *where)
 
     def _append(
-        self, chosen: Any, table: BatchTable, planned: PlannedBatch, commit: BatchCommit,
+        self, chosen: Any, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo,
         build: Callable[[pa.Table, Any], pa.Table],
     ) -> bool:  # fmt: skip
         """Appends the chosen records (a mask) as `build` makes rows of them and of their places in the arrays."""
@@ -132,8 +129,8 @@ class JudgedBatch:
                 yield build(records.append_column("topic", topic).append_column("arrived_at", arrived), places)
 
         if len(self.portions) == 1:
-            return table.append(next(read()), commit)
-        return table.append_portions(read, int(chosen.sum()), commit)
+            return table.append(next(read()), info)
+        return table.append_portions(read, int(chosen.sum()), info)
 
     def _read(self, chosen: Any) -> Iterator[tuple[pa.Table, Any]]:
         """By portion; at least once, perhaps without a record."""

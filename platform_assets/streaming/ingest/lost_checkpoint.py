@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.ingest.lost_ranges import EPOCH, find_acknowledged_offsets
 
 if TYPE_CHECKING:
-    from platform_assets.streaming.delta.batch_table import BatchTable
+    from platform_assets.streaming.delta.reader import DeltaReader
+    from platform_assets.streaming.delta.writer import DeltaWriter
 
 # Kafka's word for "from the first record that there is", as Spark takes it in place of an offset.
 EARLIEST = -2
 
 
 def find_recorded_offsets(
-    main: BatchTable, side: Mapping[str, BatchTable], lost: BatchTable, topic: str, partitions: Sequence[int]
+    main: DeltaReader, side: Mapping[str, DeltaWriter], lost: DeltaReader, topic: str, partitions: Sequence[int]
 ) -> TopicOffsets | None:
     """The offsets behind the last committed batch, for all `partitions`; None when the table has no commit of a batch.
 
@@ -43,23 +45,24 @@ def find_recorded_offsets(
             f"The checkpoint of {main.uri} is gone, and the table's log no longer holds the commits that say which "
             "offsets it has. Restore the checkpoint: a new one would write every row again."
         )
-    until = {partition: offset for name, partition, _, offset in last["ranges"] if name == topic}
+    until = {partition: offset for name, partition, _, offset in last.ranges or [] if name == topic}
     if not until:
         raise CheckpointMismatchError(
             f"The checkpoint of {main.uri} is gone, and the table holds offsets of another topic than {topic}. "
             "Set HEADRACE_TOPIC to that topic, or HEADRACE_LAKEHOUSE to a new folder."
         )
-    done = (EPOCH + timedelta(microseconds=last["arrival_micros"])).isoformat()
+    assert last.arrival_micros is not None  # each batch over Kafka has it
+    done = (EPOCH + timedelta(microseconds=last.arrival_micros)).isoformat()
     for arrival, table in side.items():
         for partition, offset in until.items():
             unfinished = f"topic = '{topic}' and kafka_partition = {partition} and kafka_offset >= {offset}"
             # As text: delta-rs cannot compare with a timestamp literal here (findings/).
-            table.delete(f"{unfinished} and {arrival} > '{done}'", {"unfinished_batch": True})
+            table.delete(f"{unfinished} and {arrival} > '{done}'", CommitInfo(CommitKind.UNFINISHED_BATCH))
     start = until | find_acknowledged_offsets(lost.read_arrow().to_pylist(), last, topic)
     return {topic: {partition: start.get(partition, EARLIEST) for partition in partitions}}
 
 
-def refuse_second_life(query: str, table: BatchTable) -> None:
+def refuse_second_life(query: str, table: DeltaReader) -> None:
     """Raises `CheckpointMismatchError` when a stream over a table has no checkpoint, but its table has rows."""
     if not table.is_empty():
         raise CheckpointMismatchError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.tables.platform import LOST_RANGES
 
 if TYPE_CHECKING:
+    from platform_assets.streaming.delta.commit_info import CommitInfo
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,13 +92,14 @@ def describe(lost: Sequence[LostRange]) -> str:
 
 
 def find_acknowledged_offsets(
-    losses: Iterable[Mapping[str, Any]], last_batch: Mapping[str, Any] | None, topic: str
+    losses: Iterable[Mapping[str, Any]], last_batch: CommitInfo | None, topic: str
 ) -> dict[int, int]:
     """Where reading goes on by what was acknowledged after the last committed batch, by partition; empty: nothing was.
 
     `losses` are the rows of `platform.lost_ranges`, `last_batch` is what the batch's commit says of itself.
     """
-    after = EPOCH + timedelta(microseconds=(last_batch or {}).get("arrival_micros", 0))
+    arrived = 0 if last_batch is None else last_batch.arrival_micros or 0
+    after = EPOCH + timedelta(microseconds=arrived)
     rows = [row for row in losses if row["topic"] == topic and row["acknowledged_at"] > after]
     rows.sort(key=lambda row: row["acknowledged_at"])
     return {row["kafka_partition"]: row["next_offset"] for row in rows}

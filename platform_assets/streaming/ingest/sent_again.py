@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
     from platform_assets.streaming.arrays import Int64s
-    from platform_assets.streaming.delta.batch_table import BatchTable
+    from platform_assets.streaming.delta.reader import DeltaReader
 
 # Delta's statistics end at milliseconds, rounded down.
 _ROUNDING_MICROS = 1_000
 
 
-def find_sent_again(table: BatchTable, records: pa.Table, arrival_micros: int, horizon_micros: int) -> Known | None:
+def find_sent_again(table: DeltaReader, records: pa.Table, arrival_micros: int, horizon_micros: int) -> Known | None:
     """Which of `records` (`event_id`, `event_time`) `table` has from before the horizon; None: none of them.
 
     `table` holds the accepted events. What came within the horizon does not count, so that a batch that is written

@@ -20,7 +20,7 @@ from platform_assets.streaming.delta.delta_tables import (
     create_table,
     name_transaction,
     open_table,
-    read_batch_commits,
+    read_commit_infos,
 )
 from platform_assets.streaming.derive.commit_source import BEFORE_FIRST, WHOLE_VERSION, find_files
 from platform_assets.streaming.progress import INPUT, ROWS, is_batch, read_progresses
@@ -144,9 +144,9 @@ class _WrittenRows:
         """Reads the commits since the last call, each once."""
         table = open_table(self._uri, self._storage_options)
         unseen = _NEWEST_COMMITS if self._version is None else table.version() - self._version
-        for commit in read_batch_commits(table, unseen) if unseen else []:
-            if "rows" in commit:
-                self._rows[commit["app"], commit["batch"]] = commit["rows"]
+        for _, info in read_commit_infos(table, unseen) if unseen else []:
+            if info.transaction is not None and info.rows is not None:
+                self._rows[info.transaction] = info.rows
         self._version = table.version()
 
     def take(self, app: str, first: int, last: int) -> int:

@@ -10,12 +10,13 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import (
     build_arrow_schema,
     create_table,
     name_transaction,
     open_table,
-    read_batch_commits,
+    read_commit_infos,
 )
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
 from platform_assets.streaming.stream_spec import KafkaStream
@@ -59,8 +60,8 @@ class HistoryWriter:
         unseen = source.version() - (-1 if projected is None else projected)
         if unseen <= 0:
             return
-        commits = reversed(read_batch_commits(source, unseen))
-        rows = [row for commit in commits for row in ledger_rows(commit)]
+        commits = reversed(read_commit_infos(source, unseen))
+        rows = [row for version, info in commits for row in ledger_rows(version, info)]
         if rows:
             transaction = [name_transaction(app, source.version())]
             _append(self._ledger, LEDGER, rows, CommitProperties(app_transactions=transaction))
@@ -88,20 +89,24 @@ def _append(
     write_deltalake(table, data, mode="append", commit_properties=properties)
 
 
-def ledger_rows(commit: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of `platform.ledger` from one commit's metadata with its `version`."""
+def ledger_rows(version: int, info: CommitInfo) -> list[dict[str, Any]]:
+    """Rows of `platform.ledger` from one commit: none but for a batch over Kafka."""
+    if not info.partitions:
+        return []
+    assert info.arrival_micros is not None  # each batch over Kafka has it
+    arrived_at = datetime.fromtimestamp(info.arrival_micros / 1e6, UTC)
     return [
         {
             **entry,
             "gaps": json.dumps(entry["gaps"]),
-            "query": commit["query"],
-            "txn_app_id": commit["app"],
-            "batch_id": commit["batch"],
-            "table_version": commit["version"],
-            "arrived_at": datetime.fromtimestamp(commit["arrival_micros"] / 1e6, UTC),
-            "is_compacted": commit.get("is_compacted"),
+            "query": info.query,
+            "txn_app_id": info.app,
+            "batch_id": info.batch,
+            "table_version": version,
+            "arrived_at": arrived_at,
+            "is_compacted": info.is_compacted,
         }
-        for entry in commit.get("partitions", [])
+        for entry in info.partitions
     ]
 
 

@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.register.named_users import Mention, Sought, judge_record
 from platform_assets.tables.platform import ERASED_RECORDS, FORGOTTEN_USERS
 
@@ -43,7 +44,7 @@ class Register:
     """The register as it was when this was made. A running group is stopped before it changes."""
 
     def __init__(self, context: StreamContext) -> None:
-        self._table = BatchTable(FORGOTTEN_USERS, context)
+        self._table = DeltaWriter(FORGOTTEN_USERS, context)
         rows = self._table.read_arrow().to_pylist()
         self._salt = rows[0]["salt"] if rows else secrets.token_hex(32)
         self._rows = {row["user_hash"]: row for row in rows}
@@ -65,7 +66,8 @@ class Register:
         row = {**row, "user_hash": self.hash(user), "salt": self._salt, "id_bytes": len(user.encode())}
         self._rows[row["user_hash"]] = row
         rows = pa.Table.from_pylist([row], build_arrow_schema(FORGOTTEN_USERS))
-        self._table.replace(rows, rows.slice(0, 0), "true", {"forgotten_users": len(self._rows)})
+        info = CommitInfo(CommitKind.FORGOTTEN_USERS, len(self._rows))
+        self._table.put(rows, "true", info)
 
     def find(self, users: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bool_]:
         """Which of these user_ids are forgotten; a null is nobody."""

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.register.named_users import Mention, Sought, find_suspects, judge_fields, judge_record
 from platform_assets.tables.platform import REQUEUED_RECORDS
 from platform_assets.tables.spec import TableSpec
@@ -174,7 +174,7 @@ class TraceFinder:
         types = build_arrow_schema(spec)
         schema = pa.schema([types.field(name) for name in wanted])
         parts = [schema.empty_table()]
-        for batch in BatchTable(spec, self._context).find_rows(wanted, tested, test):
+        for batch in DeltaReader(spec, self._context).find_rows(wanted, tested, test):
             parts.append(pa.Table.from_batches([batch]).cast(schema))
         return pa.concat_tables(parts)
 

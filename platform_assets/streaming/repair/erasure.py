@@ -9,14 +9,16 @@ computed again when they are final, as for a late event.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import is_partitioned_by_day
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.register.forgotten_users import build_erased
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-ERASURE = "erasure"
-"""In a commit's own words: the hash of the user whose rows it took out."""
 # Files that no version names may be a batch run's that is about to name them. A run is over by then.
 _UNKNOWN_FILES_HOURS = 24
 _TO_REPAIR = [*PLACE, "event_time", "event_type"]
@@ -49,7 +49,7 @@ class Eraser:
         context: StreamContext,
     ) -> None:
         self._user = user
-        self._hash = user_hash
+        self._info = CommitInfo(CommitKind.ERASURE, user_hash)
         self._context = context
         self._ingest = require_one_ingest(streams, "Forgetting a user")
         self._derived = select_derived(streams)
@@ -82,11 +82,12 @@ class Eraser:
 
     def find_erasing_commit(self) -> tuple[int, int] | None:
         """The version of silver.events that took the user's rows out, and how many; None: it had none."""
-        commit = self._open(self._ingest.main_table).find_commit(ERASURE, self._hash)
-        return None if commit is None else (commit["version"], commit["erased_rows"])
+        own = (self._info.kind, self._info.value)
+        found = self._open(self._ingest.main_table).find_commit(lambda info: (info.kind, info.value) == own)
+        return None if found is None else (found[0], found[1].erased_rows or 0)
 
     def vacuum(self) -> None:
-        """Removes the files that still have the user's rows. See `BatchTable.vacuum` for who may be at work then."""
+        """Removes the files that still have the user's rows. See `DeltaWriter.vacuum` for who may be at work then."""
         own = {*self._ingest.tables, REQUEUED_RECORDS, LATE_EVENTS, *(stream.main_table for stream in self._derived)}
         for spec in {*own, *self.personal}:
             if self._exists(spec):
@@ -109,12 +110,12 @@ class Eraser:
             )
         )
         if len(erased):
-            self._open(ERASED_RECORDS).replace(erased, erased.slice(0, 0), "true", {ERASURE: self._hash})
+            self._open(ERASED_RECORDS).put(erased, "true", self._info)
 
     def _list_for_repair(self, stream: TableStream, events: pa.Table, now: datetime) -> None:
         rows = build_repairs(stream, events, now)
         if len(rows):
-            self._open(LATE_EVENTS).replace(rows, rows.slice(0, 0), f"t.query = '{stream.name}'", {ERASURE: self._hash})
+            self._open(LATE_EVENTS).put(rows, f"t.query = '{stream.name}'", self._info)
 
     def _erase_personal(self, session: SparkSession, spec: TableSpec) -> int:
         stream = next((stream for stream in self._derived if stream.main_table == spec), None)
@@ -126,18 +127,18 @@ class Eraser:
         if stream is not None and is_published and len(rows):
             # Before: who is cut short between the two still has the rows to name.
             KafkaPublisher(stream, self._context).publish(
-                session, rows, ERASURE, self._open(spec).version, removed=True
+                session, rows, "erasure", self._open(spec).version, removed=True
             )
         return self._erase_rows(spec, rows.select([USER]), rows[day[0]] if day else None)
 
     def _erase_rows(self, spec: TableSpec, rows: pa.Table, days: pa.ChunkedArray | None = None) -> int:
         if len(rows):
             bounds = "true" if days is None else _in_days(spec.partition_columns[0], days)
-            self._open(spec).erase(rows, bounds, {ERASURE: self._hash, "erased_rows": len(rows)})
+            self._open(spec).erase(rows, bounds, replace(self._info, erased_rows=len(rows)))
         return len(rows)
 
-    def _open(self, spec: TableSpec) -> BatchTable:
-        return BatchTable(spec, self._context)
+    def _open(self, spec: TableSpec) -> DeltaWriter:
+        return DeltaWriter(spec, self._context)
 
     def _exists(self, spec: TableSpec) -> bool:
         from deltalake import DeltaTable

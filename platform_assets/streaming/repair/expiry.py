@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from platform_assets.errors import SettingError
-from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.delta.changed_days import day_of, is_partitioned_by_day
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import CommitLog
-from platform_assets.streaming.delta.delta_tables import build_arrow_schema, parse_commit_metadata
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.stream_spec import Stream, TableStream
 from platform_assets.tables.platform import EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
@@ -26,8 +27,6 @@ from platform_assets.tables.spec import TableSpec
 if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
-EXPIRY = "expired_until"
-"""In a commit's own words: rows of days before this one were taken out of the table."""
 # A policy that comes to a table of years is not to hold up upkeep and repairs.
 _DAYS_OF_ONE_ROUND = 31
 _ARRIVALS = ("quarantined_at", "deduplicated_at")
@@ -76,10 +75,10 @@ def _find_column(stream: Stream, spec: TableSpec) -> str:
 class Expiry:
     """Of the tables of a group. `tables` are those that its queries write. Called from one thread."""
 
-    def __init__(self, streams: Sequence[Stream], tables: Mapping[str, BatchTable], context: StreamContext) -> None:
+    def __init__(self, streams: Sequence[Stream], tables: Mapping[str, DeltaWriter], context: StreamContext) -> None:
         self._kept = [kept for kept in find_kept(streams, context.retention_days) if kept.spec.name in tables]
         self._tables = tables
-        self._account = BatchTable(EXPIRED_ROWS, context)
+        self._account = DeltaWriter(EXPIRED_ROWS, context)
         self._logs = {
             kept.spec.name: CommitLog(context.table_uri(kept.spec.name), "", context.storage_options)
             for kept in self._kept
@@ -100,7 +99,7 @@ class Expiry:
         oldest = table.find_least(kept.column)
         if oldest is not None and oldest < first_day:
             until = min(first_day, oldest + timedelta(days=_DAYS_OF_ONE_ROUND))
-            table.delete(f"{kept.column} < {_literal(kept, until)}", {EXPIRY: until.isoformat()})
+            table.delete(f"{kept.column} < {_literal(kept, until)}", CommitInfo(CommitKind.EXPIRY, until.isoformat()))
 
     def _find_removed(self, kept: Kept, known: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
         """Rows of `EXPIRED_ROWS`: of each commit since the last look that took expired rows out, and of the look."""
@@ -124,7 +123,7 @@ class Expiry:
 
         if rows:
             data = pa.Table.from_pylist(rows, build_arrow_schema(EXPIRED_ROWS))
-            self._account.replace(data, data.slice(0, 0), "true", {"expired": len(rows)})
+            self._account.put(data, "true", CommitInfo(CommitKind.EXPIRED_ROWS, len(rows)))
 
 
 @dataclass(frozen=True)
@@ -185,11 +184,11 @@ def _count_removed(log: CommitLog, version: int, spec: TableSpec, first_day: dat
     """Who took rows of expired days out in this version, and how many; 0 where it did something else."""
     actions = log.read_actions(version) or []
     info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
-    ours = parse_commit_metadata(info.get("userMetadata"))
+    ours = CommitInfo.parse(info.get("userMetadata"))
     files = [(kind, action[kind]) for action in actions for kind in ("add", "remove") if kind in action]
     files = [(kind, file) for kind, file in files if file.get("dataChange", True)]
     is_removal = any(kind == "remove" for kind, _ in files)
-    if not is_removal or (EXPIRY not in ours if ours is not None else not is_partitioned_by_day(spec)):
+    if not is_removal or (ours.kind is not CommitKind.EXPIRY if ours is not None else not is_partitioned_by_day(spec)):
         return "", 0
     if ours is None:
         (column,) = spec.partition_columns

@@ -18,9 +18,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import EPOCH, CommitLog
 from platform_assets.streaming.delta.delta_tables import as_sql
+from platform_assets.streaming.delta.reader import DeltaReader
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.query_state import QueryState, name_hours
 from platform_assets.streaming.repair.expiry import Expired, find_kept_from, read_expired
@@ -60,17 +62,17 @@ class LateRepair:
         session: SparkSession,
         streams: Sequence[TableStream],
         context: StreamContext,
-        tables: Mapping[str, BatchTable],
+        tables: Mapping[str, DeltaWriter],
     ) -> None:
         self._session = session
         self._context = context
         self._streams = streams
         self._tables = tables
-        self._late = BatchTable(LATE_EVENTS, context)
+        self._late = DeltaWriter(LATE_EVENTS, context)
         self._touched = TouchedRows(session, context, tables)
         # Until when what a late event belongs to is open: a session that goes on all day is not computed each minute.
         self._open_until: dict[_Waiting, datetime] = {}
-        self._expired = BatchTable(EXPIRED_ROWS, context)
+        self._expired = DeltaReader(EXPIRED_ROWS, context)
 
     def look(self) -> list[Look]:
         """How far each stream's table is that has finished a batch, and what can be repaired of it. Changes nothing."""
@@ -181,13 +183,14 @@ class LateRepair:
         difference = compare(touched, present, late, stream, watermark)
         if len(difference.rows) or len(difference.stale):
             bounds = f"t.{span.start_column} >= {as_sql(start)} and t.{span.end_column} <= {as_sql(end)}"
-            body = {"repair": stream.name, "late_events": len(late), "watermark": watermark.isoformat()}
+            notes = {"late_events": len(late), "watermark": watermark.isoformat()}
+            info = CommitInfo(CommitKind.REPAIR, stream.name, notes=notes)
             table = self._tables[stream.main_table.name]
             # A merge joins them with all rows of that time, of which a busy user has millions.
             if span.of_pairs and difference.are_new and not len(difference.stale):
-                table.add(difference.rows, body)
+                table.add(difference.rows, info)
             else:
-                table.replace(difference.rows, difference.stale, bounds, body)
+                table.replace(difference.rows, difference.stale, bounds, info)
             publisher = KafkaPublisher(stream, self._context)
             publisher.publish(self._session, difference.rows, "repair", table.version)
             publisher.publish(self._session, difference.stale, "repair", table.version, removed=True)
@@ -209,7 +212,7 @@ class LateRepair:
         rows = events.set_column(place, pa.field("repaired_at", utc), now)
         oldest = pc.min(events["event_time"]).as_py()
         bounds = f"t.query = '{stream.name}' and t.event_time >= {as_sql(oldest)}"
-        self._late.replace(rows, rows.slice(0, 0), bounds, {"repair": stream.name})
+        self._late.put(rows, bounds, CommitInfo(CommitKind.REPAIR, stream.name))
 
 
 def _keys(stream: TableStream, late: pa.Table) -> list[_Waiting]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, UsageError
-from platform_assets.streaming.delta.batch_table import BatchCommit, BatchTable
+from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.stream_spec import KafkaStream
@@ -69,9 +71,11 @@ class Requeuer:
     def __init__(self, stream: KafkaStream, context: StreamContext) -> None:
         self._query = stream.name
         self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
-        self._events, self._quarantined, self._deduplicated = (BatchTable(t, context) for t in stream.tables)
-        self._marks = BatchTable(REQUEUED_RECORDS, context)
-        self._lost = BatchTable(LOST_RANGES, context)
+        events, quarantined, deduplicated = stream.tables
+        self._events, self._deduplicated = DeltaBatchWriter(events, context), DeltaBatchWriter(deduplicated, context)
+        self._quarantined = DeltaReader(quarantined, context)
+        self._marks = DeltaBatchWriter(REQUEUED_RECORDS, context)
+        self._lost = DeltaReader(LOST_RANGES, context)
         self._register = Register(context)
 
     def plan(self, choice: Choice, by: str, now: datetime) -> Requeue:
@@ -113,7 +117,7 @@ class Requeuer:
         if requeue.marks:
             number = requeue.marks[0]["requeue"]
             rows = pa.Table.from_pylist(requeue.marks, build_arrow_schema(REQUEUED_RECORDS))
-            self._marks.append(rows, BatchCommit(self._query, _APP, number, {"requeue": number}))
+            self._marks.append(rows, self._describe(number))
             self.finish()
 
     def finish(self) -> int:
@@ -142,15 +146,15 @@ class Requeuer:
         return written
 
     def _append(
-        self, outcome: str, table: BatchTable, records: pa.Table, marks: list[dict[str, Any]], number: int
+        self, outcome: str, table: DeltaBatchWriter, records: pa.Table, marks: list[dict[str, Any]], number: int
     ) -> None:
         import pyarrow as pa
 
-        account: dict[str, Any] = {}
+        info = self._describe(number)
         if outcome == "accepted":
             records = records.rename_columns({"arrived_at": "ingested_at"})
             # No frontier: what is taken in late moves no watermark.
-            account = {"rows_by_type": count_by_type(records)}
+            info = replace(info, rows_by_type=count_by_type(records))
         else:
             records = records.rename_columns({"arrived_at": "deduplicated_at"})
             kept = [mark for mark in marks if mark["outcome"] == outcome]
@@ -167,7 +171,10 @@ class Requeuer:
                 ("other_user_id", pa.string()),
             ):
                 records = records.append_column(name, pa.nulls(len(records), of_type))
-        table.append(records, BatchCommit(self._query, _APP, number, {"requeue": number}, account))
+        table.append(records, info)
+
+    def _describe(self, number: int) -> CommitInfo:
+        return CommitInfo.of_batch(self._query, _APP, number, kind=CommitKind.REQUEUE, value=number)
 
     def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:
         """The records as the parser of now has them, in their order, with `topic` and `arrived_at`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.delta.batch_table import BatchTable
+from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.repair.late_pairs import collect_pairs
 from platform_assets.streaming.repair.touched_by_events import find_touched, keep_touched
 from platform_assets.streaming.repair.twin import read_events, run_twin
@@ -32,7 +32,7 @@ class InterruptedReadError(Exception):
 class TouchedRows:
     """Of the streams of a group. Called from one thread, but for `interrupt`."""
 
-    def __init__(self, session: SparkSession, context: StreamContext, tables: Mapping[str, BatchTable]) -> None:
+    def __init__(self, session: SparkSession, context: StreamContext, tables: Mapping[str, DeltaReader]) -> None:
         self._session = session
         self._context = context
         self._tables = tables

@@ -8,45 +8,30 @@ where this one takes 0.02 (measured; docs/architecture.md).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.folders import open_folder
-from platform_assets.streaming.delta.delta_tables import commit_metadata, name_transaction, read_batch_commits
-from platform_assets.streaming.delta.table_changes import TableChanges, match_rows, no_hooks
-from platform_assets.streaming.delta.table_reads import MAX_COMMITS_SEARCHED
+from platform_assets.streaming.delta.commit_info import CommitInfo
+from platform_assets.streaming.delta.delta_tables import commit_metadata, name_transaction, read_commit_infos
+from platform_assets.streaming.delta.reader import MAX_COMMITS_SEARCHED
+from platform_assets.streaming.delta.retried_commits import match_rows, no_hooks
+from platform_assets.streaming.delta.writer import DeltaWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import CommitProperties
 
 
-@dataclass(frozen=True)
-class BatchCommit:
-    """Which batch a commit is.
+class DeltaBatchWriter(DeltaWriter):
+    """A table that micro-batches write too: each batch has one commit of it, under a Delta transaction."""
 
-    `source` says what the batch read, as its checkpoint recorded it before it ran: the same on every replay. `account`
-    are further facts for the ledger.
-    """
-
-    query: str
-    txn_app_id: str
-    batch_id: int
-    source: Mapping[str, Any]
-    account: Mapping[str, Any] = field(default_factory=dict)
-
-    def body(self) -> dict[str, Any]:
-        """What the commit says about itself."""
-        return {"query": self.query, "app": self.txn_app_id, "batch": self.batch_id, **self.source, **self.account}
-
-
-class BatchTable(TableChanges):
-    """One table of one query. Its methods may be called from any thread; one writes at a time."""
-
-    def append(self, rows: pa.Table, commit: BatchCommit) -> bool:
+    def append(self, rows: pa.Table, info: CommitInfo) -> bool:
         """Appends the batch's rows (the table's columns, in any order) unless the table has them from a run before.
+
+        `info` is of a batch (`CommitInfo.of_batch`); how many rows it has is added.
 
         Returns whether it was this call. Raises `CheckpointMismatchError` when the table holds another batch under this
         name, `QueryFailedError` when other writers win again and again. Nothing is written then.
@@ -54,7 +39,7 @@ class BatchTable(TableChanges):
         from deltalake import write_deltalake
 
         return self._commit(
-            commit,
+            info,
             len(rows),
             lambda properties: write_deltalake(
                 self._table, self._conform(rows), mode="append", commit_properties=properties,
@@ -62,7 +47,7 @@ class BatchTable(TableChanges):
             ),
         )  # fmt: skip
 
-    def upsert(self, rows: pa.Table, commit: BatchCommit) -> None:
+    def upsert(self, rows: pa.Table, info: CommitInfo) -> None:
         """Inserts the batch's rows, or replaces those of the same key; what would not change is left alone.
 
         Guarantees and errors as `append`.
@@ -76,7 +61,7 @@ class BatchTable(TableChanges):
         matches = match_rows(f"t.{key[0]} >= timestamp '{oldest.isoformat()}'", key)
         changed = " or ".join(f"(t.{name} is distinct from s.{name})" for name in values)
         self._commit(
-            commit,
+            info,
             len(rows),
             lambda properties: (
                 self._open_rewritable().merge(
@@ -87,14 +72,14 @@ class BatchTable(TableChanges):
             ),
         )  # fmt: skip
 
-    def append_batches(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, commit: BatchCommit) -> bool:
+    def append_batches(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, info: CommitInfo) -> bool:
         """As `append`, of so many rows that come in portions: what is in memory does not grow with their number.
 
         `batches` is called anew for each try.
         """
-        return self._write_batches("append", batches, rows, commit)
+        return self._write_batches("append", batches, rows, info)
 
-    def append_portions(self, portions: Callable[[], Iterator[pa.Table]], rows: int, commit: BatchCommit) -> bool:
+    def append_portions(self, portions: Callable[[], Iterator[pa.Table]], rows: int, info: CommitInfo) -> bool:
         """As `append_batches`, of rows that may be large: one portion is in memory at a time."""
         from platform_assets.streaming.delta.portion_files import write_files
 
@@ -102,7 +87,7 @@ class BatchTable(TableChanges):
         partition_by = self._table.metadata().partition_columns
         counted = self._spec.statistics_columns or self._schema.names
         return self._commit(
-            commit,
+            info,
             rows,
             lambda properties: self._table.create_write_transaction(
                 [*write_files(folder, partition_by, counted, map(self._conform, portions()))], "append", self._schema,
@@ -110,19 +95,19 @@ class BatchTable(TableChanges):
             ),
         )  # fmt: skip
 
-    def overwrite(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, commit: BatchCommit) -> None:
+    def overwrite(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, info: CommitInfo) -> None:
         """Puts these rows in the place of all, in one commit, as if the query had written them up to this batch.
 
         As `append_batches`.
         """
-        self._write_batches("overwrite", batches, rows, commit)
+        self._write_batches("overwrite", batches, rows, info)
 
     def _write_batches(
         self,
         mode: Literal["append", "overwrite"],
         batches: Callable[[], Iterator[pa.RecordBatch]],
         rows: int,
-        commit: BatchCommit,
+        info: CommitInfo,
     ) -> bool:
         import pyarrow as pa
         from deltalake import write_deltalake
@@ -132,7 +117,7 @@ class BatchTable(TableChanges):
                 yield from self._conform(pa.Table.from_batches([batch])).to_batches()
 
         return self._commit(
-            commit,
+            info,
             rows,
             lambda properties: write_deltalake(
                 self._table, pa.RecordBatchReader.from_batches(self._schema, conform()), mode=mode,
@@ -140,46 +125,53 @@ class BatchTable(TableChanges):
             ),
         )  # fmt: skip
 
-    def _commit(self, commit: BatchCommit, rows: int, write: Callable[[CommitProperties], object]) -> bool:
+    def _commit(self, info: CommitInfo, rows: int, write: Callable[[CommitProperties], object]) -> bool:
         from deltalake import CommitProperties
 
+        app, batch = _require_transaction(info)
         properties = CommitProperties(
-            custom_metadata=commit_metadata({**commit.body(), "rows": rows}),
+            custom_metadata=commit_metadata(replace(info, rows=rows)),
             # A conflict comes back to us: the winner may have been this very batch, written by a driver that was
             # replaced and woke up again.
             max_commit_retries=0,
-            app_transactions=[name_transaction(commit.txn_app_id, commit.batch_id)],
+            app_transactions=[name_transaction(app, batch)],
         )
 
         is_new = True
 
         def write_once() -> None:
             nonlocal is_new
-            committed = self._table.transaction_version(commit.txn_app_id)
-            is_new = committed is None or committed < commit.batch_id
+            committed = self._table.transaction_version(app)
+            is_new = committed is None or committed < batch
             if is_new:
                 write(properties)
             else:
-                self._check_same_batch(commit)
+                self._check_same_batch(info)
 
         with self._lock:
-            self._try(write_once, f"Batch {commit.batch_id} of query {commit.query}")
+            self._try(write_once, f"Batch {batch} of query {info.query}")
             return is_new
 
-    def _check_same_batch(self, commit: BatchCommit) -> None:
+    def _check_same_batch(self, info: CommitInfo) -> None:
         """A replay may be skipped only if the commit in the table read the very source of this batch."""
-        for found in read_batch_commits(self._table, MAX_COMMITS_SEARCHED):
-            if (found.get("app"), found.get("batch")) == (commit.txn_app_id, commit.batch_id):
-                theirs = {name: found.get(name) for name in commit.source}
+        for _, found in read_commit_infos(self._table, MAX_COMMITS_SEARCHED):
+            if found.transaction == info.transaction:
+                theirs = {name: found.what_was_read.get(name) for name in info.what_was_read}
                 break
         else:
             raise CheckpointMismatchError(
-                f"{self.uri} says it has batch {commit.batch_id} of query {commit.query}, but its log has no commit "
+                f"{self.uri} says it has batch {info.batch} of query {info.query}, but its log has no commit "
                 "of it. The checkpoint is older than the table's log: restore the checkpoint that belongs to the table."
             )
-        if theirs != json.loads(json.dumps(commit.source)):
+        if theirs != json.loads(json.dumps(info.what_was_read)):
             raise CheckpointMismatchError(
-                f"Batch {commit.batch_id} of query {commit.query} was committed to {self.uri} with {theirs}, but the "
-                f"checkpoint now plans {dict(commit.source)}: it was restored from a backup or changed. Nothing was "
+                f"Batch {info.batch} of query {info.query} was committed to {self.uri} with {theirs}, but the "
+                f"checkpoint now plans {info.what_was_read}: it was restored from a backup or changed. Nothing was "
                 "written. Restore the checkpoint that belongs to the table."
             )
+
+
+def _require_transaction(info: CommitInfo) -> tuple[str, int]:
+    if info.transaction is None:
+        raise ValueError(f"A commit of kind {info.kind} without a batch can't be written once.")
+    return info.transaction

@@ -6,12 +6,12 @@ What is read is read by the table's guarded reader (`platform_assets.delta_reade
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.int96_files import Int96Guard
-from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table, read_batch_commits
+from platform_assets.streaming.delta.commit_info import CommitInfo
+from platform_assets.streaming.delta.delta_tables import create_table, read_commit_infos
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -27,17 +27,17 @@ MAX_COMMITS_SEARCHED = 1000
 STREAM_LOG_RETENTION = "interval 6 hours"
 
 
-class TableReads:
+def create_stream_table(spec: TableSpec, context: StreamContext) -> DeltaTable:
+    """Opens a table of the streams or of their accounts; creates it, empty, when it is missing."""
+    return create_table(context.table_uri(spec.name), spec, context.storage_options, STREAM_LOG_RETENTION)
+
+
+class DeltaReader:
     """One table, made when it is missing. Its methods may be called from any thread, beside one that writes."""
 
     def __init__(self, spec: TableSpec, context: StreamContext) -> None:
         self.uri = context.table_uri(spec.name)
-        self._check_lease = context.check_lease or (lambda: None)
-        self._spec = spec
-        self._table = create_table(self.uri, spec, context.storage_options, STREAM_LOG_RETENTION)
-        self._schema = _add_unknown_columns(build_arrow_schema(spec), self._table)
-        self._storage_options = context.storage_options
-        self._int96 = Int96Guard(context.storage_options)
+        self._table = create_stream_table(spec, context)
         self._lock = threading.RLock()
         self.version = self._table.version()
         """The newest version that this object has made or seen; any thread may read it."""
@@ -98,28 +98,19 @@ class TableReads:
             self._table.update_incremental()
             return self._table.transaction_version(txn_app_id)
 
-    def find_commit(self, name: str, value: str) -> dict[str, Any] | None:
-        """The newest commit that says so of itself, with its `version`; None where the log has none any more."""
-        return next((commit for commit in self._read_commits() if commit.get(name) == value), None)
-
-    def read_last_frontier(self) -> dict[str, Any] | None:
-        """What the newest commit that moved the frontier says of itself; None where the log holds none."""
-        return next((commit for commit in self._read_commits() if "frontier" in commit), None)
-
-    def read_last_batch(self) -> dict[str, Any] | None:
-        """What the newest batch over Kafka wrote into its commit; None when the log holds no such commit."""
-        return next((commit for commit in self._read_commits() if commit.get("ranges") is not None), None)
-
-    def _read_commits(self) -> list[dict[str, Any]]:
+    def find_commit(self, is_wanted: Callable[[CommitInfo], bool]) -> tuple[int, CommitInfo] | None:
+        """The newest commit of Headrace's like that, with its version; None where the log has none any more."""
         with self._lock:
             self._table.update_incremental()
-            return read_batch_commits(self._table, MAX_COMMITS_SEARCHED)
+            commits = read_commit_infos(self._table, MAX_COMMITS_SEARCHED)
+        return next(((version, info) for version, info in commits if is_wanted(info)), None)
 
+    def read_last_frontier(self) -> Mapping[str, Any]:
+        """What the newest commit with a frontier says of it (`Frontier.as_json`); empty where the log holds none."""
+        found = self.find_commit(lambda info: info.frontier is not None)
+        return {} if found is None else found[1].frontier or {}
 
-def _add_unknown_columns(schema: pa.Schema, table: DeltaTable) -> pa.Schema:
-    """With the columns that newer code has given the table: this code leaves them null."""
-    import pyarrow as pa
-
-    for column in pa.schema(table.schema().to_arrow()):
-        schema = schema if column.name in schema.names else schema.append(column)
-    return schema
+    def read_last_batch(self) -> CommitInfo | None:
+        """What the newest batch over Kafka wrote into its commit; None when the log holds no such commit."""
+        found = self.find_commit(lambda info: info.ranges is not None)
+        return None if found is None else found[1]

@@ -1,0 +1,121 @@
+"""What all writers of a Delta table share: rows as its columns are, the lease, and what a lost conflict leads to.
+
+A query and its group's upkeep and repairs may write one table at the same time: who loses against another writer looks
+again, and writes on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.errors import QueryFailedError
+from platform_assets.int96_files import Int96Guard
+from platform_assets.streaming.delta.commit_info import CommitInfo
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, commit_metadata
+from platform_assets.streaming.delta.reader import DeltaReader
+from platform_assets.tables.spec import TableSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import CommitProperties, DeltaTable
+    from deltalake.table import TableMerger
+
+    from platform_assets.streaming.context import StreamContext
+
+# Beside one query only upkeep commits to its table: so many losses in a row are a second writer that never rests.
+MAX_CONFLICTS = 20
+
+
+class RetriedCommits(DeltaReader):
+    """A table that can be written. See `DeltaWriter` and `DeltaBatchWriter` for what is written."""
+
+    def __init__(self, spec: TableSpec, context: StreamContext) -> None:
+        super().__init__(spec, context)
+        self._spec = spec
+        self._schema = _add_unknown_columns(build_arrow_schema(spec), self._table)
+        self._storage_options = context.storage_options
+        self._check_lease = context.check_lease or (lambda: None)
+        self._int96 = Int96Guard(context.storage_options)
+
+    def _conform(self, rows: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        for name in self._schema.names[len(self._spec.columns) :]:
+            if name not in rows.column_names:
+                rows = rows.append_column(name, pa.nulls(len(rows)))
+        return rows.select(self._schema.names).cast(self._schema)
+
+    def _merge(
+        self,
+        what: str,
+        source: pa.Table,
+        matches: str,
+        info: CommitInfo,
+        apply: Callable[[TableMerger], TableMerger],
+    ) -> None:
+        """A merge of the source as `s` into the table as `t`."""
+        self._write_beside(
+            what, info,
+            lambda properties: apply(
+                self._open_rewritable().merge(
+                    source, matches, source_alias="s", target_alias="t", commit_properties=properties,
+                    post_commithook_properties=no_hooks(),
+                )
+            ).execute(),
+        )  # fmt: skip
+
+    def _open_rewritable(self) -> DeltaTable:
+        """The table, for what rewrites files. Raises `TableSchemaError` where that would change somebody's dates."""
+        self._int96.check(self._table)
+        return self._table
+
+    def _write_beside(self, what: str, info: CommitInfo, write: Callable[[CommitProperties], object]) -> None:
+        """A commit that is no batch's, beside a query that may write."""
+        from deltalake import CommitProperties
+
+        # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
+        properties = CommitProperties(custom_metadata=commit_metadata(info), max_commit_retries=0)
+        with self._lock:
+            self._table.update_incremental()
+            self._try(lambda: write(properties), what)
+
+    def _try(self, write: Callable[[], object], what: str) -> None:
+        from deltalake.exceptions import CommitFailedError
+
+        for _ in range(MAX_CONFLICTS):
+            self._check_lease()
+            try:
+                write()
+            except CommitFailedError:
+                self._table.update_incremental()
+                continue
+            self.version = self._table.version()
+            return
+        raise QueryFailedError(
+            f"{what} lost {MAX_CONFLICTS} times against other writers of {self.uri}. "
+            "Stop what else writes there; it is tried again."
+        )
+
+
+def match_rows(bounds: str, names: Iterable[str]) -> str:
+    """The condition of a merge: within the bounds, and equal in these columns, nulls too."""
+    # In parentheses: DataFusion reads `a is not distinct from b and c` as `a is not distinct from (b and c)`.
+    return " and ".join([f"({bounds})", *(f"(t.{name} is not distinct from s.{name})" for name in names)])
+
+
+def no_hooks() -> Any:
+    """For a commit of a stream's table: its log is kept by `table_upkeep` alone."""
+    from deltalake import PostCommitHookProperties
+
+    # Both cost with every commit what they need cost once a minute: see `table_upkeep`.
+    return PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+
+def _add_unknown_columns(schema: pa.Schema, table: DeltaTable) -> pa.Schema:
+    """With the columns that newer code has given the table: this code leaves them null."""
+    import pyarrow as pa
+
+    for column in pa.schema(table.schema().to_arrow()):
+        schema = schema if column.name in schema.names else schema.append(column)
+    return schema
