@@ -9,7 +9,7 @@ from platform_assets.streaming.checkpoint import state_plan
 from platform_assets.streaming.derive.commit_stream import read_commits
 from platform_assets.streaming.derive.table_writer import TableWriter
 from platform_assets.streaming.engine.stream_query import StreamQuery
-from platform_assets.streaming.ingest.lost_checkpoint import refuse_second_life
+from platform_assets.streaming.ingest.lost_checkpoint import require_checkpoint
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -50,7 +50,7 @@ class TableQuery(StreamQuery):
 
     def _read_source(self) -> DataFrame:
         if self._checkpoint.read_generation() is None:
-            refuse_second_life(self.name, self.table)
+            require_checkpoint(self.name, self.table)
         source = self.stream.source
         uri = self._context.table_uri(source.table.name)
         rows = self.stream.transform(read_commits(self._session, source, uri, self._context.storage_options))

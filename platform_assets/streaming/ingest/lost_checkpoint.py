@@ -59,7 +59,7 @@ def find_recorded_offsets(
     return {topic: {partition: start.get(partition, EARLIEST) for partition in partitions}}
 
 
-def refuse_second_life(query: str, table: BatchTable) -> None:
+def require_checkpoint(query: str, table: BatchTable) -> None:
     """Raises `CheckpointMismatchError` when a stream over a table has no checkpoint, but its table has rows."""
     if not table.is_empty():
         raise CheckpointMismatchError(
