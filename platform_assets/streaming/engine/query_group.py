@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.derive.commit_stream import register_source
 from platform_assets.streaming.engine.free_space import find_shortage
-from platform_assets.streaming.engine.group_care import GroupCare
+from platform_assets.streaming.engine.group_maintenance import GroupMaintenance
 from platform_assets.streaming.engine.kafka_query import KafkaQuery
 from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_query import TableQuery
@@ -50,7 +50,7 @@ class QueryGroup:
         self._waiting: list[str] = []
         self._has_source = False
         self._paused: frozenset[str] = frozenset()
-        self._care: GroupCare | None = None
+        self._maintenance: GroupMaintenance | None = None
 
     def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
         """Creates the tables and starts the first query, or the first stage of a bounded run; not those of `paused`.
@@ -66,7 +66,7 @@ class QueryGroup:
             derived = [TableQuery(self._session, stream, self._context) for stream in self._derived]
             # Records come first: a stream over a table starts after the one that fills it.
             self._queries = {query.name: query for query in (*ingest, *derived)}
-            self._care = GroupCare(self._session, ingest, derived, self._context)
+            self._maintenance = GroupMaintenance(self._session, ingest, derived, self._context)
             # A bounded query ends when nothing is left to close. One that goes on closes windows with its next batch,
             # and spares a second batch after each.
             self._session.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", str(bounded).lower())
@@ -80,7 +80,7 @@ class QueryGroup:
         except Exception as error:
             raise classify_failure("start", str(error), self._context) from error
         if not bounded:
-            self._care.start()
+            self._maintenance.start()
 
     def follow(
         self, paused: frozenset[str] = frozenset(), restart_at: Mapping[str, float] = MappingProxyType({})
@@ -110,7 +110,9 @@ class QueryGroup:
     def progress(self) -> dict[str, QueryProgress]:
         """Each started query's progress, by stream name."""
         found = {name: query.progress() for name, query in self._queries.items()}
-        complete, held = ({}, Held()) if self._care is None else (self._care.complete_until(), self._care.held)
+        complete, held = (
+            ({}, Held()) if self._maintenance is None else (self._maintenance.complete_until(), self._maintenance.held)
+        )
         held_since = None if held.since is None else held.since.isoformat()
         progresses = {
             name: replace(progress, complete_until=complete.get(name))
@@ -132,8 +134,8 @@ class QueryGroup:
                 return failure
             if query.started_at != started_at:
                 break  # it was started again, which takes time: see `follow`
-        if self._care is not None and self._care.error is not None:
-            return self._care.error
+        if self._maintenance is not None and self._maintenance.error is not None:
+            return self._maintenance.error
         return find_shortage(self._context.local_folders, self._context.min_free_bytes)
 
     def is_finished(self) -> bool:
@@ -146,13 +148,13 @@ class QueryGroup:
             return False
         if any(query.is_active for query in self._queries.values()):
             return False
-        assert self._care is not None
+        assert self._maintenance is not None
         if self._waiting:
             if self._context.close_windows:
-                self._care.mark_read()
+                self._maintenance.mark_read()
             self._start_stage()
             return False
-        self._care.finish(self._context.repair_seconds)
+        self._maintenance.finish(self._context.repair_seconds)
         return True
 
     def stop(self, grace_seconds: float) -> None:
@@ -167,12 +169,12 @@ class QueryGroup:
             # No query begins a batch while another one's is waited for, and no repair takes the cores from them.
             for query in self._queries.values():
                 query.try_stop()
-            if self._care is not None:
-                self._care.interrupt()
+            if self._maintenance is not None:
+                self._maintenance.interrupt()
             for query in self._queries.values():
                 query.stop(deadline)
-            if self._care is not None:
-                self._care.stop(max(1.0, deadline - time.monotonic()))
+            if self._maintenance is not None:
+                self._maintenance.stop(max(1.0, deadline - time.monotonic()))
         except (Py4JError, OSError):
             # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
             return

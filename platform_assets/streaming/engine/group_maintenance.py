@@ -40,7 +40,7 @@ _IDLE_LOOK_SECONDS = 5.0
 _LOOKS_KEPT = 100
 
 
-class GroupCare:
+class GroupMaintenance:
     """`start` and `stop` once, for a group that goes on; a bounded run calls `finish` and `stop` only."""
 
     def __init__(
@@ -85,7 +85,7 @@ class GroupCare:
 
     @property
     def error(self) -> HeadraceError | None:
-        """What ended the care of the group; None while all is well."""
+        """What ended the maintenance of the group; None while all is well."""
         return None if self._work is None else self._work.error
 
     def start(self) -> None:
