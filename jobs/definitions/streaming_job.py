@@ -12,7 +12,7 @@ from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.host import HostEnd, host_group
 from jobs.supervision.model import ExitKind
-from jobs.supervision.run_outside import RunOutside
+from jobs.supervision.run_host_port import RunHostPort
 from jobs.supervision.run_records import GROUP_TAG, build_run_tags, record_exit
 from jobs.supervision.table_events import TableEvents
 from platform_assets.errors import BrokerUnavailableError, GroupOwnedError, HeadraceError, TerminalError
@@ -53,10 +53,10 @@ def _host(context: dg.OpExecutionContext, group: StreamGroup, settings: Settings
     try:
         with hold_group_lock(settings.home, group.name, "run", run_id) as lock_fd:
             events = TableEvents.of_run(group, context, settings.first_day)
-            outside = RunOutside(instance, group.name, run_id, events, log)
+            port = RunHostPort(instance, group.name, run_id, events, log)
             end = host_group(
-                lambda: open_application(group, settings, lock_fd, check_lease=outside.check_lease),
-                outside,
+                lambda: open_application(group, settings, lock_fd, check_lease=port.check_lease),
+                port,
                 grace_seconds=settings.stop_grace_seconds,
             )
     except GroupOwnedError as error:

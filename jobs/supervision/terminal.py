@@ -1,4 +1,4 @@
-"""The `Outside` of a bounded run that a person started: lines for them, signals from them."""
+"""The `HostPort` of a bounded run that a person started: lines for them, signals from them."""
 
 from __future__ import annotations
 

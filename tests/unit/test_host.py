@@ -83,7 +83,7 @@ class Recorder:
 
 
 def run_host(
-    group: ScriptedGroup, outside: Recorder, jvm_pid: int | None = None, bounded: bool = False, jvm_output: str = ""
+    group: ScriptedGroup, port: Recorder, jvm_pid: int | None = None, bounded: bool = False, jvm_output: str = ""
 ) -> HostEnd:
     @contextmanager
     def application() -> Iterator[Application]:
@@ -91,14 +91,14 @@ def run_host(
         yield Application(lambda: group, jvm_pid, lambda: jvm_output)
         group.calls.append("close")
 
-    return host_group(application, outside, grace_seconds=60, bounded=bounded)
+    return host_group(application, port, grace_seconds=60, bounded=bounded)
 
 
 def test_stop_record_ends_the_loop_after_the_batches_in_flight() -> None:
-    group, outside = ScriptedGroup(), Recorder(stop_after=1)
-    assert run_host(group, outside) == HostEnd(False, ExitKind.STOPPED, "asked")
+    group, port = ScriptedGroup(), Recorder(stop_after=1)
+    assert run_host(group, port) == HostEnd(False, ExitKind.STOPPED, "asked")
     assert group.calls == ["open", "start", "stop 60", "close"]
-    assert outside.phases == ["starting", "starting", "running", "stopping"]
+    assert port.phases == ["starting", "starting", "running", "stopping"]
 
 
 def test_signal_ends_the_loop_at_once_and_its_handler_is_gone_after() -> None:

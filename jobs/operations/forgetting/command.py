@@ -162,6 +162,6 @@ def forget_user(
 def _drain(
     open_application: Callable[[], AbstractContextManager[Application]], settings: Settings, write: WriteLine
 ) -> None:
-    outside, grace = Terminal("forget-user", write), settings.stop_grace_seconds
-    if not host_group(open_application, outside, grace_seconds=grace, bounded=True).finished:
+    port, grace = Terminal("forget-user", write), settings.stop_grace_seconds
+    if not host_group(open_application, port, grace_seconds=grace, bounded=True).finished:
         raise InterruptedByUserError("Interrupted. Call it again for the same user: it does the rest.")

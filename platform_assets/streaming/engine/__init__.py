@@ -1,1 +1,1 @@
-"""The running application: the queries of one group, their maintenance and their ends. Only this room starts threads."""
+"""The running application: the queries of one group, how they are maintained and ended. Threads start only here."""

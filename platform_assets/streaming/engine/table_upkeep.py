@@ -3,8 +3,8 @@
 Part of the group, for a table's writer must not outrun its readers: a commit is removed only when it is older than the
 table's log retention and every query of the group that reads the table has passed it, and a file that compaction has
 replaced when nobody of them can ask for it any more. Readers outside the group have the retentions' time. The ledgers
-have each commit's account by then (`GroupMaintenance` writes them before). Rows never change: compaction rewrites files, and a
-batch that meets it is committed again on top.
+have each commit's account by then (`GroupMaintenance` writes them before). Rows never change: compaction rewrites
+files, and a batch that meets it is committed again on top.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
 
 
-class RunOutside:
-    """The `Outside` of one Dagster run. Create it after the group's lock was taken: its first beat claims the lease.
+class RunHostPort:
+    """The `HostPort` of one Dagster run. Create it after the group's lock was taken: its first beat claims the lease.
 
     The lease's epoch rises with each host. A host that finds a higher epoch than its own has been replaced by one on
     another machine, where the lock file does not reach, and stops.
