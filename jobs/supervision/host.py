@@ -64,7 +64,7 @@ class RunningGroup(Protocol):
 
 
 @dataclass(frozen=True)
-class StreamWishes:
+class StreamRequests:
     """Which streams a person wants paused, and which started again (seconds since the epoch of the wish)."""
 
     paused: frozenset[str] = frozenset()
@@ -74,7 +74,7 @@ class StreamWishes:
 class HostPort(Protocol):
     """The world around the loop. Called from the loop's thread only, every `BEAT_SECONDS` and at changes of phase."""
 
-    def read_wishes(self) -> StreamWishes:
+    def read_requests(self) -> StreamRequests:
         """What people want of single streams. Must not raise for trouble that passes."""
         ...
 
@@ -135,7 +135,7 @@ def host_group(
                 group = application.build_group()
                 try:
                     if not stop.received.is_set():
-                        group.start(bounded=bounded, paused=port.read_wishes().paused)
+                        group.start(bounded=bounded, paused=port.read_requests().paused)
                     end = _watch(group, port, stop, jvm, bounded)
                     grace = grace_seconds
                     return end
@@ -158,8 +158,8 @@ def _watch(
         if failure is not None:
             raise failure
         if not bounded:
-            wishes = port.read_wishes()
-            group.follow(wishes.paused, wishes.restart_at)
+            requests = port.read_requests()
+            group.follow(requests.paused, requests.restart_at)
         finished = bounded and group.is_finished()
         progress = group.progress()
         port.report("running", progress, jvm)

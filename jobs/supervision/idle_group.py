@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from jobs.supervision.model import ExitKind, Launch, Phase
+from jobs.supervision.requests import describe_pause
 from jobs.supervision.run_ends import RunEnd, end_time, failures_in_a_row, is_crash_loop, list_hosted, read_end
 from jobs.supervision.situation import Situation, Verdict
-from jobs.supervision.wishes import describe_pause
 
 
 def judge_idle(situation: Situation) -> Verdict:

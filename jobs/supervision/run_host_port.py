@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from jobs.supervision.host import HostPhase, StreamWishes
+from jobs.supervision.host import HostPhase, StreamRequests
 from jobs.supervision.lease import HostReport, read_control, read_report, read_stop, write_heartbeat
 from jobs.supervision.model import ExitKind, Heartbeat, ProcessIdentity
 from jobs.supervision.process import read_identity
@@ -55,7 +55,7 @@ class RunHostPort:
         before = read_report(instance, group)
         self._epoch = 1 if before is None else before.heartbeat.epoch + 1
         self._stalls = StallWatch()
-        self._wishes = StreamWishes()
+        self._requests = StreamRequests()
         self._first_batches: dict[str, int] = {}
         self._has_committed = False
         self._is_superseded = False
@@ -107,15 +107,15 @@ class RunHostPort:
                 self._log.warning("The run's exit could not be recorded.", exc_info=True)
         return found
 
-    def read_wishes(self) -> StreamWishes:
+    def read_requests(self) -> StreamRequests:
         """From the control record; what was read last while the storage is away."""
         try:
             control = read_control(self._instance, self._group)
         except Exception:  # noqa: BLE001
             self._log.warning("The control record could not be read; streams go on as they are.", exc_info=True)
         else:
-            self._wishes = StreamWishes(frozenset(control.paused_streams), control.streams_restart_at)
-        return self._wishes
+            self._requests = StreamRequests(frozenset(control.paused_streams), control.streams_restart_at)
+        return self._requests
 
     def _is_replaced(self) -> bool:
         """Of two hosts that claim one epoch the lease is whose beat is stored: each reads before it beats."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from jobs.supervision.host import HostPhase, StreamWishes
+from jobs.supervision.host import HostPhase, StreamRequests
 from jobs.supervision.model import ExitKind, ProcessIdentity
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class Terminal:
                 left = "" if query.lag_records is None else f", {query.lag_records:,} records to go"
                 self._write(f"{self._name}: {name}: {query.rows_in:,} rows{left}")
 
-    def read_wishes(self) -> StreamWishes:
+    def read_requests(self) -> StreamRequests:
         """None: who starts it wants everything read, paused streams too."""
-        return StreamWishes()
+        return StreamRequests()
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
         """Only signals stop it before its end."""

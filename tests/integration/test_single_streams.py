@@ -25,7 +25,7 @@ def test_single_streams_are_paused_restarted_and_resumed(
     spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
 ) -> None:
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
-    # Batches follow one another without a pause, so that the wishes meet batches in flight.
+    # Batches follow one another without a pause, so that the requests meet batches in flight.
     context = dataclasses.replace(streams.context, kafka_trigger_seconds=0.0)
     eager = [dataclasses.replace(s, trigger_seconds=0.0) for s in load_streams() if s.name in BOTH]
     group = QueryGroup(spark, eager, context)

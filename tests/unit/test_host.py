@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 import pytest
 
-from jobs.supervision.host import Application, HostEnd, HostPhase, StreamWishes, host_group
+from jobs.supervision.host import Application, HostEnd, HostPhase, StreamRequests, host_group
 from jobs.supervision.model import ExitKind, ProcessIdentity
 from jobs.supervision.table_events import EVENT_INTERVAL_SECONDS, AssetEvent, TableEvents
 from platform_assets.errors import HeadraceError, MissingTopicError, QueryFailedError
@@ -66,15 +66,15 @@ class Recorder:
     stop_after: int | None = None
     signal_after: int | None = None
     phases: list[str] = field(default_factory=list)
-    wishes: StreamWishes = field(default_factory=StreamWishes)
+    requests: StreamRequests = field(default_factory=StreamRequests)
 
     def report(self, phase: HostPhase, progress: Mapping[str, QueryProgress], jvm: ProcessIdentity | None) -> None:
         self.phases.append(phase)
         if self.signal_after is not None and self.phases.count("running") == self.signal_after:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def read_wishes(self) -> StreamWishes:
-        return self.wishes
+    def read_requests(self) -> StreamRequests:
+        return self.requests
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
         if self.stop_after is not None and self.phases.count("running") >= self.stop_after:
@@ -164,9 +164,9 @@ def test_error_of_ours_with_a_living_jvm_stays_loud() -> None:
         run_host(Broken(), Recorder())
 
 
-def test_wishes_for_single_streams_reach_the_group_from_its_start_on() -> None:
+def test_requests_for_single_streams_reach_the_group_from_its_start_on() -> None:
     group = ScriptedGroup()
-    run_host(group, Recorder(stop_after=1, wishes=StreamWishes(frozenset({"sessions"}), {"events": 7.0})))
+    run_host(group, Recorder(stop_after=1, requests=StreamRequests(frozenset({"sessions"}), {"events": 7.0})))
     assert group.calls[1] == "start sessions"
     assert group.followed == [(frozenset({"sessions"}), {"events": 7.0})]
 
