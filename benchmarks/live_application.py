@@ -37,7 +37,7 @@ class LiveGroup(Protocol):
     def start(self) -> None:
         """Once."""
 
-    def follow(self) -> None:
+    def reconcile(self) -> None:
         """Called often: starts what is not started yet."""
 
     def failure(self) -> Exception | None:
@@ -61,7 +61,7 @@ class LiveRun:
         while (left := deadline - time.monotonic()) > 0:
             if (failure := self._group.failure()) is not None:
                 raise failure
-            self._group.follow()
+            self._group.reconcile()
             if self._stop.wait(min(POLL_SECONDS, left)):
                 sys.exit("Stopped.")
 

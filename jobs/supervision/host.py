@@ -42,7 +42,7 @@ class RunningGroup(Protocol):
         """Starts the queries but those of `paused` streams; `bounded` ones end when they have read what was there."""
         ...
 
-    def follow(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
+    def reconcile(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
         """Stops and starts single queries, each at a batch boundary."""
         ...
 
@@ -159,7 +159,7 @@ def _watch(
             raise failure
         if not bounded:
             requests = port.read_requests()
-            group.follow(requests.paused, requests.restart_at)
+            group.reconcile(requests.paused, requests.restart_at)
         finished = bounded and group.is_finished()
         progress = group.progress()
         port.report("running", progress, jvm)

@@ -67,7 +67,7 @@ def _wait_for_batches(group: QueryGroup, batches: int) -> None:
     first: int | None = None
     while time.monotonic() < deadline:
         assert group.failure() is None
-        group.follow()
+        group.reconcile()
         batch_id = group.progress()["events"].batch_id
         first = batch_id if first is None and batch_id >= 0 else first
         if first is not None and batch_id >= first + batches - 1:

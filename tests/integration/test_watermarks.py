@@ -53,7 +53,7 @@ def wait_until(condition: Callable[[], bool], group: QueryGroup, paused: frozens
     deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
         assert (failure := group.failure()) is None, failure
-        group.follow(paused)
+        group.reconcile(paused)
         assert time.monotonic() < deadline, "it does not come to pass"
         time.sleep(0.2)
 

@@ -42,7 +42,7 @@ class ScriptedGroup:
     def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
         self.calls.append(" ".join(["start", *(["bounded"] if bounded else []), *sorted(paused)]))
 
-    def follow(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
+    def reconcile(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
         self.followed.append((paused, restart_at))
 
     def progress(self) -> Mapping[str, QueryProgress]:

@@ -55,7 +55,7 @@ class QueryGroup:
     def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
         """Creates the tables and starts the first query, or the first stage of a bounded run; not those of `paused`.
 
-        `follow` starts the others.
+        `reconcile` starts the others.
 
         Raises `HeadraceError` when a query cannot start; those started before run on until `stop`.
         """
@@ -82,7 +82,7 @@ class QueryGroup:
         if not bounded:
             self._maintenance.start()
 
-    def follow(
+    def reconcile(
         self, paused: frozenset[str] = frozenset(), restart_at: Mapping[str, float] = MappingProxyType({})
     ) -> None:
         """Stops the queries of `paused`; starts those no longer in it, those older than a wish, those not yet started.
@@ -133,7 +133,7 @@ class QueryGroup:
             if (failure := query.failure()) is not None:
                 return failure
             if query.started_at != started_at:
-                break  # it was started again, which takes time: see `follow`
+                break  # it was started again, which takes time: see `reconcile`
         if self._maintenance is not None and self._maintenance.error is not None:
             return self._maintenance.error
         return find_shortage(self._context.local_folders, self._context.min_free_bytes)
