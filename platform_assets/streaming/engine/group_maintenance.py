@@ -23,7 +23,7 @@ from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import lag_of, read_progresses
 from platform_assets.streaming.repair.expiry import Expiry
 from platform_assets.streaming.repair.late_repair import LateRepair, Look
-from platform_assets.streaming.topic_snapshot import Held
+from platform_assets.streaming.topic_snapshot import HeldRecords
 from platform_assets.tables.platform import COMPLETE_UNTIL
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class GroupMaintenance:
         self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
         self._began_at = time.monotonic()
         self._marked_at = 0.0
-        self.held = Held()
+        self.held = HeldRecords()
         """What waited behind open transactions at the last look. From any thread."""
         self._held_from: dict[int, int] = {}
         # Some looks: the newest report of a query that has nothing to do is up to ten seconds old.
@@ -210,7 +210,7 @@ class GroupMaintenance:
         if held_from != self._held_from:
             since = self._find_oldest(held_from)
         self._held_from = held_from
-        self.held = Held(sum(end - stable for stable, end in ends.values()), since)
+        self.held = HeldRecords(sum(end - stable for stable, end in ends.values()), since)
 
     def _find_oldest(self, positions: Mapping[int, int]) -> datetime | None:
         fetch = self._context.fetch_times

@@ -21,7 +21,7 @@ from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_query import TableQuery
 from platform_assets.streaming.progress import QueryProgress
 from platform_assets.streaming.stream_spec import Stream, select_derived, select_ingest
-from platform_assets.streaming.topic_snapshot import Held
+from platform_assets.streaming.topic_snapshot import HeldRecords
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -111,7 +111,9 @@ class QueryGroup:
         """Each started query's progress, by stream name."""
         found = {name: query.progress() for name, query in self._queries.items()}
         complete, held = (
-            ({}, Held()) if self._maintenance is None else (self._maintenance.complete_until(), self._maintenance.held)
+            ({}, HeldRecords())
+            if self._maintenance is None
+            else (self._maintenance.complete_until(), self._maintenance.held)
         )
         held_since = None if held.since is None else held.since.isoformat()
         progresses = {
