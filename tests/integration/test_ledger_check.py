@@ -187,7 +187,9 @@ def test_broken_accounts_are_found(entries: list[Entry], said: str) -> None:
 def test_a_record_that_is_being_erased_is_in_one_place_or_two(accepted: list[int], said: str | None) -> None:
     erased = {"topic": "t", "kafka_partition": 0, "kafka_offset": 1, "arrived_at": NOON}
     rows = {"accepted": pa.Table.from_pylist([erased | {"kafka_offset": offset} for offset in accepted])}
-    found = find_row_breaches([_entry(0, 0, 3)], {**rows, "erased": pa.Table.from_pylist([erased])}, leaving=[erased])
+    found = find_row_breaches(
+        [_entry(0, 0, 3)], {**rows, "erased": pa.Table.from_pylist([erased])}, being_erased=[erased]
+    )
     assert [said in breach for breach in found] == [True] if said else found == []
 
 
