@@ -92,7 +92,7 @@ class GroupMaintenance:
         """Begins."""
         tasks = [
             Task(self._context.upkeep_seconds, self._look_after_tables),
-            Task(_IDLE_LOOK_SECONDS, self._mark_idle),
+            Task(_IDLE_LOOK_SECONDS, self._advance_idle_frontier),
         ]
         self._work = PeriodicWork(tasks, lambda text: classify_failure("history", text, self._context))
         self._work.start()
@@ -144,7 +144,7 @@ class GroupMaintenance:
         if not self._all_visible_at:
             return
         for query in self._ingest:
-            query.writer.mark_idle(self._all_visible_at[-1])
+            query.writer.advance_idle_frontier(self._all_visible_at[-1])
 
     def interrupt(self) -> None:
         """Ends what may be ended without harm, and begins nothing new: `stop` follows."""
@@ -217,7 +217,7 @@ class GroupMaintenance:
         times = fetch(positions) if fetch is not None and positions else None
         return min((times or {}).values(), default=None)
 
-    def _mark_idle(self) -> None:
+    def _advance_idle_frontier(self) -> None:
         self._look_at_ends()
         timeout = self._context.idle_timeout_seconds
         for query in self._ingest:
@@ -239,7 +239,7 @@ class GroupMaintenance:
             latest = writer.read_latest_event()
             if latest is not None and self._is_any_open(latest):
                 self._marked_at = time.monotonic()
-                writer.mark_idle(looked_at)
+                writer.advance_idle_frontier(looked_at)
 
     def _is_any_open(self, latest_event_micros: int) -> bool:
         """Whether a running query has not committed a batch that closes all that the latest event may be part of.

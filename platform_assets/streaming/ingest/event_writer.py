@@ -141,7 +141,7 @@ class EventWriter:
         """The latest event time, microseconds; None before the first event. From any thread."""
         return self._read_frontier().latest_event
 
-    def mark_idle(self, read_until_micros: int) -> None:
+    def advance_idle_frontier(self, read_until_micros: int) -> None:
         """Moves the frontier up to a moment at which no record was unread. From any thread; skipped during a batch.
 
         One commit without rows; none before the first event, nor where the frontier is as far. Where this host's clock
