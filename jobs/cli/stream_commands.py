@@ -123,7 +123,7 @@ def replay(
 
     from jobs.operations.questions import parse_moment
     from jobs.operations.replay.command import replay_stream
-    from jobs.operations.replay.row_replay import Part
+    from jobs.operations.replay.row_replay import ReplayScope
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
@@ -131,13 +131,13 @@ def replay(
     if len(set(actions)) > 1:
         raise click.UsageError("Only one of --rehearse, --swap, --undo and --abandon can be asked for.")
     action = actions[0] if actions else "compare"
-    asked = Part(parse_moment("--since", since), parse_moment("--until", until), offsets)
-    part = asked if is_range or asked != Part() else None
+    asked = ReplayScope(parse_moment("--since", since), parse_moment("--until", until), offsets)
+    scope = asked if is_range or asked != ReplayScope() else None
     settings = load_settings()
     prepare_environment(settings)
     groups = load_stream_groups()
     with running_broker(settings), dg.DagsterInstance.get() as instance:
-        replay_stream(groups, stream, action, settings, instance, getpass.getuser(), print, part)
+        replay_stream(groups, stream, action, settings, instance, getpass.getuser(), print, scope)
 
 
 @click.command

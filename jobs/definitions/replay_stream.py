@@ -38,17 +38,18 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     def replay(context: dg.OpExecutionContext) -> None:
         from jobs.operations.questions import parse_moment
         from jobs.operations.replay.command import replay_stream
-        from jobs.operations.replay.row_replay import Part
+        from jobs.operations.replay.row_replay import ReplayScope
         from resources.embedded_broker import running_broker
 
         config, settings = context.op_config, load_settings()
         try:
             since, until = (parse_moment(name, config[name] or None) for name in ("since", "until"))
-            part = Part(since, until, tuple(config["offsets"]))
+            asked = ReplayScope(since, until, tuple(config["offsets"]))
+            scope = asked if config["range"] or asked != ReplayScope() else None
             with running_broker(settings):
                 found = replay_stream(
                     groups, config["stream"], config["action"], settings, context.instance,
-                    f"run {context.run_id[:8]}", context.log.info, part if config["range"] or part != Part() else None,
+                    f"run {context.run_id[:8]}", context.log.info, scope,
                 )  # fmt: skip
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None

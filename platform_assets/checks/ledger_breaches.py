@@ -51,10 +51,11 @@ def find_row_breaches(
 
     `tables` maps each outcome (accepted, quarantined, deduplicated, erased) to its Arrow dataset or table with `topic`,
     `kafka_partition`, `kafka_offset` and the time of arrival. Rows at or after a partition's last committed offset are
-    a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Those of
-    `requeued` (rows of `platform.requeued_records`) are in quarantine and in one place more; those of `being_erased` (rows
-    of `platform.erased_records`) are among the erased, and perhaps still where they were. `count_expired`: how many
-    rows a policy has taken out of these versions of the tables; asked last, for that is written down after it is done.
+    a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Records of
+    `requeued` (rows of `platform.requeued_records`) are in quarantine and in one more place. Records of `being_erased`
+    (rows of `platform.erased_records`) are among the erased, and perhaps still where they were. `count_expired` returns
+    how many rows a policy has removed from these versions of the tables. It is called last, because expiry is recorded
+    after it is done.
     Takes a byte an offset of memory.
     """
     from platform_assets.checks.ledger_places import Places

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from jobs.operations.replay.row_replay import Part
+from jobs.operations.replay.row_replay import ReplayScope
 from jobs.operations.replay.time_range import RangeReplay
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry
@@ -147,8 +147,8 @@ def test_a_replay_of_a_range_leaves_out_what_has_expired(context: StreamContext)
     expire(context, table, EVENTS, 10)
     lakehouse = LakehouseResource(root=context.lakehouse_root)
     assert find_expired(lakehouse)[EVENTS.name].until == TODAY - timedelta(days=10)
-    replay = RangeReplay(SESSIONS_STREAM, context, lakehouse, Part())
-    assert replay._part.since == datetime(2026, 3, 21, 0, 30, tzinfo=UTC)
+    replay = RangeReplay(SESSIONS_STREAM, context, lakehouse, ReplayScope())
+    assert replay._scope.since == datetime(2026, 3, 21, 0, 30, tzinfo=UTC)
 
 
 def test_the_setting_is_read_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:

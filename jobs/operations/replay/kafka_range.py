@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from jobs.operations.replay.comparison import Comparison, compare_rows
 from jobs.operations.replay.kafka_records import PLACE, find_lost, intersect, merge_ranges, read_records, read_rows
-from jobs.operations.replay.row_replay import Part, RowReplay
+from jobs.operations.replay.row_replay import ReplayScope, RowReplay
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import UsageError
@@ -51,12 +51,12 @@ class KafkaReplay(RowReplay[KafkaStream]):
         lakehouse: LakehouseResource,
         kafka: KafkaResource,
         derived: Sequence[TableStream],
-        part: Part,
+        scope: ReplayScope,
     ) -> None:
         super().__init__(stream, context, lakehouse, f"headrace replay {stream.name}")
         self._kafka = kafka
         self._derived = derived
-        self._part = part
+        self._scope = scope
         losses = Losses(BatchTable(LOST_RANGES, context).read_arrow().to_pylist())
         self._topic_micros = max(losses.times_begun_again(context.topic), default=0)
         self._topic_since = datetime.fromtimestamp(self._topic_micros / 1e6, UTC)
@@ -116,15 +116,15 @@ class KafkaReplay(RowReplay[KafkaStream]):
 
     @cached_property
     def _ranges(self) -> list[OffsetRange]:
-        """What the stream has read of the part, and Kafka holds. Raises `UsageError` where that is nothing."""
-        topic, part = self._context.topic, self._part
+        """What the stream has read of the scope, and Kafka holds. Raises `UsageError` where that is nothing."""
+        topic, scope = self._context.topic, self._scope
         held, ends = self._kafka.beginning_offsets(topic), self._kafka.end_offsets(topic)
         read = merge_ranges(self._entries)
-        if part.offsets:
-            wanted = [_parse_offsets(text, topic, held) for text in part.offsets]
+        if scope.offsets:
+            wanted = [_parse_offsets(text, topic, held) for text in scope.offsets]
         else:
-            since = held if part.since is None else self._kafka.offsets_at(topic, part.since)
-            until = ends if part.until is None else self._kafka.offsets_at(topic, part.until)
+            since = held if scope.since is None else self._kafka.offsets_at(topic, scope.since)
+            until = ends if scope.until is None else self._kafka.offsets_at(topic, scope.until)
             wanted = [OffsetRange(topic, p, since[p], until[p]) for p in sorted(held)]
         if not (found := intersect(wanted, read)):
             holds = [OffsetRange(topic, p, held[p], ends[p]) for p in sorted(held)]

@@ -35,7 +35,7 @@ _JOURNAL = "range.json"
 
 
 @dataclass(frozen=True)
-class Part:
+class ReplayScope:
     """What of a table is made again: between two times, or these offsets (`topic/partition/from-until`); else all.
 
     Of a stream over silver.events the rows that begin at or after `since` and are final at `until`; of one over Kafka
@@ -79,7 +79,7 @@ class RowReplay(ABC, Generic[AnyStream]):
     def swap(self, session: SparkSession) -> int:
         """Puts the replayed rows in the place of the table's, in one commit; returns the table's version then.
 
-        A swap that was cut short is finished, whatever part is asked for now. Raises as `compare`.
+        A swap that was cut short is finished, whatever scope is asked for now. Raises as `compare`.
         """
         if self._read_state() == "undoing":
             raise NotReadyError(f"The last swap is half undone. Finish that: {self._command} --undo")

@@ -110,11 +110,9 @@ class QueryGroup:
     def progress(self) -> dict[str, QueryProgress]:
         """Each started query's progress, by stream name."""
         found = {name: query.progress() for name, query in self._queries.items()}
-        complete, held = (
-            ({}, HeldRecords())
-            if self._maintenance is None
-            else (self._maintenance.complete_until(), self._maintenance.held)
-        )
+        complete, held = {}, HeldRecords()
+        if self._maintenance is not None:
+            complete, held = dict(self._maintenance.complete_until()), self._maintenance.held
         held_since = None if held.since is None else held.since.isoformat()
         progresses = {
             name: replace(progress, complete_until=complete.get(name))
