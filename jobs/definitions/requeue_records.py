@@ -28,17 +28,22 @@ def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
         },
     )
     def requeue(context: dg.OpExecutionContext) -> None:
-        from jobs.operations.requeue import build_choice, requeue_records
+        from jobs.operations.requeue import build_record_filter, requeue_records
         from resources.embedded_broker import running_broker
 
         config, settings = context.op_config, load_settings()
         group = choose_group(groups, config["group"])
         try:
             bounds = (config["since"] or None, config["until"] or None)
-            choice = build_choice(config["reasons"], *bounds, config["offsets"])
+            record_filter = build_record_filter(config["reasons"], *bounds, config["offsets"])
             with running_broker(settings):
                 found = requeue_records(
-                    group, choice, settings, context.instance, f"run {context.run_id[:8]}", accept=config["accept"]
+                    group,
+                    record_filter,
+                    settings,
+                    context.instance,
+                    f"run {context.run_id[:8]}",
+                    accept=config["accept"],
                 )
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None

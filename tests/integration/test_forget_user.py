@@ -25,7 +25,7 @@ from platform_assets.streaming.delta.batch_table import BatchTable
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased
 from platform_assets.streaming.repair import late_portions
-from platform_assets.streaming.repair.requeue import Choice, Requeuer
+from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import select_derived, select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
@@ -128,7 +128,7 @@ def names_of(streams: StreamsUnderTest) -> list[str]:
 def requeue(streams: StreamsUnderTest) -> dict[str, int]:
     requeuer = Requeuer(EVENTS_STREAM, streams.context)
     requeuer.finish()
-    planned = requeuer.plan(Choice(), "a test", datetime.now(UTC))
+    planned = requeuer.plan(RecordFilter(), "a test", datetime.now(UTC))
     requeuer.commit(planned)
     return dict(planned.refused)
 

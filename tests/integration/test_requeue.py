@@ -12,12 +12,12 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.operations.explain import explain
-from jobs.operations.requeue import build_choice
+from jobs.operations.requeue import build_record_filter
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof
 from platform_assets.errors import CheckpointMismatchError, UsageError
 from platform_assets.streaming.delta.batch_table import BatchTable
-from platform_assets.streaming.repair.requeue import Choice, Requeuer
+from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
@@ -75,10 +75,10 @@ def audit(streams: StreamsUnderTest, proof: Proof | None = None) -> Audit:
     return audit_stream(EVENTS, LakehouseResource(root=streams.context.lakehouse_root), streams.kafka, proof)
 
 
-def requeue(streams: StreamsUnderTest, choice: Choice = Choice()) -> Requeue:  # noqa: B008 (a frozen value)
+def requeue(streams: StreamsUnderTest, record_filter: RecordFilter = RecordFilter()) -> Requeue:  # noqa: B008 (a frozen value)
     requeuer = Requeuer(EVENTS, streams.context)
     requeuer.finish()
-    planned = requeuer.plan(choice, "a test", NOW)
+    planned = requeuer.plan(record_filter, "a test", NOW)
     requeuer.commit(planned)
     return planned
 
@@ -116,18 +116,18 @@ def test_a_choice_names_reasons_times_and_places(streams: StreamsUnderTest) -> N
     topic = streams.context.topic
     requeuer = Requeuer(EVENTS, streams.context)
 
-    def offsets(choice: Choice) -> list[int]:
-        return [mark["kafka_offset"] for mark in requeuer.plan(choice, "a test", NOW).marks]
+    def offsets(record_filter: RecordFilter) -> list[int]:
+        return [mark["kafka_offset"] for mark in requeuer.plan(record_filter, "a test", NOW).marks]
 
-    assert offsets(build_choice([], None, None, [f"{topic}/0/4"])) == [4]
-    assert offsets(build_choice(["oversized"], None, None, [])) == [1, 3, 4]
-    assert offsets(build_choice(["not_json"], None, None, [])) == []
-    assert offsets(build_choice([], "2000-01-01", "2000-01-02", [])) == []
-    assert offsets(build_choice([], "2000-01-01T00:00:00Z", None, [])) == [1, 3, 4]
+    assert offsets(build_record_filter([], None, None, [f"{topic}/0/4"])) == [4]
+    assert offsets(build_record_filter(["oversized"], None, None, [])) == [1, 3, 4]
+    assert offsets(build_record_filter(["not_json"], None, None, [])) == []
+    assert offsets(build_record_filter([], "2000-01-01", "2000-01-02", [])) == []
+    assert offsets(build_record_filter([], "2000-01-01T00:00:00Z", None, [])) == [1, 3, 4]
     with pytest.raises(UsageError, match="--offset"):
-        build_choice([], None, None, ["0/4"])
+        build_record_filter([], None, None, ["0/4"])
     with pytest.raises(UsageError, match="--since"):
-        build_choice([], "yesterday", None, [])
+        build_record_filter([], "yesterday", None, [])
 
 
 @pytest.mark.parametrize("table", ["silver.events", "silver.deduplicated_events", "silver.quarantined_events"])

@@ -33,7 +33,7 @@ Place = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
-class Choice:
+class RecordFilter:
     """Which quarantined records: all that meet every condition given."""
 
     reasons: frozenset[str] = frozenset()
@@ -74,12 +74,12 @@ class Requeuer:
         self._lost = BatchTable(LOST_RANGES, context)
         self._register = Register(context)
 
-    def plan(self, choice: Choice, by: str, now: datetime) -> Requeue:
+    def plan(self, record_filter: RecordFilter, by: str, now: datetime) -> Requeue:
         """Parses the chosen records anew. Raises `UsageError` for those of a topic that was created again since."""
         import pyarrow as pa
 
         known = {_place(row) for row in self._marks.read_arrow(list(_PLACE)).to_pylist()}
-        found = [row for row in self._quarantined.read_arrow().to_pylist() if choice.holds(row)]
+        found = [row for row in self._quarantined.read_arrow().to_pylist() if record_filter.holds(row)]
         rows = sorted((row for row in found if _place(row) not in known), key=_place)
         self._refuse_older_topics(rows)
         parsed = self._parse(rows, now)
