@@ -135,7 +135,7 @@ def _measure(args: argparse.Namespace) -> dict[str, float]:
 
 
 def _wait_until_idle(run: LiveRun) -> None:
-    """Until the last trigger of each query found nothing. Exits when that does not come."""
+    """Waits until the last trigger of each query found nothing. Exits when that does not come."""
     run.pass_time(SETTLE_SECONDS)
     deadline = time.monotonic() + CATCH_UP_SECONDS
     while busy := read_newest_batches(run.session):

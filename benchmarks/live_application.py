@@ -35,7 +35,7 @@ class LiveGroup(Protocol):
     """Queries of one Spark application: the platform's `QueryGroup`, or what it is compared with."""
 
     def start(self) -> None:
-        """Once."""
+        """Starts the queries; call it once."""
 
     def reconcile(self) -> None:
         """Called often: starts what is not started yet."""
@@ -92,7 +92,7 @@ def running_group(
 
 @contextlib.contextmanager
 def running_shop(settings: Settings, rate: int, *options: str) -> Iterator[None]:
-    """For the block, a process sends `rate` records a second to the settings' broker; it begins within seconds.
+    """Runs a process that sends `rate` records a second to the settings' broker; it begins within seconds.
 
     Raises `RuntimeError` at the block's end if the process ended before.
     """

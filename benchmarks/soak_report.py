@@ -73,7 +73,7 @@ def draw(samples: pd.DataFrame, path: Path, title: str) -> None:
 
 
 def _split(samples: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
-    """By name, the metric's values over seconds."""
+    """The metric's values over seconds, by name."""
     chosen = samples[samples["metric"] == metric]
     return {str(name): rows.set_index("seconds")["value"] for name, rows in chosen.groupby("name")}
 
@@ -84,7 +84,7 @@ def _later(values: pd.Series) -> pd.Series:
 
 
 def _slope_per_hour(values: pd.Series) -> float:
-    """Of the straight line nearest to the last two thirds; NaN for too few samples."""
+    """The slope of the straight line nearest to the last two thirds; NaN for too few samples."""
     later = _later(values)
     if len(later) < MIN_SAMPLES_OF_A_SLOPE:
         return float("nan")

@@ -90,7 +90,7 @@ def as_timestamptz(moment: datetime) -> str:
 def register_files(
     connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, actions: Sequence[Mapping[str, Any]]
 ) -> None:
-    """As `register_pinned`, of the files that these entries of the table's log (flattened add actions) name."""
+    """Registers the files that these entries of the table's log name (flattened add actions). See `register_pinned`."""
     _register(connection, name, table, pa.schema(table.schema().to_arrow()), actions)
 
 

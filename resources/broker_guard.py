@@ -149,7 +149,7 @@ def _answers(port: int) -> bool:
 
 
 def _die_with_parent() -> None:
-    """In the child, before exec: the kernel ends the JVM when the guard dies, even by kill -9 (Linux)."""
+    """Makes the kernel end the JVM when the guard dies, even by kill -9 (Linux). Runs in the child, before exec."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

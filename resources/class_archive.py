@@ -38,7 +38,7 @@ _is_being_made = False
 
 
 def archive_path() -> Path:
-    """Where this environment's archive lies, or would."""
+    """The path of this environment's archive, whether or not it exists."""
     return Path(sys.prefix) / _NAME
 
 

@@ -217,7 +217,7 @@ class Settings(BaseSettings):
 
     @property
     def dagster_home(self) -> Path:
-        """Where Dagster keeps its instance: `<home>/dagster`."""
+        """The folder of Dagster's instance: `<home>/dagster`."""
         return self.home / "dagster"
 
     @property

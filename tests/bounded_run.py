@@ -16,7 +16,7 @@ _LOOK_SECONDS = 0.2
 
 
 def run_to_end(group: QueryGroup) -> None:
-    """Until nothing is unread; raises what a query died of. The group is stopped in every case."""
+    """Runs until nothing is unread; raises what a query died of. The group is stopped in every case."""
     try:
         group.start(bounded=True)
         deadline = time.monotonic() + LIMIT_SECONDS

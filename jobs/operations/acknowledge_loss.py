@@ -78,7 +78,7 @@ def acknowledge_loss(
 
 
 def _find_offsets(kafka: KafkaResource, topic: str, go_on_from: str) -> dict[int, int]:
-    """Where reading begins in each partition of a topic that is another one than was read."""
+    """The offsets at which reading begins in each partition of a topic that was replaced by another."""
     if go_on_from == BEGINNING:
         return kafka.beginning_offsets(topic)
     if go_on_from == END:

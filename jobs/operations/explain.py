@@ -83,7 +83,10 @@ class RecordExplainer:
         ]
 
     def explain_offset(self, record: Coordinates) -> list[str]:
-        """Where one record is: accepted, quarantined, deduplicated, a gap, not read yet, or before the first read."""
+        """Says what became of one record.
+
+        It is accepted, quarantined, deduplicated, a gap, not read yet, or before the first read.
+        """
         entries = [e for e in self._entries if (e.topic, e.kafka_partition) == (record.topic, record.partition)]
         batch = next((e for e in entries if e.from_offset <= record.offset < e.until_offset), None)
         if batch is None:
@@ -125,7 +128,7 @@ class RecordExplainer:
         return [f"Record {record} was read by {read} and is in no table: that must not be. Run `headrace check`."]
 
     def _explain_state(self, event: Mapping[str, Any]) -> list[str]:
-        """For each stream that takes the event: until when rows that count it are open, or that they are final."""
+        """Says of each stream that takes the event until when rows that count it are open, or that they are final."""
         said = []
         if event["is_anonymous"]:
             without = name_user_tables(self._derived)

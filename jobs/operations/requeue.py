@@ -20,7 +20,7 @@ from resources.settings import Settings
 def build_record_filter(
     reasons: Sequence[str], since: str | None, until: str | None, offsets: Sequence[str]
 ) -> RecordFilter:
-    """From what a person has typed. Raises `UsageError` for a time or a place that cannot be read."""
+    """Reads what a person has typed. Raises `UsageError` for a time or a place that cannot be read."""
     places = [Coordinates.parse(text) for text in offsets]
     return RecordFilter(
         frozenset(reasons),

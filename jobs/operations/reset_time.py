@@ -32,7 +32,7 @@ _COMMITS_SEARCHED = 10_000
 
 @dataclass(frozen=True)
 class TimeReset:
-    """From where to where time was set, and which streams begin anew: their watermarks cannot go back."""
+    """The times before and after time was set, and the streams that begin anew: their watermarks cannot go back."""
 
     before: datetime
     now: datetime

@@ -107,7 +107,7 @@ class CodeServer:
         return [server.process.pid for server in self._servers if server.process.poll() is None]
 
     def wait(self) -> None:
-        """Until a server answers, so that the definitions can be had. Raises what `check` raises."""
+        """Waits until a server answers, so that the definitions can be loaded. Raises what `check` raises."""
         while not self._answered.wait(_LOOK_SECONDS):
             self.check()
 
@@ -117,7 +117,7 @@ class CodeServer:
             raise CodeServerFailedError(f"The code server cannot be kept running. Its log: {self._log}.")
 
     def leave(self) -> None:
-        """From now on no server is started or kept alive; the caller ends those of `pids`."""
+        """Starts and keeps alive no server from now on; the caller ends those of `pids`."""
         with self._starting:
             self._end.set()
 

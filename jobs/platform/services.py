@@ -58,14 +58,14 @@ class Services:
         self._processes[name] = self._spawn(name, self.log_path(name), arguments)
 
     def wait_for_definitions(self) -> None:
-        """Until the code server has them: a daemon without them takes assets for removed and prints a stack trace.
+        """Waits until the code server has the definitions: a daemon without them takes assets for removed.
 
         Raises what `CodeServer.check` says.
         """
         self._code_server.wait()
 
     def _spawn(self, program: str, log: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        """In a session of its own: a Ctrl-C in the terminal reaches only who stops the platform."""
+        """Starts a process in a session of its own: a Ctrl-C in the terminal must reach only the platform's program."""
         with log.open("ab") as output:
             return subprocess.Popen(
                 [str(Path(sys.executable).parent / program), *arguments],
@@ -73,7 +73,7 @@ class Services:
             )  # fmt: skip
 
     def log_path(self, name: str) -> Path:
-        """Where a service's output goes."""
+        """The file that a service's output goes to."""
         return self._settings.home / "logs" / f"{name}.log"
 
     def check(self) -> None:

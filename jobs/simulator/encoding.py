@@ -1,4 +1,4 @@
-"""From deliveries (rows of numbers) to records (key and JSON bytes), many at once."""
+"""Encodes deliveries (rows of numbers) as records (key and JSON bytes), many at once."""
 
 from __future__ import annotations
 

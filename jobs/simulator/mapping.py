@@ -1,4 +1,4 @@
-"""From a row of somebody's own recording to an event of the contract."""
+"""Maps a row of somebody's own recording to an event of the contract."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class RowFile:
         return self._text_rows()
 
     def digest(self) -> str:
-        """Of the content: the same whether it is compressed or not. Raises `UsageError` as `rows` does."""
+        """A hash of the content, the same whether it is compressed or not. Raises `UsageError` as `rows` does."""
         hashed = blake2b(digest_size=16)
         try:
             with closing(self._open()) as file:

@@ -181,7 +181,7 @@ class _Sessions:
 
 
 class _Deliveries:
-    """From actions to records to send: delays, duplicates, faults. Keeps what is held back."""
+    """Turns actions into records to send: delays, duplicates, faults. Keeps what is held back."""
 
     def __init__(self, profile: ShopProfile, seed: int, start: int) -> None:
         self._profile = profile

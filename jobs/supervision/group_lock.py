@@ -27,7 +27,7 @@ _STARTING = "starting"
 
 
 def lock_path(home: Path, group: str) -> Path:
-    """Where the group's lock lies under `HEADRACE_HOME`."""
+    """The path of the group's lock under `HEADRACE_HOME`."""
     return home / "locks" / f"{group}.lock"
 
 

@@ -27,7 +27,7 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """As the parent; then puts down the server that has the run, where the platform's socket is a link to one.
+        """Launches the run like the parent class, then records its server if the platform's socket is a link to one.
 
         Terminate in the UI goes to the address that is put down here, and by then the link may lead to the server's
         successor, which does not know the run.

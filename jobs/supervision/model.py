@@ -17,7 +17,7 @@ FINISHED: frozenset[str] = frozenset({"success", "failure", "canceled"})
 
 
 class Phase(StrEnum):
-    """Where a group stands, as the tick's message and the check `stream_running` name it."""
+    """The state of a group, as the tick's message and the check `stream_running` name it."""
 
     LAUNCHING = "LAUNCHING"
     QUEUED = "QUEUED"

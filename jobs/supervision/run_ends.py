@@ -74,7 +74,7 @@ def is_crash_loop(failures: Sequence[RunView], policy: Policy) -> bool:
 
 
 def list_hosted(runs: Sequence[RunView]) -> list[RunView]:
-    """Those of the runs that hosted, or were to: one at a time, so that the newest says how things stand.
+    """The runs that hosted the group or were to, one at a time, so that the newest says how things stand.
 
     A run that found the lock taken did nothing, nor did one that a person launched and took back from the queue. Times
     are no measure of who was last, for a clock can be set back.

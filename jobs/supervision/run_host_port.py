@@ -108,7 +108,7 @@ class RunHostPort:
         return found
 
     def read_requests(self) -> StreamRequests:
-        """From the control record; what was read last while the storage is away."""
+        """Reads the control record; returns what was read last while the storage is away."""
         try:
             control = read_control(self._instance, self._group)
         except Exception:  # noqa: BLE001
@@ -118,7 +118,10 @@ class RunHostPort:
         return self._requests
 
     def _is_replaced(self) -> bool:
-        """Of two hosts that claim one epoch the lease is whose beat is stored: each reads before it beats."""
+        """Whether another host holds the lease.
+
+        If two hosts claim the same epoch, the one whose heartbeat is stored holds it: each reads before it beats.
+        """
         report = read_report(self._instance, self._group)
         if report is None:
             return False

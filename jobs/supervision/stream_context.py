@@ -116,7 +116,7 @@ def _warn_of_compaction(topic: str, kafka: KafkaResource) -> None:
 
 
 def _try(ask: Callable[[], _T]) -> _T | None:
-    """None while the broker is away: a batch that it has given is not to fail for that, and the next one asks again."""
+    """The answer, or None while the broker is away: the batch must not fail for that, and the next one asks again."""
     try:
         return ask()
     except (BrokerUnavailableError, MissingTopicError):

@@ -21,7 +21,7 @@ WriteLine = Callable[[str], None]
 
 
 def write_to_stderr(line: str) -> None:
-    """At once, whatever stderr is."""
+    """Writes at once, whether or not stderr is buffered."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
@@ -53,7 +53,7 @@ class Terminal:
                 self._write(f"{self._name}: {name}: {query.rows_in:,} rows{left}")
 
     def read_requests(self) -> StreamRequests:
-        """None: who starts it wants everything read, paused streams too."""
+        """Returns no requests: a run by hand reads every stream, paused ones too."""
         return StreamRequests()
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:

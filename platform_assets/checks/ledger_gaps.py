@@ -48,7 +48,7 @@ def count_gaps(entries: Sequence[Entry], held: Sequence[Entry], kafka: GapReader
 
 
 def describe_gaps(totals: Mapping[str, int]) -> str:
-    """For the check's verdict: one sentence or two, with a blank before each; empty where there is nothing to say."""
+    """The verdict's sentences about gaps, with a blank before each; empty where there is nothing to say."""
     said = ""
     if of_transactions := totals[OF_TRANSACTIONS]:
         said += f" {of_transactions:,} offsets have no record: markers of transactions, and records of aborted ones."

@@ -40,7 +40,7 @@ class Proof:
     full_at: str
 
     def dump(self) -> str:
-        """As text, for `load`."""
+        """The proof as text, for `load`."""
         return json.dumps(asdict(self))
 
     @staticmethod
@@ -63,7 +63,7 @@ class Proof:
         return timedelta(0) <= now - datetime.fromisoformat(self.full_at) < FULL_AUDIT_EVERY
 
     def as_entries(self) -> list[Entry]:
-        """Where the next batch must begin: an account of nothing behind each proved range."""
+        """Each proved range as an entry without records: the next batch must begin at its end."""
         return [Entry("proved", -1, topic, p, until, until, 0, 0, 0, 0, ()) for topic, p, until in self.until]
 
 

@@ -39,7 +39,7 @@ def register_newest(
 
 
 def find_start(count_by: Callable[[str, str], list[tuple[Any, int]]], max_events: int) -> datetime | None:
-    """From where the newest `max_events` events lie, by event time; None: they are all of them.
+    """The event time from which on the newest `max_events` events lie; None if these are all events.
 
     `count_by` counts the events that meet a condition by a period, both as SQL.
     """

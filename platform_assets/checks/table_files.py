@@ -48,7 +48,7 @@ def build_table_files_checks(tables: Iterable[TableSpec]) -> list[dg.AssetChecks
 
 
 def read_table_files(table: "DeltaTable", storage_options: dict[str, str] | None = None) -> TableFiles:
-    """From the log only: no file is opened."""
+    """Reads the table's files from the log; no file is opened."""
     import pyarrow as pa
 
     sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()

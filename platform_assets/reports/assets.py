@@ -179,7 +179,7 @@ class _Run:
             self.context.log_event(dg.AssetMaterialization(key, partition=str(day)))
 
     def results(self) -> Iterator[dg.MaterializeResult[Any]]:
-        """For each asset of which something was said."""
+        """The results of each asset that has something to report."""
         for key in self._said:
             yield dg.MaterializeResult(asset_key=key)
 

@@ -71,7 +71,7 @@ class SenderClocks:
         return senders >= _FEWEST_SENDERS and 2 * ahead > senders
 
     def observe(self, partitions: Int64s, lead_micros: Int64s, sent_micros: Int64s, senders: Int64s) -> Self:
-        """With the accepted events of a batch, one item each: how much later than sent it is dated, and when that was.
+        """Adds a batch's accepted events, one item each: how much later than sent it is dated, and when it was sent.
 
         `senders` has a number for each event's sender, the same for the same sender.
         """

@@ -55,7 +55,7 @@ class Outcome:
     over_after: float
 
     def line(self) -> str:
-        """As Markdown."""
+        """The result as a line of Markdown."""
         noticed = "" if self.noticed is None else f"{self.noticed:.0f} s"
         shown = " → ".join(self.phases)
         times = f"{self.longest_pause:.0f} s | {self.runs} | {self.over_after:.0f} s"

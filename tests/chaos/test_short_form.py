@@ -21,7 +21,7 @@ FAULT = "killed after a commit to silver.quarantined_events"
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_platform_survives_a_fault_and_no_row_is_lost_or_doubled() -> None:
-    """At any moment, from a seed that the program prints; a failure shows all that it said."""
+    """The fault comes at a moment from a seed that the program prints; a failure shows all output."""
     command = [sys.executable, "-m", "tests.chaos", "--rate", RATE, "--only", FAULT]
     environment = {**os.environ, **ENVIRONMENT, "HEADRACE_UPKEEP_SECONDS": "20"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

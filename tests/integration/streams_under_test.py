@@ -67,7 +67,7 @@ class StreamsUnderTest:
 
     @contextmanager
     def sending(self, build_values: Callable[[int], Sequence[bytes | None]]) -> Iterator[None]:
-        """For the block, sends what `build_values` gives for 0, 1, 2 and so on, ten times a second."""
+        """Sends during the block what `build_values` gives for 0, 1, 2 and so on, ten times a second."""
         enough = threading.Event()
 
         def send() -> None:

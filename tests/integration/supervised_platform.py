@@ -81,7 +81,7 @@ class Platform:
         return len(self.coordinates()) >= sum(self.kafka.end_offsets(self.settings.topic).values())
 
     def coordinates(self) -> list[tuple[int, int]]:
-        """Where each written record came from, over all output tables, read by another engine than the writer."""
+        """The coordinates of each written record, over all output tables, read by another engine than the writer."""
         found: list[tuple[int, int]] = []
         for name in OUTPUT_TABLES:
             path = Path(self.settings.lakehouse, *name.split("."))

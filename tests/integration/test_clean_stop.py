@@ -62,7 +62,7 @@ def _read(log: Path) -> str:
 
 
 def _wait_for_batches(group: QueryGroup, batches: int) -> None:
-    """Until the stream `events` has done so many batches since the group's start."""
+    """Waits until the stream `events` has done this many batches since the group's start."""
     deadline = time.monotonic() + LIMIT_SECONDS
     first: int | None = None
     while time.monotonic() < deadline:

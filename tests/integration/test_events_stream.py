@@ -229,7 +229,7 @@ def send_and_die(streams: StreamsUnderTest, crash_before: str, monkeypatch: pyte
 
 
 def assert_each_once(streams: StreamsUnderTest) -> None:
-    """Of the records of `send_and_die`."""
+    """Asserts it of the records of `send_and_die`."""
     assert sorted(row["event_id"] for row in streams.rows("silver.events")) == ["a", "b"]
     assert [row["kafka_offset"] for row in streams.rows("silver.deduplicated_events")] == [1]
     assert [row["kafka_offset"] for row in streams.rows("silver.quarantined_events")] == [2]

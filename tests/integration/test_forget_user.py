@@ -175,7 +175,7 @@ def prove_sound(streams: StreamsUnderTest, least_rows: int = 1) -> None:
 
 
 def rows_of(streams: StreamsUnderTest, user: str) -> dict[str, int]:
-    """By table, of those that there are."""
+    """The user's rows, by existing table."""
     there = [table for table in TABLES_OF_USERS if DeltaTable.is_deltatable(streams.context.table_uri(table))]
     return {table: sum(row["user_id"] == user for row in streams.rows(table)) for table in there}
 
@@ -286,7 +286,7 @@ def test_it_may_be_cut_short_anywhere(
 @pytest.mark.long
 @OF_ALL
 def test_what_takes_too_long_is_repaired_later(streams: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if each event lay a million others behind the one before it."""
+    """Each event counts as if it lay a million others after the one before it."""
     monkeypatch.setattr(late_portions, "_EVENTS_WORTH_SKIPPING", -1)
     hurried = replace(streams, context=replace(streams.context, repair_seconds=0.0))
     forget(hurried)

@@ -83,7 +83,7 @@ def streams(
 
 
 def replay_of(streams: StreamsUnderTest, scope: ReplayScope = ALL) -> KafkaReplay:
-    """With those streams that have read along."""
+    """The replay, with the streams that have read along."""
     lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
     derived = [
         s for s in map(STREAMS.__getitem__, NAMES) if DeltaTable.is_deltatable(lakehouse.table_uri(s.main_table.name))
@@ -100,7 +100,7 @@ def breaches(streams: StreamsUnderTest) -> tuple[str, ...]:
 
 
 def damage(streams: StreamsUnderTest) -> tuple[int, int]:
-    """Of each three rows loses one, and gives one another user, time and revenue; returns how many of each."""
+    """Loses one of each three rows, and gives one another user, time and revenue; returns how many of each."""
     uri = streams.context.table_uri(EVENTS.main_table.name)
     present = pa.table(DeltaTable(uri).to_pyarrow_table()).sort_by("event_id")
     damaged = []

@@ -84,7 +84,7 @@ def _reconcile_until(
     paused: frozenset[str] = NOTHING,
     restart_at: Mapping[str, float] | None = None,
 ) -> None:
-    """As the host does with each beat."""
+    """Reconciles until the condition holds, as the host does with each beat."""
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
         assert group.failure() is None

@@ -122,7 +122,7 @@ def build_relation(span: ResultSpan, engine: Engine) -> str:
 
 
 def judge(case: Case, span: ResultSpan, start: datetime | None) -> list[bool]:
-    """In plain Python, in the order of `conditions_of`."""
+    """Judges in plain Python, in the order of `conditions_of`."""
     pause, is_same = span.inactivity, case.user == case.event_user
     if span.of_pairs:
         is_at = case.event in (case.start, case.end)

@@ -71,7 +71,7 @@ def context(lakehouse: LakehouseResource) -> StreamContext:
 
 
 def start_upkeep(context: StreamContext, readers: Sequence[str]) -> TableUpkeep:
-    """Of the stream `events` and these readers of its table."""
+    """Upkeep of the stream `events` and these readers of its table."""
     streams = [stream for stream in load_streams() if stream.name in ("events", *readers)]
     for table in (*(table for stream in streams for table in stream.tables), *PLATFORM_TABLES):
         BatchTable(table, context)
@@ -185,7 +185,7 @@ def test_a_compaction_that_always_loses_says_so(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As beside a writer that never rests: each time it looks again, another upsert follows."""
+    """The writer never rests: each time compaction looks again, another upsert follows."""
     Shop(context).commit(5)
     table = lakehouse.delta_table("silver.events")
 

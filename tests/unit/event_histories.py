@@ -181,7 +181,7 @@ class Oracle:
         return self._fetch(_REPEATED, horizon=HORIZON)
 
     def frontiers(self) -> list[int | None]:
-        """After each step, microseconds."""
+        """The frontiers after each step, in microseconds."""
         return [frontier for _, frontier in self._fetch(_WALK)]
 
     def _fetch(self, sql: str, **params: Any) -> list[tuple[Any, ...]]:

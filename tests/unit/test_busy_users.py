@@ -24,7 +24,7 @@ LIMITS = BusyUserLimits(share=0.2, events=10)
 
 
 def write_day(root: Path, day: date, counts: Mapping[str, int], anonymous: str = "guest") -> None:
-    """So many events of each user."""
+    """Writes this many events of each user."""
     at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
     rows = [
         {"event_time": at, "event_date": day, "user_id": user, "is_anonymous": user == anonymous}

@@ -1,4 +1,4 @@
-"""Where tables and checkpoints lie, and what is said when they cannot."""
+"""The locations of tables and checkpoints, and the error when they cannot be opened."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Forgotten:
 
 
 class Erasure:
-    """Of one user, while all groups rest: `take_out`, then, when nobody reads the old files, `remove_files`."""
+    """Erases one user while all groups rest: first `take_out`, then `remove_files` when nobody reads the old files."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Erasure:
         return found, rows
 
     def remove_files(self) -> None:
-        """And puts down that it is done."""
+        """Runs VACUUM and marks the erasure as done."""
         self._eraser.vacuum()
         self._register.write(self._user, {**self._row, "erased_at": datetime.now(UTC)})
 

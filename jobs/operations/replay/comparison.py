@@ -60,7 +60,7 @@ class Comparison:
         return self.added + self.missing + self.changed
 
     def describe(self) -> list[str]:
-        """For a person: how many rows, how many differ, and the first that do, without whose they are.
+        """Describes the difference for a person: how many rows, how many differ, and the first ones without user ids.
 
         A run's log has these lines for ever; the rows as they are lie in the table `DIFFERENCE`.
         """

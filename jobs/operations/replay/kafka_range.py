@@ -39,7 +39,7 @@ _KEPT = ("topic", _ARRIVAL)
 
 
 class KafkaReplay(RowReplay[KafkaStream]):
-    """Of a stream over Kafka. `derived`: the streams over its table, which are repaired where rows were replaced."""
+    """Replays a stream over Kafka. `derived`: the streams over its table, repaired where rows were replaced."""
 
     # What was read does not change: an erasure holds a replay's lock, and a requeue adds rows of other records.
     _goes_stale = False
@@ -157,7 +157,7 @@ def _parse_offsets(text: str, topic: str, held: dict[int, int]) -> OffsetRange:
 
 
 def _describe_refused(pairs: DataFrame) -> list[str]:
-    """Of accepted records: what the parser of now would not accept as the same event."""
+    """Describes the accepted records that the current parser would not accept as the same event."""
     refused = pairs.where("r.reason is not null").groupBy("r.reason").count().orderBy("r.reason").collect()
     said = [f"{row['count']:,} accepted records would be refused now ({row['reason']}): they stay." for row in refused]
     others = pairs.where("r.reason is null and r.event_id != l.event_id").count()

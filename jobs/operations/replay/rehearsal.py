@@ -90,7 +90,10 @@ def rehearse(
 
 
 def find_starting_point(shadow: Shadow) -> StartingPoint:
-    """As far back as the live checkpoint's state goes, but for a margin. Raises `NotReadyError` if it is too young."""
+    """The newest point that the live checkpoint's state covers, less a margin.
+
+    Raises `NotReadyError` if the state is too young.
+    """
     name = shadow.stream.main_table.name
     checkpoint = Checkpoint.of(shadow.live, name)
     planned, done = checkpoint.list_planned_batches(), checkpoint.read_last_committed_batch()
@@ -137,7 +140,7 @@ def _is_needed(path: str, batch_id: int) -> bool:
 
 
 def _compare(session: SparkSession, shadow: Shadow, start: StartingPoint) -> Comparison | None:
-    """Of rows that have become final since the start, without what a late event touches that was repaired since.
+    """Compares rows that became final since the start, except those that a repaired late event touches.
 
     The one table is the live one as it was, with what was written since by the code of now; the other the live one.
     """

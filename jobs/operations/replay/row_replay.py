@@ -48,7 +48,7 @@ class ReplayScope:
 
 
 class RowReplay(ABC, Generic[AnyStream]):
-    """Of one stream. `compare` changes no table; `swap` and `undo` are for a group at rest."""
+    """Replays rows of one stream. `compare` changes no table; `swap` and `undo` need a group at rest."""
 
     _goes_stale = True
     """Whether a live stream may change what was compared, so that it is compared again when the group rests."""

@@ -31,7 +31,7 @@ _DESCRIPTION = "replay.json"
 
 @dataclass(frozen=True)
 class Shadow:
-    """Where a replay of `stream` writes (`context`), and what it is to replace (`live`)."""
+    """The place where a replay of `stream` writes (`context`), and what it is to replace (`live`)."""
 
     stream: TableStream
     live: StreamContext
@@ -46,7 +46,7 @@ class Shadow:
 
     @property
     def context(self) -> StreamContext:
-        """As the live one, elsewhere; nothing is published. Who is forgotten stays so."""
+        """The live context with another root; it publishes nothing. Users who are forgotten stay forgotten."""
         in_place = (self.stream.source.table.name, FORGOTTEN_USERS.name)
         return replace(
             self.live,
@@ -59,12 +59,12 @@ class Shadow:
 
     @property
     def live_checkpoint_folder(self) -> str:
-        """Of the live query, relative to the root."""
+        """The checkpoint folder of the live query, relative to the root."""
         return f"_checkpoints/{self.stream.main_table.name.replace('.', '/')}"
 
     @property
     def checkpoint_folder(self) -> str:
-        """Of the shadow's query, relative to the root."""
+        """The checkpoint folder of the shadow's query, relative to the root."""
         return f"{self.folder}/{self.live_checkpoint_folder}"
 
     def exists(self) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RangeReplay(RowReplay[TableStream]):
-    """Of one stream over silver.events, by event time: `scope.offsets` are for streams over Kafka."""
+    """Replays one stream over silver.events by event time. `scope.offsets` is for streams over Kafka."""
 
     def __init__(
         self, stream: TableStream, context: StreamContext, lakehouse: LakehouseResource, scope: ReplayScope

@@ -32,7 +32,7 @@ _BYTES_OF_ONE_ROW = 4
 
 @dataclass(frozen=True)
 class Portion:
-    """Those rows whose key falls into one of `of` classes. One key's rows are all in one portion, in every table."""
+    """The rows whose key falls into one of `of` classes. All rows of one key are in one portion, in every table."""
 
     number: int
     of: int
@@ -109,7 +109,7 @@ class Snapshot:
         return _count(self._files)
 
     def count_between(self, column: str, start: datetime, end: datetime) -> int:
-        """At most so many rows are between, by the log."""
+        """An upper bound, by the log, of the rows between these two values."""
         return _count(self._files_between(column, start, end))
 
     def _files_of(self, day: date) -> pl.DataFrame:

@@ -86,7 +86,7 @@ def read_portions(files: Dataset, columns: list[str] | None = None) -> Iterator[
 
 
 def _find_root(session: SparkSession, context: StreamContext) -> str:
-    """Where Spark's tasks and this process both find files.
+    """The folder that both Spark's tasks and this process can read.
 
     On one machine it is the application's folder for temporary files, which is removed with it, or after a kill at the
     next start. Elsewhere it is the lakehouse.

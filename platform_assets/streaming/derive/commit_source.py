@@ -93,7 +93,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         self._last_version: int | None = None
 
     def initialOffset(self) -> Offset:  # noqa: N802
-        """Before the table's first version."""
+        """The offset before the table's first version."""
         return dict(BEFORE_FIRST)
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802
@@ -159,7 +159,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return {"version": start["version"], "files": taken, "frontier": files[taken].from_micros}
 
     def _check_next_commit(self, log: CommitLog, version: int) -> None:
-        """Once a start: whether the log still holds what comes next. Later, upkeep waits for this query."""
+        """Checks once a start that the log still holds the next commit. Later, upkeep waits for this query."""
         if not self._checked and log.read(version + 1) is None and log.newest_version() > version:
             raise _lost(log, version + 1)
         self._checked = True

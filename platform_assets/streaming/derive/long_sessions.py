@@ -91,7 +91,7 @@ class LongSessions:
         return None if state is None else state["watermark"]
 
     def _find_starts(self, since: datetime | None, watermark: datetime) -> list[datetime]:
-        """Where the parts begin that have ended: at both their limits there are events, by the table's partitions."""
+        """The starts of the parts that have ended: the table's partitions have events at both their limits."""
         # What follows a limit by the pause must have been read, and what was closed before it be in the table.
         settled = 2 * self._span.inactivity
         events = open_table(self._context.table_uri(self._source.table.name), self._context.storage_options)

@@ -137,7 +137,7 @@ class GroupMaintenance:
         return {state.query: state.watermark.isoformat() for state in self._states if state.watermark > EPOCH}
 
     def mark_read(self) -> None:
-        """At the end of a bounded run over Kafka: all that was sent before it is read.
+        """Marks at the end of a bounded run over Kafka that all that was sent before it is read.
 
         Unless some of it waited behind an open transaction: then nothing is marked.
         """
@@ -166,7 +166,7 @@ class GroupMaintenance:
         self._changed_days.write()
 
     def finish(self, repair_seconds: float | None) -> None:
-        """At the end of a bounded run, which nobody looks after meanwhile: all that a group that goes on does in time.
+        """Does once, at the end of a bounded run, all that a group that goes on does periodically.
 
         Raises `HeadraceError`.
         """

@@ -33,7 +33,7 @@ class PeriodicWork:
         self._thread = threading.Thread(target=self._work, name="periodic-work", daemon=True)
 
     def start(self) -> None:
-        """Once."""
+        """Starts the thread; call it once."""
         self._thread.start()
 
     @property

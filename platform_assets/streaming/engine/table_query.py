@@ -67,7 +67,7 @@ class TableQuery(StreamQuery):
 
 
 def _wait_for_source(query: StreamingQuery) -> None:
-    """Until the query has asked its source for the first time, or is dead, or the time is over."""
+    """Waits until the query has asked its source for the first time, or is dead, or the time is over."""
     deadline = time.monotonic() + SOURCE_SECONDS
     while query.isActive and time.monotonic() < deadline:
         message = query.status["message"]

@@ -94,7 +94,7 @@ class TableUpkeep:
             self._tables[name] = version
 
     def _is_compaction_due(self, name: str, table: DeltaTable) -> bool:
-        """By the commits since the last one; at a process's first look, by the small files that they have left.
+        """Decides by the commits since the last compaction; on a process's first look, by the number of small files.
 
         Of many days with a small file each nothing can be put together.
         """

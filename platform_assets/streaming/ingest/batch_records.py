@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Portion:
-    """So many records of a batch; `load` gives them (`event_parser.PARSED_SCHEMA`), each time in the same order."""
+    """A number of a batch's records. `load` returns them (`event_parser.PARSED_SCHEMA`) in the same order each time."""
 
     count: int
     load: Callable[[], pa.Table]

@@ -113,7 +113,7 @@ class EventWriter:
         return any(committed is not None and committed >= batch_id for committed in newest)
 
     def check_held(self, topic: str, next_offsets: Mapping[int, int], *, is_new_checkpoint: bool) -> None:
-        """Before a start: whether Kafka holds what is to be read next. Raises `LostOffsetsError` with what is gone."""
+        """Raises `LostOffsetsError` if Kafka no longer holds what is read next, and names it. Call before a start."""
         if self._fetch_held is None:
             return
         held = self._fetch_held()
@@ -190,7 +190,7 @@ class EventWriter:
         return None if self._open is None else self._open.find_since(read_until)
 
     def _check_topic(self, planned: PlannedBatch) -> None:
-        """After the batch was read: whether the topic is still the one that was there at the start."""
+        """Raises `LostOffsetsError` if the topic was replaced since the start. Call it after the batch was read."""
         if self._topic_id and self._fetch_topic_id and self._fetch_topic_id() not in (None, self._topic_id):
             lost = [LostRange(r.topic, r.kafka_partition, r.from_offset, None, 0) for r in planned.ranges]
             raise LostOffsetsError(describe(lost))

@@ -136,7 +136,7 @@ class JudgedBatch:
         return table.append_portions(read, int(chosen.sum()), commit)
 
     def _read(self, chosen: Any) -> Iterator[tuple[pa.Table, Any]]:
-        """By portion; at least once, perhaps without a record."""
+        """Reads by portion; at least one, perhaps without a record."""
         start = 0
         for number, portion in enumerate(self.portions):
             own = chosen[start : start + portion.count]
@@ -147,7 +147,7 @@ class JudgedBatch:
 
 
 def read_coordinates(records: pa.Table) -> Int64s:
-    """Where each record lies, as `pack_coordinates` has it."""
+    """The coordinates of each record, in the form of `pack_coordinates`."""
     return pack_coordinates(to_int64s(records, "kafka_partition"), to_int64s(records, "kafka_offset"))
 
 

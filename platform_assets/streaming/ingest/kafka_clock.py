@@ -30,7 +30,7 @@ _FEWEST_SENDERS = 10
 
 
 class KafkaClock:
-    """Of one topic, in one process. `fetch_ends` may be called from any thread, the rest from one at a time.
+    """The clock of one topic in one process. `fetch_ends` is safe from any thread, the rest from one at a time.
 
     `fetch` gives both ends of each partition, or None while Kafka does not answer; `steady` is a clock that is never
     set, in microseconds.

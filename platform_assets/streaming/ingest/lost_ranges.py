@@ -83,7 +83,7 @@ def find_lost_ranges(
 
 
 def describe(lost: Sequence[LostRange]) -> str:
-    """For an error: what is gone, and the way on."""
+    """Describes for an error what is gone, and what to do."""
     start = " --from ..." if any(item.is_of_another_topic for item in lost) else ""
     return (
         f"Kafka no longer holds {'; '.join(map(str, lost))}. If it can't be restored: headrace acknowledge-loss "
@@ -92,7 +92,7 @@ def describe(lost: Sequence[LostRange]) -> str:
 
 
 def read_acknowledged_offsets(table: BatchTable, last_batch: Mapping[str, Any] | None, topic: str) -> dict[int, int]:
-    """Where reading goes on by what was acknowledged after the last committed batch, by partition; empty: nothing was.
+    """The offsets acknowledged after the last committed batch, at which reading goes on, by partition; may be empty.
 
     `table` is `platform.lost_ranges`, `last_batch` what the batch's commit says of itself.
     """

@@ -23,7 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class OpenTransactions:
-    """Of one topic. Used from one thread.
+    """Finds open transactions of one topic. Call it from one thread.
 
     `fetch_ends` is asked at each look, and gives None while Kafka does not answer; `fetch_times` when the first record
     at or behind each offset was sent, which is asked only where no earlier look says it.

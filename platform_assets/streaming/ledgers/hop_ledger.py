@@ -107,7 +107,7 @@ class HopLedger:
         self._reached[app] = reached
 
     def _find_reached(self, app: str, last: int) -> _Offset:
-        """Where batch `last` has come to."""
+        """The offset that batch `last` has reached."""
         import pyarrow.compute as pc
 
         if last < 0:
@@ -150,7 +150,7 @@ class _WrittenRows:
         self._version = table.version()
 
     def take(self, app: str, first: int, last: int) -> int:
-        """Of these batches together; they are not asked for again."""
+        """Removes and returns the rows of these batches together: they are not asked for again."""
         return sum(self._rows.pop((app, batch), 0) for batch in range(first, last + 1))
 
 
@@ -185,7 +185,7 @@ class _SourceRows:
         return {"rows_passed": passed, "rows_in": counted}
 
     def _count_types(self, files: Sequence[AppendedFile]) -> int:
-        """By reading them: for rows whose writer has not said it."""
+        """Counts types by reading the files: for rows whose writer has not recorded it."""
         if not self._source.event_types:
             return sum(file.rows for file in files)
         column = [self._source.time_column]

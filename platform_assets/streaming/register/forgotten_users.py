@@ -1,4 +1,4 @@
-"""Who is to be forgotten, and which records were erased for that: what every reader of Kafka goes by from then on.
+"""The register of forgotten users and of the records erased for them, which every reader of Kafka obeys.
 
 The register has no names: only a hash of each, salted, so that it can't be looked up in a list of hashes made before,
 and how long the name is, so that it is found as a word in a text.
@@ -133,7 +133,7 @@ def find_erasures(row: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 
 def new_row(by: str, reason: str, now: datetime) -> dict[str, Any]:
-    """Of a user whose erasure begins."""
+    """The row of a user whose erasure begins."""
     return {
         "forgotten_at": now, "forgotten_by": by, "reason": reason,
         "events_version": None, "events_erased": 0, "erased_at": None,

@@ -46,7 +46,7 @@ class Mention(IntEnum):
 
 @dataclass(frozen=True)
 class Sought:
-    """Who is looked for: `holds` says whether a text is such a name, `lengths` are the names' bytes; None: not known.
+    """The names to find: `holds` says whether a text is one, `lengths` are their sizes in bytes; None if unknown.
 
     `needle`: what all texts that name them have in them, if anything.
     """

@@ -57,7 +57,7 @@ def find_words(text: bytes, lengths: Iterable[int | None]) -> Iterator[bytes]:
 
 
 def find_words_at(text: bytes, start: int, lengths: Iterable[int | None]) -> Iterator[bytes]:
-    """As `find_words`, of those that begin at this place."""
+    """Finds the words of `find_words` that begin at this place."""
     for length in lengths:
         if length is None:
             yield from (match[0] for match in [_WORD.match(text, start)] if match)

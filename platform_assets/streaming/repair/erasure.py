@@ -38,7 +38,10 @@ _TO_REPAIR = [*PLACE, "event_time", "event_type"]
 
 
 class Eraser:
-    """Of one user. `tables`: all that may have rows of users, beside the streams' own; those not there are left out."""
+    """Erases one user's rows.
+
+    `tables` are all that may have rows of users, besides the streams' own; missing ones are left out.
+    """
 
     def __init__(
         self,

@@ -74,7 +74,7 @@ def _find_column(stream: Stream, spec: TableSpec) -> str:
 
 
 class Expiry:
-    """Of the tables of a group. `tables` are those that its queries write. Called from one thread."""
+    """Expires rows in the tables of a group. `tables` are those that its queries write. Call it from one thread."""
 
     def __init__(self, streams: Sequence[Stream], tables: Mapping[str, BatchTable], context: StreamContext) -> None:
         self._kept = [kept for kept in find_kept(streams, context.retention_days) if kept.spec.name in tables]
@@ -145,7 +145,7 @@ class Expired:
 
 
 def read_expired(rows: Iterable[Mapping[str, Any]]) -> dict[str, Expired]:
-    """From the rows of `EXPIRED_ROWS`, by table; a table without a policy has none."""
+    """What has expired, by table, from the rows of `EXPIRED_ROWS`; a table without a policy has none."""
     found = list(rows)
     looks = {row["table_name"]: row["until_day"] for row in found if row["version"] is None}
     removed: dict[str, list[tuple[int, int]]] = {}
@@ -156,7 +156,7 @@ def read_expired(rows: Iterable[Mapping[str, Any]]) -> dict[str, Expired]:
 
 
 def find_expired(lakehouse: Any) -> dict[str, Expired]:
-    """As `read_expired`, of a lakehouse (`resources.lakehouse.LakehouseResource`)."""
+    """What `read_expired` returns, for a lakehouse (`resources.lakehouse.LakehouseResource`)."""
     table = lakehouse.find_table(EXPIRED_ROWS.name)
     return {} if table is None else read_expired(table.to_pyarrow_table().to_pylist())
 
@@ -182,7 +182,7 @@ def warn_of_expired(stream: TableStream, lakehouse: Any) -> str:
 
 
 def _count_removed(log: CommitLog, version: int, spec: TableSpec, first_day: date) -> tuple[str, int]:
-    """Who took rows of expired days out in this version, and how many; 0 where it did something else."""
+    """The writer that removed rows of expired days in this version, and how many; 0 if it did something else."""
     actions = log.read_actions(version) or []
     info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     ours = parse_commit_metadata(info.get("userMetadata"))

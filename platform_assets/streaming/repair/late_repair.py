@@ -135,7 +135,7 @@ class LateRepair:
         return Look(stream, state, due.filter(is_read & is_closed))
 
     def _leave_out_open(self, stream: TableStream, pending: pa.Table, watermark: datetime) -> pa.Table:
-        """Without the late events that wait for something that an earlier look found open, and that must be still."""
+        """Leaves out late events that wait for something an earlier look found open and that must still be open."""
         import pyarrow as pa
 
         waiting = {key for key, until in self._open_until.items() if key[0] == stream.name and watermark < until}

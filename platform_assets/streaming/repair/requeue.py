@@ -42,7 +42,7 @@ class RecordFilter:
     places: frozenset[Place] = frozenset()
 
     def holds(self, row: Mapping[str, Any]) -> bool:
-        """For a row of silver.quarantined_events; times are those of its arrival."""
+        """Whether a row of silver.quarantined_events is selected; times are those of its arrival."""
         return (
             (not self.reasons or row["reason"] in self.reasons)
             and (self.since is None or row["quarantined_at"] >= self.since)
@@ -64,7 +64,10 @@ class Requeue:
 
 
 class Requeuer:
-    """Of the stream over Kafka. `finish` first, then `plan`, which changes nothing, and `commit`."""
+    """Re-ingests quarantined records of the stream over Kafka.
+
+    Call `finish` first, then `plan`, which changes nothing, then `commit`.
+    """
 
     def __init__(self, stream: KafkaStream, context: StreamContext) -> None:
         self._query = stream.name

@@ -26,11 +26,11 @@ _READING = "headrace-late-repair"
 
 
 class InterruptedReadError(Exception):
-    """Whoever stops has ended the reading of a portion: nothing is changed, the next look finds it again."""
+    """Raised when a stop has ended the reading of a portion: nothing is changed, and the next look finds it again."""
 
 
 class TouchedRows:
-    """Of the streams of a group. Called from one thread, but for `interrupt`."""
+    """Finds touched rows of a group's streams. Call it from one thread, except `interrupt`."""
 
     def __init__(self, session: SparkSession, context: StreamContext, tables: Mapping[str, BatchTable]) -> None:
         self._session = session
