@@ -58,7 +58,7 @@ histories: $(VENV)/.project ## the supervisor's decisions in a million random hi
 lint: $(VENV)/.project ## style, types and import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && exec $(BIN)/lint-imports
 
-format: $(VENV)/.project ## mend style where a machine can
+format: $(VENV)/.project ## fix style where a machine can
 	@$(BIN)/ruff check --fix . && exec $(BIN)/ruff format .
 
 classes: $(VENV)/.jars ## archive Spark's classes now, for an image; a platform that runs for long does it by itself

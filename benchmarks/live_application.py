@@ -1,4 +1,4 @@
-"""What the live measurements share: a group of queries on a broker of its own, and the simulated shop beside it."""
+"""What the live measurements share: a group of queries on a broker of its own, and the simulated shop."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Sampler:
         self._tables: dict[str, LiveFiles] = {}
 
     def take(self, seconds: float) -> Iterator[Sample]:
-        """The figures of now, all with this time."""
+        """The current figures, all with this time."""
         for process, mib in spark_rss_mib().items():
             yield Sample(seconds, RSS_MIB, process, round(mib, 1))
         for query, batch in read_newest_batches(self._session).items():

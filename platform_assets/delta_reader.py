@@ -62,7 +62,7 @@ def register_pinned(
 ) -> None:
     """Names in this connection the table's rows at the version at which it stands, with the columns that it has today.
 
-    One that was added later is null: code of today asks a version of yesterday for it. So is one of `columns` that the
+    One that was added later is null: current code asks an older version for it. So is one of `columns` that the
     table does not have at all: it gets those of newer code when that writes it.
 
     `bounds` are a column with its first and last value: files whose log entry says that they have no such row are left
@@ -119,7 +119,7 @@ def _register(
 
 
 def read_newest_schema(table: DeltaTable) -> Schema:
-    """The table's schema of today, whatever the version at which `table` stands; columns are only ever added."""
+    """The table's current schema, whatever the version at which `table` stands; columns are only ever added."""
     return DeltaTable(table.table_uri, storage_options=table._storage_options).schema()
 
 

@@ -39,7 +39,7 @@ _START_TIMEOUT_SECONDS = 120.0
 _STOP_TIMEOUT_SECONDS = 20.0
 
 # A JVM that dies under its users (out of memory, kill -9) is started again on the same port, which clients bridge
-# by themselves. More deaths than this within the window are a fault that a restart does not mend.
+# by themselves. More deaths than this within the window are a fault that a restart does not fix.
 _MAX_RESTARTS = 5
 _RESTART_WINDOW_SECONDS = 300.0
 

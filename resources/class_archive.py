@@ -28,9 +28,9 @@ from resources.jars import JARS_LOCK
 from resources.java import java_binary
 
 _NAME = "spark-classes.jsa"
-# The JVM writes two hundred megabytes at its end: 19 s on two cores, and many times that beside busy streams.
+# The JVM writes two hundred megabytes at its end: 19 s on two cores, and many times that while streams are busy.
 _WRITE_SECONDS = 900.0
-# What it runs is small; a whole application's heap beside the streams' would not fit a small machine.
+# What it runs is small; a whole application's heap next to the streams' would not fit a small machine.
 _HEAP_MIB = 512
 _LOWEST_PRIORITY = 19
 
@@ -52,7 +52,7 @@ def jvm_options() -> list[str]:
 
 
 def is_current() -> bool:
-    """Whether there is an archive, made for the Java, the path and the jars of now."""
+    """Whether there is an archive, made for the current Java, path and jars."""
     try:
         return archive_path().exists() and _label().read_text() == _describe()
     except OSError:

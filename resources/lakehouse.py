@@ -105,7 +105,7 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
     @property
     def folder(self) -> Folder:
-        """The root, for the files beside the tables: paths are relative to it."""
+        """The root, for the files next to the tables: paths are relative to it."""
         return Folder(self.root_uri, self.storage_options())
 
     def remove_checkpoint(self, name: str) -> None:

@@ -172,7 +172,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         os.environ.setdefault("PYSPARK_PYTHON", _worker_python(settings))
         # RocksDB's memory is malloc's: with an arena for each of the JVM's threads what is freed is not used again.
         os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-        os.environ.pop("SPARK_HOME", None)  # another Spark's jars beside pyspark's own end in NoSuchMethodError
+        os.environ.pop("SPARK_HOME", None)  # another Spark's jars next to pyspark's own end in NoSuchMethodError
         logs, self._folder = _prepare_folders(settings.home, self.app_name)
 
         from dagster_pyspark import LazyPySparkResource

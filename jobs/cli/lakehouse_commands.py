@@ -1,4 +1,4 @@
-"""The commands of `headrace` that look into the tables, take records in again, and copy the lakehouse."""
+"""The commands of `headrace` that look into the tables, re-ingest records, and copy the lakehouse."""
 
 from __future__ import annotations
 

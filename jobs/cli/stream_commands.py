@@ -117,7 +117,7 @@ def replay(
 ) -> None:
     """Compute a stream's table once more, and compare.
 
-    It is made beside the live one, and what differs is shown; --swap puts it in the place of the live one.
+    It is computed next to the live one, and the difference is shown; --swap puts it in the live one's place.
     """
     import dagster as dg
 

@@ -41,7 +41,7 @@ class NotTakenError(Exception):
 
 @dataclass(frozen=True)
 class Condition:
-    """How one thing is: `state` is `WELL` or names the trouble, `text` is for people, with reason and mend."""
+    """How one thing is: `state` is `WELL` or names the trouble, `text` is for people: the reason and what to do."""
 
     subject: str
     state: str

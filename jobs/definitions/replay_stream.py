@@ -17,7 +17,7 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     """`replay_stream` over these groups. The run fails with one line where the command would end with one."""
 
     @dg.op(
-        description="Makes a stream's table again beside the live one, and compares, swaps, undoes or abandons.",
+        description="Recomputes a stream's table next to the live one, and compares, swaps, undoes or abandons.",
         config_schema={
             "stream": dg.Field(str, description="The stream"),
             "action": dg.Field(

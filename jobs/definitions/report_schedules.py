@@ -23,7 +23,7 @@ _LOOK_SECONDS = 60
 # One process and one Spark application for all: an application for each would cost a start of Spark each.
 reports_job = dg.define_asset_job(
     "reports",
-    # The checks have a schedule of their own, and would look at the same tables beside it.
+    # The checks have a schedule of their own, and would look at the same tables at the same time.
     selection=dg.AssetSelection.groups("reports").without_checks(),
     executor_def=dg.in_process_executor,
     description="All reports of one day or of a range of days, in one Spark application.",

@@ -17,7 +17,7 @@ def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     """`requeue_records` over these groups. The run fails with one line where the command would end with one."""
 
     @dg.op(
-        description="Puts quarantined records through the parser of now; with `accept` takes in what it accepts.",
+        description="Parses quarantined records with the current parser; with `accept` ingests what it accepts.",
         config_schema={
             "group": build_group_field(groups),
             "accept": dg.Field(bool, default_value=False, description="Take them in; the group pauses for that"),

@@ -1,6 +1,6 @@
 """`headrace explain`: in sentences, where a record is and what became of it, or how far a user's rows are.
 
-Reads the tables and their commits, and Kafka for what is not read yet; changes nothing, and works beside live streams.
+Reads the tables and their commits, and Kafka for what is not read yet; changes nothing, and works while streams run.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class RecordExplainer:
 
     def _explain_requeue(self, record: Coordinates) -> list[str]:
         return [
-            f"It had been quarantined as {row['reason']}, and was taken in again by {row['requeued_by']} at "
+            f"It had been quarantined as {row['reason']}, and was re-ingested by {row['requeued_by']} at "
             f"{show_clock(row['requeued_at'])}."
             for row in self._tables.find_record(
                 "platform.requeued_records", record, ["reason", "requeued_by", "requeued_at"]

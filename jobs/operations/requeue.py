@@ -1,4 +1,4 @@
-"""`headrace requeue`: quarantined records through the parser of now, after the cause was mended."""
+"""`headrace requeue`: re-ingests quarantined records with the current parser, after the cause was fixed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def requeue_records(
     *,
     accept: bool,
 ) -> Requeue:
-    """Says what would become of the chosen records; with `accept` takes in those that the parser of now accepts.
+    """Says what would become of the chosen records; with `accept` ingests those that the current parser accepts.
 
     The group rests meanwhile: its run is paused where one lives, and resumed. The streams then read what was taken in,
     as late events where it is late. An earlier call that was cut short is finished first. Raises `HeadraceError`.
@@ -50,7 +50,7 @@ def requeue_records(
         context = build_stream_context(settings, kafka, lakehouse)
     if not accept:
         return Requeuer(stream, context).plan(record_filter, by, datetime.now(UTC))
-    with hold_group(group, "requeue", settings, instance, by, "quarantined records are taken in again"):
+    with hold_group(group, "requeue", settings, instance, by, "quarantined records are re-ingested"):
         requeuer = Requeuer(stream, context)
         requeuer.finish()
         planned = requeuer.plan(record_filter, by, datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""Starts and stops what the platform runs beside the streams: Dagster's daemon and, on demand, the web server."""
+"""Starts and stops what the platform runs besides the streams: Dagster's daemon and, on demand, the web server."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Services:
         return not any(read_lock(self._settings.home, group.name).held for group in groups)
 
     def _cancel_batch_runs(self) -> int:
-        """Puts down that their end is wanted: Dagster calls failed what a signal alone has ended. Returns how many."""
+        """Records that the runs were asked to end: otherwise Dagster calls them failed. Returns how many."""
         at_work = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
         with dg.DagsterInstance.get() as instance:
             # Of a stream's run it would be a person's wish to hold it.
@@ -145,7 +145,7 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
     """The platform for the length of the block: broker, topic, Dagster's daemon with the supervisor, maybe the UI.
 
     Raises one clear error before anything is started: `StorageError`, `GroupOwnedError` (another daemon on this
-    home), `SettingError` (the UI's port is taken). The broker is started beside Dagster's processes, and no stream
+    home), `SettingError` (the UI's port is taken). The broker is started while Dagster's processes start, and no stream
     before its topic is there; `BrokerUnavailableError` and `MissingTopicError` are raised when those have ended again.
     """
     environment = prepare_environment(settings)
@@ -169,7 +169,7 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
             yield services
         finally:
             is_broker_free = services.stop_streams()
-            # Beside the rest, which would otherwise end seconds before it. In the pool's one thread: after the start.
+            # While the rest ends, which would otherwise end seconds before. In the pool's one thread: after the start.
             stopping = pool.submit(broker.close) if is_broker_free else None
             services.stop()
             if stopping is not None:
@@ -191,7 +191,7 @@ def prepare_environment(settings: Settings) -> dict[str, str]:
         (settings.home / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{settings.home} cannot be written ({error.strerror}). Mend its permissions or set HEADRACE_HOME."
+            f"{settings.home} cannot be written ({error.strerror}). Fix its permissions or set HEADRACE_HOME."
         ) from None
     # The C library gives threads arenas of their own, eight for each core, which grow and never shrink.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")

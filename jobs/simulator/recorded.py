@@ -170,5 +170,5 @@ class Recording:
     def _refuse(self, number: int, error: Exception) -> None:
         text = f"row {number:,}: {error}"
         if self.strict:
-            raise UsageError(f"{self.path}, {text}. Mend the row or the mapping, or leave out strict.")
+            raise UsageError(f"{self.path}, {text}. Fix the row or the mapping, or leave out strict.")
         self.tally.refuse(text)

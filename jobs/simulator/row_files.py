@@ -128,7 +128,7 @@ class RowFile:
                         # CSV has no null: an empty cell is an absent value.
                         yield number, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
             except csv.Error as error:
-                raise UsageError(f"{self.path}, line {rows.line_num:,}: not CSV ({error}). Mend the file.") from None
+                raise UsageError(f"{self.path}, line {rows.line_num:,}: not CSV ({error}). Fix the file.") from None
 
     def _parquet_rows(self, columns: list[str] | None) -> Rows:
         import pyarrow as pa

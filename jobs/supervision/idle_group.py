@@ -30,7 +30,7 @@ def judge_idle(situation: Situation) -> Verdict:
     changed = last.version != spec.version
     if end is RunEnd.TERMINAL and not changed:
         why = last.exit_reason or "a terminal error"
-        return [], Phase.NEEDS_ATTENTION, f"{why} When mended: {resume}"
+        return [], Phase.NEEDS_ATTENTION, f"{why} When fixed: {resume}"
     if end is RunEnd.CLEAN or changed:
         return _launch(situation, "code or settings changed" if changed else "the last run ended cleanly")
     return _judge_failed(situation)

@@ -29,7 +29,7 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launches the run like the parent class, then records its server if the platform's socket is a link to one.
 
-        Terminate in the UI goes to the address that is put down here, and by then the link may lead to the server's
+        Terminate in the UI goes to the address that is recorded here, and by then the link may lead to the server's
         successor, which does not know the run.
         """
         super().launch_run(context)

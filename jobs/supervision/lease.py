@@ -29,7 +29,7 @@ ControlCommand = Literal["pause", "resume", "restart"]
 
 @dataclass(frozen=True)
 class HostReport:
-    """A heartbeat with what people want to see beside it: plain progress values by query name."""
+    """A heartbeat with what people want to see as well: plain progress values by query name."""
 
     heartbeat: Heartbeat
     queries: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -43,7 +43,7 @@ def failures_in_a_row(spec: GroupSpec, runs: Sequence[RunView], control: Control
     """Failed runs, newest first, back to the last commit, resume, change of version or person's decision.
 
     A failed run that committed counts itself (it did fail) and forgives all before it. Clean ends between are skipped:
-    a Ctrl-C does not mend a crash loop.
+    a Ctrl-C does not fix a crash loop.
     """
     failures: list[RunView] = []
     for run in runs:

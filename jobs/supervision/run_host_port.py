@@ -133,7 +133,7 @@ class RunHostPort:
             return ExitKind.OWNED, "another host has taken over the group"
         try:
             run = self._instance.get_run_by_id(self._run_id)
-            if run is None:  # nobody could stop it, and nothing would be launched beside it
+            if run is None:  # nobody could stop it, and nothing would be launched next to it
                 return ExitKind.STOPPED, "the run was deleted in Dagster"
             if run.status == dg.DagsterRunStatus.CANCELING:
                 return ExitKind.TERMINATED, "terminated"

@@ -41,7 +41,7 @@ def build_stream_context(
 
     A missing topic to which one of `streams` is to be published is a warning, and not published to. Raises
     `SettingError`, `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the
-    mend.
+    fix.
     """
     check_policy(load_streams(), settings.retention_days)
     lakehouse.check_writable()
@@ -124,7 +124,7 @@ def _try(ask: Callable[[], _T]) -> _T | None:
 
 
 def _is_there(topic: str, settings: Settings, kafka: KafkaResource) -> bool:
-    """Whether a topic that is only written to can be. A shop must not stand still for want of it: one line says so."""
+    """Whether an output topic exists. A missing optional topic must not stop ingestion: one line reports it."""
     if not settings.publish:
         return False
     try:

@@ -27,7 +27,7 @@ def write_to_stderr(line: str) -> None:
 
 
 class Terminal:
-    """Lines begin with `name`. Needs no instance of Dagster, so it works beside any; `events` tell it of the tables."""
+    """Lines begin with `name`. It needs no instance of Dagster, so it works next to any; `events` name the tables."""
 
     def __init__(self, name: str, write: WriteLine, events: TableEvents | None = None) -> None:
         self._name = name

@@ -75,7 +75,7 @@ def judge(found: Sequence[dict[str, Any]], limits: BusyUserLimits) -> dg.AssetCh
     said = "; ".join(f"{r['user_id']} has {r['events']:,} of {r['event_date']} ({r['share']:.0%})" for r in rows)
     advice = (
         f"More than {limits.share:.0%} of a day's events are of one user: {said}. headrace check --rows shows who. If "
-        "that stands for many, name it in HEADRACE_ANONYMOUS_USERS, beside the usual ones: its new events are left out "
+        "that stands for many, name it in HEADRACE_ANONYMOUS_USERS, with the usual ones: its new events are left out "
         "of pairs, sessions and customers then. If it is one user, raise HEADRACE_BUSY_USER_SHARE."
     )
     return dg.AssetCheckResult(

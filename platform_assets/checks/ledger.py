@@ -72,7 +72,7 @@ def build_ledger_checks(streams: Iterable[KafkaStream]) -> list[dg.AssetChecksDe
 def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: Proof | None = None) -> Audit:
     """Runs all three proofs on one stream's tables: on what was appended since `proof`, or where it fell, on all.
 
-    Consistent beside a live writer: see the order of the reads.
+    Consistent while a writer runs: see the order of the reads.
     """
     # The checkpoint first, then the main table, then the others, which commit before it: what the checkpoint has,
     # the main table has; what the main table has, the others have.
@@ -239,7 +239,7 @@ def _describe(totals: Mapping[str, int]) -> str:
         said += f", {totals['erased']:,} erased on arrival"
     said = f"Lost 0, doubled 0: {totals['rows_in']:,} records in = {said}."
     if totals["requeued"]:
-        said += f" {totals['requeued']:,} of the quarantined were taken in again since."
+        said += f" {totals['requeued']:,} of the quarantined were re-ingested since."
     if totals["expired"]:
         said += f" {totals['expired']:,} of these records have expired since (HEADRACE_RETENTION_DAYS)."
     if erased := totals["erased_in_all"] - totals["erased"]:

@@ -44,7 +44,7 @@ from platform_assets.reports.report_engine import EngineName, Engines, opened_en
 from platform_assets.tables.spec import TableSpec
 from resources.settings import load_settings
 
-# Two batch Spark applications beside the streaming one would not fit a small machine's memory: the instance lets one
+# Two batch Spark applications next to the streaming one would not fit a small machine's memory: the instance lets one
 # run of this pool go on at a time.
 BATCH_SPARK_POOL = "batch_spark"
 

@@ -5,7 +5,7 @@ times of a zone east of UTC without an offset, servers without NTP), no event ti
 stand still. And where most events come long after they happened (a zone west of UTC, hourly uploads), a silence does
 not mean that nothing more of the last hour comes.
 
-Counts of the newest events only, so that a clock that was set right is believed again. They ride in each commit beside
+Counts of the newest events only, so that a clock that was set right is believed again. They ride in each commit next to
 the frontier, and are the same on every replay.
 """
 
@@ -25,7 +25,7 @@ FAR_MICROS = 5 * 60 * 1_000_000
 
 # A device that sends often counts once a batch. With fewer of these, one device alone would be the rule.
 _FEWEST_SENDERS = 2
-# So many newest senders, and events, are remembered: of a busy shop some minutes, after which a mended clock counts.
+# So many newest senders, and events, are remembered: of a busy shop some minutes, after which a corrected clock counts.
 _SENDERS = 1_000
 _EVENTS = 10_000
 # A burst of old events is a backlog that somebody sends again; only what goes on for so long is how a shop sends.

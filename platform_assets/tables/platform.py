@@ -161,7 +161,7 @@ LOST_RANGES = TableSpec(
 REQUEUED_RECORDS = TableSpec(
     name="platform.requeued_records",
     description="Quarantined records that were put through a later parser and taken in, by whom, and as what.",
-    grain="one quarantined record that was taken in again",
+    grain="one quarantined record that was re-ingested",
     key=("topic", "kafka_partition", "kafka_offset"),
     columns=(
         Column("topic", "string", "Kafka topic"),

@@ -36,7 +36,7 @@ from tests.chaos.oracles import count_differences
 MOST_SECONDS_BETWEEN = 15.0
 RATE, LONG_RATE = 500, 2000
 # Short of the default's ten minutes. At 2,000 events/s on two cores a join's first batch after a crash took one minute,
-# and beside a test run over four: it was stopped and begun again and again.
+# and during a test run over four: it was stopped and begun again and again.
 STUCK_SECONDS, LONG_STUCK_SECONDS = "60", "360"
 LONG_SKEW_SECONDS = 5.0
 # Settings of the caller's that hold for the platform too; all others are those of a new home.

@@ -64,7 +64,7 @@ class LiveTables:
         return sum(start <= offset < until for offset in self.read_offsets(partition))
 
     def delete_range(self, partition: int, start: int, until: int) -> bool:
-        """Deletes rows of silver.events beside the streams; False where a batch was faster and nothing was done."""
+        """Deletes rows of silver.events while the streams run; False where a batch was faster and nothing was done."""
         try:
             self.open("silver.events").delete(
                 f"kafka_partition = {partition} and kafka_offset >= {start} and kafka_offset < {until}"
@@ -86,7 +86,7 @@ class LiveTables:
         with duckdb.connect() as connection:
             for name in (*_OUTPUT_TABLES, _REQUEUED):
                 connection.register(name.split(".")[1], self.open(name).to_pyarrow_dataset())
-            # What was taken in again is in quarantine too, as what it was.
+            # What was re-ingested is in quarantine too, as what it was.
             connection.execute(
                 f"create view refused as from quarantined_events anti join requeued_records using ({_PLACE})"
             )

@@ -23,7 +23,7 @@ _TWO_DAEMONS_SECONDS = 30.0
 _UNSEEN_SECONDS = 15.0
 
 
-def drain_beside(platform: LivePlatform) -> None:
+def drain_during_run(platform: LivePlatform) -> None:
     host = platform.await_healthy()
     drain = platform.run("drain")
     demand(drain.returncode == 1 and "is owned by run" in drain.stderr, f"the drain said: {drain.stderr}")

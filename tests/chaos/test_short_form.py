@@ -12,7 +12,7 @@ import pytest
 from tests.short_lived_jvm import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
-# Beside another test on two cores: at 500 events/s, the program's own rate, it took a quarter of an hour.
+# With another test on the same two cores: at 500 events/s, the program's own rate, it took a quarter of an hour.
 RATE = "100"
 # Half of a batch is in the tables, and the JVM outlives its host. `test_streaming_run` kills the JVM.
 FAULT = "killed after a commit to silver.quarantined_events"

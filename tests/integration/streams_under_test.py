@@ -109,7 +109,7 @@ class StreamsUnderTest:
 
 
 def build_purchases(number: int) -> list[bytes]:
-    """Twenty purchases of now; their ids are those of this number."""
+    """Twenty purchases at the present time; their ids are those of this number."""
     at = datetime.now(UTC).isoformat()
     events = [
         {"event_id": f"{number}-{n}", "event_type": "purchase", "timestamp": at, "user_id": f"u{n}"} for n in range(20)

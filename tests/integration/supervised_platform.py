@@ -26,7 +26,7 @@ from tests.integration.streaming_definitions import GROUP
 
 ROOT = Path(__file__).parents[2]
 OUTPUT_TABLES = ("silver.events", "silver.quarantined_events", "silver.deduplicated_events")
-# A JVM start beside another test's on two cores took two minutes; what is waited for is a condition, never this time.
+# A JVM start during another test's on two cores took two minutes; what is waited for is a condition, never this time.
 LIMIT_SECONDS = 300.0
 
 T = TypeVar("T")

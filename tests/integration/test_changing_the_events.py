@@ -1,4 +1,4 @@
-"""docs/changing-the-events.md, to the letter in a copy of the project, beside a shop of 1,000 events a second."""
+"""docs/changing-the-events.md, to the letter in a copy of the project, while a shop sends 1,000 events a second."""
 
 from __future__ import annotations
 

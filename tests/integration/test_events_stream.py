@@ -289,7 +289,7 @@ def test_a_restored_checkpoint_with_other_offsets_is_refused(streams: StreamsUnd
 
 
 def test_a_lost_checkpoint_doubles_nothing(streams: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new one begins behind the last commit; what an unfinished batch left in the side tables is made again."""
+    """A new one begins behind the last commit; what an unfinished batch left in the side tables is written again."""
     streams.send([event("a"), event("a"), b"bad"])
     streams.drain("events")
     with monkeypatch.context() as patch:

@@ -203,7 +203,7 @@ def test_no_table_and_no_file_has_the_user_and_all_else_is_right(streams: Stream
     prove_sound(streams)
     after = audit(streams)
     assert after.totals["rows_in"] == before.totals["rows_in"] and after.totals["erased"] == 0
-    # A record that was taken in again is one record.
+    # A record that was re-ingested is one record.
     assert after.totals["erased_in_all"] == ours["silver.events"] + 3 + 4 - 1
 
     # What was open then is closed without the user, in time.

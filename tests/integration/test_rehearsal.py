@@ -1,4 +1,4 @@
-"""A rehearsal: the code of now from a copy of the live state, compared with what the live stream wrote since."""
+"""A rehearsal: the current code from a copy of the live state, compared with what the live stream wrote since."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quarantined records are taken in again once, the streams count them, and the ledger still finds every loss."""
+"""Quarantined records are re-ingested once, the streams count them, and the ledger still finds every loss."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathF
     ):
         streams.send(records)
         streams.drain("events", NAME)
-    return replace(streams, context=replace(streams.context, max_record_bytes=100_000))  # the cause is mended
+    return replace(streams, context=replace(streams.context, max_record_bytes=100_000))  # the cause is fixed
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_records_are_taken_in_once_and_counted(streams: StreamsUnderTest) -> Non
     assert audit(streams).breaches == ()
     lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
     said = "\n".join(explain(list(STREAMS.values()), lakehouse, streams.kafka, event_id="long"))
-    assert "had been quarantined as oversized, and was taken in again by a test" in said
+    assert "had been quarantined as oversized, and was re-ingested by a test" in said
 
 
 def test_a_choice_names_reasons_times_and_places(streams: StreamsUnderTest) -> None:

@@ -201,7 +201,7 @@ def test_late_events_are_counted_one_by_one_and_repaired(
     assert all(row["repaired_at"] is not None for row in listed)
     refused = [(r["query"], r["kafka_offset"], r["refused_windows"]) for r in listed if r["refused_windows"]]
     assert sorted(refused) == sorted(refuse(parts)) != []
-    # What is listed beside these was read, and continues what was closed before it came.
+    # What else is listed was read, and continues what was closed before it came.
     assert {row["query"] for row in listed if not row["refused_windows"]} <= {"sessions"}
     assert_tables_equal_twins(spark, lakehouse, arrived)
     states = read_rows(lakehouse, COMPLETE_UNTIL.name)

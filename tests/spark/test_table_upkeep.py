@@ -141,7 +141,7 @@ def test_a_bounded_run_keeps_its_tables(
 
 
 @pytest.mark.long
-def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_readers(
+def test_compaction_leaves_few_files_and_the_same_rows_under_a_writer_and_readers(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 50)

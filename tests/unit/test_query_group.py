@@ -1,4 +1,4 @@
-"""A query whose source was slow to start is started again; other ends are failures; slow starts stop no heart.
+"""A query whose source was slow to start is started again; other ends are failures; slow starts stop no heartbeat.
 
 Doubles: a machine so loaded that a Python process needs ten seconds to start can't be made on purpose.
 """

@@ -1,4 +1,4 @@
-"""Signals as an event: set whatever the main thread is at, and the handlers of before are put back."""
+"""Signals as an event: set whatever the main thread is at, and the former handlers are restored."""
 
 from __future__ import annotations
 

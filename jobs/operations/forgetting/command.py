@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-# Twice while the groups rest. What is left of years of windows is repaired beside the streams.
+# Twice while the groups rest. What is left of years of windows is repaired while the streams run.
 _REPAIR_SECONDS = 15.0
 # The same for whoever is forgotten: a group that an erasure left half done is taken over by the next call.
 _PAUSED_FOR = "a user is being forgotten; if that has ended, call it again for the same user"
@@ -111,9 +111,8 @@ def forget_user(
     """Erases all rows of one user, and what mentions the user if it is told to; keeps the user out from then on.
 
     The groups rest while rows and files are removed, and are resumed; what is summed up of the user's days is computed
-    again beside them. Batch runs that may read the old files are waited for, `wait_seconds` at most, and stopped then.
-    Cut short, the groups stay paused, and the same call does the rest; a call for a user who is forgotten does it all
-    again. `compute_changed_days` computes reports of days that have changed, and says whether all could be. Raises
+    again while they run. Batch runs that may read the old files are stopped when `wait_seconds` are over. Cut short,
+    the groups stay paused, and the same call does the rest; a call for a user who is forgotten does it all again. `compute_changed_days` computes reports of days that have changed, and says whether all could be. Raises
     `HeadraceError`; `UsageError` for an empty name.
     """
 

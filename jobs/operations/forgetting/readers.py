@@ -1,4 +1,4 @@
-"""Batch runs that may still be reading the files of before: waited for, and stopped when they take too long."""
+"""Waits for batch runs that may still read replaced files, and stops those that take too long."""
 
 from __future__ import annotations
 

@@ -47,10 +47,10 @@ def replay_stream(
 ) -> Comparison | None:
     """Does one step of a replay of the stream `name`; returns what the replayed table differs in, where it was looked.
 
-    `rehearse` runs the code of now from a copy of the live state (`rehearsal`). `compare` makes the shadow
-    up to the newest event, beside the live stream, and compares; `swap` does so too, and then holds the group while the
-    rest is read and the table and its state are replaced; `undo` takes back the last swap; `abandon` removes shadow and
-    rehearsal. With `scope` the same for what is final in a range of event time, without a state
+    `rehearse` runs the current code from a copy of the live state (`rehearsal`). `compare` makes the shadow
+    up to the newest event, while the live stream runs, and compares; `swap` does so too, and then holds the group
+    while the rest is read and the table and its state are replaced; `undo` takes back the last swap; `abandon` removes
+    shadow and rehearsal. With `scope` the same for what is final in a range of event time, without a state
     (`jobs.operations.replay.time_range`; not for `rehearse`), and always so for a stream over Kafka (`kafka_range`).
     The group's run is paused by this where it lives, and resumed at the end. Raises `HeadraceError`; what was done is
     kept, and the same call goes on (a rehearsal begins anew).
@@ -186,7 +186,7 @@ def _tell(shadow: Shadow, found: Comparison | None, write: WriteLine) -> None:
         say(f"all of them are in the Delta table {shadow.context.lakehouse_root}/{DIFFERENCE}")
     if is_rehearsal:
         say(
-            "to promote it deploy this code: the live stream goes on from its own state with it. For rows of before: "
+            "to promote it deploy this code: the live stream goes on from its own state with it. For older rows: "
             f"{command} --range --swap (undone by --undo)."
         )
     else:

@@ -1,7 +1,7 @@
-"""A replay from Kafka: what the parser of now makes of records that were accepted, and accepted rows that are gone.
+"""Replays from Kafka what the current parser makes of accepted records, and accepted rows that are gone.
 
 For the table of a stream over Kafka, as long as Kafka holds the records. Which of its tables a record is in does not
-change: the ledger has counted it there. So only rows of the main table are made again: those that it has, if they are
+change: the ledger has counted it there. So only rows of the main table are recomputed: those that it has, if they are
 accepted still and have the same event id, and those of records that are in no table at all though a batch has read
 them. What else would be otherwise now is counted and left.
 """

@@ -61,7 +61,7 @@ def intersect(wanted: Iterable[OffsetRange], read: Sequence[OffsetRange]) -> lis
 
 
 def read_records(session: SparkSession, context: StreamContext, ranges: Sequence[OffsetRange]) -> DataFrame:
-    """The records as the parser of now has them (`PARSED_SCHEMA`). Fails where Kafka no longer holds one of them.
+    """The records as the current parser has them (`PARSED_SCHEMA`). Fails where Kafka no longer holds one of them.
 
     They are judged as if they came now: what was not too far ahead when it came is less so now.
     """

@@ -1,6 +1,6 @@
-"""A replay of rows that follow from their source alone: made again, compared, and put in their place in one commit.
+"""Replays rows that follow from their source alone: recomputes, compares, and replaces them in one commit.
 
-No state is made. What differs is kept beside the tables, so that the replay can be finished after a kill, and undone.
+No state is made. What differs is kept next to the tables, so that the replay can be finished after a kill, and undone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _JOURNAL = "range.json"
 
 @dataclass(frozen=True)
 class ReplayScope:
-    """What of a table is made again: between two times, or these offsets (`topic/partition/from-until`); else all.
+    """Which rows are recomputed: between two times, or these offsets (`topic/partition/from-until`); else all.
 
     Of a stream over silver.events the rows that begin at or after `since` and are final at `until`; of one over Kafka
     the records that Kafka was given between them.
@@ -87,7 +87,7 @@ class RowReplay(ABC, Generic[AnyStream]):
             found = self.compare(session) if self._found is None or self._goes_stale else self._found
             if doubled := found.doubled:
                 raise UsageError(
-                    f"{self._stream.main_table.name} has {doubled:,} rows more than once, which this can't mend. "
+                    f"{self._stream.main_table.name} has {doubled:,} rows more than once, which this can't fix. "
                     f"{self._mend_of_doubled()}"
                 )
             self._write_state("swapping")
@@ -112,7 +112,7 @@ class RowReplay(ABC, Generic[AnyStream]):
 
     @abstractmethod
     def describe(self) -> str:
-        """What is made again, in words. Raises `UsageError` where there is nothing."""
+        """Describes what is recomputed. Raises `UsageError` if that is nothing."""
 
     @abstractmethod
     def _compare(self, session: SparkSession) -> Comparison:

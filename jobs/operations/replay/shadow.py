@@ -1,4 +1,4 @@
-"""A stream's shadow: its table, state and accounts as the code of now makes them from all events, beside the live ones.
+"""A stream's shadow: the table, state and accounts that the current code makes from all events, next to the live ones.
 
 It lies under `<root>/_replays/<stream>` and is written by the same engine as a drain, so what is swapped in has a
 checkpoint from which the live stream goes on. It reads what the live stream reads, where that lies. Files and commits

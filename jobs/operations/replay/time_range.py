@@ -36,7 +36,7 @@ class RangeReplay(RowReplay[TableStream]):
         self._source = stream.source
         self._span = stream.span
         kept_from = find_kept_from(stream, find_expired(lakehouse))
-        # What has expired is not made again, and what followed from it stays as it is.
+        # What has expired is not recomputed, and what followed from it stays as it is.
         since = max((time for time in (scope.since, kept_from) if time is not None), default=None)
         self._scope = replace(scope, since=since)
         if scope.offsets:

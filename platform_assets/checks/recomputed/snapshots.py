@@ -57,7 +57,7 @@ def collect(frame: pl.LazyFrame) -> pl.DataFrame:
 
 
 def add_up(parts: Iterable[pl.LazyFrame], keys: list[str]) -> pl.DataFrame:
-    """Sums by key what each portion counts (at least one); one part in memory beside the sums."""
+    """Sums by key what each portion counts (at least one); one part in memory besides the sums."""
     summed: pl.DataFrame | None = None
     for part in parts:
         rows = collect(part)

@@ -153,7 +153,7 @@ class Checkpoint:
         return None if content is None else content.decode()
 
     def write_text(self, path: str, text: str) -> None:
-        """Writes a file of ours beside Spark's; a reader finds the old text or the new one."""
+        """Writes a file of ours next to Spark's; a reader finds the old text or the new one."""
         self._remove_checksum(path)
         self.folder.write_file(path, text.encode())
 

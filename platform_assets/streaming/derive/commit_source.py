@@ -34,7 +34,7 @@ FORMAT = "headrace_commits"
 FRONTIER_COLUMN = "frontier"
 
 # A backlog is read in batches of at most this: a batch's time bounds how long a stop waits, and its new state must fit
-# beside what is there. At five times 2,000 events/s a batch is half a minute of backlog.
+# with what is there. At five times 2,000 events/s a batch is half a minute of backlog.
 MAX_ROWS_OF_ONE_BATCH = 300_000
 # Below this a second task costs more than it wins: each has a Python worker's start and end.
 _ROWS_OF_ONE_TASK = 20_000
@@ -126,7 +126,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return [FileSlice(paths, end["frontier"], number == 0) for number, paths in enumerate(shares)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """The rows of the files, as the table has them, with the frontier beside them."""
+        """The rows of the files, as the table has them, and the frontier."""
         import pyarrow as pa
         from pyspark.sql.pandas.types import to_arrow_schema
 

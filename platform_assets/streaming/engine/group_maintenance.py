@@ -1,4 +1,4 @@
-"""What a group does beside its queries: history, upkeep, repair of late events, marks while the shop is silent."""
+"""What a group does besides its queries: history, upkeep, repair of late events, marks while the shop is silent."""
 
 from __future__ import annotations
 
@@ -186,8 +186,8 @@ class GroupMaintenance:
         self._write_history()
         self._remove_expired()
         self._upkeep.run()
-        # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs beside them made a
-        # join's first batch take three minutes.
+        # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs at the same time
+        # made a join's first batch take three minutes.
         if not any(query.is_at_first_batch() for query in self._queries):
             self.repair(_REPAIR_SECONDS)
 

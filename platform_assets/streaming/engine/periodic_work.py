@@ -1,4 +1,4 @@
-"""What a running group does beside its queries, each piece so often, one after the other on one thread."""
+"""What a running group does besides its queries: each task at its interval, one after the other on one thread."""
 
 from __future__ import annotations
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.engine.stream_query import StreamQuery
 
-# On two cores the starts of five queries beside it made the first batch after a crash take twice its time. A backlog
+# On two cores the starts of five other queries made the first batch after a crash take twice its time. A backlog
 # makes it long by itself: the others are not to wait for that.
 _FIRST_BATCH_SECONDS = 15.0
-# Whoever calls has a heart to beat between two calls, each 30 seconds at least; on a loaded machine one start took ten.
+# The caller must send a heartbeat between two calls, each 30 seconds at least; on a loaded machine one start took ten.
 _STARTS_SECONDS = 5.0
 
 
@@ -141,7 +141,7 @@ class QueryGroup:
     def is_finished(self) -> bool:
         """Bounded mode: whether all stages have ended without a failure. Starts the next stage when one has ended.
 
-        The last stage is followed by what a group that goes on does beside its queries: repair of what came late, for
+        The last stage is followed by what a group that goes on does besides its queries: repair of what came late, for
         as long as the context says, removal of what has expired, upkeep of the tables. It raises `HeadraceError`.
         """
         if not self._bounded or self.failure() is not None:

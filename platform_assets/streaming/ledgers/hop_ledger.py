@@ -2,7 +2,7 @@
 
 Projected from what is on record when a batch is done: the query's checkpoint says which versions it read, the source's
 commits how many rows of which type they appended, the table's commits how many rows the batch wrote. Spark's own count
-of what it read stands beside it, so that a check can compare the two. A checkpoint keeps its last hundred batches:
+of what it read is recorded too, so that a check can compare the two. A checkpoint keeps its last hundred batches:
 those that are gone before they were projected are accounted for in one row with the next. Each append carries, as
 Delta transaction, the last batch in it: no batch is in two rows.
 """

@@ -170,14 +170,14 @@ def find_kept_from(stream: TableStream, expired: Mapping[str, Expired]) -> datet
 
 
 def warn_of_expired(stream: TableStream, lakehouse: Any) -> str:
-    """What is lost when the whole table is made again, as a sentence; empty when nothing is."""
+    """What is lost when the whole table is recomputed, as a sentence; empty when nothing is."""
     kept_from = find_kept_from(stream, find_expired(lakehouse))
     if kept_from is None:
         return ""
     name, since = stream.main_table.name, f"{kept_from:%Y-%m-%d %H:%M} UTC"
     return (
-        f"Events before {since} have expired: made again, {name} has no row of then. To keep such rows make only later "
-        f"ones again: headrace replay {stream.name} --range --swap"
+        f"Events before {since} have expired: a recomputed {name} has no rows of that time. To keep such rows, "
+        f"recompute only later ones: headrace replay {stream.name} --range --swap"
     )
 
 

@@ -218,6 +218,6 @@ def _keys(stream: TableStream, late: pa.Table) -> list[_Waiting]:
 
 
 def _find_repaired_from(stream: TableStream, expired: Mapping[str, Expired]) -> datetime | None:
-    """Events of before are not repaired: rows that count them may lack others. None: all are."""
+    """Events before this time are not repaired: rows that count them may lack others. None: all are."""
     kept_from = find_kept_from(stream, expired)
     return None if kept_from is None else kept_from + max(_LONGEST_ROW, stream.span.longest or timedelta(0))

@@ -1,4 +1,4 @@
-"""Takes quarantined records in again: through the parser of now, each once, beside all that the ledger says.
+"""Re-ingests quarantined records with the current parser, exactly once, and accounts for them in the ledger.
 
 A record stays in quarantine, as what it was; `platform.requeued_records` says that it counts as accepted (or as a
 repetition) since. That table is written first and names each record's outcome, so a requeue that was cut short is
@@ -53,7 +53,7 @@ class RecordFilter:
 
 @dataclass(frozen=True)
 class Requeue:
-    """What a requeue would do: its rows of `REQUEUED_RECORDS`, and what the parser of now still refuses, by reason."""
+    """What a requeue would do: its rows of `REQUEUED_RECORDS`, and what the current parser still refuses, by reason."""
 
     marks: list[dict[str, Any]]
     refused: Mapping[str, int] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Requeuer:
         parsed = self._parse(rows, now)
         if parsed["reason"].null_count < len(marks):
             raise CheckpointMismatchError(
-                f"A requeue of {now:%Y-%m-%d %H:%M:%S} UTC was cut short, and the code of now refuses its records. "
+                f"A requeue of {now:%Y-%m-%d %H:%M:%S} UTC was cut short, and the current code refuses its records. "
                 "Finish it with the code that began it: headrace requeue --accept"
             )
         written = 0
@@ -173,7 +173,7 @@ class Requeuer:
         table.append(records, BatchCommit(self._query, _APP, number, {"requeue": number}, account))
 
     def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:
-        """The records as the parser of now has them, in their order, with `topic` and `arrived_at`."""
+        """The records as the current parser has them, in their order, with `topic` and `arrived_at`."""
         import pyarrow as pa
 
         utc = pa.timestamp("us", tz="UTC")

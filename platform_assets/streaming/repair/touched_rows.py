@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-# How far beside a late event events are read at first where no bound is known (sessions): doubled while it is too near.
+# How far around a late event events are read at first where no bound is known (sessions): doubled while it is too near.
 _FIRST_MARGIN = timedelta(hours=3)
 # By this Spark finds the jobs that may be ended without harm: they have not changed anything yet.
 _READING = "headrace-late-repair"
