@@ -128,7 +128,7 @@ def _find_local_files(table: DeltaTable, schema: pa.Schema, actions: Sequence[Ma
     place = urlsplit(table.table_uri)
     root = unquote(place.path).rstrip("/")
     paths = [f"{root}/{unquote(action['path'])}" for action in actions]
-    # By days only: of other partitions it would have to guess how their values are spelled in a path.
+    # Only day partitions: for others it would have to guess how their values are spelled in a path.
     by_days = all(schema.field(column).type == pa.date32() for column in _partitions_of(actions))
     if place.scheme != "file" or not by_days or any(character in path for path in paths for character in "*?["):
         return None

@@ -2,7 +2,7 @@
 
     python -m resources.broker_guard <launch file>
 
-Whoever uses the broker holds a shared lock on `users.lock`. The kernel frees such a lock however its holder ends
+Each user of the broker holds a shared lock on `users.lock`. The kernel frees such a lock however its holder ends
 (kill -9 too), so a broker without users is seen for certain. The guard runs in a session of its own: Ctrl-C in a
 terminal reaches the users, never the guard or the JVM. Nothing beyond the standard library and the stop
 signals is imported: it stays small and starts at once.

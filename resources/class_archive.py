@@ -62,7 +62,7 @@ def is_current() -> bool:
 def build_archive() -> bool:
     """Makes the archive: a Spark application that does a little of everything, and writes down its classes at its end.
 
-    Replaces an older one as a whole, at its end; whoever is killed before leaves a draft that the next one removes.
+    Replaces an older one as a whole, at its end; a process killed before leaves a draft that the next one removes.
     Returns False, at once, where another process is making it. Raises `HeadraceError` when Spark does not start,
     `OSError` when the environment's folder cannot be written.
     """

@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     ] = date(2024, 1, 1)
     late_days: Annotated[
         int,
-        Field(ge=1, description="So many days before today are looked at each night; older ones when they changed"),
+        Field(ge=1, description="Days before today that are looked at each night; older ones when they changed"),
     ] = 14
 
     reports_engine: Annotated[

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # Each application has its own log; the newest ones tell what happened, older ones only take space.
 _KEPT_LOGS = 20
-# Of what the JVM has printed; its last words are at the end.
+# The size of the JVM's output that is kept; its last words are at the end.
 _MAX_OUTPUT_BYTES = 64 * 1024
 
 _WORKER_PYTHON = Path(__file__).with_name("worker_python.sh")

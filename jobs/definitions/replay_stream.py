@@ -68,7 +68,7 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
 
     @dg.job(
         name="replay_stream",
-        description="Makes a stream's table again from all events, shows what differs, and swaps it in on demand.",
+        description="Recomputes a stream's table from all events, shows what differs, and swaps it in on demand.",
         executor_def=dg.in_process_executor,
     )
     def replay_stream_job() -> None:

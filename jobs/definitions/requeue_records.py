@@ -1,4 +1,4 @@
-"""The Dagster job by which a person takes quarantined records in again. As `headrace requeue`."""
+"""The Dagster job by which a person re-ingests quarantined records, as with `headrace requeue`."""
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 from collections.abc import Sequence

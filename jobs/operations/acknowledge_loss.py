@@ -1,4 +1,4 @@
-"""Lets a stream go on behind what Kafka no longer holds: recorded, with who and why, before anything is skipped."""
+"""Lets a stream resume after what Kafka no longer holds; who asked and why is recorded before anything is skipped."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from resources.settings import Settings
 
-# Marks of a silence are a commit each, so many minutes of them at the least.
+# Each mark of a silence is a commit: this number covers at least as many minutes.
 _COMMITS_SEARCHED = 10_000
 
 

@@ -46,7 +46,7 @@ class Services:
         self._settings = settings
         self._environment = environment
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        # Those that were there when the stop began: whose parent has ended since is in nobody's tree any more.
+        # The processes that were there when the stop began: one whose parent has ended since is in no tree any more.
         self._ending: list[psutil.Process] = []
         log = self.log_path("code-server")
         spawn = functools.partial(self._spawn, "dagster", log)
@@ -133,7 +133,7 @@ class Services:
         """Records that the runs were asked to end: otherwise Dagster calls them failed. Returns how many."""
         at_work = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
         with dg.DagsterInstance.get() as instance:
-            # Of a stream's run it would be a person's wish to hold it.
+            # A stream's run is left out: there, this would mean that a person wants it held.
             runs = [run for run in instance.get_runs(at_work) if GROUP_TAG not in run.tags]
             for run in runs:
                 instance.report_run_canceling(run, "The platform stops.")

@@ -22,7 +22,7 @@ from platform_assets.errors import UsageError
 
 TimeMode = Literal["original", "compressed", "present"]
 
-# A paced replay puts rows into the order of their times among so many: some megabytes.
+# A paced replay sorts this many rows at a time by their times: some megabytes.
 _SORTED_ROWS = 10_000
 
 # (time in microseconds since 1970, row number, event without its timestamp).

@@ -30,7 +30,7 @@ _SUFFIXES: dict[str, Format] = {
     ".pq": "parquet",
 }
 _COMPRESSED_SUFFIXES = (".gz", ".zst", ".zstd")
-# By their first bytes, for a file's name need not tell.
+# Compression is found by the first bytes: a file's name need not tell it.
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 # Rows of Parquet turned into Python objects at once: some megabytes.

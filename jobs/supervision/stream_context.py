@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-# Of a batch's records the JVM holds some eight copies at once (the worker's message, Arrow's buffer that grows by
+# The JVM holds some eight copies of a batch's records at once (the worker's message, Arrow's buffer that grows by
 # doubling, the task's result in three forms, the driver's): with a 32nd of the heap, a quarter of it. A backlog's usual
 # batch of 200,000 events takes less. With a 16th, 60 random values of 16 MB ended the JVM.
 _HEAP_PER_BATCH = 32

@@ -1,8 +1,9 @@
 """What an earlier audit has proved of a stream's tables, and what was appended since: the part that is not proved yet.
 
 A proof holds for a range of offsets and a version of each table. It still stands when all commits since only appended
-rows, or rewrote files without changing data. One that took rows out, or took quarantined records in again, or a log
-that no longer holds a commit, ends it: then everything is proved again.
+rows, or rewrote files without changing data. A commit that
+removed rows or re-ingested quarantined records ends it, and so does a log that lacks a commit: then everything is
+proved again.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # By its words: delta-rs passes on as its own error what happens in the stream of rows that it writes.
+        # Known by its words: delta-rs passes on as its own error what happens in the stream of rows that it writes.
         text = str(error)
         if "Out of Memory Error" in text:
             raise StorageError(

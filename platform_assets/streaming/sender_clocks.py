@@ -25,12 +25,12 @@ FAR_MICROS = 5 * 60 * 1_000_000
 
 # A device that sends often counts once a batch. With fewer of these, one device alone would be the rule.
 _FEWEST_SENDERS = 2
-# So many newest senders, and events, are remembered: of a busy shop some minutes, after which a corrected clock counts.
+# The newest senders and events that are remembered: some minutes of a busy shop, after which a corrected clock counts.
 _SENDERS = 1_000
 _EVENTS = 10_000
-# A burst of old events is a backlog that somebody sends again; only what goes on for so long is how a shop sends.
+# A burst of old events is a backlog that somebody sends again; only what lasts this long is how a shop sends.
 _LAGS_FOR_MICROS = 5 * 60 * 1_000_000
-# Of an hourly upload nearly all is younger than this part of it; a straggler of days must not be the delay of all.
+# Nearly all events of an hourly upload are younger than this quantile; a straggler of days must not delay all.
 _USUAL_PERCENTILE = 95.0
 # The delay of a shop that sends faster than before is forgotten in some hundred batches.
 _FORGOTTEN_OF_DELAY = 64

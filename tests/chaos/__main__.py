@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the order and the shop")
     parser.add_argument("--long", action="store_true", help="under full load and with clocks that differ")
     parser.add_argument("--failures", action="store_true", help="without replays, forgetting, backups and their like")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="no further fault after so long")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no further fault after this many minutes")
     parser.add_argument("--only", action="append", metavar="FAULT", help="this one; may be repeated")
     parser.add_argument("--home", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -22,7 +22,7 @@ CRASH_POINTS = (
 )
 # The run is gone, and another has taken its place.
 _BACK = (Phase.LAUNCHING, Phase.RUNNING)
-# What happens to a platform by itself, or to whoever has it on a machine.
+# What happens to a platform on its own, or to a person who has it on a machine.
 FAILURES = (
     *CRASH_POINTS,
     Fault("kill -9 of the run's process", run_faults.kill_run, _BACK),

@@ -281,7 +281,7 @@ class LivePlatform:
         return [p for p in psutil.Process(host.jvm.pid).children(recursive=True) if "python" in p.name()]
 
     def lock_database(self, seconds: float) -> None:
-        """Nobody can read or write Dagster's run storage, heartbeats included, for so long."""
+        """Nobody can read or write Dagster's run storage, heartbeats included, for `seconds`."""
         with sqlite3.connect(self.settings.dagster_home / "history" / "runs.db", isolation_level=None) as database:
             database.execute("begin exclusive")
             time.sleep(seconds)

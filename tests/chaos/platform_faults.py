@@ -63,7 +63,7 @@ def kill_code_server(platform: LivePlatform) -> None:
 
 
 def kill_daemon(platform: LivePlatform) -> None:
-    """The platform says so and ends, streams last; whoever keeps it (systemd, a container) starts it again."""
+    """The platform says so and ends, streams last; its service manager (systemd, a container) starts it again."""
     host = platform.await_healthy()
     (daemon,) = (p for p in platform.services("dagster-daemon") if p.ppid() == platform.up_pid)
     daemon.kill()

@@ -104,13 +104,13 @@ def test_of_a_compacted_topic_it_is_said_how_many_records_may_have_gone_unread(
     assert found.totals["offsets_of_transactions"] == 1
     assert found.totals["offsets_perhaps_compacted"] == found.totals["offsets_without_record"] - 1 >= 11 - held
     (check,) = build_ledger_checks([EVENTS])
-    # As it is: within Dagster the fixture's broker would be let go of.
+    # Called directly: within Dagster the fixture's broker would be released.
     resources = {"lakehouse": lakehouse, "kafka": dg.ResourceDefinition.hardcoded_resource(kafka)}
     with dg.DagsterInstance.ephemeral() as instance:
         verdict = check(dg.build_asset_check_context(instance=instance, resources=resources))
     assert isinstance(verdict, dg.AssetCheckResult)
     assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "so many records at most were removed" in str(verdict.description)
+    assert "at most that many records were removed" in str(verdict.description)
 
 
 def test_a_lost_row_is_found(lakehouse_copy: StreamsUnderTest) -> None:

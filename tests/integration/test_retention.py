@@ -31,7 +31,7 @@ STREAMS = {stream.name: stream for stream in load_streams()}
 NAMES = ("events", "sessions", "revenue_by_category")
 DERIVED = [stream for stream in select_derived(load_streams()) if stream.name in NAMES]
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
-# Of a shop that is open for a quarter of an hour: two users, a view and a purchase each, three times.
+# Events of a shop that is open for a quarter of an hour: two users, a view and a purchase each, three times.
 OF_ONE_DAY = 12
 
 

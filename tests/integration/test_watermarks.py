@@ -193,7 +193,7 @@ def test_where_all_clocks_are_ahead_time_goes_on(build: Build) -> None:
         streams.send(events)
         streams.drain("events", "revenue_by_category")
     (state,) = streams.rows("platform.complete_until")
-    # As when they were sent: the tests before this one may have taken longer than that.
+    # The time at which they were sent: the tests before this one may have taken longer than that.
     assert state["complete_until"] is not None
     assert abs(state["complete_until"] - datetime.now(UTC)) < timedelta(minutes=10)
 

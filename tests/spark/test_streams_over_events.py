@@ -258,7 +258,7 @@ def test_an_event_that_continues_a_session_closed_before_it_came_becomes_part_of
     parts = [
         [event("u", NOON)],
         [event("other", NOON + timedelta(minutes=41))],
-        # Of these two only the first continues anything.
+        # Only the first of these two continues anything.
         [event("u", NOON + timedelta(minutes=29)), event("third", NOON + timedelta(minutes=29))],
         [event("u", NOON + timedelta(minutes=50)), CLOSER],
     ]

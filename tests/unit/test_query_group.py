@@ -74,7 +74,7 @@ def _no_source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class SlowQuery:
-    """A query whose start takes so many seconds of the test's clock."""
+    """A query whose start takes `seconds` of the test's clock."""
 
     def __init__(self, stream: Stream, clock: list[float], seconds: float) -> None:
         self.stream = stream

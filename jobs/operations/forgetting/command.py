@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Twice while the groups rest. What is left of years of windows is repaired while the streams run.
 _REPAIR_SECONDS = 15.0
-# The same for whoever is forgotten: a group that an erasure left half done is taken over by the next call.
+# The same text for each user, so that the next call takes over a group that an erasure left half done.
 _PAUSED_FOR = "a user is being forgotten; if that has ended, call it again for the same user"
 
 
@@ -112,7 +112,8 @@ def forget_user(
 
     The groups rest while rows and files are removed, and are resumed; what is summed up of the user's days is computed
     again while they run. Batch runs that may read the old files are stopped when `wait_seconds` are over. Cut short,
-    the groups stay paused, and the same call does the rest; a call for a user who is forgotten does it all again. `compute_changed_days` computes reports of days that have changed, and says whether all could be. Raises
+    the groups stay paused, and the same call does the rest; a call for a user who is forgotten does it all again.
+    `compute_changed_days` computes reports of days that have changed, and says whether all could be. Raises
     `HeadraceError`; `UsageError` for an empty name.
     """
 

@@ -1,4 +1,4 @@
-"""What a replay from Kafka reads: records anew, the tables that have them, and which records are in no table."""
+"""What a replay from Kafka reads: the records again, the tables that have them, and records in no table."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def find_lost(
     arrivals = find_arrivals(entries, found)
     order = np.lexsort((found["kafka_offset"].to_numpy(), found["kafka_partition"].to_numpy(), arrivals))
     found, arrivals = found.take(pa.array(order)), arrivals[order]
-    # Of one event the first that arrived, as when the stream reads it.
+    # The record of an event that arrived first counts, as when the stream reads it.
     _, first = np.unique(np.array(found["event_id"].to_pylist(), dtype=object), return_index=True)
     found, arrivals = found.take(pa.array(np.sort(first))), arrivals[np.sort(first)]
     left = len(rows) - len(found) - gone

@@ -35,8 +35,8 @@ from platform_assets.tables.platform import LATE_EVENTS
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Of the batches that the checkpoint holds, so many hundredths of the oldest are left: the live query removes them one
-# by one, and the copy must be done before it comes to the first that is needed.
+# The rehearsal leaves out this share of the checkpoint's oldest batches: the live query removes them one by one, and
+# the copy must be done before it comes to the first that is needed.
 _PERCENT_LEFT = 20
 # Each batch is at most one commit; others' commits (repairs, upkeep) lie between.
 _COMMITS_SEARCHED = 2000

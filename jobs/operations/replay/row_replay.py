@@ -63,7 +63,7 @@ class RowReplay(ABC, Generic[AnyStream]):
         self._found: Comparison | None = None
 
     def compare(self, session: SparkSession) -> Comparison:
-        """Makes the rows again and compares them with the table's. Raises `UsageError` where there is nothing to do.
+        """Recomputes the rows and compares them with the table's. Raises `UsageError` where there is nothing to do.
 
         The last swap can't be undone afterwards. Not for a replay that is half done.
         """
@@ -183,7 +183,7 @@ def replay_rows(
     if replay.is_half_done():
         found = None
     else:
-        say(f"makes {replay.describe()} again and compares them; this may take a while.")
+        say(f"recomputes {replay.describe()} and compares them; this may take a while.")
         found = replay.compare(session)
         for line in found.describe():
             say(line)

@@ -43,7 +43,7 @@ class Portion:
 
 
 def split_rows(rows: int, rows_of_one_portion: int) -> list[Portion]:
-    """The portions of a table with so many rows: at least one."""
+    """The portions of a table with `rows` rows: at least one."""
     of = max(1, -(-rows // rows_of_one_portion))
     return [Portion(number, of) for number in range(of)]
 

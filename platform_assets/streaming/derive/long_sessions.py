@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
 _MICRO = timedelta(microseconds=1)
-# Whoever has events close before and after both limits of a part, and no row of what was closed in it, never paused.
+# A user with events close before and after both limits of a part, and no row closed in it, never paused.
 # Who paused has a row that covers the part's beginning; a row in the part alone may be a repair's, of the part itself.
 _WENT_ON = """
     SELECT user_id FROM before_start INTERSECT SELECT user_id FROM after_start

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from platform_assets.streaming.engine.kafka_query import KafkaQuery
     from platform_assets.streaming.engine.table_query import TableQuery
 
-# Whoever is forgotten after years touches windows of hundreds of days: history and upkeep are not to wait for all.
+# Forgetting a user after years touches windows of hundreds of days: repair is cut into slices, so that history and
+# upkeep do not wait for all of it.
 _REPAIR_SECONDS = 60.0
 # A window closes at most this much later than the idle timeout says.
 _IDLE_LOOK_SECONDS = 5.0
@@ -98,11 +99,11 @@ class GroupMaintenance:
         self._work.start()
 
     def repair(self, seconds: float | None = None) -> None:
-        """Repairs what came late and can be repaired, for so long, and writes `platform.complete_until`."""
+        """Repairs what came late and can be repaired, for at most `seconds`, and writes `platform.complete_until`."""
         # The thread takes the pool along: records come before repairs.
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", "repair")
         looks = self._look()
-        # Before the repairs too: who waits until a table is final is not to wait a minute for them.
+        # Before the repairs too: a reader that waits until a table is final must not wait a minute for them.
         self._write_states(looks)
         if self._repair.repair(looks, seconds, lambda: self._work is not None and self._work.is_stopping):
             self._write_states(self._look())
@@ -231,7 +232,7 @@ class GroupMaintenance:
             # What could be read when the trigger began is read, also when it had a batch, of heartbeats perhaps. That
             # was all that had been sent before the last look at which nothing waited behind an open transaction.
             looked_at = max((at for at in self._all_visible_at if at <= _micros_of(reports[-1])), default=None)
-            # By the steady clock: one that was ahead, and is set right, would make a silence hours long.
+            # This uses the steady clock: one that was ahead, and is set right, would make a silence hours long.
             now = time.monotonic()
             since_moved = now - (writer.moved_at_seconds or self._began_at)
             if looked_at is None or since_moved < timeout or now - self._marked_at < self._mark_seconds:

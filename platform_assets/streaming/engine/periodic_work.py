@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from platform_assets.errors import HeadraceError
 
-# Whoever stops a group waits for its work: half a second more is not seen.
+# A stop of the group waits for this work: half a second more goes unnoticed.
 _INTERRUPT_SECONDS = 0.5
 
 

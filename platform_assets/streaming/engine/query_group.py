@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from platform_assets.streaming.engine.stream_query import StreamQuery
 
 # On two cores the starts of five other queries made the first batch after a crash take twice its time. A backlog
-# makes it long by itself: the others are not to wait for that.
+# makes it long by itself: the others must not wait for that.
 _FIRST_BATCH_SECONDS = 15.0
 # The caller must send a heartbeat between two calls, each 30 seconds at least; on a loaded machine one start took ten.
 _STARTS_SECONDS = 5.0

@@ -60,7 +60,7 @@ class KafkaClock:
             if is_new.any():
                 if len(self._senders) < _FEWEST_SENDERS:
                     self._senders.update(np.unique(senders[is_new])[:_FEWEST_SENDERS].tolist())
-                # Of several answers the latest: a record of yesterday that is passed on now says less than the others.
+                # The latest of several answers counts: an old record that is passed on now says less than the others.
                 self._lead = later(self._lead, int(sent_micros[is_new].max()) - began)
                 return
 

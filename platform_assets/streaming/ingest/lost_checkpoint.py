@@ -53,7 +53,7 @@ def find_recorded_offsets(
     for arrival, table in side.items():
         for partition, offset in until.items():
             unfinished = f"topic = '{topic}' and kafka_partition = {partition} and kafka_offset >= {offset}"
-            # As text: delta-rs cannot compare with a timestamp literal here (findings/).
+            # Compared as text: delta-rs cannot compare with a timestamp literal here (findings/).
             table.delete(f"{unfinished} and {arrival} > '{done}'", {"unfinished_batch": True})
     start = until | read_acknowledged_offsets(lost, last, topic)
     return {topic: {partition: start.get(partition, EARLIEST) for partition in partitions}}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-# As far back as a table's commits are looked at after a start; a checkpoint tells of a hundred batches.
+# The commits of a table that are looked at after a start; a checkpoint tells of a hundred batches.
 _NEWEST_COMMITS = 1000
 
 _Offset = Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 The register has no names: only a hash of each, salted, so that it can't be looked up in a list of hashes made before,
 and how long the name is, so that it is found as a word in a text.
-Whoever has both the table and a list of candidates can try them; that is what a register that still works must allow.
+A reader with both the table and a list of candidates can try them: a register that works must allow that.
 The salt is made with the first row. Lose the register, and the next read of Kafka brings its users back.
 """
 

@@ -123,7 +123,7 @@ class Eraser:
         stream = next((stream for stream in self._derived if stream.main_table == spec), None)
         is_published = stream is not None and stream.publish_topic in self._context.publish_topics
         day = list(spec.partition_columns) if is_partitioned_by_day(spec) else []
-        # By the name alone: the keys of a busy user's pairs may be more than memory holds.
+        # Deleted by the name alone: the keys of a busy user's pairs may be more than memory holds.
         finder = TraceFinder(self._user, self._ingest.tables, NOTHING_ELSE, self._context)
         rows = finder.find_own(spec, [c.name for c in spec.columns] if is_published else [USER, *day])
         if stream is not None and is_published and len(rows):

@@ -82,7 +82,7 @@ class LateRepair:
     ) -> bool:
         """Repairs what these looks have found; returns whether there was anything.
 
-        After so many seconds (None: never) what is left waits for the next look; of each stream a portion is repaired.
+        After `seconds` (None: never) what is left waits for the next look; of each stream a portion is repaired.
         Who stops calls `interrupt`, and waits for the commit in hand only.
         """
         self._pass_over_expired()
@@ -169,7 +169,7 @@ class LateRepair:
         """The events of all streams that wait for their repair."""
         import pyarrow.compute as pc
 
-        # By the query's name afterwards: see `CommitLog.read_rows` on filters over text.
+        # Filtered by the query's name afterwards: see `CommitLog.read_rows` on filters over text.
         return self._late.read_arrow(row_filter=pc.field("repaired_at").is_null())
 
     def _repair_portion(self, stream: TableStream, late: pa.Table, version: int, watermark: datetime) -> pa.Table:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # How far around a late event events are read at first where no bound is known (sessions): doubled while it is too near.
 _FIRST_MARGIN = timedelta(hours=3)
-# By this Spark finds the jobs that may be ended without harm: they have not changed anything yet.
+# The tag by which Spark finds the jobs that may be ended without harm: they have not changed anything yet.
 _READING = "headrace-late-repair"
 
 
