@@ -84,7 +84,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
 
     @property
     def jvm(self) -> ProcessIdentity | None:
-        """The JVM's identity, for who may have to kill exactly it; None when none runs."""
+        """The JVM's identity, for a caller that may have to kill exactly it; None when none runs."""
         return None if self.jvm_pid is None else identify(self.jvm_pid)
 
     def read_jvm_output(self) -> str:
@@ -101,7 +101,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
 
         `inherited_descriptors` are open files (a group's lock) that the JVM keeps open until it is dead. The caller
         closes its own copy afterwards, else a dead JVM looks alive. Takes 3-6 s. The SIGINT handler that pyspark
-        installs is taken back: who hosts the application decides what Ctrl-C means. Raises `MissingDependencyError`
+        installs is taken back: the host of the application decides what Ctrl-C means. Raises `MissingDependencyError`
         when Java or a jar is missing, `TerminalError` when the JVM does not come up; no JVM is left running then.
         """
         if self._delegate is None:

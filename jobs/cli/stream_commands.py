@@ -66,7 +66,7 @@ def recompute(stream: str) -> None:
     [group] = find_groups(load_stream_groups(), "", stream)
     if lost := recompute_stream(group, stream, load_settings()):
         print(lost)
-    print(f"{stream} begins anew with the next start of its group. Go on with: headrace resume {group.name}")
+    print(f"{stream} starts over with the next start of its group. Go on with: headrace resume {group.name}")
 
 
 @click.command
@@ -86,7 +86,7 @@ def reset_time(group: str) -> None:
         was, now = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (found.before, found.now))
         print(f"The time of the events was {was}, and is {now}.")
         for name in found.streams:
-            print(f"{name} begins anew with the next start: its table is computed from silver.events again.")
+            print(f"{name} starts over with the next start: its table is computed from silver.events again.")
         print(f"Go on with: headrace resume {each.name}")
 
 
@@ -150,7 +150,7 @@ def replay(
 def acknowledge_loss(group: str, reason: str, go_on_from: str) -> None:
     """Show what Kafka deleted before it was read.
 
-    With --reason it is recorded, and the stream may go on behind it.
+    With --reason it is recorded, and the stream may go on after it.
     """
     from jobs.operations import acknowledge_loss as operation
     from jobs.operations.stream_groups import find_groups

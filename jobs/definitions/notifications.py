@@ -130,7 +130,7 @@ def post(url: str, condition: Condition) -> None:
 
 
 def _parse_cursor(cursor: str | None) -> dict[str, str]:
-    """What was said, by subject. People can edit the cursor in the UI: of one that cannot be read nothing was said."""
+    """The last state sent, by subject. People can edit the cursor in the UI: one that is unreadable counts as empty."""
     try:
         said = json.loads(cursor or "{}")
     except ValueError:

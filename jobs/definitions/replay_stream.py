@@ -1,4 +1,4 @@
-"""The Dagster job by which a person replays a stream from the web UI. As `headrace replay`."""
+"""The Dagster job by which a person replays a stream from the web UI, as with `headrace replay`."""
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 from collections.abc import Sequence

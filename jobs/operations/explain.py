@@ -182,7 +182,7 @@ class RecordExplainer:
             said = f"acknowledged by {row['acknowledged_by']} at {show_clock(row['acknowledged_at'])}: {row['reason']}"
             return f"Record {record} is lost: Kafka deleted it before it was read; {said}."
         if read_until is not None and record.offset < read_until:
-            return f"Record {record} was never read: {self._ingest.name} began behind it, at {entries[0].from_offset}."
+            return f"Record {record} was never read: {self._ingest.name} began after it, at {entries[0].from_offset}."
         where = "nothing is read yet" if read_until is None else f"{self._ingest.name} has read until {read_until}"
         if record.offset < held[record.partition]:
             return f"Record {record} is lost: Kafka holds offsets from {held[record.partition]} on, and {where}."

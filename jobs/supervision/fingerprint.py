@@ -1,4 +1,4 @@
-"""What a streaming run is made of, as one short word: a run with another word is replaced by the supervisor."""
+"""A short hash of what a streaming run is made of: the supervisor replaces a run with another hash."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Kafka's clients are shown neither a transaction's marker nor what compaction has removed: both are offsets that nobody
 is given. What can be known: a topic that is not compacted has no such offsets but those of transactions; and a record
-of an aborted transaction is there for who reads uncommitted ones, until it is compacted as well. For a compacted
+of an aborted transaction is there for a reader of uncommitted ones, until it is compacted as well. For a compacted
 topic the rest is an upper bound of the records that were removed before they were read: the markers are among them.
 """
 

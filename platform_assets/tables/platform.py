@@ -1,6 +1,6 @@
 """The platform's own tables, as values: what its ledgers, its history and its registers of exceptions hold.
 
-Who writes them is in `platform_assets.streaming`. The reports' own ledger stands with the reports.
+Their writers are in `platform_assets.streaming`. The reports' own ledger stands with the reports.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def replay_stream(
     shadow and rehearsal. With `scope` the same for what is final in a range of event time, without a state
     (`jobs.operations.replay.time_range`; not for `rehearse`), and always so for a stream over Kafka (`kafka_range`).
     The group's run is paused by this where it lives, and resumed at the end. Raises `HeadraceError`; what was done is
-    kept, and the same call goes on (a rehearsal begins anew).
+    kept, and the same call goes on (a rehearsal starts over).
     """
     [group] = find_groups(groups, "", name)
     stream = next(stream for stream in group.streams if stream.name == name)

@@ -128,7 +128,7 @@ def find_lost(
     found, arrivals = found.take(pa.array(np.sort(first))), arrivals[np.sort(first)]
     left = len(rows) - len(found) - gone
     notes = [f"{len(found):,} records were in no table: they are added."] if len(found) else []
-    notes += [f"{left:,} other records are in no table: refused, a repetition, or of who is forgotten."] if left else []
+    notes += [f"{left:,} other records are in no table: refused, a repetition, or of a forgotten user."] if left else []
     notes += (
         [f"{gone:,} records are of days that have expired (HEADRACE_RETENTION_DAYS): they stay out."] if gone else []
     )

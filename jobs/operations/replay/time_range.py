@@ -1,4 +1,4 @@
-"""A replay of some hours or days: what is final there, computed again by the stream's twin, and put in its place.
+"""Replays some hours or days: the stream's twin recomputes what is final there, and replaces it.
 
 Rows that are final follow from their events alone. So the live stream need not stop but for the commit.
 """

@@ -193,9 +193,9 @@ class GroupMaintenance:
             self.repair(_REPAIR_SECONDS)
 
     def _look_at_ends(self) -> None:
-        """Notes the time if nothing waits behind an open transaction: who reads all there is has all sent before.
+        """Notes the time if nothing waits behind an open transaction: all that was sent before is then read.
 
-        Otherwise how much waits, and since when.
+        Otherwise it notes how much waits, and since when.
         """
         now = time.time_ns() // 1000
         # All read one topic: any of them knows its ends.

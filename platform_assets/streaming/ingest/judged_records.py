@@ -165,7 +165,7 @@ def _rename(records: pa.Table, arrival_column: str) -> pa.Table:
 def _add_kept(repeated: pa.Table, found: Duplicates) -> pa.Table:
     """Adds where the record that each of these repeats was kept: `kept_topic`, `kept_partition`, `kept_offset`.
 
-    And whether it says the same; of one that does not, what it says and who it is of.
+    It also adds whether both say the same; if not, what the repetition says and whose it is.
     """
     places = zip(found.kept.tolist(), found.is_same.tolist(), strict=True)
     kept_of = dict(zip(found.coordinates.tolist(), places, strict=True))

@@ -1,7 +1,7 @@
 """What time it is by the clocks of Kafka and of those who send, where records say it.
 
 A silence moves time by this host's clock. If that is hours ahead for a minute, time is too, and what comes in the hours
-after it is late. A record that lies behind the end of an earlier look was sent after that look, so by the clock that
+after it is late. A record that lies after the end of an earlier look was sent after that look, so by the clock that
 stamped it, it was no later than its timestamp then; since then this host's steady clock counts, which nobody sets.
 """
 

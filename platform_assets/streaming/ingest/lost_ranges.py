@@ -3,7 +3,7 @@
 Records age out before they are read; a topic is deleted and created again, or is another cluster's; a broker loses the
 end of a partition that it had acknowledged (Kafka does not wait for the disk). Nothing is skipped silently, and nothing
 read again unasked: the stream stops and says what it has found, a person acknowledges it (`headrace acknowledge-loss`),
-`platform.lost_ranges` keeps it for ever, and the stream goes on behind it with a new checkpoint.
+`platform.lost_ranges` keeps it for ever, and the stream goes on after it with a new checkpoint.
 """
 
 from __future__ import annotations

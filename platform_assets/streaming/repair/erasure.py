@@ -127,7 +127,7 @@ class Eraser:
         finder = TraceFinder(self._user, self._ingest.tables, NOTHING_ELSE, self._context)
         rows = finder.find_own(spec, [c.name for c in spec.columns] if is_published else [USER, *day])
         if stream is not None and is_published and len(rows):
-            # Before: who is cut short between the two still has the rows to name.
+            # Published first: an erasure cut short between the two still has the rows to name.
             KafkaPublisher(stream, self._context).publish(
                 session, rows, ERASURE, self._open(spec).version, removed=True
             )
