@@ -14,7 +14,7 @@ from resources.settings import load_settings
 
 
 def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
-    """`replay_stream` over these groups. The run fails with one line where the command would end with one."""
+    """Builds `replay_stream` over these groups. The run fails with one line where the command would end with one."""
 
     @dg.op(
         description="Recomputes a stream's table next to the live one, and compares, swaps, undoes or abandons.",

@@ -39,7 +39,7 @@ reports_follow_streams = dg.AutomationConditionSensorDefinition(
 
 
 def build_nightly_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """`reports_nightly`: one run over all days since `settings.first_day`; only days that changed are computed.
+    """Builds `reports_nightly`: one run over all days since `settings.first_day`; only days that changed are computed.
 
     The last `settings.late_days` are its partitions, and are looked at; older days are those that
     `platform.changed_days` names. The run finds them: the code server that evaluates the schedule reads no table.

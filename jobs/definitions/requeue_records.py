@@ -14,7 +14,7 @@ _MOMENT = "ISO-8601, of their arrival (empty: no bound)"
 
 
 def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
-    """`requeue_records` over these groups. The run fails with one line where the command would end with one."""
+    """Builds `requeue_records` over these groups. The run fails with one line where the command would end with one."""
 
     @dg.op(
         description="Parses quarantined records with the current parser; with `accept` ingests what it accepts.",

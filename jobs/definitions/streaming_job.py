@@ -21,7 +21,7 @@ from resources.settings import Settings, load_settings
 
 
 def build_streaming_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
-    """`streaming_job` over these groups. Launched by the supervisor; a launch by hand works and is supervised too.
+    """Builds `streaming_job` over these groups. The supervisor launches it; a launch by hand is supervised too.
 
     The run ends SUCCESS after a clean stop (stop record, Ctrl-C, SIGTERM), CANCELED after Terminate, FAILURE with one
     clear message otherwise. In every case batches in flight are finished or will be replayed from the checkpoints.

@@ -50,7 +50,7 @@ class RowMapping:
             raise UsageError(f"Two columns are mapped to {', '.join(sorted(twice))}. Map one column to a field.")
 
     def merged(self, other: RowMapping) -> RowMapping:
-        """Both together; `other` wins."""
+        """Merges both; `other` wins."""
         names = {*self.values, *other.values}
         values = {name: {**self.values.get(name, {}), **other.values.get(name, {})} for name in names}
         return RowMapping(

@@ -85,7 +85,7 @@ def read_lock(home: Path, group: str) -> LockView:
 
 @contextmanager
 def daemon_lock(home: Path) -> Iterator[None]:
-    """Held by the process that runs a Dagster daemon on this home: two daemons can launch one run twice.
+    """Takes the lock of the Dagster daemon on this home: two daemons can launch one run twice.
 
     Raises `GroupOwnedError` when another holds it, `StorageError` when the folder cannot be written.
     """

@@ -19,7 +19,7 @@ _CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 class LocalHealthRunLauncher(DefaultRunLauncher):
-    """Named in `dagster.yaml`; run monitoring asks it about every STARTED run."""
+    """The launcher that `dagster.yaml` names; run monitoring asks it about every STARTED run."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:

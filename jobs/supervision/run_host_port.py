@@ -98,7 +98,7 @@ class RunHostPort:
             )
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
-        """Stop records, a takeover by another host, Terminate (also when its signal did not arrive), signals."""
+        """Reads stop records, a takeover by another host, Terminate (even if its signal got lost), and signals."""
         found = self._find_stop(signalled)
         if found is not None:
             try:

@@ -57,5 +57,5 @@ class Terminal:
         return StreamRequests()
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
-        """Only signals stop it before its end."""
+        """Reads signals: nothing else stops it before its end."""
         return (ExitKind.INTERRUPTED, "interrupted; the rest is read by the next run or drain") if signalled else None

@@ -125,7 +125,7 @@ def test_nothing_differs_where_nothing_happened(streams: StreamsUnderTest) -> No
     assert replay_of(streams).describe() == f"rows of the records {topic}/0/0-83, {topic}/1/0-56"
 
 
-def test_what_was_lost_and_changed_is_mended(streams: StreamsUnderTest) -> None:
+def test_what_was_lost_and_changed_is_repaired(streams: StreamsUnderTest) -> None:
     right, topic = rows(streams, "events"), streams.context.topic
     lost, changed = damage(streams)
     damaged = rows(streams, "events")

@@ -65,7 +65,7 @@ def test_what_was_lost_in_the_range_comes_back_and_nothing_else(copied: StreamsU
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["sessions"], indirect=True)
-def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> None:
+def test_only_the_range_is_recomputed(streams: StreamsUnderTest, name: str) -> None:
     right = rows(streams, name)
     lost = damage(streams, name)
     assert lost > 1

@@ -314,7 +314,7 @@ def test_a_hot_user_and_a_hot_product_lose_nothing(spark: SparkSession, tmp_path
     assert in_order(STREAMS["view_to_purchase"], pairs) == ask_rule("view_to_purchase", arrived)
 
 
-def test_events_of_before_a_column_was_added_have_null_there(spark: SparkSession) -> None:
+def test_events_older_than_a_column_have_null_there(spark: SparkSession) -> None:
     older = events_frame(spark, [event("u", NOON, "purchase", currency="EUR")]).drop("currency")
     found = run_batch_twin(older, STREAMS["revenue_by_category"]).toArrow()
     assert found["currency"].to_pylist() == [None, None] and found["total_revenue"].to_pylist() == [10.0, 10.0]

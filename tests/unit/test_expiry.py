@@ -183,7 +183,7 @@ def test_one_sentence_says_what_is_in_no_table() -> None:
     assert "others have come back" in said
 
 
-def test_a_record_that_was_taken_in_again_and_expired_twice_is_one_record() -> None:
+def test_a_record_that_was_re_ingested_and_expired_twice_is_one_record() -> None:
     mark = {"topic": "t", "kafka_partition": 0, "kafka_offset": 7, "requeued_at": NOW}
     found = places([n for n in range(400) if n != 7])
     found.discount([mark], "requeued_at")

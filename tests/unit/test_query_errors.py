@@ -41,7 +41,7 @@ CONTEXT = StreamContext("/lake", "shop-events", {"kafka.sasl.jaas.config": "secr
         ("", QueryFailedError, "no message"),
     ],
 )  # fmt: skip
-def test_failure_is_named_with_its_mend(text: str, kind: type[Exception], says: str) -> None:
+def test_failure_is_named_with_what_to_do(text: str, kind: type[Exception], says: str) -> None:
     error = classify_failure("events", text, CONTEXT)
     assert type(error) is kind
     assert says in str(error)

@@ -44,7 +44,7 @@ _PAUSED_FOR = "a user is being forgotten; if that has ended, call it again for t
 
 @dataclass(frozen=True)
 class Forgotten:
-    """`rows` that were taken out, by table; the proof by the files; `waits`: what nobody can hurry, in sentences.
+    """The outcome: `rows` removed by table, the proof by the files, and `waits`: sentences on what nobody can hurry.
 
     `unsure`: what mentions the user and stays until somebody has looked at it.
     """

@@ -90,7 +90,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
         finally:
             records.unpersist()
 
-    def _mend_of_doubled(self) -> str:
+    def _fix_of_doubled(self) -> str:
         return "The check ledger names them: delete those that are too many, or restore a backup."
 
     def _bounds(self) -> str:

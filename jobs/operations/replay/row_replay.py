@@ -88,7 +88,7 @@ class RowReplay(ABC, Generic[AnyStream]):
             if doubled := found.doubled:
                 raise UsageError(
                     f"{self._stream.main_table.name} has {doubled:,} rows more than once, which this can't fix. "
-                    f"{self._mend_of_doubled()}"
+                    f"{self._fix_of_doubled()}"
                 )
             self._write_state("swapping")
         version = self._replace(session, REPLAYED_SIDE, LIVE_SIDE)
@@ -119,7 +119,7 @@ class RowReplay(ABC, Generic[AnyStream]):
         """Writes what differs to the Delta table `self._difference`: see `comparison.compare_rows`."""
 
     @abstractmethod
-    def _mend_of_doubled(self) -> str:
+    def _fix_of_doubled(self) -> str:
         """What to do about rows that are there twice, in a sentence."""
 
     def _bounds(self) -> str:

@@ -41,7 +41,7 @@ class Shadow:
 
     @property
     def folder(self) -> str:
-        """Relative to the lakehouse's root."""
+        """The shadow's folder, relative to the lakehouse's root."""
         return f"{FOLDER}/{self.stream.name}{self.suffix}"
 
     @property

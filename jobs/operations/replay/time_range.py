@@ -73,7 +73,7 @@ class RangeReplay(RowReplay[TableStream]):
         twin, live = (self._select(rows, late, until) for rows in (twin, live))
         return compare_rows(session, self._stream, twin, live, self._difference, until)
 
-    def _mend_of_doubled(self) -> str:
+    def _fix_of_doubled(self) -> str:
         return f"Replay the whole: headrace replay {self._stream.name} --swap"
 
     def _select(self, rows: DataFrame, late: DataFrame, until: datetime) -> DataFrame:

@@ -42,7 +42,7 @@ _LOOKS_KEPT = 100
 
 
 class GroupMaintenance:
-    """`start` and `stop` once, for a group that goes on; a bounded run calls `finish` and `stop` only."""
+    """Maintains a group. Call `start` and `stop` once if it goes on; a bounded run calls `finish` and `stop` only."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class GroupMaintenance:
         return None if self._work is None else self._work.error
 
     def start(self) -> None:
-        """Begins."""
+        """Starts the thread."""
         tasks = [
             Task(self._context.upkeep_seconds, self._look_after_tables),
             Task(_IDLE_LOOK_SECONDS, self._advance_idle_frontier),

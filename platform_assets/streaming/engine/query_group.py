@@ -139,7 +139,7 @@ class QueryGroup:
         return find_shortage(self._context.local_folders, self._context.min_free_bytes)
 
     def is_finished(self) -> bool:
-        """Bounded mode: whether all stages have ended without a failure. Starts the next stage when one has ended.
+        """Whether all stages of a bounded run have ended without a failure. Starts the next stage when one has ended.
 
         The last stage is followed by what a group that goes on does besides its queries: repair of what came late, for
         as long as the context says, removal of what has expired, upkeep of the tables. It raises `HeadraceError`.

@@ -100,7 +100,7 @@ class EventWriter:
             self._write(batch_df, batch_id)
 
     def find_recorded_offsets(self, topic: str, partitions: Sequence[int]) -> TopicOffsets | None:
-        """Behind the last commit, or what was acknowledged as lost since: see `lost_checkpoint`."""
+        """The offsets after the last commit, or after what was acknowledged as lost since: see `lost_checkpoint`."""
         side = {
             "quarantined_at": self._quarantined, "deduplicated_at": self._deduplicated, "arrived_at": self._erased,
         }  # fmt: skip
