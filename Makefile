@@ -67,7 +67,7 @@ coverage: $(VENV)/.project ## what the tests without a JVM reach, with a floor t
 	  floor = tomllib.load(open("pyproject.toml", "rb"))["tool"]["coverage"]["report"]["fail_under"]; \
 	  print(f"The floor can rise: set fail_under to {reached}.") if reached > floor + 1 else None; sys.exit(reached < floor)'
 
-format: $(VENV)/.project ## mend style where a machine can
+format: $(VENV)/.project ## fix style where a machine can
 	@$(BIN)/ruff check --fix . && exec $(BIN)/ruff format .
 
 classes: $(VENV)/.jars ## archive Spark's classes now, for an image; a platform that runs for long does it by itself

@@ -1,4 +1,4 @@
-"""A backfill of 90 days: one run in one Spark application beside a run a day; and one that finds nothing changed.
+"""A backfill of 90 days: one run in one Spark application against a run a day; and one that finds nothing changed.
 
 Real runs, as the daemon starts them: each a process of its own with its own Spark. The runs by day are measured on a
 sample, spread over the days. Run: `make bench ARGS=backfill` (about fifteen minutes).

@@ -93,7 +93,7 @@ def _measure(root: str, name: str) -> None:
 
 
 def _write_customers(lakehouse: LakehouseResource, rows: int) -> None:
-    """gold.customer_days with so many rows (two products in each cart), and gold.customer_360 from it."""
+    """Writes gold.customer_days with `rows` rows (two products in each cart), and gold.customer_360 from it."""
     import numpy as np
     import polars as pl
 

@@ -1,4 +1,4 @@
-"""How many cores the whole group costs, idle and under live load, beside the same streams as tutorials build them.
+"""How many cores the whole group costs, idle and under live load, and the same streams as tutorials build them.
 
 Headrace reads and parses Kafka once and runs its other streams over `silver.events`; in the naive design
 (`benchmarks.naive_group`) each query reads and parses Kafka itself. Each design runs in a process, a home and a broker
@@ -135,7 +135,7 @@ def _measure(args: argparse.Namespace) -> dict[str, float]:
 
 
 def _wait_until_idle(run: LiveRun) -> None:
-    """Until the last trigger of each query found nothing. Exits when that does not come."""
+    """Waits until the last trigger of each query found nothing. Exits when that does not come."""
     run.pass_time(SETTLE_SECONDS)
     deadline = time.monotonic() + CATCH_UP_SECONDS
     while busy := read_newest_batches(run.session):

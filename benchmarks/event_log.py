@@ -63,7 +63,7 @@ def _read_sizes(settings: Settings) -> dict[str, int]:
 
 
 def _read_size(path: Path) -> int:
-    """Of the pages that hold something: a file does not shrink, nor grow by each row."""
+    """The bytes of the pages that hold something: a file does not shrink, nor grow with each row."""
     with closing(sqlite3.connect(path)) as database:
         pages, free, bytes_ = (
             database.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")

@@ -1,11 +1,11 @@
-"""What a million events cost from Kafka into Delta: the stream `events` beside the plain script that the field writes.
+"""What a million events cost from Kafka into Delta: the stream `events` and the plain script that the field writes.
 
 Both read the same topic of clean events with two cores, in processes of their own, one after the other; each makes one
 warm-up pass and then the measured ones, every pass into a new table with a new checkpoint. CPU-seconds are those of
 the driver, the JVM and the Python workers together; the broker's are not counted. Deduplication is off in ours, for the
 plain script has none. Run: `make bench ARGS=ingest` (about ten minutes on two cores).
 
-    make bench ARGS="ingest --before ../headrace-before"     an earlier checkout beside this one, deduplication on
+    make bench ARGS="ingest --before ../headrace-before"     an earlier checkout next to this one, deduplication on
 
 The earlier checkout must be set up (`make setup`). Both run this file, each with its own platform.
 """

@@ -1,4 +1,4 @@
-"""From an event's time to a readable row of `silver.events`, live, with every stream of the group running.
+"""Measures the time from an event to its readable row in `silver.events`, live, with every stream of the group running.
 
 The simulated shop sends clean, punctual events from a process of its own; one Spark application runs the whole group.
 An event's latency is the time of the Delta commit that holds it less its own time, so it includes the sender, Kafka,

@@ -1,4 +1,4 @@
-"""What the live measurements share: a group of queries on a broker of its own, and the simulated shop beside it."""
+"""What the live measurements share: a group of queries on a broker of its own, and the simulated shop."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class LiveGroup(Protocol):
     """Queries of one Spark application: the platform's `QueryGroup`, or what it is compared with."""
 
     def start(self) -> None:
-        """Once."""
+        """Starts the queries; call it once."""
 
-    def follow(self) -> None:
+    def reconcile(self) -> None:
         """Called often: starts what is not started yet."""
 
     def failure(self) -> Exception | None:
@@ -61,7 +61,7 @@ class LiveRun:
         while (left := deadline - time.monotonic()) > 0:
             if (failure := self._group.failure()) is not None:
                 raise failure
-            self._group.follow()
+            self._group.reconcile()
             if self._stop.wait(min(POLL_SECONDS, left)):
                 sys.exit("Stopped.")
 
@@ -92,7 +92,7 @@ def running_group(
 
 @contextlib.contextmanager
 def running_shop(settings: Settings, rate: int, *options: str) -> Iterator[None]:
-    """For the block, a process sends `rate` records a second to the settings' broker; it begins within seconds.
+    """Runs a process that sends `rate` records a second to the settings' broker; it begins within seconds.
 
     Raises `RuntimeError` at the block's end if the process ended before.
     """

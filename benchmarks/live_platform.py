@@ -36,7 +36,7 @@ def run_in_fresh_home(module: str) -> None:
 
 @contextlib.contextmanager
 def running_platform_and_shop(rate: str) -> Iterator[Settings]:
-    """For the block: the platform of this process's settings, and a shop that sends `rate` events a second.
+    """Runs the platform of this process's settings, and a shop that sends `rate` events a second, during the block.
 
     A SIGTERM ends both, as an interrupt does.
     """

@@ -45,7 +45,7 @@ class NaiveGroup:
             else:
                 self._start_silver(stream)
 
-    def follow(self) -> None:
+    def reconcile(self) -> None:
         """Everything was started at once."""
 
     def failure(self) -> Exception | None:

@@ -16,5 +16,5 @@ def without_settings() -> dict[str, str]:
 
 
 def of_checkout(root: Path) -> dict[str, str]:
-    """As `without_settings`; a checkout's code comes before what is installed."""
+    """The environment of `without_settings`; a checkout's code comes before what is installed."""
     return {**without_settings(), "PYTHONPATH": str(root)}

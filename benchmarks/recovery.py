@@ -1,4 +1,4 @@
-"""From kill -9 of the streaming run to the first new commit in `silver.events`, with the real supervisor.
+"""Measures kill -9 of the streaming run to the first new commit in `silver.events`, with the real supervisor.
 
 The whole platform runs headless in a fresh home under live load; each round kills the run's process (or, with
 `--jvm`, its JVM) without warning and waits for the next version of the table. The first failure restarts without

@@ -2,7 +2,7 @@
 
     make bench ARGS=sent_again
 
-Tables of so many days of a million events each, twelve files a day, rows in the order of their time. Events of one day
+Tables of some days of a million events each, twelve files a day, rows in the order of their time. Events of one day
 are sent again, spread over its hours, or all of one hour. Medians of five look-ups, in this process's CPU-seconds.
 """
 
@@ -81,7 +81,7 @@ def _write_day(root: Path, spec: TableSpec, day: int) -> None:
 
 
 def _measure(table: DeltaReader, count: int, hours: int) -> float:
-    """Median CPU-milliseconds of a look-up of so many events of the first day."""
+    """Median CPU-milliseconds of a look-up of `count` events of the first day."""
     chance, taken = np.random.default_rng(7), []
     arrival = _micros(BEGIN + timedelta(days=400))
     for _ in range(5):

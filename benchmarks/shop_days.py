@@ -31,7 +31,7 @@ PARTITIONS = 3
 
 
 def write_events(lakehouse: LakehouseResource, first: date, days: int, events_a_day: int, users: int) -> int:
-    """Appends so many days to silver.events, a commit a file or day; returns the rows. About 150,000 a second."""
+    """Appends `days` days to silver.events, a commit a file or day; returns the rows. About 150,000 a second."""
     from deltalake import write_deltalake
 
     # In order and whole: what is late, doubled or broken has been dealt with before these tables are read.

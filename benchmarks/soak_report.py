@@ -13,7 +13,7 @@ from benchmarks.soak_samples import BATCH_SECONDS, DATA_FILES, LOG_FILES, RSS_MI
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Batches of one query differ by what else runs beside them: the median of so many samples shows where they tend.
+# Batches of one query differ by what else runs: the median of this many samples shows where they tend.
 MEDIAN_SAMPLES = 7
 # Below this a straight line means nothing.
 MIN_SAMPLES_OF_A_SLOPE = 3
@@ -60,7 +60,7 @@ def draw(samples: pd.DataFrame, path: Path, title: str) -> None:
     batches = _split(samples, BATCH_SECONDS)
     medians = {query: values.rolling(MEDIAN_SAMPLES, min_periods=1).median() for query, values in batches.items()}
     _plot(durations, medians, f"micro-batch, seconds (median of {MEDIAN_SAMPLES} samples; the start may be cut off)")
-    # First batches take ten times as long as all others, which would be one flat line beside them.
+    # First batches take ten times as long as all others, which would be one flat line next to them.
     durations.set_ylim(top=1.2 * max(_later(values).max() for values in medians.values()))
     _plot(state, _split(samples, STATE_ROWS), "rows in state")
     _plot(files, _split(samples, DATA_FILES), "live data files (dashed: log files)")
@@ -73,7 +73,7 @@ def draw(samples: pd.DataFrame, path: Path, title: str) -> None:
 
 
 def _split(samples: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
-    """By name, the metric's values over seconds."""
+    """The metric's values over seconds, by name."""
     chosen = samples[samples["metric"] == metric]
     return {str(name): rows.set_index("seconds")["value"] for name, rows in chosen.groupby("name")}
 
@@ -84,7 +84,7 @@ def _later(values: pd.Series) -> pd.Series:
 
 
 def _slope_per_hour(values: pd.Series) -> float:
-    """Of the straight line nearest to the last two thirds; NaN for too few samples."""
+    """The slope of the straight line nearest to the last two thirds; NaN for too few samples."""
     later = _later(values)
     if len(later) < MIN_SAMPLES_OF_A_SLOPE:
         return float("nan")

@@ -29,7 +29,7 @@ DATA_FILES, LOG_FILES = "data_files", "log_files"
 
 
 class Sampler:
-    """For all queries of the session and all tables under a local root."""
+    """Samples all queries of the session and all tables under a local root."""
 
     def __init__(self, session: SparkSession, root: Path) -> None:
         self._session = session
@@ -37,7 +37,7 @@ class Sampler:
         self._tables: dict[str, LiveFiles] = {}
 
     def take(self, seconds: float) -> Iterator[Sample]:
-        """The figures of now, all with this time."""
+        """The current figures, all with this time."""
         for process, mib in spark_rss_mib().items():
             yield Sample(seconds, RSS_MIB, process, round(mib, 1))
         for query, batch in read_newest_batches(self._session).items():
@@ -61,7 +61,7 @@ class LiveFiles:
         self._paths: set[str] = set()
 
     def count(self) -> int:
-        """To be called often enough that no commit is cleaned up unread: log files are kept for hours."""
+        """Counts the table's live files. Call it before commits are cleaned up unread: log files are kept for hours."""
         while (commit := self._log / f"{self._version + 1:020}.json").exists():
             for line in commit.read_text().splitlines():
                 action = json.loads(line)

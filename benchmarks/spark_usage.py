@@ -22,7 +22,7 @@ class SparkProcesses:
 
     @classmethod
     def find(cls) -> SparkProcesses:
-        """Those that run now."""
+        """Finds the Spark processes that run now."""
         driver = psutil.Process()
         jvms = [child for child in driver.children() if _is_spark(child)]
         children = [child for jvm in jvms for child in jvm.children(recursive=True)]

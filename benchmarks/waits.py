@@ -1,4 +1,4 @@
-"""What a person waits for: `make demo` after set-up, this checkout beside an earlier one, medians.
+"""What a person waits for: `make demo` after set-up, this checkout and an earlier one, medians.
 
     make bench ARGS=waits
     make bench ARGS="waits --before ../headrace-before --rounds 3"

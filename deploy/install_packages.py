@@ -77,7 +77,7 @@ def _compile() -> None:
 
 
 def select_requirements(name: str) -> str:
-    """Those lines of requirements.lock that pin one package, with its hashes."""
+    """The lines of requirements.lock that pin one package, with its hashes."""
     entries = re.split(r"\n(?=\S)", _LOCK.read_text())
     return next(entry for entry in entries if entry.startswith(f"{name}==")) + "\n"
 

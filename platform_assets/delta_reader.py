@@ -62,7 +62,7 @@ def register_pinned(
 ) -> None:
     """Names in this connection the table's rows at the version at which it stands, with the columns that it has today.
 
-    One that was added later is null: code of today asks a version of yesterday for it. So is one of `columns` that the
+    One that was added later is null: current code asks an older version for it. So is one of `columns` that the
     table does not have at all: it gets those of newer code when that writes it.
 
     `bounds` are a column with its first and last value: files whose log entry says that they have no such row are left
@@ -90,7 +90,7 @@ def as_timestamptz(moment: datetime) -> str:
 def register_files(
     connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, actions: Sequence[Mapping[str, Any]]
 ) -> None:
-    """As `register_pinned`, of the files that these entries of the table's log (flattened add actions) name."""
+    """Registers the files that these entries of the table's log name (flattened add actions). See `register_pinned`."""
     _register(connection, name, table, pa.schema(table.schema().to_arrow()), actions)
 
 
@@ -119,7 +119,7 @@ def _register(
 
 
 def read_newest_schema(table: DeltaTable) -> Schema:
-    """The table's schema of today, whatever the version at which `table` stands; columns are only ever added."""
+    """The table's current schema, whatever the version at which `table` stands; columns are only ever added."""
     return DeltaTable(table.table_uri, storage_options=table._storage_options).schema()
 
 
@@ -128,7 +128,7 @@ def _find_local_files(table: DeltaTable, schema: pa.Schema, actions: Sequence[Ma
     place = urlsplit(table.table_uri)
     root = unquote(place.path).rstrip("/")
     paths = [f"{root}/{unquote(action['path'])}" for action in actions]
-    # By days only: of other partitions it would have to guess how their values are spelled in a path.
+    # Only day partitions: for others it would have to guess how their values are spelled in a path.
     by_days = all(schema.field(column).type == pa.date32() for column in _partitions_of(actions))
     if place.scheme != "file" or not by_days or any(character in path for path in paths for character in "*?["):
         return None

@@ -1,4 +1,4 @@
-"""A folder of files, on this machine or in an object store: what lies there beside rows, and Arrow's view of it."""
+"""A folder of files, on this machine or in an object store: what lies there besides rows, and Arrow's view of it."""
 
 from __future__ import annotations
 

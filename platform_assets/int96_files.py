@@ -23,7 +23,7 @@ _READERS = 8
 
 
 class Int96Guard:
-    """Of one table. Each file is looked at once: its footer takes a third of a millisecond on a local disk."""
+    """Checks the files of one table. Each file is read once: a footer takes a third of a millisecond on local disk."""
 
     def __init__(self, storage_options: Mapping[str, str] | None = None) -> None:
         self._storage_options = storage_options

@@ -16,8 +16,8 @@ HOST = "127.0.0.1"
 # The default of 1 MiB would refuse a 5 MB record, which must reach the quarantine and not stop the producer.
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
-# Enough for 50,000 events/s; the default heap of a quarter of the machine would starve Spark beside it. By default the
-# heap also begins with a 64th of the machine, all of which is filled once before anything is collected.
+# Enough for 50,000 events/s; the default heap of a quarter of the machine would starve Spark on the same machine. By
+# default the heap also begins with a 64th of the machine, all of which is filled once before anything is collected.
 _HEAP = ("-Xms96m", "-Xmn48m", "-Xmx512m")
 
 

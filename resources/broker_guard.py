@@ -2,7 +2,7 @@
 
     python -m resources.broker_guard <launch file>
 
-Whoever uses the broker holds a shared lock on `users.lock`. The kernel frees such a lock however its holder ends
+Each user of the broker holds a shared lock on `users.lock`. The kernel frees such a lock however its holder ends
 (kill -9 too), so a broker without users is seen for certain. The guard runs in a session of its own: Ctrl-C in a
 terminal reaches the users, never the guard or the JVM. Nothing beyond the standard library and the stop
 signals is imported: it stays small and starts at once.
@@ -39,7 +39,7 @@ _START_TIMEOUT_SECONDS = 120.0
 _STOP_TIMEOUT_SECONDS = 20.0
 
 # A JVM that dies under its users (out of memory, kill -9) is started again on the same port, which clients bridge
-# by themselves. More deaths than this within the window are a fault that a restart does not mend.
+# by themselves. More deaths than this within the window are a fault that a restart does not fix.
 _MAX_RESTARTS = 5
 _RESTART_WINDOW_SECONDS = 300.0
 
@@ -149,7 +149,7 @@ def _answers(port: int) -> bool:
 
 
 def _die_with_parent() -> None:
-    """In the child, before exec: the kernel ends the JVM when the guard dies, even by kill -9 (Linux)."""
+    """Makes the kernel end the JVM when the guard dies, even by kill -9 (Linux). Runs in the child, before exec."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

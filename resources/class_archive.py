@@ -28,9 +28,9 @@ from resources.jars import JARS_LOCK
 from resources.java import java_binary
 
 _NAME = "spark-classes.jsa"
-# The JVM writes two hundred megabytes at its end: 19 s on two cores, and many times that beside busy streams.
+# The JVM writes two hundred megabytes at its end: 19 s on two cores, and many times that while streams are busy.
 _WRITE_SECONDS = 900.0
-# What it runs is small; a whole application's heap beside the streams' would not fit a small machine.
+# What it runs is small; a whole application's heap next to the streams' would not fit a small machine.
 _HEAP_MIB = 512
 _LOWEST_PRIORITY = 19
 
@@ -38,7 +38,7 @@ _is_being_made = False
 
 
 def archive_path() -> Path:
-    """Where this environment's archive lies, or would."""
+    """The path of this environment's archive, whether or not it exists."""
     return Path(sys.prefix) / _NAME
 
 
@@ -52,7 +52,7 @@ def jvm_options() -> list[str]:
 
 
 def is_current() -> bool:
-    """Whether there is an archive, made for the Java, the path and the jars of now."""
+    """Whether there is an archive, made for the current Java, path and jars."""
     try:
         return archive_path().exists() and _label().read_text() == _describe()
     except OSError:
@@ -62,7 +62,7 @@ def is_current() -> bool:
 def build_archive() -> bool:
     """Makes the archive: a Spark application that does a little of everything, and writes down its classes at its end.
 
-    Replaces an older one as a whole, at its end; whoever is killed before leaves a draft that the next one removes.
+    Replaces an older one as a whole, at its end; a process killed before leaves a draft that the next one removes.
     Returns False, at once, where another process is making it. Raises `HeadraceError` when Spark does not start,
     `OSError` when the environment's folder cannot be written.
     """

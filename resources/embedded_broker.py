@@ -244,7 +244,7 @@ def _answers(port: int) -> bool:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the broker itself binds: connections of a broker that just ended (TIME_WAIT) are not in the way.
+        # The same way the broker itself binds: connections of a broker that just ended (TIME_WAIT) are not in the way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

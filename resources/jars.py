@@ -33,7 +33,7 @@ JARS_LOCK = Path(__file__).with_name("jars.lock")
 
 # A first download of some 60 MB over a slow line takes minutes; a second process waits for the first.
 _FETCH_TIMEOUT_SECONDS = 900.0
-# A repository that sends nothing for so long is not slow, it is gone.
+# A repository that sends nothing for this long is not slow, it is gone.
 _SILENCE_SECONDS = 30.0
 # A repository refuses a client that opens many connections at once; half of the time of one is waiting for it.
 _CONNECTIONS = 6

@@ -243,7 +243,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         return "compact" in self._read_config(topic, "cleanup.policy")
 
     def read_ends(self, topic: str) -> dict[int, tuple[int, int]]:
-        """By partition the last stable offset, which who reads what is committed gets to, and that of the next record.
+        """The last stable offset of each partition, up to which committed reads go, and the next record's offset.
 
         The two are the same unless records wait behind an open transaction.
         """

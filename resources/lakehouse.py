@@ -50,12 +50,12 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
         return None if "://" in self.root_uri else Path(self.root_uri)
 
     def table_uri(self, name: str) -> str:
-        """Where the table `silver.events` lies: `<root>/silver/events`."""
+        """The location of the table `silver.events`: `<root>/silver/events`."""
         layer, table = name.split(".")
         return f"{self.root_uri}/{layer}/{table}"
 
     def checkpoint_uri(self, name: str) -> str:
-        """Where the checkpoint of the query that feeds `silver.events` lies: `<root>/_checkpoints/silver/events`."""
+        """The checkpoint of the query that feeds `silver.events`: `<root>/_checkpoints/silver/events`."""
         layer, table = name.split(".")
         return f"{self.root_uri}/_checkpoints/{layer}/{table}"
 
@@ -95,7 +95,7 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
         return ArrowReadTable(self.table_uri(name), storage_options=self.storage_options() or None)
 
     def find_table(self, name: str) -> DeltaTable | None:
-        """As `delta_table`; None for a table that nobody has made yet."""
+        """The table as `delta_table` opens it; None if nobody has created it yet."""
         from deltalake.exceptions import TableNotFoundError
 
         try:
@@ -105,7 +105,7 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
     @property
     def folder(self) -> Folder:
-        """The root, for the files beside the tables: paths are relative to it."""
+        """The root, for the files next to the tables: paths are relative to it."""
         return Folder(self.root_uri, self.storage_options())
 
     def remove_checkpoint(self, name: str) -> None:

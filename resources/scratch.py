@@ -11,7 +11,7 @@ from resources.processes import ProcessIdentity, identify, is_alive
 
 
 def make_scratch_folder(parent: Path) -> Path:
-    """Makes a folder of this process in `parent` and returns it; whoever asked removes it.
+    """Makes a folder of this process in `parent` and returns it; the caller removes it.
 
     A process that was killed leaves its folder behind, with gigabytes in it: those whose process is gone are removed.
     Raises `OSError` when `parent` cannot be written.

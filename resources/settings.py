@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     ] = date(2024, 1, 1)
     late_days: Annotated[
         int,
-        Field(ge=1, description="So many days before today are looked at each night; older ones when they changed"),
+        Field(ge=1, description="Days before today that are looked at each night; older ones when they changed"),
     ] = 14
 
     reports_engine: Annotated[
@@ -263,7 +263,7 @@ class Settings(BaseSettings):
 
     @property
     def dagster_home(self) -> Path:
-        """Where Dagster keeps its instance: `<home>/dagster`."""
+        """The folder of Dagster's instance: `<home>/dagster`."""
         return self.home / "dagster"
 
     @property

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # Each application has its own log; the newest ones tell what happened, older ones only take space.
 _KEPT_LOGS = 20
-# Of what the JVM has printed; its last words are at the end.
+# The size of the JVM's output that is kept; its last words are at the end.
 _MAX_OUTPUT_BYTES = 64 * 1024
 
 _WORKER_PYTHON = Path(__file__).with_name("worker_python.sh")
@@ -84,7 +84,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
 
     @property
     def jvm(self) -> ProcessIdentity | None:
-        """The JVM's identity, for who may have to kill exactly it; None when none runs."""
+        """The JVM's identity, for a caller that may have to kill exactly it; None when none runs."""
         return None if self.jvm_pid is None else identify(self.jvm_pid)
 
     def read_jvm_output(self) -> str:
@@ -101,7 +101,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
 
         `inherited_descriptors` are open files (a group's lock) that the JVM keeps open until it is dead. The caller
         closes its own copy afterwards, else a dead JVM looks alive. Takes 3-6 s. The SIGINT handler that pyspark
-        installs is taken back: who hosts the application decides what Ctrl-C means. Raises `MissingDependencyError`
+        installs is taken back: the host of the application decides what Ctrl-C means. Raises `MissingDependencyError`
         when Java or a jar is missing, `TerminalError` when the JVM does not come up; no JVM is left running then.
         """
         if self._delegate is None:
@@ -172,7 +172,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         os.environ.setdefault("PYSPARK_PYTHON", _worker_python(settings))
         # RocksDB's memory is malloc's: with an arena for each of the JVM's threads what is freed is not used again.
         os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-        os.environ.pop("SPARK_HOME", None)  # another Spark's jars beside pyspark's own end in NoSuchMethodError
+        os.environ.pop("SPARK_HOME", None)  # another Spark's jars next to pyspark's own end in NoSuchMethodError
         logs, self._folder = _prepare_folders(settings.home, self.app_name)
 
         from dagster_pyspark import LazyPySparkResource

@@ -168,7 +168,7 @@ def _state_store(settings: Settings) -> dict[str, str]:
         # The formats before look at each row of a join's state in each batch to find what is over: at 2,000 events/s a
         # batch took a minute after ten. This one finds it by time. Spark calls it unfinished and keeps it behind a
         # switch (https://issues.apache.org/jira/browse/SPARK-55144); the tests compare what it gives with two oracles,
-        # and a query's state can be made again from silver.events. A checkpoint keeps the format it was begun with.
+        # and a query's state can be recomputed from silver.events. A checkpoint keeps the format it was begun with.
         "spark.sql.streaming.join.stateFormatVersion": "4",
         "spark.sql.streaming.join.stateFormatV4.enabled": "true",
     }

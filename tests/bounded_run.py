@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from platform_assets.streaming.engine.query_group import QueryGroup
 
-# Generous: six queries' first batches take 15 s on two cores, and took two minutes beside three other programs that
+# Generous: six queries' first batches take 15 s on two cores, and took two minutes next to three other programs that
 # used them. What is waited for is a condition: only a hang may reach this.
 LIMIT_SECONDS = 300.0
 # Each look asks the JVM of each query: twenty a second took a tenth of a core from what is waited for.
@@ -16,7 +16,7 @@ _LOOK_SECONDS = 0.2
 
 
 def run_to_end(group: QueryGroup) -> None:
-    """Until nothing is unread; raises what a query died of. The group is stopped in every case."""
+    """Runs until nothing is unread; raises what a query died of. The group is stopped in every case."""
     try:
         group.start(bounded=True)
         deadline = time.monotonic() + LIMIT_SECONDS

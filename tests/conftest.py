@@ -36,7 +36,7 @@ _TIERS = ("unit", "spark", "integration", "cases", "chaos")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before the tests are imported, whose decorators ask for the profile."""
+    """Runs before the tests are imported, because their decorators ask for the profile."""
     is_quick = config.option.markexpr == "not long"
     hypothesis.settings.load_profile(generated_cases.QUICK if is_quick else "headrace")
 

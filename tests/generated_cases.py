@@ -14,7 +14,7 @@ QUICK = "quick"
 
 
 def examples(number: int, quick: int = 1) -> Callable[[Test], Test]:
-    """For a test with `@given` that starts Spark jobs: so many examples, `quick` of them in `make test`.
+    """Sets the number of examples of a test with `@given` that starts Spark jobs, `quick` in `make test`.
 
     One that fails is shown as it was generated: to make it smaller would take hundreds of jobs.
     """

@@ -12,7 +12,7 @@ _CENT = Decimal("0.01")
 
 
 class Money(NamedTuple):
-    """As the columns of a table that has one row for amounts of any currency."""
+    """Amounts as the columns of a table with one row for amounts of any currency."""
 
     total: float | None
     currency: str | None

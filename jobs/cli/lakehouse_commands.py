@@ -1,4 +1,4 @@
-"""The commands of `headrace` that look into the tables, take records in again, and copy the lakehouse."""
+"""The commands of `headrace` that look into the tables, re-ingest records, and copy the lakehouse."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def requeue(
     """
     import dagster as dg
 
-    from jobs.operations.requeue import build_choice, requeue_records
+    from jobs.operations.requeue import build_record_filter, requeue_records
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
 
-    choice = build_choice(reasons, since, until, offsets)
+    record_filter = build_record_filter(reasons, since, until, offsets)
     settings = load_settings()
     prepare_environment(settings)
     with running_broker(settings), dg.DagsterInstance.get() as instance:
         for group in load_stream_groups():
-            found = requeue_records(group, choice, settings, instance, getpass.getuser(), accept=accept)
+            found = requeue_records(group, record_filter, settings, instance, getpass.getuser(), accept=accept)
             accepted, repeated = found.count("accepted"), found.count("deduplicated")
             were = "were" if accept else "would be"
             print(f"{group.name}: {accepted:,} records {were} accepted, {repeated:,} repeat an accepted event.")

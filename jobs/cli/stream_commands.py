@@ -66,7 +66,7 @@ def recompute(stream: str) -> None:
     [group] = find_groups(load_stream_groups(), "", stream)
     if lost := recompute_stream(group, stream, load_settings()):
         print(lost)
-    print(f"{stream} begins anew with the next start of its group. Go on with: headrace resume {group.name}")
+    print(f"{stream} starts over with the next start of its group. Go on with: headrace resume {group.name}")
 
 
 @click.command
@@ -86,7 +86,7 @@ def reset_time(group: str) -> None:
         was, now = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (found.before, found.now))
         print(f"The time of the events was {was}, and is {now}.")
         for name in found.streams:
-            print(f"{name} begins anew with the next start: its table is computed from silver.events again.")
+            print(f"{name} starts over with the next start: its table is computed from silver.events again.")
         print(f"Go on with: headrace resume {each.name}")
 
 
@@ -117,13 +117,13 @@ def replay(
 ) -> None:
     """Compute a stream's table once more, and compare.
 
-    It is made beside the live one, and what differs is shown; --swap puts it in the place of the live one.
+    It is computed next to the live one, and the difference is shown; --swap puts it in the live one's place.
     """
     import dagster as dg
 
     from jobs.operations.questions import parse_moment
     from jobs.operations.replay.command import replay_stream
-    from jobs.operations.replay.row_replay import Part
+    from jobs.operations.replay.row_replay import ReplayScope
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
@@ -131,13 +131,13 @@ def replay(
     if len(set(actions)) > 1:
         raise click.UsageError("Only one of --rehearse, --swap, --undo and --abandon can be asked for.")
     action = actions[0] if actions else "compare"
-    asked = Part(parse_moment("--since", since), parse_moment("--until", until), offsets)
-    part = asked if is_range or asked != Part() else None
+    asked = ReplayScope(parse_moment("--since", since), parse_moment("--until", until), offsets)
+    scope = asked if is_range or asked != ReplayScope() else None
     settings = load_settings()
     prepare_environment(settings)
     groups = load_stream_groups()
     with running_broker(settings), dg.DagsterInstance.get() as instance:
-        replay_stream(groups, stream, action, settings, instance, getpass.getuser(), print, part)
+        replay_stream(groups, stream, action, settings, instance, getpass.getuser(), print, scope)
 
 
 @click.command
@@ -150,7 +150,7 @@ def replay(
 def acknowledge_loss(group: str, reason: str, go_on_from: str) -> None:
     """Show what Kafka deleted before it was read.
 
-    With --reason it is recorded, and the stream may go on behind it.
+    With --reason it is recorded, and the stream may go on after it.
     """
     from jobs.operations import acknowledge_loss as operation
     from jobs.operations.stream_groups import find_groups

@@ -13,7 +13,7 @@ from resources.settings import load_settings
 if TYPE_CHECKING:
     from jobs.operations.forgetting.command import Forgotten
 
-# Of rows that a person must look at. Who erases these sees the next.
+# The number of rows shown to a person; after their erasure the next ones are shown.
 _MOST_SHOWN = 100
 
 

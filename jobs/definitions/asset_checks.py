@@ -32,7 +32,7 @@ _LEDGER_SECONDS = 300
 
 
 def build_ledger_sensor(streams: Iterable[Stream]) -> dg.AutomationConditionSensorDefinition:
-    """`ledger_follows_streams`: the check `ledger` of each stream whose table was materialized since it ran last."""
+    """Builds `ledger_follows_streams`, which checks the ledger of each stream with a newer materialization."""
     keys = [dg.AssetCheckKey(dg.AssetKey(stream.main_table.asset_path), LEDGER) for stream in streams]
     return dg.AutomationConditionSensorDefinition(
         "ledger_follows_streams",

@@ -11,7 +11,7 @@ from platform_assets.streaming.stream_spec import StreamGroup
 
 
 def build_control_streams_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
-    """`control_streams` over these groups. What it records is acted on within seconds; its run ends at once."""
+    """Builds `control_streams` over these groups. What it records is acted on within seconds; its run ends at once."""
 
     @dg.op(
         description="Records a pause, a resume or a restart of a group, or of one stream while the others go on.",

@@ -41,7 +41,7 @@ class NotTakenError(Exception):
 
 @dataclass(frozen=True)
 class Condition:
-    """How one thing is: `state` is `WELL` or names the trouble, `text` is for people, with reason and mend."""
+    """How one thing is: `state` is `WELL` or names the trouble, `text` is for people: the reason and what to do."""
 
     subject: str
     state: str
@@ -49,12 +49,12 @@ class Condition:
 
 
 def find_changes(conditions: Iterable[Condition], said: Mapping[str, str]) -> list[Condition]:
-    """Those that are not as was said of them last. What was never bad is well, and not worth a word."""
+    """The conditions whose state differs from the last one sent. A subject that was never reported counts as well."""
     return [condition for condition in conditions if condition.state != said.get(condition.subject, WELL)]
 
 
 def describe_groups(states: Mapping[str, SupervisorState]) -> list[Condition]:
-    """Of each group whose phase says something: one that is on its way (starting, backing off) is as it was before."""
+    """The condition of each group in a settled phase. A group that starts or backs off keeps its last condition."""
     found = []
     for group, state in states.items():
         if state.phase in _NEEDS_PEOPLE:
@@ -65,7 +65,10 @@ def describe_groups(states: Mapping[str, SupervisorState]) -> list[Condition]:
 
 
 def describe_checks(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]) -> list[Condition]:
-    """Of each check that failed as an error, or passed. A warning is as it was before, but for `time_to_loss`."""
+    """The condition of each check that failed as an error, or passed.
+
+    A warning leaves the last condition as it is, except for `time_to_loss`.
+    """
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     found = []
     for key, record in records.items():
@@ -98,7 +101,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def http_error_302(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
     ) -> None:
-        """Of no concern to this handler."""
+        """Does nothing: `_NoRedirects` leaves redirects to the handler of errors."""
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
@@ -127,7 +130,7 @@ def post(url: str, condition: Condition) -> None:
 
 
 def _parse_cursor(cursor: str | None) -> dict[str, str]:
-    """What was said, by subject. People can edit the cursor in the UI: of one that cannot be read nothing was said."""
+    """The last state sent, by subject. People can edit the cursor in the UI: one that is unreadable counts as empty."""
     try:
         said = json.loads(cursor or "{}")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The Dagster job by which a person replays a stream from the web UI. As `headrace replay`."""
+"""The Dagster job by which a person replays a stream from the web UI, as with `headrace replay`."""
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from resources.settings import load_settings
 
 
 def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
-    """`replay_stream` over these groups. The run fails with one line where the command would end with one."""
+    """Builds `replay_stream` over these groups. The run fails with one line where the command would end with one."""
 
     @dg.op(
-        description="Makes a stream's table again beside the live one, and compares, swaps, undoes or abandons.",
+        description="Recomputes a stream's table next to the live one, and compares, swaps, undoes or abandons.",
         config_schema={
             "stream": dg.Field(str, description="The stream"),
             "action": dg.Field(
@@ -38,17 +38,18 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     def replay(context: dg.OpExecutionContext) -> None:
         from jobs.operations.questions import parse_moment
         from jobs.operations.replay.command import replay_stream
-        from jobs.operations.replay.row_replay import Part
+        from jobs.operations.replay.row_replay import ReplayScope
         from resources.embedded_broker import running_broker
 
         config, settings = context.op_config, load_settings()
         try:
             since, until = (parse_moment(name, config[name] or None) for name in ("since", "until"))
-            part = Part(since, until, tuple(config["offsets"]))
+            asked = ReplayScope(since, until, tuple(config["offsets"]))
+            scope = asked if config["range"] or asked != ReplayScope() else None
             with running_broker(settings):
                 found = replay_stream(
                     groups, config["stream"], config["action"], settings, context.instance,
-                    f"run {context.run_id[:8]}", context.log.info, part if config["range"] or part != Part() else None,
+                    f"run {context.run_id[:8]}", context.log.info, scope,
                 )  # fmt: skip
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -67,7 +68,7 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
 
     @dg.job(
         name="replay_stream",
-        description="Makes a stream's table again from all events, shows what differs, and swaps it in on demand.",
+        description="Recomputes a stream's table from all events, shows what differs, and swaps it in on demand.",
         executor_def=dg.in_process_executor,
     )
     def replay_stream_job() -> None:

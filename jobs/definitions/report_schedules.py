@@ -23,7 +23,7 @@ _LOOK_SECONDS = 60
 # One process and one Spark application for all: an application for each would cost a start of Spark each.
 reports_job = dg.define_asset_job(
     "reports",
-    # The checks have a schedule of their own, and would look at the same tables beside it.
+    # The checks have a schedule of their own, and would look at the same tables at the same time.
     selection=dg.AssetSelection.groups("reports").without_checks(),
     executor_def=dg.in_process_executor,
     description="All reports of one day or of a range of days, in one Spark application.",
@@ -39,7 +39,7 @@ reports_follow_streams = dg.AutomationConditionSensorDefinition(
 
 
 def build_nightly_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """`reports_nightly`: one run over all days since `settings.first_day`; only days that changed are computed.
+    """Builds `reports_nightly`: one run over all days since `settings.first_day`; only days that changed are computed.
 
     The last `settings.late_days` are its partitions, and are looked at; older days are those that
     `platform.changed_days` names. The run finds them: the code server that evaluates the schedule reads no table.

@@ -1,4 +1,4 @@
-"""The Dagster job by which a person takes quarantined records in again. As `headrace requeue`."""
+"""The Dagster job by which a person re-ingests quarantined records, as with `headrace requeue`."""
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ _MOMENT = "ISO-8601, of their arrival (empty: no bound)"
 
 
 def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
-    """`requeue_records` over these groups. The run fails with one line where the command would end with one."""
+    """Builds `requeue_records` over these groups. The run fails with one line where the command would end with one."""
 
     @dg.op(
-        description="Puts quarantined records through the parser of now; with `accept` takes in what it accepts.",
+        description="Parses quarantined records with the current parser; with `accept` ingests what it accepts.",
         config_schema={
             "group": build_group_field(groups),
             "accept": dg.Field(bool, default_value=False, description="Take them in; the group pauses for that"),
@@ -28,17 +28,22 @@ def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
         },
     )
     def requeue(context: dg.OpExecutionContext) -> None:
-        from jobs.operations.requeue import build_choice, requeue_records
+        from jobs.operations.requeue import build_record_filter, requeue_records
         from resources.embedded_broker import running_broker
 
         config, settings = context.op_config, load_settings()
         group = choose_group(groups, config["group"])
         try:
             bounds = (config["since"] or None, config["until"] or None)
-            choice = build_choice(config["reasons"], *bounds, config["offsets"])
+            record_filter = build_record_filter(config["reasons"], *bounds, config["offsets"])
             with running_broker(settings):
                 found = requeue_records(
-                    group, choice, settings, context.instance, f"run {context.run_id[:8]}", accept=config["accept"]
+                    group,
+                    record_filter,
+                    settings,
+                    context.instance,
+                    f"run {context.run_id[:8]}",
+                    accept=config["accept"],
                 )
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None

@@ -16,7 +16,7 @@ _DRAIN_TAG = "headrace/drain"
 
 
 def build_drain_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
-    """`drain_streams` over these groups: what `make drain` does, as a run of Dagster.
+    """Builds `drain_streams` over these groups: what `make drain` does, as a run of Dagster.
 
     The run ends SUCCESS when everything that Kafka held at its start is read, CANCELED after Terminate, FAILURE with
     one line otherwise, also while another process owns the group. The next drain or run goes on from where it ended.
@@ -66,7 +66,7 @@ def build_drain_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
 def build_drain_schedule(
     groups: Sequence[StreamGroup], drain_job: dg.JobDefinition, settings: Settings
 ) -> dg.ScheduleDefinition:
-    """`scheduled_drain`: a drain of each group at `HEADRACE_DRAIN_CRON`; on by default in scheduled mode only.
+    """Builds `scheduled_drain`: a drain of each group at `HEADRACE_DRAIN_CRON`; on by default in scheduled mode only.
 
     Skips a group whose last drain has not ended, so that slow ones cannot pile up.
     """

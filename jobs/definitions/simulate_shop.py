@@ -14,7 +14,7 @@ from resources.settings import load_settings
 if TYPE_CHECKING:
     from jobs.simulator.simulation import SimulationPlan
 
-# One line in the run's log for so many seconds: each is an event of several kilobytes in Dagster's storage.
+# One line in the run's log per this many seconds: each is an event of several kilobytes in Dagster's storage.
 _LOG_SECONDS = 60.0
 
 
@@ -22,9 +22,9 @@ class SimulateShopConfig(dg.Config):
     """What the shop does; the same settings as `headrace simulate`."""
 
     rate: float | None = Field(default=None, description="Records a second (default: 100; history: 2); 0: no limit")
-    duration_seconds: float | None = Field(default=None, description="End after so long; live only")
-    count: int | None = Field(default=None, description="End after so many records; with hours: about so many in all")
-    hours: float | None = Field(default=None, description="Send a history of so many hours that ends now")
+    duration_seconds: float | None = Field(default=None, description="End after this many seconds; live only")
+    count: int | None = Field(default=None, description="End after this many records; with hours: about as many in all")
+    hours: float | None = Field(default=None, description="Send a history of this many hours that ends now")
     speed: float | None = Field(default=None, description="Pace of a history; unset: as fast as possible")
     seed: int | None = Field(default=None, description="The same seed gives the same shoppers")
     topic: str = Field(default="", description="Empty: HEADRACE_TOPIC")

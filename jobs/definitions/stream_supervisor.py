@@ -131,7 +131,7 @@ class _Observation:
     process_alive: bool | None
 
     def as_situation(self, spec: GroupSpec, state: SupervisorState, policy: Policy) -> Situation:
-        """With what is wanted of the group, and what the tick before has seen."""
+        """The situation of the group, with its spec and what the tick before has seen."""
         report, control = self.records.report, self.records.control
         heartbeat = report.heartbeat if report else None
         return Situation(self.at, spec, self.runs, heartbeat, self.process_alive, self.lock, control, state, policy)

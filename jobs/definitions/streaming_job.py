@@ -12,7 +12,7 @@ from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.host import HostEnd, host_group
 from jobs.supervision.model import ExitKind
-from jobs.supervision.run_outside import RunOutside
+from jobs.supervision.run_host_port import RunHostPort
 from jobs.supervision.run_records import GROUP_TAG, build_run_tags, record_exit
 from jobs.supervision.table_events import TableEvents
 from platform_assets.errors import BrokerUnavailableError, GroupOwnedError, HeadraceError, TerminalError
@@ -21,7 +21,7 @@ from resources.settings import Settings, load_settings
 
 
 def build_streaming_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
-    """`streaming_job` over these groups. Launched by the supervisor; a launch by hand works and is supervised too.
+    """Builds `streaming_job` over these groups. The supervisor launches it; a launch by hand is supervised too.
 
     The run ends SUCCESS after a clean stop (stop record, Ctrl-C, SIGTERM), CANCELED after Terminate, FAILURE with one
     clear message otherwise. In every case batches in flight are finished or will be replayed from the checkpoints.
@@ -53,10 +53,10 @@ def _host(context: dg.OpExecutionContext, group: StreamGroup, settings: Settings
     try:
         with hold_group_lock(settings.home, group.name, "run", run_id) as lock_fd:
             events = TableEvents.of_run(group, context, settings.first_day)
-            outside = RunOutside(instance, group.name, run_id, events, log)
+            port = RunHostPort(instance, group.name, run_id, events, log)
             end = host_group(
-                lambda: open_application(group, settings, lock_fd, check_lease=outside.check_lease),
-                outside,
+                lambda: open_application(group, settings, lock_fd, check_lease=port.check_lease),
+                port,
                 grace_seconds=settings.stop_grace_seconds,
             )
     except GroupOwnedError as error:

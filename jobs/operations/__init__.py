@@ -1,1 +1,1 @@
-"""What a person asks for: each command's procedure, whoever calls it. Nothing here parses arguments."""
+"""The procedure of each command, for any caller. Nothing here parses arguments."""

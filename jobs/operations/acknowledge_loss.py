@@ -1,4 +1,4 @@
-"""Lets a stream go on behind what Kafka no longer holds: recorded, with who and why, before anything is skipped."""
+"""Lets a stream resume after what Kafka no longer holds; who asked and why is recorded before anything is skipped."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def acknowledge_loss(
 
 
 def _find_offsets(kafka: KafkaResource, topic: str, go_on_from: str) -> dict[int, int]:
-    """Where reading begins in each partition of a topic that is another one than was read."""
+    """The offsets at which reading begins in each partition of a topic that was replaced by another."""
     if go_on_from == BEGINNING:
         return kafka.beginning_offsets(topic)
     if go_on_from == END:

@@ -111,7 +111,7 @@ def _read_versions(lakehouse: LakehouseResource) -> dict[str, int]:
     there = set(lakehouse.folder.list_files(""))
     for path in sorted({path.partition(_LOG)[0] for path in there if _LOG in path}):
         table = open_table(f"{lakehouse.root_uri}/{path}", options)
-        # As the log has it: a path in a URI is quoted.
+        # Paths as the log has them: in a URI they would be quoted.
         missing = [name for name in table.to_pyarrow_dataset().files if f"{path}/{name}" not in there]
         if missing:
             raise StorageError(f"The copy of {path} lacks {missing[0]}: remove the copy and make another.")

@@ -58,13 +58,13 @@ def drain_streams(
 
 def _host_until_read(
     open_it: Callable[[], AbstractContextManager[Application]],
-    outside: Terminal,
+    port: Terminal,
     grace_seconds: float,
     say: Callable[[QueryFailedError], None],
 ) -> HostEnd:
     for _ in range(_TRIES - 1):
         try:
-            return host_group(open_it, outside, grace_seconds=grace_seconds, bounded=True)
+            return host_group(open_it, port, grace_seconds=grace_seconds, bounded=True)
         except QueryFailedError as error:
             say(error)
-    return host_group(open_it, outside, grace_seconds=grace_seconds, bounded=True)
+    return host_group(open_it, port, grace_seconds=grace_seconds, bounded=True)

@@ -1,6 +1,6 @@
 """`headrace explain`: in sentences, where a record is and what became of it, or how far a user's rows are.
 
-Reads the tables and their commits, and Kafka for what is not read yet; changes nothing, and works beside live streams.
+Reads the tables and their commits, and Kafka for what is not read yet; changes nothing, and works while streams run.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class RecordExplainer:
         ]
 
     def explain_offset(self, record: Coordinates) -> list[str]:
-        """Where one record is: accepted, quarantined, deduplicated, a gap, not read yet, or before the first read."""
+        """Says what became of one record.
+
+        It is accepted, quarantined, deduplicated, a gap, not read yet, or before the first read.
+        """
         entries = [e for e in self._entries if (e.topic, e.kafka_partition) == (record.topic, record.partition)]
         batch = next((e for e in entries if e.from_offset <= record.offset < e.until_offset), None)
         if batch is None:
@@ -125,7 +128,7 @@ class RecordExplainer:
         return [f"Record {record} was read by {read} and is in no table: that must not be. Run `headrace check`."]
 
     def _explain_state(self, event: Mapping[str, Any]) -> list[str]:
-        """For each stream that takes the event: until when rows that count it are open, or that they are final."""
+        """Says of each stream that takes the event until when rows that count it are open, or that they are final."""
         said = []
         if event["is_anonymous"]:
             without = name_user_tables(self._derived)
@@ -161,7 +164,7 @@ class RecordExplainer:
 
     def _explain_requeue(self, record: Coordinates) -> list[str]:
         return [
-            f"It had been quarantined as {row['reason']}, and was taken in again by {row['requeued_by']} at "
+            f"It had been quarantined as {row['reason']}, and was re-ingested by {row['requeued_by']} at "
             f"{show_clock(row['requeued_at'])}."
             for row in self._tables.find_record(
                 "platform.requeued_records", record, ["reason", "requeued_by", "requeued_at"]
@@ -179,7 +182,7 @@ class RecordExplainer:
             said = f"acknowledged by {row['acknowledged_by']} at {show_clock(row['acknowledged_at'])}: {row['reason']}"
             return f"Record {record} is lost: Kafka deleted it before it was read; {said}."
         if read_until is not None and record.offset < read_until:
-            return f"Record {record} was never read: {self._ingest.name} began behind it, at {entries[0].from_offset}."
+            return f"Record {record} was never read: {self._ingest.name} began after it, at {entries[0].from_offset}."
         where = "nothing is read yet" if read_until is None else f"{self._ingest.name} has read until {read_until}"
         if record.offset < held[record.partition]:
             return f"Record {record} is lost: Kafka holds offsets from {held[record.partition]} on, and {where}."

@@ -67,7 +67,7 @@ class ExplainedTables:
         return {row["query"]: row for row in self.read("platform.complete_until")}
 
     def complete_until(self, query: str) -> datetime | None:
-        """Until when the rows of the query's table are final; None where none is."""
+        """The time until which the rows of the query's table are final; None where none is."""
         return self.states.get(query, {}).get("complete_until")
 
     def read_entries(self, accepted: str) -> list[Entry]:

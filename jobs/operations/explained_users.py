@@ -17,7 +17,7 @@ MAX_ROWS = 20
 def explain_user(
     ingest: KafkaStream, derived: Sequence[TableStream], tables: ExplainedTables, user_id: str, moment: datetime
 ) -> list[str]:
-    """For each table that has rows of users: those of this one around a moment, and whether they are final."""
+    """Lists this user's rows around a moment in each table of users, and says whether they are final."""
     said, events = _explain_forgotten(tables, user_id), ingest.main_table
     counts = tables.count_events(events, user_id)
     is_anonymous = 0 < counts.own == counts.own_anonymous

@@ -21,7 +21,7 @@ class Coordinates:
 
     @staticmethod
     def parse(text: str) -> Coordinates:
-        """Of `topic/partition/offset`. Raises `UsageError`."""
+        """Reads `topic/partition/offset`. Raises `UsageError`."""
         topic, _, rest = text.partition("/")
         partition, _, offset = rest.partition("/")
         if not (topic and partition.isdigit() and offset.isdigit()):

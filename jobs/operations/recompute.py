@@ -1,4 +1,4 @@
-"""Begins a derived stream anew: its checkpoint is removed, its table emptied, and the next run computes it again."""
+"""Restarts a derived stream: removes its checkpoint, empties its table, and the next run computes it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`headrace requeue`: quarantined records through the parser of now, after the cause was mended."""
+"""`headrace requeue`: re-ingests quarantined records with the current parser, after the cause was fixed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import dagster as dg
 from jobs.operations.questions import Coordinates, parse_moment
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.stream_context import build_stream_context
-from platform_assets.streaming.repair.requeue import Choice, Requeue, Requeuer
+from platform_assets.streaming.repair.requeue import RecordFilter, Requeue, Requeuer
 from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 
 
-def build_choice(reasons: Sequence[str], since: str | None, until: str | None, offsets: Sequence[str]) -> Choice:
-    """From what a person has typed. Raises `UsageError` for a time or a place that cannot be read."""
+def build_record_filter(
+    reasons: Sequence[str], since: str | None, until: str | None, offsets: Sequence[str]
+) -> RecordFilter:
+    """Reads what a person has typed. Raises `UsageError` for a time or a place that cannot be read."""
     places = [Coordinates.parse(text) for text in offsets]
-    return Choice(
+    return RecordFilter(
         frozenset(reasons),
         parse_moment("--since", since),
         parse_moment("--until", until),
@@ -30,14 +32,14 @@ def build_choice(reasons: Sequence[str], since: str | None, until: str | None, o
 
 def requeue_records(
     group: StreamGroup,
-    choice: Choice,
+    record_filter: RecordFilter,
     settings: Settings,
     instance: dg.DagsterInstance,
     by: str,
     *,
     accept: bool,
 ) -> Requeue:
-    """Says what would become of the chosen records; with `accept` takes in those that the parser of now accepts.
+    """Says what would become of the chosen records; with `accept` ingests those that the current parser accepts.
 
     The group rests meanwhile: its run is paused where one lives, and resumed. The streams then read what was taken in,
     as late events where it is late. An earlier call that was cut short is finished first. Raises `HeadraceError`.
@@ -47,10 +49,11 @@ def requeue_records(
     with KafkaResource.from_settings(settings) as kafka:
         context = build_stream_context(settings, kafka, lakehouse)
     if not accept:
-        return Requeuer(stream, context).plan(choice, by, datetime.now(UTC))
+        return Requeuer(stream, context).plan(record_filter, by, datetime.now(UTC))
+    # A pause that was cut short is known by these words, also by those of an older version.
     with hold_group(group, "requeue", settings, instance, by, "quarantined records are taken in again"):
         requeuer = Requeuer(stream, context)
         requeuer.finish()
-        planned = requeuer.plan(choice, by, datetime.now(UTC))
+        planned = requeuer.plan(record_filter, by, datetime.now(UTC))
         requeuer.commit(planned)
     return planned

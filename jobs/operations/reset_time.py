@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     from resources.settings import Settings
 
-# Marks of a silence are a commit each, so many minutes of them at the least.
+# Each mark of a silence is a commit: this number covers at least as many minutes.
 _COMMITS_SEARCHED = 10_000
 
 
 @dataclass(frozen=True)
 class TimeReset:
-    """From where to where time was set, and which streams begin anew: their watermarks cannot go back."""
+    """The times before and after time was set, and the streams that begin anew: their watermarks cannot go back."""
 
     before: datetime
     now: datetime

@@ -1,4 +1,4 @@
-"""Has the archive of Spark's classes made while the platform runs, once its streams leave the machine room for that."""
+"""Makes the archive of Spark's classes while the platform runs, once its streams leave room for that."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ before only when that has died or does not answer, or when the code on disk has 
 that started them: one that is replaced goes on until its runs have ended, and a kill of the server leaves them alive.
 
 Dagster's processes are given a symbolic link to the server's socket. They connect anew for each call, so that a call
-reaches whoever the link names, and once a second they ask for the server's id, and load all again when it is another.
+reaches the server that the link names. Once a second they ask for the server's id, and load all again when it is
+another.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from platform_assets.errors import TransientError
 
 _log = logging.getLogger(__name__)
 
-# A server whose platform was killed must not stay for ever: it ends after so long without a heartbeat, once its runs
+# A server whose platform was killed must not stay for ever: it ends after this long without a heartbeat, once its runs
 # have ended. With less a machine under load, where heartbeats come late, would lose a healthy one.
 _ORPHAN_SECONDS = 45
 # Until a dead server is replaced each call of Dagster fails; each look costs a living one some milliseconds.
@@ -44,7 +45,7 @@ _FIRST_LOOK_SECONDS = 0.2
 _CODE_LOOK_SECONDS = 10.0
 # A start takes 3 s, and a minute on a machine that is out of breath. One that has not answered by then never will.
 _START_SECONDS = 180.0
-# One server that ends before it has answered is an accident, for instance of memory; so many in a row are a defect.
+# One server that ends before it has answered is an accident, for instance of memory; this many in a row are a defect.
 _ATTEMPTS = 5
 _CODE = ("platform_assets", "jobs", "resources")
 
@@ -107,7 +108,7 @@ class CodeServer:
         return [server.process.pid for server in self._servers if server.process.poll() is None]
 
     def wait(self) -> None:
-        """Until a server answers, so that the definitions can be had. Raises what `check` raises."""
+        """Waits until a server answers, so that the definitions can be loaded. Raises what `check` raises."""
         while not self._answered.wait(_LOOK_SECONDS):
             self.check()
 
@@ -117,7 +118,7 @@ class CodeServer:
             raise CodeServerFailedError(f"The code server cannot be kept running. Its log: {self._log}.")
 
     def leave(self) -> None:
-        """From now on no server is started or kept alive; the caller ends those of `pids`."""
+        """Starts and keeps alive no server from now on; the caller ends those of `pids`."""
         with self._starting:
             self._end.set()
 

@@ -158,7 +158,7 @@ class _Demo:
             raise InterruptedByUserError("stopped")
 
     def _wait_for_end(self, process: subprocess.Popen[bytes]) -> None:
-        """Until the process has ended; ends it when the demonstration is to stop."""
+        """Waits until the process has ended; ends it when the demonstration is to stop."""
         while process.poll() is None:
             if self._stop.wait(POLL_SECONDS / 5):
                 process.terminate()

@@ -1,4 +1,4 @@
-"""Starts and stops what the platform runs beside the streams: Dagster's daemon and, on demand, the web server."""
+"""Starts and stops what the platform runs besides the streams: Dagster's daemon and, on demand, the web server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Services:
         self._settings = settings
         self._environment = environment
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        # Those that were there when the stop began: whose parent has ended since is in nobody's tree any more.
+        # The processes that were there when the stop began: one whose parent has ended since is in no tree any more.
         self._ending: list[psutil.Process] = []
         log = self.log_path("code-server")
         spawn = functools.partial(self._spawn, "dagster", log)
@@ -58,14 +58,14 @@ class Services:
         self._processes[name] = self._spawn(name, self.log_path(name), arguments)
 
     def wait_for_definitions(self) -> None:
-        """Until the code server has them: a daemon without them takes assets for removed and prints a stack trace.
+        """Waits until the code server has the definitions: a daemon without them takes assets for removed.
 
         Raises what `CodeServer.check` says.
         """
         self._code_server.wait()
 
     def _spawn(self, program: str, log: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        """In a session of its own: a Ctrl-C in the terminal reaches only who stops the platform."""
+        """Starts a process in a session of its own: a Ctrl-C in the terminal must reach only the platform's program."""
         with log.open("ab") as output:
             return subprocess.Popen(
                 [str(Path(sys.executable).parent / program), *arguments],
@@ -73,7 +73,7 @@ class Services:
             )  # fmt: skip
 
     def log_path(self, name: str) -> Path:
-        """Where a service's output goes."""
+        """The file that a service's output goes to."""
         return self._settings.home / "logs" / f"{name}.log"
 
     def check(self) -> None:
@@ -130,10 +130,10 @@ class Services:
         return not any(read_lock(self._settings.home, group.name).held for group in groups)
 
     def _cancel_batch_runs(self) -> int:
-        """Puts down that their end is wanted: Dagster calls failed what a signal alone has ended. Returns how many."""
+        """Records that the runs were asked to end: otherwise Dagster calls them failed. Returns how many."""
         at_work = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
         with dg.DagsterInstance.get() as instance:
-            # Of a stream's run it would be a person's wish to hold it.
+            # A stream's run is left out: there, this would mean that a person wants it held.
             runs = [run for run in instance.get_runs(at_work) if GROUP_TAG not in run.tags]
             for run in runs:
                 instance.report_run_canceling(run, "The platform stops.")
@@ -145,7 +145,7 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
     """The platform for the length of the block: broker, topic, Dagster's daemon with the supervisor, maybe the UI.
 
     Raises one clear error before anything is started: `StorageError`, `GroupOwnedError` (another daemon on this
-    home), `SettingError` (the UI's port is taken). The broker is started beside Dagster's processes, and no stream
+    home), `SettingError` (the UI's port is taken). The broker is started while Dagster's processes start, and no stream
     before its topic is there; `BrokerUnavailableError` and `MissingTopicError` are raised when those have ended again.
     """
     environment = prepare_environment(settings)
@@ -169,7 +169,7 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
             yield services
         finally:
             is_broker_free = services.stop_streams()
-            # Beside the rest, which would otherwise end seconds before it. In the pool's one thread: after the start.
+            # While the rest ends, which would otherwise end seconds before. In the pool's one thread: after the start.
             stopping = pool.submit(broker.close) if is_broker_free else None
             services.stop()
             if stopping is not None:
@@ -191,7 +191,7 @@ def prepare_environment(settings: Settings) -> dict[str, str]:
         (settings.home / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{settings.home} cannot be written ({error.strerror}). Mend its permissions or set HEADRACE_HOME."
+            f"{settings.home} cannot be written ({error.strerror}). Fix its permissions or set HEADRACE_HOME."
         ) from None
     # The C library gives threads arenas of their own, eight for each core, which grow and never shrink.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")

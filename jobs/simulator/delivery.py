@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Where records go, and whether a person is told about it: on stderr, for standard output is free for programs.
+    """Sends records, and tells a person about it on stderr: standard output stays free for programs.
 
     Each of its methods runs to the end, or to SIGINT or SIGTERM, after which everything in hand is still delivered; on
     the main thread. They raise `BrokerUnavailableError` for a broker that is not there or gave up records (after the

@@ -1,4 +1,4 @@
-"""From deliveries (rows of numbers) to records (key and JSON bytes), many at once."""
+"""Encodes deliveries (rows of numbers) as records (key and JSON bytes), many at once."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Encoder:
             variant = int(rows["id_low"][i])
             extras[i] = _EXTRA[variant % len(_EXTRA)] % (variant // 7 % 40)
         revenues = catalogue.revenue_json[rows["product"], sold]
-        # By the event's id, so that its repetition is the same.
+        # Keyed by the event's id, so that its repetition is the same.
         revenues[(rows["event_type"] == PURCHASE) & (rows["id_high"] / 2.0**64 < self._without_revenue)] = b"null"
         users: list[bytes] = catalogue.user_ids[rows["user"]].tolist()
         values: list[bytes | None] = [

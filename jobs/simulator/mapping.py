@@ -1,4 +1,4 @@
-"""From a row of somebody's own recording to an event of the contract."""
+"""Maps a row of somebody's own recording to an event of the contract."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RowMapping:
             raise UsageError(f"Two columns are mapped to {', '.join(sorted(twice))}. Map one column to a field.")
 
     def merged(self, other: RowMapping) -> RowMapping:
-        """Both together; `other` wins."""
+        """Merges both; `other` wins."""
         names = {*self.values, *other.values}
         values = {name: {**self.values.get(name, {}), **other.values.get(name, {})} for name in names}
         return RowMapping(

@@ -28,7 +28,7 @@ def load_mapping(path: Path) -> RowMapping:
     except OSError as error:
         raise UsageError(f"The mapping {path} cannot be read ({error.strerror}). Check the path.") from None
     except (ValueError, msgspec.DecodeError) as error:
-        raise UsageError(f"The mapping {path} is not TOML (or .json: JSON): {error}. Mend the file.") from None
+        raise UsageError(f"The mapping {path} is not TOML (or .json: JSON): {error}. Fix the file.") from None
     tables: dict[str, Any] = entries if isinstance(entries, dict) else {"": None}
     nulls, time_format = tables.pop("null", []), tables.pop("time_format", None)
     if (
@@ -39,7 +39,7 @@ def load_mapping(path: Path) -> RowMapping:
     ):
         raise UsageError(
             f"The mapping {path} may have the tables columns, constants and values, a list of texts null and a text "
-            "time_format only. Mend the file."
+            "time_format only. Fix the file."
         )
     return RowMapping(**tables, nulls=frozenset(nulls), time_format=time_format)
 

@@ -16,7 +16,7 @@ from platform_assets.errors import BrokerUnavailableError
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
-# For `KafkaResource.producer`, beside its acks=all, idempotence and compression. Java clients place a key by murmur2:
+# For `KafkaResource.producer`, besides its acks=all, idempotence and compression. Java clients place a key by murmur2:
 # with librdkafka's own default a user's events of two producers would lie in two partitions, out of order. Delivery
 # reports of successes would cost more than the sending; failures are all that we must hear of.
 PRODUCER_OPTIONS: dict[str, Any] = {
@@ -30,7 +30,7 @@ _RECORDS_PER_LOOK = 1000
 # The longest wait for a deadline before the stop event and the progress are looked at again.
 _LONGEST_WAIT_SECONDS = 0.1
 _PROGRESS_SECONDS = 0.2
-# A wait that is not worth a line to whoever watches.
+# A shorter wait is not reported on the terminal.
 _UNSAID_WAIT_SECONDS = 10.0
 # After a stop, a broker that still answers needs well under a second for what is in the queue; one that does not answer
 # must not hold up a shutdown, which has 90 s in all.

@@ -1,4 +1,4 @@
-"""A progress bar for whoever watches a terminal; nothing for logs, pipes and `--quiet`."""
+"""A progress bar for a person at a terminal; nothing for logs, pipes and `--quiet`."""
 
 from __future__ import annotations
 

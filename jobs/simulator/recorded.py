@@ -22,7 +22,7 @@ from platform_assets.errors import UsageError
 
 TimeMode = Literal["original", "compressed", "present"]
 
-# A paced replay puts rows into the order of their times among so many: some megabytes.
+# A paced replay sorts this many rows at a time by their times: some megabytes.
 _SORTED_ROWS = 10_000
 
 # (time in microseconds since 1970, row number, event without its timestamp).
@@ -170,5 +170,5 @@ class Recording:
     def _refuse(self, number: int, error: Exception) -> None:
         text = f"row {number:,}: {error}"
         if self.strict:
-            raise UsageError(f"{self.path}, {text}. Mend the row or the mapping, or leave out strict.")
+            raise UsageError(f"{self.path}, {text}. Fix the row or the mapping, or leave out strict.")
         self.tally.refuse(text)

@@ -1,4 +1,4 @@
-"""What is said about a recorded clickstream before, while and after it is sent."""
+"""Reports on a recorded clickstream before, while and after it is sent."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _SUFFIXES: dict[str, Format] = {
     ".pq": "parquet",
 }
 _COMPRESSED_SUFFIXES = (".gz", ".zst", ".zstd")
-# By their first bytes, for a file's name need not tell.
+# Compression is found by the first bytes: a file's name need not tell it.
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 # Rows of Parquet turned into Python objects at once: some megabytes.
@@ -68,7 +68,7 @@ class RowFile:
         return self._text_rows()
 
     def digest(self) -> str:
-        """Of the content: the same whether it is compressed or not. Raises `UsageError` as `rows` does."""
+        """A hash of the content, the same whether it is compressed or not. Raises `UsageError` as `rows` does."""
         hashed = blake2b(digest_size=16)
         try:
             with closing(self._open()) as file:
@@ -128,7 +128,7 @@ class RowFile:
                         # CSV has no null: an empty cell is an absent value.
                         yield number, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
             except csv.Error as error:
-                raise UsageError(f"{self.path}, line {rows.line_num:,}: not CSV ({error}). Mend the file.") from None
+                raise UsageError(f"{self.path}, line {rows.line_num:,}: not CSV ({error}). Fix the file.") from None
 
     def _parquet_rows(self, columns: list[str] | None) -> Rows:
         import pyarrow as pa

@@ -47,7 +47,7 @@ _MOST_EVENTS_PER_SECOND = 50_000.0
 _WARM_UP_SECONDS = 1800.0
 _WARM_UP_EVENTS = 300_000
 # Rows that are encoded at once: enough to make numpy's cost per call vanish, few enough that the times of an
-# unlimited live run, read from the clock once for so many, stay within a tenth of a second of the truth.
+# unlimited live run, read from the clock once for this many rows, stay within a tenth of a second of the truth.
 _CHUNK = 8192
 # A producer that is slower than the rate asked for: when the schedule is further behind than this, it starts afresh
 # from the clock, for a live event's timestamp must be the present time.
@@ -181,7 +181,7 @@ class _Sessions:
 
 
 class _Deliveries:
-    """From actions to records to send: delays, duplicates, faults. Keeps what is held back."""
+    """Turns actions into records to send: delays, duplicates, faults. Keeps what is held back."""
 
     def __init__(self, profile: ShopProfile, seed: int, start: int) -> None:
         self._profile = profile

@@ -28,7 +28,7 @@ class SimulationPlan:
     """How long, how much, how fast. Without `hours` the shop is live; with them it tells a history that ends now.
 
     `rate` is records a second: of the wall clock when live (None: 100; infinity: as many as possible), of the shop's
-    own time in a history (None: 2, or what `count` asks for). `count` ends a live run after so many records; for a
+    own time in a history (None: 2, or what `count` asks for). `count` ends a live run after that many records; for a
     history it is the volume, met on average. `duration_seconds` bounds a live run. `speed` paces a history (3600: an
     hour a second; None: as fast as possible). Raises `UsageError` for values that cannot be used together.
     """

@@ -12,7 +12,7 @@ DAY = 24 * HOUR
 _FAR_SHARE = 10
 # How many rows it takes to tell which of them is wrong.
 _FEWEST_ROWS = 4
-# A row is far when the silence before it is so many times the longest silence among the others: a shop that closes at
+# A row is far when the silence before it is this many times the longest silence among the others: a shop that closes at
 # weekends has a Monday.
 _LONGEST_SILENCES = 3
 
@@ -58,7 +58,7 @@ class TimeSurvey:
 
 
 def _core(hours: list[list[int]], rows: int) -> tuple[int, int]:
-    """Places of the first and the last of the hours which, in the shortest time, hold so many rows."""
+    """Places of the first and the last of the hours which hold `rows` rows in the shortest time."""
     best, shortest = (0, len(hours) - 1), hours[-1][2] - hours[0][1]
     first = held = 0
     for last, hour in enumerate(hours):

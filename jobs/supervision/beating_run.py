@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jobs.supervision.model import Heartbeat, Phase, StopCause
+from jobs.supervision.requests import find_reason_to_stop
 from jobs.supervision.situation import LiveRun, Verdict
-from jobs.supervision.wishes import find_reason_to_stop
 
 
 def judge_beating(live: LiveRun, beat: Heartbeat) -> Verdict:
@@ -40,7 +40,7 @@ def _stop_undesired(live: LiveRun, beat: Heartbeat) -> Verdict | None:
     return None if undesired is None else live.ask_to_stop(*undesired)
 
 
-def _restart_wished(live: LiveRun, beat: Heartbeat) -> Verdict | None:
+def _restart_requested(live: LiveRun, beat: Heartbeat) -> Verdict | None:
     if live.run.run_id not in live.seen.control.restart_runs:
         return None
     return live.ask_to_stop(StopCause.RESTART, "a restart was asked for")
@@ -102,7 +102,7 @@ def _describe_stall(beat: Heartbeat) -> str:
 _RULES: tuple[Callable[[LiveRun, Heartbeat], Verdict | None], ...] = (
     _suspect_silent,
     _stop_undesired,
-    _restart_wished,
+    _restart_requested,
     _replace_changed,
     _recycle_old,
     _wait_for_phase,

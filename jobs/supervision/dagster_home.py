@@ -32,8 +32,8 @@ run_monitoring:
   poll_interval_seconds: 15
   free_slots_after_run_end_seconds: 60
 
-# One run a stream group, one batch Spark application (the pool of reports and parity checks) beside it: two JVMs beside
-# the stream's own do not fit a small machine. A restart waits at most one dequeue interval.
+# One run a stream group, one batch Spark application (the pool of reports and parity checks) at a time: two JVMs next
+# to the stream's own do not fit a small machine. A restart waits at most one dequeue interval.
 concurrency:
   runs:
     max_concurrent_runs: 10

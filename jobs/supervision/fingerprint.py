@@ -1,4 +1,4 @@
-"""What a streaming run is made of, as one short word: a run with another word is replaced by the supervisor."""
+"""A short hash of what a streaming run is made of: the supervisor replaces a run with another hash."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def build_fingerprint(group: StreamGroup, settings: Settings) -> str:
 
 @cache
 def hash_code() -> str:
-    """Once a process: a code server keeps the code it has loaded, whatever is saved to disk meanwhile."""
+    """Hashes the code once a process: a code server keeps the code it has loaded, whatever is saved meanwhile."""
     root = Path(jobs.supervision.__file__).parents[2]
     digest = hashlib.sha256(importlib.metadata.version("dagster").encode())
     for path in find_sources(root, _CODE):

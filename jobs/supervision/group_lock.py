@@ -1,8 +1,8 @@
 """The group's lock file: at most one process, or its JVM, writes a group's tables from this host.
 
-An `flock` belongs to the open file, not to the process: whoever inherits the descriptor holds it too. The host passes
-it to Spark's JVM, so that after a kill -9 of the host the lock is free only once the JVM is dead as well. For the same
-reason nothing here ever unlocks: descriptors are closed, and the last one to close frees the lock.
+An `flock` belongs to the open file, not to the process: a process that inherits the descriptor holds it too. The host
+passes it to Spark's JVM, so that after a kill -9 of the host the lock is free only once the JVM is dead as well.
+For the same reason nothing here ever unlocks: descriptors are closed, and the last one to close frees the lock.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STARTING = "starting"
 
 
 def lock_path(home: Path, group: str) -> Path:
-    """Where the group's lock lies under `HEADRACE_HOME`."""
+    """The path of the group's lock under `HEADRACE_HOME`."""
     return home / "locks" / f"{group}.lock"
 
 
@@ -85,7 +85,7 @@ def read_lock(home: Path, group: str) -> LockView:
 
 @contextmanager
 def daemon_lock(home: Path) -> Iterator[None]:
-    """Held by whoever runs a Dagster daemon on this home: two daemons can launch one run twice.
+    """Takes the lock of the Dagster daemon on this home: two daemons can launch one run twice.
 
     Raises `GroupOwnedError` when another holds it, `StorageError` when the folder cannot be written.
     """

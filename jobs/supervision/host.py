@@ -42,7 +42,7 @@ class RunningGroup(Protocol):
         """Starts the queries but those of `paused` streams; `bounded` ones end when they have read what was there."""
         ...
 
-    def follow(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
+    def reconcile(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
         """Stops and starts single queries, each at a batch boundary."""
         ...
 
@@ -64,17 +64,17 @@ class RunningGroup(Protocol):
 
 
 @dataclass(frozen=True)
-class StreamWishes:
+class StreamRequests:
     """Which streams a person wants paused, and which started again (seconds since the epoch of the wish)."""
 
     paused: frozenset[str] = frozenset()
     restart_at: Mapping[str, float] = field(default_factory=dict)
 
 
-class Outside(Protocol):
+class HostPort(Protocol):
     """The world around the loop. Called from the loop's thread only, every `BEAT_SECONDS` and at changes of phase."""
 
-    def read_wishes(self) -> StreamWishes:
+    def read_requests(self) -> StreamRequests:
         """What people want of single streams. Must not raise for trouble that passes."""
         ...
 
@@ -110,7 +110,7 @@ class HostEnd:
 
 def host_group(
     open_application: Callable[[], AbstractContextManager[Application]],
-    outside: Outside,
+    port: HostPort,
     *,
     grace_seconds: float,
     bounded: bool = False,
@@ -122,21 +122,21 @@ def host_group(
     the start or the JVM's death causes. In every case the queries and Spark are down when it returns or raises.
     """
     with signals or StopSignals() as stop:
-        outside.report("starting", {}, None)
-        asked = outside.read_stop(signalled=stop.received.is_set()) if stop.received.is_set() else None
+        port.report("starting", {}, None)
+        asked = port.read_stop(signalled=stop.received.is_set()) if stop.received.is_set() else None
         if asked is not None:
             return HostEnd(False, *asked)
         with open_application() as application:
             stop.install()
             jvm = read_identity(application.jvm_pid) if application.jvm_pid is not None else None
-            outside.report("starting", {}, jvm)
+            port.report("starting", {}, jvm)
             grace = _GRACE_AFTER_FAILURE_SECONDS
             with _named_jvm_death(jvm, application.read_jvm_output):
                 group = application.build_group()
                 try:
                     if not stop.received.is_set():
-                        group.start(bounded=bounded, paused=outside.read_wishes().paused)
-                    end = _watch(group, outside, stop, jvm, bounded)
+                        group.start(bounded=bounded, paused=port.read_requests().paused)
+                    end = _watch(group, port, stop, jvm, bounded)
                     grace = grace_seconds
                     return end
                 finally:
@@ -144,13 +144,13 @@ def host_group(
 
 
 def _watch(
-    group: RunningGroup, outside: Outside, stop: StopSignals, jvm: ProcessIdentity | None, bounded: bool
+    group: RunningGroup, port: HostPort, stop: StopSignals, jvm: ProcessIdentity | None, bounded: bool
 ) -> HostEnd:
     progress: Mapping[str, QueryProgress] = {}
     while True:
-        asked = outside.read_stop(signalled=stop.received.is_set())
+        asked = port.read_stop(signalled=stop.received.is_set())
         if asked is not None:
-            outside.report("stopping", progress, jvm)
+            port.report("stopping", progress, jvm)
             return HostEnd(False, *asked)
         if jvm is not None and is_alive(jvm) is False:
             raise QueryFailedError("Spark's JVM is dead.")  # `_named_jvm_death` says of what
@@ -158,11 +158,11 @@ def _watch(
         if failure is not None:
             raise failure
         if not bounded:
-            wishes = outside.read_wishes()
-            group.follow(wishes.paused, wishes.restart_at)
+            requests = port.read_requests()
+            group.reconcile(requests.paused, requests.restart_at)
         finished = bounded and group.is_finished()
         progress = group.progress()
-        outside.report("running", progress, jvm)
+        port.report("running", progress, jvm)
         if finished:
             return HostEnd(True, ExitKind.STOPPED, "everything is read")
         stop.received.wait(BEAT_SECONDS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from jobs.supervision.model import ExitKind, Launch, Phase
+from jobs.supervision.requests import describe_pause
 from jobs.supervision.run_ends import RunEnd, end_time, failures_in_a_row, is_crash_loop, list_hosted, read_end
 from jobs.supervision.situation import Situation, Verdict
-from jobs.supervision.wishes import describe_pause
 
 
 def judge_idle(situation: Situation) -> Verdict:
@@ -30,7 +30,7 @@ def judge_idle(situation: Situation) -> Verdict:
     changed = last.version != spec.version
     if end is RunEnd.TERMINAL and not changed:
         why = last.exit_reason or "a terminal error"
-        return [], Phase.NEEDS_ATTENTION, f"{why} When mended: {resume}"
+        return [], Phase.NEEDS_ATTENTION, f"{why} When fixed: {resume}"
     if end is RunEnd.CLEAN or changed:
         return _launch(situation, "code or settings changed" if changed else "the last run ended cleanly")
     return _judge_failed(situation)

@@ -19,7 +19,7 @@ _CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 class LocalHealthRunLauncher(DefaultRunLauncher):
-    """Named in `dagster.yaml`; run monitoring asks it about every STARTED run."""
+    """The launcher that `dagster.yaml` names; run monitoring asks it about every STARTED run."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -27,9 +27,9 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """As the parent; then puts down the server that has the run, where the platform's socket is a link to one.
+        """Launches the run like the parent class, then records its server if the platform's socket is a link to one.
 
-        Terminate in the UI goes to the address that is put down here, and by then the link may lead to the server's
+        Terminate in the UI goes to the address that is recorded here, and by then the link may lead to the server's
         successor, which does not know the run.
         """
         super().launch_run(context)

@@ -29,7 +29,7 @@ ControlCommand = Literal["pause", "resume", "restart"]
 
 @dataclass(frozen=True)
 class HostReport:
-    """A heartbeat with what people want to see beside it: plain progress values by query name."""
+    """A heartbeat with what people want to see as well: plain progress values by query name."""
 
     heartbeat: Heartbeat
     queries: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class GroupRecords:
 
 
 def read_records(instance: dg.DagsterInstance, groups: Sequence[str]) -> dict[str, GroupRecords]:
-    """As `read_report` and `read_control` of each group, in one look."""
+    """Reads what `read_report` and `read_control` return for each group, in one query."""
     keys = {f"headrace/{kind}/{group}" for kind in ("heartbeat", "control", "stop") for group in groups}
     values = _read(instance, keys)
     return {

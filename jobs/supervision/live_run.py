@@ -20,8 +20,8 @@ from jobs.supervision.model import (
     StopRecord,
     WriteStop,
 )
+from jobs.supervision.requests import find_reason_to_stop
 from jobs.supervision.situation import LiveRun, Situation, Verdict
-from jobs.supervision.wishes import find_reason_to_stop
 
 
 def judge_live(situation: Situation, run: RunView) -> Verdict:

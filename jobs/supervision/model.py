@@ -17,7 +17,7 @@ FINISHED: frozenset[str] = frozenset({"success", "failure", "canceled"})
 
 
 class Phase(StrEnum):
-    """Where a group stands, as the tick's message and the check `stream_running` name it."""
+    """The state of a group, as the tick's message and the check `stream_running` name it."""
 
     LAUNCHING = "LAUNCHING"
     QUEUED = "QUEUED"
@@ -43,7 +43,7 @@ class ExitKind(StrEnum):
     OWNED = "owned"  # another process held the group's lock
     ERROR = "error"  # a failure that may pass
     UNAVAILABLE = "unavailable"  # a service that it needs did not answer
-    TERMINAL = "terminal"  # a failure that a person must mend
+    TERMINAL = "terminal"  # a failure that a person must fix
 
 
 class StopCause(StrEnum):

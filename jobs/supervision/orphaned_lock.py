@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jobs.supervision.model import KillProcess, Phase, RunView
+from jobs.supervision.requests import describe_pause
 from jobs.supervision.situation import Situation, Verdict
-from jobs.supervision.wishes import describe_pause
 
 
 def judge_orphan(situation: Situation) -> Verdict:

@@ -43,7 +43,7 @@ def failures_in_a_row(spec: GroupSpec, runs: Sequence[RunView], control: Control
     """Failed runs, newest first, back to the last commit, resume, change of version or person's decision.
 
     A failed run that committed counts itself (it did fail) and forgives all before it. Clean ends between are skipped:
-    a Ctrl-C does not mend a crash loop.
+    a Ctrl-C does not fix a crash loop.
     """
     failures: list[RunView] = []
     for run in runs:
@@ -74,7 +74,7 @@ def is_crash_loop(failures: Sequence[RunView], policy: Policy) -> bool:
 
 
 def list_hosted(runs: Sequence[RunView]) -> list[RunView]:
-    """Those of the runs that hosted, or were to: one at a time, so that the newest says how things stand.
+    """The runs that hosted the group or were to, one at a time, so that the newest says how things stand.
 
     A run that found the lock taken did nothing, nor did one that a person launched and took back from the queue. Times
     are no measure of who was last, for a clock can be set back.

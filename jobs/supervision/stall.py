@@ -27,8 +27,8 @@ class StallWatch:
     def look(self, progress: Mapping[str, QueryProgress], now: float) -> Stall | None:
         """The longest stall now, None when no query is busy. `now` is a monotonic clock in seconds.
 
-        A query that was seen idle, or has committed a batch, begins anew: an idle stream is busy for milliseconds at
-        each trigger, and a look may meet some of them.
+        The clock of a query that was seen idle, or has committed a batch, starts over: an idle stream is busy for
+        milliseconds at each trigger, and a look may meet some of them.
         """
         for name, query in progress.items():
             if not query.busy:

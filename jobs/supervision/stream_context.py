@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-# Of a batch's records the JVM holds some eight copies at once (the worker's message, Arrow's buffer that grows by
+# The JVM holds some eight copies of a batch's records at once (the worker's message, Arrow's buffer that grows by
 # doubling, the task's result in three forms, the driver's): with a 32nd of the heap, a quarter of it. A backlog's usual
 # batch of 200,000 events takes less. With a 16th, 60 random values of 16 MB ended the JVM.
 _HEAP_PER_BATCH = 32
@@ -41,7 +41,7 @@ def build_stream_context(
 
     A missing topic to which one of `streams` is to be published is a warning, and not published to. Raises
     `SettingError`, `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the
-    mend.
+    fix.
     """
     check_policy(load_streams(), settings.retention_days)
     lakehouse.check_writable()
@@ -116,7 +116,7 @@ def _warn_of_compaction(topic: str, kafka: KafkaResource) -> None:
 
 
 def _try(ask: Callable[[], _T]) -> _T | None:
-    """None while the broker is away: a batch that it has given is not to fail for that, and the next one asks again."""
+    """The answer, or None while the broker is away: the batch must not fail for that, and the next one asks again."""
     try:
         return ask()
     except (BrokerUnavailableError, MissingTopicError):
@@ -124,7 +124,7 @@ def _try(ask: Callable[[], _T]) -> _T | None:
 
 
 def _is_there(topic: str, settings: Settings, kafka: KafkaResource) -> bool:
-    """Whether a topic that is only written to can be. A shop must not stand still for want of it: one line says so."""
+    """Whether an output topic exists. A missing optional topic must not stop ingestion: one line reports it."""
     if not settings.publish:
         return False
     try:

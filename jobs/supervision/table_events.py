@@ -76,7 +76,7 @@ class TableEvents:
 
     @classmethod
     def of_run(cls, group: StreamGroup, context: dg.OpExecutionContext, first_day: date = FIRST_DAY) -> TableEvents:
-        """Those of a run that hosts the group; it goes on behind the last day that the group has closed."""
+        """The events of a run that hosts the group; they go on after the last day that the group has closed."""
         closed_day = read_closed_day(context.instance, group.name)
         return cls(group.streams, context.log_event, group.name, closed_day, first_day)
 

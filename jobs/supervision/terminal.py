@@ -1,4 +1,4 @@
-"""The `Outside` of a bounded run that a person started: lines for them, signals from them."""
+"""The `HostPort` of a bounded run that a person started: lines for them, signals from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from jobs.supervision.host import HostPhase, StreamWishes
+from jobs.supervision.host import HostPhase, StreamRequests
 from jobs.supervision.model import ExitKind, ProcessIdentity
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ WriteLine = Callable[[str], None]
 
 
 def write_to_stderr(line: str) -> None:
-    """At once, whatever stderr is."""
+    """Writes at once, whether or not stderr is buffered."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
 class Terminal:
-    """Lines begin with `name`. Needs no instance of Dagster, so it works beside any; `events` tell it of the tables."""
+    """Lines begin with `name`. It needs no instance of Dagster, so it works next to any; `events` name the tables."""
 
     def __init__(self, name: str, write: WriteLine, events: TableEvents | None = None) -> None:
         self._name = name
@@ -52,10 +52,10 @@ class Terminal:
                 left = "" if query.lag_records is None else f", {query.lag_records:,} records to go"
                 self._write(f"{self._name}: {name}: {query.rows_in:,} rows{left}")
 
-    def read_wishes(self) -> StreamWishes:
-        """None: who starts it wants everything read, paused streams too."""
-        return StreamWishes()
+    def read_requests(self) -> StreamRequests:
+        """Returns no requests: a run by hand reads every stream, paused ones too."""
+        return StreamRequests()
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
-        """Only signals stop it before its end."""
+        """Reads signals: nothing else stops it before its end."""
         return (ExitKind.INTERRUPTED, "interrupted; the rest is read by the next run or drain") if signalled else None

@@ -1,7 +1,7 @@
 """The check that names users who stand for many: a shared account, a load tester, an id that a sender gives to all.
 
-Such a user's views and purchases are all joined with one another, and its sessions never end. Only whoever knows the
-shop can say whether it is a person. The newest two days are looked at, of as many events as one run can afford.
+Such a user's views and purchases are all joined with one another, and its sessions never end. Only a person who knows
+the shop can say whether it is a person. The newest two days are looked at, of as many events as one run can afford.
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
@@ -37,7 +37,7 @@ _BUSY = """
 
 @dataclass(frozen=True)
 class BusyUserLimits:
-    """A user is busy who has more than this share of a day's events, and at least so many."""
+    """A user is busy with more than this share of a day's events, and with at least this number of them."""
 
     share: float = 0.05
     events: int = 1_000
@@ -75,7 +75,7 @@ def judge(found: Sequence[dict[str, Any]], limits: BusyUserLimits) -> dg.AssetCh
     said = "; ".join(f"{r['user_id']} has {r['events']:,} of {r['event_date']} ({r['share']:.0%})" for r in rows)
     advice = (
         f"More than {limits.share:.0%} of a day's events are of one user: {said}. headrace check --rows shows who. If "
-        "that stands for many, name it in HEADRACE_ANONYMOUS_USERS, beside the usual ones: its new events are left out "
+        "that stands for many, name it in HEADRACE_ANONYMOUS_USERS, with the usual ones: its new events are left out "
         "of pairs, sessions and customers then. If it is one user, raise HEADRACE_BUSY_USER_SHARE."
     )
     return dg.AssetCheckResult(

@@ -45,7 +45,7 @@ _BY_PARTITION = """
 
 @dataclass(frozen=True)
 class EventTimeLimits:
-    """From where on the check warns and fails.
+    """The limits at which the check warns and fails.
 
     `ahead_share`: of a partition's events that are dated more than five minutes ahead; above the first it warns, above
     the second it fails. `standstill`: how long the frontier may stand still while events come.
@@ -57,7 +57,7 @@ class EventTimeLimits:
 
 @dataclass(frozen=True)
 class Clocks:
-    """Of one partition's events of the last hour: seconds by which they are dated after they were sent."""
+    """The clocks of one partition's events of the last hour: seconds by which they are dated after they were sent."""
 
     kafka_partition: int
     events: int

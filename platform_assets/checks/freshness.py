@@ -30,7 +30,7 @@ STREAM_LIMIT = timedelta(minutes=5)
 # Reports run hourly, behind other batch runs. Two missed runs are an error.
 REPORT_LIMIT = timedelta(hours=2, minutes=30)
 
-# Commits searched for the newest one that wrote rows; upkeep (OPTIMIZE, VACUUM) never makes so many in a row.
+# Commits searched for the newest one that wrote rows; upkeep (OPTIMIZE, VACUUM) never makes this many in a row.
 _COMMITS_SEARCHED = 100
 
 _UPKEEP = {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "CREATE TABLE", "FSCK", "RESTORE"}
@@ -157,7 +157,7 @@ def read_last_batch(progress: "DeltaTable", query: str) -> datetime | None:
     """When the query's newest recorded micro-batch began; None when it has none in `platform.query_progress`."""
     import pyarrow.compute as pc
 
-    # By name afterwards: Arrow has no filters for the text columns of files that delta-rs has compacted.
+    # Filtered by name afterwards: Arrow has no filters for the text columns of files that delta-rs has compacted.
     started = progress.to_pyarrow_dataset().to_table(columns=["query", "started_at"])
     newest: datetime | None = pc.max(started.filter(pc.field("query") == query)["started_at"]).as_py()
     return newest

@@ -173,7 +173,7 @@ def _find_versions(hops: "pa.Table") -> tuple[int, int]:
 def _count_late(lakehouse: Any, query: str) -> dict[str, int]:
     import pyarrow.compute as pc
 
-    # By name afterwards: Arrow has no filters for the text columns of files that delta-rs has merged.
+    # Filtered by name afterwards: Arrow has no filters for the text columns of files that delta-rs has merged.
     rows = lakehouse.delta_table("platform.late_events").to_pyarrow_dataset().to_table(["query", "repaired_at"])
     repaired = rows.filter(pc.field("query") == query)["repaired_at"]
     return {"late_waiting": repaired.null_count, "late_repaired": len(repaired) - repaired.null_count}

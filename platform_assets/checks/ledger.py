@@ -72,7 +72,7 @@ def build_ledger_checks(streams: Iterable[KafkaStream]) -> list[dg.AssetChecksDe
 def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: Proof | None = None) -> Audit:
     """Runs all three proofs on one stream's tables: on what was appended since `proof`, or where it fell, on all.
 
-    Consistent beside a live writer: see the order of the reads.
+    Consistent while a writer runs: see the order of the reads.
     """
     # The checkpoint first, then the main table, then the others, which commit before it: what the checkpoint has,
     # the main table has; what the main table has, the others have.
@@ -89,8 +89,8 @@ def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: P
             appended[outcome] = find_appended(table, logs[outcome], proof.tables[outcome])
     events = tables["accepted"]
     losses = Losses(_read_rows(lakehouse, "platform.lost_ranges"))
-    leaving = _find_leaving(erased, _read_rows(lakehouse, _FORGOTTEN))
-    if proof is None or leaving or len(appended) < len(tables) or None in appended.values():
+    being_erased = _find_being_erased(erased, _read_rows(lakehouse, _FORGOTTEN))
+    if proof is None or being_erased or len(appended) < len(tables) or None in appended.values():
         proof = None
         entries = read_all_entries(events, lakehouse.find_table("platform.ledger"))
         datasets = {outcome: table.to_pyarrow_dataset() for outcome, table in tables.items()}
@@ -100,7 +100,7 @@ def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: P
         datasets = {o: open_files(tables[o], logs[o], found.files) for o, found in appended.items() if found}
     requeued = _read_rows(lakehouse, "platform.requeued_records")
     expired = partial(_count_expired, lakehouse, {names[o]: table.version() for o, table in tables.items()})
-    evidence = _Evidence(committed, tables, entries, datasets, appended, losses, requeued, leaving, expired, now)
+    evidence = _Evidence(committed, tables, entries, datasets, appended, losses, requeued, being_erased, expired, now)
     try:
         return _prove(evidence, kafka, proof)
     except FileNotFoundError:
@@ -120,7 +120,7 @@ class _Evidence:
     appended: Mapping[str, Appended | None]
     losses: Losses
     requeued: Sequence[Mapping[str, Any]]
-    leaving: Sequence[Mapping[str, Any]]
+    being_erased: Sequence[Mapping[str, Any]]
     count_expired: Callable[[], int]
     now: datetime
 
@@ -134,7 +134,7 @@ def _prove(found: _Evidence, kafka: GapReader, proof: Proof | None) -> Audit:
     if newest is not None and newest < found.committed:
         breaches.append(f"The checkpoint has batch {found.committed}, the table's newest batch is {newest}.")
     expired = found.count_expired if proof is None else lambda: 0  # what a proof holds of has lost no row since
-    breaches += find_row_breaches(entries, found.datasets, holes, losses, found.requeued, found.leaving, expired)
+    breaches += find_row_breaches(entries, found.datasets, holes, losses, found.requeued, found.being_erased, expired)
     held = [
         e
         for e in found.entries
@@ -149,7 +149,7 @@ def _prove(found: _Evidence, kafka: GapReader, proof: Proof | None) -> Audit:
     totals["expired"] = found.count_expired()
     totals["erased_in_all"] = found.tables["erased"].count() if "erased" in found.tables else 0
     holds = _build_proof(found, entries, totals, proof)
-    return Audit(tuple(breaches), totals, losses.describe(), holds, erasing=bool(found.leaving))
+    return Audit(tuple(breaches), totals, losses.describe(), holds, erasing=bool(found.being_erased))
 
 
 def _build_proof(found: _Evidence, entries: Sequence[Entry], totals: Mapping[str, int], proof: Proof | None) -> Proof:
@@ -175,7 +175,7 @@ def _count(entries: Sequence[Entry], holes: Sequence[Hole]) -> dict[str, int]:
     return totals
 
 
-def _find_leaving(erased: Any | None, users: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _find_being_erased(erased: Any | None, users: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of `platform.erased_records` whose erasure is under way: the record may be in its table still."""
     import pyarrow.compute as pc
 
@@ -251,7 +251,7 @@ def _describe(totals: Mapping[str, int]) -> str:
         said += f", {totals['erased']:,} erased on arrival"
     said = f"Lost 0, doubled 0: {totals['rows_in']:,} records in = {said}."
     if totals["requeued"]:
-        said += f" {totals['requeued']:,} of the quarantined were taken in again since."
+        said += f" {totals['requeued']:,} of the quarantined were re-ingested since."
     if totals["expired"]:
         said += f" {totals['expired']:,} of these records have expired since (HEADRACE_RETENTION_DAYS)."
     if erased := totals["erased_in_all"] - totals["erased"]:

@@ -44,17 +44,18 @@ def find_row_breaches(
     holes: Sequence[Hole] = (),
     losses: Losses | None = None,
     requeued: Sequence[Mapping[str, Any]] = (),
-    leaving: Sequence[Mapping[str, Any]] = (),
+    being_erased: Sequence[Mapping[str, Any]] = (),
     count_expired: Callable[[], int] = lambda: 0,
 ) -> list[str]:
     """Offsets that are not in exactly one place, by the tables' own coordinates.
 
     `tables` maps each outcome (accepted, quarantined, deduplicated, erased) to its Arrow dataset or table with `topic`,
     `kafka_partition`, `kafka_offset` and the time of arrival. Rows at or after a partition's last committed offset are
-    a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Those of
-    `requeued` (rows of `platform.requeued_records`) are in quarantine and in one place more; those of `leaving` (rows
-    of `platform.erased_records`) are among the erased, and perhaps still where they were. `count_expired`: how many
-    rows a policy has taken out of these versions of the tables; asked last, for that is written down after it is done.
+    a batch in flight and not looked at, except in the accepted table, whose commit is the batch's end. Records of
+    `requeued` (rows of `platform.requeued_records`) are in quarantine and in one more place. Records of `being_erased`
+    (rows of `platform.erased_records`) are among the erased, and perhaps still where they were. `count_expired` returns
+    how many rows a policy has removed from these versions of the tables. It is called last, because expiry is recorded
+    after it is done.
     Takes a byte an offset of memory.
     """
     from platform_assets.checks.ledger_places import Places
@@ -67,8 +68,8 @@ def find_row_breaches(
         places.add_range("gap", hole.topic, hole.kafka_partition, hole.low, hole.high)
     for outcome, rows in tables.items():
         places.add_rows(outcome, rows)
-    places.forgive(requeued, "requeued_at")
-    places.forgive(leaving, "arrived_at", least=2)
+    places.discount(requeued, "requeued_at")
+    places.discount(being_erased, "arrived_at", least=2)
     return places.find_breaches(tables, count_expired())
 
 

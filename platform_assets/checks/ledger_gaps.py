@@ -2,8 +2,8 @@
 
 Kafka's clients are shown neither a transaction's marker nor what compaction has removed: both are offsets that nobody
 is given. What can be known: a topic that is not compacted has no such offsets but those of transactions; and a record
-of an aborted transaction is there for who reads uncommitted ones, until it is compacted as well. So of a compacted
-topic the rest is a bound: so many records at most were removed before they were read, and the markers are among them.
+of an aborted transaction is there for a reader of uncommitted ones, until it is compacted as well. For a compacted
+topic the rest is an upper bound of the records that were removed before they were read: the markers are among them.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def count_gaps(entries: Sequence[Entry], held: Sequence[Entry], kafka: GapReader
 
 
 def describe_gaps(totals: Mapping[str, int]) -> str:
-    """For the check's verdict: one sentence or two, with a blank before each; empty where there is nothing to say."""
+    """The verdict's sentences about gaps, with a blank before each; empty where there is nothing to say."""
     said = ""
     if of_transactions := totals[OF_TRANSACTIONS]:
         said += f" {of_transactions:,} offsets have no record: markers of transactions, and records of aborted ones."
     if perhaps := totals[PERHAPS_COMPACTED]:
         said += (
-            f" {perhaps:,} offsets have no record because the topic is compacted, or are markers of transactions: so "
-            "many records at most were removed before they were read. Set the topic's cleanup.policy to delete."
+            f" {perhaps:,} offsets have no record because the topic is compacted, or are markers of transactions: "
+            "at most that many records were removed before they were read. Set the topic's cleanup.policy to delete."
         )
     return said

@@ -45,7 +45,7 @@ class Places:
         for where, offsets in self._read(place, rows):
             self._add(place, where, offsets)
 
-    def forgive(self, records: Iterable[Mapping[str, Any]], time_column: str, least: int = 1) -> None:
+    def discount(self, records: Iterable[Mapping[str, Any]], time_column: str, least: int = 1) -> None:
         """Each of these records counts once less where it is in `least` places.
 
         `time_column` says from which topic of that name it is. One that should be in two places and is in none may have

@@ -1,8 +1,9 @@
 """What an earlier audit has proved of a stream's tables, and what was appended since: the part that is not proved yet.
 
 A proof holds for a range of offsets and a version of each table. It still stands when all commits since only appended
-rows, or rewrote files without changing data. One that took rows out, or took quarantined records in again, or a log
-that no longer holds a commit, ends it: then everything is proved again.
+rows, or rewrote files without changing data. A commit that
+removed rows or re-ingested quarantined records ends it, and so does a log that lacks a commit: then everything is
+proved again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Proof:
     full_at: str
 
     def dump(self) -> str:
-        """As text, for `load`."""
+        """The proof as text, for `load`."""
         return json.dumps(asdict(self))
 
     @staticmethod
@@ -63,7 +64,7 @@ class Proof:
         return timedelta(0) <= now - datetime.fromisoformat(self.full_at) < FULL_AUDIT_EVERY
 
     def as_entries(self) -> list[Entry]:
-        """Where the next batch must begin: an account of nothing behind each proved range."""
+        """Each proved range as an entry without records: the next batch must begin at its end."""
         return [Entry("proved", -1, topic, p, until, until, 0, 0, 0, 0, ()) for topic, p, until in self.until]
 
 

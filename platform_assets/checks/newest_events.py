@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import duckdb
     from deltalake import DeltaTable
 
-# All five twins over so many take two CPU-minutes in Spark, once an hour.
+# All five twins over this many events take two CPU-minutes in Spark, once an hour.
 MAX_EVENTS = 10_000_000
 
 
@@ -39,7 +39,7 @@ def register_newest(
 
 
 def find_start(count_by: Callable[[str, str], list[tuple[Any, int]]], max_events: int) -> datetime | None:
-    """From where the newest `max_events` events lie, by event time; None: they are all of them.
+    """The event time from which on the newest `max_events` events lie; None if these are all events.
 
     `count_by` counts the events that meet a condition by a period, both as SQL.
     """
@@ -54,7 +54,7 @@ def find_start(count_by: Callable[[str, str], list[tuple[Any, int]]], max_events
 
 
 def _find_crossing(counts: list[tuple[Any, int]], limit: int) -> Any:
-    """The newest period with which more than `limit` are counted, from the newest on; None: there are not so many."""
+    """The newest period with which more than `limit` are counted, from the newest on; None if there are fewer."""
     total = 0
     for period, count in sorted(counts, reverse=True):
         total += count

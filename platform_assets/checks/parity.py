@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _SHOWN = 5
 # A first batch over much history takes minutes, and another one before its watermark counts.
 _BEGINNING = timedelta(minutes=15)
-_MEND = (
+_WHAT_TO_DO = (
     "Compare the rows (headrace check --rows shows whose they are) with the events; if the table is wrong, remove it "
     "and its checkpoint: it is computed again."
 )
@@ -213,7 +213,7 @@ def _judge(name: str, found: Comparison, state: dict[str, Any]) -> dg.AssetCheck
     since = "the beginning" if found.start is None else f"{found.start:%Y-%m-%d %H:%M}"
     compared = f"{found.rows:,} final rows from {since} until {found.until:%Y-%m-%d %H:%M:%S} UTC"
     rows = hide_users(found.first, f"parity of {name}")
-    first = f" The first: {rows[0]}. {_MEND}" if rows else ""
+    first = f" The first: {rows[0]}. {_WHAT_TO_DO}" if rows else ""
     return dg.AssetCheckResult(
         passed=not found.differences,
         description=f"{found.differences} differences in {compared}.{first}",

@@ -1,4 +1,4 @@
-"""A stream's table beside its rule, both read and compared by DuckDB: no start of Spark, and not the stream's code."""
+"""Compares a stream's table with its rule, both read by DuckDB: no start of Spark, and not the stream's code."""
 
 from __future__ import annotations
 

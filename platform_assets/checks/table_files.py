@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_SMALL_FILES = 3 * COMMITS_OF_ONE_COMPACTION
 # Readers replay the commits since the log's last checkpoint; a group that is busy is a few rounds late.
 MAX_COMMITS_TO_REPLAY = 10 * COMMITS_OF_ONE_CHECKPOINT
-_MEND = "The stream group compacts its tables while it runs: is it paused, or does another program write here?"
+_WHAT_TO_DO = "The stream group compacts its tables while it runs: is it paused, or does another program write here?"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def build_table_files_checks(tables: Iterable[TableSpec]) -> list[dg.AssetChecks
 
 
 def read_table_files(table: "DeltaTable", storage_options: dict[str, str] | None = None) -> TableFiles:
-    """From the log only: no file is opened."""
+    """Reads the table's files from the log; no file is opened."""
     import pyarrow as pa
 
     sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
@@ -87,7 +87,7 @@ def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
             found, guard = read_table_files(table, lakehouse.storage_options()), Int96Guard(lakehouse.storage_options())
         except TableNotFoundError:
             return dg.AssetCheckResult(passed=True, description="The table does not exist yet.")
-        breaches = [" ".join([*slow, _MEND])] if (slow := find_file_breaches(found)) else []
+        breaches = [" ".join([*slow, _WHAT_TO_DO])] if (slow := find_file_breaches(found)) else []
         try:
             guard.check(table)
         except TableSchemaError as error:

@@ -80,7 +80,7 @@ def describe_assets(
     page = dg.AssetSpec(
         DAILY_PAGE_KEY,
         deps=[*(report_key(report) for report in reports), CLOSED_DAYS_KEY],
-        description="The day's reports as one HTML file without further parts, beside the tables.",
+        description="The day's reports as one HTML file without further parts, next to the tables.",
         kinds={"html"},
         partitions_def=partitions,
         automation_condition=FOLLOW_THE_STREAMS,

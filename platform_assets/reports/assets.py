@@ -44,7 +44,7 @@ from platform_assets.reports.report_engine import EngineName, Engines, opened_en
 from platform_assets.tables.spec import TableSpec
 from resources.settings import load_settings
 
-# Two batch Spark applications beside the streaming one would not fit a small machine's memory: the instance lets one
+# Two batch Spark applications next to the streaming one would not fit a small machine's memory: the instance lets one
 # run of this pool go on at a time.
 BATCH_SPARK_POOL = "batch_spark"
 
@@ -179,7 +179,7 @@ class _Run:
             self.context.log_event(dg.AssetMaterialization(key, partition=str(day)))
 
     def results(self) -> Iterator[dg.MaterializeResult[Any]]:
-        """For each asset of which something was said."""
+        """The results of each asset that has something to report."""
         for key in self._said:
             yield dg.MaterializeResult(asset_key=key)
 

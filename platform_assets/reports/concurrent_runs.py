@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# So many losses in a row are a writer that never rests.
+# This many losses in a row mean a writer that never rests.
 _MAX_TRIES = 5
 
 

@@ -56,7 +56,7 @@ def count_by(column: str) -> str:
 
 
 # Aggregated by key before anything is collected: a user that stands for many has millions of events, not of keys.
-# Of the actions on a product the newest counts: by time, then as the topic has them.
+# The newest action on a product counts: by time, then in the topic's order.
 _SQL = f"""
 WITH own AS (
   SELECT CAST(event_time AS DATE) AS report_date, user_id, min(event_time) AS first_event_at,

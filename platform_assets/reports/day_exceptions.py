@@ -1,7 +1,7 @@
 """What a day lacks that is final by its time: late events that wait for their repair, sessions that are still open.
 
 One event that waits for the end of its session, or a session that goes on for a day, does not keep a day from being
-final. It is named beside the state instead. When it is over, rows of the day change, and the day is computed again.
+final. It is named next to the state instead. When it is over, rows of the day change, and the day is computed again.
 """
 
 from __future__ import annotations

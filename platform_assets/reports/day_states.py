@@ -73,7 +73,7 @@ class DayState:
 
 
 def read_final_until(lakehouse: Any) -> datetime | None:
-    """Until when days are final now; None where a stream has no complete time yet. Read it before the inputs."""
+    """The time until which days are final now; None if a stream has no complete time yet. Read it before the inputs."""
     table = lakehouse.find_table(COMPLETE_UNTIL.name)
     rows = [] if table is None else table.to_pyarrow_table().to_pylist()
     complete = {row["query"]: row["complete_until"] for row in rows}
@@ -97,7 +97,7 @@ def find_stale_days(
     look_from: date = date.min,
     exceptions: Mapping[date, str] = MappingProxyType({}),
 ) -> list[date]:
-    """Those of the days that must be computed from these versions of the inputs.
+    """The days that must be computed from these versions of the inputs.
 
     Days before `look_from` are looked at only where something says that they may have changed: `platform.changed_days`,
     or that the streams have come to their end since. `exceptions`: what final days lack now. Days of which an input has
@@ -217,7 +217,7 @@ class InputChanges:
 
 
 def _find_rewritten(report: DailyReport, states: Sequence[DayState], lakehouse: Any) -> set[date]:
-    """Those days whose rows somebody else has changed since the report wrote them, or may have."""
+    """The days whose rows somebody else has changed since the report wrote them, or may have changed."""
     if not states:
         return set()
     oldest, newest = min(state.report_version for state in states), lakehouse.delta_table(report.table.name).version()

@@ -32,13 +32,13 @@ class DuckDBEngine:
         self._lakehouse = lakehouse
 
     def fetch(self, sql: str, inputs: Sequence[InputRows]) -> pa.Table:
-        """As `ReportEngine` says."""
+        """Implements `ReportEngine.fetch`."""
         with clear_errors():
             self._register(inputs)
             return self._connection.sql(sql).to_arrow_table()
 
     def replace(self, sql: str, inputs: Sequence[InputRows], spec: TableSpec, commit: ReportCommit) -> None:
-        """As `ReportEngine` says. What loses against another run's commit is computed and written again."""
+        """Implements `ReportEngine.replace`. A commit that loses against another run's is computed again."""
         commit_over_others(lambda: self._replace(sql, inputs, spec, commit))
 
     def _replace(self, sql: str, inputs: Sequence[InputRows], spec: TableSpec, commit: ReportCommit) -> None:
@@ -76,7 +76,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # By its words: delta-rs passes on as its own error what happens in the stream of rows that it writes.
+        # Known by its words: delta-rs passes on as its own error what happens in the stream of rows that it writes.
         text = str(error)
         if "Out of Memory Error" in text:
             raise StorageError(

@@ -44,7 +44,7 @@ def draw_lag_distribution(counts: Sequence[int], days: str) -> str:
 
 
 def _new_figure(title: str) -> tuple[Figure, Axes]:
-    # Not pyplot: its global state keeps figures alive and is not safe beside other threads of the run.
+    # Not pyplot: its global state keeps figures alive and is not safe with other threads of the run.
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 

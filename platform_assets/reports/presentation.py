@@ -15,7 +15,7 @@ PREVIEW_ROWS = 10
 
 
 def describe_rows(spec: TableSpec, count: int, preview: Sequence[Mapping[str, Any]], version: int) -> dict[str, Any]:
-    """The metadata of a materialization that wrote so many rows, some of them in `preview`, as this version."""
+    """The metadata of a materialization that wrote `count` rows, some of them in `preview`, as this version."""
     return {
         "dagster/row_count": dg.MetadataValue.int(count),
         "dagster/table_name": dg.MetadataValue.text(spec.name),

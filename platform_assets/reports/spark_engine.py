@@ -24,11 +24,11 @@ class SparkEngine:
         self._frames: dict[PinnedTable, DataFrame] = {}
 
     def fetch(self, sql: str, inputs: Sequence[InputRows]) -> pa.Table:
-        """As `ReportEngine` says."""
+        """Implements `ReportEngine.fetch`."""
         return self._query(sql, inputs).toArrow()
 
     def replace(self, sql: str, inputs: Sequence[InputRows], spec: TableSpec, commit: ReportCommit) -> None:
-        """As `ReportEngine` says."""
+        """Implements `ReportEngine.replace`."""
         from pyspark.sql import functions as F
 
         from platform_assets.streaming.delta.delta_tables import create_table

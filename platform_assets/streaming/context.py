@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamContext:
-    """Where tables and checkpoints lie, what is read, and how the streams are to run; `stream_context` builds it.
+    """The locations of tables and checkpoints, what is read, and how the streams run; `stream_context` builds it.
 
     `read_in_place` are tables that are not under the root, by name: what a replay reads and does not write.
 
@@ -68,9 +68,9 @@ class StreamContext:
     read_in_place: Mapping[str, str] = field(default_factory=dict)
 
     def table_uri(self, name: str) -> str:
-        """Where the table `<layer>.<table>` lies."""
+        """The location of the table `<layer>.<table>`."""
         return self.read_in_place.get(name) or f"{self.lakehouse_root}/{name.replace('.', '/')}"
 
     def checkpoint_uri(self, name: str) -> str:
-        """Where the checkpoint of the query that writes the table `<layer>.<table>` lies."""
+        """The checkpoint's location for the query that writes the table `<layer>.<table>`."""
         return f"{self.lakehouse_root}/_checkpoints/{name.replace('.', '/')}"

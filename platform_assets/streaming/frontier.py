@@ -1,7 +1,7 @@
 """The frontier of silver.events: the event time up to which everything that was sent on time has been read.
 
 Streams over the table take it as their source's time, so that a watermark does not depend on how a backlog was cut into
-batches, nor on one partition being ahead of the others, nor on a clock that is wrong. It rides in each commit beside
+batches, nor on one partition being ahead of the others, nor on a clock that is wrong. It rides in each commit next to
 the batch's ledger and is the same on every replay; `commit_source` hands it to the queries.
 
 Why nothing that was on time falls behind it: an event counts with its own time, but not later than it was sent and
@@ -81,8 +81,8 @@ class Frontier:
         at_most = np.minimum(was_sent, arrival_micros)
         clocks = self.clocks.observe(partitions, event_micros - at_most, at_most, senders)
         trusted = [partition for partition in np.unique(partitions).tolist() if clocks.is_ahead(partition)]
-        # One event of next week, counted even as of now, would close the windows of a shop whose events arrive an hour
-        # late. Where that is the rule, nothing else would move them.
+        # One event of next week, even counted as if it were now, would close the windows of a shop whose events
+        # arrive an hour late. Where that is the rule, nothing else would move them.
         counts = (event_micros <= at_most + FAR_MICROS) | np.isin(partitions, trusted)
         counted, counted_partitions = np.minimum(event_micros, at_most)[counts], partitions[counts]
         reached = dict(self.partitions)

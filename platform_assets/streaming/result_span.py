@@ -1,4 +1,4 @@
-"""Where the rows of a stream's table lie in event time, and what follows from it, in each language that asks.
+"""The span of a stream's rows in event time, and what follows from it, in each language that asks.
 
 What a row spans, when it is final, what an event touches and which events are refused is one rule each. SQL below is
 read by DuckDB and by Spark alike, but for the spelling of a moment; tests/spark/test_result_span.py holds all dialects
@@ -23,7 +23,7 @@ _MICRO = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class ResultSpan:
-    """Where the rows of a stream's table lie in event time: when they are final, and which a late event touches.
+    """The span of a stream's rows in event time: when they are final, and which of them a late event touches.
 
     A row counts events from `start_column` to `end_column` (both columns of the table), and is final when the
     watermark has reached its end plus `inactivity`: the pause after which nothing can be added to it. An event is
@@ -133,7 +133,7 @@ def reaches_out(span: ResultSpan, first: datetime, last: datetime) -> pc.Express
 
 
 def count_refused(event_micros: Int64s, span: ResultSpan, watermark_micros: int) -> Int64s:
-    """For each event, how many of its windows are closed at a watermark; without windows 1 or 0."""
+    """Counts for each event how many of its windows are closed at a watermark; without windows 1 or 0."""
     import numpy as np
 
     if span.window is None:

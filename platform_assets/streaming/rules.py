@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from platform_assets.streaming.result_span import in_words
 
-# By way of its decimal digits, as Spark rounds a double: 1.005 is 1.01, although the double lies a little below.
+# Rounded by its decimal digits, as Spark rounds a double: 1.005 is 1.01, although the double lies a little below.
 AMOUNT = "try_cast(revenue::VARCHAR AS DECIMAL(18, 2))"
 
 

@@ -5,7 +5,7 @@ times of a zone east of UTC without an offset, servers without NTP), no event ti
 stand still. And where most events come long after they happened (a zone west of UTC, hourly uploads), a silence does
 not mean that nothing more of the last hour comes.
 
-Counts of the newest events only, so that a clock that was set right is believed again. They ride in each commit beside
+Counts of the newest events only, so that a clock that was set right is believed again. They ride in each commit next to
 the frontier, and are the same on every replay.
 """
 
@@ -25,12 +25,12 @@ FAR_MICROS = 5 * 60 * 1_000_000
 
 # A device that sends often counts once a batch. With fewer of these, one device alone would be the rule.
 _FEWEST_SENDERS = 2
-# So many newest senders, and events, are remembered: of a busy shop some minutes, after which a mended clock counts.
+# The newest senders and events that are remembered: some minutes of a busy shop, after which a corrected clock counts.
 _SENDERS = 1_000
 _EVENTS = 10_000
-# A burst of old events is a backlog that somebody sends again; only what goes on for so long is how a shop sends.
+# A burst of old events is a backlog that somebody sends again; only what lasts this long is how a shop sends.
 _LAGS_FOR_MICROS = 5 * 60 * 1_000_000
-# Of an hourly upload nearly all is younger than this part of it; a straggler of days must not be the delay of all.
+# Nearly all events of an hourly upload are younger than this quantile; a straggler of days must not delay all.
 _USUAL_PERCENTILE = 95.0
 # The delay of a shop that sends faster than before is forgotten in some hundred batches.
 _FORGOTTEN_OF_DELAY = 64
@@ -71,7 +71,7 @@ class SenderClocks:
         return senders >= _FEWEST_SENDERS and 2 * ahead > senders
 
     def observe(self, partitions: Int64s, lead_micros: Int64s, sent_micros: Int64s, senders: Int64s) -> Self:
-        """With the accepted events of a batch, one item each: how much later than sent it is dated, and when that was.
+        """Adds a batch's accepted events, one item each: how much later than sent it is dated, and when it was sent.
 
         `senders` has a number for each event's sender, the same for the same sender.
         """

@@ -19,8 +19,8 @@ class TopicSnapshot:
 
 
 @dataclass(frozen=True)
-class Held:
-    """So many records wait behind open transactions, the oldest of which was sent then (None: nobody can say)."""
+class HeldRecords:
+    """How many records wait behind open transactions, and when the oldest was sent (None if that is unknown)."""
 
     records: int = 0
     since: datetime | None = None

@@ -1,6 +1,6 @@
 """The platform's own tables, as values: what its ledgers, its history and its registers of exceptions hold.
 
-Who writes them is in `platform_assets.streaming`. The reports' own ledger stands with the reports.
+Their writers are in `platform_assets.streaming`. The reports' own ledger stands with the reports.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ LOST_RANGES = TableSpec(
 REQUEUED_RECORDS = TableSpec(
     name="platform.requeued_records",
     description="Quarantined records that were put through a later parser and taken in, by whom, and as what.",
-    grain="one quarantined record that was taken in again",
+    grain="one quarantined record that was re-ingested",
     key=("topic", "kafka_partition", "kafka_offset"),
     columns=(
         Column("topic", "string", "Kafka topic"),

@@ -36,7 +36,7 @@ from tests.chaos.oracles import count_differences
 MOST_SECONDS_BETWEEN = 15.0
 RATE, LONG_RATE = 500, 2000
 # Short of the default's ten minutes. At 2,000 events/s on two cores a join's first batch after a crash took one minute,
-# and beside a test run over four: it was stopped and begun again and again.
+# and during a test run over four: it was stopped and begun again and again.
 STUCK_SECONDS, LONG_STUCK_SECONDS = "60", "360"
 LONG_SKEW_SECONDS = 5.0
 # Settings of the caller's that hold for the platform too; all others are those of a new home.
@@ -55,7 +55,7 @@ class Outcome:
     over_after: float
 
     def line(self) -> str:
-        """As Markdown."""
+        """The result as a line of Markdown."""
         noticed = "" if self.noticed is None else f"{self.noticed:.0f} s"
         shown = " → ".join(self.phases)
         times = f"{self.longest_pause:.0f} s | {self.runs} | {self.over_after:.0f} s"
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the order and the shop")
     parser.add_argument("--long", action="store_true", help="under full load and with clocks that differ")
     parser.add_argument("--failures", action="store_true", help="without replays, forgetting, backups and their like")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="no further fault after so long")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no further fault after this many minutes")
     parser.add_argument("--only", action="append", metavar="FAULT", help="this one; may be repeated")
     parser.add_argument("--home", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -6,7 +6,7 @@ from jobs.supervision.model import Phase
 from tests.chaos import maintenance_faults, platform_faults, run_faults, surrounding_faults, table_faults
 from tests.chaos.fault import Fault
 
-# Between each pair of steps in which a batch is written, and beside it the accounts of batches.
+# Between each pair of steps in which a batch, or the accounts of batches, are written.
 CRASH_POINTS = (
     table_faults.kill_at("before", "silver.deduplicated_events"),
     table_faults.kill_at("after", "silver.deduplicated_events"),
@@ -22,7 +22,7 @@ CRASH_POINTS = (
 )
 # The run is gone, and another has taken its place.
 _BACK = (Phase.LAUNCHING, Phase.RUNNING)
-# What happens to a platform by itself, or to whoever has it on a machine.
+# What happens to a platform on its own, or to a person who has it on a machine.
 FAILURES = (
     *CRASH_POINTS,
     Fault("kill -9 of the run's process", run_faults.kill_run, _BACK),
@@ -32,7 +32,7 @@ FAILURES = (
     Fault("Terminate, then resume", run_faults.terminate_run, (Phase.HELD_OPERATOR, *_BACK)),
     Fault("Dagster calls a living run failed", run_faults.report_failed, _BACK),
     Fault("a second run is launched by hand", run_faults.launch_by_hand, (Phase.RUNNING,)),
-    Fault("a drain beside the run", platform_faults.drain_beside, (Phase.RUNNING,)),
+    Fault("a drain during the run", platform_faults.drain_during_run, (Phase.RUNNING,)),
     Fault("a second platform on the home", platform_faults.start_platform_twice, (Phase.RUNNING,)),
     # One daemon asks for the run and the other sees it queued: LAUNCHING may be shown for less than a look.
     Fault("two daemons, and a kill -9", platform_faults.run_two_daemons, (Phase.RUNNING, Phase.RUNNING)),

@@ -102,7 +102,7 @@ class LivePlatform:
             self._shop = subprocess.Popen(self._command("simulate", *options), start_new_session=True)
 
     def stop(self) -> int:
-        """As a service manager does: SIGTERM. Returns the exit code."""
+        """Stops the platform with SIGTERM, as a service manager does. Returns the exit code."""
         assert self._up is not None
         self._up.terminate()
         return self._up.wait(LIMIT_SECONDS)
@@ -251,7 +251,7 @@ class LivePlatform:
         self._up.wait()
 
     def kill_everything(self) -> None:
-        """As when the power fails: no process of the platform, the streams, the broker or the shop gets a last word."""
+        """Kills everything, as a power failure does: the platform, streams, broker and shop get no last word."""
         assert self._up is not None and self._shop is not None
         state, host = self.broker.state(), self.host()
         assert state is not None and host is not None
@@ -265,7 +265,7 @@ class LivePlatform:
 
     @contextlib.contextmanager
     def crash_point(self, moment: str, table: str, what: str = "die") -> Iterator[None]:
-        """Whoever comes to this point within the block dies there, once, or hangs. See `inject/sitecustomize.py`."""
+        """A process that comes to this point in the block dies there, once, or hangs. See `inject/sitecustomize.py`."""
         order = self.settings.home / "crash_point"
         written = order.with_suffix(".new")
         written.write_text(f"{what} {moment} {table.replace('.', '/')}")
@@ -281,7 +281,7 @@ class LivePlatform:
         return [p for p in psutil.Process(host.jvm.pid).children(recursive=True) if "python" in p.name()]
 
     def lock_database(self, seconds: float) -> None:
-        """Nobody can read or write Dagster's run storage, heartbeats included, for so long."""
+        """Nobody can read or write Dagster's run storage, heartbeats included, for `seconds`."""
         with sqlite3.connect(self.settings.dagster_home / "history" / "runs.db", isolation_level=None) as database:
             database.execute("begin exclusive")
             time.sleep(seconds)
@@ -313,7 +313,7 @@ class LivePlatform:
         )
 
     def read_ends(self) -> dict[int, int]:
-        """By Kafka partition, the offset that its next record gets."""
+        """The next record's offset in each Kafka partition."""
         with KafkaResource.from_settings(self.settings) as kafka:
             return kafka.end_offsets(self.settings.topic)
 

@@ -44,7 +44,7 @@ class LiveTables:
         return min(self._column("platform.complete_until", "source_version").to_pylist(), default=-1) >= version
 
     def busiest_user(self) -> str:
-        """Who has most events in silver.events."""
+        """The user with the most events in silver.events."""
         counts = self._column("silver.events", "user_id").value_counts().to_pylist()
         return str(max(counts, key=lambda item: item["counts"])["values"])
 
@@ -55,7 +55,7 @@ class LiveTables:
         }
 
     def read_offsets(self, partition: int) -> list[int]:
-        """Of the partition's records that are in silver.events."""
+        """The offsets of the partition's records that are in silver.events."""
         rows = self.open("silver.events").to_pyarrow_table(columns=["kafka_partition", "kafka_offset"])
         return list(rows.filter(pc.field("kafka_partition") == partition)["kafka_offset"].to_pylist())
 
@@ -64,7 +64,7 @@ class LiveTables:
         return sum(start <= offset < until for offset in self.read_offsets(partition))
 
     def delete_range(self, partition: int, start: int, until: int) -> bool:
-        """Deletes rows of silver.events beside the streams; False where a batch was faster and nothing was done."""
+        """Deletes rows of silver.events while the streams run; False where a batch was faster and nothing was done."""
         try:
             self.open("silver.events").delete(
                 f"kafka_partition = {partition} and kafka_offset >= {start} and kafka_offset < {until}"
@@ -82,11 +82,11 @@ class LiveTables:
         return None in self._column("platform.forgotten_users", "erased_at").to_pylist()
 
     def read_balance(self, ends: Mapping[int, int]) -> tuple[int, int, int]:
-        """Of the records below `ends`, by partition: how many, how many of them in no table, how many in several."""
+        """Counts the records below `ends`, by partition: all, those in no table, those in several."""
         with duckdb.connect() as connection:
             for name in (*_OUTPUT_TABLES, _REQUEUED):
                 connection.register(name.split(".")[1], self.open(name).to_pyarrow_dataset())
-            # What was taken in again is in quarantine too, as what it was.
+            # What was re-ingested is in quarantine too, as what it was.
             connection.execute(
                 f"create view refused as from quarantined_events anti join requeued_records using ({_PLACE})"
             )

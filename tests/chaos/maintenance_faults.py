@@ -44,7 +44,7 @@ def add_partition(platform: LivePlatform) -> None:
 
 
 def kill_requeue(platform: LivePlatform) -> None:
-    """A limit was too low, and is mended; what it refused is taken in again, with a kill in its middle."""
+    """A limit was too low, and is fixed; what it refused is re-ingested, with a kill in its middle."""
     host = platform.await_healthy()
     platform.stop()
     platform.start(HEADRACE_MAX_RECORD_BYTES=_SHORT_BYTES)

@@ -1,4 +1,4 @@
-"""The gold tables of a lakehouse beside what DuckDB makes of silver.events by the streams' rules, not by their code."""
+"""Compares the gold tables with what DuckDB makes of silver.events by the streams' rules, not by their code."""
 
 from __future__ import annotations
 

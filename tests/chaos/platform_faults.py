@@ -23,7 +23,7 @@ _TWO_DAEMONS_SECONDS = 30.0
 _UNSEEN_SECONDS = 15.0
 
 
-def drain_beside(platform: LivePlatform) -> None:
+def drain_during_run(platform: LivePlatform) -> None:
     host = platform.await_healthy()
     drain = platform.run("drain")
     demand(drain.returncode == 1 and "is owned by run" in drain.stderr, f"the drain said: {drain.stderr}")
@@ -63,7 +63,7 @@ def kill_code_server(platform: LivePlatform) -> None:
 
 
 def kill_daemon(platform: LivePlatform) -> None:
-    """The platform says so and ends, streams last; whoever keeps it (systemd, a container) starts it again."""
+    """The platform says so and ends, streams last; its service manager (systemd, a container) starts it again."""
     host = platform.await_healthy()
     (daemon,) = (p for p in platform.services("dagster-daemon") if p.ppid() == platform.up_pid)
     daemon.kill()

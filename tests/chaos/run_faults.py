@@ -57,7 +57,7 @@ def freeze_jvm(platform: LivePlatform) -> None:
 
 
 def freeze_run_and_wake_it(platform: LivePlatform) -> None:
-    """Suspicion ends when the heart beats again: nothing is restarted."""
+    """Suspicion ends when the heartbeat returns: nothing is restarted."""
     host = platform.await_healthy()
     os.kill(host.process.pid, signal.SIGSTOP)
     platform.wait_for(lambda: platform.watch.phase is Phase.SUSPECT, "the run is suspect")
@@ -105,7 +105,7 @@ def report_failed(platform: LivePlatform) -> None:
 
 
 def launch_by_hand(platform: LivePlatform) -> None:
-    """A person launches the job beside the run that lives: it waits or is refused, and never writes."""
+    """A person launches the job while a run lives: it waits or is refused, and never writes."""
     host = platform.await_healthy()
     before = len(platform.runs())
     platform.launch("streaming_job")

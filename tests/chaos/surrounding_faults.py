@@ -54,7 +54,7 @@ def freeze_broker(platform: LivePlatform) -> None:
 
 
 def freeze_broker_for_long(platform: LivePlatform) -> None:
-    """Until several runs have failed for it: the streams come back when it does, and nobody resumes them."""
+    """Freezes the broker until several runs have failed: the streams come back when it does, without a person."""
     host, state = platform.await_healthy(), platform.broker.state()
     assert state is not None
     os.kill(state.jvm.pid, signal.SIGSTOP)

@@ -23,7 +23,7 @@ _LOST_OFFSETS = 5_000
 
 
 def replay(platform: LivePlatform) -> None:
-    """A table is made again beside the live stream, and put in its place."""
+    """A table is recomputed while the live stream runs, and put in its place."""
     host = platform.await_healthy()
     _swap(platform)
     platform.await_host(host.run_id)
@@ -43,7 +43,7 @@ def kill_replay(platform: LivePlatform) -> None:
 
 
 def kill_rehearsal(platform: LivePlatform) -> None:
-    """It dies while it reads beside the live stream, which goes on; called again it finds no difference."""
+    """It dies while it reads and the live stream goes on; called again it finds no difference."""
     name = _REPLAYED.split(".")[1]
     host = platform.await_healthy()
     shadow = Path(platform.settings.lakehouse, "_replays", f"{name}.rehearsal", *_REPLAYED.split("."))
@@ -131,6 +131,6 @@ def kill_at(moment: str, table: str) -> Fault:
         with platform.crash_point(moment, table):
             platform.await_host(host.run_id)
         assert host.jvm is not None
-        demand(is_alive(host.jvm) is False, "the dead run's JVM lives beside its successor")
+        demand(is_alive(host.jvm) is False, "the dead run's JVM lives next to its successor")
 
     return Fault(f"killed {moment} a commit to {table}", strike, (Phase.LAUNCHING, Phase.RUNNING))

@@ -12,7 +12,7 @@ import pytest
 from tests.short_lived_jvm import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
-# Beside another test on two cores: at 500 events/s, the program's own rate, it took a quarter of an hour.
+# With another test on the same two cores: at 500 events/s, the program's own rate, it took a quarter of an hour.
 RATE = "100"
 # Half of a batch is in the tables, and the JVM outlives its host. `test_streaming_run` kills the JVM.
 FAULT = "killed after a commit to silver.quarantined_events"
@@ -21,7 +21,7 @@ FAULT = "killed after a commit to silver.quarantined_events"
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_platform_survives_a_fault_and_no_row_is_lost_or_doubled() -> None:
-    """At any moment, from a seed that the program prints; a failure shows all that it said."""
+    """The fault comes at a moment from a seed that the program prints; a failure shows all output."""
     command = [sys.executable, "-m", "tests.chaos", "--rate", RATE, "--only", FAULT]
     environment = {**os.environ, **ENVIRONMENT, "HEADRACE_UPKEEP_SECONDS": "20"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

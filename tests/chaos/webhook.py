@@ -30,7 +30,7 @@ class Webhook:
 
     @property
     def url(self) -> str:
-        """Where to post."""
+        """The address to post to."""
         return f"http://127.0.0.1:{self._server.server_port}/"
 
     def stop(self) -> None:

@@ -74,7 +74,7 @@ def read_once(
 
 @pytest.fixture
 def copied(read_once: Callable[[str], StreamsUnderTest], name: str, tmp_path: Path) -> StreamsUnderTest:
-    """As `replayed`, in a lakehouse of one's own. Nothing may be sent to its topic: other tests read it too."""
+    """The streams of `replayed`, in a separate lakehouse. Send nothing to its topic: other tests read it too."""
     return read_once(name).copy_to(tmp_path / "copy")
 
 

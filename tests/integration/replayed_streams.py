@@ -40,7 +40,7 @@ def late(minute: int) -> bytes:
 
 
 def read_two_hours(streams: StreamsUnderTest, name: str) -> None:
-    """In two bounded runs of the stream, the second of events that come late."""
+    """Reads in two bounded runs of the stream, the second of events that come late."""
     for records in (build_events(range(100)), [late(minute) for minute in range(3, 6)]):
         streams.send(records)
         streams.drain("events", name)

@@ -67,7 +67,7 @@ class StreamsUnderTest:
 
     @contextmanager
     def sending(self, build_values: Callable[[int], Sequence[bytes | None]]) -> Iterator[None]:
-        """For the block, sends what `build_values` gives for 0, 1, 2 and so on, ten times a second."""
+        """Sends during the block what `build_values` gives for 0, 1, 2 and so on, ten times a second."""
         enough = threading.Event()
 
         def send() -> None:
@@ -109,7 +109,7 @@ class StreamsUnderTest:
 
 
 def build_purchases(number: int) -> list[bytes]:
-    """Twenty purchases of now; their ids are those of this number."""
+    """Twenty purchases at the present time; their ids are those of this number."""
     at = datetime.now(UTC).isoformat()
     events = [
         {"event_id": f"{number}-{n}", "event_type": "purchase", "timestamp": at, "user_id": f"u{n}"} for n in range(20)

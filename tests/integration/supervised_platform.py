@@ -26,7 +26,7 @@ from tests.integration.streaming_definitions import GROUP
 
 ROOT = Path(__file__).parents[2]
 OUTPUT_TABLES = ("silver.events", "silver.quarantined_events", "silver.deduplicated_events")
-# A JVM start beside another test's on two cores took two minutes; what is waited for is a condition, never this time.
+# A JVM start during another test's on two cores took two minutes; what is waited for is a condition, never this time.
 LIMIT_SECONDS = 300.0
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Platform:
         return len(self.coordinates()) >= sum(self.kafka.end_offsets(self.settings.topic).values())
 
     def coordinates(self) -> list[tuple[int, int]]:
-        """Where each written record came from, over all output tables, read by another engine than the writer."""
+        """The coordinates of each written record, over all output tables, read by another engine than the writer."""
         found: list[tuple[int, int]] = []
         for name in OUTPUT_TABLES:
             path = Path(self.settings.lakehouse, *name.split("."))

@@ -112,7 +112,7 @@ def read(streams: StreamsUnderTest, names: tuple[str, ...]) -> dict[str, list[st
 def test_the_streams_go_on_in_a_restored_lakehouse_and_come_to_the_same_rows(
     streams: StreamsUnderTest, own: Settings, tmp_path: Path, root: str, names: tuple[str, ...]
 ) -> None:
-    """Also under another root than the one that was copied."""
+    """The root may differ from the one that was copied."""
     backup = str(tmp_path / "backup")
     versions = back_up(GROUPS, own, backup)
     assert versions["silver.events"] == streams.version("silver.events") and "gold.sessions" in versions

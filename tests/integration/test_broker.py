@@ -96,7 +96,7 @@ def test_missing_topic_on_a_foreign_broker_is_one_clear_error(broker: BrokerStat
 
 @pytest.fixture
 def dead_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Of a port that nobody gets while it is used: bound, not listening, connections are refused; asked for a second.
+    """A port that nobody gets while it is used: bound, not listening, refuses connections. The timeout is a second.
 
     librdkafka tries again until the time is over, so a refusal takes all of it.
     """

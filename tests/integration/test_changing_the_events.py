@@ -1,4 +1,4 @@
-"""docs/changing-the-events.md, to the letter in a copy of the project, beside a shop of 1,000 events a second."""
+"""docs/changing-the-events.md, to the letter in a copy of the project, while a shop sends 1,000 events a second."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def run(project: Path, streams: StreamsUnderTest, *command: str) -> subprocess.C
 
 
 def kill_a_drain(project: Path, streams: StreamsUnderTest) -> None:
-    """By kill -9, when it has written rows of the new column."""
+    """Kills it with kill -9 when it has written rows of the new column."""
     command, environment = [sys.executable, "-m", "jobs.cli", "drain"], environment_of(project, streams)
     with (project / "killed.log").open("wb") as log:
         drain = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)

@@ -62,12 +62,12 @@ def _read(log: Path) -> str:
 
 
 def _wait_for_batches(group: QueryGroup, batches: int) -> None:
-    """Until the stream `events` has done so many batches since the group's start."""
+    """Waits until the stream `events` has done this many batches since the group's start."""
     deadline = time.monotonic() + LIMIT_SECONDS
     first: int | None = None
     while time.monotonic() < deadline:
         assert group.failure() is None
-        group.follow()
+        group.reconcile()
         batch_id = group.progress()["events"].batch_id
         first = batch_id if first is None and batch_id >= 0 else first
         if first is not None and batch_id >= first + batches - 1:

@@ -56,7 +56,7 @@ def server(folder: Path) -> Iterator[CodeServer]:
 
 
 def read_id(server: CodeServer) -> str | None:
-    """As Dagster's processes ask for it; None while nobody answers."""
+    """The server's id as Dagster's processes ask for it; None while nobody answers."""
     (location,) = yaml.safe_load(server.workspace.read_text())["load_from"]
     assert location["grpc_server"]["location_name"] == "tested"
     try:

@@ -21,7 +21,7 @@ from tests.integration.postgres_server import find_binaries
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.supervised_platform import ROOT, Platform, wait_for
 
-# Of docker-compose.yml: whoever takes longer is killed.
+# The limit of docker-compose.yml: a service that takes longer is killed.
 STOP_GRACE_PERIOD_SECONDS = 90.0
 
 

@@ -229,7 +229,7 @@ def send_and_die(streams: StreamsUnderTest, crash_before: str, monkeypatch: pyte
 
 
 def assert_each_once(streams: StreamsUnderTest) -> None:
-    """Of the records of `send_and_die`."""
+    """Asserts it of the records of `send_and_die`."""
     assert sorted(row["event_id"] for row in streams.rows("silver.events")) == ["a", "b"]
     assert [row["kafka_offset"] for row in streams.rows("silver.deduplicated_events")] == [1]
     assert [row["kafka_offset"] for row in streams.rows("silver.quarantined_events")] == [2]
@@ -289,7 +289,7 @@ def test_a_restored_checkpoint_with_other_offsets_is_refused(streams: StreamsUnd
 
 
 def test_a_lost_checkpoint_doubles_nothing(streams: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new one begins behind the last commit; what an unfinished batch left in the side tables is made again."""
+    """A new one begins behind the last commit; what an unfinished batch left in the side tables is written again."""
     streams.send([event("a"), event("a"), b"bad"])
     streams.drain("events")
     with monkeypatch.context() as patch:

@@ -47,7 +47,7 @@ def test_a_host_that_sleeps_before_its_commit_and_is_replaced_writes_nothing_whe
     start_host: Callable[[str, int], subprocess.Popen[bytes]],
     shoppers: threading.Event,
 ) -> None:
-    """With its very first commit, before which the table has no transaction to compare with; its successor later."""
+    """It sleeps at its very first commit, before which the table has no transaction to compare; its successor later."""
     first = start_host("machine-a", 1)
     second = _replace(platform, first, lambda: start_host("machine-b", 4))
     third = _replace(platform, second, lambda: start_host("machine-c", 0))

@@ -25,7 +25,7 @@ from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased
 from platform_assets.streaming.repair import late_portions
-from platform_assets.streaming.repair.requeue import Choice, Requeuer
+from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import select_derived, select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
@@ -128,7 +128,7 @@ def names_of(streams: StreamsUnderTest) -> list[str]:
 def requeue(streams: StreamsUnderTest) -> dict[str, int]:
     requeuer = Requeuer(EVENTS_STREAM, streams.context)
     requeuer.finish()
-    planned = requeuer.plan(Choice(), "a test", datetime.now(UTC))
+    planned = requeuer.plan(RecordFilter(), "a test", datetime.now(UTC))
     requeuer.commit(planned)
     return dict(planned.refused)
 
@@ -175,7 +175,7 @@ def prove_sound(streams: StreamsUnderTest, least_rows: int = 1) -> None:
 
 
 def rows_of(streams: StreamsUnderTest, user: str) -> dict[str, int]:
-    """By table, of those that there are."""
+    """The user's rows, by existing table."""
     there = [table for table in TABLES_OF_USERS if DeltaTable.is_deltatable(streams.context.table_uri(table))]
     return {table: sum(row["user_id"] == user for row in streams.rows(table)) for table in there}
 
@@ -203,7 +203,7 @@ def test_no_table_and_no_file_has_the_user_and_all_else_is_right(streams: Stream
     prove_sound(streams)
     after = audit(streams)
     assert after.totals["rows_in"] == before.totals["rows_in"] and after.totals["erased"] == 0
-    # A record that was taken in again is one record.
+    # A record that was re-ingested is one record.
     assert after.totals["erased_in_all"] == ours["silver.events"] + 3 + 4 - 1
 
     # What was open then is closed without the user, in time.
@@ -286,7 +286,7 @@ def test_it_may_be_cut_short_anywhere(
 @pytest.mark.long
 @OF_ALL
 def test_what_takes_too_long_is_repaired_later(streams: StreamsUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if each event lay a million others behind the one before it."""
+    """Each event counts as if it lay a million others after the one before it."""
     monkeypatch.setattr(late_portions, "_EVENTS_WORTH_SKIPPING", -1)
     hurried = replace(streams, context=replace(streams.context, repair_seconds=0.0))
     forget(hurried)

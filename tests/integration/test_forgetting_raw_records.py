@@ -137,7 +137,7 @@ def test_a_short_number_takes_nobody_else_along(streams: StreamsUnderTest) -> No
 @pytest.mark.long
 @pytest.mark.timeout(1800)  # five commands, of which three start Spark twice
 def test_the_command_comes_to_its_end(broker: BrokerState, kafka: KafkaResource, topic: Any, tmp_path: Path) -> None:
-    """Of everything that it finds, then of what came since, then of what a person had to look at."""
+    """The first run erases all that it finds, the next what came since, the last what a person had to look at."""
     name, producer = topic(1), kafka.producer()
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:

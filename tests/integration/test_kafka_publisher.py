@@ -77,7 +77,7 @@ def test_rows_are_published_with_their_key_and_origin_and_again_after_a_replay(
         assert (headers["query"], headers["batch"]) == ("high_value_users", "0")
         assert int(headers["version"]) == 1
 
-    # As if Spark had died before it noted the first batch.
+    # The state is as if Spark had died before it noted the first batch.
     checkpoint = Path(streams.context.checkpoint_uri("gold.high_value_users"))
     shutil.rmtree(checkpoint / "commits")
     for later in (checkpoint / "offsets").iterdir():

@@ -19,7 +19,7 @@ from deltalake import DeltaTable, write_deltalake
 from jobs.operations.explain import explain
 from jobs.operations.replay.comparison import Comparison
 from jobs.operations.replay.kafka_range import KafkaReplay
-from jobs.operations.replay.row_replay import Part
+from jobs.operations.replay.row_replay import ReplayScope
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import NotReadyError, UsageError
 from platform_assets.folders import Folder
@@ -40,7 +40,7 @@ NAMES = ("sessions", "view_to_purchase", "revenue_by_category")
 # One of them reads along in `make test`, and where each more would be more to do; else all, in one lakehouse.
 FEW = ("sessions",)
 OF_ALL = pytest.mark.parametrize("names", [pytest.param(NAMES, id="all")], indirect=True)
-ALL = Part()
+ALL = ReplayScope()
 BAD, AGAIN = b"not JSON", build_events(range(3, 4))[0]
 
 
@@ -82,17 +82,17 @@ def streams(
     return written(names).copy_to(tmp_path / "copy")
 
 
-def replay_of(streams: StreamsUnderTest, part: Part = ALL) -> KafkaReplay:
-    """With those streams that have read along."""
+def replay_of(streams: StreamsUnderTest, scope: ReplayScope = ALL) -> KafkaReplay:
+    """The replay, with the streams that have read along."""
     lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
     derived = [
         s for s in map(STREAMS.__getitem__, NAMES) if DeltaTable.is_deltatable(lakehouse.table_uri(s.main_table.name))
     ]
-    return KafkaReplay(EVENTS, streams.context, lakehouse, streams.kafka, derived, part)
+    return KafkaReplay(EVENTS, streams.context, lakehouse, streams.kafka, derived, scope)
 
 
-def compare(streams: StreamsUnderTest, part: Part = ALL) -> Comparison:
-    return replay_of(streams, part).compare(streams.session)
+def compare(streams: StreamsUnderTest, scope: ReplayScope = ALL) -> Comparison:
+    return replay_of(streams, scope).compare(streams.session)
 
 
 def breaches(streams: StreamsUnderTest) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def breaches(streams: StreamsUnderTest) -> tuple[str, ...]:
 
 
 def damage(streams: StreamsUnderTest) -> tuple[int, int]:
-    """Of each three rows loses one, and gives one another user, time and revenue; returns how many of each."""
+    """Loses one of each three rows, and gives one another user, time and revenue; returns how many of each."""
     uri = streams.context.table_uri(EVENTS.main_table.name)
     present = pa.table(DeltaTable(uri).to_pyarrow_table()).sort_by("event_id")
     damaged = []
@@ -125,16 +125,16 @@ def test_nothing_differs_where_nothing_happened(streams: StreamsUnderTest) -> No
     assert replay_of(streams).describe() == f"rows of the records {topic}/0/0-83, {topic}/1/0-56"
 
 
-def test_what_was_lost_and_changed_is_mended(streams: StreamsUnderTest) -> None:
+def test_what_was_lost_and_changed_is_repaired(streams: StreamsUnderTest) -> None:
     right, topic = rows(streams, "events"), streams.context.topic
     lost, changed = damage(streams)
     damaged = rows(streams, "events")
     assert breaches(streams) != ()
-    found = compare(streams, Part(offsets=(f"{topic}/0/0-1000", f"{topic}/1/0-1000")))
+    found = compare(streams, ReplayScope(offsets=(f"{topic}/0/0-1000", f"{topic}/1/0-1000")))
     assert (found.added, found.missing) == (lost, 0) and found.changed >= changed > 40
     assert rows(streams, "events") == damaged
 
-    replay_of(streams, Part(since=datetime(2026, 3, 1, tzinfo=UTC))).swap(streams.session)
+    replay_of(streams, ReplayScope(since=datetime(2026, 3, 1, tzinfo=UTC))).swap(streams.session)
     assert rows(streams, "events") == right and breaches(streams) == ()
     lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
     said = explain(load_streams(), lakehouse, streams.kafka, event_id="page_view1")
@@ -184,16 +184,16 @@ def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
     damage(streams)
     topic, everything = streams.context.topic, compare(streams)
     halves = (f"{topic}/0/0-40",), (f"{topic}/0/40-1000", f"{topic}/1/0-1000")
-    parts = [compare(streams, Part(offsets=offsets)) for offsets in halves]
+    parts = [compare(streams, ReplayScope(offsets=offsets)) for offsets in halves]
     assert sum(part.added for part in parts) == everything.added
     assert sum(part.changed for part in parts) == everything.changed
     assert sum(part.rows for part in parts) == everything.rows
     assert min(part.differences for part in parts) > 0
 
     early = datetime(2026, 3, 1, tzinfo=UTC)
-    assert compare(streams, Part(since=early)).differences == everything.differences
+    assert compare(streams, ReplayScope(since=early)).differences == everything.differences
     with pytest.raises(UsageError, match=f"nothing to replay.*has read {topic}/0/0-83, {topic}/1/0-56"):
-        compare(streams, Part(since=datetime.now(UTC) + timedelta(hours=1)))
+        compare(streams, ReplayScope(since=datetime.now(UTC) + timedelta(hours=1)))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
 )
 def test_offsets_that_mean_nothing_are_refused(streams: StreamsUnderTest, offsets: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        compare(streams, Part(offsets=(offsets.format(topic=streams.context.topic),)))
+        compare(streams, ReplayScope(offsets=(offsets.format(topic=streams.context.topic),)))
 
 
 @pytest.mark.long
@@ -275,7 +275,7 @@ def test_what_kafka_has_deleted_is_named(own: StreamsUnderTest) -> None:
         future.result(30)
     assert compare(own).rows == 8
     with pytest.raises(UsageError, match=f"Kafka holds {topic}/0 from offset 4 on"):
-        compare(own, Part(offsets=(f"{topic}/0/0-8",)))
+        compare(own, ReplayScope(offsets=(f"{topic}/0/0-8",)))
 
 
 @pytest.mark.long

@@ -89,7 +89,7 @@ def with_portions(streams: StreamsUnderTest, batch_bytes: int) -> StreamsUnderTe
 def test_a_batch_in_portions_has_the_outcome_of_a_whole_one(
     streams: StreamsUnderTest, lakehouse: LakehouseResource, tmp_path: Path, horizon_micros: int
 ) -> None:
-    """With the short horizon, what the first run has accepted is looked for in its files."""
+    """The short horizon makes the second run look in the files for what the first has accepted."""
     context = dataclasses.replace(streams.context, deduplication_horizon_micros=horizon_micros)
     streams = dataclasses.replace(streams, context=context)
     streams.send([event("e0"), event("old", timestamp=(NOW - timedelta(days=1)).isoformat())])
@@ -135,7 +135,7 @@ def test_a_crash_within_a_batch_of_portions_loses_and_doubles_nothing(
 def test_sixty_records_of_sixteen_megabytes_are_quarantined_with_their_bytes(
     streams: StreamsUnderTest, lakehouse: LakehouseResource, letter: bytes | None
 ) -> None:
-    """Of one letter they are small on the broker and in no message; of random bytes they are large everywhere."""
+    """Records of one letter are small on the broker and in no message; random bytes are large everywhere."""
     size = 16 * 1024 * 1024 - 1024
     for number in range(60):
         streams.send([letter * size if letter else os.urandom(size)], None, number % 3)

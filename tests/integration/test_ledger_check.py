@@ -117,7 +117,7 @@ def test_of_a_compacted_topic_it_is_said_how_many_records_may_have_gone_unread(
     assert found.totals["offsets_perhaps_compacted"] == found.totals["offsets_without_record"] - 1 >= 11 - held
     verdict = run_check(streams)
     assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "so many records at most were removed" in str(verdict.description)
+    assert "at most that many records were removed" in str(verdict.description)
 
 
 def test_a_lost_row_is_found(lakehouse_copy: StreamsUnderTest) -> None:
@@ -207,7 +207,9 @@ def test_broken_accounts_are_found(entries: list[Entry], said: str) -> None:
 def test_a_record_that_is_being_erased_is_in_one_place_or_two(accepted: list[int], said: str | None) -> None:
     erased = {"topic": "t", "kafka_partition": 0, "kafka_offset": 1, "arrived_at": NOON}
     rows = {"accepted": pa.Table.from_pylist([erased | {"kafka_offset": offset} for offset in accepted])}
-    found = find_row_breaches([_entry(0, 0, 3)], {**rows, "erased": pa.Table.from_pylist([erased])}, leaving=[erased])
+    found = find_row_breaches(
+        [_entry(0, 0, 3)], {**rows, "erased": pa.Table.from_pylist([erased])}, being_erased=[erased]
+    )
     assert [said in breach for breach in found] == [True] if said else found == []
 
 

@@ -44,7 +44,7 @@ def audit(streams: StreamsUnderTest, proof: Proof | None = None) -> Audit:
 
 @pytest.fixture
 def no_full_audit(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From the call on, a full audit fails the test."""
+    """Makes a full audit fail the test, from the call on."""
 
     def forbid() -> None:
         monkeypatch.setattr(ledger, "read_all_entries", lambda *_: pytest.fail("everything was read again"))

@@ -117,7 +117,7 @@ def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: C
     kafka = case.streams.kafka
     kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
     kafka.ensure_topic(case.topic, 1)
-    # As many as before and more: only the topic's id tells.
+    # The topic has as many records as before and more: only its id tells.
     case.streams.send([event("e3"), *(event(f"new-{number}") for number in range(11))])
     with pytest.raises(LostOffsetsError, match=f"{case.topic}/0 from offset 10 on .the topic was created again,"):
         case.streams.drain("events")

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.operations.replay.comparison import Comparison
-from jobs.operations.replay.row_replay import Part
+from jobs.operations.replay.row_replay import ReplayScope
 from jobs.operations.replay.time_range import RangeReplay
 from platform_assets.errors import NotReadyError, UsageError
 from platform_assets.folders import Folder
@@ -22,8 +22,8 @@ from tests.integration.replayed_streams import AT, STREAMS, build_events, prove_
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.power_cuts import Steps
 
-ALL = Part()
-FIRST_HALF = Part(AT - timedelta(hours=1), AT + timedelta(minutes=85))
+ALL = ReplayScope()
+FIRST_HALF = ReplayScope(AT - timedelta(hours=1), AT + timedelta(minutes=85))
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ def damage(streams: StreamsUnderTest, name: str) -> int:
     return kept.count(False)
 
 
-def replay_of(streams: StreamsUnderTest, name: str, part: Part = ALL) -> RangeReplay:
-    return RangeReplay(STREAMS[name], streams.context, LakehouseResource(root=streams.context.lakehouse_root), part)
+def replay_of(streams: StreamsUnderTest, name: str, scope: ReplayScope = ALL) -> RangeReplay:
+    return RangeReplay(STREAMS[name], streams.context, LakehouseResource(root=streams.context.lakehouse_root), scope)
 
 
-def compare(streams: StreamsUnderTest, name: str, part: Part = ALL) -> Comparison:
-    return replay_of(streams, name, part).compare(streams.session)
+def compare(streams: StreamsUnderTest, name: str, scope: ReplayScope = ALL) -> Comparison:
+    return replay_of(streams, name, scope).compare(streams.session)
 
 
 def test_what_was_lost_in_the_range_comes_back_and_nothing_else(copied: StreamsUnderTest, name: str) -> None:
@@ -65,7 +65,7 @@ def test_what_was_lost_in_the_range_comes_back_and_nothing_else(copied: StreamsU
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["sessions"], indirect=True)
-def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> None:
+def test_only_the_range_is_recomputed(streams: StreamsUnderTest, name: str) -> None:
     right = rows(streams, name)
     lost = damage(streams, name)
     assert lost > 1
@@ -89,7 +89,7 @@ def test_only_the_range_is_made_again(streams: StreamsUnderTest, name: str) -> N
 
 def test_what_is_not_final_is_refused(copied: StreamsUnderTest, name: str) -> None:
     with pytest.raises(NotReadyError, match="Name an earlier range"):
-        compare(copied, name, Part(since=AT + timedelta(days=1)))
+        compare(copied, name, ReplayScope(since=AT + timedelta(days=1)))
     with pytest.raises(NotReadyError, match="no finished swap"):
         replay_of(copied, name).undo(copied.session)
 

@@ -1,4 +1,4 @@
-"""A rehearsal: the code of now from a copy of the live state, compared with what the live stream wrote since."""
+"""A rehearsal: the current code from a copy of the live state, compared with what the live stream wrote since."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def readers(read_once: Callable[[str], StreamsUnderTest]) -> Callable[[str], Str
 
 @pytest.fixture
 def streams(readers: Callable[[str], StreamsUnderTest], name: str) -> StreamsUnderTest:
-    """Of the stream `name`. No test may rest on what another has left out: each only adds events, or reads."""
+    """The lakehouse of stream `name`. Tests must not rest on what others leave: each only adds events, or reads."""
     return readers(name)
 
 
 def rehearsal_of(
     streams: StreamsUnderTest, name: str, change: Callable[[DataFrame], DataFrame] | None = None
 ) -> Shadow:
-    """Of the stream as it is, or with a change above what makes its state."""
+    """A rehearsal of the stream as it is, or with a change above what makes its state."""
     stream = STREAMS[name]
     if change is not None:
         original = stream.transform

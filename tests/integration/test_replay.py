@@ -1,4 +1,4 @@
-"""A replay: made beside the live table, compared, swapped in, undone; cut short between any two of its steps."""
+"""A replay: made next to the live table, compared, swapped in, undone; cut short between any two of its steps."""
 
 from __future__ import annotations
 

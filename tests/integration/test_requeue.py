@@ -1,4 +1,4 @@
-"""Quarantined records are taken in again once, the streams count them, and the ledger still finds every loss."""
+"""Quarantined records are re-ingested once, the streams count them, and the ledger still finds every loss."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.operations.explain import explain
-from jobs.operations.requeue import build_choice
+from jobs.operations.requeue import build_record_filter
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof
 from platform_assets.errors import CheckpointMismatchError, UsageError
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
-from platform_assets.streaming.repair.requeue import Choice, Requeuer
+from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
@@ -62,7 +62,7 @@ def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathF
     ):
         streams.send(records)
         streams.drain("events", NAME)
-    return replace(streams, context=replace(streams.context, max_record_bytes=100_000))  # the cause is mended
+    return replace(streams, context=replace(streams.context, max_record_bytes=100_000))  # the cause is fixed
 
 
 @pytest.fixture
@@ -75,10 +75,10 @@ def audit(streams: StreamsUnderTest, proof: Proof | None = None) -> Audit:
     return audit_stream(EVENTS, LakehouseResource(root=streams.context.lakehouse_root), streams.kafka, proof)
 
 
-def requeue(streams: StreamsUnderTest, choice: Choice = Choice()) -> Requeue:  # noqa: B008 (a frozen value)
+def requeue(streams: StreamsUnderTest, record_filter: RecordFilter = RecordFilter()) -> Requeue:  # noqa: B008 (a frozen value)
     requeuer = Requeuer(EVENTS, streams.context)
     requeuer.finish()
-    planned = requeuer.plan(choice, "a test", NOW)
+    planned = requeuer.plan(record_filter, "a test", NOW)
     requeuer.commit(planned)
     return planned
 
@@ -109,25 +109,25 @@ def test_records_are_taken_in_once_and_counted(streams: StreamsUnderTest) -> Non
     assert audit(streams).breaches == ()
     lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
     said = "\n".join(explain(list(STREAMS.values()), lakehouse, streams.kafka, event_id="long"))
-    assert "had been quarantined as oversized, and was taken in again by a test" in said
+    assert "had been quarantined as oversized, and was re-ingested by a test" in said
 
 
 def test_a_choice_names_reasons_times_and_places(streams: StreamsUnderTest) -> None:
     topic = streams.context.topic
     requeuer = Requeuer(EVENTS, streams.context)
 
-    def offsets(choice: Choice) -> list[int]:
-        return [mark["kafka_offset"] for mark in requeuer.plan(choice, "a test", NOW).marks]
+    def offsets(record_filter: RecordFilter) -> list[int]:
+        return [mark["kafka_offset"] for mark in requeuer.plan(record_filter, "a test", NOW).marks]
 
-    assert offsets(build_choice([], None, None, [f"{topic}/0/4"])) == [4]
-    assert offsets(build_choice(["oversized"], None, None, [])) == [1, 3, 4]
-    assert offsets(build_choice(["not_json"], None, None, [])) == []
-    assert offsets(build_choice([], "2000-01-01", "2000-01-02", [])) == []
-    assert offsets(build_choice([], "2000-01-01T00:00:00Z", None, [])) == [1, 3, 4]
+    assert offsets(build_record_filter([], None, None, [f"{topic}/0/4"])) == [4]
+    assert offsets(build_record_filter(["oversized"], None, None, [])) == [1, 3, 4]
+    assert offsets(build_record_filter(["not_json"], None, None, [])) == []
+    assert offsets(build_record_filter([], "2000-01-01", "2000-01-02", [])) == []
+    assert offsets(build_record_filter([], "2000-01-01T00:00:00Z", None, [])) == [1, 3, 4]
     with pytest.raises(UsageError, match="--offset"):
-        build_choice([], None, None, ["0/4"])
+        build_record_filter([], None, None, ["0/4"])
     with pytest.raises(UsageError, match="--since"):
-        build_choice([], "yesterday", None, [])
+        build_record_filter([], "yesterday", None, [])
 
 
 @pytest.mark.parametrize("table", ["silver.events", "silver.deduplicated_events", "silver.quarantined_events"])

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from jobs.operations.explain import explain
 from jobs.operations.replay.kafka_range import KafkaReplay
-from jobs.operations.replay.row_replay import Part
+from jobs.operations.replay.row_replay import ReplayScope
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.streaming.stream_spec import select_derived, select_ingest
@@ -31,7 +31,7 @@ STREAMS = {stream.name: stream for stream in load_streams()}
 NAMES = ("events", "sessions", "revenue_by_category")
 DERIVED = [stream for stream in select_derived(load_streams()) if stream.name in NAMES]
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
-# Of a shop that is open for a quarter of an hour: two users, a view and a purchase each, three times.
+# Events of a shop that is open for a quarter of an hour: two users, a view and a purchase each, three times.
 OF_ONE_DAY = 12
 
 
@@ -141,7 +141,7 @@ def test_rows_that_somebody_has_deleted_by_hand(streams: StreamsUnderTest) -> No
     [breach] = audit(kept).breaches
     assert breach.startswith(f"{OF_ONE_DAY} of {3 * OF_ONE_DAY} records in no table are lost, the others have expired")
     assert not any(verdict.passed for verdict in run_hop_checks(kept))
-    replay = KafkaReplay(EVENTS_STREAM, kept.context, lakehouse_of(kept), kept.kafka, DERIVED, Part())
+    replay = KafkaReplay(EVENTS_STREAM, kept.context, lakehouse_of(kept), kept.kafka, DERIVED, ReplayScope())
     found = replay.compare(kept.session)
     assert any(note.startswith(f"{2 * OF_ONE_DAY} records are of days that have expired") for note in found.notes)
     replay.swap(kept.session)

@@ -25,29 +25,29 @@ def test_single_streams_are_paused_restarted_and_resumed(
     spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str]
 ) -> None:
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(1))
-    # Batches follow one another without a pause, so that the wishes meet batches in flight.
+    # Batches follow one another without a pause, so that the requests meet batches in flight.
     context = dataclasses.replace(streams.context, kafka_trigger_seconds=0.0)
     eager = [dataclasses.replace(s, trigger_seconds=0.0) for s in load_streams() if s.name in BOTH]
     group = QueryGroup(spark, eager, context)
     with streams.sending(build_purchases):
         try:
             group.start(paused=PAUSED)
-            _follow_until(group, lambda: _batch_of(group, "events") >= 2, PAUSED)
+            _reconcile_until(group, lambda: _batch_of(group, "events") >= 2, PAUSED)
             assert DERIVED not in group.progress()
 
-            _follow_until(group, lambda: _batch_of(group, DERIVED) >= 1)
+            _reconcile_until(group, lambda: _batch_of(group, DERIVED) >= 1)
 
-            _follow_until(group, lambda: not _is_running(group, DERIVED), PAUSED)
+            _reconcile_until(group, lambda: not _is_running(group, DERIVED), PAUSED)
             held, others = _batch_of(group, DERIVED), _batch_of(group, "events")
-            _follow_until(group, lambda: _batch_of(group, "events") >= others + 3, PAUSED)
+            _reconcile_until(group, lambda: _batch_of(group, "events") >= others + 3, PAUSED)
             assert _batch_of(group, DERIVED) == held
 
             for name in BOTH:
                 _restart(group, name)
 
             # Taken back at once, whether or not the stop has come through.
-            group.follow(frozenset(BOTH), {})
-            _follow_until(group, lambda: all(_is_running(group, name) for name in BOTH))
+            group.reconcile(frozenset(BOTH), {})
+            _reconcile_until(group, lambda: all(_is_running(group, name) for name in BOTH))
         finally:
             group.stop(60)
     assert group.failure() is None
@@ -64,9 +64,9 @@ def test_single_streams_are_paused_restarted_and_resumed(
 def _restart(group: QueryGroup, name: str) -> None:
     """Asks for a restart and waits until the new query has done a batch."""
     before, wish = group._queries[name].started_at, {name: time.time()}
-    _follow_until(group, lambda: group._queries[name].started_at > before, NOTHING, wish)
+    _reconcile_until(group, lambda: group._queries[name].started_at > before, NOTHING, wish)
     done = _batch_of(group, name)
-    _follow_until(group, lambda: _batch_of(group, name) > done, NOTHING, wish)
+    _reconcile_until(group, lambda: _batch_of(group, name) > done, NOTHING, wish)
 
 
 def _batch_of(group: QueryGroup, name: str) -> int:
@@ -78,17 +78,17 @@ def _is_running(group: QueryGroup, name: str) -> bool:
     return group._queries[name].is_active
 
 
-def _follow_until(
+def _reconcile_until(
     group: QueryGroup,
     condition: Callable[[], bool],
     paused: frozenset[str] = NOTHING,
     restart_at: Mapping[str, float] | None = None,
 ) -> None:
-    """As the host does with each beat."""
+    """Reconciles until the condition holds, as the host does with each beat."""
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
         assert group.failure() is None
-        group.follow(paused, restart_at or {})
+        group.reconcile(paused, restart_at or {})
         if condition():
             return
         time.sleep(0.1)

@@ -50,7 +50,7 @@ def test_one_that_was_killed_is_replaced_and_one_that_was_terminated_holds_until
 
 
 def _terminate(platform: Platform, host: Heartbeat) -> None:
-    """As a person does in the UI: run, process and JVM end, and the supervisor starts no other."""
+    """Terminates the run as in the UI: run, process and JVM end, and the supervisor starts no other."""
     platform.instance.run_coordinator.cancel_run(host.run_id)
     wait_for(lambda: platform.runs()[0].status == "canceled", "the run is canceled")
     wait_for(lambda: not is_alive(host.process), "its process is gone")

@@ -45,7 +45,7 @@ def build(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Build:  # fmt: skip
     """The group looks for silence twice a second: with its own five seconds the tests would mostly wait."""
-    monkeypatch.setattr("platform_assets.streaming.engine.group_care._IDLE_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("platform_assets.streaming.engine.group_maintenance._IDLE_LOOK_SECONDS", 0.5)
     return lambda **overrides: StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(3), **overrides)
 
 
@@ -53,7 +53,7 @@ def wait_until(condition: Callable[[], bool], group: QueryGroup, paused: frozens
     deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
         assert (failure := group.failure()) is None, failure
-        group.follow(paused)
+        group.reconcile(paused)
         assert time.monotonic() < deadline, "it does not come to pass"
         time.sleep(0.2)
 
@@ -193,7 +193,7 @@ def test_where_all_clocks_are_ahead_time_goes_on(build: Build) -> None:
         streams.send(events)
         streams.drain("events", "revenue_by_category")
     (state,) = streams.rows("platform.complete_until")
-    # As when they were sent: the tests before this one may have taken longer than that.
+    # The time at which they were sent: the tests before this one may have taken longer than that.
     assert state["complete_until"] is not None
     assert abs(state["complete_until"] - datetime.now(UTC)) < timedelta(minutes=10)
 
@@ -205,7 +205,7 @@ def test_time_that_a_clock_ahead_has_brought_too_far_is_set_back(build: Build, m
     streams.send([purchase(n, NOW - n * MINUTE) for n in range(1, 60)])
     ahead = time.time_ns() + 3 * 3600 * 10**9
     with monkeypatch.context() as clock:
-        clock.setattr("platform_assets.streaming.engine.group_care.time.time_ns", lambda: ahead)
+        clock.setattr("platform_assets.streaming.engine.group_maintenance.time.time_ns", lambda: ahead)
         asked.drain(*names)
     lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
     verdict = check_event_time(lakehouse)

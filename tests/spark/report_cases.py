@@ -168,7 +168,7 @@ def materialize_days(
     only: Sequence[TableSpec] = (),
     **options: Any,
 ) -> dg.ExecuteInProcessResult:
-    """As `run_reports`; before that the streams' tables that it reads, by their rules, if there are events."""
+    """Runs `run_reports`, after writing the streams' tables that it reads by their rules, if there are events."""
     if DeltaTable.is_deltatable(lakehouse.table_uri(EVENTS.name)):
         used = [report for report in DAILY_REPORTS if not only or report.table in only]
         write_stream_tables(lakehouse, [source.table for report in used for source in report.inputs])

@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 NOON = datetime(2024, 2, 1, 12, tzinfo=UTC)
 # Three ranges: the last two of them so near to the end that what is open there is looked for.
 DAYS = [NOON.date() + timedelta(days=n) for n in (0, 1, 4, 6)]
-# What is waited for is a condition: only a hang may reach this, not three runs beside other programs.
+# What is waited for is a condition: only a hang may reach this, not three runs next to other programs.
 LIMIT_SECONDS = 900.0
 
 

@@ -53,7 +53,7 @@ class Case:
 
 
 def build_cases(span: ResultSpan) -> list[Case]:
-    """Moments at the limits of the rules and a microsecond beside them, and any others."""
+    """Moments at the limits of the rules and a microsecond next to them, and any others."""
     rng = random.Random(str(span))
     pause, reach = span.inactivity, span.reach
     steps = [timedelta(0), pause, -pause, reach, -reach, pause + reach, 4 * pause, DAY, -DAY, MINUTE * 7]
@@ -122,7 +122,7 @@ def build_relation(span: ResultSpan, engine: Engine) -> str:
 
 
 def judge(case: Case, span: ResultSpan, start: datetime | None) -> list[bool]:
-    """In plain Python, in the order of `conditions_of`."""
+    """Judges in plain Python, in the order of `conditions_of`."""
     pause, is_same = span.inactivity, case.user == case.event_user
     if span.of_pairs:
         is_at = case.event in (case.start, case.end)

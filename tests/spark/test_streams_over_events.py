@@ -201,7 +201,7 @@ def test_late_events_are_counted_one_by_one_and_repaired(
     assert all(row["repaired_at"] is not None for row in listed)
     refused = [(r["query"], r["kafka_offset"], r["refused_windows"]) for r in listed if r["refused_windows"]]
     assert sorted(refused) == sorted(refuse(parts)) != []
-    # What is listed beside these was read, and continues what was closed before it came.
+    # What else is listed was read, and continues what was closed before it came.
     assert {row["query"] for row in listed if not row["refused_windows"]} <= {"sessions"}
     assert_tables_equal_twins(spark, lakehouse, arrived)
     states = read_rows(lakehouse, COMPLETE_UNTIL.name)
@@ -258,7 +258,7 @@ def test_an_event_that_continues_a_session_closed_before_it_came_becomes_part_of
     parts = [
         [event("u", NOON)],
         [event("other", NOON + timedelta(minutes=41))],
-        # Of these two only the first continues anything.
+        # Only the first of these two continues anything.
         [event("u", NOON + timedelta(minutes=29)), event("third", NOON + timedelta(minutes=29))],
         [event("u", NOON + timedelta(minutes=50)), CLOSER],
     ]
@@ -314,7 +314,7 @@ def test_a_hot_user_and_a_hot_product_lose_nothing(spark: SparkSession, tmp_path
     assert in_order(STREAMS["view_to_purchase"], pairs) == ask_rule("view_to_purchase", arrived)
 
 
-def test_events_of_before_a_column_was_added_have_null_there(spark: SparkSession) -> None:
+def test_events_older_than_a_column_have_null_there(spark: SparkSession) -> None:
     older = events_frame(spark, [event("u", NOON, "purchase", currency="EUR")]).drop("currency")
     found = run_batch_twin(older, STREAMS["revenue_by_category"]).toArrow()
     assert found["currency"].to_pylist() == [None, None] and found["total_revenue"].to_pylist() == [10.0, 10.0]

@@ -72,7 +72,7 @@ def context(lakehouse: LakehouseResource) -> StreamContext:
 
 
 def start_upkeep(context: StreamContext, readers: Sequence[str]) -> TableUpkeep:
-    """Of the stream `events` and these readers of its table."""
+    """Upkeep of the stream `events` and these readers of its table."""
     streams = [stream for stream in load_streams() if stream.name in ("events", *readers)]
     for table in (*(table for stream in streams for table in stream.tables), *PLATFORM_TABLES):
         DeltaBatchWriter(table, context)
@@ -142,7 +142,7 @@ def test_a_bounded_run_keeps_its_tables(
 
 
 @pytest.mark.long
-def test_compaction_leaves_few_files_and_the_same_rows_beside_a_writer_and_readers(
+def test_compaction_leaves_few_files_and_the_same_rows_under_a_writer_and_readers(
     spark: SparkSession, lakehouse: LakehouseResource, context: StreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_upkeep, "COMMITS_OF_ONE_COMPACTION", 50)
@@ -186,7 +186,7 @@ def test_a_compaction_that_always_loses_says_so(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As beside a writer that never rests: each time it looks again, another upsert follows."""
+    """The writer never rests: each time compaction looks again, another upsert follows."""
     Shop(context).commit(5)
     table = lakehouse.delta_table("silver.events")
 

@@ -181,7 +181,7 @@ class Oracle:
         return self._fetch(_REPEATED, horizon=HORIZON)
 
     def frontiers(self) -> list[int | None]:
-        """After each step, microseconds."""
+        """The frontiers after each step, in microseconds."""
         return [frontier for _, frontier in self._fetch(_WALK)]
 
     def _fetch(self, sql: str, **params: Any) -> list[tuple[Any, ...]]:
@@ -256,7 +256,7 @@ _REPEATED = """
     FROM sound s ANTI JOIN accepted USING (kafka_partition, kafka_offset) ORDER BY ALL
 """
 
-# Of each step what its accepted events say of clocks, and how far each partition has come by then.
+# What each step's accepted events say of clocks, and how far each partition has come by then.
 _FACTS = """
     CREATE TABLE judged AS
     SELECT *, event - at_most AS lead

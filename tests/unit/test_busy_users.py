@@ -24,7 +24,7 @@ LIMITS = BusyUserLimits(share=0.2, events=10)
 
 
 def write_day(root: Path, day: date, counts: Mapping[str, int], anonymous: str = "guest") -> None:
-    """So many events of each user."""
+    """Writes this many events of each user."""
     at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
     rows = [
         {"event_time": at, "event_date": day, "user_id": user, "is_anonymous": user == anonymous}
@@ -59,7 +59,7 @@ def test_a_user_above_the_share_is_a_warning_that_does_not_name_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("share", "events", "passes"), [(0.2, 30, False), (0.3, 30, True), (0.2, 31, True)])
-def test_a_busy_user_has_more_than_the_share_and_so_many_events(
+def test_a_busy_user_has_more_than_the_share_and_enough_events(
     tmp_path: Path, share: float, events: int, passes: bool
 ) -> None:
     write_day(tmp_path, TODAY, {"user-shared": 30, **{f"user-{n}": 9 for n in range(8)}})

@@ -15,7 +15,7 @@ MILLIS = 1_790_000_000_000
 
 
 def write_plan(place: Path, batch_id: int, source: object, watermark_millis: int = 0) -> None:
-    """As Spark 4.2 writes it: a version, the batch's metadata, and one line a source."""
+    """Writes a plan as Spark 4.2 does: a version, the batch's metadata, and one line a source."""
     metadata = {"batchWatermarkMs": watermark_millis, "batchTimestampMs": MILLIS + batch_id, "conf": {}}
     log = place / "offsets"
     log.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def write_commit(place: Path, batch_id: int) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Of a query over Kafka that has done two batches and has planned a third."""
+    """The checkpoint of a query over Kafka that has done two batches and has planned a third."""
     place = tmp_path / "checkpoint"
     (place / "sources" / "0").mkdir(parents=True)
     (place / "sources" / "0" / "0").write_bytes(b'\0v1\n{"t":{"0":5}}')

@@ -64,7 +64,7 @@ def test_a_late_event_that_waits_for_repair_opens_no_day_again() -> None:
 def test_days_in_which_nobody_looked_are_closed_one_by_one() -> None:
     after = progress(MIDNIGHT + timedelta(days=2, hours=3))
     assert closed(after, since=date(2024, 2, 28)) == ["2024-02-29", "2024-03-01", "2024-03-02"]
-    # Of a history only the newest day: the reports of the others are a backfill's.
+    # Only the newest day of a history is closed: the reports of the others are a backfill's.
     assert closed(after) == ["2024-03-02"]
 
 

@@ -162,7 +162,7 @@ def crash_loop(age: float = 1.0) -> tuple[RunView, ...]:
     return tuple(failed(9 - n, age + n * 60, exit_reason="Broken.") for n in range(5))
 
 
-def test_crash_loop_is_held_with_reason_and_mend() -> None:
+def test_crash_loop_is_held_with_reason_and_what_to_do() -> None:
     decision = look(*crash_loop())
     assert (decision.phase, decision.actions) == (Phase.HELD_CRASH_LOOP, ())
     assert "Broken." in decision.reason and "headrace resume clickstream" in decision.reason
@@ -196,7 +196,7 @@ def test_resume_and_new_version_clear_a_crash_loop() -> None:
     assert look(*crash_loop(), spec=GroupSpec("clickstream", "v2")).phase is Phase.LAUNCHING
 
 
-def test_ctrl_c_does_not_mend_a_crash_loop() -> None:
+def test_ctrl_c_does_not_fix_a_crash_loop() -> None:
     interrupted = run("run-50", "success", exit_kind=ExitKind.INTERRUPTED, ended_at=NOW - 60, created_at=NOW - 70)
     newest = failed(60, 1.0)
     assert look(newest, interrupted, *crash_loop(120)).phase is Phase.HELD_CRASH_LOOP
@@ -257,7 +257,7 @@ def test_restart_replaces_a_live_run_and_ends_a_hold() -> None:
 # --- terminal errors
 
 
-def test_terminal_error_needs_attention_and_says_the_mend() -> None:
+def test_terminal_error_needs_attention_and_says_what_to_do() -> None:
     broken = run(status="failure", exit_kind=ExitKind.TERMINAL, exit_reason="Topic x does not exist. Create it.")
     decision = look(broken, now=NOW + 1_000_000)
     assert (decision.phase, decision.actions) == (Phase.NEEDS_ATTENTION, ())

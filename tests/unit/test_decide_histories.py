@@ -84,7 +84,7 @@ class World:
         if not self.find(run_id).is_finished:
             values: dict[str, object] = {"status": status, "ended_at": self.now}
             if kind is not None:
-                values |= {"exit_kind": kind, "exit_reason": "It broke. Mend it."}
+                values |= {"exit_kind": kind, "exit_reason": "It broke. Fix it."}
             self.update(run_id, **values)
 
     def close(self, host: Host) -> None:
@@ -212,7 +212,7 @@ class Histories(RuleBasedStateMachine):
         match action:
             case Launch(run_key):
                 if run_key not in self.keys:
-                    assert all(run.is_finished for run in world.runs), "launched beside an unfinished run"
+                    assert all(run.is_finished for run in world.runs), "launched next to an unfinished run"
                     assert not world.writers(), "launched while the lock is held"
                     assert not self.held_by_person, "launched although a person holds the group"
                     self.keys.add(run_key)

@@ -213,7 +213,7 @@ def test_bounds_of_a_version_are_meant_with_the_whole_of_their_last_millisecond(
 
 @pytest.mark.parametrize("folder", ["all*", "a{b,c}", "it's 1", "50%off", "a:b;c&d=e+f"])
 def test_a_root_of_odd_characters_is_read_by_all_readers(tmp_path: Path, folder: str) -> None:
-    """Where DuckDB would take the path for a pattern it reads through Arrow, rewritten text too."""
+    """DuckDB would take such a path for a pattern, so it reads through Arrow, rewritten text too."""
     (tmp_path / "allowed" / "silver").mkdir(parents=True)  # "all*" would find it
     uri = str(tmp_path / folder)
     for n in (1, 2):
@@ -235,7 +235,7 @@ def test_options_of_delta_rs_are_not_taken_silently(tmp_path: Path) -> None:
 
 
 def test_tables_are_opened_by_the_reader_alone() -> None:
-    """Whoever builds a `DeltaTable` gets delta-rs's own dataset."""
+    """A `DeltaTable` built elsewhere would give delta-rs's own dataset."""
     root = Path(__file__).parents[2]
     found = [
         f"{path.relative_to(root)}:{node.lineno}"

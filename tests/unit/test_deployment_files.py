@@ -101,7 +101,7 @@ def test_lock_has_a_hash_for_every_package_and_no_address(name: str) -> None:
 
 
 def test_recipes_that_start_programs_replace_the_shell() -> None:
-    """Without `exec` a SIGTERM to make leaves the program behind."""
+    """A SIGTERM to make would leave the program behind without `exec`."""
     makefile = (_ROOT / "Makefile").read_text()
     assert "exec $(BIN)/" in re.findall(r"^RUN = .*$", makefile, re.MULTILINE)[0]
     for target in ("demo", "dev", "up", "drain", "check", "simulate"):

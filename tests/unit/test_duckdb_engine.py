@@ -139,7 +139,7 @@ def test_a_run_that_is_killed_while_it_writes_leaves_the_day_as_it_was(
     assert sorted(after.to_pyarrow_table()["n"].to_pylist()) == [0, 10]
 
 
-def test_a_run_beside_a_writer_sees_one_version(things: LakehouseResource, tmp_path: Path) -> None:
+def test_a_run_during_a_write_sees_one_version(things: LakehouseResource, tmp_path: Path) -> None:
     enough = threading.Event()
 
     def append() -> None:

@@ -138,7 +138,7 @@ def _has_type(name: str, found: Any) -> bool:
 
 
 def spell(currency: str | None) -> str | bool | None:
-    """As the stream keeps it; False for what is none."""
+    """The currency as the stream keeps it; False for what is none."""
     letters = re.sub(f"^{_BLANK}|{_BLANK}$", "", currency or "")
     is_code = len(letters) == 3 and all("a" <= letter.lower() <= "z" for letter in letters) and letters.isascii()
     return letters.upper() if is_code else (None if not letters else False)

@@ -52,7 +52,7 @@ class Process:
 
     def take(self, step: Step, number: int) -> None:
         if step.mark is not None:
-            self._writer.mark_idle(step.mark)
+            self._writer.advance_idle_frontier(step.mark)
         else:
             self._take_batch(step, number)
         if step.restarts:

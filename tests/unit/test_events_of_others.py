@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from jobs.supervision.model import ExitKind
-from jobs.supervision.run_outside import RunOutside
+from jobs.supervision.run_host_port import RunHostPort
 from jobs.supervision.run_records import (
     EXIT_TAG,
     GROUP_TAG,
@@ -43,10 +43,10 @@ def test_a_host_whose_run_is_deleted_stops_in_good_order() -> None:
     with dg.instance_for_test() as instance:
         run = instance.create_run_for_job(some_job)
         log = logging.getLogger(__name__)
-        outside = RunOutside(instance, "clickstream", run.run_id, TableEvents([], lambda event: None), log)
-        assert outside.read_stop(signalled=False) is None
+        port = RunHostPort(instance, "clickstream", run.run_id, TableEvents([], lambda event: None), log)
+        assert port.read_stop(signalled=False) is None
         instance.delete_run(run.run_id)
-        assert outside.read_stop(signalled=False) == (ExitKind.STOPPED, "the run was deleted in Dagster")
+        assert port.read_stop(signalled=False) == (ExitKind.STOPPED, "the run was deleted in Dagster")
 
 
 @pytest.mark.parametrize("value", [{}, [], 1, {"tables": {}, "until": [], "totals": {}, "full_at": "yesterday"}])

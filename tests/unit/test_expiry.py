@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from jobs.operations.replay.row_replay import Part
+from jobs.operations.replay.row_replay import ReplayScope
 from jobs.operations.replay.time_range import RangeReplay
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry
@@ -149,8 +149,8 @@ def test_a_replay_of_a_range_leaves_out_what_has_expired(context: StreamContext)
     expire(context, table, EVENTS, 10)
     lakehouse = LakehouseResource(root=context.lakehouse_root)
     assert find_expired(lakehouse)[EVENTS.name].until == TODAY - timedelta(days=10)
-    replay = RangeReplay(SESSIONS_STREAM, context, lakehouse, Part())
-    assert replay._part.since == datetime(2026, 3, 21, 0, 30, tzinfo=UTC)
+    replay = RangeReplay(SESSIONS_STREAM, context, lakehouse, ReplayScope())
+    assert replay._scope.since == datetime(2026, 3, 21, 0, 30, tzinfo=UTC)
 
 
 def test_the_setting_is_read_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,11 +185,11 @@ def test_one_sentence_says_what_is_in_no_table() -> None:
     assert "others have come back" in said
 
 
-def test_a_record_that_was_taken_in_again_and_expired_twice_is_one_record() -> None:
+def test_a_record_that_was_re_ingested_and_expired_twice_is_one_record() -> None:
     mark = {"topic": "t", "kafka_partition": 0, "kafka_offset": 7, "requeued_at": NOW}
     found = places([n for n in range(400) if n != 7])
-    found.forgive([mark], "requeued_at")
+    found.discount([mark], "requeued_at")
     assert found.find_breaches({}, expired=2) == []
     found = places(list(range(400)))
-    found.forgive([mark], "requeued_at")
+    found.discount([mark], "requeued_at")
     assert found.find_breaches({}, expired=1) == [], "it is in one place of two"

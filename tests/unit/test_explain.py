@@ -44,7 +44,7 @@ def write(lakehouse: LakehouseResource, spec: TableSpec, rows: Sequence[Mapping[
 
 
 def write_events(lakehouse: LakehouseResource, **users: list[bool | None]) -> None:
-    """For each user an event for each of these: whether it is anonymous."""
+    """Writes an event for each user and each of these values of whether it is anonymous."""
     flags = [(user, flag) for user, own in users.items() for flag in own]
     rows = [
         {

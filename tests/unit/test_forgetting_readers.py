@@ -46,7 +46,7 @@ def test_a_run_that_ends_in_time_is_left_alone(instance: dg.DagsterInstance) -> 
     assert len(said) == 1 and "waiting at most 60 s for 1 run" in said[0]
 
 
-def test_a_run_that_does_not_end_is_stopped_and_nothing_is_removed_beside_it(
+def test_a_run_that_does_not_end_is_stopped_and_nothing_is_removed_under_it(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readers, "_STOP_SECONDS", 1.0)

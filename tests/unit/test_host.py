@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 import pytest
 
-from jobs.supervision.host import Application, HostEnd, HostPhase, StreamWishes, host_group
+from jobs.supervision.host import Application, HostEnd, HostPhase, StreamRequests, host_group
 from jobs.supervision.model import ExitKind, ProcessIdentity
 from jobs.supervision.table_events import EVENT_INTERVAL_SECONDS, AssetEvent, TableEvents
 from platform_assets.errors import HeadraceError, MissingTopicError, QueryFailedError
@@ -42,7 +42,7 @@ class ScriptedGroup:
     def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
         self.calls.append(" ".join(["start", *(["bounded"] if bounded else []), *sorted(paused)]))
 
-    def follow(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
+    def reconcile(self, paused: frozenset[str], restart_at: Mapping[str, float]) -> None:
         self.followed.append((paused, restart_at))
 
     def progress(self) -> Mapping[str, QueryProgress]:
@@ -66,15 +66,15 @@ class Recorder:
     stop_after: int | None = None
     signal_after: int | None = None
     phases: list[str] = field(default_factory=list)
-    wishes: StreamWishes = field(default_factory=StreamWishes)
+    requests: StreamRequests = field(default_factory=StreamRequests)
 
     def report(self, phase: HostPhase, progress: Mapping[str, QueryProgress], jvm: ProcessIdentity | None) -> None:
         self.phases.append(phase)
         if self.signal_after is not None and self.phases.count("running") == self.signal_after:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def read_wishes(self) -> StreamWishes:
-        return self.wishes
+    def read_requests(self) -> StreamRequests:
+        return self.requests
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
         if self.stop_after is not None and self.phases.count("running") >= self.stop_after:
@@ -83,7 +83,7 @@ class Recorder:
 
 
 def run_host(
-    group: ScriptedGroup, outside: Recorder, jvm_pid: int | None = None, bounded: bool = False, jvm_output: str = ""
+    group: ScriptedGroup, port: Recorder, jvm_pid: int | None = None, bounded: bool = False, jvm_output: str = ""
 ) -> HostEnd:
     @contextmanager
     def application() -> Iterator[Application]:
@@ -91,14 +91,14 @@ def run_host(
         yield Application(lambda: group, jvm_pid, lambda: jvm_output)
         group.calls.append("close")
 
-    return host_group(application, outside, grace_seconds=60, bounded=bounded)
+    return host_group(application, port, grace_seconds=60, bounded=bounded)
 
 
 def test_stop_record_ends_the_loop_after_the_batches_in_flight() -> None:
-    group, outside = ScriptedGroup(), Recorder(stop_after=1)
-    assert run_host(group, outside) == HostEnd(False, ExitKind.STOPPED, "asked")
+    group, port = ScriptedGroup(), Recorder(stop_after=1)
+    assert run_host(group, port) == HostEnd(False, ExitKind.STOPPED, "asked")
     assert group.calls == ["open", "start", "stop 60", "close"]
-    assert outside.phases == ["starting", "starting", "running", "stopping"]
+    assert port.phases == ["starting", "starting", "running", "stopping"]
 
 
 def test_signal_ends_the_loop_at_once_and_its_handler_is_gone_after() -> None:
@@ -166,9 +166,9 @@ def test_error_of_ours_with_a_living_jvm_stays_loud() -> None:
         run_host(Broken(), Recorder())
 
 
-def test_wishes_for_single_streams_reach_the_group_from_its_start_on() -> None:
+def test_requests_for_single_streams_reach_the_group_from_its_start_on() -> None:
     group = ScriptedGroup()
-    run_host(group, Recorder(stop_after=1, wishes=StreamWishes(frozenset({"sessions"}), {"events": 7.0})))
+    run_host(group, Recorder(stop_after=1, requests=StreamRequests(frozenset({"sessions"}), {"events": 7.0})))
     assert group.calls[1] == "start sessions"
     assert group.followed == [(frozenset({"sessions"}), {"events": 7.0})]
 

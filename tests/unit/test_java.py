@@ -57,7 +57,7 @@ def test_java_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest
     assert java.java_home() == good
 
 
-def test_missing_java_names_what_was_found_and_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_java_names_what_was_found_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(_install(tmp_path / "old", 'openjdk version "11.0.2"')))
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
 

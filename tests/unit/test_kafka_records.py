@@ -1,4 +1,4 @@
-"""Ranges of offsets, and when the batch that read a record had its time, beside sets of single offsets."""
+"""Ranges of offsets, and when the batch that read a record had its time, compared with sets of single offsets."""
 
 from __future__ import annotations
 

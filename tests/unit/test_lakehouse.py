@@ -1,4 +1,4 @@
-"""Where tables and checkpoints lie, and what is said when they cannot."""
+"""The locations of tables and checkpoints, and the error when they cannot be opened."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_writable_root_is_created_and_left_empty(tmp_path: Path) -> None:
     assert free > 0
 
 
-def test_root_that_is_a_file_is_named_with_the_mend(tmp_path: Path) -> None:
+def test_root_that_is_a_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("")
     with pytest.raises(StorageError, match=f"{tmp_path}/lake cannot be written.*HEADRACE_LAKEHOUSE"):
         LakehouseResource(root=str(tmp_path / "lake")).check_writable()

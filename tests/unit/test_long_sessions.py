@@ -111,7 +111,7 @@ def test_rows_at_a_limit_are_not_looked_at_until_they_are_settled(
 def test_parity_waits_for_parts_and_misses_those_that_do_not_come(
     tmp_path: Path, watermark: datetime, *, is_equal: bool
 ) -> None:
-    """At 20 o'clock the session is longer than a day, and its first part is listed after the next midnight."""
+    """The session is longer than a day at 20 o'clock, and its first part is listed after the next midnight."""
     list_parts(tmp_path, as_sessions(), MIDNIGHT)
     events, sessions, late = (
         DeltaTable(tmp_path / name) for name in ("silver/events", "gold/sessions", "platform/late_events")

@@ -30,7 +30,7 @@ def event(user: Any = USER, **fields: Any) -> dict[str, Any]:
 
 
 def judge(value: bytes | str, user: str = USER, key: bytes | None = None) -> Mention:
-    """By the name and by its hash, which must not differ; and what is found must be suspected."""
+    """Judges by the name and by its hash, which must not differ; and what is found must be suspected."""
     raw = value if isinstance(value, bytes) else value.encode(errors="surrogatepass")
     by_name = judge_record(key, raw, Sought.one(user))
     forgotten = hash_user(user, SALT)

@@ -198,10 +198,10 @@ def test_a_webhook_that_is_not_there_is_named_by_its_setting_only(instance: dg.D
 
 def test_a_hold_is_told_with_its_reason_and_a_restart_is_not() -> None:
     def told(phase: Phase, said: dict[str, str]) -> list[Condition]:
-        return find_changes(describe_groups({"g": SupervisorState(phase, 0.0, (), "why and mend")}), said)
+        return find_changes(describe_groups({"g": SupervisorState(phase, 0.0, (), "why and what to do")}), said)
 
     for phase in (Phase.HELD_CRASH_LOOP, Phase.HELD_OPERATOR, Phase.NEEDS_ATTENTION, Phase.ORPHAN):
-        assert told(phase, {}) == [Condition("group g", phase, f"g: {phase}: why and mend")]
+        assert told(phase, {}) == [Condition("group g", phase, f"g: {phase}: why and what to do")]
         assert told(phase, {"group g": phase}) == []
         assert told(Phase.STARTING, {"group g": phase}) == []
         assert told(Phase.RUNNING, {"group g": phase}) == [Condition("group g", "well", "g: RUNNING again.")]

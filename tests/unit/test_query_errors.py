@@ -22,7 +22,7 @@ CONTEXT = StreamContext("/lake", "shop-events", {"kafka.sasl.jaas.config": "secr
 @pytest.mark.parametrize(
     ("text", "kind", "says"),
     [
-        # As delta-rs 1.6 says it, and as Hadoop's local file system does.
+        # The texts of delta-rs 1.6 and of Hadoop's local file system.
         ("Generic LocalFileSystem error\n ↳ Unable to copy data to file\n ↳ No space left on device (os error 28)",
          StorageError, "Free space"),
         ("java.io.IOException: No space left on device", StorageError, "/lake"),
@@ -33,7 +33,7 @@ CONTEXT = StreamContext("/lake", "shop-events", {"kafka.sasl.jaas.config": "secr
         ("org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment. Call: describe",
          BrokerUnavailableError, "KAFKA_BOOTSTRAP_SERVERS"),
         ("Job aborted.\n\tat org.apache.Foo\nCaused by: java.lang.IllegalStateException: odd", QueryFailedError, "odd"),
-        # As Spark 4.2 passes on what a data source in a worker raised.
+        # The form in which Spark 4.2 passes on what a data source in a worker raised.
         ("pyspark.errors.exceptions.captured.PythonException: An exception was thrown from the Python worker:\n"
          "Traceback (most recent call last):\n  File \"x.py\", line 1, in read\n    raise it\n"
          "pyarrow.lib.ArrowInvalid: No match for FieldRef.Name(currency) in event_id: string\nevent_type: string\n",
@@ -41,7 +41,7 @@ CONTEXT = StreamContext("/lake", "shop-events", {"kafka.sasl.jaas.config": "secr
         ("", QueryFailedError, "no message"),
     ],
 )  # fmt: skip
-def test_failure_is_named_with_its_mend(text: str, kind: type[Exception], says: str) -> None:
+def test_failure_is_named_with_what_to_do(text: str, kind: type[Exception], says: str) -> None:
     error = classify_failure("events", text, CONTEXT)
     assert type(error) is kind
     assert says in str(error)

@@ -1,4 +1,4 @@
-"""A query whose source was slow to start is started again; other ends are failures; slow starts stop no heart.
+"""A query whose source was slow to start is started again; other ends are failures; slow starts stop no heartbeat.
 
 Doubles: a machine so loaded that a Python process needs ten seconds to start can't be made on purpose.
 """
@@ -74,7 +74,7 @@ def _no_source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class SlowQuery:
-    """A query whose start takes so many seconds of the test's clock."""
+    """A query whose start takes `seconds` of the test's clock."""
 
     def __init__(self, stream: Stream, clock: list[float], seconds: float) -> None:
         self.stream = stream
@@ -107,13 +107,13 @@ def test_records_come_first_and_slow_starts_leave_time_for_a_heartbeat(
     monkeypatch.setattr(group, "_queries", queries)
     monkeypatch.setattr(group, "_waiting", [name for name in queries if name != "events"])
     queries["events"].start()
-    group.follow()
+    group.reconcile()
     assert [name for name, query in queries.items() if query.is_active] == ["events"]
 
     queries["events"].is_first = False
     for number in range(calls):
         assert sum(query.is_active for query in queries.values()) == 1 + number
-        group.follow()
+        group.reconcile()
     assert all(query.is_active for query in queries.values())
 
 
@@ -129,4 +129,4 @@ def test_a_start_that_is_refused_is_refused_by_its_own_error(monkeypatch: pytest
     monkeypatch.setattr(group, "_queries", {STREAM.name: query})
     monkeypatch.setattr(group, "_waiting", [STREAM.name])
     with pytest.raises(CheckpointMismatchError, match=r"^the checkpoint is gone$"):
-        group.follow()
+        group.reconcile()

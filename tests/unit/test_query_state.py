@@ -1,4 +1,4 @@
-"""What is named beside a table's completeness, and how far apart late events are looked for."""
+"""What is named next to a table's completeness, and how far apart late events are looked for."""
 
 from __future__ import annotations
 

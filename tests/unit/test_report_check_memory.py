@@ -1,4 +1,4 @@
-"""The consistency checks run beside streams: what they take is bounded."""
+"""The consistency checks run while streams run: what they take is bounded."""
 
 from __future__ import annotations
 

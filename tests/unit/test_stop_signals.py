@@ -1,4 +1,4 @@
-"""Signals as an event: set whatever the main thread is at, and the handlers of before are put back."""
+"""Signals as an event: set whatever the main thread is at, and the former handlers are restored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_signal_sets_the_event_and_later_handlers_are_back(number: signal.Sign
 
 
 def test_a_signal_while_the_main_thread_holds_the_events_lock_does_not_block_it() -> None:
-    """As within `wait`, whose lock is taken for an instant on the way in and on the way out."""
+    """The signal arrives as within `wait`, whose lock is taken for an instant on the way in and out."""
     with StopSignals() as stop:
         with stop.received._cond:  # type: ignore[attr-defined]
             signal.raise_signal(signal.SIGTERM)

@@ -174,7 +174,7 @@ def test_check_event_is_emitted_when_the_phase_changes_its_meaning_only(
     assert isinstance(failing, dg.AssetCheckEvaluation) and not failing.passed
 
 
-def test_terminal_exit_is_shown_with_its_mend_until_resumed(
+def test_terminal_exit_is_shown_with_what_to_do_until_resumed(
     instance: dg.DagsterInstance, settings: Settings, job: dg.JobDefinition
 ) -> None:
     run_id = start_run(instance, settings, job)

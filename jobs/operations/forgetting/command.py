@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-# Twice while the groups rest. What is left of years of windows is repaired beside the streams.
+# Twice while the groups rest. What is left of years of windows is repaired while the streams run.
 _REPAIR_SECONDS = 15.0
-# The same for whoever is forgotten: a group that an erasure left half done is taken over by the next call.
+# The same text for each user, so that the next call takes over a group that an erasure left half done.
 _PAUSED_FOR = "a user is being forgotten; if that has ended, call it again for the same user"
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """`rows` that were taken out, by table; the proof by the files; `waits`: what nobody can hurry, in sentences.
+    """The outcome: `rows` removed by table, the proof by the files, and `waits`: sentences on what nobody can hurry.
 
     `unsure`: what mentions the user and stays until somebody has looked at it.
     """
@@ -56,7 +56,7 @@ class Forgotten:
 
 
 class Erasure:
-    """Of one user, while all groups rest: `take_out`, then, when nobody reads the old files, `remove_files`."""
+    """Erases one user while all groups rest: first `take_out`, then `remove_files` when nobody reads the old files."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Erasure:
         return found, rows
 
     def remove_files(self) -> None:
-        """And puts down that it is done."""
+        """Runs VACUUM and marks the erasure as done."""
         self._eraser.vacuum()
         self._register.write(self._user, {**self._row, "erased_at": datetime.now(UTC)})
 
@@ -111,9 +111,9 @@ def forget_user(
     """Erases all rows of one user, and what mentions the user if it is told to; keeps the user out from then on.
 
     The groups rest while rows and files are removed, and are resumed; what is summed up of the user's days is computed
-    again beside them. Batch runs that may read the old files are waited for, `wait_seconds` at most, and stopped then.
-    Cut short, the groups stay paused, and the same call does the rest; a call for a user who is forgotten does it all
-    again. `compute_changed_days` computes reports of days that have changed, and says whether all could be. Raises
+    again while they run. Batch runs that may read the old files are stopped when `wait_seconds` are over. Cut short,
+    the groups stay paused, and the same call does the rest; a call for a user who is forgotten does it all again.
+    `compute_changed_days` computes reports of days that have changed, and says whether all could be. Raises
     `HeadraceError`; `UsageError` for an empty name.
     """
 
@@ -162,6 +162,6 @@ def forget_user(
 def _drain(
     open_application: Callable[[], AbstractContextManager[Application]], settings: Settings, write: WriteLine
 ) -> None:
-    outside, grace = Terminal("forget-user", write), settings.stop_grace_seconds
-    if not host_group(open_application, outside, grace_seconds=grace, bounded=True).finished:
+    port, grace = Terminal("forget-user", write), settings.stop_grace_seconds
+    if not host_group(open_application, port, grace_seconds=grace, bounded=True).finished:
         raise InterruptedByUserError("Interrupted. Call it again for the same user: it does the rest.")

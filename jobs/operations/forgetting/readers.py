@@ -1,4 +1,4 @@
-"""Batch runs that may still be reading the files of before: waited for, and stopped when they take too long."""
+"""Waits for batch runs that may still read replaced files, and stops those that take too long."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def wait_for_readers(instance: dg.DagsterInstance, wait_seconds: float, write: W
 
 
 def _wait(instance: dg.DagsterInstance, run_ids: Sequence[str], seconds: float) -> list[str]:
-    """Those of the runs that are still at work after so long."""
+    """The runs that are still at work after this time."""
     deadline = time.monotonic() + seconds
     while True:
         at_work = instance.get_run_records(dg.RunsFilter(run_ids=list(run_ids), statuses=_AT_WORK)) if run_ids else []

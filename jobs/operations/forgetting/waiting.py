@@ -1,4 +1,4 @@
-"""What still has a forgotten user and goes by itself, each with the time at which it is gone."""
+"""What still holds a forgotten user's data and expires on its own, each with the time at which it is gone."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Replay: a derived stream's table made again beside the live one, compared with it, and put in its place."""
+"""Replay: recomputes a derived stream's table next to the live one, compares both, and swaps them."""

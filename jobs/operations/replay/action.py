@@ -1,4 +1,4 @@
-"""The steps of a replay. Apart from what does them: the composition root is imported each minute, and lists them."""
+"""The steps of a replay, without their code: the composition root lists them, and is imported each minute."""
 
 from typing import Literal
 

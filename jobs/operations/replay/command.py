@@ -12,7 +12,7 @@ from jobs.operations.replay.action import ReplayAction
 from jobs.operations.replay.comparison import DIFFERENCE, Comparison, compare_with_live, read_cost
 from jobs.operations.replay.kafka_range import KafkaReplay
 from jobs.operations.replay.rehearsal import build_rehearsal, rehearse
-from jobs.operations.replay.row_replay import Part, RowReplay, replay_rows
+from jobs.operations.replay.row_replay import ReplayScope, RowReplay, replay_rows
 from jobs.operations.replay.shadow import Shadow, fill_shadow
 from jobs.operations.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from jobs.operations.replay.time_range import RangeReplay
@@ -43,22 +43,22 @@ def replay_stream(
     instance: dg.DagsterInstance,
     by: str,
     write: WriteLine,
-    part: Part | None = None,
+    scope: ReplayScope | None = None,
 ) -> Comparison | None:
     """Does one step of a replay of the stream `name`; returns what the replayed table differs in, where it was looked.
 
-    `rehearse` runs the code of now from a copy of the live state (`rehearsal`). `compare` makes the shadow
-    up to the newest event, beside the live stream, and compares; `swap` does so too, and then holds the group while the
-    rest is read and the table and its state are replaced; `undo` takes back the last swap; `abandon` removes shadow and
-    rehearsal. With `part` the same for what is final in a range of event time, without a state
+    `rehearse` runs the current code from a copy of the live state (`rehearsal`). `compare` makes the shadow
+    up to the newest event, while the live stream runs, and compares; `swap` does so too, and then holds the group
+    while the rest is read and the table and its state are replaced; `undo` takes back the last swap; `abandon` removes
+    shadow and rehearsal. With `scope` the same for what is final in a range of event time, without a state
     (`jobs.operations.replay.time_range`; not for `rehearse`), and always so for a stream over Kafka (`kafka_range`).
     The group's run is paused by this where it lives, and resumed at the end. Raises `HeadraceError`; what was done is
-    kept, and the same call goes on (a rehearsal begins anew).
+    kept, and the same call goes on (a rehearsal starts over).
     """
     [group] = find_groups(groups, "", name)
     stream = next(stream for stream in group.streams if stream.name == name)
     derived = [stream for one in groups for stream in one.derived]
-    if action == "rehearse" and (part is not None or stream not in derived):
+    if action == "rehearse" and (scope is not None or stream not in derived):
         raise UsageError(
             "A rehearsal goes from where the live state allows to the newest event: it has no range, and a stream over "
             "Kafka has no such state."
@@ -74,15 +74,15 @@ def replay_stream(
         locked = [name] if stream in derived else [name, *(s.name for s in derived)]
         lock_fds = [locks.enter_context(hold_group_lock(settings.home, f"replay-{of}", "replay")) for of in locked]
         live = build_stream_context(settings, kafka, lakehouse, group.streams)
-        shadow, rows = None, _open_row_replay(stream, live, lakehouse, kafka, derived, part or Part())
+        shadow, rows = None, _open_row_replay(stream, live, lakehouse, kafka, derived, scope or ReplayScope())
         if stream in derived:
             shadow = Shadow(stream, live, lakehouse)
-            if part is None and action in ("compare", "swap") and (lost := warn_of_expired(stream, lakehouse)):
+            if scope is None and action in ("compare", "swap") and (lost := warn_of_expired(stream, lakehouse)):
                 say(lost)
         elif action in ("swap", "undo"):
             _refuse_shadows([Shadow(s, live, lakehouse) for s in derived])
         if action == "abandon":
-            if shadow is None or part is not None:
+            if shadow is None or scope is not None:
                 rows.abandon()
             else:
                 abandon(shadow)
@@ -98,7 +98,7 @@ def replay_stream(
             return hold_group(group, "replay", settings, instance, by, reason, is_cut_short)
 
         with spark.running(tuple(lock_fds)) as session:
-            if shadow is None or part is not None:
+            if shadow is None or scope is not None:
                 return replay_rows(session, rows, action, hold, say)
 
             def fill(of: Shadow) -> None:
@@ -118,11 +118,11 @@ def _open_row_replay(
     lakehouse: LakehouseResource,
     kafka: KafkaResource,
     derived: Sequence[TableStream],
-    part: Part,
+    scope: ReplayScope,
 ) -> RowReplay:
     if isinstance(stream, KafkaStream):
-        return KafkaReplay(stream, live, lakehouse, kafka, derived, part)
-    return RangeReplay(stream, live, lakehouse, part)
+        return KafkaReplay(stream, live, lakehouse, kafka, derived, scope)
+    return RangeReplay(stream, live, lakehouse, scope)
 
 
 def _refuse_shadows(shadows: Sequence[Shadow]) -> None:
@@ -186,7 +186,7 @@ def _tell(shadow: Shadow, found: Comparison | None, write: WriteLine) -> None:
         say(f"all of them are in the Delta table {shadow.context.lakehouse_root}/{DIFFERENCE}")
     if is_rehearsal:
         say(
-            "to promote it deploy this code: the live stream goes on from its own state with it. For rows of before: "
+            "to promote it deploy this code: the live stream goes on from its own state with it. For older rows: "
             f"{command} --range --swap (undone by --undo)."
         )
     else:

@@ -1,4 +1,4 @@
-"""What a replay would change: the shadow's rows beside the live table's, wherever both are final."""
+"""What a replay would change: compares the shadow's rows with the live table's, wherever both are final."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Comparison:
         return self.added + self.missing + self.changed
 
     def describe(self) -> list[str]:
-        """For a person: how many rows, how many differ, and the first that do, without whose they are.
+        """Describes the difference for a person: how many rows, how many differ, and the first ones without user ids.
 
         A run's log has these lines for ever; the rows as they are lie in the table `DIFFERENCE`.
         """
@@ -68,7 +68,7 @@ class Comparison:
         return [
             *self.notes,
             f"{self.rows:,} rows of the replay{final}. "
-            f"Beside the live table: {self.added:,} added, {self.missing:,} missing, {self.changed:,} changed.",
+            f"Compared with the live table: {self.added:,} added, {self.missing:,} missing, {self.changed:,} changed.",
             *(f"  {row}" for row in hide_users(self.samples)),
         ]
 
@@ -163,7 +163,7 @@ def read_cost(shadow: Shadow) -> dict[str, int]:
 
 
 def read_table(session: SparkSession, context: StreamContext, spec: TableSpec, version: int) -> DataFrame:
-    """The table as it was at that version, with the columns of the code of now."""
+    """The table as it was at that version, with the columns of the current code."""
     rows = session.read.format("delta").option("versionAsOf", version).load(context.table_uri(spec.name))
     return select_columns(rows, spec.columns)
 

@@ -1,7 +1,7 @@
-"""A replay from Kafka: what the parser of now makes of records that were accepted, and accepted rows that are gone.
+"""Replays from Kafka what the current parser makes of accepted records, and accepted rows that are gone.
 
 For the table of a stream over Kafka, as long as Kafka holds the records. Which of its tables a record is in does not
-change: the ledger has counted it there. So only rows of the main table are made again: those that it has, if they are
+change: the ledger has counted it there. So only rows of the main table are recomputed: those that it has, if they are
 accepted still and have the same event id, and those of records that are in no table at all though a batch has read
 them. What else would be otherwise now is counted and left.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from jobs.operations.replay.comparison import Comparison, compare_rows
 from jobs.operations.replay.kafka_records import PLACE, find_lost, intersect, merge_ranges, read_records, read_rows
-from jobs.operations.replay.row_replay import Part, RowReplay
+from jobs.operations.replay.row_replay import ReplayScope, RowReplay
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.errors import UsageError
@@ -41,7 +41,7 @@ _KEPT = ("topic", _ARRIVAL)
 
 
 class KafkaReplay(RowReplay[KafkaStream]):
-    """Of a stream over Kafka. `derived`: the streams over its table, which are repaired where rows were replaced."""
+    """Replays a stream over Kafka. `derived`: the streams over its table, repaired where rows were replaced."""
 
     # What was read does not change: an erasure holds a replay's lock, and a requeue adds rows of other records.
     _goes_stale = False
@@ -53,12 +53,12 @@ class KafkaReplay(RowReplay[KafkaStream]):
         lakehouse: LakehouseResource,
         kafka: KafkaResource,
         derived: Sequence[TableStream],
-        part: Part,
+        scope: ReplayScope,
     ) -> None:
         super().__init__(stream, context, lakehouse, f"headrace replay {stream.name}")
         self._kafka = kafka
         self._derived = derived
-        self._part = part
+        self._scope = scope
         losses = Losses(DeltaReader(LOST_RANGES, context).read_arrow().to_pylist())
         self._topic_micros = max(losses.times_begun_again(context.topic), default=0)
         self._topic_since = datetime.fromtimestamp(self._topic_micros / 1e6, UTC)
@@ -92,7 +92,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
         finally:
             records.unpersist()
 
-    def _mend_of_doubled(self) -> str:
+    def _fix_of_doubled(self) -> str:
         return "The check ledger names them: delete those that are too many, or restore a backup."
 
     def _bounds(self) -> str:
@@ -119,15 +119,15 @@ class KafkaReplay(RowReplay[KafkaStream]):
 
     @cached_property
     def _ranges(self) -> list[OffsetRange]:
-        """What the stream has read of the part, and Kafka holds. Raises `UsageError` where that is nothing."""
-        topic, part = self._context.topic, self._part
+        """What the stream has read of the scope, and Kafka holds. Raises `UsageError` where that is nothing."""
+        topic, scope = self._context.topic, self._scope
         held, ends = self._kafka.beginning_offsets(topic), self._kafka.end_offsets(topic)
         read = merge_ranges(self._entries)
-        if part.offsets:
-            wanted = [_parse_offsets(text, topic, held) for text in part.offsets]
+        if scope.offsets:
+            wanted = [_parse_offsets(text, topic, held) for text in scope.offsets]
         else:
-            since = held if part.since is None else self._kafka.offsets_at(topic, part.since)
-            until = ends if part.until is None else self._kafka.offsets_at(topic, part.until)
+            since = held if scope.since is None else self._kafka.offsets_at(topic, scope.since)
+            until = ends if scope.until is None else self._kafka.offsets_at(topic, scope.until)
             wanted = [OffsetRange(topic, p, since[p], until[p]) for p in sorted(held)]
         if not (found := intersect(wanted, read)):
             holds = [OffsetRange(topic, p, held[p], ends[p]) for p in sorted(held)]
@@ -160,7 +160,7 @@ def _parse_offsets(text: str, topic: str, held: dict[int, int]) -> OffsetRange:
 
 
 def _describe_refused(pairs: DataFrame) -> list[str]:
-    """Of accepted records: what the parser of now would not accept as the same event."""
+    """Describes the accepted records that the current parser would not accept as the same event."""
     refused = pairs.where("r.reason is not null").groupBy("r.reason").count().orderBy("r.reason").collect()
     said = [f"{row['count']:,} accepted records would be refused now ({row['reason']}): they stay." for row in refused]
     others = pairs.where("r.reason is null and r.event_id != l.event_id").count()

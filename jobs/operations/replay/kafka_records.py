@@ -1,4 +1,4 @@
-"""What a replay from Kafka reads: records anew, the tables that have them, and which records are in no table."""
+"""What a replay from Kafka reads: the records again, the tables that have them, and records in no table."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def intersect(wanted: Iterable[OffsetRange], read: Sequence[OffsetRange]) -> lis
 
 
 def read_records(session: SparkSession, context: StreamContext, ranges: Sequence[OffsetRange]) -> DataFrame:
-    """The records as the parser of now has them (`PARSED_SCHEMA`). Fails where Kafka no longer holds one of them.
+    """The records as the current parser has them (`PARSED_SCHEMA`). Fails where Kafka no longer holds one of them.
 
     They are judged as if they came now: what was not too far ahead when it came is less so now.
     """
@@ -123,12 +123,12 @@ def find_lost(
     arrivals = find_arrivals(entries, found)
     order = np.lexsort((found["kafka_offset"].to_numpy(), found["kafka_partition"].to_numpy(), arrivals))
     found, arrivals = found.take(pa.array(order)), arrivals[order]
-    # Of one event the first that arrived, as when the stream reads it.
+    # The record of an event that arrived first counts, as when the stream reads it.
     _, first = np.unique(np.array(found["event_id"].to_pylist(), dtype=object), return_index=True)
     found, arrivals = found.take(pa.array(np.sort(first))), arrivals[np.sort(first)]
     left = len(rows) - len(found) - gone
     notes = [f"{len(found):,} records were in no table: they are added."] if len(found) else []
-    notes += [f"{left:,} other records are in no table: refused, a repetition, or of who is forgotten."] if left else []
+    notes += [f"{left:,} other records are in no table: refused, a repetition, or of a forgotten user."] if left else []
     notes += (
         [f"{gone:,} records are of days that have expired (HEADRACE_RETENTION_DAYS): they stay out."] if gone else []
     )

@@ -1,7 +1,7 @@
-"""An upgrade rehearsed: the code of now goes on from a copy of the live state, and is compared with the live stream.
+"""Rehearses an upgrade: the current code resumes from a copy of the live state and is compared with the live stream.
 
 The live stream goes on meanwhile with the code that it has. Its checkpoint holds the state of some hundred batches: the
-copy is cut at one of them, and what the code of now writes from there on is compared with what the live one wrote. So
+copy is cut at one of them, and what the current code writes from there on is compared with what the live one wrote. So
 it takes as long as the batches since, not as long as a history; and it shows whether the code can go on with the state
 at all. The table is not copied: rows that neither has written since are the same.
 """
@@ -35,8 +35,8 @@ from platform_assets.tables.platform import LATE_EVENTS
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Of the batches that the checkpoint holds, so many hundredths of the oldest are left: the live query removes them one
-# by one, and the copy must be done before it comes to the first that is needed.
+# The rehearsal leaves out this share of the checkpoint's oldest batches: the live query removes them one by one, and
+# the copy must be done before it comes to the first that is needed.
 _PERCENT_LEFT = 20
 # Each batch is at most one commit; others' commits (repairs, upkeep) lie between.
 _COMMITS_SEARCHED = 2000
@@ -47,7 +47,7 @@ _BATCH_FILE = re.compile(r"/(?:offsets|commits)/(\d+)$")
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """A batch that the live query has done: from behind it the code of now reads again.
+    """A batch that the live query has done: the current code resumes after it.
 
     `at` is when it was planned, `watermark` what it closed, `table_version` the newest version of the table without
     anything of a later batch.
@@ -60,14 +60,14 @@ class StartingPoint:
 
 
 def build_rehearsal(shadow: Shadow) -> Shadow:
-    """The place of a stream's rehearsal, beside that of its replay."""
+    """The place of a stream's rehearsal, next to that of its replay."""
     return replace(shadow, suffix=".rehearsal")
 
 
 def rehearse(
     session: SparkSession, jvm_pid: int | None, shadow: Shadow, write: WriteLine, grace_seconds: float
 ) -> Comparison | None:
-    """Runs the code of now from a copy of the live state up to the newest event, and compares. Begins anew each time.
+    """Runs the current code from a copy of the live state up to the newest event, and compares. Starts over each time.
 
     Returns what differs in rows that have become final since the copy; None: nothing has. Raises `NotReadyError`
     while the checkpoint holds too few batches, `PlanChangedError` when the code can't go on with the state, and what
@@ -77,7 +77,7 @@ def rehearse(
     start = find_starting_point(shadow)
     _copy_checkpoint(shadow, start)
     write(
-        f"replay {shadow.stream.name}: the code of now goes on from a copy of the state behind batch {start.batch_id}, "
+        f"replay {shadow.stream.name}: the current code resumes from a copy of the state after batch {start.batch_id}, "
         f"{start.at:%Y-%m-%d %H:%M:%S} UTC"
     )
     try:
@@ -90,7 +90,10 @@ def rehearse(
 
 
 def find_starting_point(shadow: Shadow) -> StartingPoint:
-    """As far back as the live checkpoint's state goes, but for a margin. Raises `NotReadyError` if it is too young."""
+    """The newest point that the live checkpoint's state covers, less a margin.
+
+    Raises `NotReadyError` if the state is too young.
+    """
     name = shadow.stream.main_table.name
     checkpoint = Checkpoint.of(shadow.live, name)
     planned, done = checkpoint.list_planned_batches(), checkpoint.read_last_committed_batch()
@@ -137,9 +140,9 @@ def _is_needed(path: str, batch_id: int) -> bool:
 
 
 def _compare(session: SparkSession, shadow: Shadow, start: StartingPoint) -> Comparison | None:
-    """Of rows that have become final since the start, without what a late event touches that was repaired since.
+    """Compares rows that became final since the start, except those that a repaired late event touches.
 
-    The one table is the live one as it was, with what was written since by the code of now; the other the live one.
+    The one table is the live one as it was, with what was written since by the current code; the other the live one.
     """
     from pyspark.sql import functions as F
 

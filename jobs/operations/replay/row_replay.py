@@ -1,6 +1,6 @@
-"""A replay of rows that follow from their source alone: made again, compared, and put in their place in one commit.
+"""Replays rows that follow from their source alone: recomputes, compares, and replaces them in one commit.
 
-No state is made. What differs is kept beside the tables, so that the replay can be finished after a kill, and undone.
+No state is made. What differs is kept next to the tables, so that the replay can be finished after a kill, and undone.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _JOURNAL = "range.json"
 
 
 @dataclass(frozen=True)
-class Part:
-    """What of a table is made again: between two times, or these offsets (`topic/partition/from-until`); else all.
+class ReplayScope:
+    """Which rows are recomputed: between two times, or these offsets (`topic/partition/from-until`); else all.
 
     Of a stream over silver.events the rows that begin at or after `since` and are final at `until`; of one over Kafka
     the records that Kafka was given between them.
@@ -49,7 +49,7 @@ class Part:
 
 
 class RowReplay(ABC, Generic[AnyStream]):
-    """Of one stream. `compare` changes no table; `swap` and `undo` are for a group at rest."""
+    """Replays rows of one stream. `compare` changes no table; `swap` and `undo` need a group at rest."""
 
     _goes_stale = True
     """Whether a live stream may change what was compared, so that it is compared again when the group rests."""
@@ -64,7 +64,7 @@ class RowReplay(ABC, Generic[AnyStream]):
         self._found: Comparison | None = None
 
     def compare(self, session: SparkSession) -> Comparison:
-        """Makes the rows again and compares them with the table's. Raises `UsageError` where there is nothing to do.
+        """Recomputes the rows and compares them with the table's. Raises `UsageError` where there is nothing to do.
 
         The last swap can't be undone afterwards. Not for a replay that is half done.
         """
@@ -80,7 +80,7 @@ class RowReplay(ABC, Generic[AnyStream]):
     def swap(self, session: SparkSession) -> int:
         """Puts the replayed rows in the place of the table's, in one commit; returns the table's version then.
 
-        A swap that was cut short is finished, whatever part is asked for now. Raises as `compare`.
+        A swap that was cut short is finished, whatever scope is asked for now. Raises as `compare`.
         """
         if self._read_state() == "undoing":
             raise NotReadyError(f"The last swap is half undone. Finish that: {self._command} --undo")
@@ -88,8 +88,8 @@ class RowReplay(ABC, Generic[AnyStream]):
             found = self.compare(session) if self._found is None or self._goes_stale else self._found
             if doubled := found.doubled:
                 raise UsageError(
-                    f"{self._stream.main_table.name} has {doubled:,} rows more than once, which this can't mend. "
-                    f"{self._mend_of_doubled()}"
+                    f"{self._stream.main_table.name} has {doubled:,} rows more than once, which this can't fix. "
+                    f"{self._fix_of_doubled()}"
                 )
             self._write_state("swapping")
         version = self._replace(session, REPLAYED_SIDE, LIVE_SIDE)
@@ -113,14 +113,14 @@ class RowReplay(ABC, Generic[AnyStream]):
 
     @abstractmethod
     def describe(self) -> str:
-        """What is made again, in words. Raises `UsageError` where there is nothing."""
+        """Describes what is recomputed. Raises `UsageError` if that is nothing."""
 
     @abstractmethod
     def _compare(self, session: SparkSession) -> Comparison:
         """Writes what differs to the Delta table `self._difference`: see `comparison.compare_rows`."""
 
     @abstractmethod
-    def _mend_of_doubled(self) -> str:
+    def _fix_of_doubled(self) -> str:
         """What to do about rows that are there twice, in a sentence."""
 
     def _bounds(self) -> str:
@@ -185,7 +185,7 @@ def replay_rows(
     if replay.is_half_done():
         found = None
     else:
-        say(f"makes {replay.describe()} again and compares them; this may take a while.")
+        say(f"recomputes {replay.describe()} and compares them; this may take a while.")
         found = replay.compare(session)
         for line in found.describe():
             say(line)

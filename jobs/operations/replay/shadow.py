@@ -1,4 +1,4 @@
-"""A stream's shadow: its table, state and accounts as the code of now makes them from all events, beside the live ones.
+"""A stream's shadow: the table, state and accounts that the current code makes from all events, next to the live ones.
 
 It lies under `<root>/_replays/<stream>` and is written by the same engine as a drain, so what is swapped in has a
 checkpoint from which the live stream goes on. It reads what the live stream reads, where that lies. Files and commits
@@ -31,7 +31,7 @@ _DESCRIPTION = "replay.json"
 
 @dataclass(frozen=True)
 class Shadow:
-    """Where a replay of `stream` writes (`context`), and what it is to replace (`live`)."""
+    """The place where a replay of `stream` writes (`context`), and what it is to replace (`live`)."""
 
     stream: TableStream
     live: StreamContext
@@ -41,12 +41,12 @@ class Shadow:
 
     @property
     def folder(self) -> str:
-        """Relative to the lakehouse's root."""
+        """The shadow's folder, relative to the lakehouse's root."""
         return f"{FOLDER}/{self.stream.name}{self.suffix}"
 
     @property
     def context(self) -> StreamContext:
-        """As the live one, elsewhere; nothing is published. Who is forgotten stays so."""
+        """The live context with another root; it publishes nothing. Users who are forgotten stay forgotten."""
         in_place = (self.stream.source.table.name, FORGOTTEN_USERS.name)
         return replace(
             self.live,
@@ -59,12 +59,12 @@ class Shadow:
 
     @property
     def live_checkpoint_folder(self) -> str:
-        """Of the live query, relative to the root."""
+        """The checkpoint folder of the live query, relative to the root."""
         return f"_checkpoints/{self.stream.main_table.name.replace('.', '/')}"
 
     @property
     def checkpoint_folder(self) -> str:
-        """Of the shadow's query, relative to the root."""
+        """The checkpoint folder of the shadow's query, relative to the root."""
         return f"{self.folder}/{self.live_checkpoint_folder}"
 
     def exists(self) -> bool:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _KEPT = "_replays/{}.before"
 """What a swap has put aside, until the next replay of the stream: `undo_swap` puts it back."""
 _JOURNAL = "swap.json"
-# Of the accounts: each is written by the query's name.
+# The tables of accounts: each row is written under the query's name.
 _ACCOUNTS = (LATE_EVENTS, COMPLETE_UNTIL)
 
 

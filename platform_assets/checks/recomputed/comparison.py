@@ -1,4 +1,4 @@
-"""A report's rows beside those computed once more."""
+"""Compares a report's rows with those computed once more."""
 
 from __future__ import annotations
 

@@ -24,12 +24,12 @@ def newest_actions(actions: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def actions_as_text(newest: pl.LazyFrame) -> pl.LazyFrame:
-    """By user, the column `cart_actions`."""
+    """The column `cart_actions`, one row a user."""
     return newest.group_by("user_id").agg(cart_actions=object_of("key", pl.struct(*ACTION).struct.json_encode()))
 
 
 def counts_as_text(counts: pl.LazyFrame, name: str) -> pl.LazyFrame:
-    """By user, `key` and `n` as a column of this name."""
+    """The columns `key` and `n` as one column of this name, one row a user."""
     return counts.group_by("user_id").agg(object_of("key", pl.col("n").cast(pl.String)).alias(name))
 
 

@@ -62,5 +62,5 @@ def is_same_json(one: str | None, other: str | None) -> bool:
 
 
 def _canonical(text: Any) -> str:
-    # As pairs: a name that is there twice is not the same as there once.
+    # Compared as pairs: a name that is there twice differs from one that is there once.
     return json.dumps(json.loads(text, object_pairs_hook=lambda pairs: sorted(pairs, key=lambda pair: pair[0])))

@@ -11,7 +11,7 @@ from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, add_u
 from platform_assets.reports.product_affinity import MAX_PRODUCTS_OF_ONE_BASKET
 from platform_assets.streams.events import EVENTS
 
-# Of a purchase some 100 bytes are held; one event in thirty is one.
+# Some 100 bytes are held for each purchase; one event in thirty is one.
 _EVENTS_OF_ONE_PORTION = 20_000_000
 
 

@@ -12,7 +12,7 @@ from platform_assets.checks.recomputed.percentiles import exact_percentiles
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, add_up, collect, split_rows
 from platform_assets.streams.sessions import SESSIONS
 
-# Of distinct users of a group, some 100 bytes each are held.
+# Some 100 bytes are held for each distinct user of a group.
 _SESSIONS_OF_ONE_PORTION = 2_000_000
 
 _GROUP = ["device_type", "country"]

@@ -32,7 +32,7 @@ _BYTES_OF_ONE_ROW = 4
 
 @dataclass(frozen=True)
 class Portion:
-    """Those rows whose key falls into one of `of` classes. One key's rows are all in one portion, in every table."""
+    """The rows whose key falls into one of `of` classes. All rows of one key are in one portion, in every table."""
 
     number: int
     of: int
@@ -43,7 +43,7 @@ class Portion:
 
 
 def split_rows(rows: int, rows_of_one_portion: int) -> list[Portion]:
-    """The portions of a table with so many rows: at least one."""
+    """The portions of a table with `rows` rows: at least one."""
     of = max(1, -(-rows // rows_of_one_portion))
     return [Portion(number, of) for number in range(of)]
 
@@ -57,7 +57,7 @@ def collect(frame: pl.LazyFrame) -> pl.DataFrame:
 
 
 def add_up(parts: Iterable[pl.LazyFrame], keys: list[str]) -> pl.DataFrame:
-    """Sums by key what each portion counts (at least one); one part in memory beside the sums."""
+    """Sums by key what each portion counts (at least one); one part in memory besides the sums."""
     summed: pl.DataFrame | None = None
     for part in parts:
         rows = collect(part)
@@ -109,7 +109,7 @@ class Snapshot:
         return _count(self._files)
 
     def count_between(self, column: str, start: datetime, end: datetime) -> int:
-        """At most so many rows are between, by the log."""
+        """An upper bound, by the log, of the rows between these two values."""
         return _count(self._files_between(column, start, end))
 
     def _files_of(self, day: date) -> pl.DataFrame:

@@ -68,12 +68,12 @@ class Checkpoint:
 
     @classmethod
     def of(cls, context: StreamContext, table: str) -> Checkpoint:
-        """That of the query which writes the table `<layer>.<table>`."""
+        """The checkpoint of the query that writes the table `<layer>.<table>`."""
         return cls(Folder(context.checkpoint_uri(table), context.storage_options))
 
     @property
     def uri(self) -> str:
-        """Where it lies."""
+        """The checkpoint's location."""
         return self.folder.uri
 
     def read_generation(self) -> str | None:
@@ -139,7 +139,7 @@ class Checkpoint:
         self.folder.remove(f"offsets/{batch_id}")
 
     def read_next_offsets(self) -> TopicOffsets | None:
-        """Where the first batch of the next start begins to read Kafka; None where none has been planned."""
+        """The Kafka offsets at which the first batch of the next start begins; None if none has been planned."""
         planned = self.list_planned_batches()
         if not planned:
             return None
@@ -153,12 +153,12 @@ class Checkpoint:
         return None if content is None else content.decode()
 
     def write_text(self, path: str, text: str) -> None:
-        """Writes a file of ours beside Spark's; a reader finds the old text or the new one."""
+        """Writes a file of ours next to Spark's; a reader finds the old text or the new one."""
         self._remove_checksum(path)
         self.folder.write_file(path, text.encode())
 
     def _read_start(self, batch_id: int) -> TopicOffsets:
-        """Where a batch over Kafka begins: where the one before it ends, or the first offsets."""
+        """The offsets at which a batch over Kafka begins: the end of the one before it, or the first offsets."""
         if batch_id > 0:
             return _topic_offsets(self.read_plan(batch_id - 1).source)
         text = self.read_text("sources/0/0")
@@ -173,7 +173,7 @@ class Checkpoint:
         return sorted(int(name) for name in names if name.isdigit())
 
     def _remove_checksum(self, path: str) -> None:
-        """On a local disk Hadoop keeps a checksum beside each file that it writes, and refuses other content by it."""
+        """Removes the checksum that Hadoop keeps next to each local file: with it, Hadoop refuses other content."""
         folder, _, name = path.rpartition("/")
         self.folder.remove(f"{folder}/.{name}.crc" if folder else f".{name}.crc")
 

@@ -1,4 +1,4 @@
-"""What a query's state was built by, kept beside its checkpoint, so that changed code does not go on with it unseen.
+"""What a query's state was built by, kept next to its checkpoint, so that changed code does not go on with it unseen.
 
 Spark refuses a checkpoint whose state has other columns. It does not see that a window has become longer, a filter
 another one or a watermark shorter: it would mix rows counted the old way with rows counted the new way. So the part of

@@ -1,1 +1,1 @@
-"""From silver on: what a query over a table reads, writes and says is final. Nothing here knows Kafka's records."""
+"""What a query over a table reads, writes and calls final. Nothing here knows Kafka's records."""

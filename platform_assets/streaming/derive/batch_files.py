@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Each task holds a group of rows before it writes it, 128 MiB by default; four of them are half of the default heap.
 _BYTES_OF_ONE_GROUP = 8 * 1024 * 1024
-# Of each task so many are collected at most, 15 MiB. Files cost 0.3 s of CPU, be they empty.
+# At most this many rows of each task are collected, 15 MiB. Files cost 0.3 s of CPU, even empty ones.
 _FEW_ROWS = 100_000
 # A portion of a table as wide as the pairs is some 8 MiB. Arrow reads 64 portions ahead by default.
 _ROWS_OF_ONE_PORTION = 50_000
@@ -65,7 +65,7 @@ def write_files(batch_df: DataFrame, query: str, context: StreamContext) -> Iter
     session = batch_df.sparkSession
     batches = Folder(f"{_find_root(session, context)}/batches/{query}", context.storage_options)
     batches.remove("")
-    # Of a name of its own: the tasks of a driver that was replaced may still be writing.
+    # Its name is its own: the tasks of a driver that was replaced may still be writing.
     folder = Folder(f"{batches.uri}/{uuid.uuid4().hex}", context.storage_options)
     try:
         (
@@ -86,7 +86,7 @@ def read_portions(files: Dataset, columns: list[str] | None = None) -> Iterator[
 
 
 def _find_root(session: SparkSession, context: StreamContext) -> str:
-    """Where Spark's tasks and this process both find files.
+    """The folder that both Spark's tasks and this process can read.
 
     On one machine it is the application's folder for temporary files, which is removed with it, or after a kill at the
     next start. Elsewhere it is the lakehouse.

@@ -34,7 +34,7 @@ FORMAT = "headrace_commits"
 FRONTIER_COLUMN = "frontier"
 
 # A backlog is read in batches of at most this: a batch's time bounds how long a stop waits, and its new state must fit
-# beside what is there. At five times 2,000 events/s a batch is half a minute of backlog.
+# with what is there. At five times 2,000 events/s a batch is half a minute of backlog.
 MAX_ROWS_OF_ONE_BATCH = 300_000
 # Below this a second task costs more than it wins: each has a Python worker's start and end.
 _ROWS_OF_ONE_TASK = 20_000
@@ -93,7 +93,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         self._last_version: int | None = None
 
     def initialOffset(self) -> Offset:  # noqa: N802
-        """Before the table's first version."""
+        """The offset before the table's first version."""
         return dict(BEFORE_FIRST)
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802
@@ -126,7 +126,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return [FileSlice(paths, end["frontier"], number == 0) for number, paths in enumerate(shares)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """The rows of the files, as the table has them, with the frontier beside them."""
+        """The rows of the files, as the table has them, and the frontier."""
         import pyarrow as pa
         from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -159,7 +159,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return {"version": start["version"], "files": taken, "frontier": files[taken].from_micros}
 
     def _check_next_commit(self, log: CommitLog, version: int) -> None:
-        """Once a start: whether the log still holds what comes next. Later, upkeep waits for this query."""
+        """Checks once a start that the log still holds the next commit. Later, upkeep waits for this query."""
         if not self._checked and log.read(version + 1) is None and log.newest_version() > version:
             raise _lost(log, version + 1)
         self._checked = True

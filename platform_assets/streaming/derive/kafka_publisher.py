@@ -1,4 +1,4 @@
-"""Publishes what a stream writes to a Kafka topic, beside its table. At least once.
+"""Publishes what a stream writes to a Kafka topic, besides writing its table. At least once.
 
 A batch is published after its commit: a reader of the topic never sees what the table does not have. A crash between
 the two, or before Spark has noted the batch, publishes the same rows again. A record's key is the table's key, so a

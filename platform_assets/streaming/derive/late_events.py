@@ -77,7 +77,7 @@ def build_repairs(stream: TableStream, events: pa.Table, now: datetime, version:
 
 
 def keep_late(late: pa.Table, closed: pa.Table, span: ResultSpan) -> pa.Table:
-    """Of the events that are read, keeps those that continue a row of the stream's table (`user_id`, its end)."""
+    """Keeps the late events that continue a row of the stream's table (`user_id`, its end)."""
     import duckdb
 
     with duckdb.connect() as connection:

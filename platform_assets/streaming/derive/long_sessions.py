@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
 _MICRO = timedelta(microseconds=1)
-# Whoever has events close before and after both limits of a part, and no row of what was closed in it, never paused.
+# A user with events close before and after both limits of a part, and no row closed in it, never paused.
 # Who paused has a row that covers the part's beginning; a row in the part alone may be a repair's, of the part itself.
 _WENT_ON = """
     SELECT user_id FROM before_start INTERSECT SELECT user_id FROM after_start
@@ -92,7 +92,7 @@ class LongSessions:
         return None if state is None else state["watermark"]
 
     def _find_starts(self, since: datetime | None, watermark: datetime) -> list[datetime]:
-        """Where the parts begin that have ended: at both their limits there are events, by the table's partitions."""
+        """The starts of the parts that have ended: the table's partitions have events at both their limits."""
         # What follows a limit by the pause must have been read, and what was closed before it be in the table.
         settled = 2 * self._span.inactivity
         events = open_table(self._context.table_uri(self._source.table.name), self._context.storage_options)

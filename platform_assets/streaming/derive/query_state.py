@@ -55,7 +55,7 @@ def read_complete_until(
 def name_hours(times: Sequence[datetime]) -> str:
     """JSON of the hours (UTC) in which these times lie and how many in each: `from`, `until`, `late_events`.
 
-    The first hours one by one; what lies behind them is one range.
+    The first hours one by one; what follows them is one range.
     """
     hours = sorted(Counter(time.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for time in times).items())
     named = [(hour, hour, count) for hour, count in hours[:_HOURS_NAMED]]

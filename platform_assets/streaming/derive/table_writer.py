@@ -90,7 +90,7 @@ class TableWriter:
         self._publisher.publish(session, rows, str(info.batch), self.table.version)
 
     def _write_pairs(self, batch_df: DataFrame, info: CommitInfo) -> None:
-        """Of a batch that may be larger than memory; it is one commit all the same."""
+        """Writes the rows of a batch that may be larger than memory, in one commit."""
         with kept_on_disk(batch_df) as kept:
             rows = collect_few(kept)
             if rows is not None:
@@ -151,7 +151,7 @@ class TableWriter:
         return late
 
     def _read_ends(self, late: pa.Table) -> pa.Table:
-        """Who is in the rows of the stream's table that one of these events may continue, and when these end."""
+        """Reads `user_id` and end of the rows of the stream's table that one of these events may continue."""
         import pyarrow.compute as pc
 
         end, near = self._span.end_column, pc.scalar(value=False)

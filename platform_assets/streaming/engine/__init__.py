@@ -1,1 +1,1 @@
-"""The running application: queries of one group, their care and their ends. Only here do threads begin."""
+"""The running application: the queries of one group, how they are maintained and ended. Threads start only here."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.delta.writer import DeltaWriter
 
-# Far beyond any stop's grace: whoever closes the gate stops the query next.
+# Far beyond any stop's grace: the caller that closes the gate stops the query next.
 _STOP_LIMIT_MILLIS = 600_000
 
 

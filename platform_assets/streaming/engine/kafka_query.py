@@ -36,7 +36,7 @@ class KafkaQuery(StreamQuery):
         return self._session.readStream.format("kafka").options(**options).load()
 
     def _find_starting_offsets(self) -> str:
-        """As the setting says, for a query that has a checkpoint (which wins) or has never written anything.
+        """The offsets that the setting names, for a query without a checkpoint (which wins) that has never written.
 
         Raises `LostOffsetsError` when Kafka no longer holds what comes next.
         """

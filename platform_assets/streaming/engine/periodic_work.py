@@ -1,4 +1,4 @@
-"""What a running group does beside its queries, each piece so often, one after the other on one thread."""
+"""What a running group does besides its queries: each task at its interval, one after the other on one thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from platform_assets.errors import HeadraceError
 
-# Whoever stops a group waits for its work: half a second more is not seen.
+# A stop of the group waits for this work: half a second more goes unnoticed.
 _INTERRUPT_SECONDS = 0.5
 
 
@@ -33,7 +33,7 @@ class PeriodicWork:
         self._thread = threading.Thread(target=self._work, name="periodic-work", daemon=True)
 
     def start(self) -> None:
-        """Once."""
+        """Starts the thread; call it once."""
         self._thread.start()
 
     @property

@@ -37,7 +37,7 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
         )
     if "permission denied" in lower:
         return StorageError(
-            f"{context.lakehouse_root} cannot be written: query {query} has stopped. Mend its permissions."
+            f"{context.lakehouse_root} cannot be written: query {query} has stopped. Fix its permissions."
         )
     if "kafka_data_loss" in lower or "failondataloss" in lower or "offsetoutofrange" in lower:
         return LostOffsetsError(

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.derive.commit_stream import register_source
 from platform_assets.streaming.engine.free_space import find_shortage
-from platform_assets.streaming.engine.group_care import GroupCare
+from platform_assets.streaming.engine.group_maintenance import GroupMaintenance
 from platform_assets.streaming.engine.kafka_query import KafkaQuery
 from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_query import TableQuery
 from platform_assets.streaming.progress import QueryProgress
 from platform_assets.streaming.stream_spec import Stream, select_derived, select_ingest
-from platform_assets.streaming.topic_snapshot import Held
+from platform_assets.streaming.topic_snapshot import HeldRecords
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.engine.stream_query import StreamQuery
 
-# On two cores the starts of five queries beside it made the first batch after a crash take twice its time. A backlog
-# makes it long by itself: the others are not to wait for that.
+# On two cores the starts of five other queries made the first batch after a crash take twice its time. A backlog
+# makes it long by itself: the others must not wait for that.
 _FIRST_BATCH_SECONDS = 15.0
-# Whoever calls has a heart to beat between two calls, each 30 seconds at least; on a loaded machine one start took ten.
+# The caller must send a heartbeat between two calls, each 30 seconds at least; on a loaded machine one start took ten.
 _STARTS_SECONDS = 5.0
 
 
@@ -50,12 +50,12 @@ class QueryGroup:
         self._waiting: list[str] = []
         self._has_source = False
         self._paused: frozenset[str] = frozenset()
-        self._care: GroupCare | None = None
+        self._maintenance: GroupMaintenance | None = None
 
     def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
         """Creates the tables and starts the first query, or the first stage of a bounded run; not those of `paused`.
 
-        `follow` starts the others.
+        `reconcile` starts the others.
 
         Raises `HeadraceError` when a query cannot start; those started before run on until `stop`.
         """
@@ -66,7 +66,7 @@ class QueryGroup:
             derived = [TableQuery(self._session, stream, self._context) for stream in self._derived]
             # Records come first: a stream over a table starts after the one that fills it.
             self._queries = {query.name: query for query in (*ingest, *derived)}
-            self._care = GroupCare(self._session, ingest, derived, self._context)
+            self._maintenance = GroupMaintenance(self._session, ingest, derived, self._context)
             # A bounded query ends when nothing is left to close. One that goes on closes windows with its next batch,
             # and spares a second batch after each.
             self._session.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", str(bounded).lower())
@@ -80,9 +80,9 @@ class QueryGroup:
         except Exception as error:
             raise classify_failure("start", str(error), self._context) from error
         if not bounded:
-            self._care.start()
+            self._maintenance.start()
 
-    def follow(
+    def reconcile(
         self, paused: frozenset[str] = frozenset(), restart_at: Mapping[str, float] = MappingProxyType({})
     ) -> None:
         """Stops the queries of `paused`; starts those no longer in it, those older than a wish, those not yet started.
@@ -110,7 +110,9 @@ class QueryGroup:
     def progress(self) -> dict[str, QueryProgress]:
         """Each started query's progress, by stream name."""
         found = {name: query.progress() for name, query in self._queries.items()}
-        complete, held = ({}, Held()) if self._care is None else (self._care.complete_until(), self._care.held)
+        complete, held = {}, HeldRecords()
+        if self._maintenance is not None:
+            complete, held = dict(self._maintenance.complete_until()), self._maintenance.held
         held_since = None if held.since is None else held.since.isoformat()
         progresses = {
             name: replace(progress, complete_until=complete.get(name))
@@ -131,28 +133,28 @@ class QueryGroup:
             if (failure := query.failure()) is not None:
                 return failure
             if query.started_at != started_at:
-                break  # it was started again, which takes time: see `follow`
-        if self._care is not None and self._care.error is not None:
-            return self._care.error
+                break  # it was started again, which takes time: see `reconcile`
+        if self._maintenance is not None and self._maintenance.error is not None:
+            return self._maintenance.error
         return find_shortage(self._context.local_folders, self._context.min_free_bytes)
 
     def is_finished(self) -> bool:
-        """Bounded mode: whether all stages have ended without a failure. Starts the next stage when one has ended.
+        """Whether all stages of a bounded run have ended without a failure. Starts the next stage when one has ended.
 
-        The last stage is followed by what a group that goes on does beside its queries: repair of what came late, for
+        The last stage is followed by what a group that goes on does besides its queries: repair of what came late, for
         as long as the context says, removal of what has expired, upkeep of the tables. It raises `HeadraceError`.
         """
         if not self._bounded or self.failure() is not None:
             return False
         if any(query.is_active for query in self._queries.values()):
             return False
-        assert self._care is not None
+        assert self._maintenance is not None
         if self._waiting:
             if self._context.close_windows:
-                self._care.mark_read()
+                self._maintenance.mark_read()
             self._start_stage()
             return False
-        self._care.finish(self._context.repair_seconds)
+        self._maintenance.finish(self._context.repair_seconds)
         return True
 
     def stop(self, grace_seconds: float) -> None:
@@ -167,12 +169,12 @@ class QueryGroup:
             # No query begins a batch while another one's is waited for, and no repair takes the cores from them.
             for query in self._queries.values():
                 query.try_stop()
-            if self._care is not None:
-                self._care.interrupt()
+            if self._maintenance is not None:
+                self._maintenance.interrupt()
             for query in self._queries.values():
                 query.stop(deadline)
-            if self._care is not None:
-                self._care.stop(max(1.0, deadline - time.monotonic()))
+            if self._maintenance is not None:
+                self._maintenance.stop(max(1.0, deadline - time.monotonic()))
         except (Py4JError, OSError):
             # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
             return

@@ -9,7 +9,7 @@ from platform_assets.streaming.checkpoint import state_plan
 from platform_assets.streaming.derive.commit_stream import read_commits
 from platform_assets.streaming.derive.table_writer import TableWriter
 from platform_assets.streaming.engine.stream_query import StreamQuery
-from platform_assets.streaming.ingest.lost_checkpoint import refuse_second_life
+from platform_assets.streaming.ingest.lost_checkpoint import require_checkpoint
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -50,7 +50,7 @@ class TableQuery(StreamQuery):
 
     def _read_source(self) -> DataFrame:
         if self._checkpoint.read_generation() is None:
-            refuse_second_life(self.name, self.table)
+            require_checkpoint(self.name, self.table)
         source = self.stream.source
         uri = self._context.table_uri(source.table.name)
         rows = self.stream.transform(read_commits(self._session, source, uri, self._context.storage_options))
@@ -67,7 +67,7 @@ class TableQuery(StreamQuery):
 
 
 def _wait_for_source(query: StreamingQuery) -> None:
-    """Until the query has asked its source for the first time, or is dead, or the time is over."""
+    """Waits until the query has asked its source for the first time, or is dead, or the time is over."""
     deadline = time.monotonic() + SOURCE_SECONDS
     while query.isActive and time.monotonic() < deadline:
         message = query.status["message"]

@@ -3,8 +3,8 @@
 Part of the group, for a table's writer must not outrun its readers: a commit is removed only when it is older than the
 table's log retention and every query of the group that reads the table has passed it, and a file that compaction has
 replaced when nobody of them can ask for it any more. Readers outside the group have the retentions' time. The ledgers
-have each commit's account by then (`GroupCare` writes them before). Rows never change: compaction rewrites files, and a
-batch that meets it is committed again on top.
+have each commit's account by then (`GroupMaintenance` writes them before). Rows never change: compaction rewrites
+files, and a batch that meets it is committed again on top.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class TableUpkeep:
             self._tables[name] = version
 
     def _is_compaction_due(self, name: str, table: DeltaTable) -> bool:
-        """By the commits since the last one; at a process's first look, by the small files that they have left.
+        """Decides by the commits since the last compaction; on a process's first look, by the number of small files.
 
         Of many days with a small file each nothing can be put together.
         """

@@ -1,1 +1,1 @@
-"""From Kafka into silver: what a record is, which are repeats, how far time is, and each batch's account of offsets."""
+"""What a record is, which ones repeat, how far time is, and each batch's account of offsets: from Kafka into silver."""

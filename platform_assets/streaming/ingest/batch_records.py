@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Portion:
-    """So many records of a batch; `load` gives them (`event_parser.PARSED_SCHEMA`), each time in the same order."""
+    """A number of a batch's records. `load` returns them (`event_parser.PARSED_SCHEMA`) in the same order each time."""
 
     count: int
     load: Callable[[], pa.Table]
@@ -67,7 +67,7 @@ def share_out(ranges: Sequence[OffsetRange], limit: int) -> dict[int, int]:
 
 
 def pack(ranges: Sequence[OffsetRange], pieces: Iterable[tuple[int, int, int]], limit: int) -> list[list[OffsetRange]]:
-    """What of the ranges is read at a time: so many pieces as fit the limit, in their order, one at least.
+    """Packs the ranges into portions that are read at a time: as many pieces as fit, in order, at least one.
 
     A piece is a partition, the offset that it goes up to, and what its records weigh (`event_parser.build_parser`).
     """

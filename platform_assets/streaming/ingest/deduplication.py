@@ -109,14 +109,14 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Known:
-    """Of each record of a batch, the accepted one that it repeats: where it lies (-1: none) and what it says."""
+    """The accepted event that each record of a batch repeats: its place (-1 for none) and what it says."""
 
     coordinates: Int64s
     contents: Int64s
 
     @staticmethod
     def nothing(records: int) -> Known:
-        """None of so many records repeats one."""
+        """No record of the batch repeats another."""
         return Known(np.full(records, -1, dtype=np.int64), np.zeros(records, dtype=np.int64))
 
     @staticmethod

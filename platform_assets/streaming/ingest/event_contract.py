@@ -59,7 +59,7 @@ class Reason(StrEnum):
 
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
-# As `spell_currency` leaves it; another spelling is not plain.
+# The spelling that `spell_currency` leaves; another one is not plain.
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}\Z")]
 
 

@@ -102,7 +102,7 @@ class EventWriter:
             self._write(batch_df, batch_id)
 
     def find_recorded_offsets(self, topic: str, partitions: Sequence[int]) -> TopicOffsets | None:
-        """Behind the last commit, or what was acknowledged as lost since: see `lost_checkpoint`."""
+        """The offsets after the last commit, or after what was acknowledged as lost since: see `lost_checkpoint`."""
         side = {
             "quarantined_at": self._quarantined, "deduplicated_at": self._deduplicated, "arrived_at": self._erased,
         }  # fmt: skip
@@ -115,7 +115,7 @@ class EventWriter:
         return any(committed is not None and committed >= batch_id for committed in newest)
 
     def check_held(self, topic: str, next_offsets: Mapping[int, int], *, is_new_checkpoint: bool) -> None:
-        """Before a start: whether Kafka holds what is to be read next. Raises `LostOffsetsError` with what is gone."""
+        """Raises `LostOffsetsError` if Kafka no longer holds what is read next, and names it. Call before a start."""
         if self._fetch_held is None:
             return
         held = self._fetch_held()
@@ -143,7 +143,7 @@ class EventWriter:
         """The latest event time, microseconds; None before the first event. From any thread."""
         return self._read_frontier().latest_event
 
-    def mark_idle(self, read_until_micros: int) -> None:
+    def advance_idle_frontier(self, read_until_micros: int) -> None:
         """Moves the frontier up to a moment at which no record was unread. From any thread; skipped during a batch.
 
         One commit without rows; none before the first event, nor where the frontier is as far. Where this host's clock
@@ -192,7 +192,7 @@ class EventWriter:
         return None if self._open is None else self._open.find_since(read_until)
 
     def _check_topic(self, planned: PlannedBatch) -> None:
-        """After the batch was read: whether the topic is still the one that was there at the start."""
+        """Raises `LostOffsetsError` if the topic was replaced since the start. Call it after the batch was read."""
         if self._topic_id and self._fetch_topic_id and self._fetch_topic_id() not in (None, self._topic_id):
             lost = [LostRange(r.topic, r.kafka_partition, r.from_offset, None, 0) for r in planned.ranges]
             raise LostOffsetsError(describe(lost))

@@ -133,7 +133,7 @@ class JudgedBatch:
         return table.append_portions(read, int(chosen.sum()), info)
 
     def _read(self, chosen: Any) -> Iterator[tuple[pa.Table, Any]]:
-        """By portion; at least once, perhaps without a record."""
+        """Reads by portion; at least one, perhaps without a record."""
         start = 0
         for number, portion in enumerate(self.portions):
             own = chosen[start : start + portion.count]
@@ -144,7 +144,7 @@ class JudgedBatch:
 
 
 def read_coordinates(records: pa.Table) -> Int64s:
-    """Where each record lies, as `pack_coordinates` has it."""
+    """The coordinates of each record, in the form of `pack_coordinates`."""
     return pack_coordinates(to_int64s(records, "kafka_partition"), to_int64s(records, "kafka_offset"))
 
 
@@ -162,7 +162,7 @@ def _rename(records: pa.Table, arrival_column: str) -> pa.Table:
 def _add_kept(repeated: pa.Table, found: Duplicates) -> pa.Table:
     """Adds where the record that each of these repeats was kept: `kept_topic`, `kept_partition`, `kept_offset`.
 
-    And whether it says the same; of one that does not, what it says and who it is of.
+    It also adds whether both say the same; if not, what the repetition says and whose it is.
     """
     places = zip(found.kept.tolist(), found.is_same.tolist(), strict=True)
     kept_of = dict(zip(found.coordinates.tolist(), places, strict=True))

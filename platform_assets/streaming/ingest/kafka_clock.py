@@ -1,7 +1,7 @@
 """What time it is by the clocks of Kafka and of those who send, where records say it.
 
 A silence moves time by this host's clock. If that is hours ahead for a minute, time is too, and what comes in the hours
-after it is late. A record that lies behind the end of an earlier look was sent after that look, so by the clock that
+after it is late. A record that lies after the end of an earlier look was sent after that look, so by the clock that
 stamped it, it was no later than its timestamp then; since then this host's steady clock counts, which nobody sets.
 """
 
@@ -30,7 +30,7 @@ _FEWEST_SENDERS = 10
 
 
 class KafkaClock:
-    """Of one topic, in one process. `fetch_ends` may be called from any thread, the rest from one at a time.
+    """The clock of one topic in one process. `fetch_ends` is safe from any thread, the rest from one at a time.
 
     `fetch` gives both ends of each partition, or None while Kafka does not answer; `steady` is a clock that is never
     set, in microseconds.
@@ -60,7 +60,7 @@ class KafkaClock:
             if is_new.any():
                 if len(self._senders) < _FEWEST_SENDERS:
                     self._senders.update(np.unique(senders[is_new])[:_FEWEST_SENDERS].tolist())
-                # Of several answers the latest: a record of yesterday that is passed on now says less than the others.
+                # The latest of several answers counts: an old record that is passed on now says less than the others.
                 self._lead = later(self._lead, int(sent_micros[is_new].max()) - began)
                 return
 

@@ -1,4 +1,4 @@
-"""How Spark reads Kafka: the options of every read, and a read of given ranges beside a query."""
+"""How Spark reads Kafka: the options of every read, and a read of given ranges outside a query."""
 
 from __future__ import annotations
 

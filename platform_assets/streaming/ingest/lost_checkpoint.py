@@ -1,7 +1,7 @@
-"""What a query does whose checkpoint is gone while its table has its commits: go on where these end, or refuse.
+"""What a query does if its checkpoint is gone and its table has commits: resume where these end, or refuse.
 
-A query without a checkpoint begins anew, and would write everything a second time under a new transaction name. The
-commits of a stream over Kafka say which offsets they hold, so it goes on behind them. A stream over a table has lost
+A query without a checkpoint starts over, and would write everything a second time under a new transaction name. The
+commits of a stream over Kafka say which offsets they hold, so it goes on after them. A stream over a table has lost
 its state, and what it would write again is in its table: it is refused with the way to compute the table again.
 """
 
@@ -27,7 +27,7 @@ EARLIEST = -2
 def find_recorded_offsets(
     main: DeltaReader, side: Mapping[str, DeltaWriter], lost: DeltaReader, topic: str, partitions: Sequence[int]
 ) -> TopicOffsets | None:
-    """The offsets behind the last committed batch, for all `partitions`; None when the table has no commit of a batch.
+    """The offsets after the last committed batch, for all `partitions`; None when the table has no commit of a batch.
 
     Behind what was acknowledged as lost since (`lost` is `platform.lost_ranges`), where something was.
 
@@ -56,13 +56,13 @@ def find_recorded_offsets(
     for arrival, table in side.items():
         for partition, offset in until.items():
             unfinished = f"topic = '{topic}' and kafka_partition = {partition} and kafka_offset >= {offset}"
-            # As text: delta-rs cannot compare with a timestamp literal here (findings/).
+            # Compared as text: delta-rs cannot compare with a timestamp literal here (findings/).
             table.delete(f"{unfinished} and {arrival} > '{done}'", CommitInfo(CommitKind.UNFINISHED_BATCH))
     start = until | find_acknowledged_offsets(lost.read_arrow().to_pylist(), last, topic)
     return {topic: {partition: start.get(partition, EARLIEST) for partition in partitions}}
 
 
-def refuse_second_life(query: str, table: DeltaReader) -> None:
+def require_checkpoint(query: str, table: DeltaReader) -> None:
     """Raises `CheckpointMismatchError` when a stream over a table has no checkpoint, but its table has rows."""
     if not table.is_empty():
         raise CheckpointMismatchError(

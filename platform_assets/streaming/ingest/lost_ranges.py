@@ -3,7 +3,7 @@
 Records age out before they are read; a topic is deleted and created again, or is another cluster's; a broker loses the
 end of a partition that it had acknowledged (Kafka does not wait for the disk). Nothing is skipped silently, and nothing
 read again unasked: the stream stops and says what it has found, a person acknowledges it (`headrace acknowledge-loss`),
-`platform.lost_ranges` keeps it for ever, and the stream goes on behind it with a new checkpoint.
+`platform.lost_ranges` keeps it for ever, and the stream goes on after it with a new checkpoint.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def find_lost_ranges(
 
 
 def describe(lost: Sequence[LostRange]) -> str:
-    """For an error: what is gone, and the way on."""
+    """Describes for an error what is gone, and what to do."""
     start = " --from ..." if any(item.is_of_another_topic for item in lost) else ""
     return (
         f"Kafka no longer holds {'; '.join(map(str, lost))}. If it can't be restored: headrace acknowledge-loss "
@@ -94,7 +94,7 @@ def describe(lost: Sequence[LostRange]) -> str:
 def find_acknowledged_offsets(
     losses: Iterable[Mapping[str, Any]], last_batch: CommitInfo | None, topic: str
 ) -> dict[int, int]:
-    """Where reading goes on by what was acknowledged after the last committed batch, by partition; empty: nothing was.
+    """The offsets acknowledged after the last committed batch, at which reading goes on, by partition; may be empty.
 
     `losses` are the rows of `platform.lost_ranges`, `last_batch` is what the batch's commit says of itself.
     """

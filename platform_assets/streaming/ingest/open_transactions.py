@@ -2,7 +2,7 @@
 
 Spark plans a batch up to the last stable offset of each partition. Behind it lies what an open transaction has sent,
 and everyone after it, and time must not pass it by: these records are on time, and cannot be read. So before each batch
-is read, Kafka is asked for both ends of each partition; what lies behind the end of an earlier look was sent after it.
+is read, Kafka is asked for both ends of each partition; what lies after an earlier look's end was sent after it.
 A partition that was held stays so until a batch has read all that is there: the transaction may have ended between the
 plan and the look. One that begins after a look, and ends within the milliseconds between the next plan and its look, is
 not seen: what it held is as late as the time between two batches is long.
@@ -23,7 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class OpenTransactions:
-    """Of one topic. Used from one thread.
+    """Finds open transactions of one topic. Call it from one thread.
 
     `fetch_ends` is asked at each look, and gives None while Kafka does not answer; `fetch_times` when the first record
     at or behind each offset was sent, which is asked only where no earlier look says it.

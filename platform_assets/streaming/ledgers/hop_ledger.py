@@ -2,7 +2,7 @@
 
 Projected from what is on record when a batch is done: the query's checkpoint says which versions it read, the source's
 commits how many rows of which type they appended, the table's commits how many rows the batch wrote. Spark's own count
-of what it read stands beside it, so that a check can compare the two. A checkpoint keeps its last hundred batches:
+of what it read is recorded too, so that a check can compare the two. A checkpoint keeps its last hundred batches:
 those that are gone before they were projected are accounted for in one row with the next. Each append carries, as
 Delta transaction, the last batch in it: no batch is in two rows.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-# As far back as a table's commits are looked at after a start; a checkpoint tells of a hundred batches.
+# The commits of a table that are looked at after a start; a checkpoint tells of a hundred batches.
 _NEWEST_COMMITS = 1000
 
 _Offset = Mapping[str, Any]
@@ -107,7 +107,7 @@ class HopLedger:
         self._reached[app] = reached
 
     def _find_reached(self, app: str, last: int) -> _Offset:
-        """Where batch `last` has come to."""
+        """The offset that batch `last` has reached."""
         import pyarrow.compute as pc
 
         if last < 0:
@@ -150,7 +150,7 @@ class _WrittenRows:
         self._version = table.version()
 
     def take(self, app: str, first: int, last: int) -> int:
-        """Of these batches together; they are not asked for again."""
+        """Removes and returns the rows of these batches together: they are not asked for again."""
         return sum(self._rows.pop((app, batch), 0) for batch in range(first, last + 1))
 
 
@@ -185,7 +185,7 @@ class _SourceRows:
         return {"rows_passed": passed, "rows_in": counted}
 
     def _count_types(self, files: Sequence[AppendedFile]) -> int:
-        """By reading them: for rows whose writer has not said it."""
+        """Counts types by reading the files: for rows whose writer has not recorded it."""
         if not self._source.event_types:
             return sum(file.rows for file in files)
         column = [self._source.time_column]

@@ -1,8 +1,8 @@
-"""Who is to be forgotten, and which records were erased for that: what every reader of Kafka goes by from then on.
+"""The register of forgotten users and of the records erased for them, which every reader of Kafka obeys.
 
 The register has no names: only a hash of each, salted, so that it can't be looked up in a list of hashes made before,
 and how long the name is, so that it is found as a word in a text.
-Whoever has both the table and a list of candidates can try them; that is what a register that still works must allow.
+A reader with both the table and a list of candidates can try them: a register that works must allow that.
 The salt is made with the first row. Lose the register, and the next read of Kafka brings its users back.
 """
 
@@ -135,7 +135,7 @@ def find_erasures(row: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 
 def new_row(by: str, reason: str, now: datetime) -> dict[str, Any]:
-    """Of a user whose erasure begins."""
+    """The row of a user whose erasure begins."""
     return {
         "forgotten_at": now, "forgotten_by": by, "reason": reason,
         "events_version": None, "events_erased": 0, "erased_at": None,

@@ -1,7 +1,7 @@
 """Whether raw data names a user: surely, perhaps, or not. One rule for old rows, for arrivals and for the proof.
 
-Who is sought need not be known, for the register of forgotten users has only hashes: a record is taken apart into all
-that could be a name, and each is put to `Sought.holds`. Bounded by the record's size: JSON within JSON is read as often
+The register of forgotten users has only hashes, so the names are not known. A record is taken apart into all that
+could be a name, and `Sought.holds` judges each. Bounded by the record's size: JSON within JSON is read as often
 as it is encoded, and each level is shorter than the one around it.
 
 An id that is short enough to be a number of something else (`is_weak`) counts only where a user is named: in a field
@@ -46,7 +46,7 @@ class Mention(IntEnum):
 
 @dataclass(frozen=True)
 class Sought:
-    """Who is looked for: `holds` says whether a text is such a name, `lengths` are the names' bytes; None: not known.
+    """The names to find: `holds` says whether a text is one, `lengths` are their sizes in bytes; None if unknown.
 
     `needle`: what all texts that name them have in them, if anything.
     """

@@ -81,7 +81,7 @@ class Traces:
 
 
 class TraceFinder:
-    """Of one user. `tables` are those of the stream over Kafka: accepted, quarantined, deduplicated."""
+    """Finds traces of one user. `tables` are those of the stream over Kafka: accepted, quarantined, deduplicated."""
 
     def __init__(self, user: str, tables: Sequence[TableSpec], also: AlsoErased, context: StreamContext) -> None:
         self._user = user
@@ -126,7 +126,7 @@ class TraceFinder:
         return _is_in(rows, USER, pa.array([self._user]))
 
     def _judge_others(self, texts: list[str]) -> Judge:
-        """Of events of others: counted as theirs, whomever else they name."""
+        """Judges events of others: they count as theirs, whomever else they name."""
 
         def judge(rows: pa.RecordBatch) -> Verdicts:
             mentions = np.minimum(self._judge_texts(rows, texts), Mention.UNSURE)
@@ -135,7 +135,7 @@ class TraceFinder:
         return judge
 
     def _judge_repeated(self, events: pa.Table) -> Judge:
-        """Of records that repeat an event: the user's, if it is one of these and they say the same."""
+        """Judges records that repeat an event: the user's if the event is one of these and both say the same."""
         ids, texts = _ids_of(events), _find_texts(self._deduplicated)
 
         def judge(rows: pa.RecordBatch) -> Verdicts:
@@ -146,7 +146,7 @@ class TraceFinder:
         return judge
 
     def _judge_texts(self, rows: pa.RecordBatch, names: list[str]) -> Verdicts:
-        """By these columns, as fields of an object."""
+        """Judges these columns as fields of an object."""
         columns = {name: rows[name].cast(pa.binary()) for name in names}
         suspects = np.zeros(len(rows), bool)
         for name, texts in columns.items():
@@ -158,7 +158,7 @@ class TraceFinder:
         return found
 
     def _judge_raw(self, rows: pa.RecordBatch) -> Verdicts:
-        """Of Kafka records, by their key and value."""
+        """Judges Kafka records by their key and value."""
         keys, values = (rows[name].cast(pa.binary()) for name in ("key", "value"))
         suspects = pc.or_(find_suspects(keys, self._user, USER), find_suspects(values, self._user))
         found = np.full(len(rows), Mention.NONE, np.int8)

@@ -26,7 +26,7 @@ def unescape(text: bytes) -> Iterator[bytes]:
     for _ in range(MOST_ENCODINGS):
         before = text
         if b"\\" in text:
-            # By `replace`: a regular expression takes ten seconds for 16 MiB of backslashes.
+            # This uses `replace`: a regular expression takes ten seconds for 16 MiB of backslashes.
             yield (text := text.replace(b"\\\\", b"\\"))
             for escaped, sign in _ESCAPED:
                 text = text.replace(escaped, sign)
@@ -57,7 +57,7 @@ def find_words(text: bytes, lengths: Iterable[int | None]) -> Iterator[bytes]:
 
 
 def find_words_at(text: bytes, start: int, lengths: Iterable[int | None]) -> Iterator[bytes]:
-    """As `find_words`, of those that begin at this place."""
+    """Finds the words of `find_words` that begin at this place."""
     for length in lengths:
         if length is None:
             yield from (match[0] for match in [_WORD.match(text, start)] if match)

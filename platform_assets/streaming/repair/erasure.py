@@ -1,7 +1,7 @@
 """Takes one user's rows out of every table, and leaves what the ledger and the sums need to stay right.
 
 Nobody may write the tables meanwhile, and each stream over silver.events must have read all of it: what a stream has
-not read would be read from files of before. The steps can be repeated; silver.events, by which the others are found,
+not read would be read from replaced files. The steps can be repeated; silver.events, by which the others are found,
 is last. What the user's events were counted in is listed in `platform.late_events`, without the user: these windows are
 computed again when they are final, as for a late event.
 """
@@ -38,7 +38,10 @@ _TO_REPAIR = [*PLACE, "event_time", "event_type"]
 
 
 class Eraser:
-    """Of one user. `tables`: all that may have rows of users, beside the streams' own; those not there are left out."""
+    """Erases one user's rows.
+
+    `tables` are all that may have rows of users, besides the streams' own; missing ones are left out.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class Eraser:
         self._derived = select_derived(streams)
         specs = [*(stream.main_table for stream in self._derived), LATE_EVENTS, *tables]
         self.personal = [spec for spec in specs if _has_users(spec) and self._exists(spec)]
-        """The tables, beside the ingesting stream's own, that have rows of users."""
+        """The tables, besides the ingesting stream's own, that have rows of users."""
 
     def find_traces(self, also: AlsoErased) -> Traces:
         """What is to go of the tables of the stream over Kafka."""
@@ -97,7 +100,7 @@ class Eraser:
                     table.vacuum(full=True, hours=_UNKNOWN_FILES_HOURS)
 
     def _write_coordinates(self, found: Traces, now: datetime) -> None:
-        """Each Kafka record once: one that was taken in again is in quarantine too."""
+        """Each Kafka record once: one that was re-ingested is in quarantine too."""
         requeued = {tuple(place) for place in zip(*(found.requeued[name].to_pylist() for name in PLACE), strict=True)}
         refused = zip(*(found.quarantined[name].to_pylist() for name in PLACE), strict=True)
         only_refused = found.quarantined.filter(pa.array([place not in requeued for place in refused], pa.bool_()))
@@ -121,11 +124,11 @@ class Eraser:
         stream = next((stream for stream in self._derived if stream.main_table == spec), None)
         is_published = stream is not None and stream.publish_topic in self._context.publish_topics
         day = list(spec.partition_columns) if is_partitioned_by_day(spec) else []
-        # By the name alone: the keys of a busy user's pairs may be more than memory holds.
+        # Deleted by the name alone: the keys of a busy user's pairs may be more than memory holds.
         finder = TraceFinder(self._user, self._ingest.tables, NOTHING_ELSE, self._context)
         rows = finder.find_own(spec, [c.name for c in spec.columns] if is_published else [USER, *day])
         if stream is not None and is_published and len(rows):
-            # Before: who is cut short between the two still has the rows to name.
+            # Published first: an erasure cut short between the two still has the rows to name.
             KafkaPublisher(stream, self._context).publish(
                 session, rows, "erasure", self._open(spec).version, removed=True
             )

@@ -73,7 +73,7 @@ def _find_column(stream: Stream, spec: TableSpec) -> str:
 
 
 class Expiry:
-    """Of the tables of a group. `tables` are those that its queries write. Called from one thread."""
+    """Expires rows in the tables of a group. `tables` are those that its queries write. Call it from one thread."""
 
     def __init__(self, streams: Sequence[Stream], tables: Mapping[str, DeltaWriter], context: StreamContext) -> None:
         self._kept = [kept for kept in find_kept(streams, context.retention_days) if kept.spec.name in tables]
@@ -144,7 +144,7 @@ class Expired:
 
 
 def read_expired(rows: Iterable[Mapping[str, Any]]) -> dict[str, Expired]:
-    """From the rows of `EXPIRED_ROWS`, by table; a table without a policy has none."""
+    """What has expired, by table, from the rows of `EXPIRED_ROWS`; a table without a policy has none."""
     found = list(rows)
     looks = {row["table_name"]: row["until_day"] for row in found if row["version"] is None}
     removed: dict[str, list[tuple[int, int]]] = {}
@@ -155,7 +155,7 @@ def read_expired(rows: Iterable[Mapping[str, Any]]) -> dict[str, Expired]:
 
 
 def find_expired(lakehouse: Any) -> dict[str, Expired]:
-    """As `read_expired`, of a lakehouse (`resources.lakehouse.LakehouseResource`)."""
+    """What `read_expired` returns, for a lakehouse (`resources.lakehouse.LakehouseResource`)."""
     table = lakehouse.find_table(EXPIRED_ROWS.name)
     return {} if table is None else read_expired(table.to_pyarrow_table().to_pylist())
 
@@ -169,19 +169,19 @@ def find_kept_from(stream: TableStream, expired: Mapping[str, Expired]) -> datet
 
 
 def warn_of_expired(stream: TableStream, lakehouse: Any) -> str:
-    """What is lost when the whole table is made again, as a sentence; empty when nothing is."""
+    """What is lost when the whole table is recomputed, as a sentence; empty when nothing is."""
     kept_from = find_kept_from(stream, find_expired(lakehouse))
     if kept_from is None:
         return ""
     name, since = stream.main_table.name, f"{kept_from:%Y-%m-%d %H:%M} UTC"
     return (
-        f"Events before {since} have expired: made again, {name} has no row of then. To keep such rows make only later "
-        f"ones again: headrace replay {stream.name} --range --swap"
+        f"Events before {since} have expired: a recomputed {name} has no rows of that time. To keep such rows, "
+        f"recompute only later ones: headrace replay {stream.name} --range --swap"
     )
 
 
 def _count_removed(log: CommitLog, version: int, spec: TableSpec, first_day: date) -> tuple[str, int]:
-    """Who took rows of expired days out in this version, and how many; 0 where it did something else."""
+    """The writer that removed rows of expired days in this version, and how many; 0 if it did something else."""
     actions = log.read_actions(version) or []
     info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     ours = CommitInfo.parse(info.get("userMetadata"))

@@ -15,7 +15,7 @@ MAX_PAIRS = 300_000
 
 
 class TooManyPairsError(Exception):
-    """Late events are in more pairs than may be collected at once: in so many."""
+    """Late events are in more pairs than may be collected at once; `pairs` says in how many."""
 
     def __init__(self, pairs: int) -> None:
         super().__init__(f"{pairs:,} pairs")
@@ -36,7 +36,7 @@ def collect_pairs(pairs: DataFrame, late: pa.Table) -> pa.Table:
 
 
 def split_evenly(late: pa.Table, pairs: int) -> list[pa.Table]:
-    """Late events that are in so many pairs, in portions of half of what may be collected, if all have as many."""
+    """Splits late events in this many pairs into portions of half of what may be collected, if all have as many."""
     parts = min(len(late), math.ceil(2 * pairs / MAX_PAIRS))
     bounds = [len(late) * number // parts for number in range(parts + 1)]
     return [late.slice(start, end - start) for start, end in pairwise(bounds)]

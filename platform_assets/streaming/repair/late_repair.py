@@ -84,7 +84,7 @@ class LateRepair:
     ) -> bool:
         """Repairs what these looks have found; returns whether there was anything.
 
-        After so many seconds (None: never) what is left waits for the next look; of each stream a portion is repaired.
+        After `seconds` (None: never) what is left waits for the next look; of each stream a portion is repaired.
         Who stops calls `interrupt`, and waits for the commit in hand only.
         """
         self._pass_over_expired()
@@ -137,7 +137,7 @@ class LateRepair:
         return Look(stream, state, due.filter(is_read & is_closed))
 
     def _leave_out_open(self, stream: TableStream, pending: pa.Table, watermark: datetime) -> pa.Table:
-        """Without the late events that wait for something that an earlier look found open, and that must be still."""
+        """Leaves out late events that wait for something an earlier look found open and that must still be open."""
         import pyarrow as pa
 
         waiting = {key for key, until in self._open_until.items() if key[0] == stream.name and watermark < until}
@@ -171,7 +171,7 @@ class LateRepair:
         """The events of all streams that wait for their repair."""
         import pyarrow.compute as pc
 
-        # By the query's name afterwards: see `CommitLog.read_rows` on filters over text.
+        # Filtered by the query's name afterwards: see `CommitLog.read_rows` on filters over text.
         return self._late.read_arrow(row_filter=pc.field("repaired_at").is_null())
 
     def _repair_portion(self, stream: TableStream, late: pa.Table, version: int, watermark: datetime) -> pa.Table:
@@ -221,6 +221,6 @@ def _keys(stream: TableStream, late: pa.Table) -> list[_Waiting]:
 
 
 def _find_repaired_from(stream: TableStream, expired: Mapping[str, Expired]) -> datetime | None:
-    """Events of before are not repaired: rows that count them may lack others. None: all are."""
+    """Events before this time are not repaired: rows that count them may lack others. None: all are."""
     kept_from = find_kept_from(stream, expired)
     return None if kept_from is None else kept_from + max(_LONGEST_ROW, stream.span.longest or timedelta(0))

@@ -1,4 +1,4 @@
-"""Takes quarantined records in again: through the parser of now, each once, beside all that the ledger says.
+"""Re-ingests quarantined records with the current parser, exactly once, and accounts for them in the ledger.
 
 A record stays in quarantine, as what it was; `platform.requeued_records` says that it counts as accepted (or as a
 repetition) since. That table is written first and names each record's outcome, so a requeue that was cut short is
@@ -35,7 +35,7 @@ Place = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
-class Choice:
+class RecordFilter:
     """Which quarantined records: all that meet every condition given."""
 
     reasons: frozenset[str] = frozenset()
@@ -44,7 +44,7 @@ class Choice:
     places: frozenset[Place] = frozenset()
 
     def holds(self, row: Mapping[str, Any]) -> bool:
-        """For a row of silver.quarantined_events; times are those of its arrival."""
+        """Whether a row of silver.quarantined_events is selected; times are those of its arrival."""
         return (
             (not self.reasons or row["reason"] in self.reasons)
             and (self.since is None or row["quarantined_at"] >= self.since)
@@ -55,7 +55,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Requeue:
-    """What a requeue would do: its rows of `REQUEUED_RECORDS`, and what the parser of now still refuses, by reason."""
+    """What a requeue would do: its rows of `REQUEUED_RECORDS`, and what the current parser still refuses, by reason."""
 
     marks: list[dict[str, Any]]
     refused: Mapping[str, int] = field(default_factory=dict)
@@ -66,7 +66,10 @@ class Requeue:
 
 
 class Requeuer:
-    """Of the stream over Kafka. `finish` first, then `plan`, which changes nothing, and `commit`."""
+    """Re-ingests quarantined records of the stream over Kafka.
+
+    Call `finish` first, then `plan`, which changes nothing, then `commit`.
+    """
 
     def __init__(self, stream: KafkaStream, context: StreamContext) -> None:
         self._query = stream.name
@@ -78,12 +81,12 @@ class Requeuer:
         self._lost = DeltaReader(LOST_RANGES, context)
         self._register = Register(context)
 
-    def plan(self, choice: Choice, by: str, now: datetime) -> Requeue:
+    def plan(self, record_filter: RecordFilter, by: str, now: datetime) -> Requeue:
         """Parses the chosen records anew. Raises `UsageError` for those of a topic that was created again since."""
         import pyarrow as pa
 
         known = {_place(row) for row in self._marks.read_arrow(list(_PLACE)).to_pylist()}
-        found = [row for row in self._quarantined.read_arrow().to_pylist() if choice.holds(row)]
+        found = [row for row in self._quarantined.read_arrow().to_pylist() if record_filter.holds(row)]
         rows = sorted((row for row in found if _place(row) not in known), key=_place)
         self._refuse_older_topics(rows)
         parsed = self._parse(rows, now)
@@ -134,7 +137,7 @@ class Requeuer:
         parsed = self._parse(rows, now)
         if parsed["reason"].null_count < len(marks):
             raise CheckpointMismatchError(
-                f"A requeue of {now:%Y-%m-%d %H:%M:%S} UTC was cut short, and the code of now refuses its records. "
+                f"A requeue of {now:%Y-%m-%d %H:%M:%S} UTC was cut short, and the current code refuses its records. "
                 "Finish it with the code that began it: headrace requeue --accept"
             )
         written = 0
@@ -177,7 +180,7 @@ class Requeuer:
         return CommitInfo.of_batch(self._query, _APP, number, kind=CommitKind.REQUEUE, value=number)
 
     def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:
-        """The records as the parser of now has them, in their order, with `topic` and `arrived_at`."""
+        """The records as the current parser has them, in their order, with `topic` and `arrived_at`."""
         import pyarrow as pa
 
         utc = pa.timestamp("us", tz="UTC")

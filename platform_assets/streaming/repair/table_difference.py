@@ -1,6 +1,6 @@
 """What two states of a stream's table differ in, wherever both are final. Spark compares, on disk where it must.
 
-Used by the check `parity` (table and twin) and by a replay (table and what the code of now makes of the events).
+Used by the check `parity` (table and twin) and by a replay (table and what the current code makes of the events).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 COPIES = "_copies"
-"""Column beside the rows' own: how many more of a row the left side has; below 0 the right side has them."""
+"""An additional column: how many more of a row the left side has; below 0 the right side has them."""
 LEFT_ROWS = "_left_rows"
 """How many of a row the left side has."""
 

@@ -42,7 +42,7 @@ def _keep_touched_pairs(rows: DataFrame, late: pa.Table, span: ResultSpan) -> Da
     """The pairs that one of these events is in."""
     from pyspark.sql import functions as F
 
-    # By equal times: each of a busy user's million pairs would be compared with each of its thousand late events.
+    # Joined on equal times: otherwise each of a busy user's million pairs would meet each of its thousand late events.
     events = rows.sparkSession.createDataFrame(late.select(["user_id", "event_time"])).distinct()
     columns, ends = rows.columns, {f"is_late_{name}": name for name in (span.start_column, span.end_column)}
     for flag, end in ends.items():

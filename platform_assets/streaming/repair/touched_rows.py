@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-# How far beside a late event events are read at first where no bound is known (sessions): doubled while it is too near.
+# How far around a late event events are read at first where no bound is known (sessions): doubled while it is too near.
 _FIRST_MARGIN = timedelta(hours=3)
-# By this Spark finds the jobs that may be ended without harm: they have not changed anything yet.
+# The tag by which Spark finds the jobs that may be ended without harm: they have not changed anything yet.
 _READING = "headrace-late-repair"
 
 
 class InterruptedReadError(Exception):
-    """Whoever stops has ended the reading of a portion: nothing is changed, the next look finds it again."""
+    """Raised when a stop has ended the reading of a portion: nothing is changed, and the next look finds it again."""
 
 
 class TouchedRows:
-    """Of the streams of a group. Called from one thread, but for `interrupt`."""
+    """Finds touched rows of a group's streams. Call it from one thread, except `interrupt`."""
 
     def __init__(self, session: SparkSession, context: StreamContext, tables: Mapping[str, DeltaReader]) -> None:
         self._session = session

@@ -15,6 +15,6 @@ def find_reason_to_stop(spec: GroupSpec, control: Control) -> tuple[StopCause, s
 
 
 def describe_pause(control: Control) -> str:
-    """Who has paused the group, and why."""
+    """Says who has paused the group, and why."""
     because = f" ({control.pause_reason})" if control.pause_reason else ""
     return f"paused by {control.paused_by or 'a person'}{because}"

@@ -1,4 +1,4 @@
-"""What a group does beside its queries: history, upkeep, repair of late events, marks while the shop is silent."""
+"""What a group does besides its queries: history, upkeep, repair of late events, marks while the shop is silent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
 from platform_assets.streaming.progress import lag_of, read_progresses
 from platform_assets.streaming.repair.expiry import Expiry
 from platform_assets.streaming.repair.late_repair import LateRepair, Look
-from platform_assets.streaming.topic_snapshot import Held
+from platform_assets.streaming.topic_snapshot import HeldRecords
 from platform_assets.tables.platform import COMPLETE_UNTIL
 
 if TYPE_CHECKING:
@@ -34,15 +34,16 @@ if TYPE_CHECKING:
     from platform_assets.streaming.engine.kafka_query import KafkaQuery
     from platform_assets.streaming.engine.table_query import TableQuery
 
-# Whoever is forgotten after years touches windows of hundreds of days: history and upkeep are not to wait for all.
+# Forgetting a user after years touches windows of hundreds of days: repair is cut into slices, so that history and
+# upkeep do not wait for all of it.
 _REPAIR_SECONDS = 60.0
 # A window closes at most this much later than the idle timeout says.
 _IDLE_LOOK_SECONDS = 5.0
 _LOOKS_KEPT = 100
 
 
-class GroupCare:
-    """`start` and `stop` once, for a group that goes on; a bounded run calls `finish` and `stop` only."""
+class GroupMaintenance:
+    """Maintains a group. Call `start` and `stop` once if it goes on; a bounded run calls `finish` and `stop` only."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class GroupCare:
         self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
         self._began_at = time.monotonic()
         self._marked_at = 0.0
-        self.held = Held()
+        self.held = HeldRecords()
         """What waited behind open transactions at the last look. From any thread."""
         self._held_from: dict[int, int] = {}
         # Some looks: the newest report of a query that has nothing to do is up to ten seconds old.
@@ -86,24 +87,24 @@ class GroupCare:
 
     @property
     def error(self) -> HeadraceError | None:
-        """What ended the care of the group; None while all is well."""
+        """What ended the maintenance of the group; None while all is well."""
         return None if self._work is None else self._work.error
 
     def start(self) -> None:
-        """Begins."""
+        """Starts the thread."""
         tasks = [
             Task(self._context.upkeep_seconds, self._look_after_tables),
-            Task(_IDLE_LOOK_SECONDS, self._mark_idle),
+            Task(_IDLE_LOOK_SECONDS, self._advance_idle_frontier),
         ]
         self._work = PeriodicWork(tasks, lambda text: classify_failure("history", text, self._context))
         self._work.start()
 
     def repair(self, seconds: float | None = None) -> None:
-        """Repairs what came late and can be repaired, for so long, and writes `platform.complete_until`."""
+        """Repairs what came late and can be repaired, for at most `seconds`, and writes `platform.complete_until`."""
         # The thread takes the pool along: records come before repairs.
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", "repair")
         looks = self._look()
-        # Before the repairs too: who waits until a table is final is not to wait a minute for them.
+        # Before the repairs too: a reader that waits until a table is final must not wait a minute for them.
         self._write_states(looks)
         if self._repair.repair(looks, seconds, lambda: self._work is not None and self._work.is_stopping):
             self._write_states(self._look())
@@ -138,14 +139,14 @@ class GroupCare:
         return {state.query: state.watermark.isoformat() for state in self._states if state.watermark > EPOCH}
 
     def mark_read(self) -> None:
-        """At the end of a bounded run over Kafka: all that was sent before it is read.
+        """Marks at the end of a bounded run over Kafka that all that was sent before it is read.
 
         Unless some of it waited behind an open transaction: then nothing is marked.
         """
         if not self._all_visible_at:
             return
         for query in self._ingest:
-            query.writer.mark_idle(self._all_visible_at[-1])
+            query.writer.advance_idle_frontier(self._all_visible_at[-1])
 
     def interrupt(self) -> None:
         """Ends what may be ended without harm, and begins nothing new: `stop` follows."""
@@ -167,7 +168,7 @@ class GroupCare:
         self._changed_days.write()
 
     def finish(self, repair_seconds: float | None) -> None:
-        """At the end of a bounded run, which nobody looks after meanwhile: all that a group that goes on does in time.
+        """Does once, at the end of a bounded run, all that a group that goes on does periodically.
 
         Raises `HeadraceError`.
         """
@@ -187,15 +188,15 @@ class GroupCare:
         self._write_history()
         self._remove_expired()
         self._upkeep.run()
-        # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs beside them made a
-        # join's first batch take three minutes.
+        # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs at the same time
+        # made a join's first batch take three minutes.
         if not any(query.is_at_first_batch() for query in self._queries):
             self.repair(_REPAIR_SECONDS)
 
     def _look_at_ends(self) -> None:
-        """Notes the time if nothing waits behind an open transaction: who reads all there is has all sent before.
+        """Notes the time if nothing waits behind an open transaction: all that was sent before is then read.
 
-        Otherwise how much waits, and since when.
+        Otherwise it notes how much waits, and since when.
         """
         now = time.time_ns() // 1000
         # All read one topic: any of them knows its ends.
@@ -211,14 +212,14 @@ class GroupCare:
         if held_from != self._held_from:
             since = self._find_oldest(held_from)
         self._held_from = held_from
-        self.held = Held(sum(end - stable for stable, end in ends.values()), since)
+        self.held = HeldRecords(sum(end - stable for stable, end in ends.values()), since)
 
     def _find_oldest(self, positions: Mapping[int, int]) -> datetime | None:
         fetch = self._context.fetch_times
         times = fetch(positions) if fetch is not None and positions else None
         return min((times or {}).values(), default=None)
 
-    def _mark_idle(self) -> None:
+    def _advance_idle_frontier(self) -> None:
         self._look_at_ends()
         timeout = self._context.idle_timeout_seconds
         for query in self._ingest:
@@ -232,7 +233,7 @@ class GroupCare:
             # What could be read when the trigger began is read, also when it had a batch, of heartbeats perhaps. That
             # was all that had been sent before the last look at which nothing waited behind an open transaction.
             looked_at = max((at for at in self._all_visible_at if at <= _micros_of(reports[-1])), default=None)
-            # By the steady clock: one that was ahead, and is set right, would make a silence hours long.
+            # This uses the steady clock: one that was ahead, and is set right, would make a silence hours long.
             now = time.monotonic()
             since_moved = now - (writer.moved_at_seconds or self._began_at)
             if looked_at is None or since_moved < timeout or now - self._marked_at < self._mark_seconds:
@@ -240,7 +241,7 @@ class GroupCare:
             latest = writer.read_latest_event()
             if latest is not None and self._is_any_open(latest):
                 self._marked_at = time.monotonic()
-                writer.mark_idle(looked_at)
+                writer.advance_idle_frontier(looked_at)
 
     def _is_any_open(self, latest_event_micros: int) -> bool:
         """Whether a running query has not committed a batch that closes all that the latest event may be part of.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from jobs.supervision.host import HostPhase, StreamWishes
+from jobs.supervision.host import HostPhase, StreamRequests
 from jobs.supervision.lease import HostReport, read_control, read_report, read_stop, write_heartbeat
 from jobs.supervision.model import ExitKind, Heartbeat, ProcessIdentity
 from jobs.supervision.process import read_identity
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
 
 
-class RunOutside:
-    """The `Outside` of one Dagster run. Create it after the group's lock was taken: its first beat claims the lease.
+class RunHostPort:
+    """The `HostPort` of one Dagster run. Create it after the group's lock was taken: its first beat claims the lease.
 
     The lease's epoch rises with each host. A host that finds a higher epoch than its own has been replaced by one on
     another machine, where the lock file does not reach, and stops.
@@ -55,7 +55,7 @@ class RunOutside:
         before = read_report(instance, group)
         self._epoch = 1 if before is None else before.heartbeat.epoch + 1
         self._stalls = StallWatch()
-        self._wishes = StreamWishes()
+        self._requests = StreamRequests()
         self._first_batches: dict[str, int] = {}
         self._has_committed = False
         self._is_superseded = False
@@ -98,7 +98,7 @@ class RunOutside:
             )
 
     def read_stop(self, *, signalled: bool) -> tuple[ExitKind, str] | None:
-        """Stop records, a takeover by another host, Terminate (also when its signal did not arrive), signals."""
+        """Reads stop records, a takeover by another host, Terminate (even if its signal got lost), and signals."""
         found = self._find_stop(signalled)
         if found is not None:
             try:
@@ -107,18 +107,21 @@ class RunOutside:
                 self._log.warning("The run's exit could not be recorded.", exc_info=True)
         return found
 
-    def read_wishes(self) -> StreamWishes:
-        """From the control record; what was read last while the storage is away."""
+    def read_requests(self) -> StreamRequests:
+        """Reads the control record; returns what was read last while the storage is away."""
         try:
             control = read_control(self._instance, self._group)
         except Exception:  # noqa: BLE001
             self._log.warning("The control record could not be read; streams go on as they are.", exc_info=True)
         else:
-            self._wishes = StreamWishes(frozenset(control.paused_streams), control.streams_restart_at)
-        return self._wishes
+            self._requests = StreamRequests(frozenset(control.paused_streams), control.streams_restart_at)
+        return self._requests
 
     def _is_replaced(self) -> bool:
-        """Of two hosts that claim one epoch the lease is whose beat is stored: each reads before it beats."""
+        """Whether another host holds the lease.
+
+        If two hosts claim the same epoch, the one whose heartbeat is stored holds it: each reads before it beats.
+        """
         report = read_report(self._instance, self._group)
         if report is None:
             return False
@@ -130,7 +133,7 @@ class RunOutside:
             return ExitKind.OWNED, "another host has taken over the group"
         try:
             run = self._instance.get_run_by_id(self._run_id)
-            if run is None:  # nobody could stop it, and nothing would be launched beside it
+            if run is None:  # nobody could stop it, and nothing would be launched next to it
                 return ExitKind.STOPPED, "the run was deleted in Dagster"
             if run.status == dg.DagsterRunStatus.CANCELING:
                 return ExitKind.TERMINATED, "terminated"
