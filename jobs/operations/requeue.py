@@ -50,8 +50,7 @@ def requeue_records(
         context = build_stream_context(settings, kafka, lakehouse)
     if not accept:
         return Requeuer(stream, context).plan(record_filter, by, datetime.now(UTC))
-    # A pause that was cut short is known by these words, also by those of an older version.
-    with hold_group(group, "requeue", settings, instance, by, "quarantined records are taken in again"):
+    with hold_group(group, "requeue", settings, instance, by, "quarantined records are re-ingested"):
         requeuer = Requeuer(stream, context)
         requeuer.finish()
         planned = requeuer.plan(record_filter, by, datetime.now(UTC))

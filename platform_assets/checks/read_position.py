@@ -51,7 +51,7 @@ class ReadPosition:
 
 
 def read_position(lakehouse: Any, table: DeltaTable | None, topic: str) -> ReadPosition:
-    """By the newest batch in the stream's table, and by what was acknowledged as lost since."""
+    """Reads it from the newest batch in the stream's table, and from what was acknowledged as lost since."""
     if table is None:
         return ReadPosition({})
     from platform_assets.streaming.ingest.lost_ranges import find_acknowledged_offsets

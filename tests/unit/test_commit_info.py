@@ -38,7 +38,7 @@ OF_EVENTS = ("events", "headrace/events/g")
 OF_SESSIONS = ("sessions", "headrace/sessions/g", 4)
 OF_REQUEUE = CommitInfo.of_batch("events", "headrace/requeue", 2, kind=CommitKind.REQUEUE, value=2)
 
-# The texts are those that the code wrote when it had no such class; each beside what is built for it now.
+# The texts are those that the code wrote when it had no such class; each with what is built for it.
 WRITTEN = [
     (
         f'{BATCH_OF_EVENTS},"arrival_micros":1781092800000000,"topic_id":"id","partitions":[{ENTRY}],{MOVED},'

@@ -1,4 +1,4 @@
-"""What is written into a table beside a query's batches."""
+"""What is written into a table while a query writes its batches."""
 
 from __future__ import annotations
 

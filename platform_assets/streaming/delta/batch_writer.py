@@ -73,14 +73,14 @@ class DeltaBatchWriter(DeltaWriter):
         )  # fmt: skip
 
     def append_batches(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, info: CommitInfo) -> bool:
-        """As `append`, of so many rows that come in portions: what is in memory does not grow with their number.
+        """Appends rows that come in portions: what is in memory does not grow with their number. Otherwise as `append`.
 
-        `batches` is called anew for each try.
+        `rows` is their number; `batches` is called anew for each try.
         """
         return self._write_batches("append", batches, rows, info)
 
     def append_portions(self, portions: Callable[[], Iterator[pa.Table]], rows: int, info: CommitInfo) -> bool:
-        """As `append_batches`, of rows that may be large: one portion is in memory at a time."""
+        """Appends rows that may be large: one portion is in memory at a time. Otherwise as `append_batches`."""
         from platform_assets.streaming.delta.portion_files import write_files
 
         folder = open_folder(self._table.table_uri, self._storage_options)

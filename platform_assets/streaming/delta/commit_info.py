@@ -31,7 +31,7 @@ class CommitKind(StrEnum):
     REPLAY_UNDONE = "replay_undone"
     """A swap was taken back; the value is the stream."""
     REQUEUE = "requeue"
-    """Quarantined records were taken in again; the value is the number of the requeue."""
+    """Quarantined records were re-ingested; the value is the number of the requeue."""
     RECOMPUTE = "recompute"
     """Rows were taken out because a stream begins anew; the value is the stream."""
     REPAIR = "repair"
@@ -75,7 +75,7 @@ class CommitInfo:
     `value` stands at the key of its kind. `ranges` (`[topic, partition, from_offset, until_offset]`) or `source` (an
     offset of `commit_source`) say what a batch read; `partitions` is its account by topic partition
     (`PartitionEntry.as_json`), `frontier` what `Frontier.as_json` gives, `rows_by_type` its rows by event type, `rows`
-    all its rows. `notes` are further facts for whoever reads the log.
+    all its rows. `notes` are further facts for people who read the log.
     """
 
     kind: CommitKind

@@ -201,7 +201,7 @@ class CommitLog:
 
 
 def _frontier_of_others(files: tuple[AppendedFile, ...], info: dict[str, Any]) -> int | None:
-    """For rows that another program appended: their latest event, but not later than the commit itself."""
+    """The frontier of rows that another program appended: their latest event, but not later than the commit."""
     times = [file.until_micros for file in files if file.until_micros is not None]
     return min(max(times), int(info["timestamp"]) * 1000) if times and "timestamp" in info else None
 

@@ -33,7 +33,7 @@ def create_stream_table(spec: TableSpec, context: StreamContext) -> DeltaTable:
 
 
 class DeltaReader:
-    """One table, made when it is missing. Its methods may be called from any thread, beside one that writes."""
+    """One table, made when it is missing. Its methods may be called from any thread, while another one writes."""
 
     def __init__(self, spec: TableSpec, context: StreamContext) -> None:
         self.uri = context.table_uri(spec.name)

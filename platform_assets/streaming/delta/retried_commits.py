@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-# Beside one query only upkeep commits to its table: so many losses in a row are a second writer that never rests.
+# Besides one query only upkeep commits to its table: this many losses in a row mean a second writer that never rests.
 MAX_CONFLICTS = 20
 
 
@@ -55,7 +55,7 @@ class RetriedCommits(DeltaReader):
         apply: Callable[[TableMerger], TableMerger],
     ) -> None:
         """A merge of the source as `s` into the table as `t`."""
-        self._write_beside(
+        self._commit_change(
             what, info,
             lambda properties: apply(
                 self._open_rewritable().merge(
@@ -70,8 +70,8 @@ class RetriedCommits(DeltaReader):
         self._int96.check(self._table)
         return self._table
 
-    def _write_beside(self, what: str, info: CommitInfo, write: Callable[[CommitProperties], object]) -> None:
-        """A commit that is no batch's, beside a query that may write."""
+    def _commit_change(self, what: str, info: CommitInfo, write: Callable[[CommitProperties], object]) -> None:
+        """Makes a commit that is no batch's, while a query may write."""
         from deltalake import CommitProperties
 
         # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
@@ -105,7 +105,7 @@ def match_rows(bounds: str, names: Iterable[str]) -> str:
 
 
 def no_hooks() -> Any:
-    """For a commit of a stream's table: its log is kept by `table_upkeep` alone."""
+    """No work after a commit of a stream's table: `table_upkeep` alone keeps its log."""
     from deltalake import PostCommitHookProperties
 
     # Both cost with every commit what they need cost once a minute: see `table_upkeep`.
@@ -113,7 +113,7 @@ def no_hooks() -> Any:
 
 
 def _add_unknown_columns(schema: pa.Schema, table: DeltaTable) -> pa.Schema:
-    """With the columns that newer code has given the table: this code leaves them null."""
+    """Adds the columns that newer code has given the table: this code leaves them null."""
     import pyarrow as pa
 
     for column in pa.schema(table.schema().to_arrow()):

@@ -19,7 +19,7 @@ class DeltaWriter(RetriedCommits):
         """Appends rows of keys that the table has not, in one commit. Cheaper than `put`, which joins the table."""
         from deltalake import write_deltalake
 
-        self._write_beside(
+        self._commit_change(
             "A repair", info,
             lambda properties: write_deltalake(
                 self._table, self._conform(rows), mode="append", commit_properties=properties,
@@ -41,7 +41,7 @@ class DeltaWriter(RetriedCommits):
         )  # fmt: skip
 
     def replace(self, rows: pa.Table, stale: pa.Table, bounds: str, info: CommitInfo) -> None:
-        """As `put`, and takes out `stale` (rows of the table) in the same commit.
+        """Puts rows as `put` does, and takes out `stale` (rows of the table) in the same commit.
 
         Keys of `rows` and `stale` are distinct; `bounds` and errors as `put`.
         """
@@ -77,7 +77,7 @@ class DeltaWriter(RetriedCommits):
 
         Raises `QueryFailedError` when other writers win again and again; nothing is taken out then.
         """
-        self._write_beside(
+        self._commit_change(
             "A deletion", info,
             lambda properties: self._open_rewritable().delete(
                 condition, commit_properties=properties, post_commithook_properties=no_hooks()
