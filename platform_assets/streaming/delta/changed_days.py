@@ -31,7 +31,7 @@ def find_changed_days(log: CommitLog, day_column: str, since: int, until: int) -
 
 
 def find_newest_changes(log: CommitLog, day_column: str, since: int, until: int) -> tuple[dict[date, int], int]:
-    """Finds changes as `find_changed_days` does, as far back as the log goes, and the version after which it has all."""
+    """Does as `find_changed_days`, as far back as the log goes, and gives the version after which it has all."""
     found: dict[date, int] = {}
     for version in range(until, since, -1):
         actions = log.read_actions(version)
