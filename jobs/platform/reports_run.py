@@ -23,7 +23,7 @@ def compute_days(instance: dg.DagsterInstance, first: date, last: date, *, only_
         "dagster/asset_partition_range_end": last.isoformat(),
     }
     if only_changed:
-        tags[ONLY_CHANGED_TAG] = "true"
+        tags[ONLY_CHANGED_TAG] = first.isoformat()
     return run_quietly(reports_job.name, instance, tags).success
 
 

@@ -125,6 +125,24 @@ def test_at_night_a_day_before_the_look_back_is_computed_when_its_rows_changed(w
     assert materialized(result)["customer_days"] == 1
 
 
+def test_a_command_that_changes_rows_has_their_days_computed(written: LakehouseResource, tmp_path: Path) -> None:
+    """As `headrace forget-user` does at its end, with the code location's own job."""
+    before = versions(written)
+    append_events(written, [event("late", NOON + timedelta(days=1))], first_offset=100)
+    script = (
+        "import dagster as dg\nfrom jobs.platform.reports_run import compute_changed_days\n"
+        "from jobs.platform.services import prepare_environment\nfrom resources.lakehouse import LakehouseResource\n"
+        "from resources.settings import load_settings\nsettings = load_settings()\nprepare_environment(settings)\n"
+        "lakehouse = LakehouseResource.from_settings(settings)\n"
+        "with dg.DagsterInstance.get() as instance:\n"
+        "    raise SystemExit(0 if compute_changed_days(instance, lakehouse) else 1)\n"
+    )
+    environment = {**os.environ, "HEADRACE_HOME": str(tmp_path / "home"), "HEADRACE_LAKEHOUSE": written.root_uri}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=200)
+    assert computed(before, written)["gold.customer_days"] == [DAYS[1]]
+    assert computed(before, written)["gold.purchase_correlations"] == DAYS[:3]
+
+
 def test_a_day_that_somebody_else_changed_is_computed_again(written: LakehouseResource) -> None:
     rows = read_rows(written, "gold.session_report")
     before = versions(written)
