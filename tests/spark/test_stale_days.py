@@ -126,7 +126,7 @@ def test_at_night_a_day_before_the_look_back_is_computed_when_its_rows_changed(w
 
 
 def test_a_command_that_changes_rows_has_their_days_computed(written: LakehouseResource, tmp_path: Path) -> None:
-    """As `headrace forget-user` does at its end, with the code location's own job."""
+    """The job of the code location, called as `headrace forget-user` does at its end."""
     before = versions(written)
     append_events(written, [event("late", NOON + timedelta(days=1))], first_offset=100)
     script = (
