@@ -90,7 +90,7 @@ clean: ## remove the environment, the caches and the platform's data (.headrace)
 	@if [ -x $(BIN)/python ] && [ -f .headrace/broker/users.lock ] && ! $(BIN)/python -c 'import fcntl; \
 	  fcntl.flock(open(".headrace/broker/users.lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null; then \
 	  echo "The platform is running in .headrace. Stop it first (Ctrl-C), then run make clean again." >&2; exit 1; fi
-	rm -rf $(VENV) .headrace build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .headrace build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment ------------------------------------------------------------------------------------------------
