@@ -45,4 +45,7 @@ def _find_cause(error: SerializableErrorInfo | None) -> str:
     """What was raised in the check itself, in one line; Dagster wraps it in an error that names the step only."""
     while error is not None and error.cause is not None:
         error = error.cause
-    return "no reason is on record" if error is None else error.message.strip().splitlines()[0]
+    if error is None:
+        return "no reason is on record"
+    # Our own errors say what to do in a sentence; of others the name is part of what they say.
+    return error.message.strip().splitlines()[0].removeprefix(f"platform_assets.errors.{error.cls_name}: ")
