@@ -15,41 +15,38 @@ _stream = click.option("--stream", default="", help="One stream of the group onl
 _reason = click.option("--reason", default="", help="Shown where the hold is shown.")
 
 
-@click.command
-@_group
-@_stream
-@_reason
-def pause(group: str, stream: str, reason: str) -> None:
-    """Stop a group, and hold it until it is resumed.
+def _build_control(command: Literal["pause", "resume", "restart"], text: str) -> click.Command:
+    """A command that writes down what the supervisor is to do."""
 
-    It stops between two batches. Without a name all groups are meant.
-    """
-    _control("pause", group, stream, reason)
+    @click.command(command, help=f"{text} Without a name all groups are meant.")
+    @_group
+    @_stream
+    @_reason
+    def control(group: str, stream: str, reason: str) -> None:
+        import dagster as dg
+
+        from jobs.operations.stream_groups import find_groups
+        from jobs.platform.services import prepare_environment
+        from jobs.supervision.lease import write_control
+        from platform_assets.streams import load_stream_groups
+
+        prepare_environment(load_settings())
+        groups = find_groups(load_stream_groups(), group, stream)
+        with dg.DagsterInstance.get() as instance:
+            for each in groups:
+                write_control(instance, each.name, command, getpass.getuser(), reason, stream=stream)
+                what = f"{each.name}: {command}" + (f" of stream {stream}" if stream else "")
+                print(f"{what} is recorded; it is acted on within seconds.")
+
+    return control
 
 
-@click.command
-@_group
-@_stream
-@_reason
-def resume(group: str, stream: str, reason: str) -> None:
-    """End every hold of a group.
-
-    Holds are: pause, Terminate, a crash loop, an error that somebody had to correct. Without a name all groups are
-    meant.
-    """
-    _control("resume", group, stream, reason)
-
-
-@click.command
-@_group
-@_stream
-@_reason
-def restart(group: str, stream: str, reason: str) -> None:
-    """Stop a group between two batches, and start it again.
-
-    Without a name all groups are meant.
-    """
-    _control("restart", group, stream, reason)
+pause = _build_control("pause", "Stop a group, and hold it until it is resumed.\n\nIt stops between two batches.")
+resume = _build_control(
+    "resume",
+    "End every hold of a group.\n\nHolds are: pause, Terminate, a crash loop, an error that somebody had to correct.",
+)
+restart = _build_control("restart", "Stop a group between two batches, and start it again.\n\n")
 
 
 @click.command
@@ -166,21 +163,3 @@ def acknowledge_loss(group: str, reason: str, go_on_from: str) -> None:
             if lost:
                 then = f"Recorded. Go on with: headrace resume {each.name}"
                 print(then if reason else f"Nothing was recorded. {describe(lost)}")
-
-
-def _control(command: Literal["pause", "resume", "restart"], group: str, stream: str, reason: str) -> None:
-    """Writes down what the supervisor is to do. Raises `UsageError` for a group or stream that is not there."""
-    import dagster as dg
-
-    from jobs.operations.stream_groups import find_groups
-    from jobs.platform.services import prepare_environment
-    from jobs.supervision.lease import write_control
-    from platform_assets.streams import load_stream_groups
-
-    prepare_environment(load_settings())
-    groups = find_groups(load_stream_groups(), group, stream)
-    with dg.DagsterInstance.get() as instance:
-        for each in groups:
-            write_control(instance, each.name, command, getpass.getuser(), reason, stream=stream)
-            what = f"{each.name}: {command}" + (f" of stream {stream}" if stream else "")
-            print(f"{what} is recorded; it is acted on within seconds.")

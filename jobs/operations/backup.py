@@ -120,11 +120,8 @@ def _read_versions(lakehouse: LakehouseResource) -> dict[str, int]:
 
 
 def _read_manifest(lakehouse: LakehouseResource) -> dict[str, int]:
-    try:
-        with lakehouse.folder.files.open_input_stream(MANIFEST) as stream:
-            tables: dict[str, int] = json.loads(stream.readall())["tables"]
-    except FileNotFoundError:
-        raise StorageError(
-            f"{lakehouse.root_uri} holds no whole backup: it has no {MANIFEST}, which is written last."
-        ) from None
+    content = lakehouse.folder.read_file(MANIFEST)
+    if content is None:
+        raise StorageError(f"{lakehouse.root_uri} holds no whole backup: it has no {MANIFEST}, which is written last.")
+    tables: dict[str, int] = json.loads(content)["tables"]
     return tables

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from jobs.supervision.idle_group import judge_idle
 from jobs.supervision.live_run import judge_live
-from jobs.supervision.model import Decision, SupervisorState
+from jobs.supervision.model import Decision, RunView, SupervisorState
 from jobs.supervision.orphaned_lock import judge_orphan
 from jobs.supervision.run_ends import stops_as_stuck
 from jobs.supervision.situation import Situation
@@ -27,7 +27,7 @@ def decide(situation: Situation) -> Decision:
     if situation.state.run_id != run_id:  # what was watched was another run
         situation = replace(situation, state=SupervisorState())
     if (host := situation.host) is not None:
-        actions, phase, reason = judge_live(_with_patience(situation), host)
+        actions, phase, reason = judge_live(_with_patience(situation, host), host)
     elif situation.lock.held:
         actions, phase, reason = judge_orphan(situation)
     else:
@@ -39,9 +39,8 @@ def decide(situation: Situation) -> Decision:
     return Decision(tuple(actions), SupervisorState(phase, since, paused_streams, reason, run_id), phase, reason)
 
 
-def _with_patience(situation: Situation) -> Situation:
+def _with_patience(situation: Situation, host: RunView) -> Situation:
     """A batch that was stopped as stuck has more time in the next run, until something has been committed."""
-    spec, policy, host = situation.spec, situation.policy, situation.host
-    is_new = host is not None and not host.committed
-    stops = stops_as_stuck(spec, situation.runs, situation.control) if is_new else 0
+    policy = situation.policy
+    stops = 0 if host.committed else stops_as_stuck(situation.spec, situation.runs, situation.control)
     return replace(situation, policy=replace(policy, stuck_timeout=policy.stuck_limit(stops)))

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
-    from platform_assets.streaming.delta.commit_log import CommitLog
 
 _SHOWN = 5
 # A first batch over much history takes minutes, and another one before its watermark counts.
@@ -75,7 +74,7 @@ def compare(
     from platform_assets.reports.duckdb_engine import clear_errors
 
     events, late = (lakehouse.delta_table(name) for name in (stream.source.table.name, "platform.late_events"))
-    events.load_as_version(_find_source_version(lakehouse, stream, state["source_version"]))
+    events.load_as_version(_find_source_version(lakehouse, events, stream, state["source_version"]))
     table.load_as_version(version)
     with resources.duckdb.connected() as connection, clear_errors():
         start = _leave_out_expired(lakehouse, stream, register_newest(connection, events, stream.source, max_events))
@@ -99,7 +98,8 @@ def _compare_with_twin(
     from platform_assets.streaming.repair.twin import read_events, run_twin
 
     source, watermark = lakehouse.table_uri(stream.source.table.name), state["watermark"]
-    source_version = _find_source_version(lakehouse, stream, state["source_version"])
+    table = lakehouse.delta_table(stream.source.table.name)
+    source_version = _find_source_version(lakehouse, table, stream, state["source_version"])
     events = read_events(spark, source, source_version)
 
     def count_by(period: str, condition: str) -> list[tuple[Any, int]]:
@@ -142,14 +142,17 @@ def _find_version(table: "DeltaTable", version: int) -> int:
     return version if by_stream else table.version()
 
 
-def find_source_version(events: "DeltaTable", log: "CommitLog", version: int) -> int:
+def _find_source_version(lakehouse: Any, events: "DeltaTable", stream: TableStream, version: int) -> int:
     """The version that the query has read, or a later one up to which nothing was appended and we rewrote nothing.
 
     What somebody else has changed or deleted in the source since is thereby looked at: no query reads it, and without
     new events the query's own version would stay what it is for ever.
     """
     from platform_assets.streaming.delta.commit_info import CommitInfo
+    from platform_assets.streaming.delta.commit_log import CommitLog
 
+    source = stream.source
+    log = CommitLog(lakehouse.table_uri(source.table.name), source.time_column, lakehouse.storage_options())
     since = events.history(events.version() - version) if events.version() > version else []
     for entry in reversed(since):
         commit = log.read(entry["version"])
@@ -158,14 +161,6 @@ def find_source_version(events: "DeltaTable", log: "CommitLog", version: int) ->
             break
         version = commit.version
     return version
-
-
-def _find_source_version(lakehouse: Any, stream: TableStream, version: int) -> int:
-    from platform_assets.streaming.delta.commit_log import CommitLog
-
-    source = stream.source
-    log = CommitLog(lakehouse.table_uri(source.table.name), source.time_column, lakehouse.storage_options())
-    return find_source_version(lakehouse.delta_table(source.table.name), log, version)
 
 
 def _build_check(stream: TableStream, engine: EngineName) -> dg.AssetChecksDefinition:

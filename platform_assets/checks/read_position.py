@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -60,8 +60,7 @@ def read_position(lakehouse: Any, table: DeltaTable | None, topic: str) -> ReadP
     losses = lakehouse.find_table("platform.lost_ranges")
     rows = [] if losses is None else losses.to_pyarrow_table().to_pylist()
     acknowledged = find_acknowledged_offsets(rows, batch, topic)
-    ranges = (batch.ranges if batch is not None else None) or []
-    read = {partition: until for name, partition, _start, until in ranges if name == topic}
+    read = {partition: until for name, partition, _start, until in _ranges_of(batch) if name == topic}
     # What was acknowledged is of the topic that is there now.
     topic_id = None if acknowledged or batch is None else batch.topic_id or None
     return ReadPosition({**read, **acknowledged}, topic_id)
@@ -69,9 +68,7 @@ def read_position(lakehouse: Any, table: DeltaTable | None, topic: str) -> ReadP
 
 def read_committed_offsets(table: DeltaTable) -> dict[int, int]:
     """The next offset to read of each topic partition: each commit of the stream names them all, the newest counts."""
-    batch = _find_newest_batch(table)
-    ranges = (batch.ranges if batch is not None else None) or []
-    return {partition: until for _topic, partition, _start, until in ranges}
+    return {partition: until for _topic, partition, _start, until in _ranges_of(_find_newest_batch(table))}
 
 
 def _find_newest_batch(table: DeltaTable) -> CommitInfo | None:
@@ -80,3 +77,7 @@ def _find_newest_batch(table: DeltaTable) -> CommitInfo | None:
         if found is not None and found.ranges is not None:
             return found
     return None
+
+
+def _ranges_of(batch: CommitInfo | None) -> Sequence[Sequence[Any]]:
+    return [] if batch is None else batch.ranges or []

@@ -8,8 +8,10 @@ against plain Python.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
+
+from platform_assets.streaming.moments import MICROSECOND, count_micros
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from platform_assets.streaming.arrays import Int64s
 
 Engine = Literal["duckdb", "spark"]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICRO = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class ResultSpan:
 
 def in_words(length: timedelta) -> str:
     """A duration as Spark SQL reads it."""
-    return f"{length // _MICRO} microseconds"
+    return f"{length // MICROSECOND} microseconds"
 
 
 def as_moment(moment: datetime, engine: Engine) -> str:
     """SQL: a moment as a constant."""
-    micros = (moment - _EPOCH) // _MICRO
+    micros = count_micros(moment)
     return f"make_timestamptz({micros})" if engine == "duckdb" else f"timestamp_micros({micros})"
 
 
@@ -137,9 +137,9 @@ def count_refused(event_micros: Int64s, span: ResultSpan, watermark_micros: int)
     import numpy as np
 
     if span.window is None:
-        refused: Int64s = (event_micros + span.inactivity // _MICRO <= watermark_micros).astype(np.int64)
+        refused: Int64s = (event_micros + span.inactivity // MICROSECOND <= watermark_micros).astype(np.int64)
         return refused
-    size, slide = (length // _MICRO for length in span.window)
+    size, slide = (length // MICROSECOND for length in span.window)
     last_end = event_micros // slide * slide + size
     first_end = (event_micros - size) // slide * slide + slide + size
     counts: Int64s = np.maximum((np.minimum(last_end, watermark_micros) - first_end) // slide + 1, 0)
@@ -152,10 +152,10 @@ def _is_part_to_come(span: ResultSpan, longest: timedelta, row: str, watermark: 
     That a session is longer than the longest is known as soon as it is; its parts are listed when the next limit is
     passed, and the pauses after it.
     """
-    limit, pause = longest // _MICRO, span.inactivity // _MICRO
+    limit, pause = longest // MICROSECOND, span.inactivity // MICROSECOND
     micros = "epoch_us" if engine == "duckdb" else "unix_micros"
     start, end = f"{micros}({row}.{span.start_column})", f"{micros}({row}.{span.end_column})"
-    settled = (watermark - _EPOCH) // _MICRO - limit - 4 * pause
+    settled = count_micros(watermark) - limit - 4 * pause
     at_limit = f"({start} % {limit} <= {pause} OR {end} % {limit} >= {limit - pause})"
     return f"({at_limit} AND {end} > {settled})"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, Entry
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
-from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, parse_batch
 from platform_assets.streaming.ingest.kafka_ranges import read_ranges
+from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.repair.expiry import read_expired
 from platform_assets.streaming.repair.table_difference import select_columns
@@ -67,7 +67,7 @@ def read_records(session: SparkSession, context: StreamContext, ranges: Sequence
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    now_micros = (datetime.now(UTC) - EPOCH) // timedelta(microseconds=1)
+    now_micros = count_micros(datetime.now(UTC))
     max_bytes, rules = context.max_record_bytes, context.event_rules
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

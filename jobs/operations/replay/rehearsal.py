@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from jobs.operations.backup import copy_file
@@ -26,8 +26,8 @@ from jobs.operations.replay.shadow import Shadow, fill_shadow
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import NotReadyError, PlanChangedError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
-from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import open_table, read_commit_infos
+from platform_assets.streaming.moments import at_micros
 from platform_assets.streaming.repair.table_difference import leave_out_keys, read_pending, select_final
 from platform_assets.streaming.result_span import as_moment, has_ended
 from platform_assets.tables.platform import LATE_EVENTS
@@ -110,8 +110,8 @@ def find_starting_point(shadow: Shadow) -> StartingPoint:
     ]
     return StartingPoint(
         batch_id=batch_id,
-        at=EPOCH + timedelta(microseconds=plan.time_micros),
-        watermark=EPOCH + timedelta(microseconds=plan.watermark_micros),
+        at=at_micros(plan.time_micros),
+        watermark=at_micros(plan.watermark_micros),
         table_version=min(later) - 1 if later else table.version(),
     )
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from platform_assets.folders import Folder
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.moments import count_micros
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 # delta-rs takes 60 MiB in each process that uses it, and a fresh platform has one of each stream; so it is left out
 # where a log is as short as it is then. Adding up takes as long as delta-rs does at about this length.
 _COMMITS_TO_ADD_UP = 50
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,12 @@ class CommitLog:
         self.uri = uri
         self._time_column = time_column
         self._storage_options = dict(storage_options)
-        self._files: FileSystem | None = None
+        self._folder = Folder(uri, self._storage_options)
 
     @property
     def filesystem(self) -> FileSystem:
         """The table's folder as Arrow's file system."""
-        if self._files is None:
-            from platform_assets.folders import open_folder
-
-            self._files = open_folder(self.uri, self._storage_options)
-        return self._files
+        return self._folder.files
 
     def newest_version(self) -> int:
         """The table's version now, by the names in its log. Raises `FileNotFoundError` where there is no table."""
@@ -101,8 +97,8 @@ class CommitLog:
 
     def read_actions(self, version: int) -> list[dict[str, Any]] | None:
         """The actions of one commit as the protocol has them; None as in `read`."""
-        text = self._read_text(f"_delta_log/{version:020d}.json")
-        return None if text is None else [json.loads(line) for line in text.splitlines() if line]
+        content = self._folder.read_file(f"_delta_log/{version:020d}.json")
+        return None if content is None else [json.loads(line) for line in content.decode().splitlines() if line]
 
     def read_table(self, version: int) -> tuple[list[AppendedFile], int | None]:
         """All files of one version, by event time, and the frontier that its newest commit with one holds."""
@@ -191,14 +187,6 @@ class CommitLog:
         low, high = (statistics.get(side, {}).get(self._time_column) for side in ("minValues", "maxValues"))
         return AppendedFile(unquote(add["path"]), statistics.get("numRecords", 0), to_micros(low), to_micros(high))
 
-    def _read_text(self, path: str) -> str | None:
-        try:
-            with self.filesystem.open_input_stream(path) as stream:
-                found: bytes = stream.readall()
-        except FileNotFoundError:
-            return None
-        return found.decode()
-
 
 def _frontier_of_others(files: tuple[AppendedFile, ...], info: dict[str, Any]) -> int | None:
     """The frontier of rows that another program appended: their latest event, but not later than the commit."""
@@ -212,5 +200,4 @@ def to_micros(value: str | datetime | None) -> int | None:
         return None
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    # Not `timestamp()`: a float of seconds does not hold every microsecond.
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    return count_micros(moment)

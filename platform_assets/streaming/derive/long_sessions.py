@@ -13,16 +13,16 @@ the repair then finds no difference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from platform_assets.delta_reader import as_timestamptz, register_pinned
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
-from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import as_sql, open_table
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.derive.query_state import read_complete_until
+from platform_assets.streaming.moments import EPOCH, MICROSECOND
 from platform_assets.streaming.result_span import ResultSpan
 from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
 
-_MICRO = timedelta(microseconds=1)
 # A user with events close before and after both limits of a part, and no row closed in it, never paused.
 # Who paused has a row that covers the part's beginning; a row in the part alone may be a repair's, of the part itself.
 _WENT_ON = """
@@ -81,7 +80,7 @@ class LongSessions:
         for start in self._find_starts(since, watermark):
             users = self._find_users(start)
             if users:
-                self._list(start - _MICRO, users)
+                self._list(start - MICROSECOND, users)
                 found += len(users)
         self._looked_until = watermark
         return found
@@ -106,7 +105,7 @@ class LongSessions:
         return [
             end - self._longest
             for end in limits
-            if {f"{moment:%Y-%m-%d}" for moment in (end, end - _MICRO, end - self._longest - _MICRO)} <= days
+            if {f"{moment:%Y-%m-%d}" for moment in (end, end - MICROSECOND, end - self._longest - MICROSECOND)} <= days
         ]
 
     def _find_users(self, start: datetime) -> Sequence[str]:
@@ -125,7 +124,7 @@ class LongSessions:
             for name, first in (
                 ("before_start", start - pause), ("after_start", start), ("before_end", end - pause), ("after_end", end)
             ):  # fmt: skip
-                last = first + pause - _MICRO
+                last = first + pause - MICROSECOND
                 register_pinned(connection, f"{name}_events", events, (self._source.time_column, first, last))
                 connection.execute(
                     f"CREATE TEMP TABLE {name} AS SELECT DISTINCT user_id FROM {name}_events "

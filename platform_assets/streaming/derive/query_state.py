@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
+from platform_assets.streaming.moments import EPOCH
 from platform_assets.tables.platform import COMPLETE_UNTIL
 
 if TYPE_CHECKING:

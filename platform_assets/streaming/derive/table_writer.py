@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, Plan
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
-from platform_assets.streaming.delta.commit_log import EPOCH, CommitLog
+from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.derive.batch_files import collect_few, kept_on_disk, read_portions, write_files
 from platform_assets.streaming.derive.commit_source import find_files
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import build_repairs, find_late_events, keep_late
 from platform_assets.streaming.derive.long_sessions import take_out_long
+from platform_assets.streaming.moments import at_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.tables.platform import LATE_EVENTS
 
@@ -71,7 +72,7 @@ class TableWriter:
         rows = self._leave_out_forgotten(batch_df.toArrow())
         if self._span.longest is not None:
             rows, long = take_out_long(rows, self._span)
-            planned_at = EPOCH + timedelta(microseconds=plan.time_micros)
+            planned_at = at_micros(plan.time_micros)
             late = _join(late, build_repairs(self._spec, long, planned_at))
         self._list(late, info)
         self._write_rows(session, rows, info)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import HeadraceError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.changed_days import ChangedDays
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
-from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.long_sessions import LongSessions
 from platform_assets.streaming.derive.query_state import QueryState, as_rows
@@ -21,6 +20,7 @@ from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
 from platform_assets.streaming.ledgers.hop_ledger import HopLedger
 from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
+from platform_assets.streaming.moments import EPOCH, MICROSECOND
 from platform_assets.streaming.progress import lag_of, read_progresses
 from platform_assets.streaming.repair.expiry import Expiry
 from platform_assets.streaming.repair.late_repair import LateRepair, Look
@@ -254,7 +254,7 @@ class GroupMaintenance:
                 continue
             last = Checkpoint.of(self._context, query.stream.main_table.name).read_last_plan()
             closes = 0 if last is None else last[1].watermark_micros
-            if closes < latest_event_micros + query.stream.span.longest_open // timedelta(microseconds=1):
+            if closes < latest_event_micros + query.stream.span.longest_open // MICROSECOND:
                 return True
         return False
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import TableSchemaError
-from platform_assets.folders import open_folder
+from platform_assets.folders import Folder
 from platform_assets.int96_files import Int96Guard
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.delta_tables import open_table
@@ -134,11 +134,8 @@ class TableUpkeep:
 
 def find_checkpoint(uri: str, storage_options: Mapping[str, str] | None) -> int:
     """The version of the log's last checkpoint; -1 when it has none."""
-    try:
-        with open_folder(uri, dict(storage_options or {})).open_input_stream("_delta_log/_last_checkpoint") as stream:
-            return int(json.loads(stream.readall())["version"])
-    except FileNotFoundError:
-        return -1
+    content = Folder(uri, storage_options or {}).read_file("_delta_log/_last_checkpoint")
+    return -1 if content is None else int(json.loads(content)["version"])
 
 
 def compact(table: DeltaTable) -> None:

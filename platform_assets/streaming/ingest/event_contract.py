@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NoReturn
@@ -20,11 +20,10 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 
 from platform_assets.streaming.event_rules import BLANKS, EventRules
+from platform_assets.streaming.moments import count_micros
 
 INT32_MAX = 2**31 - 1
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ONE_MICROSECOND = timedelta(microseconds=1)
-EARLIEST_MICROS = (datetime(2000, 1, 1, tzinfo=UTC) - EPOCH) // _ONE_MICROSECOND
+EARLIEST_MICROS = count_micros(datetime(2000, 1, 1, tzinfo=UTC))
 # Shops' clocks drift and gateways batch, but an event from the day after tomorrow is a wrong clock or a wrong unit.
 MAX_AHEAD_MICROS = 24 * 3600 * 1_000_000
 # `detail` is read by people in a table; a hostile value must not blow it up.
@@ -162,7 +161,7 @@ def event_time_micros(timestamp: str, arrival_micros: int, rules: EventRules = _
         raise RejectedRecordError(Reason.BAD_TIMESTAMP, f"not an ISO-8601 date and time: {timestamp!r}")
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=rules.zone)
-    micros = (parsed - EPOCH) // _ONE_MICROSECOND
+    micros = count_micros(parsed)
     if micros < EARLIEST_MICROS:
         raise RejectedRecordError(Reason.BAD_TIMESTAMP, f"before the year 2000: {timestamp!r}")
     if micros > arrival_micros + MAX_AHEAD_MICROS:

@@ -8,13 +8,13 @@ its state, and what it would write again is in its table: it is refused with the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
-from platform_assets.streaming.ingest.lost_ranges import EPOCH, find_acknowledged_offsets
+from platform_assets.streaming.ingest.lost_ranges import find_acknowledged_offsets
+from platform_assets.streaming.moments import at_micros
 
 if TYPE_CHECKING:
     from platform_assets.streaming.delta.reader import DeltaReader
@@ -52,7 +52,7 @@ def find_recorded_offsets(
             "Set HEADRACE_TOPIC to that topic, or HEADRACE_LAKEHOUSE to a new folder."
         )
     assert last.arrival_micros is not None  # each batch over Kafka has it
-    done = (EPOCH + timedelta(microseconds=last.arrival_micros)).isoformat()
+    done = at_micros(last.arrival_micros).isoformat()
     for arrival, table in side.items():
         for partition, offset in until.items():
             unfinished = f"topic = '{topic}' and kafka_partition = {partition} and kafka_offset >= {offset}"

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.streaming.moments import at_micros
 from platform_assets.tables.platform import LOST_RANGES
 
 if TYPE_CHECKING:
     from platform_assets.streaming.delta.commit_info import CommitInfo
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def find_acknowledged_offsets(
     `losses` are the rows of `platform.lost_ranges`, `last_batch` is what the batch's commit says of itself.
     """
     arrived = 0 if last_batch is None else last_batch.arrival_micros or 0
-    after = EPOCH + timedelta(microseconds=arrived)
+    after = at_micros(arrived)
     rows = [row for row in losses if row["topic"] == topic and row["acknowledged_at"] > after]
     rows.sort(key=lambda row: row["acknowledged_at"])
     return {row["kafka_partition"]: row["next_offset"] for row in rows}

@@ -13,13 +13,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
+
+from platform_assets.streaming.moments import count_micros
 
 if TYPE_CHECKING:
     from platform_assets.streaming.topic_snapshot import Ends
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class OpenTransactions:
@@ -69,7 +69,7 @@ class OpenTransactions:
         if (partition, offset) in self._times:
             return self._times[partition, offset]
         times = self._fetch_times({partition: offset}) or {}
-        return (times[partition] - _EPOCH) // timedelta(microseconds=1) if partition in times else 0
+        return count_micros(times[partition]) if partition in times else 0
 
 
 def _is_before(ends: Ends, partition: int, offset: int) -> bool:

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
-from platform_assets.streaming.delta.commit_log import EPOCH, CommitLog
+from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import as_sql
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.query_state import QueryState, name_hours
+from platform_assets.streaming.moments import at_micros
 from platform_assets.streaming.repair.expiry import Expired, find_kept_from, read_expired
 from platform_assets.streaming.repair.late_pairs import TooManyPairsError, split_evenly
 from platform_assets.streaming.repair.late_portions import split_by_events
@@ -116,7 +117,7 @@ class LateRepair:
         if last is None:
             return None
         done, plan = last
-        watermark, version = EPOCH + timedelta(microseconds=plan.watermark_micros), plan.source["version"]
+        watermark, version = at_micros(plan.watermark_micros), plan.source["version"]
         pending = late.filter(pc.field("query") == stream.name)
         if (kept_from := _find_repaired_from(stream, expired)) is not None:
             pending = pending.filter(pc.field("event_time") >= kept_from)

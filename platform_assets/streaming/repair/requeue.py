@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, UsageError
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
-from platform_assets.streaming.delta.commit_log import EPOCH
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
+from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.platform import LOST_RANGES, REQUEUED_RECORDS
@@ -193,7 +193,7 @@ class Requeuer:
                 "timestamp": pa.array([row["kafka_timestamp"] for row in rows], utc),
             }
         )
-        micros = (now - EPOCH) // timedelta(microseconds=1)
+        micros = count_micros(now)
         batches = [parse_batch(kafka, micros, self._max_bytes, self._rules)] if rows else []
         parsed = pa.Table.from_batches(batches, PARSED_SCHEMA)
         arrived = pa.array([now] * len(rows), utc)

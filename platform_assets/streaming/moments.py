@@ -1,0 +1,18 @@
+"""Moments as Spark, Delta and Arrow count them: in whole microseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def count_micros(moment: datetime) -> int:
+    """The microseconds from 1970 to a moment. Not by `timestamp()`: a float does not hold every microsecond."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def at_micros(micros: int) -> datetime:
+    """The moment that is this many microseconds after 1970."""
+    return EPOCH + micros * MICROSECOND
