@@ -29,8 +29,8 @@ class ResultSpan:
     watermark has reached its end plus `inactivity`: the pause after which nothing can be added to it. An event is
     refused when the watermark has passed its time in the same way, or with `window` (size and slide) the end of one of
     its windows. `reach`: how long after an event a row that counts it may end; not counting what inactivity adds.
-    `by_user`: a row counts events of one user, named in its column `user_id`. `longest`, with `inactivity`: what goes
-    on for longer is cut at its multiples since 1970 (see `long_sessions`). `of_pairs`: a row is a pair that a join
+    `by_user`: a row counts events of one user, named in its column `user_column`, which the source calls so too and has
+    as `roles.user_id`. `longest`, with `inactivity`: what goes on for longer is cut at its multiples since 1970 (see `long_sessions`). `of_pairs`: a row is a pair that a join
     has made of two events of one user, at `start_column` and at `end_column`, and counts nothing between them. A batch
     of it may have far more rows than it has read (a user with 4,000 views and 2,000 purchases makes 8,000,000), so
     they go to the table by way of the disk, in portions, and a late event is repaired by the pairs that it is in.
@@ -42,6 +42,7 @@ class ResultSpan:
     inactivity: timedelta = timedelta(0)
     window: tuple[timedelta, timedelta] | None = None
     by_user: bool = False
+    user_column: str = "user_id"
     longest: timedelta | None = None
     of_pairs: bool = False
 
@@ -97,7 +98,7 @@ def is_touched(span: ResultSpan, row: str, event: str) -> str:
     pair is touched by an event at one of its ends.
     """
     start, end = f"{row}.{span.start_column}", f"{row}.{span.end_column}"
-    same_user = f" AND {event}.user_id = {row}.user_id" if span.by_user else ""
+    same_user = f" AND {event}.user_id = {row}.{span.user_column}" if span.by_user else ""
     if span.of_pairs:
         return f"{event}.event_time IN ({start}, {end}){same_user}"
     return f"{event}.event_time BETWEEN {start} - {_pause(span)} AND {end} + {_pause(span)}{same_user}"
@@ -106,14 +107,14 @@ def is_touched(span: ResultSpan, row: str, event: str) -> str:
 def is_continued(span: ResultSpan, row: str, event: str) -> str:
     """SQL: whether an event (`event_time`, `user_id`) comes so soon after the end of a user's row that it goes on."""
     end = f"{row}.{span.end_column}"
-    return f"{row}.user_id = {event}.user_id AND {event}.event_time BETWEEN {end} AND {end} + {_pause(span)}"
+    return f"{row}.{span.user_column} = {event}.user_id AND {event}.event_time BETWEEN {end} AND {end} + {_pause(span)}"
 
 
 def overlap(span: ResultSpan, one: str, other: str) -> str:
     """SQL: whether two rows of one user have a moment in common."""
     start, end = span.start_column, span.end_column
     common = f"{one}.{start} <= {other}.{end} AND {one}.{end} >= {other}.{start}"
-    return f"{one}.user_id = {other}.user_id AND {common}"
+    return f"{one}.{span.user_column} = {other}.{span.user_column} AND {common}"
 
 
 def is_near(span: ResultSpan, first: datetime, last: datetime) -> pc.Expression:

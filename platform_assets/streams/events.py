@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from platform_assets.streaming.stream_spec import KafkaStream
-from platform_assets.tables.spec import Column, TableSpec
+from platform_assets.tables.spec import Column, EventRoles, TableSpec
 
 COORDINATES = (
     Column("topic", "string", "Kafka topic"),
@@ -41,6 +41,7 @@ EVENTS = TableSpec(
     partition_columns=("event_date",),
     # Readers filter by event time, by arrival (deduplication) and by coordinates (audit).
     statistics_columns=("event_time", "ingested_at", "kafka_partition", "kafka_offset"),
+    roles=EventRoles(event_id="event_id", user_id="user_id", event_type="event_type"),
 )
 
 QUARANTINED_EVENTS = TableSpec(

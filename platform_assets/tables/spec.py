@@ -16,13 +16,27 @@ class Column:
 
 
 @dataclass(frozen=True)
+class EventRoles:
+    """Which columns of a table of accepted records play a part in the platform; None where the topic has no such field.
+
+    `event_id` is what a repeated record is known by, `user_id` whose record it is (what `forget-user` erases, and what
+    `is_anonymous` speaks of), `event_type` what readers leave rows out by. All three are texts. The time of a row is in
+    `event_time` and its day in `event_date` (the partition), whatever the topic.
+    """
+
+    event_id: str | None = None
+    user_id: str | None = None
+    event_type: str | None = None
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """One public Delta table.
 
     `name` is `<layer>.<table>`; the table lies at `<root>/<layer>/<table>` and its Dagster asset key is
     `[<layer>, <table>]`. `key` is the grain: no two rows share it. `statistics_columns` are the columns that
     readers filter by; Delta collects file statistics for these only, and keeps them in its log: none that names a
-    person, and not none at all in a table that does, for then it takes the first 32.
+    person, and not none at all in a table that does, for then it takes the first 32. `roles`: of accepted records.
     """
 
     name: str
@@ -32,6 +46,7 @@ class TableSpec:
     columns: tuple[Column, ...]
     partition_columns: tuple[str, ...] = ()
     statistics_columns: tuple[str, ...] = ()
+    roles: EventRoles = EventRoles()
 
     @property
     def layer(self) -> str:
