@@ -30,10 +30,11 @@ class ResultSpan:
     refused when the watermark has passed its time in the same way, or with `window` (size and slide) the end of one of
     its windows. `reach`: how long after an event a row that counts it may end; not counting what inactivity adds.
     `by_user`: a row counts events of one user, named in its column `user_column`, which the source calls so too and has
-    as `roles.user_id`. `longest`, with `inactivity`: what goes on for longer is cut at its multiples since 1970 (see `long_sessions`). `of_pairs`: a row is a pair that a join
-    has made of two events of one user, at `start_column` and at `end_column`, and counts nothing between them. A batch
-    of it may have far more rows than it has read (a user with 4,000 views and 2,000 purchases makes 8,000,000), so
-    they go to the table by way of the disk, in portions, and a late event is repaired by the pairs that it is in.
+    as `roles.user_id`. `longest`, with `inactivity`: what goes on for longer is cut at its multiples since 1970 (see
+    `long_sessions`). `of_pairs`: a row is a pair that a join has made of two events of one user, at `start_column` and
+    at `end_column`, and counts nothing between them. A batch of it may have far more rows than it has read (a user
+    with 4,000 views and 2,000 purchases makes 8,000,000), so they go to the table by way of the disk, in portions, and
+    a late event is repaired by the pairs that it is in.
     """
 
     start_column: str
