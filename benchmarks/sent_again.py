@@ -22,7 +22,7 @@ from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.sent_again import find_sent_again
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from platform_assets.tables.spec import TableSpec
 
 DAYS = (1, 5, 20)

@@ -9,6 +9,7 @@
     │   └── ServiceEndedError
     └── TerminalError             trying again cannot help: the group waits for a person
         ├── SettingError
+        ├── TopicSpecError
         ├── UsageError
         ├── MissingTopicError
         ├── LostOffsetsError
@@ -60,6 +61,14 @@ class ServiceEndedError(TransientError):
 
 class SettingError(TerminalError):
     """A setting has a value that cannot be used; the message names the setting."""
+
+
+class TopicSpecError(TerminalError):
+    """A topic's file cannot be used. `about` is the field or the argument that is wrong, by which its line is found."""
+
+    def __init__(self, message: str, about: str = "") -> None:
+        super().__init__(message)
+        self.about = about
 
 
 class UsageError(TerminalError):

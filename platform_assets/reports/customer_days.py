@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from platform_assets.reports.daily_report import DailyReport, ReportInput
 from platform_assets.reports.report_sql import BY_CURRENCY, amount, as_json, join_amounts, total_of
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.tables.spec import Column, TableSpec
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from platform_assets.reports.daily_report import DailyReport, ReportInput
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
 
 # A reseller's basket of a thousand products would make a million pairs, and say nothing about what goes together.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from platform_assets.errors import UsageError
 from platform_assets.streaming.result_span import ResultSpan
+from platform_assets.streaming.topic_spec import Topic
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -46,16 +47,25 @@ class TableSource:
 
 @dataclass(frozen=True)
 class KafkaStream:
-    """One streaming query over the shop's topic (a setting), and the tables that it fills with its records.
+    """One streaming query over a Kafka topic, and the tables that it fills with its records.
 
-    `name` is the query's name; the main table's name is the last part of its checkpoint's path. `tables` are those of
-    accepted, of quarantined and of deduplicated records, in this order: `streaming.ingest.event_writer` writes them.
-    Offsets live in the checkpoint, never in a consumer group. `trigger_seconds` None: HEADRACE_TRIGGER_SECONDS.
+    Its tables are those of accepted, of quarantined and of deduplicated records, in this order, which
+    `streaming.ingest.event_writer` writes. Offsets live in the checkpoint, never in a consumer group.
+    `trigger_seconds` None: HEADRACE_TRIGGER_SECONDS.
     """
 
-    name: str
-    tables: tuple[TableSpec, ...]
+    topic: Topic
     trigger_seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The query's name: the topic's."""
+        return self.topic.name
+
+    @property
+    def tables(self) -> tuple[TableSpec, TableSpec, TableSpec]:
+        """Those of the topic."""
+        return self.topic.tables
 
     @property
     def main_table(self) -> TableSpec:

@@ -37,7 +37,7 @@ LAST_COLUMN = (
 )
 HAS_BREACHES = """
 from platform_assets.checks.schema_contract import find_contract_breaches
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
 from resources.settings import load_settings
 print(find_contract_breaches(LakehouseResource.from_settings(load_settings()).delta_table(EVENTS.name), EVENTS))

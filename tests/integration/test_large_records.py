@@ -16,7 +16,7 @@ from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.register.forgotten_users import Register
-from platform_assets.streams.events import STREAM
+from platform_assets.topics.events import STREAM
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

@@ -27,7 +27,7 @@ from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.day_states import FOLLOWED
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from platform_assets.tables.spec import Column, TableSpec

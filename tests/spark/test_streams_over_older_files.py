@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from deltalake import write_deltalake
 
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import Event, event, events_table
 from tests.spark.test_streams_over_events import CLOSER, NOON, assert_tables_equal_twins, run_streams

@@ -15,7 +15,7 @@ from platform_assets.checks.busy_users import BusyUserLimits, build_busy_users_c
 from platform_assets.private_rows import shown_rows
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streams import load_streams
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jobs.platform.checks_run import run_checks
 from platform_assets.streaming.delta.delta_tables import create_table
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from resources import kafka
 from resources.lakehouse import LakehouseResource
 from resources.settings import load_settings

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from platform_assets.streaming.event_rules import EventRules, fold
 from platform_assets.streaming.ingest.event_contract import FIELDS, Event, Reason, RejectedRecordError, parse_event
 from platform_assets.streaming.ingest.event_parser import build_parser, read_messages
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 
 ARRIVAL_MICROS = calendar.timegm((2026, 3, 1, 12, 0, 0)) * 1_000_000
 MAX_BYTES = 2_000

@@ -16,7 +16,7 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, commit_metadata
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 

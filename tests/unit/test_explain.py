@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 from jobs.operations.explain import explain
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams import load_streams
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from platform_assets.streams.high_value_users import HIGH_VALUE_USERS
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.tables.platform import COMPLETE_UNTIL

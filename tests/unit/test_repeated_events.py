@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from platform_assets.checks.repeated_events import build_repeated_events_checks
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streams import load_streams
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 

@@ -11,7 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from platform_assets.checks import table_files
 from platform_assets.checks.table_files import build_table_files_checks
-from platform_assets.streams.events import DEDUPLICATED_EVENTS
+from platform_assets.topics.events import DEDUPLICATED_EVENTS
 from resources.lakehouse import LakehouseResource
 
 

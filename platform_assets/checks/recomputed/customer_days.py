@@ -11,7 +11,7 @@ from platform_assets.checks.recomputed.json_objects import object_of
 from platform_assets.checks.recomputed.money import add_money, exact_amount
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect
 from platform_assets.reports.customer_days import CART_TYPES
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
 
 # An action on a product in the cart, newer ones after older ones: by time, then as the topic has them.

@@ -9,7 +9,7 @@ import polars as pl
 
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, add_up, split_rows
 from platform_assets.reports.product_affinity import MAX_PRODUCTS_OF_ONE_BASKET
-from platform_assets.streams.events import EVENTS
+from platform_assets.topics.events import EVENTS
 
 # Some 100 bytes are held for each purchase; one event in thirty is one.
 _EVENTS_OF_ONE_PORTION = 20_000_000

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.table_schema import evolve_table
 from platform_assets.tables.spec import TableSpec
@@ -14,17 +15,6 @@ from platform_assets.tables.spec import TableSpec
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable, Schema, Transaction
-
-# A public table's column types, as Spark SQL and as Arrow name them.
-_ARROW_NAMES = {
-    "string": "string",
-    "int": "int32",
-    "bigint": "int64",
-    "double": "float64",
-    "date": "date32",
-    "binary": "binary",
-    "boolean": "bool_",
-}
 
 # A table that a batch run writes a few times a day: its history is worth keeping for people.
 LOG_RETENTION = "interval 30 days"
@@ -34,10 +24,7 @@ def build_arrow_schema(spec: TableSpec) -> pa.Schema:
     """The table's columns as Arrow types; a timestamp is in microseconds, UTC."""
     import pyarrow as pa
 
-    def arrow_type(name: str) -> pa.DataType:
-        return pa.timestamp("us", tz="UTC") if name == "timestamp" else getattr(pa, _ARROW_NAMES[name])()
-
-    return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in spec.columns])
+    return pa.schema([pa.field(c.name, as_arrow(c.type), c.nullable) for c in spec.columns])
 
 
 def create_table(

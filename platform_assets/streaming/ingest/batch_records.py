@@ -19,34 +19,37 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
-from platform_assets.streaming.ingest.event_parser import MESSAGE_DDL, Parser, build_parser, read_messages
+from platform_assets.streaming.ingest.record_parser import MESSAGE_DDL, Parser, build_parser, read_messages
 from platform_assets.streaming.ingest.kafka_ranges import RECORD_COLUMNS, read_ranges
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.topic_spec import Topic
 
 
 @dataclass(frozen=True)
 class Portion:
-    """A number of a batch's records. `load` returns them (`event_parser.PARSED_SCHEMA`) in the same order each time."""
+    """A number of a batch's records. `load` returns them (`record_parser.parsed_schema`) in the same order each time."""
 
     count: int
     load: Callable[[], pa.Table]
 
 
 @contextmanager
-def read_batch(batch_df: DataFrame, planned: PlannedBatch, context: StreamContext) -> Iterator[Sequence[Portion]]:
-    """The batch's records for the block; one portion as a rule.
+def read_batch(
+    batch_df: DataFrame, planned: PlannedBatch, topic: Topic, context: StreamContext
+) -> Iterator[Sequence[Portion]]:
+    """The records of a batch over `topic` for the block; one portion as a rule.
 
     At most `context.batch_bytes` of them are in the JVM at a time, in several copies, and four times that in Python.
     """
-    build = partial(build_parser, planned.arrival_micros, context.max_record_bytes, context.event_rules)
+    build = partial(build_parser, topic, planned.arrival_micros, context.max_record_bytes, context.event_rules)
     shares = share_out(planned.ranges, context.batch_bytes)
     messages = batch_df.select(*RECORD_COLUMNS).mapInArrow(build(shares), MESSAGE_DDL).toArrow()
     if not messages["message"].null_count:
-        records = read_messages(messages)
+        records = read_messages(topic, messages)
         del messages
         yield [Portion(len(records), lambda: records)]
         return
@@ -56,7 +59,7 @@ def read_batch(batch_df: DataFrame, planned: PlannedBatch, context: StreamContex
     # Removed with the application's folder if the process is killed.
     folder = batch_df.sparkSession.sparkContext.getConf().get("spark.local.dir", "").partition(",")[0]
     with tempfile.TemporaryDirectory(dir=folder or None) as kept:
-        yield [_keep(batch_df, context, ranges, build(), Path(kept) / str(n)) for n, ranges in enumerate(packed)]
+        yield [_keep(batch_df, topic, context, ranges, build(), Path(kept) / str(n)) for n, ranges in enumerate(packed)]
 
 
 def share_out(ranges: Sequence[OffsetRange], limit: int) -> dict[int, int]:
@@ -69,7 +72,7 @@ def share_out(ranges: Sequence[OffsetRange], limit: int) -> dict[int, int]:
 def pack(ranges: Sequence[OffsetRange], pieces: Iterable[tuple[int, int, int]], limit: int) -> list[list[OffsetRange]]:
     """Packs the ranges into portions that are read at a time: as many pieces as fit, in order, at least one.
 
-    A piece is a partition, the offset that it goes up to, and what its records weigh (`event_parser.build_parser`).
+    A piece is a partition, the offset that it goes up to, and what its records weigh (`record_parser.build_parser`).
     """
     next_offsets = {r.kafka_partition: r.from_offset for r in ranges}
     packed: list[dict[int, OffsetRange]] = []
@@ -87,11 +90,11 @@ def pack(ranges: Sequence[OffsetRange], pieces: Iterable[tuple[int, int, int]], 
 
 
 def _keep(
-    batch_df: DataFrame, context: StreamContext, ranges: Sequence[OffsetRange], parser: Parser, path: Path
+    batch_df: DataFrame, topic: Topic, context: StreamContext, ranges: Sequence[OffsetRange], parser: Parser, path: Path
 ) -> Portion:
     """Reads the ranges and keeps their records in a file."""
     rows = read_ranges(batch_df.sparkSession, context, ranges).mapInArrow(parser, MESSAGE_DDL)
-    records = read_messages(rows.toArrow())
+    records = read_messages(topic, rows.toArrow())
     with pa.ipc.new_file(path, records.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as file:
         file.write_table(records)
 

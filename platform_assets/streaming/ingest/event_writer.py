@@ -32,9 +32,8 @@ from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.ingest.batch_ledger import build_batch_commit, build_entries
 from platform_assets.streaming.ingest.batch_records import read_batch
 from platform_assets.streaming.ingest.deduplication import Duplicates, Known, RecentIds, hash_ids
-from platform_assets.streaming.ingest.event_content import CONTENT, hash_contents, open_connection
-from platform_assets.streaming.ingest.event_parser import count_by_type
-from platform_assets.streaming.ingest.judged_records import JudgedBatch, number_records, read_coordinates, to_int64s
+from platform_assets.streaming.ingest.event_content import hash_contents, list_content, open_connection
+from platform_assets.streaming.ingest.judged_records import JudgedBatch, count_by_type, number_records, read_coordinates, to_int64s
 from platform_assets.streaming.ingest.kafka_clock import KafkaClock
 from platform_assets.streaming.ingest.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.ingest.lost_ranges import (
@@ -67,13 +66,14 @@ class EventWriter:
     """`BatchWriter` of a stream over Kafka. Keeps the recent ids and the frontier between batches."""
 
     def __init__(self, spec: KafkaStream, context: StreamContext) -> None:
-        self._query = spec.name
+        self._query, self._topic = spec.name, spec.topic
         self._checkpoint = Checkpoint.of(context, spec.main_table.name)
         self._tables = {table.name: DeltaBatchWriter(table, context) for table in spec.tables}
         self._events, self._quarantined, self._deduplicated = self._tables.values()
         self._lost = DeltaReader(LOST_RANGES, context)
         self._erased = DeltaBatchWriter(ERASED_RECORDS, context)
         self._register = Register(context)
+        self._event_id = spec.topic.roles.event_id
         create_stream_table(REQUEUED_RECORDS, context)
         self._fetch_held = context.fetch_held
         self._fetch_topic_id = context.fetch_topic_id
@@ -83,7 +83,7 @@ class EventWriter:
         if context.fetch_ends is not None and context.fetch_times is not None:
             self._open = OpenTransactions(self._clock.fetch_ends, context.fetch_times)
         self._context = context
-        self._horizon_micros = context.deduplication_horizon_micros
+        self._horizon_micros = context.deduplication_horizon_micros if self._event_id is not None else None
         self._max_offsets = context.max_offsets_per_trigger
         self._hashing = open_connection()
         self._recent: RecentIds | None = None
@@ -181,7 +181,7 @@ class EventWriter:
         planned = self._checkpoint.read_planned_batch(batch_id)
         app = self._checkpoint.read_txn_app_id(self._query)
         held_since = self._find_held_since(planned)
-        with read_batch(batch_df, planned, self._context) as portions:
+        with read_batch(batch_df, planned, self._topic, self._context) as portions:
             self._check_topic(planned)
             self._write_tables(self._judge(portions, planned), planned, app, held_since)
 
@@ -199,18 +199,18 @@ class EventWriter:
 
     def _judge(self, portions: Sequence[Portion], planned: PlannedBatch) -> JudgedBatch:
         none = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
-        if self._horizon_micros is None:
+        if self._horizon_micros is None or self._event_id is None:
             seen = [self._look_at(portion.load(), []) for portion in portions]
-            return JudgedBatch(portions, pa.concat_tables(seen), none)
+            return JudgedBatch(self._topic, portions, pa.concat_tables(seen), none)
         if self._recent is None:
-            self._recent = self._read_recent_ids(planned.arrival_micros, self._horizon_micros)
+            self._recent = self._read_recent_ids(self._event_id, planned.arrival_micros, self._horizon_micros)
         seen, older = [], []
         for portion in portions:
             records = portion.load()
-            hashes = [*hash_ids(records["event_id"]), hash_contents(self._hashing, records)]
+            hashes = [*hash_ids(records[self._event_id]), hash_contents(self._hashing, self._topic, records)]
             seen.append(self._look_at(records, hashes))
-            sent = records.select(["event_id", "event_time"]).filter(_find_events(seen[-1]))
-            found = find_sent_again(self._events, sent, planned.arrival_micros, self._horizon_micros)
+            sent = records.select([self._event_id, "event_time"]).filter(_find_events(seen[-1]))
+            found = find_sent_again(self._topic, self._events, sent, planned.arrival_micros, self._horizon_micros)
             older.append(Known.nothing(len(sent)) if found is None else found)
         numbers = pa.concat_tables(seen)
         events = numbers.filter(_find_events(numbers))
@@ -219,22 +219,23 @@ class EventWriter:
             to_int64s(events, "content"), planned.arrival_micros,
             {r.kafka_partition: r.from_offset for r in planned.ranges}, Known.concat(older),
         )  # fmt: skip
-        return JudgedBatch(portions, numbers, duplicates)
+        return JudgedBatch(self._topic, portions, numbers, duplicates)
 
     def _look_at(self, records: pa.Table, hashes: Sequence[Int64s]) -> pa.Table:
-        return number_records(records, self._register.judge_records(records), hashes)
+        return number_records(self._topic, records, self._register.judge_records(records), hashes)
 
-    def _read_recent_ids(self, arrival_micros: int, horizon_micros: int) -> RecentIds:
-        """The ids that `silver.events` holds within the horizon: at a start, and after a long stop."""
+    def _read_recent_ids(self, event_id: str, arrival_micros: int, horizon_micros: int) -> RecentIds:
+        """The ids that the main table holds within the horizon: at a start, and after a long stop."""
         import pyarrow.compute as pc
 
         oldest = pa.scalar(arrival_micros - horizon_micros, pa.int64()).cast(_UTC_MICROS)
-        columns = list(dict.fromkeys([*CONTENT, "kafka_partition", "kafka_offset", "ingested_at"]))
+        columns = list(dict.fromkeys([*list_content(self._topic), event_id, "kafka_partition", "kafka_offset", "ingested_at"]))
         recent = RecentIds(horizon_micros)
         for batch in self._events.read_batches(columns, pc.field("ingested_at") > oldest):
             rows = pa.Table.from_batches([batch])
             if len(rows):
-                ids, contents = hash_ids(rows.column("event_id").cast(pa.string())), hash_contents(self._hashing, rows)
+                ids = hash_ids(rows.column(event_id).cast(pa.string()))
+                contents = hash_contents(self._hashing, self._topic, rows)
                 recent.add(*ids, read_coordinates(rows), contents, to_int64s(rows, "ingested_at"))
         return recent
 
@@ -259,7 +260,7 @@ class EventWriter:
         self._clock.observe(partitions, to_int64s(accepted, "kafka_offset"), sent, senders)
         fetch_is_compacted = self._context.fetch_is_compacted if any(entry.gaps for entry in entries) else None
         commit = build_batch_commit(
-            self._query, app, planned, self._topic_id, entries, frontier, count_by_type(accepted),
+            self._query, app, planned, self._topic_id, entries, frontier, count_by_type(self._topic, accepted),
             None if fetch_is_compacted is None else fetch_is_compacted(),
         )  # fmt: skip
         is_new = batch.append_accepted(self._events, planned, commit)

@@ -26,27 +26,28 @@ if TYPE_CHECKING:
     from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
     from platform_assets.streaming.delta.commit_info import CommitInfo
     from platform_assets.streaming.ingest.batch_records import Portion
+    from platform_assets.streaming.topic_spec import Topic
 
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
-_KEPT = ["kafka_partition", "kafka_offset", "event_time", "kafka_timestamp", "event_type"]
+_KEPT = ["kafka_partition", "kafka_offset", "event_time", "kafka_timestamp"]
 
 
-def number_records(records: pa.Table, mentions: Any, hashes: Sequence[Int64s]) -> pa.Table:
-    """What is kept in memory of parsed records (`event_parser.PARSED_SCHEMA`), one row each.
+def number_records(topic: Topic, records: pa.Table, mentions: Any, hashes: Sequence[Int64s]) -> pa.Table:
+    """What is kept in memory of parsed records (`record_parser.parsed_schema`), one row each.
 
-    Columns: where and when, `event_type`, `sender` (a hash of the user_id), `is_rejected`, `mention` (how it names a
+    Columns: where and when, the event's type (under its name in the table, where the topic has one), `sender` (a hash
+    of whose record it is; 0 where the topic does not say), `is_rejected`, `mention` (how it names a
     forgotten user, `named_users.Mention`), and where anything is deduplicated, the hashes of its event_id and of its
     content: `hash1`, `hash2`, `content` (of a rejected record too, where they mean nothing).
     """
-    users = records["user_id"].combine_chunks().dictionary_encode()
-    senders, _ = hash_ids(pa.chunked_array([users.dictionary]))
+    roles = topic.roles
     added = {
-        "sender": pa.array(senders).take(users.indices).fill_null(0),
+        "sender": pa.array(np.zeros(len(records), np.int64)) if roles.user_id is None else _hash_senders(records[roles.user_id]),
         "is_rejected": pa.array(records["reason"].is_valid().to_numpy() & (mentions == Mention.NONE)),
         "mention": pa.array(mentions, pa.int8()),
         **dict(zip(("hash1", "hash2", "content"), map(pa.array, hashes), strict=False)),
     }
-    numbers = records.select(_KEPT)
+    numbers = records.select([*_KEPT, *((roles.event_type,) if roles.event_type else ())])
     for name, values in added.items():
         numbers = numbers.append_column(name, values)
     return numbers
@@ -54,11 +55,12 @@ def number_records(records: pa.Table, mentions: Any, hashes: Sequence[Int64s]) -
 
 @dataclass(frozen=True)
 class JudgedBatch:
-    """The records of a batch, in portions, and what became of each. `numbers` are those of all (`number_records`).
+    """The records of a batch of a topic, in portions, and what became of each. `numbers`: of all (`number_records`).
 
     The masks, and all columns that are asked for, are parallel: one item a record, in the order of the portions.
     """
 
+    topic: Topic
     portions: Sequence[Portion]
     numbers: pa.Table
     duplicates: Duplicates
@@ -95,7 +97,7 @@ class JudgedBatch:
         """The same with the repeated ones, which say what they repeat."""
         self._append_any(
             self.is_duplicate, table, planned, info,
-            lambda records, _: _add_kept(_rename(records, "deduplicated_at"), self.duplicates),
+            lambda records, _: _add_kept(self.topic, _rename(records, "deduplicated_at"), self.duplicates),
         )  # fmt: skip
 
     def append_erased(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> None:
@@ -143,6 +145,14 @@ class JudgedBatch:
             start += portion.count
 
 
+def count_by_type(topic: Topic, events: pa.Table) -> dict[str, int]:
+    """Parsed records by their type; all under one name, which is none, where the topic has no types."""
+    name = topic.roles.event_type
+    if name is None:
+        return {"": len(events)} if len(events) else {}
+    return {item["values"]: item["counts"] for item in pc.value_counts(events.column(name)).to_pylist()}
+
+
 def read_coordinates(records: pa.Table) -> Int64s:
     """The coordinates of each record, in the form of `pack_coordinates`."""
     return pack_coordinates(to_int64s(records, "kafka_partition"), to_int64s(records, "kafka_offset"))
@@ -159,7 +169,13 @@ def _rename(records: pa.Table, arrival_column: str) -> pa.Table:
     return records.rename_columns({"arrived_at": arrival_column})
 
 
-def _add_kept(repeated: pa.Table, found: Duplicates) -> pa.Table:
+def _hash_senders(users: pa.ChunkedArray) -> pa.Array:
+    encoded = users.combine_chunks().dictionary_encode()
+    senders, _ = hash_ids(pa.chunked_array([encoded.dictionary]))
+    return pa.array(senders).take(encoded.indices).fill_null(0)
+
+
+def _add_kept(topic: Topic, repeated: pa.Table, found: Duplicates) -> pa.Table:
     """Adds where the record that each of these repeats was kept: `kept_topic`, `kept_partition`, `kept_offset`.
 
     It also adds whether both say the same; if not, what the repetition says and whose it is.
@@ -169,15 +185,25 @@ def _add_kept(repeated: pa.Table, found: Duplicates) -> pa.Table:
     own = read_coordinates(repeated)
     kept = [unpack_coordinates(kept_of[place][0]) for place in own.tolist()]
     is_same = pa.array([kept_of[place][1] for place in own.tolist()], pa.bool_())
-    others = iter(describe_contents(repeated.filter(pc.invert(is_same))))
+    others = iter(describe_contents(topic, repeated.filter(pc.invert(is_same))))
     added = {
         "kept_topic": repeated.column("topic"),
         "kept_partition": pa.array([partition for partition, _ in kept], pa.int32()),
         "kept_offset": pa.array([offset for _, offset in kept], pa.int64()),
         "is_same_content": is_same,
         "content": pa.array([None if same else next(others) for same in is_same.to_pylist()], pa.string()),
-        "other_user_id": pc.if_else(is_same, pa.scalar(None, pa.string()), repeated.column("user_id")),
     }
+    if topic.roles.user_id is not None:
+        users = repeated.column(topic.roles.user_id)
+        added["other_user_id"] = pc.if_else(is_same, pa.scalar(None, pa.string()), users)
+    else:
+        added["other_user_id"] = pa.nulls(len(repeated), pa.string())
+    if topic.roles.event_id != "event_id":
+        repeated = _without(repeated, "event_id").append_column("event_id", repeated.column(topic.roles.event_id))
     for name, values in added.items():
         repeated = repeated.append_column(name, values)
     return repeated
+
+
+def _without(records: pa.Table, name: str) -> pa.Table:
+    return records.drop_columns([name]) if name in records.column_names else records

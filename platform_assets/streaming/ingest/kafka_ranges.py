@@ -20,7 +20,7 @@ _MAX_FETCH_BYTES = 128 * 1024
 _GROUP = "headrace-ranges"
 
 RECORD_COLUMNS = ("key", "value", "partition", "offset", "timestamp")
-"""What `event_parser` takes."""
+"""What `record_parser` takes."""
 
 
 def build_options(context: StreamContext) -> dict[str, str]:

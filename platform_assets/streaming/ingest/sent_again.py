@@ -16,7 +16,7 @@ import pyarrow as pa
 from platform_assets.delta_reader import register_files
 from platform_assets.streaming.delta.commit_log import to_micros
 from platform_assets.streaming.ingest.deduplication import Known, pack_coordinates
-from platform_assets.streaming.ingest.event_content import HASH_SQL
+from platform_assets.streaming.ingest.event_content import hash_sql
 from platform_assets.streaming.sender_clocks import FAR_MICROS
 
 if TYPE_CHECKING:
@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.arrays import Int64s
     from platform_assets.streaming.delta.reader import DeltaReader
+    from platform_assets.streaming.topic_spec import Topic
 
 # Delta's statistics end at milliseconds, rounded down.
 _ROUNDING_MICROS = 1_000
 
 
-def find_sent_again(table: DeltaReader, records: pa.Table, arrival_micros: int, horizon_micros: int) -> Known | None:
-    """Which of `records` (`event_id`, `event_time`) `table` has from before the horizon; None: none of them.
+def find_sent_again(
+    topic: Topic, table: DeltaReader, records: pa.Table, arrival_micros: int, horizon_micros: int
+) -> Known | None:
+    """Which of `records` (id and `event_time`) the topic's `table` has from before the horizon; None: none of them.
 
     `table` holds the accepted events. What came within the horizon does not count, so that a batch that is written
     again gives the same verdicts.
@@ -48,7 +51,7 @@ def find_sent_again(table: DeltaReader, records: pa.Table, arrival_micros: int, 
         for action in pa.table(events.get_add_actions(flatten=True)).to_pylist()
         if _is_older(action, until) and _may_hold(action, moments)
     ]
-    rows = _look_up(events, files, late, until) if files else None
+    rows = _look_up(topic, events, files, late, until) if files else None
     if rows is None:
         return None
     known, numbers = Known.nothing(len(records)), np.flatnonzero(is_old)[rows["number"].to_numpy()]
@@ -58,7 +61,9 @@ def find_sent_again(table: DeltaReader, records: pa.Table, arrival_micros: int, 
     return known
 
 
-def _look_up(events: DeltaTable, files: Sequence[Mapping[str, Any]], late: pa.Table, until: int) -> pa.Table | None:
+def _look_up(
+    topic: Topic, events: DeltaTable, files: Sequence[Mapping[str, Any]], late: pa.Table, until: int
+) -> pa.Table | None:
     """The accepted events that have the id and the time of one of these, with its `number` and their content."""
     import duckdb
 
@@ -66,11 +71,11 @@ def _look_up(events: DeltaTable, files: Sequence[Mapping[str, Any]], late: pa.Ta
         connection.execute("SET timezone = 'UTC'")
         register_files(connection, "accepted", events, files)
         connection.register("late", late.append_column("number", pa.array(np.arange(len(late)))))
-        same = f"JOIN late USING (event_time, event_id) WHERE ingested_at <= make_timestamptz({until})"
+        same = f"JOIN late USING (event_time, {topic.roles.event_id}) WHERE ingested_at <= make_timestamptz({until})"
         # Late events are new ones as a rule: only where they are not, more than two columns are read.
         if not connection.sql(f"SELECT 1 FROM accepted {same} LIMIT 1").fetchall():
             return None
-        columns = f"number, kafka_partition, kafka_offset, {HASH_SQL} AS content"
+        columns = f"number, kafka_partition, kafka_offset, {hash_sql(topic)} AS content"
         return connection.sql(f"SELECT {columns} FROM accepted {same}").to_arrow_table()
 
 

@@ -78,7 +78,7 @@ class Register:
         return np.array(pc.is_in(texts, value_set=pa.array(known, pa.string())).to_numpy(zero_copy_only=False), bool)
 
     def judge_records(self, records: pa.Table) -> npt.NDArray[np.int8]:
-        """How each parsed record (`event_parser.PARSED_SCHEMA`) names a forgotten user, a `Mention`.
+        """How each parsed record (`record_parser.parsed_schema`) names a forgotten user, a `Mention`.
 
         An accepted one by its `user_id` alone; a rejected one by all that is in its key and its value.
         """

@@ -1,0 +1,102 @@
+"""JSON of a record: read without losing a digit, looked into by path, and what of it no field takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import msgspec
+import msgspec.inspect as inspection
+
+from platform_assets.streaming.ingest.field_values import Number
+from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
+from platform_assets.streaming.record_types import RecordField, unwrap
+
+_decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def parse_json(value: bytes) -> Any:
+    """RFC 8259 in UTF-8; numbers as `Number`. Raises `RejectedRecordError` (not_json), whatever the bytes."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        # Strict UTF-8 first: json.loads would guess UTF-16 and UTF-32 from bytes.
+        document = json.loads(value.decode(), parse_constant=refuse, parse_int=Number, parse_float=Number)
+        if isinstance(document, dict):
+            _decode_raw_fields(value)
+    except RecursionError:
+        raise RejectedRecordError(Reason.NOT_JSON, "nested too deeply to be read") from None
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise RejectedRecordError(Reason.NOT_JSON, str(error) or "not JSON") from None
+    return document
+
+
+def find_at(document: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """What lies under these keys; None where one of them is not there."""
+    found: Any = document
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def list_unknown(
+    value: bytes, document: Mapping[str, Any], record: type[msgspec.Struct], fields: Sequence[RecordField]
+) -> str | None:
+    """JSON of what no field takes, None for nothing: by name, or by place (`items[0].colour`) where it is nested.
+
+    What stands at the top is kept to the letter. `record` is that of `fields`.
+    """
+    known = {each.path[0] for each in fields}
+    found = [
+        f"{json.dumps(name)}:{bytes(raw).decode()}" for name, raw in _decode_raw_fields(value).items() if name not in known
+    ]
+    if any(each.kind in ("record", "list", "map") or len(each.path) > 1 for each in fields):
+        nested = dict(_list_beside_paths(document, [each.path for each in fields], ""))
+        for each in fields:
+            nested |= _list_nested(each.inspected, find_at(document, each.path), ".".join(each.path))
+        found += [f"{json.dumps(place)}:{_write(item)}" for place, item in nested.items()]
+    return f"{{{','.join(found)}}}" if found else None
+
+
+def _list_beside_paths(
+    document: Any, paths: Sequence[Sequence[str]], prefix: str
+) -> Iterator[tuple[str, Any]]:
+    """What lies in an object into which paths lead, and is on none of them; the top itself is left out."""
+    for key in {path[0] for path in paths if len(path) > 1}:
+        inside = document.get(key)
+        rests = [path[1:] for path in paths if path[0] == key]
+        if isinstance(inside, dict):
+            taken = {rest[0] for rest in rests}
+            yield from ((f"{prefix}{key}.{name}", item) for name, item in inside.items() if name not in taken)
+            yield from _list_beside_paths(inside, rests, f"{prefix}{key}.")
+
+
+def _list_nested(inspected: inspection.Type, value: Any, place: str) -> dict[str, Any]:
+    """What nested records do not know, by place."""
+    found: dict[str, Any] = {}
+    if isinstance(inspected, inspection.StructType) and isinstance(value, dict):
+        members = {member.encode_name: unwrap(member.type).inspected for member in inspected.fields}
+        for name, item in value.items():
+            at = f"{place}.{name}"
+            found |= _list_nested(members[name], item, at) if name in members else {at: item}
+    elif isinstance(inspected, inspection.DictType) and isinstance(value, dict):
+        for name, item in value.items():
+            found |= _list_nested(unwrap(inspected.value_type).inspected, item, f"{place}.{name}")
+    elif isinstance(value, list) and hasattr(inspected, "item_type"):
+        for number, item in enumerate(value):
+            found |= _list_nested(unwrap(inspected.item_type).inspected, item, f"{place}[{number}]")
+    return found
+
+
+def _write(value: Any) -> str:
+    """JSON, with numbers as they were written."""
+    if isinstance(value, Number):
+        return str.__str__(value)
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{json.dumps(name)}:{_write(item)}' for name, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_write, value))}]"
+    return json.dumps(value)

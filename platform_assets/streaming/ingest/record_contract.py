@@ -1,0 +1,191 @@
+"""A topic's contract, compiled: which values are its records, and why the others are not.
+
+Plain Python over bytes; knows neither Spark nor Kafka, so that every rule is a unit test and another writer can
+reuse it. Types are strict: nothing is coerced, trimmed or normalised, but for what the topic's `spellings` say. An event
+id that is a placeholder is a missing one. The first broken rule names the reason, in the order of `Reason`; then come
+the topic's own rules, in theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.ingest.event_clock import EventClock
+from platform_assets.streaming.ingest.field_values import Number, name_json_type, read_value
+from platform_assets.streaming.ingest.json_values import find_at, list_unknown, parse_json
+from platform_assets.streaming.ingest.nested_paths import build_decoder
+from platform_assets.streaming.ingest.reasons import Breaches, Reason, RejectedRecordError
+from platform_assets.streaming.record_types import RecordField, Unwrapped
+from platform_assets.streaming.topic_spec import TextLines, Topic
+
+# A record that is not plain raises one of these in the decoder, and is judged field by field.
+NOT_PLAIN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
+_NUMBERS = ("int", "float", "decimal")
+
+
+class ParsedRecord(NamedTuple):
+    """A record of the topic, its time in microseconds (UTC), and its unknown fields (JSON text, or None)."""
+
+    record: Any
+    time_micros: int
+    unknown_fields: str | None
+
+
+class RecordContract:
+    """The contract of one topic. Made once a process (`compile_contract`): its decoders take a millisecond to build."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.fields = topic.fields
+        self.clock = EventClock(topic.event_time, next(f for f in topic.fields if f.name == topic.event_time.field))
+        self.id_field = next((f for f in topic.fields if topic.event_id == (f.name,)), None)
+        """The field of the event id, where it is one field."""
+        self.nothing = topic.record(*([None] * len(topic.fields)))
+        """Stands for a record that is rejected: null in every field."""
+        self._wire = {each.name: ".".join(each.path) for each in topic.fields}
+
+    @cached_property
+    def decode_plain(self) -> Callable[[bytes], Any]:
+        """Decodes a value that has known fields only, and obeys every rule but those of size, time and the topic's own.
+
+        Any other value raises one of `NOT_PLAIN` and is judged by `parse`. A line of text is none that is plain.
+        """
+        if isinstance(self.topic.values, TextLines):
+            return _refuse_plain
+        return build_decoder(self.topic.record, self.fields)
+
+    def parse(self, value: bytes | None, max_bytes: int, arrival_micros: int, rules: EventRules) -> ParsedRecord:
+        """One record's value. `arrival_micros` is when it arrived: its time may not be more than a day after it.
+
+        Raises `RejectedRecordError` with the first broken rule and never anything else, whatever the bytes.
+        """
+        if value is None:
+            raise RejectedRecordError(Reason.TOMBSTONE, "the value is null")
+        if len(value) > max_bytes:
+            raise RejectedRecordError(Reason.OVERSIZED, f"{len(value)} bytes, at most {max_bytes} are accepted")
+        if isinstance(self.topic.values, TextLines):
+            return self._judge(self._read_line(self.topic.values, value), None, arrival_micros, rules)
+        try:
+            record = self.decode_plain(value)
+        except NOT_PLAIN:
+            return self._parse_slowly(value, arrival_micros, rules)
+        return self._judge_plain(record, arrival_micros, rules)
+
+    def _judge_plain(self, record: Any, arrival_micros: int, rules: EventRules) -> ParsedRecord:
+        breaches = Breaches()
+        event_id = getattr(record, self.id_field.name) if self.id_field else ""
+        self._check_event_id(str(event_id) if type(event_id) is int else event_id, rules, breaches)
+        micros = self.clock.judge(getattr(record, self.topic.event_time.field), arrival_micros, rules, breaches)
+        breaches.raise_first()
+        if (broken := self.check_rules(record)) is not None:
+            raise broken
+        return ParsedRecord(record, micros, None)
+
+    def _parse_slowly(self, value: bytes, arrival_micros: int, rules: EventRules) -> ParsedRecord:
+        """Says which rule a record breaks, or accepts it with its unknown fields, kept as the text that was sent."""
+        document = parse_json(value)
+        if not isinstance(document, dict):
+            said = f"the value is a JSON {name_json_type(document)}, not an object"
+            raise RejectedRecordError(Reason.WRONG_TYPE, said)
+        found = {each.name: find_at(document, each.path) for each in self.fields}
+        unknown = list_unknown(value, document, self.topic.record, self.fields)
+        return self._judge(found, unknown, arrival_micros, rules)
+
+    def check_rules(self, record: Any) -> RejectedRecordError | None:
+        """The first of the topic's own rules that a record breaks."""
+        for rule in self.topic.rules:
+            if (broken := rule(record)) is not None:
+                return RejectedRecordError(*broken)
+        return None
+
+    def _judge(
+        self, found: Mapping[str, Any], unknown: str | None, arrival_micros: int, rules: EventRules
+    ) -> ParsedRecord:
+        breaches = Breaches()
+        for each in self.fields:
+            if each.is_required and not each.is_nullable and found.get(each.name) is None:
+                breaches.add(Reason.MISSING_FIELD, f"{each.name} is missing or null")
+        self._check_event_id(found.get(self.id_field.name) if self.id_field else None, rules, breaches)
+        values = {
+            each.name: self._read(each, found[each.name], breaches)
+            for each in self.fields
+            if found.get(each.name) is not None or (each.is_nullable and each.name in found)
+        }
+        time = values.get(self.topic.event_time.field)
+        micros = 0 if time is None else self.clock.judge(time, arrival_micros, rules, breaches)
+        breaches.raise_first()
+        return ParsedRecord(self._build(values), micros, unknown)
+
+    def _check_event_id(self, event_id: Any, rules: EventRules, breaches: Breaches) -> None:
+        """A text, or the digits of a number; one of a wrong type is judged elsewhere."""
+        if self.id_field is None or not isinstance(event_id, str):
+            return
+        is_own_type = type(event_id) is not Number or self.id_field.kind == "int"
+        if is_own_type and rules.is_placeholder(event_id):
+            breaches.add(Reason.MISSING_FIELD, f"{self.id_field.name} is a placeholder: {str(event_id)!r}")
+
+    def _read(self, each: RecordField, value: Any, breaches: Breaches) -> Any:
+        if each.name in self.topic.spellings and type(value) is str:
+            try:
+                return self.topic.spellings[each.name](value)
+            except ValueError as error:
+                breaches.add(Reason.WRONG_TYPE, str(error))
+                return None
+        of = Unwrapped(each.inspected, each.is_nullable, "", each.marks)
+        is_time = each.name == self.topic.event_time.field
+        if is_time and each.kind == "datetime" and type(value) is str:
+            return value  # an unreadable one is a bad timestamp, not a wrong type: the clock says so
+        unchosen = Reason.UNKNOWN_EVENT_TYPE if each.name == self.topic.event_type else Reason.BAD_VALUE
+        return read_value(of, value, each.name, breaches, unchosen)
+
+    def _build(self, values: Mapping[str, Any]) -> Any:
+        """The record; a limit or a pattern that only msgspec knows is judged here."""
+        try:
+            record = msgspec.convert({self._wire[name]: value for name, value in values.items()}, self.topic.record)
+        except msgspec.ValidationError as error:
+            raise RejectedRecordError(Reason.BAD_VALUE, str(error)) from None
+        if (broken := self.check_rules(record)) is not None:
+            raise broken
+        return record
+
+    def _read_line(self, lines: TextLines, value: bytes) -> dict[str, Any]:
+        try:
+            text = value.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise RejectedRecordError(Reason.NO_MATCH, f"not UTF-8: {error}") from None
+        matched = lines.compiled.fullmatch(text)
+        if matched is None:
+            raise RejectedRecordError(Reason.NO_MATCH, f"the pattern does not match the line {text!r}")
+        kinds = {each.name: each.kind for each in self.fields}
+        return {
+            name: _as_json(kinds[name], text) for name, text in matched.groupdict().items() if text is not None
+        }
+
+
+@lru_cache(maxsize=64)
+def compile_contract(topic: Topic) -> RecordContract:
+    """The contract of a topic; the same one each time, in this process."""
+    return RecordContract(topic)
+
+
+def _refuse_plain(value: bytes) -> Any:
+    raise TypeError("a line of text is read by its pattern")
+
+
+def _as_json(kind: str, text: str) -> Any:
+    """A group's text as JSON would have it for a field of this kind; what is none stays a text, a wrong type."""
+    if kind in _NUMBERS:
+        try:
+            json.loads(text, parse_constant=int)
+        except ValueError:
+            return text
+        return Number(text)
+    if kind == "bool":
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    return text

@@ -1,0 +1,266 @@
+"""Parses Kafka records into typed rows, vectorised over Arrow batches. Runs inside Spark's Python workers.
+
+One row in, one row out: a record that breaks the contract keeps its raw bytes and gets a `reason`, so that a single
+pass over Kafka feeds every table of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.ipc
+
+from platform_assets.streaming.arrow_types import as_arrow
+from platform_assets.streaming.event_rules import BLANKS, EventRules
+from platform_assets.streaming.ingest.event_clock import UTC_MICROS
+from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
+from platform_assets.streaming.ingest.record_columns import NOT_HELD, build_column, find_not_held
+from platform_assets.streaming.ingest.record_contract import NOT_PLAIN, RecordContract, compile_contract
+from platform_assets.streaming.topic_spec import Topic
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from platform_assets.streaming.arrays import Int64s
+
+MICROS_PER_DAY = 24 * 3600 * 1_000_000
+
+# Parsed batches cross the JVM as whole Arrow messages: unpacking them into Spark's rows and packing those again for
+# the driver would cost more than parsing them. Compressed, for the JVM copies each message several times: zstd costs
+# 0.3 CPU-s per million records and saves 1 to 2.5, and three quarters of the memory.
+MESSAGE_DDL = "message binary, kafka_partition int, until_offset bigint, weight bigint"
+_COMPRESSION = "zstd"
+# The JVM holds a message in some eight copies at once, Python unpacked, in two: events shrink to a fifth, raw bytes may
+# not shrink at all.
+_UNPACKED_PER_PACKED = 4
+
+Parser = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+@lru_cache(maxsize=64)
+def parsed_schema(topic: Topic) -> pa.Schema:
+    """The columns of a parsed record; a rejected one has a reason and raw bytes, and null in the others.
+
+    They are those of the topic's table of accepted records, but for `topic` and `ingested_at`.
+    """
+    own = {column.name: as_arrow(column.type) for column in topic.tables[0].columns}
+    first = {"reason": pa.string(), "detail": pa.string(), "key": pa.binary(), "value": pa.binary()}
+    return pa.schema(first | {name: of for name, of in own.items() if name not in ("topic", "ingested_at")})
+
+
+def build_parser(
+    topic: Topic, arrival_micros: int, max_bytes: int, rules: EventRules, shares: Mapping[int, int] | None = None
+) -> Parser:
+    """A function for `DataFrame.mapInArrow` over (key, value, partition, offset, timestamp) of Kafka records.
+
+    `arrival_micros` is the micro-batch's own time, the same on every replay, so that a record's verdict is too.
+    Returns rows of `MESSAGE_DDL` for `read_messages`, in the order of the input: each a number of records of one
+    partition up to an offset, and what they weigh: their bytes as a message, or a fourth of those in memory where that
+    is more. `shares` is how much of each partition may be brought along; beyond it rows have no message.
+    """
+
+    def parse_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        options = pa.ipc.IpcWriteOptions(compression=_COMPRESSION)
+        schema, brought = parsed_schema(topic), 0
+        for batch in filter(len, batches):
+            parsed = parse_batch(batch, topic, arrival_micros, max_bytes, rules)
+            message = pa.BufferOutputStream()
+            with pa.ipc.new_stream(message, schema, options=options) as stream:
+                stream.write_batch(parsed)
+            packed = message.getvalue()
+            weight = max(packed.size, parsed.nbytes // _UNPACKED_PER_PACKED)
+            partition, last = (parsed.column(name)[-1].as_py() for name in ("kafka_partition", "kafka_offset"))
+            brought += weight
+            fits = shares is None or brought <= shares[partition]
+            yield pa.record_batch(
+                {
+                    "message": pa.array([packed.to_pybytes() if fits else None], pa.binary()),
+                    "kafka_partition": pa.array([partition], pa.int32()),
+                    "until_offset": pa.array([last + 1], pa.int64()),
+                    "weight": pa.array([weight], pa.int64()),
+                }
+            )
+
+    return parse_batches
+
+
+def read_messages(topic: Topic, messages: pa.Table) -> pa.Table:
+    """The parsed records (`parsed_schema`) in collected rows of `MESSAGE_DDL`, all of which have a message."""
+    parsed = [pa.ipc.open_stream(message.as_buffer()).read_all() for message in messages.column("message")]
+    return pa.concat_tables(parsed) if parsed else parsed_schema(topic).empty_table()
+
+
+def parse_batch(
+    batch: pa.RecordBatch, topic: Topic, arrival_micros: int, max_bytes: int, rules: EventRules
+) -> pa.RecordBatch:
+    """(key, value, partition, offset, timestamp) of Kafka records as rows of `parsed_schema`, in the same order.
+
+    Judges the plain records in bulk, the odd ones by `RecordContract.parse`: the same verdicts, a quarter cheaper.
+    """
+    return _Batch(batch, compile_contract(topic), arrival_micros, max_bytes, rules).build()
+
+
+class _Batch:
+    """The records of a batch while they are judged. Lists are parallel: one item a record."""
+
+    def __init__(
+        self, batch: pa.RecordBatch, contract: RecordContract, arrival_micros: int, max_bytes: int, rules: EventRules
+    ) -> None:
+        self._batch, self._contract, self._rules = batch, contract, rules
+        self._arrival_micros, self._max_bytes = arrival_micros, max_bytes
+        self._values = batch.column("value").to_pylist()
+        self._unknown: dict[int, str] = {}
+        self._rejected: dict[int, RejectedRecordError] = {}
+        self._records, odd = self._decode()
+        times = list(map(attrgetter(contract.topic.event_time.field), self._records))
+        self._micros, is_timely = contract.clock.read_all(times, arrival_micros, rules)
+        odd.update(np.flatnonzero(~is_timely).tolist())
+        if (event_id := contract.id_field) is not None:
+            ids = list(map(attrgetter(event_id.name), self._records))
+            odd.update(np.flatnonzero(_are_in(ids, rules.placeholder_ids)).tolist())
+        self._judge_plain(odd)
+        self._judge_odd(odd)
+
+    def build(self) -> pa.RecordBatch:
+        """The rows."""
+        columns = self._build_fields()
+        accepted = np.ones(len(self._records), dtype=bool)
+        accepted[list(self._rejected)] = False
+        is_accepted = pa.array(accepted)
+        columns |= self._build_times(is_accepted) | self._build_refusals(is_accepted)
+        columns["unknown_fields"] = self._scatter(self._unknown)
+        for name in ("partition", "offset", "timestamp"):
+            columns[f"kafka_{name}"] = self._batch.column(name)
+        user = self._contract.topic.subject
+        if user is not None:
+            found = pa.array(_are_in(columns[user], self._rules.anonymous_users))
+            columns["is_anonymous"] = self._when(is_accepted, found)
+        schema = parsed_schema(self._contract.topic)
+        arrays = [columns[name].cast(schema.field(name).type) for name in schema.names]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _decode(self) -> tuple[list[Any], set[int]]:
+        """The records, and which are judged one by one."""
+        lengths = pa.compute.binary_length(self._batch.column("value"))
+        oversized = pa.compute.greater(lengths, self._max_bytes).fill_null(True)
+        odd: set[int] = set(np.flatnonzero(oversized).tolist())
+        decode, nothing = self._contract.decode_plain, self._contract.nothing
+        records: list[Any] = []
+        for row, value in enumerate(self._values):
+            try:
+                records.append(nothing if row in odd else decode(value))
+            except NOT_PLAIN:
+                records.append(nothing)
+                odd.add(row)
+        return records, odd
+
+    def _judge_plain(self, odd: set[int]) -> None:
+        """The topic's own rules for all records that are not judged one by one."""
+        for row in range(len(self._records)) if self._contract.topic.rules else ():
+            if row not in odd and (broken := self._contract.check_rules(self._records[row])) is not None:
+                self._reject(row, broken)
+
+    def _judge_odd(self, odd: set[int]) -> None:
+        for row in odd:
+            try:
+                self._records[row], self._micros[row], unknown = self._contract.parse(
+                    self._values[row], self._max_bytes, self._arrival_micros, self._rules
+                )
+                if unknown is not None:
+                    self._unknown[row] = unknown
+            except RejectedRecordError as error:
+                self._reject(row, error)
+
+    def _reject(self, row: int, error: RejectedRecordError) -> None:
+        self._rejected[row] = error
+        self._records[row], self._micros[row] = self._contract.nothing, 0
+        self._unknown.pop(row, None)
+
+    def _build_fields(self) -> dict[str, pa.Array]:
+        """The columns of the fields; a record with a value that its column does not hold is of a wrong type."""
+        contract = self._contract
+        if (complete := contract.topic.complete) is not None:
+            for row, record in enumerate(self._records):
+                if row not in self._rejected:
+                    complete(record)
+        builders = _builders(contract.topic)
+        columns: dict[str, pa.Array] = {}
+        not_held: dict[int, str] = {}
+        by_field = self._transpose()
+        for name, build in builders.items():
+            try:
+                columns[name] = build(by_field[name], self._rules)
+            except NOT_HELD:
+                for row, said in find_not_held(build, by_field[name], self._rules).items():
+                    not_held.setdefault(row, f"{name}: {said}")
+        for row, said in not_held.items():
+            self._reject(row, RejectedRecordError(Reason.WRONG_TYPE, said))
+        if not_held:
+            by_field = self._transpose()
+            columns = {name: build(by_field[name], self._rules) for name, build in builders.items()}
+        if len(contract.topic.event_id) > 1:
+            columns["event_id"] = _join_ids([columns[name] for name in contract.topic.event_id])
+        return columns
+
+    def _transpose(self) -> dict[str, Sequence[Any]]:
+        names = [field.name for field in self._contract.fields]
+        values = zip(*map(msgspec.structs.astuple, self._records), strict=True)
+        return dict(zip(names, values, strict=True))
+
+    def _build_times(self, is_accepted: pa.Array) -> dict[str, pa.Array]:
+        days = (self._micros // MICROS_PER_DAY).astype(np.int32)
+        return {
+            "event_time": self._when(is_accepted, pa.array(self._micros).cast(UTC_MICROS)),
+            "event_date": self._when(is_accepted, pa.array(days).cast(pa.date32())),
+        }
+
+    def _build_refusals(self, is_accepted: pa.Array) -> dict[str, pa.Array]:
+        found = {
+            "reason": self._scatter({row: str(error.reason) for row, error in self._rejected.items()}),
+            "detail": self._scatter({row: error.detail for row, error in self._rejected.items()}),
+        }
+        for name in ("key", "value"):
+            raw = self._batch.column(name).cast(pa.binary())
+            empty = pa.nulls(len(raw), pa.binary())
+            found[name] = pa.compute.if_else(is_accepted, empty, raw) if self._rejected else empty
+        return found
+
+    def _when(self, is_accepted: pa.Array, array: pa.Array) -> pa.Array:
+        if not self._rejected:
+            return array
+        return pa.compute.if_else(is_accepted, array, pa.scalar(None, array.type))
+
+    def _scatter(self, found: Mapping[int, str]) -> pa.Array:
+        rows = len(self._records)
+        return pa.array([found.get(row) for row in range(rows)], pa.string()) if found else pa.nulls(rows, pa.string())
+
+
+@lru_cache(maxsize=64)
+def _builders(topic: Topic) -> Mapping[str, Any]:
+    return {field.name: build_column(field) for field in topic.fields if field.name != topic.event_time.field}
+
+
+def _are_in(texts: Any, folded: frozenset[str]) -> npt.NDArray[np.bool_]:
+    """Which of the texts are among these, as `event_rules.fold_text` compares them; a whole number as its digits."""
+    if not isinstance(texts, pa.Array):
+        texts = pa.array(texts)
+    if pa.types.is_null(texts.type) or not pa.types.is_string(texts.type):
+        texts = texts.cast(pa.string())
+    trimmed = pa.compute.utf8_trim(texts, characters=BLANKS)
+    found: npt.NDArray[np.bool_] = pa.compute.is_in(
+        pa.compute.ascii_lower(trimmed), value_set=pa.array(sorted(folded), pa.string())
+    ).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _join_ids(columns: Sequence[pa.Array]) -> pa.Array:
+    """Several fields as one text: a JSON list of them, so that no two lists of values have the same text."""
+    rows = zip(*(column.cast(pa.string()).to_pylist() for column in columns), strict=True)
+    return pa.array([None if None in row else msgspec.json.encode(row).decode() for row in rows], pa.string())

@@ -1,0 +1,194 @@
+"""What a topic is, as a frozen value: the record that its values hold, what its fields stand for, and its tables.
+
+A file in `platform_assets/topics/` builds one `Topic`. Nothing here runs, and no engine is imported for it:
+`streaming.ingest.record_contract` compiles the contract, `streaming.ingest.event_writer` writes the tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from platform_assets.errors import TopicSpecError
+from platform_assets.streaming.record_types import RecordField, read_fields
+from platform_assets.streaming.topic_tables import build_tables
+from platform_assets.tables.spec import EventRoles, TableSpec
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+Rule: TypeAlias = Callable[[Any], tuple[str, str] | None]
+"""Judges a record whose types are right: None, or a reason (a stable code) and a detail for people."""
+
+
+class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """Base of a topic's record and of the records nested in it. Fields that it does not know are kept, not refused."""
+
+
+def digits(precision: int, scale: int) -> msgspec.Meta:
+    """For a `Decimal`: its column is decimal(precision, scale); a value that has more digits is a wrong type."""
+    return msgspec.Meta(extra={"digits": (precision, scale)})
+
+
+def epoch(unit: TimeUnit) -> msgspec.Meta:
+    """For an `int`: its column is a timestamp, so many units since 1970, UTC."""
+    return msgspec.Meta(extra={"epoch": unit})
+
+
+def time_format(text: str) -> msgspec.Meta:
+    """For a `str`: its column is a timestamp, spelled in this format of `datetime.strptime`."""
+    return msgspec.Meta(extra={"time_format": text})
+
+
+@dataclass(frozen=True)
+class EventTime:
+    """When a record happened: a field of the record, which becomes the column `event_time` and is not kept otherwise.
+
+    A text is ISO 8601, or in `format` (of `datetime.strptime`); a number counts `unit` since 1970. A time without an
+    offset is in the zone HEADRACE_TOPIC_TIME_ZONE.
+    """
+
+    field: str
+    unit: TimeUnit | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True)
+class JsonValues:
+    """Each value is a JSON object (RFC 8259, UTF-8)."""
+
+
+@dataclass(frozen=True)
+class TextLines:
+    """Each value is a line of text in UTF-8. `pattern` matches all of it; its named groups are the record's fields.
+
+    A group that takes no part in the match is a field that is absent. A line break at the end does not count.
+    """
+
+    pattern: str
+
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        """The pattern. Raises `TopicSpecError` for one that is none, or has no named groups."""
+        try:
+            found = re.compile(self.pattern)
+        except re.error as error:
+            raise TopicSpecError(f"The pattern is no regular expression: {error}.", "TextLines") from None
+        if not found.groupindex:
+            raise TopicSpecError("The pattern has no named groups. Write (?P<field>...) for each field.", "TextLines")
+        return found
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A Kafka topic whose records follow one contract.
+
+    `name` names the stream, its checkpoint and the tables: `silver.<name>`, `silver.quarantined_<name>` and
+    `silver.deduplicated_<name>`. `kafka_topic` is the topic's name on the broker (empty: `name`). `record` has the
+    fields, strictly typed; one without a default is required.
+
+    Roles are named by field. `event_id`: what a repeated record is known by; none: nothing is deduplicated; several, or
+    a number: the table has a text column `event_id` made of them. `subject`: whose record it is, a text or a whole
+    number (kept as text); `forget-user` erases by it. `event_type`: a text or an enum that streams choose records by.
+
+    `rules` judge what types cannot say. `spellings` bring a field's text into the one spelling that its type accepts;
+    they raise `ValueError` for a text that has none. `complete` fills in an accepted record what its sender left out.
+    `added_fields` came after the table: their columns stand behind all others, in this order. `compared_as` has SQL (of
+    DuckDB) for columns that are compared otherwise than by their value. Raises `TopicSpecError`.
+    """
+
+    name: str
+    description: str
+    record: type[msgspec.Struct]
+    event_time: EventTime
+    event_id: tuple[str, ...] = ()
+    subject: str | None = None
+    event_type: str | None = None
+    kafka_topic: str = ""
+    values: JsonValues | TextLines = JsonValues()
+    rules: tuple[Rule, ...] = ()
+    spellings: Mapping[str, Callable[[str], Any]] = field(default_factory=dict, hash=False)
+    complete: Callable[[Any], None] | None = None
+    added_fields: tuple[str, ...] = ()
+    compared_as: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
+            raise TopicSpecError(f"The topic's name {self.name!r} must be small letters, digits and _.", "name")
+        object.__setattr__(self, "kafka_topic", self.kafka_topic or self.name)
+        if not re.fullmatch("[a-zA-Z0-9._-]{1,249}", self.kafka_topic):
+            raise TopicSpecError(f"Kafka has no topic with the name {self.kafka_topic!r}.", "kafka_topic")
+        self._check_roles()
+        if isinstance(self.values, TextLines):
+            groups = self.values.compiled.groupindex
+            for each in self.fields:
+                if each.is_required and each.name not in groups:
+                    raise TopicSpecError(f"The pattern has no group for the required field {each.name}.", "pattern")
+            if unknown := groups.keys() - {each.name for each in self.fields}:
+                raise TopicSpecError(f"The record has no field for the pattern's groups {sorted(unknown)}.", "pattern")
+        _ = self.tables
+
+    @cached_property
+    def fields(self) -> tuple[RecordField, ...]:
+        """The record's fields, in their order, with their columns. Raises `TopicSpecError` for a type without one."""
+        texts = {name for name in (*self.event_id[: len(self.event_id) == 1], self.subject) if name}
+        return read_fields(self.record, as_text=frozenset(texts))
+
+    @cached_property
+    def tables(self) -> tuple[TableSpec, TableSpec, TableSpec]:
+        """The tables of its accepted, its quarantined and its deduplicated records."""
+        return build_tables(
+            self.name, self.description, self.fields, self.event_time.field, self.roles, self.added_fields
+        )
+
+    @cached_property
+    def roles(self) -> EventRoles:
+        """Which columns of the accepted records' table play a part."""
+        event_id = None
+        if self.event_id:
+            event_id = self.event_id[0] if len(self.event_id) == 1 else "event_id"
+        return EventRoles(event_id, self.subject, self.event_type)
+
+    def _check_roles(self) -> None:
+        known = {each.name: each for each in self.fields}
+        named = {
+            "event_time": (self.event_time.field,), "event_id": self.event_id,
+            "subject": (self.subject,) if self.subject else (),
+            "event_type": (self.event_type,) if self.event_type else (), "added_fields": self.added_fields,
+            "spellings": tuple(self.spellings), "compared_as": tuple(self.compared_as),
+        }  # fmt: skip
+        for role, names in named.items():
+            for name in names:
+                if name not in known:
+                    fields = ", ".join(known)
+                    raise TopicSpecError(f"{role} names {name!r}; the record's fields are {fields}.", role)
+        if isinstance(self.event_id, str):
+            raise TopicSpecError(f"event_id is a list of fields: write ({self.event_id!r},).", "event_id")
+        if len(self.event_id) > 1 and "event_id" in known:
+            raise TopicSpecError("A field is called event_id: the column of the joined ids has this name.", "event_id")
+        _check_time(known[self.event_time.field], self.event_time)
+        for role, names in {"event_id": self.event_id, "subject": named["subject"]}.items():
+            for name in names:
+                if not known[name].is_required or known[name].kind not in ("text", "int", "enum"):
+                    raise TopicSpecError(f"{role} names {name}: it must be a required str or int.", role)
+        if self.event_type and known[self.event_type].column_type != "string":
+            raise TopicSpecError(f"event_type names {self.event_type}: it must be a str or an enum of texts.", "event_type")
+
+
+def _check_time(found: RecordField, time: EventTime) -> None:
+    if not found.is_required:
+        raise TopicSpecError(f"event_time names {found.name}: it must be required, for a row has a day.", "event_time")
+    wanted = {"int": "unit", "float": "unit", "text": "format", "datetime": None}
+    if found.kind not in wanted:
+        raise TopicSpecError(
+            f"event_time names {found.name}: it must be a str, a datetime, an int or a float.", "event_time"
+        )
+    if time.unit is not None and wanted[found.kind] != "unit":
+        raise TopicSpecError(f"event_time has a unit, and {found.name} is no number.", "event_time")
+    if time.unit is None and wanted[found.kind] == "unit":
+        raise TopicSpecError(f"event_time needs a unit (s, ms, us, ns): {found.name} is a number.", "event_time")
+    if time.format is not None and wanted[found.kind] != "format":
+        raise TopicSpecError(f"event_time has a format, and {found.name} is no str.", "event_time")
