@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from platform_assets.streaming.derive.late_events import as_late
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL
@@ -43,9 +43,7 @@ def _describe_topic(found: Traces, context: StreamContext, kafka: KafkaResource)
 
 
 def _describe_state(found: Traces, stream: TableStream, context: StreamContext) -> str | None:
-    types = stream.source.event_types
-    own = found.events.filter(pc.is_in(found.events["event_type"], pa.array(list(types)))) if types else found.events
-    last = pc.max(own["event_time"]).as_py()
+    last = pc.max(as_late(found.events, stream.source)["event_time"]).as_py()
     state = read_complete_until(context.table_uri(COMPLETE_UNTIL.name), stream.name, context.storage_options)
     if last is None or state is None:
         return None

@@ -24,6 +24,7 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.register.named_users import Mention, Sought, judge_record
+from platform_assets.tables.coordinates import COORDINATES
 from platform_assets.tables.platform import ERASED_RECORDS, FORGOTTEN_USERS
 
 if TYPE_CHECKING:
@@ -77,12 +78,16 @@ class Register:
         known = [user for user in pc.unique(texts).to_pylist() if user is not None and self.hash(user) in self._rows]
         return np.array(pc.is_in(texts, value_set=pa.array(known, pa.string())).to_numpy(zero_copy_only=False), bool)
 
-    def judge_records(self, records: pa.Table) -> npt.NDArray[np.int8]:
-        """How each parsed record (`event_parser.PARSED_SCHEMA`) names a forgotten user, a `Mention`.
+    def find_rows(self, rows: pa.Table | pa.RecordBatch, user_column: str | None) -> npt.NDArray[np.bool_]:
+        """Which of these rows are of forgotten users; none where no column names users."""
+        return np.zeros(len(rows), bool) if user_column is None else self.find(rows.column(user_column))
 
-        An accepted one by its `user_id` alone; a rejected one by all that is in its key and its value.
+    def judge_records(self, records: pa.Table, user_column: str | None = "user_id") -> npt.NDArray[np.int8]:
+        """How each parsed record names a forgotten user, a `Mention`; `user_column` has the user of an accepted one.
+
+        An accepted one by its user alone; a rejected one by all that is in its key and its value.
         """
-        found = np.where(self.find(records.column("user_id")), Mention.CERTAIN, Mention.NONE).astype(np.int8)
+        found = np.where(self.find_rows(records, user_column), Mention.CERTAIN, Mention.NONE).astype(np.int8)
         if self._rows:
             rejected = np.flatnonzero(records.column("reason").is_valid().to_numpy())
             raw = records.select(["key", "value"]).take(rejected).to_pylist()
@@ -113,7 +118,7 @@ def hash_user(user: str | bytes, salt: str) -> str:
 def build_erased(records: pa.Table, was: str | pa.Array, erased_at: datetime | None = None) -> pa.Table:
     """Rows of `ERASED_RECORDS` from records with their coordinates and `arrived_at`; None: erased when they arrived."""
     schema = build_arrow_schema(ERASED_RECORDS)
-    rows = records.select(["topic", "kafka_partition", "kafka_offset", "arrived_at"])
+    rows = records.select([*COORDINATES, "arrived_at"])
     rows = rows.append_column("was", pa.repeat(was, len(rows)) if isinstance(was, str) else was)
     at = rows["arrived_at"] if erased_at is None else pa.repeat(pa.scalar(erased_at, _UTC_MICROS), len(rows))
     return rows.append_column("erased_at", at).cast(schema)
