@@ -107,7 +107,8 @@ def find_standstill(commits: Iterable[CommitInfo]) -> tuple[timedelta, datetime 
         frontiers.append(commit.frontier_micros)
         if frontiers[-1] != frontiers[0]:
             break
-        if commit.arrival_micros is not None and any((commit.rows_by_type or {}).values()):
+        # Where records have no type, their number alone says that there were some.
+        if commit.arrival_micros is not None and (commit.rows or any((commit.rows_by_type or {}).values())):
             arrivals.append(commit.arrival_micros)
     stood = timedelta(microseconds=arrivals[0] - arrivals[-1] if arrivals else 0)
     at = frontiers[0] if frontiers else None

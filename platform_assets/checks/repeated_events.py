@@ -73,7 +73,8 @@ def judge(id_column: str, totals: dict[str, Any], shown: list[dict[str, Any]], s
             f"{totals['repeats']:,} events since {since} repeat an {id_column} that is there already "
             f"({totals['ids']:,} ids, {totals['ids_of_several_events']:,} of them with several times): "
             "what is sent again later than the deduplication horizon (HEADRACE_DEDUPLICATION_HORIZON_MINUTES) with "
-            "another time is taken for another event. The sender gives ids twice, or events new times, or deduplication was off. They count "
+            "another time is taken for another event. The sender gives ids twice, or events new times, or "
+            "deduplication was off. They count "
             f"twice in every table. The first: {', '.join(' and '.join(row['places']) for row in shown)}; "
             "headrace explain --offset shows each."
         ),

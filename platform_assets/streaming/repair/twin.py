@@ -40,7 +40,12 @@ def keep_users(events: DataFrame, column: str, users: Sequence[str]) -> DataFram
 
 
 def run_twin(events: DataFrame, stream: TableStream) -> DataFrame:
-    """Rows of the stream's table from a batch of the events that it reads, in the order of the table's columns."""
-    events = select_columns(events, stream.source.table.columns)
-    rows = stream.transform(events.select(*stream.source.columns))
+    """Rows of the stream's table from a batch of its source, of all types, in the order of the table's columns."""
+    from pyspark.sql import functions as F
+
+    source = stream.source
+    events = select_columns(events, source.table.columns)
+    if source.event_types and source.table.roles.event_type is not None:
+        events = events.where(F.col(source.table.roles.event_type).isin(*source.event_types))
+    rows = stream.transform(events.select(*source.columns))
     return rows.select(*(column.name for column in stream.main_table.columns))
