@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ON_ARRIVAL, UNSURE_ON_ARRIVAL = "on_arrival", "unsure_on_arrival"
 """The column `was` of a record that had come into no table: it was a forgotten user's, or may have been."""
 
+# Rows of the register by code that knew one topic name no table, and have columns for this one.
+_FIRST_TABLE = "silver.events"
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 # Names of fields and values that are the same in many records.
 _WORDS_KEPT = 100_000
@@ -124,19 +126,24 @@ def build_erased(records: pa.Table, was: str | pa.Array, erased_at: datetime | N
     return rows.append_column("erased_at", at).cast(schema)
 
 
-def put_erasure(row: dict[str, Any], version: int, rows: int) -> dict[str, Any]:
-    """The user's row with a commit that took rows out of silver.events; the one that it had is an earlier one then."""
+def put_erasure(row: dict[str, Any], table: str, version: int, rows: int) -> dict[str, Any]:
+    """The user's row with a commit that took rows out of a table of accepted records."""
+    others = json.loads(row.get("earlier_erasures") or "[]")
+    if table != _FIRST_TABLE:
+        others = [entry for entry in others if entry[::2] != [version, table]]
+        return {**row, "earlier_erasures": json.dumps([*others, [version, rows, table]])}
     before = row["events_version"]
-    if before is None or before == version:
-        return {**row, "events_version": version, "events_erased": rows}
-    earlier = json.dumps(find_erasures(row))
-    return {**row, "events_version": version, "events_erased": rows, "earlier_erasures": earlier}
+    if before is not None and before != version:
+        row = {**row, "earlier_erasures": json.dumps([*others, [before, row["events_erased"]]])}
+    return {**row, "events_version": version, "events_erased": rows}
 
 
-def find_erasures(row: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """The versions of silver.events that took rows of the user out, and how many each; of a row by older code too."""
-    newest = [] if row["events_version"] is None else [(row["events_version"], row["events_erased"])]
-    return [*map(tuple, json.loads(row.get("earlier_erasures") or "[]")), *newest]
+def find_erasures(row: Mapping[str, Any], table: str) -> list[tuple[int, int]]:
+    """The versions of the table that took rows of the user out, and how many each; of a row by older code too."""
+    entries = json.loads(row.get("earlier_erasures") or "[]")
+    if row["events_version"] is not None:
+        entries.append([row["events_version"], row["events_erased"]])
+    return [(version, rows) for version, rows, *name in entries if (name or [_FIRST_TABLE]) == [table]]
 
 
 def new_row(by: str, reason: str, now: datetime) -> dict[str, Any]:

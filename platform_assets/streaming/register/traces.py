@@ -64,9 +64,11 @@ class UnsureRecord:
 class Traces:
     """What goes: of each table of the stream over Kafka the rows' key and what tells when and what.
 
-    `others` are events of other users, with their names, that mention the user. `unsure` stays.
+    `table` is that of accepted records. `others` are events of other users, with their names, that mention the user.
+    `unsure` stays.
     """
 
+    table: str
     events: pa.Table
     others: pa.Table
     quarantined: pa.Table
@@ -104,7 +106,7 @@ class TraceFinder:
         texts, arrival = ["key", "value"], ["quarantined_at"]
         refused, more = self._find_mentions(self._quarantined, arrival, texts, self._judge_raw)
         requeued = self._find_requeued(pa.concat_tables([own, others]))
-        return Traces(own, others, refused, repeated, requeued, tuple(unsure + more))
+        return Traces(self._events.name, own, others, refused, repeated, requeued, tuple(unsure + more))
 
     def find_own(self, spec: TableSpec, user_column: str, columns: list[str]) -> pa.Table:
         """These columns of the user's rows of a table that has users, in `user_column`."""

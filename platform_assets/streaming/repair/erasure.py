@@ -23,7 +23,7 @@ from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import as_late, build_repairs
 from platform_assets.streaming.register.forgotten_users import build_erased
 from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased, TraceFinder, Traces, read_coordinates
-from platform_assets.streaming.stream_spec import Stream, TableStream, require_one_ingest, select_derived
+from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.tables.coordinates import COORDINATES
 from platform_assets.tables.platform import ERASED_RECORDS, LATE_EVENTS, REQUEUED_RECORDS
 from platform_assets.tables.spec import TableSpec
@@ -41,26 +41,28 @@ _PLACE = list(COORDINATES)
 
 
 class Eraser:
-    """Erases one user's rows.
+    """Erases one user's rows of one topic, which says whose its records are.
 
-    `tables` are all that may have rows of users, besides the streams' own; missing ones are left out.
+    `derived` are the streams over its accepted records (and, of one topic, those over other tables), `tables` what else
+    may have rows of users: enough for one of several topics. Missing tables are left out.
     """
 
     def __init__(
         self,
         user: str,
         user_hash: str,
-        streams: Sequence[Stream],
+        ingest: KafkaStream,
+        derived: Sequence[TableStream],
         tables: Sequence[TableSpec],
         context: StreamContext,
     ) -> None:
         self._user = user
         self._info = CommitInfo(CommitKind.ERASURE, user_hash)
         self._context = context
-        self._ingest = require_one_ingest(streams, "Forgetting a user")
-        self._derived = select_derived(streams)
+        self._ingest = ingest
+        self._derived = derived
         users = {s.main_table: s.source.table.roles.user_id or s.span.user_column for s in self._derived}
-        users |= {spec: spec.roles.user_id or _USER for spec in (LATE_EVENTS, *tables)}
+        users |= {spec: spec.roles.user_id or _USER for spec in tables}
         self.personal = {
             spec: name for spec, name in users.items()
             if name in {column.name for column in spec.columns} and self._exists(spec)
