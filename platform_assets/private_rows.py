@@ -15,18 +15,22 @@ from contextvars import ContextVar
 from typing import Any
 
 _KEY = secrets.token_bytes(32)
-_NAMES = frozenset({"user_id"})
 
 _shown: ContextVar[list[tuple[str, Mapping[str, Any]]] | None] = ContextVar("shown", default=None)
 
 
-def hide_users(rows: Iterable[Mapping[str, Any]], origin: str = "") -> list[dict[str, Any]]:
-    """The rows with a digest in the place of each user's name. `origin`: whose rows they are, for `shown_rows`."""
+def hide_users(
+    rows: Iterable[Mapping[str, Any]], origin: str = "", user_column: str | None = "user_id"
+) -> list[dict[str, Any]]:
+    """The rows with a digest in the place of each user's name, in `user_column`.
+
+    `origin`: whose rows they are, for `shown_rows`.
+    """
     found = list(rows)
     asked = _shown.get()
     if asked is not None:
         asked.extend((origin, row) for row in found)
-    return [{name: _hide(value) if name in _NAMES else value for name, value in row.items()} for row in found]
+    return [{name: _hide(value) if name == user_column else value for name, value in row.items()} for row in found]
 
 
 def render_rows(rows: Iterable[Mapping[str, Any]]) -> str:

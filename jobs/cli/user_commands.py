@@ -38,16 +38,15 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     import dagster as dg
 
     from jobs.operations.forgetting import command as operation
-    from jobs.operations.questions import Coordinates
     from jobs.platform.reports_run import compute_changed_days
     from jobs.platform.services import prepare_environment
     from platform_assets.streaming.register.traces import AlsoErased
     from platform_assets.streams import load_stream_groups
+    from platform_assets.tables.coordinates import Coordinates
     from resources.embedded_broker import running_broker
 
     user = sys.stdin.readline().rstrip("\n") if user == "-" else user
-    records = [Coordinates.parse(text) for text in also_offsets]
-    also = AlsoErased(also_unsure, frozenset((r.topic, r.partition, r.offset) for r in records))
+    also = AlsoErased(also_unsure, frozenset(map(Coordinates.parse, also_offsets)))
     settings = load_settings()
     prepare_environment(settings)
     with running_broker(settings), dg.DagsterInstance.get() as instance:

@@ -8,7 +8,7 @@ import dagster as dg
 
 from jobs.operations.replay.action import ReplayAction
 from platform_assets.errors import HeadraceError
-from platform_assets.private_rows import hide_users, render_rows
+from platform_assets.private_rows import render_rows
 from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import load_settings
 
@@ -60,7 +60,7 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
                     "added": found.added,
                     "missing": found.missing,
                     "changed": found.changed,
-                    "first_differences": dg.MetadataValue.md(render_rows(hide_users(found.samples))),
+                    "first_differences": dg.MetadataValue.md(render_rows(found.shown_samples)),
                     **({} if found.until is None else {"final_until": dg.MetadataValue.timestamp(found.until)}),
                     **({"notes": dg.MetadataValue.md("\n\n".join(found.notes))} if found.notes else {}),
                 }

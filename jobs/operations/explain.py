@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from jobs.operations.explained_tables import ExplainedTables, Lakehouse, show_clock
 from jobs.operations.explained_users import explain_user, name_user_tables
-from jobs.operations.questions import Coordinates, parse_moment
+from jobs.operations.questions import parse_moment
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL
 from platform_assets.streaming.repair.expiry import find_expired
-from platform_assets.streaming.stream_spec import KafkaStream, Stream, TableStream, require_one_ingest, select_derived
+from platform_assets.streaming.stream_spec import KafkaStream, Stream, TableStream, select_derived, select_ingest
+from platform_assets.tables.coordinates import COORDINATES, Coordinates
 
 # An id that a broken producer sent ten thousand times needs no ten thousand answers, of which each reads the tables.
 MAX_PLACES = 20
@@ -46,14 +47,19 @@ def explain(
 ) -> list[str]:
     """Answers the one question that is asked, in sentences. Raises `UsageError` for one that cannot be read."""
     record, moment = None if offset is None else Coordinates.parse(offset), parse_moment("--at", at)
-    ingest, derived = require_one_ingest(streams, "An explanation"), select_derived(streams)
-    tables = ExplainedTables(lakehouse)
-    if not tables.has(ingest.main_table.name):
+    tables, derived = ExplainedTables(lakehouse), select_derived(streams)
+    ingests = [stream for stream in select_ingest(streams) if tables.has(stream.main_table.name)]
+    if not ingests:
         return ["The streams have not run yet: there is no table to look into."]
     if user_id is not None:
-        return explain_user(ingest, derived, tables, user_id, moment or datetime.now(UTC))
-    explainer = RecordExplainer(ingest, derived, tables, kafka)
-    return explainer.explain_event(event_id or "") if record is None else explainer.explain_offset(record)
+        accepted = [stream.main_table for stream in ingests]
+        return explain_user(accepted, derived, tables, user_id, moment or datetime.now(UTC))
+    explainers = [RecordExplainer(ingest, derived, tables, kafka) for ingest in ingests]
+    if record is None:
+        said = [line for explainer in explainers for line in explainer.explain_event(event_id or "")]
+        return said or [explainer.explain_unknown(event_id or "") for explainer in explainers]
+    own = next((explainer for explainer in explainers if explainer.has_read(record.topic)), explainers[0])
+    return own.explain_offset(record)
 
 
 class RecordExplainer:
@@ -63,40 +69,57 @@ class RecordExplainer:
         self, ingest: KafkaStream, derived: Sequence[TableStream], tables: ExplainedTables, kafka: Topic
     ) -> None:
         self._ingest = ingest
-        self._derived = derived
+        self._roles = ingest.main_table.roles
+        self._derived = [stream for stream in derived if stream.source.table.name == ingest.main_table.name]
         self._tables = tables
         self._kafka = kafka
         self._accepted, self._quarantined, self._deduplicated = (table.name for table in ingest.tables)
 
+    def has_read(self, topic: str) -> bool:
+        """Whether the stream has read this topic of Kafka's."""
+        return any(entry.topic == topic for entry in self._entries)
+
     def explain_event(self, event_id: str) -> list[str]:
         """Every record with this id: the accepted one, those that repeat it, and what late windows made of it."""
+        if self._roles.event_id is None:
+            return []
         rows = chain.from_iterable(
-            self._tables.find_rows(table, "event_id", event_id, ["topic", "kafka_partition", "kafka_offset"])
-            for table in (self._accepted, self._deduplicated)
+            self._tables.find_rows(table, column, event_id, [*COORDINATES])
+            for table, column in ((self._accepted, self._roles.event_id), (self._deduplicated, "event_id"))
         )
-        said = [line for row in islice(rows, MAX_PLACES) for line in self.explain_offset(_coordinates(row))]
+        said = [line for row in islice(rows, MAX_PLACES) for line in self.explain_offset(Coordinates.of(row))]
         if next(rows, None) is not None:
             said.append(f"More records have this id: these are the first {MAX_PLACES}.")
-        return said or [
-            f"No record with event_id {event_id} was accepted or deduplicated. If it was sent, it is not read yet "
+        return said
+
+    def explain_unknown(self, event_id: str) -> str:
+        """Why no record with this id is found."""
+        name = self._roles.event_id
+        if name is None:
+            return f"Records of {self._accepted} have no id: they are not searched. Ask by --offset."
+        return (
+            f"No record with {name} {event_id} was accepted or deduplicated. If it was sent, it is not read yet "
             f"({self._describe_lag()}), or it is in {self._quarantined}, where records have no id: ask by --offset."
-        ]
+        )
 
     def explain_offset(self, record: Coordinates) -> list[str]:
         """Says what became of one record.
 
         It is accepted, quarantined, deduplicated, a gap, not read yet, or before the first read.
         """
-        entries = [e for e in self._entries if (e.topic, e.kafka_partition) == (record.topic, record.partition)]
-        batch = next((e for e in entries if e.from_offset <= record.offset < e.until_offset), None)
+        entries = [e for e in self._entries if (e.topic, e.kafka_partition) == (record.topic, record.kafka_partition)]
+        batch = next((e for e in entries if e.from_offset <= record.kafka_offset < e.until_offset), None)
         if batch is None:
             return [self._explain_unread(record, entries)]
         read = f"batch {batch.batch_id} of {self._ingest.name}"
-        columns = ["event_id", "event_type", "event_time", "ingested_at", "user_id", "is_anonymous"]
-        for row in self._tables.find_record(self._accepted, record, columns):
-            what = (
-                f"Record {record} is event {row['event_id']} of {show_clock(row['event_time'])}, user {row['user_id']}:"
-            )
+        roles = self._roles
+        own = [name for name in (roles.event_id, roles.event_type, roles.user_id) if name is not None]
+        for row in self._tables.find_record(
+            self._accepted, record, ["event_time", "ingested_at", "is_anonymous", *own]
+        ):
+            event = "an event" if roles.event_id is None else f"event {row[roles.event_id]}"
+            user = "" if roles.user_id is None else f", user {row[roles.user_id]}"
+            what = f"Record {record} is {event} of {show_clock(row['event_time'])}{user}:"
             said = f"{what} accepted into {self._accepted} by {read} at {show_clock(row['ingested_at'])}."
             return [said, *self._explain_requeue(record), *self._explain_state(row), *self._explain_late(record)]
         columns = ["event_id", "kept_topic", "kept_partition", "kept_offset", "deduplicated_at", "is_same_content"]
@@ -116,7 +139,7 @@ class RecordExplainer:
             before = "on its arrival" if is_new else f"after it had been {row['was']}"
             erased = f"erased {before}, at {show_clock(row['erased_at'])}"
             return [f"Record {record} {whose} of a user who is forgotten: {erased}."]
-        if any(start <= record.offset < end for start, end in batch.gaps):
+        if any(start <= record.kafka_offset < end for start, end in batch.gaps):
             what = "a transaction's marker, an aborted or a compacted record"
             if batch.is_compacted is False:
                 what = "a transaction's marker, or an aborted record"
@@ -136,7 +159,8 @@ class RecordExplainer:
                 f"Its user stands for many or for nobody: it counts in sums over all users, and in no row of {without}."
             )
         for stream in self._derived:
-            if stream.source.event_types and event["event_type"] not in stream.source.event_types:
+            types, type_column = stream.source.event_types, self._roles.event_type
+            if type_column is not None and types and event[type_column] not in types:
                 continue
             if stream.span.by_user and event["is_anonymous"]:
                 continue
@@ -173,27 +197,27 @@ class RecordExplainer:
 
     def _explain_unread(self, record: Coordinates, entries: Sequence[Entry]) -> str:
         held, ends = self._kafka.beginning_offsets(record.topic), self._kafka.end_offsets(record.topic)
-        if record.partition not in ends:
-            return f"Topic {record.topic} has no partition {record.partition}."
+        if record.kafka_partition not in ends:
+            return f"Topic {record.topic} has no partition {record.kafka_partition}."
         read_until = max((entry.until_offset for entry in entries), default=None)
-        if record.offset >= ends[record.partition]:
-            return f"Record {record} does not exist: the partition ends before offset {ends[record.partition]}."
+        if record.kafka_offset >= ends[record.kafka_partition]:
+            return f"Record {record} does not exist: the partition ends before offset {ends[record.kafka_partition]}."
         for row in self._read_losses(record):
             said = f"acknowledged by {row['acknowledged_by']} at {show_clock(row['acknowledged_at'])}: {row['reason']}"
             return f"Record {record} is lost: Kafka deleted it before it was read; {said}."
-        if read_until is not None and record.offset < read_until:
+        if read_until is not None and record.kafka_offset < read_until:
             return f"Record {record} was never read: {self._ingest.name} began after it, at {entries[0].from_offset}."
         where = "nothing is read yet" if read_until is None else f"{self._ingest.name} has read until {read_until}"
-        if record.offset < held[record.partition]:
-            return f"Record {record} is lost: Kafka holds offsets from {held[record.partition]} on, and {where}."
-        behind = record.offset - (held[record.partition] if read_until is None else read_until)
+        if record.kafka_offset < held[record.kafka_partition]:
+            return f"Record {record} is lost: Kafka holds offsets from {held[record.kafka_partition]} on, and {where}."
+        behind = record.kafka_offset - (held[record.kafka_partition] if read_until is None else read_until)
         return f"Record {record} is not read yet: {where}, {behind:,} records before it."
 
     def _read_losses(self, record: Coordinates) -> Iterator[dict[str, Any]]:
         """Rows of `platform.lost_ranges` with the record in a range whose end is known."""
         for row in self._tables.read("platform.lost_ranges"):
-            is_of_partition = (row["topic"], row["kafka_partition"]) == (record.topic, record.partition)
-            if is_of_partition and row["from_offset"] <= record.offset < (row["until_offset"] or 0):
+            is_of_partition = (row["topic"], row["kafka_partition"]) == (record.topic, record.kafka_partition)
+            if is_of_partition and row["from_offset"] <= record.kafka_offset < (row["until_offset"] or 0):
                 yield row
 
     def _describe_lag(self) -> str:
@@ -209,7 +233,3 @@ class RecordExplainer:
     @cached_property
     def _entries(self) -> list[Entry]:
         return self._tables.read_entries(self._accepted)
-
-
-def _coordinates(row: Mapping[str, Any]) -> Coordinates:
-    return Coordinates(row["topic"], row["kafka_partition"], row["kafka_offset"])

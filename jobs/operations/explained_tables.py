@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jobs.operations.questions import Coordinates
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
 from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.tables.coordinates import Coordinates
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 _EVENT_COUNTS = """
-    SELECT count(*) FILTER (user_id = $user), count(*) FILTER (user_id = $user AND is_anonymous),
+    SELECT count(*) FILTER ({user} = $user), count(*) FILTER ({user} = $user AND is_anonymous),
            count(*), count(*) FILTER (is_anonymous)
     FROM events
 """
@@ -81,7 +81,8 @@ class ExplainedTables:
 
         if (found := self.lakehouse.find_table(table)) is None:
             return
-        where = (pc.field("kafka_offset") == record.offset) & (pc.field("kafka_partition") == record.partition)
+        offset, partition = pc.field("kafka_offset"), pc.field("kafka_partition")
+        where = (offset == record.kafka_offset) & (partition == record.kafka_partition)
         dataset = found.to_pyarrow_dataset()
         known = [name for name in columns if name in dataset.schema.names]
         for row in dataset.to_table(columns=["topic", *known], filter=where).to_pylist():
@@ -103,7 +104,7 @@ class ExplainedTables:
                 yield from (dict.fromkeys(columns) | row for row in rows)
 
     def count_events(self, spec: TableSpec, user_id: str) -> EventCounts:
-        """The events of this user and of all in silver.events. Reads the whole table, two columns of it."""
+        """The events of this user and of all in a table that has users. Reads the whole table, two columns of it."""
         import duckdb
 
         table = self.lakehouse.find_table(spec.name)
@@ -111,7 +112,8 @@ class ExplainedTables:
             return EventCounts(0, 0, 0, 0)
         with duckdb.connect() as connection:
             register_pinned(connection, "events", table, columns=build_arrow_schema(spec))
-            (counts,) = connection.sql(_EVENT_COUNTS, params={"user": user_id}).fetchall()
+            query = _EVENT_COUNTS.format(user=spec.roles.user_id)
+            (counts,) = connection.sql(query, params={"user": user_id}).fetchall()
         return EventCounts(*counts)
 
 

@@ -8,17 +8,39 @@ from itertools import islice
 
 from jobs.operations.explained_tables import ExplainedTables, show_clock
 from platform_assets.streaming.register.forgotten_users import hash_user
-from platform_assets.streaming.stream_spec import KafkaStream, TableStream
+from platform_assets.streaming.stream_spec import TableStream
+from platform_assets.tables.spec import TableSpec
 
 # A user may have ten thousand rows around one moment.
 MAX_ROWS = 20
 
 
 def explain_user(
-    ingest: KafkaStream, derived: Sequence[TableStream], tables: ExplainedTables, user_id: str, moment: datetime
+    accepted: Sequence[TableSpec],
+    derived: Sequence[TableStream],
+    tables: ExplainedTables,
+    user_id: str,
+    moment: datetime,
 ) -> list[str]:
-    """Lists this user's rows around a moment in each table of users, and says whether they are final."""
-    said, events = _explain_forgotten(tables, user_id), ingest.main_table
+    """Lists this user's rows around a moment in each table of users, and says whether they are final.
+
+    `accepted` are the tables of accepted records. Those that do not say whose a record is are not searched.
+    """
+    said = _explain_forgotten(tables, user_id)
+    for events in accepted:
+        if events.roles.user_id is None:
+            said.append(f"{events.name} does not say whose a record is: it is not searched.")
+        else:
+            own = [stream for stream in derived if stream.source.table.name == events.name]
+            said += _explain_events(events, own, tables, user_id, moment)
+    return said
+
+
+def _explain_events(
+    events: TableSpec, derived: Sequence[TableStream], tables: ExplainedTables, user_id: str, moment: datetime
+) -> list[str]:
+    """The user's rows in one table of accepted records and the tables that come from it."""
+    said = []
     counts = tables.count_events(events, user_id)
     is_anonymous = 0 < counts.own == counts.own_anonymous
     if counts.own_anonymous:
@@ -51,13 +73,13 @@ def _explain_rows(stream: TableStream, tables: ExplainedTables, user_id: str, mo
     table, span, until = stream.main_table, stream.span, _describe_state(stream, tables)
     columns = [column.name for column in table.columns]
     complete, said = tables.complete_until(stream.name), []
-    own = tables.find_rows(table.name, "user_id", user_id, columns)
+    own = tables.find_rows(table.name, span.user_column, user_id, columns)
     around = (row for row in own if row[span.start_column] <= moment <= span.final_at(row[span.end_column]))
     for row in islice(around, MAX_ROWS):
         end = span.final_at(row[span.end_column])
         is_final = complete is not None and end <= complete
         verdict = "final" if is_final else f"open until the watermark passes {show_clock(end)}"
-        values = ", ".join(f"{name} {_show(row[name])}" for name in columns if name != "user_id")
+        values = ", ".join(f"{name} {_show(row[name])}" for name in columns if name != span.user_column)
         said.append(f"{table.name}: {values}: {verdict} ({until}).")
     return said
 

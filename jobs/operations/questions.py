@@ -1,32 +1,10 @@
-"""What a person types to ask for something: a record's coordinates, a moment."""
+"""What a person types to ask for something: a moment."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from platform_assets.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """One Kafka record, as the tables and people name it: topic/partition/offset."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}"
-
-    @staticmethod
-    def parse(text: str) -> Coordinates:
-        """Reads `topic/partition/offset`. Raises `UsageError`."""
-        topic, _, rest = text.partition("/")
-        partition, _, offset = rest.partition("/")
-        if not (topic and partition.isdigit() and offset.isdigit()):
-            raise UsageError(f"--offset {text}: write it as topic/partition/offset, for instance shop/0/42.")
-        return Coordinates(topic, int(partition), int(offset))
 
 
 def parse_moment(option: str, text: str | None) -> datetime | None:

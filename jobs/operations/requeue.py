@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from jobs.operations.questions import Coordinates, parse_moment
+from jobs.operations.questions import parse_moment
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.streaming.repair.requeue import RecordFilter, Requeue, Requeuer
 from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
+from platform_assets.tables.coordinates import Coordinates
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -21,12 +22,11 @@ def build_record_filter(
     reasons: Sequence[str], since: str | None, until: str | None, offsets: Sequence[str]
 ) -> RecordFilter:
     """Reads what a person has typed. Raises `UsageError` for a time or a place that cannot be read."""
-    places = [Coordinates.parse(text) for text in offsets]
     return RecordFilter(
         frozenset(reasons),
         parse_moment("--since", since),
         parse_moment("--until", until),
-        frozenset((place.topic, place.partition, place.offset) for place in places),
+        frozenset(map(Coordinates.parse, offsets)),
     )
 
 

@@ -27,7 +27,7 @@ _SHOWN = 5
 _BUSY = """
     WITH days AS (SELECT event_date, count(*) AS of_day FROM events WHERE event_date <= $today
                   GROUP BY ALL ORDER BY event_date DESC LIMIT 2),
-         users AS (SELECT event_date, user_id, count(*) AS events FROM events
+         users AS (SELECT event_date, {user} AS user_id, count(*) AS events FROM events
                    WHERE is_anonymous IS NOT TRUE AND event_date IN (SELECT event_date FROM days)
                    GROUP BY ALL HAVING count(*) >= $events)
     SELECT event_date, user_id, events, events / of_day AS share FROM users JOIN days USING (event_date)
@@ -44,15 +44,16 @@ class BusyUserLimits:
 
 
 def build_busy_users_checks(streams: Iterable[Stream], limits: BusyUserLimits) -> list[dg.AssetChecksDefinition]:
-    """One check `busy_users` for each table that a stream reads; needs the resources `lakehouse` and `duckdb`."""
+    """One check `busy_users` for each table with users that a stream reads; needs `lakehouse` and `duckdb`."""
     sources = {stream.source.table.name: stream.source for stream in select_derived(streams)}
-    return [_build_check(source, limits) for source in sources.values()]
+    users = [(source, source.table.roles.user_id) for source in sources.values()]
+    return [_build_check(source, user_column, limits) for source, user_column in users if user_column is not None]
 
 
-def _build_check(source: TableSource, limits: BusyUserLimits) -> dg.AssetChecksDefinition:
+def _build_check(source: TableSource, user_column: str, limits: BusyUserLimits) -> dg.AssetChecksDefinition:
     def look(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable") -> dg.AssetCheckResult:
         register_newest(connection, events, source)
-        return judge(find_busy_users(connection, limits, datetime.now(UTC).date()), limits)
+        return judge(find_busy_users(connection, user_column, limits, datetime.now(UTC).date()), limits)
 
     return build_duckdb_check(
         source.table, "busy_users",
@@ -62,11 +63,11 @@ def _build_check(source: TableSource, limits: BusyUserLimits) -> dg.AssetChecksD
 
 
 def find_busy_users(
-    connection: "duckdb.DuckDBPyConnection", limits: BusyUserLimits, today: date
+    connection: "duckdb.DuckDBPyConnection", user_column: str, limits: BusyUserLimits, today: date
 ) -> list[dict[str, Any]]:
     """The busy users of the newest two days in the relation `events`, the busiest of each day first."""
     parameters = {"today": today, "events": limits.events, "share": limits.share}
-    return connection.sql(_BUSY, params=parameters).to_arrow_table().to_pylist()
+    return connection.sql(_BUSY.format(user=user_column), params=parameters).to_arrow_table().to_pylist()
 
 
 def judge(found: Sequence[dict[str, Any]], limits: BusyUserLimits) -> dg.AssetCheckResult:

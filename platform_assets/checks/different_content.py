@@ -31,8 +31,9 @@ _NEWEST = f"""
 
 
 def build_different_content_checks(streams: Iterable[Stream]) -> list[dg.AssetChecksDefinition]:
-    """One check `different_content` for each stream over Kafka; needs the resources `lakehouse` and `duckdb`."""
-    return [_build_check(stream.tables[2]) for stream in select_ingest(streams)]
+    """One check `different_content` for each stream over Kafka with ids; needs `lakehouse` and `duckdb`."""
+    with_ids = (stream for stream in select_ingest(streams) if stream.main_table.roles.event_id is not None)
+    return [_build_check(stream.tables[2]) for stream in with_ids]
 
 
 def _build_check(table: TableSpec) -> dg.AssetChecksDefinition:

@@ -36,7 +36,7 @@ _BY_PARTITION = """
            avg((lead > $far)::INT) AS far_ahead, count(*) FILTER (is_anonymous) AS anonymous
     FROM (SELECT kafka_partition, is_anonymous,
                  happened - least(arrived, if(sent < happened - $before, arrived, sent)) AS lead
-          FROM (SELECT kafka_partition, is_anonymous, epoch_us(event_time) AS happened,
+          FROM (SELECT kafka_partition, {anonymous} AS is_anonymous, epoch_us(event_time) AS happened,
                        epoch_us(ingested_at) AS arrived, epoch_us(kafka_timestamp) AS sent
                 FROM arrived_events WHERE ingested_at > $since))
     GROUP BY ALL ORDER BY ALL
@@ -92,7 +92,8 @@ def read_clocks(
     bounds = ("ingested_at", since, datetime.max.replace(tzinfo=UTC))
     register_pinned(connection, "arrived_events", events, bounds, build_arrow_schema(spec))
     limits = {"since": since, "far": FAR_MICROS, "before": SENT_BEFORE_EVENT_MICROS}
-    found = connection.sql(_BY_PARTITION, params=limits)
+    anonymous = "false" if spec.roles.user_id is None else "is_anonymous"
+    found = connection.sql(_BY_PARTITION.format(anonymous=anonymous), params=limits)
     return [Clocks(**row) for row in found.to_arrow_table().to_pylist()]
 
 
@@ -106,7 +107,8 @@ def find_standstill(commits: Iterable[CommitInfo]) -> tuple[timedelta, datetime 
         frontiers.append(commit.frontier_micros)
         if frontiers[-1] != frontiers[0]:
             break
-        if commit.arrival_micros is not None and any((commit.rows_by_type or {}).values()):
+        # Where records have no type, their number alone says that there were some.
+        if commit.arrival_micros is not None and (commit.rows or any((commit.rows_by_type or {}).values())):
             arrivals.append(commit.arrival_micros)
     stood = timedelta(microseconds=arrivals[0] - arrivals[-1] if arrivals else 0)
     at = frontiers[0] if frontiers else None

@@ -79,6 +79,8 @@ class Places:
 
     def _add(self, place: str, where: Where, offsets: npt.NDArray[np.int64]) -> None:
         counts, low = self._counts.get(where), self._low.get(where, 0)
+        if counts is None and place == "erased":
+            return  # the table is of all topics: these are another stream's to count
         known = np.zeros(len(offsets), bool) if counts is None else (offsets >= low) & (offsets < low + len(counts))
         # Behind the last committed offset lies a batch in flight; only the accepted table's commit ends a batch.
         odd = ~known if counts is None or place == "accepted" else offsets < low

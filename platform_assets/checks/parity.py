@@ -1,11 +1,11 @@
-"""Checks that a stream's table equals what silver.events comes to: by the stream's rule, or by its twin.
+"""Checks that a stream's table equals what its source comes to: by the stream's rule, or by its twin.
 
 The rule is SQL that DuckDB runs: a second way to the same rows, with no start of Spark. The twin is the stream's own
 transformation, over a batch, in Spark: for a stream without a rule, and for lakes that have outgrown one machine (the
 setting `reports_engine`).
 
 Both sides are read as they were when the group last wrote down how far it was (`platform.complete_until`):
-silver.events at the version that the query had read, the table as the stream had left it then. Compared is what was
+the source at the version that the query had read, the table as the stream had left it then. Compared is what was
 final then, without what touches a late event that still waited for its repair; rows that are in one but not in the
 other are breaches. Zero tolerance. The newest events are compared, as many as one run can afford; a small lakehouse is
 compared whole.
@@ -170,7 +170,7 @@ def _build_check(stream: TableStream, engine: EngineName) -> dg.AssetChecksDefin
     @dg.asset_check(
         asset=list(stream.main_table.asset_path),
         name="parity",
-        description=f"{name} equals what silver.events comes to, wherever it is final "
+        description=f"{name} equals what {stream.source.table.name} comes to, wherever it is final "
         f"({'its twin, by Spark' if engine == 'spark' else 'its rule, by DuckDB'}).",
         required_resource_keys={"lakehouse", engine},
         pool=BATCH_SPARK_POOL if engine == "spark" else REPORTS_POOL,
@@ -181,7 +181,7 @@ def _build_check(stream: TableStream, engine: EngineName) -> dg.AssetChecksDefin
         state = read_complete_until(uri, stream.name, lakehouse.storage_options())
         if state is None or state["complete_until"] is None:
             return _judge_nothing(lakehouse, stream, datetime.now(UTC))
-        return _judge(name, compare(context.resources, stream, state, engine), state)
+        return _judge(stream, compare(context.resources, stream, state, engine), state)
 
     return parity
 
@@ -200,14 +200,14 @@ def _judge_nothing(lakehouse: Any, stream: TableStream, now: datetime) -> dg.Ass
     return dg.AssetCheckResult(
         passed=False,
         description=f"Nothing of the table is final, though events have come since {first:%Y-%m-%d %H:%M} UTC. Look at "
-        "the check event_time of silver.events, and at whether the stream runs.",
+        f"the check event_time of {stream.source.table.name}, and at whether the stream runs.",
     )
 
 
-def _judge(name: str, found: Comparison, state: dict[str, Any]) -> dg.AssetCheckResult:
+def _judge(stream: TableStream, found: Comparison, state: dict[str, Any]) -> dg.AssetCheckResult:
     since = "the beginning" if found.start is None else f"{found.start:%Y-%m-%d %H:%M}"
     compared = f"{found.rows:,} final rows from {since} until {found.until:%Y-%m-%d %H:%M:%S} UTC"
-    rows = hide_users(found.first, f"parity of {name}")
+    rows = hide_users(found.first, f"parity of {stream.main_table.name}", stream.span.user_column)
     first = f" The first: {rows[0]}. {_WHAT_TO_DO}" if rows else ""
     return dg.AssetCheckResult(
         passed=not found.differences,

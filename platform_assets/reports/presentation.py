@@ -41,7 +41,7 @@ def render_preview(spec: TableSpec, rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "No rows."
     # Dagster keeps what it is told for ever, beyond the reach of `headrace forget-user`.
-    names = [c.name for c in spec.columns if c.name != "user_id"]
+    names = [c.name for c in spec.columns if c.name not in ("user_id", spec.roles.user_id)]
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     lines += ["| " + " | ".join(_escape(render_value(row[name])) for name in names) + " |" for row in rows]
     return "\n".join(lines)

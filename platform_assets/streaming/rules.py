@@ -10,8 +10,8 @@ from platform_assets.streaming.result_span import in_words
 AMOUNT = "try_cast(revenue::VARCHAR AS DECIMAL(18, 2))"
 
 
-def events_in_windows(window: timedelta, slide: timedelta, *event_types: str) -> str:
-    """A query for the events of these types, each once for every sliding window that it lies in.
+def events_in_windows(window: timedelta, slide: timedelta, type_column: str, *event_types: str) -> str:
+    """A query for the events of these types (in `type_column`), each once for every sliding window that it lies in.
 
     The columns are those of `events`, with `window_start` and `window_end`. Windows begin at whole slides of UTC.
     """
@@ -20,4 +20,4 @@ def events_in_windows(window: timedelta, slide: timedelta, *event_types: str) ->
     return f"""
         SELECT *, window_start + {size} AS window_end FROM (
           SELECT *, unnest(generate_series(newest - {size} + {step}, newest, {step})) AS window_start FROM (
-            SELECT *, time_bucket({step}, event_time) AS newest FROM events WHERE event_type IN ({types})))"""
+            SELECT *, time_bucket({step}, event_time) AS newest FROM events WHERE {type_column} IN ({types})))"""

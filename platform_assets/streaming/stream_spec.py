@@ -37,6 +37,8 @@ class TableSource:
         missing = [name for name in self.columns if name in self.table.partition_columns]
         if missing:
             raise ValueError(f"{self.table.name}: the files of a partitioned table do not hold {missing}.")
+        if self.event_types and self.table.roles.event_type is None:
+            raise ValueError(f"{self.table.name} has no column of event types, so none can be chosen.")
 
     @property
     def ddl(self) -> str:
@@ -100,6 +102,9 @@ class TableStream:
     def __post_init__(self) -> None:
         if self.span.of_pairs and (self.write_mode != "append" or not self.span.by_user):
             raise ValueError(f"{self.name}: pairs are appended, and are of one user each (append, by_user).")
+        if self.span.by_user and self.span.user_column != self.source.table.roles.user_id:
+            name, user = self.source.table.name, self.span.user_column
+            raise ValueError(f"{self.name}: rows by user need the user of {name} (its roles) in a column {user}, too.")
 
     @property
     def main_table(self) -> TableSpec:

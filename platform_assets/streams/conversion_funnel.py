@@ -73,7 +73,7 @@ RULE = f"""
            count(DISTINCT user_id) FILTER (event_type = 'purchase') AS purchasers,
            cart_users / nullif(unique_visitors, 0) * 100 AS cart_conversion_rate,
            purchasers / nullif(cart_users, 0) * 100 AS purchase_conversion_rate
-    FROM ({events_in_windows(WINDOW, SLIDE, "page_view", "add_to_cart", "purchase")})
+    FROM ({events_in_windows(WINDOW, SLIDE, "event_type", "page_view", "add_to_cart", "purchase")})
     GROUP BY window_start, window_end"""
 
 STREAM = TableStream(

@@ -71,7 +71,7 @@ def find_high_value_users(events: DataFrame) -> DataFrame:
 RULE = f"""
     SELECT window_start, window_end, user_id, CAST(sum({AMOUNT}) AS DOUBLE) AS total_spent,
            count(*) AS purchase_count, count(DISTINCT product_id) AS products_purchased, currency
-    FROM ({events_in_windows(WINDOW, SLIDE, "purchase")}) WHERE is_anonymous IS NOT TRUE
+    FROM ({events_in_windows(WINDOW, SLIDE, "event_type", "purchase")}) WHERE is_anonymous IS NOT TRUE
     GROUP BY window_start, window_end, user_id, currency
     HAVING sum({AMOUNT}) > {HIGH_VALUE}"""
 

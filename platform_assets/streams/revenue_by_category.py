@@ -72,7 +72,8 @@ RULE = f"""
     SELECT window_start, window_end, category, CAST(sum({AMOUNT}) AS DOUBLE) AS total_revenue,
            count(*) AS purchase_count, total_revenue / nullif(count({AMOUNT}), 0) AS avg_order_value, currency,
            count(*) FILTER ({AMOUNT} IS NULL) AS purchases_without_amount
-    FROM ({events_in_windows(WINDOW, SLIDE, "purchase")}) GROUP BY window_start, window_end, category, currency"""
+    FROM ({events_in_windows(WINDOW, SLIDE, "event_type", "purchase")})
+    GROUP BY window_start, window_end, category, currency"""
 
 STREAM = TableStream(
     name="revenue_by_category",

@@ -195,7 +195,7 @@ FORGOTTEN_USERS = TableSpec(
         Column("events_erased", "bigint", "How many rows that version took out"),
         Column("erased_at", "timestamp", "When no table had them any more; null: the erasure was cut short"),
         Column("id_bytes", "bigint", "Length of the user_id in UTF-8; null: by code that found whole words only"),
-        Column("earlier_erasures", "string", "JSON: [version, rows] of what was taken out of silver.events before"),
+        Column("earlier_erasures", "string", "JSON: [version, rows] of silver.events before; of others with the table"),
     ),
     statistics_columns=("forgotten_at",),
 )

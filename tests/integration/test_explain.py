@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.operations.explain import explain
-from jobs.operations.questions import Coordinates
 from platform_assets.errors import UsageError
 from platform_assets.streams import load_streams
+from platform_assets.tables.coordinates import Coordinates
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

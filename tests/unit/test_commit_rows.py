@@ -23,9 +23,8 @@ def test_a_column_that_came_later_is_null_in_the_files_before_it(tmp_path: Path,
     write_deltalake(tmp_path, NEW, mode="append", schema_mode="merge")
     log = CommitLog(str(tmp_path), "event_time", {})
     files, _ = log.read_table(log.newest_version())
-    rows = [
-        row for file in files for row in log.read_rows(file.path, ["currency", "event_id"], ["purchase"]).to_pylist()
-    ]
+    parts = [log.read_rows(file.path, ["currency", "event_id"], ["purchase"], "event_type") for file in files]
+    rows = [row for part in parts for row in part.to_pylist()]
     assert sorted(rows, key=lambda row: str(row["event_id"])) == [
         {"currency": None, "event_id": "a"}, {"currency": None, "event_id": "c"}, {"currency": "EUR", "event_id": "d"}
     ]  # fmt: skip

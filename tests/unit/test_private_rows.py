@@ -13,6 +13,7 @@ from platform_assets.checks.parity import Comparison
 from platform_assets.checks.recomputed.comparison import Differences
 from platform_assets.private_rows import hide_users, render_rows, shown_rows
 from platform_assets.reports.daily_report import ReportCommit
+from platform_assets.streams import sessions
 
 ROWS: list[dict[str, Any]] = [
     {"user_id": "ann-7", "n": 1},
@@ -27,7 +28,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def verdicts() -> list[dg.AssetCheckResult]:
     commit = ReportCommit(None, {"gold.customer_days": 3})
     return [
-        parity._judge("gold.sessions", Comparison(None, NOW, 9, 4, ROWS), STATE),
+        parity._judge(sessions.STREAM, Comparison(None, NOW, 9, 4, ROWS), STATE),
         report_consistency._judge("gold.customer_360", commit, None, Differences(4, ROWS)),
     ]
 

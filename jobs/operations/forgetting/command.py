@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import dagster as dg
 
 from jobs.operations.forgetting.proof import Proof, search_files
 from jobs.operations.forgetting.readers import wait_for_readers
+from jobs.operations.forgetting.topics import build_erasers, list_without_users
 from jobs.operations.forgetting.waiting import list_what_waits
 from jobs.operations.replay.shadow import FOLDER
 from jobs.supervision.application import borrow_application
@@ -21,10 +23,8 @@ from jobs.supervision.host import Application, host_group
 from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError, UsageError
-from platform_assets.reports import REPORT_TABLES
 from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
 from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
-from platform_assets.streaming.repair.erasure import Eraser
 from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -70,29 +70,35 @@ class Erasure:
         self._user = user
         self._also = also
         self._register = Register(context)
-        self._eraser = Eraser(user, self._register.hash(user), streams, REPORT_TABLES, context)
+        self._erasers = build_erasers(user, self._register.hash(user), streams, context)
         self._row = self._register.row_of(user) or new_row(by, reason, datetime.now(UTC))
 
     def take_out(
         self, session: SparkSession, drain: Callable[[], None], write: WriteLine
-    ) -> tuple[Traces, dict[str, int]]:
-        """Erases the rows; `drain` lets every stream over silver.events read all of it. Returns rows by table."""
+    ) -> tuple[list[Traces], dict[str, int]]:
+        """Erases the rows; `drain` lets every stream over accepted records read all of them.
+
+        Returns what was found of each topic that has users, and the erased rows by table.
+        """
         write("the streams read what there is")
         drain()
         self._register.write(self._user, {**self._row, "erased_at": None})
-        found = self._eraser.find_traces(self._also)
-        rows = self._eraser.erase(session, found)
-        if (commit := self._eraser.find_erasing_commit()) is not None:
-            self._row = put_erasure(self._row, *commit)
+        found, rows = [], Counter[str]()
+        for table, eraser in self._erasers.items():
+            found.append(eraser.find_traces(self._also))
+            rows.update(eraser.erase(session, found[-1]))
+            if (commit := eraser.find_erasing_commit()) is not None:
+                self._row = put_erasure(self._row, table, *commit)
         # With the rest of the row: from here on the account of the streams needs it.
         self._register.write(self._user, {**self._row, "erased_at": None})
         write(f"{sum(rows.values()):,} rows are taken out; the streams pass them")
         drain()
-        return found, rows
+        return found, dict(rows)
 
     def remove_files(self) -> None:
         """Runs VACUUM and marks the erasure as done."""
-        self._eraser.vacuum()
+        for eraser in self._erasers.values():
+            eraser.vacuum()
         self._register.write(self._user, {**self._row, "erased_at": datetime.now(UTC)})
 
 
@@ -124,6 +130,8 @@ def forget_user(
         raise UsageError("Name the user whose rows are to be erased.")
     streams = [stream for group in groups for stream in group.streams]
     derived = select_derived(streams)
+    for line in list_without_users(streams):
+        say(line)
     lakehouse = LakehouseResource.from_settings(settings)
     with KafkaResource.from_settings(settings) as kafka, ExitStack() as held:
         # A replay writes rows too. The JVM keeps its locks: a killed one's writes are over when they are free.
@@ -156,7 +164,8 @@ def forget_user(
             "Reports of some days could not be computed: see the run in the UI. They still count the user.",
         )
     say("all files are read for the proof")
-    return Forgotten(rows, search_files(lakehouse, user), waits, found.unsure)
+    unsure = tuple(record for traces in found for record in traces.unsure)
+    return Forgotten(rows, search_files(lakehouse, user), waits, unsure)
 
 
 def _drain(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from platform_assets.streaming.derive.late_events import as_late
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 def list_what_waits(
-    found: Traces, derived: Sequence[TableStream], context: StreamContext, kafka: KafkaResource
+    found: Sequence[Traces], derived: Sequence[TableStream], context: StreamContext, kafka: KafkaResource
 ) -> tuple[str, ...]:
     """Sentences about Kafka, the queries' state, published topics, and what lies outside the lakehouse."""
+    by_table = {traces.table: traces for traces in found}
     said = [_describe_topic(found, context, kafka)]
-    said += [text for stream in derived if (text := _describe_state(found, stream, context)) is not None]
+    for stream in derived:
+        traces = by_table.get(stream.source.table.name)
+        if traces is not None and (text := _describe_state(traces, stream, context)) is not None:
+            said.append(text)
     said += [
         f"Topic {topic}: the user's keys have tombstones; what was published before goes with the topic's compaction."
         for topic in sorted(context.publish_topics)
@@ -34,8 +38,9 @@ def list_what_waits(
     return tuple(said)
 
 
-def _describe_topic(found: Traces, context: StreamContext, kafka: KafkaResource) -> str:
-    retention, last = kafka.retention(context.topic), pc.max(found.events["kafka_timestamp"]).as_py()
+def _describe_topic(found: Sequence[Traces], context: StreamContext, kafka: KafkaResource) -> str:
+    times = (pc.max(traces.events["kafka_timestamp"]).as_py() for traces in found)
+    retention, last = kafka.retention(context.topic), max((time for time in times if time is not None), default=None)
     if retention is None:
         return f"Topic {context.topic} keeps its records for ever: remove the user's with Kafka's own tools."
     gone = (last or datetime.now(UTC)) + retention
@@ -43,9 +48,7 @@ def _describe_topic(found: Traces, context: StreamContext, kafka: KafkaResource)
 
 
 def _describe_state(found: Traces, stream: TableStream, context: StreamContext) -> str | None:
-    types = stream.source.event_types
-    own = found.events.filter(pc.is_in(found.events["event_type"], pa.array(list(types)))) if types else found.events
-    last = pc.max(own["event_time"]).as_py()
+    last = pc.max(as_late(found.events, stream.source)["event_time"]).as_py()
     state = read_complete_until(context.table_uri(COMPLETE_UNTIL.name), stream.name, context.storage_options)
     if last is None or state is None:
         return None

@@ -11,6 +11,7 @@ from platform_assets.private_rows import hide_users
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.derive.commit_source import WHOLE_VERSION, find_files
+from platform_assets.streaming.derive.late_events import as_late
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.repair.table_difference import (
     COPIES,
@@ -20,7 +21,7 @@ from platform_assets.streaming.repair.table_difference import (
     select_columns,
     select_final,
 )
-from platform_assets.streaming.stream_spec import Stream, TableSource
+from platform_assets.streaming.stream_spec import Stream, TableSource, TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS, QUERY_PROGRESS
 from platform_assets.tables.spec import TableSpec
 
@@ -41,8 +42,8 @@ class Comparison:
     """Rows that end up to `until`, by the table's key: only the replay has `added`, only the live table `missing`.
 
     `changed` have the same key and other values, or are there more than once; `doubled` are so in the live table.
-    `samples` are the first rows that differ, by key; `notes` what else there is to say. Without `until`: rows of
-    records, which are final when they are there.
+    `samples` are the first rows that differ, by key, the user in `user_column`; `notes` what else there is to say.
+    Without `until`: rows of records, which are final when they are there.
     """
 
     until: datetime | None
@@ -53,11 +54,17 @@ class Comparison:
     doubled: int
     samples: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
+    user_column: str | None = None
 
     @property
     def differences(self) -> int:
         """Keys that differ."""
         return self.added + self.missing + self.changed
+
+    @property
+    def shown_samples(self) -> list[dict[str, Any]]:
+        """The samples without user ids."""
+        return hide_users(self.samples, user_column=self.user_column)
 
     def describe(self) -> list[str]:
         """Describes the difference for a person: how many rows, how many differ, and the first ones without user ids.
@@ -69,7 +76,7 @@ class Comparison:
             *self.notes,
             f"{self.rows:,} rows of the replay{final}. "
             f"Compared with the live table: {self.added:,} added, {self.missing:,} missing, {self.changed:,} changed.",
-            *(f"  {row}" for row in hide_users(self.samples)),
+            *(f"  {row}" for row in self.shown_samples),
         ]
 
 
@@ -147,6 +154,7 @@ def compare_rows(
         until, totals[0] or 0, added=counts.get((1, 0), 0), missing=counts.get((0, 1), 0),
         changed=counts.get((1, 1), 0), doubled=totals[1],
         samples=[row.asDict() for row in found.orderBy(*key, "change").limit(_SHOWN).collect()],
+        user_column=stream.span.user_column if isinstance(stream, TableStream) else stream.main_table.roles.user_id,
     )  # fmt: skip
 
 
@@ -178,7 +186,10 @@ def read_events_between(session: SparkSession, shadow: Shadow, one: int, other: 
     start, end = ({"version": version, "files": WHOLE_VERSION} for version in sorted((one, other)))
     micros = round(until.timestamp() * 1e6)
     files = [f for f in find_files(log, start, end) if f.from_micros is None or f.from_micros <= micros]
-    rows = [log.read_rows(file.path, [source.time_column, "user_id"], source.event_types) for file in files]
+    roles = source.table.roles
+    names = [name for name in (source.time_column, roles.user_id) if name is not None]
+    rows = (log.read_rows(file.path, names, source.event_types, roles.event_type) for file in files)
     schema = pa.schema([("event_time", pa.timestamp("us", tz="UTC")), ("user_id", pa.string())])
-    found = pa.concat_tables([schema.empty_table(), *(part.rename_columns(schema.names).cast(schema) for part in rows)])
+    late = (as_late(part, source).select(schema.names).cast(schema) for part in rows)
+    found = pa.concat_tables([schema.empty_table(), *late])
     return session.createDataFrame(found).where(f"event_time <= timestamp '{until.isoformat()}'")

@@ -24,7 +24,7 @@ from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.delta.writer import DeltaWriter
-from platform_assets.streaming.derive.late_events import build_repairs
+from platform_assets.streaming.derive.late_events import as_late, build_repairs
 from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.tables.platform import LATE_EVENTS, LOST_RANGES
 
@@ -57,7 +57,8 @@ class KafkaReplay(RowReplay[KafkaStream]):
     ) -> None:
         super().__init__(stream, context, lakehouse, f"headrace replay {stream.name}")
         self._kafka = kafka
-        self._derived = derived
+        self._derived = [follower for follower in derived if follower.source.table.name == stream.main_table.name]
+        self._id = stream.main_table.roles.event_id
         self._scope = scope
         losses = Losses(DeltaReader(LOST_RANGES, context).read_arrow().to_pylist())
         self._topic_micros = max(losses.times_begun_again(context.topic), default=0)
@@ -77,7 +78,8 @@ class KafkaReplay(RowReplay[KafkaStream]):
             pairs = live.alias("l").join(
                 records.alias("r"), [F.col(f"l.{name}") == F.col(f"r.{name}") for name in PLACE]
             )
-            same = pairs.where("r.reason is null and r.event_id = l.event_id")
+            same = pairs.where("r.reason is null")
+            same = same if self._id is None else same.where(f"r.{self._id} = l.{self._id}")
             replayed = same.select(*(F.col(f"{'l' if name in _KEPT else 'r'}.{name}") for name in names))
             lost, notes = find_lost(
                 session, self._context, stream, records, self._ranges, self._entries, self._topic_since
@@ -88,7 +90,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
                 session, stream, replayed, same.select(*(F.col(f"l.{name}") for name in names)), self._difference
             )
             doubled = live.groupBy(*PLACE).count().where("count > 1").count()
-            return replace(found, doubled=doubled, notes=(*_describe_refused(pairs), *notes))
+            return replace(found, doubled=doubled, notes=(*_describe_refused(pairs, self._id), *notes))
         finally:
             records.unpersist()
 
@@ -100,11 +102,13 @@ class KafkaReplay(RowReplay[KafkaStream]):
 
     def _follow(self, session: SparkSession, version: int) -> None:
         """Has repaired what the replaced rows are counted in, as they were and as they are."""
-        names = [*self._stream.main_table.key, "event_id", "event_time", "user_id", "event_type"]
+        roles = self._stream.main_table.roles
+        own = [name for name in (roles.event_id, roles.user_id, roles.event_type) if name is not None]
+        names = [*self._stream.main_table.key, "event_time", *own]
         touched = self._read_difference(session).select(*names).distinct().toArrow()
         late = DeltaWriter(LATE_EVENTS, self._context)
         for stream in self._derived:
-            rows = build_repairs(stream, touched, datetime.now(UTC), version)
+            rows = build_repairs(stream, as_late(touched, stream.source), datetime.now(UTC), version)
             if len(rows):
                 info = CommitInfo(CommitKind.REPLAY, self._stream.name)
                 late.put(rows, f"t.query = '{stream.name}'", info)
@@ -159,9 +163,11 @@ def _parse_offsets(text: str, topic: str, held: dict[int, int]) -> OffsetRange:
     return found
 
 
-def _describe_refused(pairs: DataFrame) -> list[str]:
+def _describe_refused(pairs: DataFrame, id_column: str | None) -> list[str]:
     """Describes the accepted records that the current parser would not accept as the same event."""
     refused = pairs.where("r.reason is not null").groupBy("r.reason").count().orderBy("r.reason").collect()
     said = [f"{row['count']:,} accepted records would be refused now ({row['reason']}): they stay." for row in refused]
-    others = pairs.where("r.reason is null and r.event_id != l.event_id").count()
-    return [*said, *([f"{others:,} accepted records have another event_id now: they stay."] if others else [])]
+    if id_column is None:
+        return said
+    others = pairs.where(f"r.reason is null and r.{id_column} != l.{id_column}").count()
+    return [*said, *([f"{others:,} accepted records have another {id_column} now: they stay."] if others else [])]

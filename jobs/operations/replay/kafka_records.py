@@ -22,6 +22,7 @@ from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.repair.expiry import read_expired
 from platform_assets.streaming.repair.table_difference import select_columns
 from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.tables.coordinates import COORDINATES
 from platform_assets.tables.platform import ERASED_RECORDS, EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from platform_assets.streaming.arrays import Int64s
     from platform_assets.streaming.context import StreamContext
 
-PLACE = ("kafka_partition", "kafka_offset")
+# Within the topic.
+PLACE = COORDINATES[1:]
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
@@ -113,19 +115,19 @@ def find_lost(
     if not len(rows):
         return _as_rows(rows, np.zeros(0, np.int64), context.topic), []
     accepted = rows.filter(rows["reason"].is_null())
-    events = session.read.format("delta").load(context.table_uri(stream.main_table.name)).select("event_id")
-    ids = session.createDataFrame(accepted.select(["event_id"])).distinct()
-    kept = ids.join(events, "event_id", "left_semi").toArrow()["event_id"]
-    new = ~(_is_in(accepted["event_id"], kept) | Register(context).find(accepted["user_id"]))
+    roles = stream.main_table.roles
+    is_forgotten = Register(context).find_rows(accepted, roles.user_id)
+    new = ~(_find_repeated(session, context, stream, accepted) | is_forgotten)
     is_over = _find_expired(context, stream, accepted)
     gone = int((new & is_over).sum())
     found = accepted.filter(pa.array(new & ~is_over))
     arrivals = find_arrivals(entries, found)
     order = np.lexsort((found["kafka_offset"].to_numpy(), found["kafka_partition"].to_numpy(), arrivals))
     found, arrivals = found.take(pa.array(order)), arrivals[order]
-    # The record of an event that arrived first counts, as when the stream reads it.
-    _, first = np.unique(np.array(found["event_id"].to_pylist(), dtype=object), return_index=True)
-    found, arrivals = found.take(pa.array(np.sort(first))), arrivals[np.sort(first)]
+    if roles.event_id is not None:
+        # The record of an event that arrived first counts, as when the stream reads it.
+        _, first = np.unique(np.array(found[roles.event_id].to_pylist(), dtype=object), return_index=True)
+        found, arrivals = found.take(pa.array(np.sort(first))), arrivals[np.sort(first)]
     left = len(rows) - len(found) - gone
     notes = [f"{len(found):,} records were in no table: they are added."] if len(found) else []
     notes += [f"{left:,} other records are in no table: refused, a repetition, or of a forgotten user."] if left else []
@@ -133,6 +135,18 @@ def find_lost(
         [f"{gone:,} records are of days that have expired (HEADRACE_RETENTION_DAYS): they stay out."] if gone else []
     )
     return _as_rows(found, arrivals, context.topic), notes
+
+
+def _find_repeated(
+    session: SparkSession, context: StreamContext, stream: KafkaStream, records: pa.Table
+) -> npt.NDArray[np.bool_]:
+    """Which of these records have the id of an accepted one; none where records have no id."""
+    name = stream.main_table.roles.event_id
+    if name is None:
+        return np.zeros(len(records), bool)
+    events = session.read.format("delta").load(context.table_uri(stream.main_table.name)).select(name)
+    ids = session.createDataFrame(records.select([name])).distinct()
+    return _is_in(records[name], ids.join(events, name, "left_semi").toArrow()[name])
 
 
 def _find_expired(context: StreamContext, stream: KafkaStream, records: pa.Table) -> npt.NDArray[np.bool_]:

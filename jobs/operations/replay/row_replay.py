@@ -39,7 +39,7 @@ _JOURNAL = "range.json"
 class ReplayScope:
     """Which rows are recomputed: between two times, or these offsets (`topic/partition/from-until`); else all.
 
-    Of a stream over silver.events the rows that begin at or after `since` and are final at `until`; of one over Kafka
+    Of a stream over a table the rows that begin at or after `since` and are final at `until`; of one over Kafka
     the records that Kafka was given between them.
     """
 

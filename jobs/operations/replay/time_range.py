@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RangeReplay(RowReplay[TableStream]):
-    """Replays one stream over silver.events by event time. `scope.offsets` is for streams over Kafka."""
+    """Replays one stream over a table by event time. `scope.offsets` is for streams over Kafka."""
 
     def __init__(
         self, stream: TableStream, context: StreamContext, lakehouse: LakehouseResource, scope: ReplayScope
@@ -40,7 +40,8 @@ class RangeReplay(RowReplay[TableStream]):
         since = max((time for time in (scope.since, kept_from) if time is not None), default=None)
         self._scope = replace(scope, since=since)
         if scope.offsets:
-            raise UsageError(f"Offsets are Kafka's, and {stream.name} reads silver.events: name --since and --until.")
+            source = stream.source.table.name
+            raise UsageError(f"Offsets are Kafka's, and {stream.name} reads {source}: name --since and --until.")
 
     def describe(self) -> str:
         """See `RowReplay`."""

@@ -137,13 +137,21 @@ class CommitLog:
             for action in pa.table(table.get_add_actions()).to_pylist()
         ]  # fmt: skip
 
-    def read_rows(self, path: str, columns: Sequence[str], event_types: Sequence[str] = ()) -> pa.Table:
-        """Columns of one file's rows of these types (none: all). A column that the file does not know is null."""
+    def read_rows(
+        self, path: str, columns: Sequence[str], event_types: Sequence[str] = (), type_column: str | None = None
+    ) -> pa.Table:
+        """Columns of one file's rows of these types (none: all). A column that the file does not know is null.
+
+        `type_column` has the types; it may be None where none are named.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        read = {*columns, "event_type"} if event_types else set(columns)
+        read = set(columns)
+        if event_types:
+            assert type_column is not None
+            read.add(type_column)
         # Columns that lie near each other come in one request of an object store, as in `pq.read_table`.
         with pq.ParquetFile(path, filesystem=self.filesystem, pre_buffer=True) as file:
             # A file of older code lacks the columns that were added since: a dataset refuses to read them.
@@ -154,7 +162,7 @@ class CommitLog:
             pa.schema([f.with_type(pa.string()) if f.type == pa.string_view() else f for f in rows.schema])
         )
         if event_types:
-            rows = rows.filter(pc.is_in(rows.column("event_type"), pa.array(event_types)))
+            rows = rows.filter(pc.is_in(rows.column(type_column), pa.array(event_types)))
         for name in columns:
             if name not in rows.column_names:
                 rows = rows.append_column(name, pa.nulls(len(rows)))

@@ -51,8 +51,8 @@ BEFORE_FIRST: Offset = {"version": -1, "files": WHOLE_VERSION, "frontier": None}
 class CommitSource(DataSource):
     """`spark.readStream.format(FORMAT)`.
 
-    Options: `uri`, `ddl` (columns to read), `time_column`, `event_types` (JSON list; empty: all), `storage_options`
-    (JSON).
+    Options: `uri`, `ddl` (columns to read), `time_column`, `event_types` (JSON list; empty: all) and the `type_column`
+    that has them, `storage_options` (JSON).
     """
 
     @classmethod
@@ -85,6 +85,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         self._uri = options["uri"]
         self._time_column = options["time_column"]
         self._event_types: list[str] = json.loads(options["event_types"])
+        self._type_column = options["type_column"]
         self._storage_options: dict[str, str] = json.loads(options["storage_options"])
         self._columns = [name for name in schema.names if name != FRONTIER_COLUMN]
         self._schema = schema
@@ -134,7 +135,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         target = to_arrow_schema(self._schema, timezone="UTC")
         held: list[pa.Table] = []
         for path in partition.files:
-            held.append(self._open_log().read_rows(path, self._columns, self._event_types))
+            held.append(self._open_log().read_rows(path, self._columns, self._event_types, self._type_column))
             if sum(map(len, held)) >= _ROWS_OF_ONE_ARROW_BATCH:
                 yield from _with_frontier(held, partition.frontier, target)
                 held = []

@@ -39,6 +39,7 @@ def read_commits(session: SparkSession, source: TableSource, uri: str, storage_o
             ddl=source.ddl,
             time_column=time,
             event_types=json.dumps(source.event_types),
+            type_column=source.table.roles.event_type or "",
             storage_options=json.dumps(dict(storage_options)),
         )
         .load()

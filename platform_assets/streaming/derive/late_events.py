@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.result_span import ResultSpan, count_refused, is_continued
 from platform_assets.streaming.stream_spec import TableSource, TableStream
+from platform_assets.tables.coordinates import COORDINATES
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.delta.commit_log import AppendedFile, CommitLog
 
-_EVENT_COLUMNS = ("topic", "kafka_partition", "kafka_offset", "event_id", "event_time", "user_id")
+_EVENT_COLUMNS = (*COORDINATES, "event_id", "event_time", "user_id")
 
 
 def find_late_events(
@@ -35,11 +36,14 @@ def find_late_events(
     """
     import pyarrow as pa
 
+    roles = source.table.roles
+    own = [name for name in (roles.event_id, roles.user_id) if name is not None]
+    names = [*COORDINATES, source.time_column, *own]
     suspects = [file for file in files if file.from_micros is None or file.from_micros <= watermark_micros]
     found = []
     for file in suspects:
-        rows = log.read_rows(file.path, _EVENT_COLUMNS, source.event_types)
-        times = rows.column(source.time_column).cast(pa.int64()).to_numpy()
+        rows = as_late(log.read_rows(file.path, names, source.event_types, roles.event_type), source)
+        times = rows.column("event_time").cast(pa.int64()).to_numpy()
         refused = count_refused(times, span, watermark_micros)
         # What it may continue ends up to the inactivity before it, so it can be closed already.
         late = (refused > 0) | ((times <= watermark_micros) if span.inactivity else False)
@@ -48,20 +52,39 @@ def find_late_events(
     return pa.concat_tables(found) if found else pa.table({name: [] for name in (*_EVENT_COLUMNS, "refused_windows")})
 
 
-def build_repairs(stream: TableStream, events: pa.Table, now: datetime, version: int | None = None) -> pa.Table:
-    """Rows of `LATE_EVENTS` that have all repaired in which these events are counted, when it is final.
+def as_late(events: pa.Table, source: TableSource) -> pa.Table:
+    """Rows of the source as late events are named, for all streams alike: `_EVENT_COLUMNS`.
 
-    `events` have the columns of `_EVENT_COLUMNS`, or fewer where nobody is to be named, and `event_type` where not all
-    may be of the stream's types. `version`:
-    the version of the stream's source that has them as they are now; without it the one that the query has read.
+    What the source has no column for is null; what is left out on purpose stays out. Rows of other types than the
+    stream's are left out where `events` say their type.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    types = stream.source.event_types
-    if types and "event_type" in events.column_names:
+    roles = source.table.roles
+    if source.event_types and roles.event_type in events.column_names:
         # Files that delta-rs has rewritten hold view types, which few kernels know.
-        events = events.filter(pc.is_in(events["event_type"].cast(pa.string()), value_set=pa.array(types)))
+        types = events[roles.event_type].cast(pa.string())
+        events = events.filter(pc.is_in(types, value_set=pa.array(source.event_types)))
+    names = {"event_time": source.time_column, "event_id": roles.event_id, "user_id": roles.user_id}
+    found = {}
+    for name in _EVENT_COLUMNS:
+        own = names.get(name, name)
+        if own is None:
+            found[name] = pa.chunked_array([pa.nulls(len(events), pa.string())])
+        elif own in events.column_names:
+            found[name] = events[own]
+    return pa.table(found)
+
+
+def build_repairs(stream: TableStream, events: pa.Table, now: datetime, version: int | None = None) -> pa.Table:
+    """Rows of `LATE_EVENTS` that have all repaired in which these events are counted, when it is final.
+
+    `events` have the columns of `_EVENT_COLUMNS`, or fewer where nobody is to be named. `version`: the version of the
+    stream's source that has them as they are now; without it the one that the query has read.
+    """
+    import pyarrow as pa
+
     # Before every batch: it waits for nothing but the end of what counts it.
     known = {
         "query": stream.name, "refused_windows": 0, "batch_id": -1, "refused_at": now, "source_version": version,
@@ -73,11 +96,20 @@ def build_repairs(stream: TableStream, events: pa.Table, now: datetime, version:
         else pa.repeat(pa.scalar(known.get(field.name), field.type), len(events))
         for field in schema
     }
-    return pa.table(columns).cast(schema)
+    return _leave_out_repeated(pa.table(columns).cast(schema))
+
+
+def _leave_out_repeated(rows: pa.Table) -> pa.Table:
+    """The first row of each key: an event that was changed but for its time and user needs one repair, not two."""
+    import pyarrow as pa
+
+    numbered = rows.append_column("number", pa.array(range(len(rows)), pa.int64()))
+    first = numbered.group_by(list(LATE_EVENTS.key)).aggregate([("number", "min")])["number_min"]
+    return rows.take(first.sort())
 
 
 def keep_late(late: pa.Table, closed: pa.Table, span: ResultSpan) -> pa.Table:
-    """Keeps the late events that continue a row of the stream's table (`user_id`, its end)."""
+    """Keeps the late events that continue a row of the stream's table (its user and its end)."""
     import duckdb
 
     with duckdb.connect() as connection:

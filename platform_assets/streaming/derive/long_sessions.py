@@ -54,7 +54,8 @@ def take_out_long(rows: pa.Table, span: ResultSpan) -> tuple[pa.Table, pa.Table]
     is_long = pc.greater(pc.subtract(ends, starts), pa.scalar(span.longest, pa.duration("us")))
     long = rows.filter(is_long)
     times = pa.chunked_array([*long[span.start_column].chunks, *long[span.end_column].chunks], starts.type)
-    users = pa.chunked_array([*long["user_id"].chunks] * 2, rows["user_id"].type)
+    own = long[span.user_column]
+    users = pa.chunked_array([*own.chunks] * 2, own.type)
     return rows.filter(pc.invert(is_long)), pa.table({"event_time": times, "user_id": users})
 
 
@@ -116,7 +117,7 @@ class LongSessions:
             open_table(self._context.table_uri(name), self._context.storage_options)
             for name in (self._source.table.name, self._stream.main_table.name)
         )
-        pause, end = self._span.inactivity, start + self._longest
+        pause, end, user = self._span.inactivity, start + self._longest, self._span.user_column
         (day,) = self._stream.main_table.partition_columns
         # One thread: the streams have the others.
         with duckdb.connect(config={"threads": 1}) as connection:
@@ -127,7 +128,7 @@ class LongSessions:
                 last = first + pause - MICROSECOND
                 register_pinned(connection, f"{name}_events", events, (self._source.time_column, first, last))
                 connection.execute(
-                    f"CREATE TEMP TABLE {name} AS SELECT DISTINCT user_id FROM {name}_events "
+                    f"CREATE TEMP TABLE {name} AS SELECT DISTINCT {user} AS user_id FROM {name}_events "
                     f"WHERE is_anonymous IS NOT TRUE "
                     f"AND {self._source.time_column} BETWEEN {as_timestamptz(first)} AND {as_timestamptz(last)}"
                 )
@@ -135,7 +136,7 @@ class LongSessions:
             register_pinned(connection, "rows", table, (day, *days))
             for name, until, since in (("rows_between", end, start), ("rows_of_start", start, start - pause)):
                 connection.execute(
-                    f"CREATE TEMP TABLE {name} AS SELECT DISTINCT user_id FROM rows "
+                    f"CREATE TEMP TABLE {name} AS SELECT DISTINCT {user} AS user_id FROM rows "
                     f"WHERE {self._span.start_column} < {as_timestamptz(until)} "
                     f"AND {self._span.end_column} >= {as_timestamptz(since)}"
                 )

@@ -108,7 +108,7 @@ class TableWriter:
             def read(columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
                 return map(self._leave_out_forgotten, read_portions(files, columns))
 
-            count = sum(map(len, read(["user_id"])))
+            count = sum(map(len, read([self._span.user_column])))
             if not count:
                 return
             self.table.append_batches(read, count, info)
@@ -122,7 +122,7 @@ class TableWriter:
 
         if self._register is None:
             return rows
-        is_forgotten = self._register.find(rows["user_id"])
+        is_forgotten = self._register.find_rows(rows, self._span.user_column)
         return rows.filter(pa.array(~is_forgotten)) if is_forgotten.any() else rows
 
     def _find_late(self, batch_id: int, plan: Plan) -> pa.Table:
@@ -152,13 +152,13 @@ class TableWriter:
         return late
 
     def _read_ends(self, late: pa.Table) -> pa.Table:
-        """Reads `user_id` and end of the rows of the stream's table that one of these events may continue."""
+        """Reads user and end of the rows of the stream's table that one of these events may continue."""
         import pyarrow.compute as pc
 
         end, near = self._span.end_column, pc.scalar(value=False)
         for first, last in split_by_pauses(late["event_time"].to_pylist(), _NEAR):
             near |= (pc.field(end) >= first - self._span.inactivity) & (pc.field(end) <= last)
-        return self.table.read_arrow(["user_id", end], near)
+        return self.table.read_arrow([self._span.user_column, end], near)
 
 
 def split_by_pauses(times: Iterable[datetime], pause: timedelta) -> list[tuple[datetime, datetime]]:

@@ -189,4 +189,5 @@ class _SourceRows:
         if not self._source.event_types:
             return sum(file.rows for file in files)
         column = [self._source.time_column]
-        return sum(len(self._log.read_rows(file.path, column, self._source.event_types)) for file in files)
+        types, type_column = self._source.event_types, self._source.table.roles.event_type
+        return sum(len(self._log.read_rows(file.path, column, types, type_column)) for file in files)

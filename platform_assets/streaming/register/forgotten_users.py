@@ -24,6 +24,7 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.register.named_users import Mention, Sought, judge_record
+from platform_assets.tables.coordinates import COORDINATES
 from platform_assets.tables.platform import ERASED_RECORDS, FORGOTTEN_USERS
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 ON_ARRIVAL, UNSURE_ON_ARRIVAL = "on_arrival", "unsure_on_arrival"
 """The column `was` of a record that had come into no table: it was a forgotten user's, or may have been."""
 
+# Rows of the register by code that knew one topic name no table, and have columns for this one.
+_FIRST_TABLE = "silver.events"
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 # Names of fields and values that are the same in many records.
 _WORDS_KEPT = 100_000
@@ -77,12 +80,16 @@ class Register:
         known = [user for user in pc.unique(texts).to_pylist() if user is not None and self.hash(user) in self._rows]
         return np.array(pc.is_in(texts, value_set=pa.array(known, pa.string())).to_numpy(zero_copy_only=False), bool)
 
-    def judge_records(self, records: pa.Table) -> npt.NDArray[np.int8]:
-        """How each parsed record (`record_parser.parsed_schema`) names a forgotten user, a `Mention`.
+    def find_rows(self, rows: pa.Table | pa.RecordBatch, user_column: str | None) -> npt.NDArray[np.bool_]:
+        """Which of these rows are of forgotten users; none where no column names users."""
+        return np.zeros(len(rows), bool) if user_column is None else self.find(rows.column(user_column))
 
-        An accepted one by its `user_id` alone; a rejected one by all that is in its key and its value.
+    def judge_records(self, records: pa.Table, user_column: str | None = "user_id") -> npt.NDArray[np.int8]:
+        """How each parsed record names a forgotten user, a `Mention`; `user_column` has the user of an accepted one.
+
+        An accepted one by its user alone; a rejected one by all that is in its key and its value.
         """
-        found = np.where(self.find(records.column("user_id")), Mention.CERTAIN, Mention.NONE).astype(np.int8)
+        found = np.where(self.find_rows(records, user_column), Mention.CERTAIN, Mention.NONE).astype(np.int8)
         if self._rows:
             rejected = np.flatnonzero(records.column("reason").is_valid().to_numpy())
             raw = records.select(["key", "value"]).take(rejected).to_pylist()
@@ -113,25 +120,30 @@ def hash_user(user: str | bytes, salt: str) -> str:
 def build_erased(records: pa.Table, was: str | pa.Array, erased_at: datetime | None = None) -> pa.Table:
     """Rows of `ERASED_RECORDS` from records with their coordinates and `arrived_at`; None: erased when they arrived."""
     schema = build_arrow_schema(ERASED_RECORDS)
-    rows = records.select(["topic", "kafka_partition", "kafka_offset", "arrived_at"])
+    rows = records.select([*COORDINATES, "arrived_at"])
     rows = rows.append_column("was", pa.repeat(was, len(rows)) if isinstance(was, str) else was)
     at = rows["arrived_at"] if erased_at is None else pa.repeat(pa.scalar(erased_at, _UTC_MICROS), len(rows))
     return rows.append_column("erased_at", at).cast(schema)
 
 
-def put_erasure(row: dict[str, Any], version: int, rows: int) -> dict[str, Any]:
-    """The user's row with a commit that took rows out of silver.events; the one that it had is an earlier one then."""
+def put_erasure(row: dict[str, Any], table: str, version: int, rows: int) -> dict[str, Any]:
+    """The user's row with a commit that took rows out of a table of accepted records."""
+    others = json.loads(row.get("earlier_erasures") or "[]")
+    if table != _FIRST_TABLE:
+        others = [entry for entry in others if entry[::2] != [version, table]]
+        return {**row, "earlier_erasures": json.dumps([*others, [version, rows, table]])}
     before = row["events_version"]
-    if before is None or before == version:
-        return {**row, "events_version": version, "events_erased": rows}
-    earlier = json.dumps(find_erasures(row))
-    return {**row, "events_version": version, "events_erased": rows, "earlier_erasures": earlier}
+    if before is not None and before != version:
+        row = {**row, "earlier_erasures": json.dumps([*others, [before, row["events_erased"]]])}
+    return {**row, "events_version": version, "events_erased": rows}
 
 
-def find_erasures(row: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """The versions of silver.events that took rows of the user out, and how many each; of a row by older code too."""
-    newest = [] if row["events_version"] is None else [(row["events_version"], row["events_erased"])]
-    return [*map(tuple, json.loads(row.get("earlier_erasures") or "[]")), *newest]
+def find_erasures(row: Mapping[str, Any], table: str) -> list[tuple[int, int]]:
+    """The versions of the table that took rows of the user out, and how many each; of a row by older code too."""
+    entries = json.loads(row.get("earlier_erasures") or "[]")
+    if row["events_version"] is not None:
+        entries.append([row["events_version"], row["events_erased"]])
+    return [(version, rows) for version, rows, *name in entries if (name or [_FIRST_TABLE]) == [table]]
 
 
 def new_row(by: str, reason: str, now: datetime) -> dict[str, Any]:

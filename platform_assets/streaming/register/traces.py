@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from platform_assets.errors import UsageError
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.register.named_users import Mention, Sought, find_suspects, judge_fields, judge_record
+from platform_assets.tables.coordinates import COORDINATES, Coordinates
 from platform_assets.tables.platform import REQUEUED_RECORDS
 from platform_assets.tables.spec import TableSpec
 
@@ -27,11 +29,9 @@ if TYPE_CHECKING:
     Verdicts = npt.NDArray[np.int8]
     Judge = Callable[[pa.RecordBatch], Verdicts]
 
-USER = "user_id"
-PLACE = ["topic", "kafka_partition", "kafka_offset"]
-_OF_EVENTS = ["event_id", "event_type", "event_time", "event_date", "kafka_timestamp", "ingested_at", USER]
-# Texts that no sender chooses.
-_NOT_SENT = frozenset(("topic", "kept_topic", "event_type"))
+_OF_EVENTS = ["event_time", "event_date", "kafka_timestamp", "ingested_at"]
+# A record's key is the user, by the contract of each topic that has users.
+_OF_KEY = "user_id"
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class AlsoErased:
     """Which of the records that may be the user's go as well: `everything`, or those of these places."""
 
     everything: bool = False
-    places: frozenset[tuple[str, int, int]] = frozenset()
+    places: frozenset[Coordinates] = frozenset()
 
-    def holds(self, place: tuple[str, int, int]) -> bool:
+    def holds(self, place: Coordinates) -> bool:
         """Whether the record of this topic, partition and offset goes."""
         return self.everything or place in self.places
 
@@ -54,19 +54,21 @@ class UnsureRecord:
     """A row that mentions the user and stays, by its Kafka record: a person must look whether it is the user's."""
 
     table: str
-    place: tuple[str, int, int]
+    place: Coordinates
 
     def __str__(self) -> str:
-        return f"{self.table} {'/'.join(map(str, self.place))}"
+        return f"{self.table} {self.place}"
 
 
 @dataclass(frozen=True)
 class Traces:
     """What goes: of each table of the stream over Kafka the rows' key and what tells when and what.
 
-    `others` are events of other users, with their names, that mention the user. `unsure` stays.
+    `table` is that of accepted records. `others` are events of other users, with their names, that mention the user.
+    `unsure` stays.
     """
 
+    table: str
     events: pa.Table
     others: pa.Table
     quarantined: pa.Table
@@ -76,7 +78,7 @@ class Traces:
 
     @property
     def erased_events(self) -> pa.Table:
-        """All rows that leave silver.events."""
+        """All rows that leave the accepted records."""
         return pa.concat_tables([self.events, self.others])
 
 
@@ -87,56 +89,80 @@ class TraceFinder:
         self._user = user
         self._sought = Sought.one(user)
         self._events, self._quarantined, self._deduplicated = tables
+        self._roles = self._events.roles
         self._also = also
         self._context = context
 
     def find(self) -> Traces:
         """All of it."""
-        own = self.find_own(self._events, [*PLACE, *_OF_EVENTS])
-        texts = _find_texts(self._events)
-        others, unsure = self._find_mentions(self._events, _OF_EVENTS, [USER, *texts], self._judge_others(texts))
-        tested, judge = [*_find_texts(self._deduplicated), "is_same_content"], self._judge_repeated(own)
+        roles, user = self._roles, self._require_user()
+        columns = [*_OF_EVENTS, *(name for name in (roles.event_id, roles.event_type, user) if name is not None)]
+        own = self.find_own(self._events, user, [*COORDINATES, *columns])
+        texts = self._find_texts(self._events)
+        others, unsure = self._find_mentions(self._events, columns, [user, *texts], self._judge_others(texts, user))
+        tested, judge = [*self._find_texts(self._deduplicated), "is_same_content"], self._judge_repeated(own)
         repeated, more = self._find_mentions(self._deduplicated, ["deduplicated_at"], tested, judge)
         unsure += more
         texts, arrival = ["key", "value"], ["quarantined_at"]
         refused, more = self._find_mentions(self._quarantined, arrival, texts, self._judge_raw)
-        ids = _ids_of(pa.concat_tables([own, others]))
-        requeued = self._scan(REQUEUED_RECORDS, PLACE, ["event_id"], lambda rows: _is_in(rows, "event_id", ids))
-        return Traces(own, others, refused, repeated, requeued, tuple(unsure + more))
+        requeued = self._find_requeued(pa.concat_tables([own, others]))
+        return Traces(self._events.name, own, others, refused, repeated, requeued, tuple(unsure + more))
 
-    def find_own(self, spec: TableSpec, columns: list[str]) -> pa.Table:
-        """These columns of the user's rows of a table that has users."""
-        return self._scan(spec, columns, [USER], self._is_own)
+    def find_own(self, spec: TableSpec, user_column: str, columns: list[str]) -> pa.Table:
+        """These columns of the user's rows of a table that has users, in `user_column`."""
+        return self._scan(spec, columns, [user_column], lambda rows: self._is_own(rows, user_column))
+
+    def _find_requeued(self, events: pa.Table) -> pa.Table:
+        """What the requeues have noted of these events: by their id, which repetitions have too, or by the record."""
+        name = self._roles.event_id
+        if name is not None:
+            # The table is of all topics, whose ids may be the same.
+            ids, topics = _texts_of(events, name), _texts_of(events, "topic")
+            return self._scan(
+                REQUEUED_RECORDS, [*COORDINATES], ["event_id", "topic"],
+                lambda rows: pc.and_(_is_in(rows, "event_id", ids), _is_in(rows, "topic", topics)),
+            )  # fmt: skip
+        places = set(read_coordinates(events))
+        return self._scan(
+            REQUEUED_RECORDS, [*COORDINATES], [*COORDINATES],
+            lambda rows: pa.array([place in places for place in read_coordinates(rows)], pa.bool_()),
+        )  # fmt: skip
+
+    def _require_user(self) -> str:
+        if self._roles.user_id is None:
+            raise UsageError(f"{self._events.name} has no column that says whose a record is.")
+        return self._roles.user_id
 
     def _find_mentions(
         self, spec: TableSpec, columns: list[str], tested: list[str], judge: Judge
     ) -> tuple[pa.Table, list[UnsureRecord]]:
         """The rows that go, and the others that mention the user."""
         found = self._scan(
-            spec, [*PLACE, *columns, *tested], tested, lambda rows: pa.array(judge(rows) != Mention.NONE)
+            spec, [*COORDINATES, *columns, *tested], tested, lambda rows: pa.array(judge(rows) != Mention.NONE)
         )
-        places = list(zip(*(found[name].to_pylist() for name in PLACE), strict=True))
+        places = read_coordinates(found)
         verdicts = [verdict for rows in found.to_batches() for verdict in judge(rows)]
         goes = [v == Mention.CERTAIN or self._also.holds(p) for v, p in zip(verdicts, places, strict=True)]
         unsure = [UnsureRecord(spec.name, place) for place, is_gone in zip(places, goes, strict=True) if not is_gone]
-        rows = found.filter(pa.array(goes, pa.bool_())).select(list(dict.fromkeys([*PLACE, *columns])))
+        rows = found.filter(pa.array(goes, pa.bool_())).select(list(dict.fromkeys([*COORDINATES, *columns])))
         return rows, unsure
 
-    def _is_own(self, rows: pa.RecordBatch) -> pa.BooleanArray:
-        return _is_in(rows, USER, pa.array([self._user]))
+    def _is_own(self, rows: pa.RecordBatch, user_column: str) -> pa.BooleanArray:
+        return _is_in(rows, user_column, pa.array([self._user]))
 
-    def _judge_others(self, texts: list[str]) -> Judge:
+    def _judge_others(self, texts: list[str], user_column: str) -> Judge:
         """Judges events of others: they count as theirs, whomever else they name."""
 
         def judge(rows: pa.RecordBatch) -> Verdicts:
             mentions = np.minimum(self._judge_texts(rows, texts), Mention.UNSURE)
-            return np.where(np.array(self._is_own(rows)), Mention.NONE, mentions).astype(np.int8)
+            return np.where(np.array(self._is_own(rows, user_column)), Mention.NONE, mentions).astype(np.int8)
 
         return judge
 
     def _judge_repeated(self, events: pa.Table) -> Judge:
         """Judges records that repeat an event: the user's if the event is one of these and both say the same."""
-        ids, texts = _ids_of(events), _find_texts(self._deduplicated)
+        name, texts = self._roles.event_id, self._find_texts(self._deduplicated)
+        ids = pa.array([], pa.string()) if name is None else _texts_of(events, name)
 
         def judge(rows: pa.RecordBatch) -> Verdicts:
             is_other = pc.fill_null(pc.invert(rows["is_same_content"]), False)
@@ -160,7 +186,7 @@ class TraceFinder:
     def _judge_raw(self, rows: pa.RecordBatch) -> Verdicts:
         """Judges Kafka records by their key and value."""
         keys, values = (rows[name].cast(pa.binary()) for name in ("key", "value"))
-        suspects = pc.or_(find_suspects(keys, self._user, USER), find_suspects(values, self._user))
+        suspects = pc.or_(find_suspects(keys, self._user, _OF_KEY), find_suspects(values, self._user))
         found = np.full(len(rows), Mention.NONE, np.int8)
         for row in pc.indices_nonzero(suspects).to_pylist():
             found[row] = judge_record(keys[row].as_py(), values[row].as_py(), self._sought)
@@ -178,15 +204,19 @@ class TraceFinder:
             parts.append(pa.Table.from_batches([batch]).cast(schema))
         return pa.concat_tables(parts)
 
+    def _find_texts(self, spec: TableSpec) -> list[str]:
+        """The table's columns that hold what was sent, but the user, and but texts that no sender chooses."""
+        left_out = ("topic", "kept_topic", spec.roles.user_id, spec.roles.event_type)
+        return [c.name for c in spec.columns if c.type in ("string", "binary") and c.name not in left_out]
 
-def _find_texts(spec: TableSpec) -> list[str]:
-    """The table's columns that hold what was sent, but the user."""
-    is_text = ("string", "binary")
-    return [c.name for c in spec.columns if c.type in is_text and c.name != USER and c.name not in _NOT_SENT]
+
+def read_coordinates(rows: pa.Table | pa.RecordBatch) -> list[Coordinates]:
+    """The coordinates of each of these rows."""
+    return list(map(Coordinates, *(rows[name].to_pylist() for name in COORDINATES)))
 
 
-def _ids_of(events: pa.Table) -> pa.Array:
-    return pa.array(pc.unique(events["event_id"]).to_pylist(), pa.string())
+def _texts_of(events: pa.Table, column: str) -> pa.Array:
+    return pa.array(pc.unique(events[column]).to_pylist(), pa.string())
 
 
 def _is_in(rows: pa.RecordBatch, column: str, values: pa.Array) -> pa.BooleanArray:

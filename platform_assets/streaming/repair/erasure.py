@@ -1,9 +1,9 @@
 """Takes one user's rows out of every table, and leaves what the ledger and the sums need to stay right.
 
-Nobody may write the tables meanwhile, and each stream over silver.events must have read all of it: what a stream has
-not read would be read from replaced files. The steps can be repeated; silver.events, by which the others are found,
-is last. What the user's events were counted in is listed in `platform.late_events`, without the user: these windows are
-computed again when they are final, as for a late event.
+Nobody may write the tables meanwhile, and each stream over the accepted records must have read all of them: what a
+stream has not read would be read from replaced files. The steps can be repeated; the table of accepted records, by
+which the others are found, is last. What the user's events were counted in is listed in `platform.late_events`, without
+the user: these windows are computed again when they are final, as for a late event.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from platform_assets.streaming.delta.changed_days import is_partitioned_by_day
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.derive.late_events import build_repairs
+from platform_assets.streaming.derive.late_events import as_late, build_repairs
 from platform_assets.streaming.register.forgotten_users import build_erased
-from platform_assets.streaming.register.traces import NOTHING_ELSE, PLACE, USER, AlsoErased, TraceFinder, Traces
-from platform_assets.streaming.stream_spec import Stream, TableStream, require_one_ingest, select_derived
+from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased, TraceFinder, Traces, read_coordinates
+from platform_assets.streaming.stream_spec import KafkaStream, TableStream
+from platform_assets.tables.coordinates import COORDINATES
 from platform_assets.tables.platform import ERASED_RECORDS, LATE_EVENTS, REQUEUED_RECORDS
 from platform_assets.tables.spec import TableSpec
 
@@ -34,31 +35,39 @@ if TYPE_CHECKING:
 
 # Files that no version names may be a batch run's that is about to name them. A run is over by then.
 _UNKNOWN_FILES_HOURS = 24
-_TO_REPAIR = [*PLACE, "event_time", "event_type"]
+# The column of users of the platform's own tables, and of a report that does not say otherwise.
+_USER = "user_id"
+_PLACE = list(COORDINATES)
 
 
 class Eraser:
-    """Erases one user's rows.
+    """Erases one user's rows of one topic, which says whose its records are.
 
-    `tables` are all that may have rows of users, besides the streams' own; missing ones are left out.
+    `derived` are the streams over its accepted records (and, of one topic, those over other tables), `tables` what else
+    may have rows of users: enough for one of several topics. Missing tables are left out.
     """
 
     def __init__(
         self,
         user: str,
         user_hash: str,
-        streams: Sequence[Stream],
+        ingest: KafkaStream,
+        derived: Sequence[TableStream],
         tables: Sequence[TableSpec],
         context: StreamContext,
     ) -> None:
         self._user = user
         self._info = CommitInfo(CommitKind.ERASURE, user_hash)
         self._context = context
-        self._ingest = require_one_ingest(streams, "Forgetting a user")
-        self._derived = select_derived(streams)
-        specs = [*(stream.main_table for stream in self._derived), LATE_EVENTS, *tables]
-        self.personal = [spec for spec in specs if _has_users(spec) and self._exists(spec)]
-        """The tables, besides the ingesting stream's own, that have rows of users."""
+        self._ingest = ingest
+        self._derived = derived
+        users = {s.main_table: s.source.table.roles.user_id or s.span.user_column for s in self._derived}
+        users |= {spec: spec.roles.user_id or _USER for spec in tables}
+        self.personal = {
+            spec: name for spec, name in users.items()
+            if name in {column.name for column in spec.columns} and self._exists(spec)
+        }  # fmt: skip
+        """The tables, besides the ingesting stream's own, that have rows of users, each with the users' column."""
 
     def find_traces(self, also: AlsoErased) -> Traces:
         """What is to go of the tables of the stream over Kafka."""
@@ -69,22 +78,20 @@ class Eraser:
         now = datetime.now(UTC)
         self._write_coordinates(found, now)
         for stream in self._derived:
-            if stream.span.by_user:
-                self._list_for_repair(stream, found.others.select([*_TO_REPAIR, USER]), now)
-            else:
-                self._list_for_repair(stream, found.erased_events.select(_TO_REPAIR), now)
-        counts = {spec.name: self._erase_personal(session, spec) for spec in self.personal}
+            if stream.source.table.name == self._ingest.main_table.name:
+                self._list_for_repair(stream, found.others if stream.span.by_user else found.erased_events, now)
+        counts = {spec.name: self._erase_personal(session, spec, name) for spec, name in self.personal.items()}
         events, quarantined, deduplicated = self._ingest.tables
-        counts[deduplicated.name] = self._erase_rows(deduplicated, found.deduplicated.select(PLACE))
-        counts[quarantined.name] = self._erase_rows(quarantined, found.quarantined.select(PLACE))
+        counts[deduplicated.name] = self._erase_rows(deduplicated, found.deduplicated.select(_PLACE))
+        counts[quarantined.name] = self._erase_rows(quarantined, found.quarantined.select(_PLACE))
         # It tells which quarantined records count as accepted: gone with these, not before.
-        counts[REQUEUED_RECORDS.name] = self._erase_rows(REQUEUED_RECORDS, found.requeued.select(PLACE))
+        counts[REQUEUED_RECORDS.name] = self._erase_rows(REQUEUED_RECORDS, found.requeued.select(_PLACE))
         gone = found.erased_events
-        counts[events.name] = self._erase_rows(events, gone.select(PLACE), gone["event_date"])
+        counts[events.name] = self._erase_rows(events, gone.select(_PLACE), gone["event_date"])
         return counts
 
     def find_erasing_commit(self) -> tuple[int, int] | None:
-        """The version of silver.events that took the user's rows out, and how many; None: it had none."""
+        """The version of the accepted records that took the user's rows out, and how many; None: it had none."""
         own = (self._info.kind, self._info.value)
         found = self._open(self._ingest.main_table).find_commit(lambda info: (info.kind, info.value) == own)
         return None if found is None else (found[0], found[1].erased_rows or 0)
@@ -101,8 +108,7 @@ class Eraser:
 
     def _write_coordinates(self, found: Traces, now: datetime) -> None:
         """Each Kafka record once: one that was re-ingested is in quarantine too."""
-        requeued = {tuple(place) for place in zip(*(found.requeued[name].to_pylist() for name in PLACE), strict=True)}
-        refused = zip(*(found.quarantined[name].to_pylist() for name in PLACE), strict=True)
+        requeued, refused = set(read_coordinates(found.requeued)), read_coordinates(found.quarantined)
         only_refused = found.quarantined.filter(pa.array([place not in requeued for place in refused], pa.bool_()))
         erased = pa.concat_tables(
             build_erased(rows.append_column("arrived_at", rows[arrival]), was, now)
@@ -116,23 +122,28 @@ class Eraser:
             self._open(ERASED_RECORDS).put(erased, "true", self._info)
 
     def _list_for_repair(self, stream: TableStream, events: pa.Table, now: datetime) -> None:
-        rows = build_repairs(stream, events, now)
+        roles = stream.source.table.roles
+        # Who is erased is not named, neither by the user nor by an id that may tell who it is.
+        unnamed = {roles.event_id} if stream.span.by_user else {roles.event_id, roles.user_id}
+        events = events.select([name for name in events.column_names if name not in unnamed])
+        rows = build_repairs(stream, as_late(events, stream.source), now)
         if len(rows):
             self._open(LATE_EVENTS).put(rows, f"t.query = '{stream.name}'", self._info)
 
-    def _erase_personal(self, session: SparkSession, spec: TableSpec) -> int:
+    def _erase_personal(self, session: SparkSession, spec: TableSpec, user_column: str) -> int:
         stream = next((stream for stream in self._derived if stream.main_table == spec), None)
         is_published = stream is not None and stream.publish_topic in self._context.publish_topics
         day = list(spec.partition_columns) if is_partitioned_by_day(spec) else []
         # Deleted by the name alone: the keys of a busy user's pairs may be more than memory holds.
         finder = TraceFinder(self._user, self._ingest.tables, NOTHING_ELSE, self._context)
-        rows = finder.find_own(spec, [c.name for c in spec.columns] if is_published else [USER, *day])
+        columns = [c.name for c in spec.columns] if is_published else [user_column, *day]
+        rows = finder.find_own(spec, user_column, columns)
         if stream is not None and is_published and len(rows):
             # Published first: an erasure cut short between the two still has the rows to name.
             KafkaPublisher(stream, self._context).publish(
                 session, rows, "erasure", self._open(spec).version, removed=True
             )
-        return self._erase_rows(spec, rows.select([USER]), rows[day[0]] if day else None)
+        return self._erase_rows(spec, rows.select([user_column]), rows[day[0]] if day else None)
 
     def _erase_rows(self, spec: TableSpec, rows: pa.Table, days: pa.ChunkedArray | None = None) -> int:
         if len(rows):
@@ -147,10 +158,6 @@ class Eraser:
         from deltalake import DeltaTable
 
         return DeltaTable.is_deltatable(self._context.table_uri(spec.name), dict(self._context.storage_options))
-
-
-def _has_users(spec: TableSpec) -> bool:
-    return USER in {column.name for column in spec.columns}
 
 
 def _in_days(column: str, days: pa.ChunkedArray) -> str:

@@ -1,7 +1,7 @@
 """Repairs the streams' tables where a watermark refused events: recomputed by the twin, replaced in one commit.
 
 An event is repaired when the watermark has passed everything that may count it: the stream will never write these rows
-again. A session that is still open then is left to the next look. Rows are recomputed from all of silver.events and
+again. A session that is still open then is left to the next look. Rows are recomputed from all of the source and
 compared with the table's; what differs goes into the table in one commit, through the same lock as the query's own
 batches, so a reader sees a session or window as it was or as it is. A crash between that commit and the event's
 `repaired_at` makes the same comparison again, which then finds no difference.
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # A row that began on an expired day may reach so far into the days that are kept: it lacks its first events now.
 _LONGEST_ROW = timedelta(days=1)
 # A query's name, and the time and user of an event that was late for it.
-_Waiting = tuple[str, datetime, str]
+_Waiting = tuple[str, datetime, str | None]
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ def _find_stale(connection: duckdb.DuckDBPyConnection, stream: TableStream, wate
     is_late = f"exists (from late where {is_touched(span, 'present', 'late')})"
     if span.inactivity:
         inside = (
-            f"wanted.user_id = present.user_id and present.{span.start_column} >= wanted.{span.start_column} "
+            f"wanted.{span.user_column} = present.{span.user_column} "
+            f"and present.{span.start_column} >= wanted.{span.start_column} "
             f"and present.{span.end_column} <= wanted.{span.end_column}"
         )
         waits = f"exists (from waiting where {overlap(span, 'present', 'waiting')})"

@@ -22,6 +22,7 @@ from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, count_b
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.tables.coordinates import COORDINATES, Coordinates
 from platform_assets.tables.platform import LOST_RANGES, REQUEUED_RECORDS
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
 _APP = "headrace/requeue"
-_PLACE = ("topic", "kafka_partition", "kafka_offset")
-Place = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,15 @@ class RecordFilter:
     reasons: frozenset[str] = frozenset()
     since: datetime | None = None
     until: datetime | None = None
-    places: frozenset[Place] = frozenset()
+    places: frozenset[Coordinates] = frozenset()
 
     def holds(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row of silver.quarantined_events is selected; times are those of its arrival."""
+        """Whether a row of quarantined records is selected; times are those of its arrival."""
         return (
             (not self.reasons or row["reason"] in self.reasons)
             and (self.since is None or row["quarantined_at"] >= self.since)
             and (self.until is None or row["quarantined_at"] < self.until)
-            and (not self.places or _place(row) in self.places)
+            and (not self.places or Coordinates.of(row) in self.places)
         )
 
 
@@ -75,6 +74,7 @@ class Requeuer:
         self._query = stream.name
         self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
         events, quarantined, deduplicated = stream.tables
+        self._roles = events.roles
         self._events, self._deduplicated = DeltaBatchWriter(events, context), DeltaBatchWriter(deduplicated, context)
         self._quarantined = DeltaReader(quarantined, context)
         self._marks = DeltaBatchWriter(REQUEUED_RECORDS, context)
@@ -85,24 +85,27 @@ class Requeuer:
         """Parses the chosen records anew. Raises `UsageError` for those of a topic that was created again since."""
         import pyarrow as pa
 
-        known = {_place(row) for row in self._marks.read_arrow(list(_PLACE)).to_pylist()}
+        known = {Coordinates.of(row) for row in self._marks.read_arrow(list(COORDINATES)).to_pylist()}
         found = [row for row in self._quarantined.read_arrow().to_pylist() if record_filter.holds(row)]
-        rows = sorted((row for row in found if _place(row) not in known), key=_place)
+        rows = sorted((row for row in found if Coordinates.of(row) not in known), key=Coordinates.of)
         self._refuse_older_topics(rows)
         parsed = self._parse(rows, now)
-        judged = zip(parsed["reason"].to_pylist(), self._register.find(parsed["user_id"]), strict=True)
+        forgotten = self._register.find_rows(parsed, self._roles.user_id)
+        judged = zip(parsed["reason"].to_pylist(), forgotten, strict=True)
         reasons = ["forgotten_user" if is_forgotten else reason for reason, is_forgotten in judged]
         refused = Counter(reason for reason in reasons if reason is not None)
-        kept = self._find_accepted(pa.array(parsed["event_id"].drop_null().to_pylist(), pa.string()))
+        ids = pa.nulls(len(rows), pa.string()) if self._roles.event_id is None else parsed[self._roles.event_id]
+        kept = self._find_accepted(pa.array(ids.drop_null().to_pylist(), pa.string()))
         marks = []
         number = (self._marks.committed_batch(_APP) or 0) + 1
-        verdicts = zip(rows, reasons, parsed["event_id"].to_pylist(), strict=True)
+        verdicts = zip(rows, reasons, ids.to_pylist(), strict=True)
         for row, event_id in ((row, event_id) for row, reason, event_id in verdicts if reason is None):
             repeated = kept.get(event_id)
-            kept.setdefault(event_id, _place(row))
+            if event_id is not None:
+                kept.setdefault(event_id, Coordinates.of(row))
             marks.append(
                 {
-                    **{name: row[name] for name in (*_PLACE, "reason")},
+                    **{name: row[name] for name in (*COORDINATES, "reason")},
                     "event_id": event_id,
                     "outcome": "accepted" if repeated is None else "deduplicated",
                     **dict(zip(("kept_topic", "kept_partition", "kept_offset"), repeated or (), strict=False)),
@@ -127,24 +130,27 @@ class Requeuer:
         """Writes what the newest requeue has recorded and not yet taken in; returns how many records."""
         import pyarrow as pa
 
-        number = self._marks.committed_batch(_APP)
-        if number is None:
+        marks = {Coordinates.of(mark): mark for mark in self._marks.read_arrow().to_pylist()}
+        # The marks are of all topics: those of records of this stream's quarantine are its own.
+        rows = [row for row in self._quarantined.read_arrow().to_pylist() if Coordinates.of(row) in marks]
+        number = max((marks[Coordinates.of(row)]["requeue"] for row in rows), default=0)
+        rows = [row for row in rows if marks[Coordinates.of(row)]["requeue"] == number]
+        rows.sort(key=Coordinates.of)
+        if not rows:
             return 0
-        marks = {_place(m): m for m in self._marks.read_arrow().to_pylist() if m["requeue"] == number}
-        rows = [row for row in self._quarantined.read_arrow().to_pylist() if _place(row) in marks]
-        rows.sort(key=_place)
-        (now,) = {mark["requeued_at"] for mark in marks.values()}
+        own_marks = [marks[Coordinates.of(row)] for row in rows]
+        (now,) = {mark["requeued_at"] for mark in own_marks}
         parsed = self._parse(rows, now)
-        if parsed["reason"].null_count < len(marks):
+        if parsed["reason"].null_count < len(rows):
             raise CheckpointMismatchError(
                 f"A requeue of {now:%Y-%m-%d %H:%M:%S} UTC was cut short, and the current code refuses its records. "
                 "Finish it with the code that began it: headrace requeue --accept"
             )
         written = 0
         for outcome, table in (("deduplicated", self._deduplicated), ("accepted", self._events)):
-            is_own = [marks[_place(row)]["outcome"] == outcome for row in rows]
+            is_own = [mark["outcome"] == outcome for mark in own_marks]
             if any(is_own) and (table.committed_batch(_APP) or 0) < number:
-                self._append(outcome, table, parsed.filter(pa.array(is_own)), [marks[_place(r)] for r in rows], number)
+                self._append(outcome, table, parsed.filter(pa.array(is_own)), own_marks, number)
                 written += sum(is_own)
         return written
 
@@ -159,7 +165,9 @@ class Requeuer:
             # No frontier: what is taken in late moves no watermark.
             info = replace(info, rows_by_type=count_by_type(records))
         else:
-            records = records.rename_columns({"arrived_at": "deduplicated_at"})
+            ids = records[self._roles.event_id]
+            records = records.select([*COORDINATES, "kafka_timestamp", "arrived_at"])
+            records = records.rename_columns({"arrived_at": "deduplicated_at"}).append_column("event_id", ids)
             kept = [mark for mark in marks if mark["outcome"] == outcome]
             for name, of_type in (
                 ("kept_topic", pa.string()),
@@ -200,16 +208,16 @@ class Requeuer:
         topics = pa.array([row["topic"] for row in rows], pa.string())
         return parsed.append_column("topic", topics).append_column("arrived_at", arrived)
 
-    def _find_accepted(self, event_ids: pa.Array) -> dict[str, Place]:
-        """Which of these ids silver.events has, ever, and where the record that was kept lies."""
+    def _find_accepted(self, event_ids: pa.Array) -> dict[str, Coordinates]:
+        """Which of these ids the accepted records have, ever, and where the record that was kept lies."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        found: dict[str, Place] = {}
-        if len(event_ids):
-            for batch in self._events.read_batches(["event_id", *_PLACE]):
-                own = batch.filter(pc.is_in(batch["event_id"].cast(pa.string()), event_ids))
-                found |= {row["event_id"]: _place(row) for row in own.to_pylist()}
+        found: dict[str, Coordinates] = {}
+        if len(event_ids) and (name := self._roles.event_id) is not None:
+            for batch in self._events.read_batches([name, *COORDINATES]):
+                own = batch.filter(pc.is_in(batch[name].cast(pa.string()), event_ids))
+                found |= {row[name]: Coordinates.of(row) for row in own.to_pylist()}
         return found
 
     def _refuse_older_topics(self, rows: list[dict[str, Any]]) -> None:
@@ -229,7 +237,3 @@ class Requeuer:
                 f"{len(older)} of the records came before the log of {topic}/{partition} began again at "
                 f"{again[older[0]]:%Y-%m-%d %H:%M:%S} UTC. Leave them out: --since that time."
             )
-
-
-def _place(row: Mapping[str, Any]) -> Place:
-    return row["topic"], row["kafka_partition"], row["kafka_offset"]

@@ -30,7 +30,7 @@ def keep_touched(rows: DataFrame, late: pa.Table, stream: TableStream, instead_o
         return _keep_touched_pairs(rows, late, span)
     # What an event touches overlaps the time around it: one join for the events and for the rows.
     pause, times = pa.scalar(span.inactivity, pa.duration("us")), late["event_time"]
-    names = ["user_id", span.start_column, span.end_column]
+    names = [span.user_column, span.start_column, span.end_column]
     near = pa.table([late["user_id"], pc.subtract(times, pause), pc.add(times, pause)], names)
     if instead_of is not None:
         near = pa.concat_tables([near, instead_of.select(names).cast(near.schema)])
@@ -43,11 +43,13 @@ def _keep_touched_pairs(rows: DataFrame, late: pa.Table, span: ResultSpan) -> Da
     from pyspark.sql import functions as F
 
     # Joined on equal times: otherwise each of a busy user's million pairs would meet each of its thousand late events.
-    events = rows.sparkSession.createDataFrame(late.select(["user_id", "event_time"])).distinct()
+    user = span.user_column
+    near = late.select(["user_id", "event_time"]).rename_columns([user, "event_time"])
+    events = rows.sparkSession.createDataFrame(near).distinct()
     columns, ends = rows.columns, {f"is_late_{name}": name for name in (span.start_column, span.end_column)}
     for flag, end in ends.items():
-        is_late = events.select("user_id", F.col("event_time").alias(end), F.expr("true").alias(flag))
-        rows = rows.join(F.broadcast(is_late), ["user_id", end], "left")
+        is_late = events.select(user, F.col("event_time").alias(end), F.expr("true").alias(flag))
+        rows = rows.join(F.broadcast(is_late), [user, end], "left")
     return rows.where(F.coalesce(*ends)).select(*columns)
 
 

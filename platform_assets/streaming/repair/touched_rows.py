@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.repair.late_pairs import collect_pairs
 from platform_assets.streaming.repair.touched_by_events import find_touched, keep_touched
-from platform_assets.streaming.repair.twin import read_events, run_twin
+from platform_assets.streaming.repair.twin import keep_users, read_events, run_twin
 from platform_assets.streaming.result_span import ResultSpan, is_near, reaches_out
 from platform_assets.streaming.stream_spec import TableStream
 
@@ -53,7 +53,6 @@ class TouchedRows:
         import pyarrow.compute as pc
 
         uri = self._context.table_uri(stream.source.table.name)
-        users = pc.unique(late["user_id"]).to_pylist() if span.by_user else None
         first, last = (bound(late["event_time"]).as_py() for bound in (pc.min, pc.max))
         present, margin = None, span.reach
         if span.inactivity:
@@ -63,7 +62,9 @@ class TouchedRows:
             last = max([last, *present[span.end_column].to_pylist()])
         while True:
             start, end = first - margin, last + margin
-            events = read_events(self._session, uri, version, start, end, users)
+            events = read_events(self._session, uri, version, start, end)
+            if span.by_user:
+                events = keep_users(events, span.user_column, pc.unique(late["user_id"]).to_pylist())
             near = keep_touched(run_twin(events, stream), late, stream, present)
             touched = find_touched(self._collect(near, late, of_pairs=span.of_pairs), late, stream, present)
             # Events outside may belong to a row that reaches so near to the ends of what was read.
