@@ -102,7 +102,6 @@ def _build_rules(settings: Settings) -> EventRules:
         settings.topic_time_zone,
         texts(settings.placeholder_ids, PLACEHOLDER_IDS),
         texts(settings.anonymous_users, ANONYMOUS_USERS),
-        settings.revenue_from_price,
     )
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.reports.daily_report import InputRows, PinnedTable
 from platform_assets.reports.day_states import FINAL, FOLLOWED, state_of
 from platform_assets.reports.days import ONE_DAY, DayRange
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import INACTIVITY, SESSIONS
 from platform_assets.tables.platform import LATE_EVENTS
 from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.events import EVENTS
 
 if TYPE_CHECKING:
     from platform_assets.reports.report_engine import ReportEngine

@@ -165,8 +165,6 @@ class Topic:
                 if name not in known:
                     fields = ", ".join(known)
                     raise TopicSpecError(f"{role} names {name!r}; the record's fields are {fields}.", role)
-        if isinstance(self.event_id, str):
-            raise TopicSpecError(f"event_id is a list of fields: write ({self.event_id!r},).", "event_id")
         if len(self.event_id) > 1 and "event_id" in known:
             raise TopicSpecError("A field is called event_id: the column of the joined ids has this name.", "event_id")
         _check_time(known[self.event_time.field], self.event_time)
@@ -175,7 +173,8 @@ class Topic:
                 if not known[name].is_required or known[name].kind not in ("text", "int", "enum"):
                     raise TopicSpecError(f"{role} names {name}: it must be a required str or int.", role)
         if self.event_type and known[self.event_type].column_type != "string":
-            raise TopicSpecError(f"event_type names {self.event_type}: it must be a str or an enum of texts.", "event_type")
+            said = f"event_type names {self.event_type}: it must be a str or an enum of texts."
+            raise TopicSpecError(said, "event_type")
 
 
 def _check_time(found: RecordField, time: EventTime) -> None:

@@ -86,6 +86,6 @@ EVENTS, QUARANTINED_EVENTS, DEDUPLICATED_EVENTS = TOPIC.tables
 
 
 def build_topic(settings: Settings) -> Topic:
-    """The topic under its name on the broker (HEADRACE_TOPIC); with HEADRACE_REVENUE_FROM_PRICE revenue is filled in."""
+    """The topic as HEADRACE_TOPIC calls it on the broker; HEADRACE_REVENUE_FROM_PRICE has revenue filled in."""
     complete = fill_revenue if settings.revenue_from_price else None
     return dataclasses.replace(TOPIC, kafka_topic=settings.topic, complete=complete)

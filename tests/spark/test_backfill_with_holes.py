@@ -29,10 +29,10 @@ from platform_assets.reports.day_states import LONGEST_OPEN, REPORT_DAYS
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE
 from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.short_lived_jvm import ENVIRONMENT

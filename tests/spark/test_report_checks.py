@@ -27,10 +27,10 @@ from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.day_states import FOLLOWED
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from platform_assets.tables.spec import Column, TableSpec
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
 from tests.generated_cases import examples
 from tests.spark.report_cases import HALF_HOUR, MICROSECOND, append_events, event, materialize_days, run_reports, shops

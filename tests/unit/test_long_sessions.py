@@ -17,9 +17,9 @@ from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.derive.long_sessions import LongSessions, take_out_long
 from platform_assets.streaming.result_span import is_comparable
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS, STREAM
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
+from platform_assets.topics.events import EVENTS
 
 pytestmark = pytest.mark.unit
 

@@ -72,7 +72,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
         from pyspark.sql import functions as F
 
         stream, names = self._stream, [column.name for column in self._stream.main_table.columns]
-        records = read_records(session, self._context, self._ranges).persist()
+        records = read_records(session, self._context, stream.topic, self._ranges).persist()
         try:
             live = read_rows(session, self._context, stream.main_table, self._ranges, _ARRIVAL, self._topic_since)
             pairs = live.alias("l").join(

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, Entry
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.delta.reader import DeltaReader
-from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, parse_batch
 from platform_assets.streaming.ingest.kafka_ranges import read_ranges
+from platform_assets.streaming.ingest.record_parser import parse_batch, parsed_schema
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.repair.expiry import read_expired
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.arrays import Int64s
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.topic_spec import Topic
 
 # Within the topic.
 PLACE = COORDINATES[1:]
@@ -62,8 +63,10 @@ def intersect(wanted: Iterable[OffsetRange], read: Sequence[OffsetRange]) -> lis
     return [found for found in both if found.length > 0]
 
 
-def read_records(session: SparkSession, context: StreamContext, ranges: Sequence[OffsetRange]) -> DataFrame:
-    """The records as the current parser has them (`PARSED_SCHEMA`). Fails where Kafka no longer holds one of them.
+def read_records(
+    session: SparkSession, context: StreamContext, topic: Topic, ranges: Sequence[OffsetRange]
+) -> DataFrame:
+    """The topic's records as the current parser has them (`parsed_schema`). Fails where Kafka no longer holds one.
 
     They are judged as if they came now: what was not too far ahead when it came is less so now.
     """
@@ -73,11 +76,11 @@ def read_records(session: SparkSession, context: StreamContext, ranges: Sequence
     max_bytes, rules = context.max_record_bytes, context.event_rules
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return (parse_batch(batch, now_micros, max_bytes, rules) for batch in batches if len(batch))
+        return (parse_batch(batch, topic, now_micros, max_bytes, rules) for batch in batches if len(batch))
 
     # A topic's partition may be read in several ranges, which one read of Spark's takes one of.
     records = reduce(lambda one, other: one.union(other), (read_ranges(session, context, [part]) for part in ranges))
-    return records.mapInArrow(parse, from_arrow_schema(PARSED_SCHEMA))
+    return records.mapInArrow(parse, from_arrow_schema(parsed_schema(topic)))
 
 
 def read_rows(
@@ -111,7 +114,7 @@ def find_lost(
         read_rows(session, context, spec, ranges, arrival, since).select(*PLACE) for arrival, spec in tables.items()
     ]
     lost = records.join(reduce(lambda one, other: one.union(other), known), list(PLACE), "left_anti")
-    rows = lost.select(*PARSED_SCHEMA.names).toArrow()
+    rows = lost.select(*parsed_schema(stream.topic).names).toArrow()
     if not len(rows):
         return _as_rows(rows, np.zeros(0, np.int64), context.topic), []
     accepted = rows.filter(rows["reason"].is_null())

@@ -17,9 +17,9 @@ from platform_assets.checks.recomputed.product_affinity import recompute_affinit
 from platform_assets.checks.recomputed.session_report import recompute_session_report
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect, split_rows
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE
 from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.events import EVENTS
 
 # Differences shown: the first ones tell what is wrong, all of them would be stored with every evaluation.
 SHOWN = 10

@@ -33,7 +33,13 @@ from platform_assets.streaming.ingest.batch_ledger import build_batch_commit, bu
 from platform_assets.streaming.ingest.batch_records import read_batch
 from platform_assets.streaming.ingest.deduplication import Duplicates, Known, RecentIds, hash_ids
 from platform_assets.streaming.ingest.event_content import hash_contents, list_content, open_connection
-from platform_assets.streaming.ingest.judged_records import JudgedBatch, count_by_type, number_records, read_coordinates, to_int64s
+from platform_assets.streaming.ingest.judged_records import (
+    JudgedBatch,
+    count_by_type,
+    number_records,
+    read_coordinates,
+    to_int64s,
+)
 from platform_assets.streaming.ingest.kafka_clock import KafkaClock
 from platform_assets.streaming.ingest.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.ingest.lost_ranges import (
@@ -222,14 +228,16 @@ class EventWriter:
         return JudgedBatch(self._topic, portions, numbers, duplicates)
 
     def _look_at(self, records: pa.Table, hashes: Sequence[Int64s]) -> pa.Table:
-        return number_records(self._topic, records, self._register.judge_records(records), hashes)
+        mentions = self._register.judge_records(records, self._topic.roles.user_id)
+        return number_records(self._topic, records, mentions, hashes)
 
     def _read_recent_ids(self, event_id: str, arrival_micros: int, horizon_micros: int) -> RecentIds:
         """The ids that the main table holds within the horizon: at a start, and after a long stop."""
         import pyarrow.compute as pc
 
         oldest = pa.scalar(arrival_micros - horizon_micros, pa.int64()).cast(_UTC_MICROS)
-        columns = list(dict.fromkeys([*list_content(self._topic), event_id, "kafka_partition", "kafka_offset", "ingested_at"]))
+        needed = [*list_content(self._topic), event_id, "kafka_partition", "kafka_offset", "ingested_at"]
+        columns = list(dict.fromkeys(needed))
         recent = RecentIds(horizon_micros)
         for batch in self._events.read_batches(columns, pc.field("ingested_at") > oldest):
             rows = pa.Table.from_batches([batch])

@@ -50,9 +50,8 @@ def list_unknown(
     What stands at the top is kept to the letter. `record` is that of `fields`.
     """
     known = {each.path[0] for each in fields}
-    found = [
-        f"{json.dumps(name)}:{bytes(raw).decode()}" for name, raw in _decode_raw_fields(value).items() if name not in known
-    ]
+    raw_fields = _decode_raw_fields(value).items()
+    found = [f"{json.dumps(name)}:{bytes(raw).decode()}" for name, raw in raw_fields if name not in known]
     if any(each.kind in ("record", "list", "map") or len(each.path) > 1 for each in fields):
         nested = dict(_list_beside_paths(document, [each.path for each in fields], ""))
         for each in fields:
