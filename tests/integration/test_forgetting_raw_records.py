@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobs.operations.explain import explain
-from platform_assets.streaming.register.traces import AlsoErased
+from platform_assets.streaming.register.found_traces import AlsoErased
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.register.traces import Traces
+    from platform_assets.streaming.register.found_traces import Traces
     from resources.kafka import KafkaResource
 
 
