@@ -46,16 +46,18 @@ class TableSource:
 
 @dataclass(frozen=True)
 class KafkaStream:
-    """One streaming query over the shop's topic (a setting), and the tables that it fills with its records.
+    """One streaming query over a Kafka topic, and the tables that it fills with its records.
 
     `name` is the query's name; the main table's name is the last part of its checkpoint's path. `tables` are those of
     accepted, of quarantined and of deduplicated records, in this order: `streaming.ingest.event_writer` writes them.
     Offsets live in the checkpoint, never in a consumer group. `trigger_seconds` None: HEADRACE_TRIGGER_SECONDS.
+    `kafka_topic` is the topic's name on the broker; empty: the shop's, which a setting names.
     """
 
     name: str
     tables: tuple[TableSpec, ...]
     trigger_seconds: float | None = None
+    kafka_topic: str = ""
 
     @property
     def main_table(self) -> TableSpec:
@@ -108,6 +110,20 @@ def select_ingest(streams: Iterable[Stream]) -> tuple[KafkaStream, ...]:
 def select_derived(streams: Iterable[Stream]) -> tuple[TableStream, ...]:
     """The streams over tables, in their order."""
     return tuple(stream for stream in streams if isinstance(stream, TableStream))
+
+
+def select_downstream(over: Iterable[KafkaStream], streams: Iterable[Stream]) -> tuple[TableStream, ...]:
+    """The streams over tables that these streams over Kafka fill, or that such streams fill, in their order."""
+    derived = select_derived(streams)
+    filled = {table.name for stream in over for table in stream.tables}
+    while more := {t.name for s in derived if s.source.table.name in filled for t in s.tables} - filled:
+        filled |= more
+    return tuple(stream for stream in derived if stream.source.table.name in filled)
+
+
+def name_topics(streams: Iterable[Stream], shop_topic: str) -> dict[str, str]:
+    """The topic on the broker that each stream over Kafka reads, by the stream's name."""
+    return {stream.name: stream.kafka_topic or shop_topic for stream in select_ingest(streams)}
 
 
 def require_one_ingest(streams: Iterable[Stream], purpose: str) -> KafkaStream:

@@ -24,7 +24,7 @@ def list_what_waits(
     found: Traces, derived: Sequence[TableStream], context: StreamContext, kafka: KafkaResource
 ) -> tuple[str, ...]:
     """Sentences about Kafka, the queries' state, published topics, and what lies outside the lakehouse."""
-    said = [_describe_topic(found, context, kafka)]
+    said = [_describe_topic(found, topic, kafka) for topic in sorted(i.topic for i in context.ingest.values())]
     said += [text for stream in derived if (text := _describe_state(found, stream, context)) is not None]
     said += [
         f"Topic {topic}: the user's keys have tombstones; what was published before goes with the topic's compaction."
@@ -34,12 +34,12 @@ def list_what_waits(
     return tuple(said)
 
 
-def _describe_topic(found: Traces, context: StreamContext, kafka: KafkaResource) -> str:
-    retention, last = kafka.retention(context.topic), pc.max(found.events["kafka_timestamp"]).as_py()
+def _describe_topic(found: Traces, topic: str, kafka: KafkaResource) -> str:
+    retention, last = kafka.retention(topic), pc.max(found.events["kafka_timestamp"]).as_py()
     if retention is None:
-        return f"Topic {context.topic} keeps its records for ever: remove the user's with Kafka's own tools."
+        return f"Topic {topic} keeps its records for ever: remove the user's with Kafka's own tools."
     gone = (last or datetime.now(UTC)) + retention
-    return f"Topic {context.topic} has the user's records until about {gone:%Y-%m-%d %H:%M} UTC; nobody reads them in."
+    return f"Topic {topic} has the user's records until about {gone:%Y-%m-%d %H:%M} UTC; nobody reads them in."
 
 
 def _describe_state(found: Traces, stream: TableStream, context: StreamContext) -> str | None:
