@@ -12,7 +12,7 @@ from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
 from platform_assets.streaming.repair.expiry import check_policy
 from platform_assets.streaming.stream_spec import Stream, name_topics, select_derived
-from platform_assets.streams import load_streams
+from platform_assets.streams import load_all_streams
 
 if TYPE_CHECKING:
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
@@ -43,7 +43,7 @@ def build_stream_context(
     `SettingError`, `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the
     fix.
     """
-    check_policy(load_streams(), settings.retention_days)
+    check_policy(load_all_streams(), settings.retention_days)
     lakehouse.check_writable()
     local_folders = tuple(str(folder) for folder in (lakehouse.local_root, settings.home) if folder and folder.exists())
     min_free_bytes = settings.min_free_mib * 1024 * 1024

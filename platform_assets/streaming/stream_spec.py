@@ -136,6 +136,32 @@ def require_one_ingest(streams: Iterable[Stream], purpose: str) -> KafkaStream:
 
 
 @dataclass(frozen=True)
+class Group:
+    """What a file in `platform_assets/groups/` says: which topics are read together, and which streams follow.
+
+    `topics` are names of streams over Kafka. `streams` are names of streams over tables; none named: all whose source
+    is filled by these topics, or by such a stream. A topic, and a stream, is of one group.
+    """
+
+    name: str
+    topics: tuple[str, ...]
+    streams: tuple[str, ...] = ()
+
+    def resolve(self, catalogue: Iterable[Stream]) -> StreamGroup:
+        """The group with its streams, those over Kafka first. Raises `ValueError` for names that do not exist."""
+        known = {stream.name: stream for stream in catalogue}
+        if missing := [name for name in (*self.topics, *self.streams) if name not in known]:
+            raise ValueError(f"Group {self.name}: there is no stream {', '.join(missing)}.")
+        ingest = select_ingest(known[name] for name in self.topics)
+        derived = select_downstream(ingest, known.values())
+        if self.streams:
+            derived = select_derived(known[name] for name in self.streams)
+        if len(ingest) < len(self.topics) or (self.streams and len(derived) < len(self.streams)):
+            raise ValueError(f"Group {self.name}: `topics` are streams over Kafka, `streams` are streams over tables.")
+        return StreamGroup(self.name, (*ingest, *derived))
+
+
+@dataclass(frozen=True)
 class StreamGroup:
     """Streams that share one Spark application: the unit that is deployed, supervised, stopped and restarted."""
 
