@@ -36,7 +36,7 @@ _HOUR = 3_600 * 1_000_000
 def main() -> None:
     """Prints a line for each table and number of events: CPU-milliseconds, spread over a day and within an hour."""
     with tempfile.TemporaryDirectory() as folder:
-        context = StreamContext(folder, "none", {}, "earliest", 1, 1.0, 1, None)
+        context = StreamContext(folder, {}, "earliest", 1, 1.0, 1, None)
         table, day = DeltaReader(EVENTS, context), 0
         for days in DAYS:
             while day < days:

@@ -39,11 +39,11 @@ class Pulse(Record):
 
 READINGS = KafkaStream(
     Topic(
-        name="readings", description="Readings", record=Reading, event_time=EventTime("at"), event_id=("reading_id",),
-        subject="device", event_type="kind",
+        "readings", "Readings", "readings", Reading, EventTime("at"), event_id=("reading_id",), subject="device",
+        event_type="kind",
     )
 )  # fmt: skip
-PULSES = KafkaStream(Topic(name="pulses", description="Pulses", record=Pulse, event_time=EventTime("at")))
+PULSES = KafkaStream(Topic("pulses", "Pulses", "pulses", Pulse, EventTime("at")))
 
 
 def _find_runs(rows: DataFrame) -> DataFrame:

@@ -87,8 +87,8 @@ class Topic:
     """A Kafka topic whose records follow one contract.
 
     `name` names the stream, its checkpoint and the tables: `silver.<name>`, `silver.quarantined_<name>` and
-    `silver.deduplicated_<name>`. `kafka_topic` is the topic's name on the broker (empty: `name`). `record` has the
-    fields, strictly typed; one without a default is required.
+    `silver.deduplicated_<name>`. `kafka_topic` is its name on the broker; empty: HEADRACE_TOPIC has it (the shop's).
+    `record` has the fields, strictly typed; one without a default is required.
 
     Roles are named by field. `event_id`: what a repeated record is known by; none: nothing is deduplicated; several, or
     a number: the table has a text column `event_id` made of them. `subject`: whose record it is, a text or a whole
@@ -102,12 +102,12 @@ class Topic:
 
     name: str
     description: str
+    kafka_topic: str
     record: type[msgspec.Struct]
     event_time: EventTime
     event_id: tuple[str, ...] = ()
     subject: str | None = None
     event_type: str | None = None
-    kafka_topic: str = ""
     values: JsonValues | TextLines = JsonValues()
     rules: tuple[Rule, ...] = ()
     spellings: Mapping[str, Callable[[str], Any]] = field(default_factory=dict, hash=False)
@@ -118,8 +118,7 @@ class Topic:
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
             raise TopicSpecError(f"The topic's name {self.name!r} must be small letters, digits and _.", "name")
-        object.__setattr__(self, "kafka_topic", self.kafka_topic or self.name)
-        if not re.fullmatch("[a-zA-Z0-9._-]{1,249}", self.kafka_topic):
+        if not re.fullmatch("[a-zA-Z0-9._-]{0,249}", self.kafka_topic):
             raise TopicSpecError(f"Kafka has no topic with the name {self.kafka_topic!r}.", "kafka_topic")
         self._check_roles()
         if isinstance(self.values, TextLines):

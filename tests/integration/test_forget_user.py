@@ -234,7 +234,7 @@ def expect_to_stay_out(streams: StreamsUnderTest, names: Sequence[str]) -> None:
     assert prove(streams).found == ()
     prove_sound(streams)
     read = [STREAMS[name] for name in ("events", *names)]
-    place = f"{streams.context.topic}/0"
+    place = f"{streams.topic}/0"
     newest = max(row["kafka_offset"] for row in streams.rows("platform.erased_records") if row["was"] == "on_arrival")
     said = explain(read, lakehouse_of(streams), streams.kafka, offset=f"{place}/{newest}")
     assert "erased on its arrival" in said[0]

@@ -51,7 +51,7 @@ def other_spark(spark: SparkSession) -> Iterator[SparkSession]:
 
 @pytest.fixture
 def context(lakehouse: LakehouseResource) -> StreamContext:
-    return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+    return StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
 
 
 def row(at: datetime, n: int) -> pa.Table:

@@ -151,7 +151,7 @@ def count_closed(name: str, at: datetime, watermark: datetime) -> int:
 
 def run_streams(spark: SparkSession, lakehouse: LakehouseResource, names: Sequence[str] = ()) -> None:
     """One bounded run of the named streams (default: all) over what silver.events holds now, from checkpoints on."""
-    context = StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+    context = StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
     streams = [stream for name, stream in STREAMS.items() if not names or name in names]
     run_to_end(QueryGroup(spark, streams, context))
 

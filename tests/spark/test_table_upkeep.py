@@ -68,7 +68,7 @@ class Shop:
 
 @pytest.fixture
 def context(lakehouse: LakehouseResource) -> StreamContext:
-    return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+    return StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
 
 
 def start_upkeep(context: StreamContext, readers: Sequence[str]) -> TableUpkeep:

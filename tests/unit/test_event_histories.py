@@ -17,7 +17,7 @@ from hypothesis import given
 
 from platform_assets.errors import GroupOwnedError
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
-from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.batch_records import Portion
@@ -41,8 +41,8 @@ class Process:
     def __init__(self, root: str, zone: str, fetch_ends: Callable[[], Ends] | None = None) -> None:
         self._commits_left: int | None = None
         self._context = StreamContext(
-            root, TOPIC, {}, "earliest", MAX_OFFSETS, 1.0, MAX_BYTES, HORIZON, EventRules(zone),
-            fetch_ends=fetch_ends, check_lease=self._count_commit,
+            root, {}, "earliest", MAX_OFFSETS, 1.0, MAX_BYTES, HORIZON, EventRules(zone),
+            ingest={STREAM.name: KafkaIngest(TOPIC, fetch_ends=fetch_ends)}, check_lease=self._count_commit,
         )  # fmt: skip
         self.restart()
 

@@ -38,7 +38,7 @@ def as_sessions(*rows: tuple[str, datetime, datetime]) -> pa.Table:
 
 def list_parts(root: Path, sessions: pa.Table, watermark: datetime) -> list[tuple[datetime, str]]:
     """What is listed of a monitor and of somebody who sleeps at noon: both have events around each midnight."""
-    context = StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None)
+    context = StreamContext(str(root), {}, "earliest", 1, 1.0, 1, None)
     for table in (EVENTS, SESSIONS, LATE_EVENTS, COMPLETE_UNTIL):
         DeltaReader(table, context)
     moments = [MIDNIGHT - 14 * HOUR + number * HOUR / 3 for number in range(3 * 70)]

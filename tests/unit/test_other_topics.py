@@ -62,7 +62,7 @@ def lakehouse(tmp_path: Path) -> LakehouseResource:
 
 @pytest.fixture
 def context(lakehouse: LakehouseResource) -> StreamContext:
-    return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+    return StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
 
 
 def run(lakehouse: LakehouseResource, check: dg.AssetChecksDefinition) -> dg.AssetCheckResult:

@@ -87,7 +87,7 @@ def read_rows(
     session: SparkSession, context: StreamContext, spec: TableSpec, ranges: Sequence[OffsetRange], arrival: str,
     since: datetime,
 ) -> DataFrame:  # fmt: skip
-    """A table's rows of these ranges that arrived (column `arrival`) after `since`, when the topic was made."""
+    """A table's rows of these ranges of a topic that arrived (column `arrival`) after `since`, when it was made."""
     from pyspark.sql import functions as F
 
     inside = [
@@ -96,7 +96,7 @@ def read_rows(
         for r in ranges
     ]
     rows = select_columns(session.read.format("delta").load(context.table_uri(spec.name)), spec.columns)
-    of_topic = (F.col("topic") == context.topic) & (F.col(arrival) > F.lit(since))
+    of_topic = (F.col("topic") == ranges[0].topic) & (F.col(arrival) > F.lit(since))
     return rows.where(of_topic & reduce(lambda one, other: one | other, inside))
 
 
@@ -109,6 +109,7 @@ def find_lost(
     They arrive when that batch did. Left out: what the parser refuses, what repeats an accepted event, forgotten users,
     and days that the table keeps no longer.
     """
+    topic = context.ingest[stream.name].topic
     tables = dict(zip(ARRIVAL_COLUMNS.values(), (*stream.tables, ERASED_RECORDS), strict=True))
     known = [
         read_rows(session, context, spec, ranges, arrival, since).select(*PLACE) for arrival, spec in tables.items()
@@ -116,7 +117,7 @@ def find_lost(
     lost = records.join(reduce(lambda one, other: one.union(other), known), list(PLACE), "left_anti")
     rows = lost.select(*parsed_schema(stream.topic).names).toArrow()
     if not len(rows):
-        return _as_rows(rows, np.zeros(0, np.int64), context.topic), []
+        return _as_rows(rows, np.zeros(0, np.int64), topic), []
     accepted = rows.filter(rows["reason"].is_null())
     roles = stream.main_table.roles
     is_forgotten = Register(context).find_rows(accepted, roles.user_id)
@@ -137,7 +138,7 @@ def find_lost(
     notes += (
         [f"{gone:,} records are of days that have expired (HEADRACE_RETENTION_DAYS): they stay out."] if gone else []
     )
-    return _as_rows(found, arrivals, context.topic), notes
+    return _as_rows(found, arrivals, topic), notes
 
 
 def _find_repeated(
