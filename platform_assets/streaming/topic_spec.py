@@ -29,17 +29,17 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 def digits(precision: int, scale: int) -> msgspec.Meta:
-    """For a `Decimal`: its column is decimal(precision, scale); a value that has more digits is a wrong type."""
+    """Marks a `Decimal`: its column is decimal(precision, scale); a value that has more digits is a wrong type."""
     return msgspec.Meta(extra={"digits": (precision, scale)})
 
 
 def epoch(unit: TimeUnit) -> msgspec.Meta:
-    """For an `int`: its column is a timestamp, so many units since 1970, UTC."""
+    """Marks an `int`: its column is a timestamp, so many units since 1970, UTC."""
     return msgspec.Meta(extra={"epoch": unit})
 
 
 def time_format(text: str) -> msgspec.Meta:
-    """For a `str`: its column is a timestamp, spelled in this format of `datetime.strptime`."""
+    """Marks a `str`: its column is a timestamp, spelled in this format of `datetime.strptime`."""
     return msgspec.Meta(extra={"time_format": text})
 
 
