@@ -22,7 +22,10 @@ def load_streams() -> tuple[Stream, ...]:
         if hasattr(module, "STREAM")
     ]
     streams.sort(key=lambda stream: stream.name)
-    return (*map(KafkaStream, load_topics()), *streams)
+    # Until groups choose them: the shop's alone.
+    topics = [topic for topic in load_topics() if topic.name == "events"]
+    sources = {topic.tables[0] for topic in topics}
+    return (*map(KafkaStream, topics), *(stream for stream in streams if stream.source.table in sources))
 
 
 def load_stream_groups() -> tuple[StreamGroup, ...]:
