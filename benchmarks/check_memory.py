@@ -22,10 +22,10 @@ from platform_assets.reports import DAILY_REPORTS, REPORT_TABLES
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.daily_report import ReportCommit
 from platform_assets.reports.days import DayRange
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE
 from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:

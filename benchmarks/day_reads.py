@@ -48,7 +48,7 @@ def main() -> None:
 
 def _write(root: str, spec: TableSpec) -> list[float]:
     """Returns what each commit took."""
-    table = DeltaBatchWriter(spec, StreamContext(root, "none", {}, "earliest", 1, 1.0, 1, None))
+    table = DeltaBatchWriter(spec, StreamContext(root, {}, "earliest", 1, 1.0, 1, None))
     rng, taken = np.random.default_rng(7), []
     for batch in range(DAYS * COMMITS_OF_ONE_DAY):
         rows = _build_rows(rng, BEGIN + batch * (DAY / COMMITS_OF_ONE_DAY))

@@ -93,7 +93,7 @@ def run_headrace(settings: Settings, passes: int, folder: Path) -> list[dict[str
     def run_once(session: SparkSession, target: Path) -> None:
         lakehouse = LakehouseResource(root=str(target))
         with KafkaResource.from_settings(settings) as kafka:
-            context = build_stream_context(settings, kafka, lakehouse)
+            context = build_stream_context(settings, kafka, lakehouse, events)
         group = group_class(session, events, context)
         group.start(bounded=True)
         while not group.is_finished():

@@ -74,7 +74,7 @@ def _write(root: str, batches: range) -> None:
     import numpy as np
     import pyarrow as pa
 
-    context = StreamContext(root, TOPIC, {}, "earliest", 1, 1.0, 1, None)
+    context = StreamContext(root, {}, "earliest", 1, 1.0, 1, None)
     main, *_ = (DeltaBatchWriter(table, context) for table in EVENTS.tables)
     create_table(context.table_uri(LEDGER.name), LEDGER)
     schema = build_arrow_schema(EVENTS.main_table)

@@ -80,7 +80,7 @@ class NaiveGroup:
 
         options = {
             **self._context.kafka_options,
-            "subscribe": self._context.topic,
+            "subscribe": self._context.ingest["events"].topic,
             "startingOffsets": self._context.starting_offsets,
             "maxOffsetsPerTrigger": str(self._context.max_offsets_per_trigger),
         }

@@ -22,8 +22,8 @@ from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.sent_again import find_sent_again
-from platform_assets.topics.events import EVENTS
 from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.events import EVENTS, TOPIC
 
 DAYS = (1, 5, 20)
 EVENTS_OF_A_DAY = 1_000_000
@@ -36,7 +36,7 @@ _HOUR = 3_600 * 1_000_000
 def main() -> None:
     """Prints a line for each table and number of events: CPU-milliseconds, spread over a day and within an hour."""
     with tempfile.TemporaryDirectory() as folder:
-        context = StreamContext(folder, "none", {}, "earliest", 1, 1.0, 1, None)
+        context = StreamContext(folder, {}, "earliest", 1, 1.0, 1, None)
         table, day = DeltaReader(EVENTS, context), 0
         for days in DAYS:
             while day < days:
@@ -89,7 +89,7 @@ def _measure(table: DeltaReader, count: int, hours: int) -> float:
         ids = pa.array([_event_id(0, number) for number in numbers.tolist()])
         records = pa.table({"event_id": ids, "event_time": _times(0, numbers)})
         begun = time.process_time()
-        found = find_sent_again(table, records, arrival, 60 * 60_000_000)
+        found = find_sent_again(TOPIC, table, records, arrival, 60 * 60_000_000)
         taken.append(time.process_time() - begun)
         assert found is not None and (found.coordinates >= 0).sum() == count
     return statistics.median(taken) * 1e3

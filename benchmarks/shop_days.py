@@ -14,9 +14,9 @@ from platform_assets.reports.daily_report import DailyReport, ReportCommit, pin_
 from platform_assets.reports.days import DayRange
 from platform_assets.reports.report_engine import ReportEngine
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS, build_sessions
 from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE, match_views_with_purchases
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:

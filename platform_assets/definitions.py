@@ -32,7 +32,7 @@ def defs() -> dg.Definitions:
     from platform_assets.reports import build_report_assets, select_reports
     from platform_assets.stream_assets import build_stream_assets
     from platform_assets.streaming.repair.expiry import check_policy
-    from platform_assets.streams import load_stream_groups
+    from platform_assets.streams import load_all_streams, load_stream_groups
     from resources.duckdb import DuckDBResource
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
@@ -47,7 +47,7 @@ def defs() -> dg.Definitions:
     groups = load_stream_groups()
     streams = [stream for group in groups for stream in group.streams]
     reports = select_reports([table for stream in streams for table in stream.tables])
-    check_policy(streams, settings.retention_days)
+    check_policy(load_all_streams(), settings.retention_days)
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     return dg.Definitions(
         assets=[

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
         bool, Field(description="A purchase sent without revenue gets price × quantity (one where none was sent)")
     ] = False
 
+    groups: Annotated[
+        str, Field(min_length=1, description="Groups of streams that run, with commas between; all: every one")
+    ] = "clickstream"
     starting_offsets: Annotated[
         Literal["earliest", "latest"], Field(description="Where a stream without a checkpoint begins")
     ] = "earliest"

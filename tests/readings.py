@@ -13,8 +13,8 @@ from platform_assets.streaming.delta.delta_tables import build_arrow_schema, cre
 from platform_assets.streaming.result_span import ResultSpan
 from platform_assets.streaming.rules import events_in_windows
 from platform_assets.streaming.stream_spec import KafkaStream, TableSource, TableStream
-from platform_assets.tables.coordinates import COORDINATES
-from platform_assets.tables.spec import Column, EventRoles, TableSpec
+from platform_assets.streaming.topic_spec import EventTime, Record, Topic
+from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -24,62 +24,26 @@ if TYPE_CHECKING:
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
-_RECORD = (
-    Column("topic", "string", "Kafka topic"),
-    Column("kafka_partition", "int", "Kafka partition"),
-    Column("kafka_offset", "bigint", "Offset"),
-    Column("kafka_timestamp", "timestamp", "The record's Kafka timestamp"),
-)
+
+class Reading(Record):
+    reading_id: str
+    device: str
+    kind: str
+    at: str
 
 
-def build_tables(name: str, columns: Sequence[Column], roles: EventRoles) -> tuple[TableSpec, TableSpec, TableSpec]:
-    """The tables of accepted, quarantined and deduplicated records."""
-    times = ("kafka_partition", "kafka_offset")
-    anonymous = [] if roles.user_id is None else [Column("is_anonymous", "boolean", "Whether it is nobody's")]
-    return (
-        TableSpec(
-            f"silver.{name}", "Accepted", "a record", COORDINATES,
-            (
-                *columns, Column("event_time", "timestamp", "When"), *_RECORD,
-                Column("ingested_at", "timestamp", "Arrival"), Column("event_date", "date", "Day"), *anonymous,
-            ),
-            partition_columns=("event_date",), statistics_columns=("event_time", "ingested_at", *times), roles=roles,
-        ),
-        TableSpec(
-            f"silver.quarantined_{name}", "Rejected", "a record", COORDINATES,
-            (
-                Column("key", "binary", "Key"), Column("value", "binary", "Value"), *_RECORD,
-                Column("reason", "string", "Why"), Column("detail", "string", "What"),
-                Column("quarantined_at", "timestamp", "Arrival"),
-            ),
-            statistics_columns=("quarantined_at",),
-        ),
-        TableSpec(
-            f"silver.deduplicated_{name}", "Repeated", "a record", COORDINATES,
-            (
-                *_RECORD, Column("event_id", "string", "Id"), Column("kept_topic", "string", "Kept"),
-                Column("kept_partition", "int", "Kept"), Column("kept_offset", "bigint", "Kept"),
-                Column("deduplicated_at", "timestamp", "Arrival"), Column("is_same_content", "boolean", "Equal"),
-                Column("content", "string", "JSON"), Column("other_user_id", "string", "Whose"),
-            ),
-            statistics_columns=("deduplicated_at",),
-        ),
-    )  # fmt: skip
+class Pulse(Record):
+    level: float
+    at: str
 
 
 READINGS = KafkaStream(
-    "readings",
-    build_tables(
-        "readings",
-        (
-            Column("reading_id", "string", "Its id"),
-            Column("device", "string", "Whose it is"),
-            Column("kind", "string", "What is read"),
-        ),
-        EventRoles(event_id="reading_id", user_id="device", event_type="kind"),
-    ),
-)
-PULSES = KafkaStream("pulses", build_tables("pulses", (Column("level", "double", "What is read"),), EventRoles()))
+    Topic(
+        "readings", "Readings", "readings", Reading, EventTime("at"), event_id=("reading_id",), subject="device",
+        event_type="kind",
+    )
+)  # fmt: skip
+PULSES = KafkaStream(Topic("pulses", "Pulses", "pulses", Pulse, EventTime("at")))
 
 
 def _find_runs(rows: DataFrame) -> DataFrame:

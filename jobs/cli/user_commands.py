@@ -40,7 +40,7 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     from jobs.operations.forgetting import command as operation
     from jobs.platform.reports_run import compute_changed_days
     from jobs.platform.services import prepare_environment
-    from platform_assets.streaming.register.traces import AlsoErased
+    from platform_assets.streaming.register.found_traces import AlsoErased
     from platform_assets.streams import load_stream_groups
     from platform_assets.tables.coordinates import Coordinates
     from resources.embedded_broker import running_broker

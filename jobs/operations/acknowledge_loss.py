@@ -52,12 +52,13 @@ def acknowledge_loss(
         hold_group_lock(settings.home, group.name, "acknowledge"),
         KafkaResource.from_settings(settings) as kafka,
     ):
-        context = build_stream_context(settings, kafka, lakehouse)
+        context = build_stream_context(settings, kafka, lakehouse, [stream])
         main, table = DeltaReader(stream.main_table, context), DeltaWriter(LOST_RANGES, context)
         last = main.read_last_batch()
         if last is None:
             return []
-        topic, fetch_held = settings.topic, context.fetch_held
+        ingest = context.ingest[stream.name]
+        topic, fetch_held = ingest.topic, ingest.fetch_held
         assert fetch_held is not None
         read = {partition: until for name, partition, _, until in last.ranges or [] if name == topic}
         if not read:

@@ -47,7 +47,7 @@ def requeue_records(
     stream = require_one_ingest(group.streams, "A requeue")
     lakehouse = LakehouseResource.from_settings(settings)
     with KafkaResource.from_settings(settings) as kafka:
-        context = build_stream_context(settings, kafka, lakehouse)
+        context = build_stream_context(settings, kafka, lakehouse, [stream])
     if not accept:
         return Requeuer(stream, context).plan(record_filter, by, datetime.now(UTC))
     with hold_group(group, "requeue", settings, instance, by, "quarantined records are re-ingested"):

@@ -17,6 +17,8 @@ from resources.settings import Settings
 _NOT_THE_HOSTS = frozenset(
     {
         "ui_port",
+        # One more group is no reason to restart the others.
+        "groups",
         "notify_url",
         "streaming_mode",
         "drain_cron",
@@ -36,6 +38,7 @@ _NOT_THE_HOSTS = frozenset(
 _CODE = (
     "platform_assets/tables",
     "platform_assets/streaming",
+    "platform_assets/groups",
     "platform_assets/streams",
     "platform_assets/delta_reader.py",
     "platform_assets/errors.py",

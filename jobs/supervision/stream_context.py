@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError
-from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
 from platform_assets.streaming.repair.expiry import check_policy
-from platform_assets.streaming.stream_spec import Stream, select_derived
-from platform_assets.streams import load_streams
+from platform_assets.streaming.stream_spec import Stream, name_topics, select_derived
+from platform_assets.streams import load_all_streams
 
 if TYPE_CHECKING:
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
@@ -32,29 +32,30 @@ def build_stream_context(
     settings: Settings,
     kafka: KafkaResource,
     lakehouse: LakehouseResource,
-    streams: Iterable[Stream] = (),
+    streams: Sequence[Stream],
     *,
     close_windows: bool = False,
     check_lease: Callable[[], None] | None = None,
 ) -> StreamContext:
-    """Checks that the lakehouse can be written and the topics are there (creates them on our own broker).
+    """Checks that the lakehouse can be written and the streams' topics are there (creates them on our own broker).
 
     A missing topic to which one of `streams` is to be published is a warning, and not published to. Raises
     `SettingError`, `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the
     fix.
     """
-    check_policy(load_streams(), settings.retention_days)
+    check_policy(load_all_streams(), settings.retention_days)
     lakehouse.check_writable()
     local_folders = tuple(str(folder) for folder in (lakehouse.local_root, settings.home) if folder and folder.exists())
     min_free_bytes = settings.min_free_mib * 1024 * 1024
     if (shortage := find_shortage(local_folders, min_free_bytes)) is not None:
         raise shortage
-    kafka.ensure_topic(settings.topic, settings.topic_partitions)
-    _warn_of_compaction(settings.topic, kafka)
+    topics = name_topics(streams, settings.topic)
+    for name in topics.values():
+        kafka.ensure_topic(name, settings.topic_partitions)
+        _warn_of_compaction(name, kafka)
     minutes = settings.deduplication_horizon_minutes
     return StreamContext(
         lakehouse_root=lakehouse.root_uri,
-        topic=settings.topic,
         kafka_options=kafka.spark_options(),
         starting_offsets=settings.starting_offsets,
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
@@ -71,18 +72,25 @@ def build_stream_context(
         min_free_bytes=min_free_bytes,
         vacuum_hours=settings.vacuum_hours,
         retention_days=settings.retention_days,
-        fetch_held=lambda: fetch_held(kafka, settings.topic),
-        fetch_topic_id=lambda: _try(lambda: kafka.topic_id(settings.topic)),
-        fetch_is_compacted=lambda: _try(lambda: kafka.is_compacted(settings.topic)),
-        fetch_ends=lambda: _try(lambda: kafka.read_ends(settings.topic)),
-        fetch_times=lambda positions: _try(lambda: kafka.read_times(settings.topic, positions)),
         check_lease=check_lease,
-        kafka_partitions=tuple(kafka.end_offsets(settings.topic)),
+        ingest={name: _build_ingest(topic, kafka) for name, topic in topics.items()},
         publish_topics=frozenset(
             topic
             for stream in select_derived(streams)
             if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)
         ),
+    )
+
+
+def _build_ingest(topic: str, kafka: KafkaResource) -> KafkaIngest:
+    return KafkaIngest(
+        topic,
+        tuple(kafka.end_offsets(topic)),
+        fetch_held=lambda: fetch_held(kafka, topic),
+        fetch_topic_id=lambda: _try(lambda: kafka.topic_id(topic)),
+        fetch_is_compacted=lambda: _try(lambda: kafka.is_compacted(topic)),
+        fetch_ends=lambda: _try(lambda: kafka.read_ends(topic)),
+        fetch_times=lambda positions: _try(lambda: kafka.read_times(topic, positions)),
     )
 
 
@@ -102,7 +110,6 @@ def _build_rules(settings: Settings) -> EventRules:
         settings.topic_time_zone,
         texts(settings.placeholder_ids, PLACEHOLDER_IDS),
         texts(settings.anonymous_users, ANONYMOUS_USERS),
-        settings.revenue_from_price,
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from platform_assets.reports.daily_report import DailyReport, ReportInput
 from platform_assets.reports.report_sql import BY_CURRENCY, amount, as_json, join_amounts, total_of
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.tables.spec import Column, TableSpec
+from platform_assets.topics.events import EVENTS
 
 # The newest of these says whether a product is in the cart.
 CART_TYPES = ("add_to_cart", "remove_from_cart", "purchase")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from platform_assets.reports.daily_report import DailyReport, ReportInput
-from platform_assets.topics.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
+from platform_assets.topics.events import EVENTS
 
 # A reseller's basket of a thousand products would make a million pairs, and say nothing about what goes together.
 MAX_PRODUCTS_OF_ONE_BASKET = 100

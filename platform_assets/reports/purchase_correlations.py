@@ -7,9 +7,9 @@ from datetime import timedelta
 from platform_assets.reports.daily_report import DailyReport, Picture, ReportInput
 from platform_assets.reports.pictures import draw_lag_distribution
 from platform_assets.reports.report_sql import BY_CURRENCY, amount, join_amounts, total_of
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
 from platform_assets.tables.spec import Column, TableSpec
+from platform_assets.topics.events import EVENTS
 
 PURCHASE_CORRELATIONS_TABLE = TableSpec(
     name="gold.purchase_correlations",

@@ -15,6 +15,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class KafkaIngest:
+    """What a stream over Kafka must be told of its topic: the name on the broker, the partitions, and whom to ask.
+
+    `fetch_held` asks Kafka what it holds of the topic now, `fetch_topic_id` for its id, `fetch_is_compacted` for its
+    policy, `fetch_ends` up to where it can be read and up to where it is written, `fetch_times` when the record at or
+    behind an offset of each partition was sent, committed or not. All but the first give None while Kafka does not
+    answer (None instead of one of them: nobody can be asked).
+    """
+
+    topic: str
+    kafka_partitions: tuple[int, ...] = ()
+    fetch_held: Callable[[], TopicSnapshot] | None = field(default=None, repr=False)
+    fetch_topic_id: Callable[[], str | None] | None = field(default=None, repr=False)
+    fetch_is_compacted: Callable[[], bool | None] | None = field(default=None, repr=False)
+    fetch_ends: Callable[[], Ends | None] | None = field(default=None, repr=False)
+    fetch_times: Callable[[Mapping[int, int]], Mapping[int, datetime] | None] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class StreamContext:
     """The locations of tables and checkpoints, what is read, and how the streams run; `stream_context` builds it.
 
@@ -27,19 +46,14 @@ class StreamContext:
     (None: never); `close_windows` does so at the end of a
     bounded run. Every `upkeep_seconds` a group writes its history, repairs late events and keeps its tables.
     A bounded run repairs late events for `repair_seconds` at its end (None: until none can be repaired).
-    `publish_topics` are the topics to which streams that name them are published; `kafka_partitions` are those of
-    `topic`. A group stops while less than `min_free_bytes` are free in one of `local_folders`. Files that a table has
-    replaced are removed after `vacuum_hours`, once the group has read them; rows of days before the last
-    `retention_days` of their table go (none named: they stay). `fetch_held` asks Kafka what it holds of the topic now,
-    `fetch_topic_id` for its id, `fetch_is_compacted` for its policy, `fetch_ends` up to where it can be read and up to
-    where it is written, `fetch_times` when the record at or behind an offset of each partition was sent, committed or
-    not. All but the first give None while Kafka does not answer (None instead of one of them: nobody can be asked).
-    `check_lease` is called before each commit, from any thread, and raises `GroupOwnedError` when another driver has
-    taken over.
+    `publish_topics` are the topics to which streams that name them are published. A group stops while less than
+    `min_free_bytes` are free in one of `local_folders`. Files that a table has replaced are removed after
+    `vacuum_hours`, once the group has read them; rows of days before the last `retention_days` of their table go (none
+    named: they stay). `ingest` is what the streams over Kafka read, by the stream's name. `check_lease` is called
+    before each commit, from any thread, and raises `GroupOwnedError` when another driver has taken over.
     """
 
     lakehouse_root: str
-    topic: str
     kafka_options: Mapping[str, str] = field(repr=False)
     starting_offsets: str
     max_offsets_per_trigger: int
@@ -54,16 +68,11 @@ class StreamContext:
     close_windows: bool = False
     repair_seconds: float | None = None
     publish_topics: frozenset[str] = frozenset()
-    kafka_partitions: tuple[int, ...] = ()
+    ingest: Mapping[str, KafkaIngest] = field(default_factory=dict)
     local_folders: tuple[str, ...] = ()
     min_free_bytes: int = 0
     vacuum_hours: int = 24
     retention_days: Mapping[str, int] = field(default_factory=dict)
-    fetch_held: Callable[[], TopicSnapshot] | None = field(default=None, repr=False)
-    fetch_topic_id: Callable[[], str | None] | None = field(default=None, repr=False)
-    fetch_is_compacted: Callable[[], bool | None] | None = field(default=None, repr=False)
-    fetch_ends: Callable[[], Ends | None] | None = field(default=None, repr=False)
-    fetch_times: Callable[[Mapping[int, int]], Mapping[int, datetime] | None] | None = field(default=None, repr=False)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
     read_in_place: Mapping[str, str] = field(default_factory=dict)
 

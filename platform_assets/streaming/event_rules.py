@@ -1,4 +1,4 @@
-"""What of the event contract is a shop's own: its zone, the texts that stand for no id and for nobody, its amounts."""
+"""What of a contract is the sender's own, whatever the topic: its zone, the texts that stand for no id and nobody."""
 
 from __future__ import annotations
 
@@ -27,15 +27,11 @@ BLANKS = "".join(chr(code) for first, last in _BLANK_RANGES for code in range(fi
 
 @dataclass(frozen=True)
 class EventRules:
-    """Texts are compared without surrounding blanks and the case of ASCII letters; an empty one is a placeholder.
-
-    `revenue_from_price`: a purchase that is sent without revenue has price x quantity.
-    """
+    """Texts are compared without surrounding blanks and the case of ASCII letters; an empty one is a placeholder."""
 
     time_zone: str = "UTC"
     placeholder_ids: frozenset[str] = field(default_factory=lambda: fold(PLACEHOLDER_IDS))
     anonymous_users: frozenset[str] = field(default_factory=lambda: fold(ANONYMOUS_USERS))
-    revenue_from_price: bool = False
 
     @cached_property
     def zone(self) -> ZoneInfo:

@@ -165,7 +165,7 @@ def _name_type(inspected: Inspected, marks: Mapping[str, Any], name: str) -> tup
         members = [f"{each.encode_name}:{_name_item(each.type, each.encode_name)}" for each in inspected.fields]
         return "record", f"struct<{','.join(members)}>"
     said = type(inspected).__name__.removesuffix("Type").lower()
-    raise TopicSpecError(f"{name}: a table has no column for the type {said}. docs/adding-a-topic.md lists those.", name)
+    raise TopicSpecError(f"{name}: no column holds the type {said}. docs/adding-a-topic.md lists the types.", name)
 
 
 def _name_item(inspected: Inspected, name: str) -> str:

@@ -66,7 +66,7 @@ class KafkaStream:
 
     @property
     def tables(self) -> tuple[TableSpec, TableSpec, TableSpec]:
-        """Those of the topic."""
+        """Returns those of the topic."""
         return self.topic.tables
 
     @property
@@ -102,8 +102,11 @@ class TableStream:
     def __post_init__(self) -> None:
         if self.span.of_pairs and (self.write_mode != "append" or not self.span.by_user):
             raise ValueError(f"{self.name}: pairs are appended, and are of one user each (append, by_user).")
-        if self.span.by_user and self.span.user_column != self.source.table.roles.user_id:
-            name, user = self.source.table.name, self.span.user_column
+        table, user = self.source.table, self.span.user_column
+        # A table that a stream has written has no roles; its columns are what the stream's file says.
+        known = table.roles.user_id if table.layer == "silver" else user
+        if self.span.by_user and (user != known or user not in {column.name for column in table.columns}):
+            name = table.name
             raise ValueError(f"{self.name}: rows by user need the user of {name} (its roles) in a column {user}, too.")
 
     @property
@@ -125,6 +128,20 @@ def select_derived(streams: Iterable[Stream]) -> tuple[TableStream, ...]:
     return tuple(stream for stream in streams if isinstance(stream, TableStream))
 
 
+def select_downstream(over: Iterable[KafkaStream], streams: Iterable[Stream]) -> tuple[TableStream, ...]:
+    """The streams over tables that these streams over Kafka fill, or that such streams fill, in their order."""
+    derived = select_derived(streams)
+    filled = {table.name for stream in over for table in stream.tables}
+    while more := {t.name for s in derived if s.source.table.name in filled for t in s.tables} - filled:
+        filled |= more
+    return tuple(stream for stream in derived if stream.source.table.name in filled)
+
+
+def name_topics(streams: Iterable[Stream], shop_topic: str) -> dict[str, str]:
+    """The topic on the broker that each stream over Kafka reads, by the stream's name."""
+    return {stream.name: stream.topic.kafka_topic or shop_topic for stream in select_ingest(streams)}
+
+
 def require_one_ingest(streams: Iterable[Stream], purpose: str) -> KafkaStream:
     """The one stream over Kafka, for work that is defined for one only. Raises `UsageError` for none or several."""
     found = select_ingest(streams)
@@ -132,6 +149,32 @@ def require_one_ingest(streams: Iterable[Stream], purpose: str) -> KafkaStream:
         names = ", ".join(stream.name for stream in found) or "none"
         raise UsageError(f"{purpose} needs exactly one stream over Kafka; there are: {names}.")
     return found[0]
+
+
+@dataclass(frozen=True)
+class Group:
+    """What a file in `platform_assets/groups/` says: which topics are read together, and which streams follow.
+
+    `topics` are names of streams over Kafka. `streams` are names of streams over tables; none named: all whose source
+    is filled by these topics, or by such a stream. A topic, and a stream, is of one group.
+    """
+
+    name: str
+    topics: tuple[str, ...]
+    streams: tuple[str, ...] = ()
+
+    def resolve(self, catalogue: Iterable[Stream]) -> StreamGroup:
+        """The group with its streams, those over Kafka first. Raises `ValueError` for names that do not exist."""
+        known = {stream.name: stream for stream in catalogue}
+        if missing := [name for name in (*self.topics, *self.streams) if name not in known]:
+            raise ValueError(f"Group {self.name}: there is no stream {', '.join(missing)}.")
+        ingest = select_ingest(known[name] for name in self.topics)
+        derived = select_downstream(ingest, known.values())
+        if self.streams:
+            derived = select_derived(known[name] for name in self.streams)
+        if len(ingest) < len(self.topics) or (self.streams and len(derived) < len(self.streams)):
+            raise ValueError(f"Group {self.name}: `topics` are streams over Kafka, `streams` are streams over tables.")
+        return StreamGroup(self.name, (*ingest, *derived))
 
 
 @dataclass(frozen=True)

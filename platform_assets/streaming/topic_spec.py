@@ -29,17 +29,17 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 def digits(precision: int, scale: int) -> msgspec.Meta:
-    """For a `Decimal`: its column is decimal(precision, scale); a value that has more digits is a wrong type."""
+    """Marks a `Decimal`: its column is decimal(precision, scale); a value that has more digits is a wrong type."""
     return msgspec.Meta(extra={"digits": (precision, scale)})
 
 
 def epoch(unit: TimeUnit) -> msgspec.Meta:
-    """For an `int`: its column is a timestamp, so many units since 1970, UTC."""
+    """Marks an `int`: its column is a timestamp, so many units since 1970, UTC."""
     return msgspec.Meta(extra={"epoch": unit})
 
 
 def time_format(text: str) -> msgspec.Meta:
-    """For a `str`: its column is a timestamp, spelled in this format of `datetime.strptime`."""
+    """Marks a `str`: its column is a timestamp, spelled in this format of `datetime.strptime`."""
     return msgspec.Meta(extra={"time_format": text})
 
 
@@ -87,8 +87,8 @@ class Topic:
     """A Kafka topic whose records follow one contract.
 
     `name` names the stream, its checkpoint and the tables: `silver.<name>`, `silver.quarantined_<name>` and
-    `silver.deduplicated_<name>`. `kafka_topic` is the topic's name on the broker (empty: `name`). `record` has the
-    fields, strictly typed; one without a default is required.
+    `silver.deduplicated_<name>`. `kafka_topic` is its name on the broker; empty: HEADRACE_TOPIC has it (the shop's).
+    `record` has the fields, strictly typed; one without a default is required.
 
     Roles are named by field. `event_id`: what a repeated record is known by; none: nothing is deduplicated; several, or
     a number: the table has a text column `event_id` made of them. `subject`: whose record it is, a text or a whole
@@ -102,12 +102,12 @@ class Topic:
 
     name: str
     description: str
+    kafka_topic: str
     record: type[msgspec.Struct]
     event_time: EventTime
     event_id: tuple[str, ...] = ()
     subject: str | None = None
     event_type: str | None = None
-    kafka_topic: str = ""
     values: JsonValues | TextLines = JsonValues()
     rules: tuple[Rule, ...] = ()
     spellings: Mapping[str, Callable[[str], Any]] = field(default_factory=dict, hash=False)
@@ -118,8 +118,7 @@ class Topic:
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
             raise TopicSpecError(f"The topic's name {self.name!r} must be small letters, digits and _.", "name")
-        object.__setattr__(self, "kafka_topic", self.kafka_topic or self.name)
-        if not re.fullmatch("[a-zA-Z0-9._-]{1,249}", self.kafka_topic):
+        if not re.fullmatch("[a-zA-Z0-9._-]{0,249}", self.kafka_topic):
             raise TopicSpecError(f"Kafka has no topic with the name {self.kafka_topic!r}.", "kafka_topic")
         self._check_roles()
         if isinstance(self.values, TextLines):
@@ -165,8 +164,6 @@ class Topic:
                 if name not in known:
                     fields = ", ".join(known)
                     raise TopicSpecError(f"{role} names {name!r}; the record's fields are {fields}.", role)
-        if isinstance(self.event_id, str):
-            raise TopicSpecError(f"event_id is a list of fields: write ({self.event_id!r},).", "event_id")
         if len(self.event_id) > 1 and "event_id" in known:
             raise TopicSpecError("A field is called event_id: the column of the joined ids has this name.", "event_id")
         _check_time(known[self.event_time.field], self.event_time)
@@ -175,7 +172,8 @@ class Topic:
                 if not known[name].is_required or known[name].kind not in ("text", "int", "enum"):
                     raise TopicSpecError(f"{role} names {name}: it must be a required str or int.", role)
         if self.event_type and known[self.event_type].column_type != "string":
-            raise TopicSpecError(f"event_type names {self.event_type}: it must be a str or an enum of texts.", "event_type")
+            said = f"event_type names {self.event_type}: it must be a str or an enum of texts."
+            raise TopicSpecError(said, "event_type")
 
 
 def _check_time(found: RecordField, time: EventTime) -> None:

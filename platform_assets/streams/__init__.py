@@ -5,13 +5,21 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from platform_assets.streaming.stream_spec import KafkaStream, Stream, StreamGroup, TableStream
+from platform_assets.groups import load_all_groups, select_groups
+from platform_assets.streaming.stream_spec import (
+    KafkaStream,
+    Stream,
+    StreamGroup,
+    TableStream,
+    select_derived,
+    select_ingest,
+)
 from platform_assets.topics import load_topics
 from resources.settings import load_settings
 
 
-def load_streams() -> tuple[Stream, ...]:
-    """All streams: one for each topic first, for the others read their tables. Names are unique.
+def load_all_streams() -> tuple[Stream, ...]:
+    """All streams, of whatever group: one for each topic first, for the others read their tables. Names are unique.
 
     A module may have `build_stream(settings)` too, where a setting says what the stream does. Raises `SettingError`.
     """
@@ -22,12 +30,25 @@ def load_streams() -> tuple[Stream, ...]:
         if hasattr(module, "STREAM")
     ]
     streams.sort(key=lambda stream: stream.name)
-    # Until groups choose them: the shop's alone.
-    topics = [topic for topic in load_topics() if topic.name == "events"]
-    sources = {topic.tables[0] for topic in topics}
-    return (*map(KafkaStream, topics), *(stream for stream in streams if stream.source.table in sources))
+    return (*map(KafkaStream, load_topics()), *streams)
+
+
+def load_streams() -> tuple[Stream, ...]:
+    """The streams of all enabled groups, those that read Kafka first. Raises `SettingError`."""
+    streams = [stream for group in load_stream_groups() for stream in group.streams]
+    return (*select_ingest(streams), *select_derived(streams))
 
 
 def load_stream_groups() -> tuple[StreamGroup, ...]:
-    """The groups that the supervisor keeps running: one Spark application with all streams."""
-    return (StreamGroup(name="clickstream", streams=load_streams()),)
+    """The groups that HEADRACE_GROUPS enables: each is one Spark application, which the supervisor keeps running.
+
+    Raises `SettingError` for a group that does not exist, `ValueError` for a stream of two groups.
+    """
+    groups, catalogue = load_all_groups(), load_all_streams()
+    owners: dict[str, str] = {}
+    for group in (group.resolve(catalogue) for group in groups):
+        for stream in group.streams:
+            # Two applications would write one table, each by the checkpoint that the other has moved.
+            if (owner := owners.setdefault(stream.name, group.name)) != group.name:
+                raise ValueError(f"Stream {stream.name} is of the groups {owner} and {group.name}: it can be of one.")
+    return tuple(group.resolve(catalogue) for group in select_groups(groups, load_settings().groups))

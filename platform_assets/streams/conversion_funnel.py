@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from platform_assets.streaming.result_span import ResultSpan, in_words
 from platform_assets.streaming.rules import events_in_windows
 from platform_assets.streaming.stream_spec import TableSource, TableStream
-from platform_assets.topics.events import EVENTS
 from platform_assets.tables.spec import Column, TableSpec
+from platform_assets.topics.events import EVENTS
 
 if TYPE_CHECKING:
     from pyspark.sql import Column as SparkColumn

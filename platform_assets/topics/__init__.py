@@ -28,7 +28,7 @@ def load_topics() -> tuple[Topic, ...]:
             value = getattr(topic, what)
             if (first := seen.setdefault(value, module)) is not module:
                 path = Path(first.__file__ or "").name
-                raise _locate(TopicSpecError(f"{path} has the {what} {value!r} as well.", what), module.__spec__.origin)
+                raise _locate(TopicSpecError(f"{path} has the {what} {value!r} as well.", what), module.__file__)
     return tuple(sorted((topic for topic, _ in found), key=lambda topic: topic.name))
 
 
@@ -38,8 +38,7 @@ def _import_all() -> Iterator[ModuleType]:
         try:
             module = importlib.import_module(name)
         except TopicSpecError as error:
-            spec = importlib.util.find_spec(name)
-            raise _locate(error, None if spec is None else spec.origin) from None
+            raise _locate(error, str(Path(__path__[0]) / f"{found.name}.py")) from None
         if hasattr(module, "TOPIC"):
             yield module
 
@@ -61,7 +60,7 @@ def _locate(error: TopicSpecError, path: str | None) -> TopicSpecError:
 
 
 def _find_line(tree: ast.Module, about: str) -> int | None:
-    for node in ast.walk(tree):
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.stmt)):
         is_field = isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == about
         is_class = isinstance(node, ast.ClassDef) and node.name == about
         is_value = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == about for t in node.targets)

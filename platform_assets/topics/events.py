@@ -1,4 +1,4 @@
-"""Topic `events`: what happens in a shop, a JSON object a record."""
+"""Topic `events`: what happens in a shop, a JSON object a record. HEADRACE_TOPIC is its name on the broker."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ TOPIC = Topic(
     event_id=("event_id",),
     subject="user_id",
     event_type="event_type",
-    kafka_topic="ecommerce-events",
+    kafka_topic="",
     spellings={"currency": spell_currency},
     added_fields=("currency",),
     # Older code had 0 where no revenue was sent.
@@ -86,6 +86,5 @@ EVENTS, QUARANTINED_EVENTS, DEDUPLICATED_EVENTS = TOPIC.tables
 
 
 def build_topic(settings: Settings) -> Topic:
-    """The topic under its name on the broker (HEADRACE_TOPIC); with HEADRACE_REVENUE_FROM_PRICE revenue is filled in."""
-    complete = fill_revenue if settings.revenue_from_price else None
-    return dataclasses.replace(TOPIC, kafka_topic=settings.topic, complete=complete)
+    """The topic; HEADRACE_REVENUE_FROM_PRICE has revenue filled in."""
+    return dataclasses.replace(TOPIC, complete=fill_revenue if settings.revenue_from_price else None)

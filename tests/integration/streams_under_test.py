@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.streaming.engine.query_group import QueryGroup
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from tests.bounded_run import run_to_end
 
@@ -46,8 +47,15 @@ class StreamsUnderTest:
         **overrides: Any,
     ) -> StreamsUnderTest:  # fmt: skip
         """Over an existing topic."""
-        context = build_stream_context(settings.model_copy(update={"topic": topic}), kafka, lakehouse)
+        context = build_stream_context(
+            settings.model_copy(update={"topic": topic}), kafka, lakehouse, select_ingest(load_streams())
+        )
         return StreamsUnderTest(session, kafka, dataclasses.replace(context, **overrides))
+
+    @property
+    def topic(self) -> str:
+        """The topic that the stream `events` reads."""
+        return self.context.ingest["events"].topic
 
     def copy_to(self, root: Path) -> StreamsUnderTest:
         """The same with a copy of the lakehouse, at a place where nothing is."""
@@ -62,7 +70,7 @@ class StreamsUnderTest:
         """Sends records, in order, and waits until the broker has them."""
         producer = self.kafka.producer()
         for value in values:
-            producer.produce(self.context.topic, value=value, key=key, partition=partition)
+            producer.produce(self.topic, value=value, key=key, partition=partition)
         assert producer.flush(30) == 0
 
     @contextmanager

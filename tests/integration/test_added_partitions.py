@@ -36,7 +36,7 @@ def test_their_records_are_read_from_the_first_on_without_a_restart(
     group.start()
     try:
         wait_until(lambda: len(streams.rows("silver.events")) == 20, group)
-        (added,) = kafka.admin().create_partitions([NewPartitions(streams.context.topic, 3)]).values()
+        (added,) = kafka.admin().create_partitions([NewPartitions(streams.topic, 3)]).values()
         added.result(30)
         for partition in range(3):
             streams.send(build_purchases(1 + partition), partition=partition)

@@ -60,7 +60,7 @@ def environment_of(project: Path, streams: StreamsUnderTest) -> dict[str, str]:
         **os.environ,
         "HEADRACE_HOME": str(project / "home"),
         "HEADRACE_LAKEHOUSE": streams.context.lakehouse_root,
-        "HEADRACE_TOPIC": streams.context.topic,
+        "HEADRACE_TOPIC": streams.topic,
         "KAFKA_BOOTSTRAP_SERVERS": streams.context.kafka_options["kafka.bootstrap.servers"],
         "HEADRACE_SPARK_HEAP_MIB": "768",
         **ENVIRONMENT,
@@ -129,7 +129,7 @@ def test_a_new_field_becomes_a_column_and_another_change_is_refused(
     older = channels.pop((None, '{"channel":"app"}'))
     newest = channels.pop(("app", None))
     assert not channels and older > 100 and newest >= 100
-    ends = kafka.end_offsets(streams.context.topic)
+    ends = kafka.end_offsets(streams.topic)
     assert sorted(row["kafka_offset"] for row in streams.rows("silver.events")) == list(range(ends[0]))
 
     renamed = copy_project(tmp_path / "renamed", {EVENTS: [('Column("country",', 'Column("land",')]})

@@ -53,7 +53,7 @@ def test_a_stop_at_any_moment_is_clean(
         for table in ("silver.events", "silver.quarantined_events", "silver.deduplicated_events")
         for row in streams.rows(table, "select kafka_offset from t")
     )
-    (end,) = kafka.end_offsets(streams.context.topic).values()
+    (end,) = kafka.end_offsets(streams.topic).values()
     assert places == Counter(range(end))
 
 

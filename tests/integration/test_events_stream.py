@@ -191,11 +191,11 @@ def test_batches_are_capped_and_the_ledger_accounts_for_every_offset(streams: St
 
 
 def test_aborted_transactions_are_gaps(streams: StreamsUnderTest) -> None:
-    producer = streams.kafka.producer(**{"transactional.id": "test-" + streams.context.topic})
+    producer = streams.kafka.producer(**{"transactional.id": "test-" + streams.topic})
     producer.init_transactions(30)
     for name, commit in (("kept-1", True), ("aborted", False), ("kept-2", True)):
         producer.begin_transaction()
-        producer.produce(streams.context.topic, value=event(name), partition=0)
+        producer.produce(streams.topic, value=event(name), partition=0)
         producer.flush(30)
         (producer.commit_transaction if commit else producer.abort_transaction)(30)
     streams.drain("events")

@@ -66,7 +66,7 @@ def ask(streams: StreamsUnderTest, **question: str) -> str:
     ],
 )
 def test_a_record_is_explained_by_its_coordinates(written: StreamsUnderTest, offset: int, said: str) -> None:
-    assert said in ask(written, offset=f"{written.context.topic}/0/{offset}")
+    assert said in ask(written, offset=f"{written.topic}/0/{offset}")
 
 
 def test_an_event_is_explained_with_all_its_records(written: StreamsUnderTest) -> None:

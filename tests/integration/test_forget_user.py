@@ -23,7 +23,7 @@ from platform_assets.checks.ledger import Audit, audit_stream
 from platform_assets.checks.ledger_proof import Proof as LedgerProof
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.register.forgotten_users import Register
-from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased
+from platform_assets.streaming.register.found_traces import NOTHING_ELSE, AlsoErased
 from platform_assets.streaming.repair import late_portions
 from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import select_derived, select_ingest
@@ -38,7 +38,7 @@ from tests.spark.test_parity import run_check
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from platform_assets.streaming.register.traces import Traces
+    from platform_assets.streaming.register.found_traces import Traces
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STREAMS = {stream.name: stream for stream in load_streams()}
@@ -234,7 +234,7 @@ def expect_to_stay_out(streams: StreamsUnderTest, names: Sequence[str]) -> None:
     assert prove(streams).found == ()
     prove_sound(streams)
     read = [STREAMS[name] for name in ("events", *names)]
-    place = f"{streams.context.topic}/0"
+    place = f"{streams.topic}/0"
     newest = max(row["kafka_offset"] for row in streams.rows("platform.erased_records") if row["was"] == "on_arrival")
     said = explain(read, lakehouse_of(streams), streams.kafka, offset=f"{place}/{newest}")
     assert "erased on its arrival" in said[0]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobs.operations.explain import explain
-from platform_assets.streaming.register.traces import AlsoErased
+from platform_assets.streaming.register.found_traces import AlsoErased
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -114,7 +114,7 @@ def test_all_that_is_the_users_goes_and_the_rest_is_for_a_person(streams: Stream
     assert Counter(row["was"] for row in arrived) == {"on_arrival": len(REFUSED) + 1, "unsure_on_arrival": len(UNSURE)}
     newest = max(row["kafka_offset"] for row in arrived if row["was"] == "unsure_on_arrival")
     read = [STREAMS[name] for name in NAMES]
-    asked = f"{streams.context.topic}/0/{newest}"
+    asked = f"{streams.topic}/0/{newest}"
     said = explain(read, lakehouse_of(streams), streams.kafka, offset=asked)
     assert "may have been of a user who is forgotten: erased on its arrival" in said[0]
 

@@ -48,7 +48,7 @@ def test_a_group_stops_before_the_disk_is_full_and_loses_nothing(
             group.stop(60)
             filler.unlink(missing_ok=True)
     streams.drain("events")
-    (end,) = kafka.end_offsets(streams.context.topic).values()
+    (end,) = kafka.end_offsets(streams.topic).values()
     offsets = streams.rows("silver.events", "select kafka_offset from t order by 1")
     assert [row["kafka_offset"] for row in offsets] == list(range(end))
 
@@ -57,7 +57,7 @@ def test_a_group_does_not_start_on_a_disk_that_is_nearly_full(
     kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings
 ) -> None:
     with pytest.raises(StorageError, match="HEADRACE_MIN_FREE_MIB"):
-        build_stream_context(settings.model_copy(update={"min_free_mib": 2**40}), kafka, lakehouse)
+        build_stream_context(settings.model_copy(update={"min_free_mib": 2**40}), kafka, lakehouse, [])
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:

@@ -121,12 +121,12 @@ def test_nothing_differs_where_nothing_happened(streams: StreamsUnderTest) -> No
     found = compare(streams)
     assert (found.rows, found.differences, found.doubled) == (137, 0, 0)
     assert found.notes == ()
-    topic = streams.context.topic
+    topic = streams.topic
     assert replay_of(streams).describe() == f"rows of the records {topic}/0/0-83, {topic}/1/0-56"
 
 
 def test_what_was_lost_and_changed_is_repaired(streams: StreamsUnderTest) -> None:
-    right, topic = rows(streams, "events"), streams.context.topic
+    right, topic = rows(streams, "events"), streams.topic
     lost, changed = damage(streams)
     damaged = rows(streams, "events")
     assert breaches(streams) != ()
@@ -182,7 +182,7 @@ def test_rows_that_come_back_are_not_read_a_second_time(streams: StreamsUnderTes
 @OF_ALL
 def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
     damage(streams)
-    topic, everything = streams.context.topic, compare(streams)
+    topic, everything = streams.topic, compare(streams)
     halves = (f"{topic}/0/0-40",), (f"{topic}/0/40-1000", f"{topic}/1/0-1000")
     parts = [compare(streams, ReplayScope(offsets=offsets)) for offsets in halves]
     assert sum(part.added for part in parts) == everything.added
@@ -208,7 +208,7 @@ def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
 )
 def test_offsets_that_mean_nothing_are_refused(streams: StreamsUnderTest, offsets: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        compare(streams, ReplayScope(offsets=(offsets.format(topic=streams.context.topic),)))
+        compare(streams, ReplayScope(offsets=(offsets.format(topic=streams.topic),)))
 
 
 @pytest.mark.long
@@ -266,7 +266,7 @@ def own(spark: Any, kafka: KafkaResource, tmp_path: Path) -> StreamsUnderTest:
 
 @pytest.mark.long
 def test_what_kafka_has_deleted_is_named(own: StreamsUnderTest) -> None:
-    topic = own.context.topic
+    topic = own.topic
     with pytest.raises(UsageError, match="has read nothing yet"):
         compare(own)
     own.send(build_events(range(9)))

@@ -16,7 +16,8 @@ from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.register.forgotten_users import Register
-from platform_assets.topics.events import STREAM
+from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.topics.events import TOPIC
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -108,7 +109,7 @@ def test_a_batch_in_portions_has_the_outcome_of_a_whole_one(
         "silver.events": 1 + 1 + 39 + 3 * 6, "silver.quarantined_events": 9,
         "silver.deduplicated_events": 3 * 40 - 39 + 3 + 3, "platform.erased_records": 6,
     }  # fmt: skip
-    audit = audit_stream(STREAM, lakehouse, streams.kafka)
+    audit = audit_stream(KafkaStream(TOPIC), lakehouse, streams.kafka)
     assert audit.breaches == ()
 
 
@@ -126,7 +127,7 @@ def test_a_crash_within_a_batch_of_portions_loses_and_doubles_nothing(
     # Cut in another way than before.
     with_portions(streams, 200_000).drain("events")
 
-    assert audit_stream(STREAM, lakehouse, streams.kafka).breaches == ()
+    assert audit_stream(KafkaStream(TOPIC), lakehouse, streams.kafka).breaches == ()
     assert len(streams.rows("silver.events")) == 40 + 1 + 3 * 6
 
 
@@ -142,7 +143,7 @@ def test_sixty_records_of_sixteen_megabytes_are_quarantined_with_their_bytes(
     streams.send([event("good")])
     streams.drain("events")
 
-    assert audit_stream(STREAM, lakehouse, streams.kafka).breaches == ()
+    assert audit_stream(KafkaStream(TOPIC), lakehouse, streams.kafka).breaches == ()
     counted = "select count(*)::int as n, min(octet_length(value))::int as least, min(reason) as reason from t"
     assert streams.rows("silver.quarantined_events", counted) == [{"n": 60, "least": size, "reason": "oversized"}]
     assert [row["event_id"] for row in streams.rows("silver.events")] == ["good"]

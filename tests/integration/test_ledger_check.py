@@ -167,7 +167,7 @@ def test_a_checkpoint_ahead_of_the_table_is_found(lakehouse_copy: StreamsUnderTe
 
 
 def test_a_gap_with_a_record_in_it_is_found(written: StreamsUnderTest) -> None:
-    entry = Entry("app", 0, written.context.topic, 0, 0, 4, 3, 3, 0, 0, gaps=((3, 4),))
+    entry = Entry("app", 0, written.topic, 0, 0, 4, 3, 3, 0, 0, gaps=((3, 4),))
     assert find_gap_breaches([entry], written.kafka) != []
 
 

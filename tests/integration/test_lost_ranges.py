@@ -155,9 +155,9 @@ def test_a_partition_that_lost_its_end_is_read_on_from_there(case: Case, monkeyp
     cut = TopicSnapshot(held.topic_id, {0: (0, 7)})
     with monkeypatch.context() as patch:
         patch.setattr("jobs.supervision.stream_context.fetch_held", lambda *_: cut)
-        streams = dataclasses.replace(
-            case.streams, context=dataclasses.replace(case.streams.context, fetch_held=lambda: cut)
-        )
+        ingest = {"events": dataclasses.replace(case.streams.context.ingest["events"], fetch_held=lambda: cut)}
+        context = dataclasses.replace(case.streams.context, ingest=ingest)
+        streams = dataclasses.replace(case.streams, context=context)
         with pytest.raises(LostOffsetsError, match=f"{case.topic}/0 offsets 7 to 9, which were read"):
             streams.drain("events")
         assert case.acknowledge("power cut") == [LostRange(case.topic, 0, 10, None, 7, is_cut=True)]

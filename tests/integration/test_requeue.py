@@ -113,7 +113,7 @@ def test_records_are_taken_in_once_and_counted(streams: StreamsUnderTest) -> Non
 
 
 def test_a_choice_names_reasons_times_and_places(streams: StreamsUnderTest) -> None:
-    topic = streams.context.topic
+    topic = streams.topic
     requeuer = Requeuer(EVENTS, streams.context)
 
     def offsets(record_filter: RecordFilter) -> list[int]:

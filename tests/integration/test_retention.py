@@ -112,7 +112,7 @@ def test_what_has_expired_is_not_missed_and_nothing_is_made_of_its_absence(strea
     own = count_days(kept, "gold.revenue_by_category", "window_start")
     assert own == {days_ago: rows for days_ago, rows in revenue.items() if days_ago <= 10} != revenue
     prove_sound(kept, OF_ONE_DAY)
-    place = f"{streams.context.topic}/0/0"
+    place = f"{streams.topic}/0/0"
     said = explain([STREAMS[name] for name in NAMES], lakehouse_of(kept), kept.kafka, offset=place)
     assert "It has expired if its day is over (silver.events before" in said[0]
 

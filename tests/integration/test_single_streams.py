@@ -52,7 +52,7 @@ def test_single_streams_are_paused_restarted_and_resumed(
             group.stop(60)
     assert group.failure() is None
     streams.drain(*BOTH)
-    (end,) = kafka.end_offsets(streams.context.topic).values()
+    (end,) = kafka.end_offsets(streams.topic).values()
     offsets = streams.rows("silver.events", "select kafka_offset from t order by 1")
     assert [row["kafka_offset"] for row in offsets] == list(range(end))
     counted = (

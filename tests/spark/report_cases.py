@@ -22,8 +22,8 @@ from platform_assets.reports.spark_engine import translate
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.streams import sessions, view_to_purchase
-from platform_assets.topics.events import EVENTS
 from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.events import EVENTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

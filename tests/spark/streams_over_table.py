@@ -61,7 +61,7 @@ class StreamsOverTable:
 
     def run(self, spark: SparkSession, lakehouse: LakehouseResource, names: Sequence[str] = ()) -> None:
         """One bounded run of the named streams (default: all) over what the table holds now, from checkpoints on."""
-        context = StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+        context = StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
         streams = [stream for name, stream in self.streams.items() if not names or name in names]
         run_to_end(QueryGroup(spark, streams, context))
 

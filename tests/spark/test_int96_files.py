@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.engine import table_upkeep
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
-from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.streaming.stream_spec import select_derived
+from platform_assets.streams import load_streams
 from platform_assets.tables.spec import Column, TableSpec
 from resources.lakehouse import LakehouseResource
 
@@ -49,7 +51,7 @@ def other_spark(spark: SparkSession) -> Iterator[SparkSession]:
 
 @pytest.fixture
 def context(lakehouse: LakehouseResource) -> StreamContext:
-    return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+    return StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
 
 
 def row(at: datetime, n: int) -> pa.Table:
@@ -74,7 +76,7 @@ def test_a_file_with_int96_is_left_alone_until_that_spark_has_rewritten_it(
     table = DeltaBatchWriter(SPEC, context)
     table.append(row(FOR_EVER, 0), CommitInfo.of_batch("q", "app", 0))
     append_by(other_spark, table.uri)
-    upkeep = TableUpkeep([KafkaStream("q", (SPEC,))], context)
+    upkeep = TableUpkeep([replace(select_derived(load_streams())[0], name="q", tables=(SPEC,))], context)
 
     upkeep.run()
     assert "gold.offers is not compacted" in caplog.text and f"{TIMESTAMPS}=TIMESTAMP_MICROS" in caplog.text

@@ -39,7 +39,7 @@ def lakehouse(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
         pulses = [{"event_time": row["event_time"], "level": 0.5} for row in part]
         append(found, PULSES.main_table, pulses, offset)
         offset += len(part)
-        context = StreamContext(found.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+        context = StreamContext(found.root_uri, {}, "earliest", 1, 1.0, 1, None)
         run_to_end(QueryGroup(spark, STREAMS, context))
     return found
 

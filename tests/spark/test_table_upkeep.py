@@ -21,8 +21,8 @@ from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.engine import table_upkeep
 from platform_assets.streaming.engine.table_upkeep import COMMITS_OF_ONE_CHECKPOINT, TableUpkeep
 from platform_assets.streams import load_streams
-from platform_assets.topics.events import EVENTS
 from platform_assets.tables.platform import PLATFORM_TABLES
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
 from tests.spark.test_streams_over_events import run_streams
 
@@ -68,7 +68,7 @@ class Shop:
 
 @pytest.fixture
 def context(lakehouse: LakehouseResource) -> StreamContext:
-    return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+    return StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
 
 
 def start_upkeep(context: StreamContext, readers: Sequence[str]) -> TableUpkeep:

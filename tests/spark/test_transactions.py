@@ -20,7 +20,7 @@ SPEC = TableSpec("gold.numbers", "Numbers", "one number", ("n",), (Column("n", "
 
 
 def test_a_replayed_batch_is_not_written_twice_where_transactions_expire(spark: SparkSession, tmp_path: Path) -> None:
-    context = StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None)
+    context = StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None)
     uri = context.table_uri(SPEC.name)
     batch, rows = CommitInfo.of_batch("q", "app", 7, source=7), pa.table({"n": [1]})
     DeltaBatchWriter(SPEC, context).append(rows, batch)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.batch_records import pack, share_out
-from platform_assets.streaming.ingest.event_parser import build_parser, read_messages
+from platform_assets.streaming.ingest.record_parser import build_parser, read_messages
+from platform_assets.topics.events import TOPIC
 
 ARRIVAL = 1_790_000_000_000_000
 KAFKA = pa.schema(
@@ -72,11 +73,11 @@ def batches(*sizes: int) -> Iterator[pa.RecordBatch]:
 @pytest.mark.parametrize(("share", "brought"), [(None, 3), (10**9, 3), (100_000, 1), (10, 0)])
 def test_what_is_beyond_the_share_comes_as_its_weight_alone(share: int | None, brought: int) -> None:
     shares = None if share is None else {3: share}
-    parse = build_parser(ARRIVAL, 10**9, EventRules(), shares)
+    parse = build_parser(TOPIC, ARRIVAL, 10**9, EventRules(), shares)
     messages = pa.Table.from_batches(parse(batches(10, 1_000_000, 10)))
     assert messages["message"].is_valid().to_pylist() == [True] * brought + [False] * (3 - brought)
     assert messages["until_offset"].to_pylist() == [2, 4, 6]
     weights = messages["weight"].to_pylist()
     assert weights[1] >= 250_000 > max(weights[0], weights[2])
-    offsets = read_messages(messages.slice(0, brought))["kafka_offset"].to_pylist()
+    offsets = read_messages(TOPIC, messages.slice(0, brought))["kafka_offset"].to_pylist()
     assert offsets == list(range(2 * brought))

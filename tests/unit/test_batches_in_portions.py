@@ -21,7 +21,7 @@ BATCH = CommitInfo.of_batch("q", "app", 0, source=0)
 
 
 def open_table(root: Path, check_lease: Callable[[], None] | None = None) -> DeltaBatchWriter:
-    context = StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None, check_lease=check_lease)
+    context = StreamContext(str(root), {}, "earliest", 1, 1.0, 1, None, check_lease=check_lease)
     return DeltaBatchWriter(SPEC, context)
 
 

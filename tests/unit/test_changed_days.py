@@ -24,7 +24,7 @@ MONDAY, TUESDAY, WEDNESDAY = date(2024, 2, 26), date(2024, 2, 27), date(2024, 2,
 
 @pytest.fixture
 def context(tmp_path: Path) -> StreamContext:
-    return StreamContext(str(tmp_path), "t", {}, "earliest", 1, 1.0, 1, None)
+    return StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None)
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_only_a_batch_has_a_transaction_and_something_that_it_read() -> None:
 
 
 def test_a_table_has_the_text_and_how_many_rows_a_batch_has(tmp_path: Path) -> None:
-    table = DeltaBatchWriter(SPEC, StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None))
+    table = DeltaBatchWriter(SPEC, StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None))
     rows, batch, repair = pa.table({"n": [1, 2]}), CommitInfo.of_batch("q", "app", 0, source=7), WRITTEN[9][1]
     table.append(rows, batch)
     table.put(rows, "true", repair)
@@ -150,6 +150,6 @@ def test_a_table_has_the_text_and_how_many_rows_a_batch_has(tmp_path: Path) -> N
 
 
 def test_a_commit_of_no_batch_cannot_be_written_as_one(tmp_path: Path) -> None:
-    table = DeltaBatchWriter(SPEC, StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None))
+    table = DeltaBatchWriter(SPEC, StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None))
     with pytest.raises(ValueError, match="without a batch"):
         table.append(pa.table({"n": [1]}), CommitInfo(CommitKind.REPAIR, "q"))

@@ -33,7 +33,7 @@ def read(table: DeltaReader) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def context(tmp_path: Path) -> StreamContext:
-    return StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None)
+    return StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None)
 
 
 def test_rows_are_put_in_the_place_of_those_of_the_same_key(context: StreamContext) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import unicodedata
+from dataclasses import replace
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -16,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.streaming.event_rules import EventRules, fold
-from platform_assets.streaming.ingest.event_contract import FIELDS, Event, Reason, RejectedRecordError, parse_event
-from platform_assets.streaming.ingest.event_parser import build_parser, read_messages
-from platform_assets.topics.events import EVENTS
+from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
+from platform_assets.streaming.ingest.record_contract import compile_contract
+from platform_assets.streaming.ingest.record_parser import build_parser, read_messages
+from platform_assets.streaming.topic_spec import Topic
+from platform_assets.topics.events import TOPIC, fill_revenue
 
 ARRIVAL_MICROS = calendar.timegm((2026, 3, 1, 12, 0, 0)) * 1_000_000
 MAX_BYTES = 2_000
@@ -188,7 +191,7 @@ records = st.one_of(
 def test_verdict_is_the_one_of_the_contracts_text(value: bytes | None) -> None:
     expected = judge(value)
     try:
-        event, micros, unknown = parse_event(value, MAX_BYTES, ARRIVAL_MICROS)
+        event, micros, unknown = compile_contract(TOPIC).parse(value, MAX_BYTES, ARRIVAL_MICROS, EventRules())
     except RejectedRecordError as error:
         assert error.reason == expected
         return
@@ -218,7 +221,9 @@ def test_verdict_is_the_one_of_the_contracts_text(value: bytes | None) -> None:
 def test_first_broken_rule_names_the_reason(change: dict[str, Any], reason: Reason) -> None:
     event = {"event_id": "e", "event_type": "purchase", "timestamp": "2026-03-01T11:00:00Z", "user_id": "u"}
     with pytest.raises(RejectedRecordError) as caught:
-        parse_event(json.dumps({**event, **change}).encode(), MAX_BYTES, ARRIVAL_MICROS)
+        compile_contract(TOPIC).parse(
+            json.dumps({**event, **change}).encode(), MAX_BYTES, ARRIVAL_MICROS, EventRules()
+        )
     assert caught.value.reason is reason
 
 
@@ -233,8 +238,8 @@ def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(val
             "timestamp": pa.array([ARRIVAL_MICROS] * len(values)).cast(pa.timestamp("us", tz="UTC")),
         }
     )
-    messages = build_parser(ARRIVAL_MICROS, MAX_BYTES, EventRules())(iter(batch.to_batches()))
-    rows = read_messages(pa.Table.from_batches(messages)).to_pylist()
+    messages = build_parser(TOPIC, ARRIVAL_MICROS, MAX_BYTES, EventRules())(iter(batch.to_batches()))
+    rows = read_messages(TOPIC, pa.Table.from_batches(messages)).to_pylist()
     assert [row["kafka_offset"] for row in rows] == list(range(len(values)))
     for row, value in zip(rows, values, strict=True):
         expected = judge(value)
@@ -247,13 +252,7 @@ def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(val
         assert (row["event_date"] is None) == (expected is not None)
 
 
-def test_each_field_is_of_one_kind_and_has_a_column() -> None:
-    """docs/changing-the-events.md names the three places."""
-    assert set(Event.__struct_fields__) == FIELDS
-    assert {column.name for column in EVENTS.columns} >= FIELDS - {"timestamp"} | {"event_time"}
-
-
-def parse(event: dict[str, Any], rules: EventRules | None = None) -> dict[str, Any]:
+def parse(event: dict[str, Any], rules: EventRules | None = None, topic: Topic = TOPIC) -> dict[str, Any]:
     """One event's row."""
     batch = pa.table(
         {
@@ -264,8 +263,8 @@ def parse(event: dict[str, Any], rules: EventRules | None = None) -> dict[str, A
             "timestamp": pa.array([ARRIVAL_MICROS]).cast(pa.timestamp("us", tz="UTC")),
         }
     )
-    messages = build_parser(ARRIVAL_MICROS, MAX_BYTES, rules or EventRules())(iter(batch.to_batches()))
-    (row,) = read_messages(pa.Table.from_batches(messages)).to_pylist()
+    messages = build_parser(topic, ARRIVAL_MICROS, MAX_BYTES, rules or EventRules())(iter(batch.to_batches()))
+    (row,) = read_messages(TOPIC, pa.Table.from_batches(messages)).to_pylist()
     return row
 
 
@@ -355,4 +354,4 @@ def test_price_times_quantity_is_revenue_only_where_the_shop_says_so(
 ) -> None:
     event = {**EVENT, **sent, **unknown}
     assert parse(event)["revenue"] == sent.get("revenue")
-    assert parse(event, EventRules(revenue_from_price=True))["revenue"] == revenue
+    assert parse(event, topic=replace(TOPIC, complete=fill_revenue))["revenue"] == revenue

@@ -17,12 +17,12 @@ from hypothesis import given
 
 from platform_assets.errors import GroupOwnedError
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
-from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.batch_records import Portion
-from platform_assets.streaming.ingest.event_parser import build_parser, read_messages
 from platform_assets.streaming.ingest.event_writer import EventWriter
+from platform_assets.streaming.ingest.record_parser import build_parser, read_messages
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streaming.topic_snapshot import Ends
 from platform_assets.streams import load_streams
@@ -41,8 +41,8 @@ class Process:
     def __init__(self, root: str, zone: str, fetch_ends: Callable[[], Ends] | None = None) -> None:
         self._commits_left: int | None = None
         self._context = StreamContext(
-            root, TOPIC, {}, "earliest", MAX_OFFSETS, 1.0, MAX_BYTES, HORIZON, EventRules(zone),
-            fetch_ends=fetch_ends, check_lease=self._count_commit,
+            root, {}, "earliest", MAX_OFFSETS, 1.0, MAX_BYTES, HORIZON, EventRules(zone),
+            ingest={STREAM.name: KafkaIngest(TOPIC, fetch_ends=fetch_ends)}, check_lease=self._count_commit,
         )  # fmt: skip
         self.restart()
 
@@ -89,10 +89,10 @@ class Process:
 
     def _read_portion(self, step: Step, start: int) -> Portion:
         records = as_kafka_batch(step.records[start : start + step.portion])
-        parser = build_parser(step.arrival, MAX_BYTES, self._context.event_rules)
+        parser = build_parser(STREAM.topic, step.arrival, MAX_BYTES, self._context.event_rules)
         names = ("message", "kafka_partition", "until_offset", "weight")
         types = zip(names, (pa.binary(), pa.int32(), pa.int64(), pa.int64()), strict=True)
-        parsed = read_messages(pa.Table.from_batches(parser(iter([records])), pa.schema(types)))
+        parsed = read_messages(STREAM.topic, pa.Table.from_batches(parser(iter([records])), pa.schema(types)))
         return Portion(len(parsed), lambda: parsed)
 
     def _count_commit(self) -> None:

@@ -40,7 +40,7 @@ TODAY = NOW.date()
 
 @pytest.fixture
 def context(tmp_path: Path) -> StreamContext:
-    return StreamContext(str(tmp_path), "t", {}, "earliest", 1, 1.0, 1, None)
+    return StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None)
 
 
 def append(table: DeltaBatchWriter, spec: TableSpec, number: int, days_ago: list[int], column: str) -> None:

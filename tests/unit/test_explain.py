@@ -14,11 +14,11 @@ from deltalake import write_deltalake
 from jobs.operations.explain import explain
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams import load_streams
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.high_value_users import HIGH_VALUE_USERS
 from platform_assets.streams.sessions import SESSIONS
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

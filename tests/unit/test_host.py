@@ -20,7 +20,7 @@ from jobs.supervision.table_events import EVENT_INTERVAL_SECONDS, AssetEvent, Ta
 from platform_assets.errors import HeadraceError, MissingTopicError, QueryFailedError
 from platform_assets.streaming.progress import QueryProgress
 from platform_assets.streaming.stream_spec import KafkaStream
-from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.events import TOPIC
 
 
 def progress(batch_id: int, rows: int = 0, side_version: int = 0) -> dict[str, QueryProgress]:
@@ -183,11 +183,7 @@ def test_bounded_group_ends_when_everything_is_read() -> None:
 # --- asset events
 
 
-TABLES = tuple(
-    TableSpec(name, "A table.", "one record", ("event_id",), ())
-    for name in ("silver.events", "silver.quarantined_events")
-)
-STREAM = KafkaStream("events", TABLES, 1.0)
+STREAM = KafkaStream(TOPIC, 1.0)
 
 
 def publish(*steps: tuple[float, dict[str, QueryProgress]]) -> list[AssetEvent]:

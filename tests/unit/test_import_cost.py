@@ -9,7 +9,7 @@ from pathlib import Path
 
 # What computes, reads files or talks to Kafka: each costs tens to hundreds of megabytes and up to seconds.
 _ENGINES = (
-    "confluent_kafka", "delta", "deltalake", "duckdb", "jgo", "matplotlib", "msgspec", "numpy", "pandas", "polars",
+    "confluent_kafka", "delta", "deltalake", "duckdb", "jgo", "matplotlib", "numpy", "pandas", "polars",
     "py4j", "pyarrow", "pyspark",
 )  # fmt: skip
 

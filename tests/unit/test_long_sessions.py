@@ -17,9 +17,9 @@ from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.derive.long_sessions import LongSessions, take_out_long
 from platform_assets.streaming.result_span import is_comparable
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS, STREAM
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
+from platform_assets.topics.events import EVENTS
 
 pytestmark = pytest.mark.unit
 
@@ -38,7 +38,7 @@ def as_sessions(*rows: tuple[str, datetime, datetime]) -> pa.Table:
 
 def list_parts(root: Path, sessions: pa.Table, watermark: datetime) -> list[tuple[datetime, str]]:
     """What is listed of a monitor and of somebody who sleeps at noon: both have events around each midnight."""
-    context = StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None)
+    context = StreamContext(str(root), {}, "earliest", 1, 1.0, 1, None)
     for table in (EVENTS, SESSIONS, LATE_EVENTS, COMPLETE_UNTIL):
         DeltaReader(table, context)
     moments = [MIDNIGHT - 14 * HOUR + number * HOUR / 3 for number in range(3 * 70)]

@@ -224,3 +224,14 @@ def test_nobody_else_is_taken_for_the_user(name: str, document: Any) -> None:
 def test_whatever_the_bytes_it_is_judged(value: bytes, name: str) -> None:
     judge(value, name)
     assert judge(value + b"\0" + name.encode() + b"\0", name) != NONE
+
+
+def test_a_topics_own_field_names_a_user_however_short_the_name() -> None:
+    whole, cut = b'{"meter": "7", "kind": 7}', b'{"kind": 7, "meter": "7'
+    for raw in (whole, cut):
+        assert judge_record(None, raw, Sought.one("7")) == NONE
+        assert judge_record(None, raw, Sought.one("7", "meter")) == CERTAIN
+        for fields, found in ((frozenset[str](), False), (frozenset(["meter"]), True)):
+            assert find_suspects(pa.array([raw], pa.binary()), "7", fields=fields).to_pylist() == [found]
+    assert judge_record(None, b'{"meter": "8", "kind": 7}', Sought.one("7", "meter")) == NONE
+    assert judge_fields([("meter", "7")], Sought.one("7", "meter")) == CERTAIN

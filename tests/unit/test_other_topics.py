@@ -32,6 +32,7 @@ from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.late_events import as_late, build_repairs
 from platform_assets.streaming.derive.long_sessions import LongSessions, take_out_long
 from platform_assets.streaming.register.forgotten_users import Register, find_erasures, new_row, put_erasure
+from platform_assets.streaming.register.named_users import Mention
 from platform_assets.tables.platform import COMPLETE_UNTIL, ERASED_RECORDS, FORGOTTEN_USERS, LATE_EVENTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
@@ -61,7 +62,7 @@ def lakehouse(tmp_path: Path) -> LakehouseResource:
 
 @pytest.fixture
 def context(lakehouse: LakehouseResource) -> StreamContext:
-    return StreamContext(lakehouse.root_uri, "none", {}, "earliest", 1, 1.0, 1, None)
+    return StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
 
 
 def run(lakehouse: LakehouseResource, check: dg.AssetChecksDefinition) -> dg.AssetCheckResult:
@@ -227,6 +228,8 @@ def test_an_erasure_leaves_a_topic_without_users_alone(lakehouse: LakehouseResou
     hops = pa.table({"until_version": [0, version]})
     assert [_count_erased(lakehouse, stream, hops) for stream in (RUNS, BEATS)] == [2, 0]
     assert Register(context).find_rows(pa.table({"device": ["dev-1", "dev-2"]}), "device").tolist() == [True, False]
+    refused = {"device": [None], "reason": ["no JSON"], "key": [None], "value": [b'{"device": "dev-1"']}
+    assert Register(context).judge_records(pa.table(refused), "device").tolist() == [Mention.CERTAIN]
     assert Register(context).find_rows(pa.table({"level": [0.5]}), None).tolist() == [False]
 
 

@@ -45,7 +45,7 @@ _row = st.fixed_dictionaries(
 
 
 def make(root: Path) -> DeltaBatchWriter:
-    return DeltaBatchWriter(SPEC, StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None))
+    return DeltaBatchWriter(SPEC, StreamContext(str(root), {}, "earliest", 1, 1.0, 1, None))
 
 
 def commit(number: int = 0) -> CommitInfo:

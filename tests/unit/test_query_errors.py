@@ -13,10 +13,13 @@ from platform_assets.errors import (
     StorageError,
     TransientError,
 )
-from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.engine.query_errors import classify_failure
 
-CONTEXT = StreamContext("/lake", "shop-events", {"kafka.sasl.jaas.config": "secret"}, "earliest", 1, 1.0, 1, None)
+CONTEXT = StreamContext(
+    "/lake", {"kafka.sasl.jaas.config": "secret"}, "earliest", 1, 1.0, 1, None,
+    ingest={"events": KafkaIngest("shop-events"), "payments": KafkaIngest("shop-events-paid")},
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,16 @@ def test_failure_is_named_with_what_to_do(text: str, kind: type[Exception], says
     assert says in str(error)
     assert "secret" not in str(error)
     assert isinstance(error, TransientError) == (kind in (BrokerUnavailableError, QueryFailedError))
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "topic"),
+    [
+        ("payments", "", "shop-events-paid"),
+        ("start", "Topic shop-events-paid is unknown.", "shop-events-paid"),
+        ("history", "", "shop-events, shop-events-paid"),
+    ],
+)
+def test_a_topic_that_is_gone_is_the_one_that_the_query_or_the_text_names(query: str, text: str, topic: str) -> None:
+    error = classify_failure(query, f"UnknownTopicOrPartitionException {text}", CONTEXT)
+    assert str(error).startswith(f"Topic {topic} is gone from the broker.")

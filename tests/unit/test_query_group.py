@@ -42,7 +42,7 @@ def starts() -> list[bool]:
 
 def build_query(monkeypatch: pytest.MonkeyPatch, root: Path, starts: list[bool], error: str) -> TableQuery:
     """A dead query; each start from now on is noted, and the query dies again at once."""
-    query = TableQuery(_NO_SESSION, STREAM, StreamContext(root.as_uri(), "t", {}, "earliest", 1, 1.0, 1, None))
+    query = TableQuery(_NO_SESSION, STREAM, StreamContext(root.as_uri(), {}, "earliest", 1, 1.0, 1, None))
     monkeypatch.setattr(query, "_query", DeadQuery(error))
     monkeypatch.setattr(query, "start", lambda *, bounded: starts.append(bounded))
     return query
@@ -101,7 +101,7 @@ def test_records_come_first_and_slow_starts_leave_time_for_a_heartbeat(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    context = StreamContext("/nowhere", "t", {}, "earliest", 1, 1.0, 1, None)
+    context = StreamContext("/nowhere", {}, "earliest", 1, 1.0, 1, None)
     group = QueryGroup(_NO_SESSION, load_streams(), context)
     queries = {stream.name: SlowQuery(stream, clock, seconds) for stream in load_streams()}
     monkeypatch.setattr(group, "_queries", queries)
@@ -118,7 +118,7 @@ def test_records_come_first_and_slow_starts_leave_time_for_a_heartbeat(
 
 
 def test_a_start_that_is_refused_is_refused_by_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    context = StreamContext("/nowhere", "t", {}, "earliest", 1, 1.0, 1, None)
+    context = StreamContext("/nowhere", {}, "earliest", 1, 1.0, 1, None)
     group = QueryGroup(_NO_SESSION, [STREAM], context)
     query = TableQuery(_NO_SESSION, STREAM, context)
 

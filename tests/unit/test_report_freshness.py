@@ -16,8 +16,8 @@ from platform_assets.reports.daily_report import pin_table
 from platform_assets.reports.day_states import PROVISIONAL, DayState, InputChanges, find_stale_days, write_states
 from platform_assets.reports.days import ONE_DAY, DayRange
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
-from platform_assets.topics.events import EVENTS
 from platform_assets.tables.platform import CHANGED_DAYS, EXPIRED_ROWS
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
 
 TODAY = datetime.now(UTC).date()

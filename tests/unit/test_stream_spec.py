@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from platform_assets.errors import UsageError
-from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
+from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, require_one_ingest
 from platform_assets.streams import load_streams
 
 GROUP = StreamGroup("clickstream", load_streams())
@@ -18,16 +18,20 @@ def test_every_stream_of_a_group_is_over_kafka_or_over_a_table() -> None:
 
 def test_several_streams_over_kafka_are_told_apart_in_their_order() -> None:
     (events,) = GROUP.ingest
-    others = tuple(dataclasses.replace(events, name=name) for name in ("orders", "clicks"))
+    others = tuple(_renamed(events, name) for name in ("orders", "clicks"))
     group = StreamGroup("shop", (others[0], *GROUP.derived, others[1]))
     assert group.ingest == others
     assert group.derived == GROUP.derived
 
 
+def _renamed(stream: KafkaStream, name: str) -> KafkaStream:
+    return KafkaStream(dataclasses.replace(stream.topic, name=name, kafka_topic=name))
+
+
 def test_what_needs_one_stream_over_kafka_names_those_that_there_are() -> None:
     (events,) = GROUP.ingest
     assert require_one_ingest(GROUP.streams, "A requeue") is events
-    several = [events, dataclasses.replace(events, name="orders")]
+    several = [events, _renamed(events, "orders")]
     with pytest.raises(
         UsageError, match=r"^A requeue needs exactly one stream over Kafka; there are: events, orders\.$"
     ):

@@ -31,11 +31,10 @@ from jobs.supervision.run_records import build_run_config, build_run_tags, read_
 from jobs.supervision.stream_running import STREAM_RUNNING, build_stream_running_checks
 from platform_assets.errors import GroupOwnedError
 from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup
-from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.events import TOPIC
 from resources.settings import Settings
 
-TABLE = TableSpec("silver.events", "Events.", "one record", ("event_id",), ())
-GROUP = StreamGroup("clickstream", (KafkaStream("events", (TABLE,), 1.0),))
+GROUP = StreamGroup("clickstream", (KafkaStream(TOPIC, 1.0),))
 SLEEPER = [sys.executable, "-c", "input()"]
 
 

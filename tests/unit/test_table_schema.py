@@ -31,7 +31,7 @@ NEW = replace(OLD, columns=(*OLD.columns, COUPON))
 
 
 def write_batch(root: Path, spec: TableSpec, batch: int, **values: object) -> None:
-    context = StreamContext(str(root), "none", {}, "earliest", 1, 1.0, 1, None)
+    context = StreamContext(str(root), {}, "earliest", 1, 1.0, 1, None)
     table = DeltaBatchWriter(spec, context)
     table.append(pa.Table.from_pylist([values]), CommitInfo.of_batch("q", "app", batch, source=batch))
 
@@ -44,7 +44,7 @@ def read(root: Path) -> list[dict[str, object]]:
 def test_a_new_column_is_added_and_older_rows_have_none(tmp_path: Path, upserts: bool) -> None:
     write_batch(tmp_path, OLD, 0, id=1, day=None)
     if upserts:
-        context = StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None)
+        context = StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None)
         rows = pa.Table.from_pylist([{"id": 2, "day": None, "coupon": "x"}])
         DeltaBatchWriter(NEW, context).put(rows, "true", CommitInfo(CommitKind.REPAIR, "q"))
     else:
@@ -105,7 +105,7 @@ def test_what_is_not_an_addition_is_refused_with_the_difference_and_nothing_chan
 def test_a_writer_that_has_the_older_table_open_fails_and_its_batch_is_written_at_the_next_start(
     tmp_path: Path,
 ) -> None:
-    context = StreamContext(str(tmp_path), "none", {}, "earliest", 1, 1.0, 1, None)
+    context = StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None)
     older, batch = DeltaBatchWriter(OLD, context), CommitInfo.of_batch("q", "app", 0, source=0)
     create_table(older.uri, NEW)
     rows = pa.table({"id": [7], "day": pa.nulls(1, pa.date32())})

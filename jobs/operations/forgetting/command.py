@@ -13,7 +13,7 @@ import dagster as dg
 
 from jobs.operations.forgetting.proof import Proof, search_files
 from jobs.operations.forgetting.readers import wait_for_readers
-from jobs.operations.forgetting.topics import build_erasers, list_without_users
+from jobs.operations.forgetting.topics import build_erasers, list_user_fields, list_without_users
 from jobs.operations.forgetting.waiting import list_what_waits
 from jobs.operations.replay.shadow import FOLDER
 from jobs.supervision.application import borrow_application
@@ -24,7 +24,7 @@ from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError, UsageError
 from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
-from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
+from platform_assets.streaming.register.found_traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -165,7 +165,7 @@ def forget_user(
         )
     say("all files are read for the proof")
     unsure = tuple(record for traces in found for record in traces.unsure)
-    return Forgotten(rows, search_files(lakehouse, user), waits, unsure)
+    return Forgotten(rows, search_files(lakehouse, user, list_user_fields(streams)), waits, unsure)
 
 
 def _drain(

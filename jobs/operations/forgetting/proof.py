@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,14 +28,14 @@ class Proof:
     found: tuple[str, ...]
 
 
-def search_files(lakehouse: LakehouseResource, user: str) -> Proof:
+def search_files(lakehouse: LakehouseResource, user: str, fields: Sequence[str] = ()) -> Proof:
     """Reads every file but those of the queries' state, one after the other: as long as a scan of all texts takes.
 
     A user is found as in the tables' records (`named_users`), in the texts of a Parquet file or in the bytes of
     another; JSON in it is read. So are other texts that have the same word: a user_id that is a word of the language
-    can't be told from it.
+    can't be told from it. `fields` are those that topics have for users.
     """
-    sought = Sought.one(user)
+    sought = Sought.one(user, *fields)
     paths = lakehouse.folder.list_files("")
     read = [path for path in paths if not _STATE.match(path)]
     total, found = 0, []
@@ -44,13 +44,13 @@ def search_files(lakehouse: LakehouseResource, user: str) -> Proof:
         if content is None:
             continue  # removed since the files were listed
         total += len(content)
-        texts = _find_texts(content, user) if path.endswith(".parquet") else iter([("", content)])
+        texts = _find_texts(content, user, sought.fields) if path.endswith(".parquet") else iter([("", content)])
         if any(judge_fields([text], sought) for text in texts):
             found.append(path)
     return Proof(len(read), total, len(paths) - len(read), tuple(found))
 
 
-def _find_texts(content: bytes, user: str) -> Iterator[tuple[str, bytes]]:
+def _find_texts(content: bytes, user: str, fields: frozenset[str]) -> Iterator[tuple[str, bytes]]:
     """The texts of a Parquet file, of all its columns, that may name the user, each with its column."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -64,7 +64,7 @@ def _find_texts(content: bytes, user: str) -> Iterator[tuple[str, bytes]]:
             for part in _flatten(column):
                 if part.type in texts:
                     values = part.cast(pa.binary())
-                    for value in values.filter(find_suspects(values, user, field)).to_pylist():
+                    for value in values.filter(find_suspects(values, user, field, fields)).to_pylist():
                         yield field, value
 
 

@@ -31,6 +31,12 @@ def build_erasers(user: str, user_hash: str, streams: Sequence[Stream], context:
     return found
 
 
+def list_user_fields(streams: Sequence[Stream]) -> tuple[str, ...]:
+    """The fields by which topics say whose a record is."""
+    names = (stream.main_table.roles.user_id for stream in select_ingest(streams))
+    return tuple(name for name in names if name is not None)
+
+
 def list_without_users(streams: Sequence[Stream]) -> tuple[str, ...]:
     """Sentences about topics that are left alone, for nobody knows whose their records are."""
     tables = (stream.main_table for stream in select_ingest(streams))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.register.traces import Traces
+    from platform_assets.streaming.register.found_traces import Traces
     from resources.kafka import KafkaResource
 
 
@@ -25,7 +25,7 @@ def list_what_waits(
 ) -> tuple[str, ...]:
     """Sentences about Kafka, the queries' state, published topics, and what lies outside the lakehouse."""
     by_table = {traces.table: traces for traces in found}
-    said = [_describe_topic(found, context, kafka)]
+    said = [_describe_topic(found, topic, kafka) for topic in sorted(each.topic for each in context.ingest.values())]
     for stream in derived:
         traces = by_table.get(stream.source.table.name)
         if traces is not None and (text := _describe_state(traces, stream, context)) is not None:
@@ -38,13 +38,13 @@ def list_what_waits(
     return tuple(said)
 
 
-def _describe_topic(found: Sequence[Traces], context: StreamContext, kafka: KafkaResource) -> str:
+def _describe_topic(found: Sequence[Traces], topic: str, kafka: KafkaResource) -> str:
     times = (pc.max(traces.events["kafka_timestamp"]).as_py() for traces in found)
-    retention, last = kafka.retention(context.topic), max((time for time in times if time is not None), default=None)
+    retention, last = kafka.retention(topic), max((time for time in times if time is not None), default=None)
     if retention is None:
-        return f"Topic {context.topic} keeps its records for ever: remove the user's with Kafka's own tools."
+        return f"Topic {topic} keeps its records for ever: remove the user's with Kafka's own tools."
     gone = (last or datetime.now(UTC)) + retention
-    return f"Topic {context.topic} has the user's records until about {gone:%Y-%m-%d %H:%M} UTC; nobody reads them in."
+    return f"Topic {topic} has the user's records until about {gone:%Y-%m-%d %H:%M} UTC; nobody reads them in."
 
 
 def _describe_state(found: Traces, stream: TableStream, context: StreamContext) -> str | None:

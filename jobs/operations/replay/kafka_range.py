@@ -61,7 +61,8 @@ class KafkaReplay(RowReplay[KafkaStream]):
         self._id = stream.main_table.roles.event_id
         self._scope = scope
         losses = Losses(DeltaReader(LOST_RANGES, context).read_arrow().to_pylist())
-        self._topic_micros = max(losses.times_begun_again(context.topic), default=0)
+        self._topic = context.ingest[stream.name].topic
+        self._topic_micros = max(losses.times_begun_again(self._topic), default=0)
         self._topic_since = datetime.fromtimestamp(self._topic_micros / 1e6, UTC)
 
     def describe(self) -> str:
@@ -72,7 +73,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
         from pyspark.sql import functions as F
 
         stream, names = self._stream, [column.name for column in self._stream.main_table.columns]
-        records = read_records(session, self._context, self._ranges).persist()
+        records = read_records(session, self._context, stream.topic, self._ranges).persist()
         try:
             live = read_rows(session, self._context, stream.main_table, self._ranges, _ARRIVAL, self._topic_since)
             pairs = live.alias("l").join(
@@ -119,12 +120,12 @@ class KafkaReplay(RowReplay[KafkaStream]):
         events = self._lakehouse.find_table(self._stream.main_table.name)
         ledger = self._lakehouse.find_table("platform.ledger")
         entries = [] if events is None or ledger is None else read_all_entries(events, ledger)
-        return [e for e in entries if e.topic == self._context.topic and e.arrival_micros > self._topic_micros]
+        return [e for e in entries if e.topic == self._topic and e.arrival_micros > self._topic_micros]
 
     @cached_property
     def _ranges(self) -> list[OffsetRange]:
         """What the stream has read of the scope, and Kafka holds. Raises `UsageError` where that is nothing."""
-        topic, scope = self._context.topic, self._scope
+        topic, scope = self._topic, self._scope
         held, ends = self._kafka.beginning_offsets(topic), self._kafka.end_offsets(topic)
         read = merge_ranges(self._entries)
         if scope.offsets:

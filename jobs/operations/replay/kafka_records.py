@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, Entry
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.delta.reader import DeltaReader
-from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, parse_batch
 from platform_assets.streaming.ingest.kafka_ranges import read_ranges
+from platform_assets.streaming.ingest.record_parser import parse_batch, parsed_schema
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.repair.expiry import read_expired
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.arrays import Int64s
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.topic_spec import Topic
 
 # Within the topic.
 PLACE = COORDINATES[1:]
@@ -62,8 +63,10 @@ def intersect(wanted: Iterable[OffsetRange], read: Sequence[OffsetRange]) -> lis
     return [found for found in both if found.length > 0]
 
 
-def read_records(session: SparkSession, context: StreamContext, ranges: Sequence[OffsetRange]) -> DataFrame:
-    """The records as the current parser has them (`PARSED_SCHEMA`). Fails where Kafka no longer holds one of them.
+def read_records(
+    session: SparkSession, context: StreamContext, topic: Topic, ranges: Sequence[OffsetRange]
+) -> DataFrame:
+    """The topic's records as the current parser has them (`parsed_schema`). Fails where Kafka no longer holds one.
 
     They are judged as if they came now: what was not too far ahead when it came is less so now.
     """
@@ -73,18 +76,18 @@ def read_records(session: SparkSession, context: StreamContext, ranges: Sequence
     max_bytes, rules = context.max_record_bytes, context.event_rules
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return (parse_batch(batch, now_micros, max_bytes, rules) for batch in batches if len(batch))
+        return (parse_batch(batch, topic, now_micros, max_bytes, rules) for batch in batches if len(batch))
 
     # A topic's partition may be read in several ranges, which one read of Spark's takes one of.
     records = reduce(lambda one, other: one.union(other), (read_ranges(session, context, [part]) for part in ranges))
-    return records.mapInArrow(parse, from_arrow_schema(PARSED_SCHEMA))
+    return records.mapInArrow(parse, from_arrow_schema(parsed_schema(topic)))
 
 
 def read_rows(
     session: SparkSession, context: StreamContext, spec: TableSpec, ranges: Sequence[OffsetRange], arrival: str,
     since: datetime,
 ) -> DataFrame:  # fmt: skip
-    """A table's rows of these ranges that arrived (column `arrival`) after `since`, when the topic was made."""
+    """A table's rows of these ranges of a topic that arrived (column `arrival`) after `since`, when it was made."""
     from pyspark.sql import functions as F
 
     inside = [
@@ -93,7 +96,7 @@ def read_rows(
         for r in ranges
     ]
     rows = select_columns(session.read.format("delta").load(context.table_uri(spec.name)), spec.columns)
-    of_topic = (F.col("topic") == context.topic) & (F.col(arrival) > F.lit(since))
+    of_topic = (F.col("topic") == ranges[0].topic) & (F.col(arrival) > F.lit(since))
     return rows.where(of_topic & reduce(lambda one, other: one | other, inside))
 
 
@@ -106,14 +109,15 @@ def find_lost(
     They arrive when that batch did. Left out: what the parser refuses, what repeats an accepted event, forgotten users,
     and days that the table keeps no longer.
     """
+    topic = context.ingest[stream.name].topic
     tables = dict(zip(ARRIVAL_COLUMNS.values(), (*stream.tables, ERASED_RECORDS), strict=True))
     known = [
         read_rows(session, context, spec, ranges, arrival, since).select(*PLACE) for arrival, spec in tables.items()
     ]
     lost = records.join(reduce(lambda one, other: one.union(other), known), list(PLACE), "left_anti")
-    rows = lost.select(*PARSED_SCHEMA.names).toArrow()
+    rows = lost.select(*parsed_schema(stream.topic).names).toArrow()
     if not len(rows):
-        return _as_rows(rows, np.zeros(0, np.int64), context.topic), []
+        return _as_rows(rows, np.zeros(0, np.int64), topic), []
     accepted = rows.filter(rows["reason"].is_null())
     roles = stream.main_table.roles
     is_forgotten = Register(context).find_rows(accepted, roles.user_id)
@@ -134,7 +138,7 @@ def find_lost(
     notes += (
         [f"{gone:,} records are of days that have expired (HEADRACE_RETENTION_DAYS): they stay out."] if gone else []
     )
-    return _as_rows(found, arrivals, context.topic), notes
+    return _as_rows(found, arrivals, topic), notes
 
 
 def _find_repeated(

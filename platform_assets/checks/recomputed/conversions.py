@@ -11,8 +11,8 @@ from platform_assets.checks.recomputed.money import add_money, exact_amount
 from platform_assets.checks.recomputed.percentiles import exact_percentiles
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect
 from platform_assets.reports.days import DayRange
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.view_to_purchase import MAX_LAG, VIEW_TO_PURCHASE
+from platform_assets.topics.events import EVENTS
 
 _COUNT = pl.len().cast(pl.Int64)
 

@@ -11,8 +11,8 @@ from platform_assets.checks.recomputed.json_objects import object_of
 from platform_assets.checks.recomputed.money import add_money, exact_amount
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect
 from platform_assets.reports.customer_days import CART_TYPES
-from platform_assets.topics.events import EVENTS
 from platform_assets.streams.sessions import SESSIONS
+from platform_assets.topics.events import EVENTS
 
 # An action on a product in the cart, newer ones after older ones: by time, then as the topic has them.
 ACTION = {"at": pl.Int64, "partition": pl.Int32, "offset": pl.Int64, "open": pl.Boolean}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,14 @@ from platform_assets.streaming.derive.query_state import QueryState, as_rows
 from platform_assets.streaming.engine.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
+from platform_assets.streaming.engine.topic_ends import TopicEnds
 from platform_assets.streaming.ledgers.hop_ledger import HopLedger
 from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
 from platform_assets.streaming.moments import EPOCH, MICROSECOND
 from platform_assets.streaming.progress import lag_of, read_progresses
 from platform_assets.streaming.repair.expiry import Expiry
 from platform_assets.streaming.repair.late_repair import LateRepair, Look
+from platform_assets.streaming.stream_spec import KafkaStream, select_downstream
 from platform_assets.streaming.topic_snapshot import HeldRecords
 from platform_assets.tables.platform import COMPLETE_UNTIL
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 _REPAIR_SECONDS = 60.0
 # A window closes at most this much later than the idle timeout says.
 _IDLE_LOOK_SECONDS = 5.0
-_LOOKS_KEPT = 100
 
 
 class GroupMaintenance:
@@ -76,14 +76,16 @@ class GroupMaintenance:
         longest_trigger = max((stream.trigger_seconds or 0.0 for stream in streams), default=0.0)
         self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
         self._began_at = time.monotonic()
-        self._marked_at = 0.0
-        self.held = HeldRecords()
-        """What waited behind open transactions at the last look. From any thread."""
-        self._held_from: dict[int, int] = {}
-        # Some looks: the newest report of a query that has nothing to do is up to ten seconds old.
-        self._all_visible_at: deque[int] = deque(maxlen=_LOOKS_KEPT)
-        self._look_at_ends()
+        self._marked_at: dict[str, float] = {}
+        self._ends = {
+            query.name: TopicEnds(query.writer.fetch_ends, query.ingest.fetch_times) for query in ingest
+        }
         self._work: PeriodicWork | None = None
+
+    @property
+    def held(self) -> dict[str, HeldRecords]:
+        """What waited behind open transactions at the last look, by the stream that is to read it. From any thread."""
+        return {name: ends.held for name, ends in self._ends.items()}
 
     @property
     def error(self) -> HeadraceError | None:
@@ -143,10 +145,9 @@ class GroupMaintenance:
 
         Unless some of it waited behind an open transaction: then nothing is marked.
         """
-        if not self._all_visible_at:
-            return
         for query in self._ingest:
-            query.writer.advance_idle_frontier(self._all_visible_at[-1])
+            if (visible_at := self._ends[query.name].find_visible()) is not None:
+                query.writer.advance_idle_frontier(visible_at)
 
     def interrupt(self) -> None:
         """Ends what may be ended without harm, and begins nothing new: `stop` follows."""
@@ -193,34 +194,9 @@ class GroupMaintenance:
         if not any(query.is_at_first_batch() for query in self._queries):
             self.repair(_REPAIR_SECONDS)
 
-    def _look_at_ends(self) -> None:
-        """Notes the time if nothing waits behind an open transaction: all that was sent before is then read.
-
-        Otherwise it notes how much waits, and since when.
-        """
-        now = time.time_ns() // 1000
-        # All read one topic: any of them knows its ends.
-        fetch = self._ingest[0].writer.fetch_ends if self._ingest else self._context.fetch_ends or dict
-        ends = fetch()
-        if ends is None:
-            return
-        held_from = {partition: stable for partition, (stable, end) in ends.items() if stable < end}
-        if not held_from:
-            self._all_visible_at.append(now)
-        # Its first record stays the same while a transaction is open: it is read once.
-        since = self.held.since
-        if held_from != self._held_from:
-            since = self._find_oldest(held_from)
-        self._held_from = held_from
-        self.held = HeldRecords(sum(end - stable for stable, end in ends.values()), since)
-
-    def _find_oldest(self, positions: Mapping[int, int]) -> datetime | None:
-        fetch = self._context.fetch_times
-        times = fetch(positions) if fetch is not None and positions else None
-        return min((times or {}).values(), default=None)
-
     def _advance_idle_frontier(self) -> None:
-        self._look_at_ends()
+        for ends in self._ends.values():
+            ends.look()
         timeout = self._context.idle_timeout_seconds
         for query in self._ingest:
             writer = query.writer
@@ -232,25 +208,27 @@ class GroupMaintenance:
                 continue
             # What could be read when the trigger began is read, also when it had a batch, of heartbeats perhaps. That
             # was all that had been sent before the last look at which nothing waited behind an open transaction.
-            looked_at = max((at for at in self._all_visible_at if at <= _micros_of(reports[-1])), default=None)
+            looked_at = self._ends[query.name].find_visible(_micros_of(reports[-1]))
             # This uses the steady clock: one that was ahead, and is set right, would make a silence hours long.
             now = time.monotonic()
             since_moved = now - (writer.moved_at_seconds or self._began_at)
-            if looked_at is None or since_moved < timeout or now - self._marked_at < self._mark_seconds:
+            since_marked = now - self._marked_at.get(query.name, 0.0)
+            if looked_at is None or since_moved < timeout or since_marked < self._mark_seconds:
                 continue
             latest = writer.read_latest_event()
-            if latest is not None and self._is_any_open(latest):
-                self._marked_at = time.monotonic()
+            if latest is not None and self._is_any_open(query.stream, latest):
+                self._marked_at[query.name] = time.monotonic()
                 writer.advance_idle_frontier(looked_at)
 
-    def _is_any_open(self, latest_event_micros: int) -> bool:
-        """Whether a running query has not committed a batch that closes all that the latest event may be part of.
+    def _is_any_open(self, stream: KafkaStream, latest_event_micros: int) -> bool:
+        """Whether a running query over the stream's table has not closed all that the latest event may be part of.
 
         Asked of the checkpoints, and not counted in marks: a query that starts late, was paused or is busy meets
         several marks in one batch, which moves its watermark and closes nothing.
         """
+        downstream = select_downstream([stream], [query.stream for query in self._derived])
         for query in self._derived:
-            if not query.is_active:
+            if not query.is_active or query.stream not in downstream:
                 continue
             last = Checkpoint.of(self._context, query.stream.main_table.name).read_last_plan()
             closes = 0 if last is None else last[1].watermark_micros

@@ -23,13 +23,14 @@ class KafkaQuery(StreamQuery):
 
     def __init__(self, session: SparkSession, stream: KafkaStream, context: StreamContext) -> None:
         self.stream = stream
+        self.ingest = context.ingest[stream.name]
         self.writer = EventWriter(stream, context)
         super().__init__(session, stream, self.writer, context)
 
     def _read_source(self) -> DataFrame:
         options = {
             **build_options(self._context),
-            "subscribe": self._context.topic,
+            "subscribe": self.ingest.topic,
             "startingOffsets": self._find_starting_offsets(),
             "maxOffsetsPerTrigger": str(self._context.max_offsets_per_trigger),
         }
@@ -40,16 +41,16 @@ class KafkaQuery(StreamQuery):
 
         Raises `LostOffsetsError` when Kafka no longer holds what comes next.
         """
-        context = self._context
+        topic = self.ingest.topic
         is_new = self._checkpoint.read_generation() is None
         if is_new:
-            start = self.writer.find_recorded_offsets(context.topic, context.kafka_partitions)
+            start = self.writer.find_recorded_offsets(topic, self.ingest.kafka_partitions)
         else:
             self._replan_too_large()
             start = self._checkpoint.read_next_offsets()
-        known = {p: offset for p, offset in (start or {}).get(context.topic, {}).items() if offset >= 0}
-        self.writer.check_held(context.topic, known, is_new_checkpoint=is_new)
-        return json.dumps(start) if is_new and start is not None else context.starting_offsets
+        known = {p: offset for p, offset in (start or {}).get(topic, {}).items() if offset >= 0}
+        self.writer.check_held(topic, known, is_new_checkpoint=is_new)
+        return json.dumps(start) if is_new and start is not None else self._context.starting_offsets
 
     def _replan_too_large(self) -> None:
         """Has a batch planned anew that is larger than the limit is now, and of which nothing is written.

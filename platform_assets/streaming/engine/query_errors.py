@@ -41,13 +41,14 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
         )
     if "kafka_data_loss" in lower or "failondataloss" in lower or "offsetoutofrange" in lower:
         return LostOffsetsError(
-            f"Kafka no longer holds offsets of {context.topic} that query {query} has not read: {_cause(text)} "
-            "Nothing is skipped without a decision: see headrace acknowledge-loss, which shows what is gone."
+            f"Kafka no longer holds offsets of {_find_topic(query, text, context)} that query {query} has not read: "
+            f"{_cause(text)} Nothing is skipped without a decision: see headrace acknowledge-loss, which shows what is "
+            "gone."
         )
     if "lostcommitserror" in lower:
         return LostCommitsError(_cause(text).partition(": ")[2])
     if "unknowntopicorpartition" in lower:
-        topic = next((topic for topic in context.publish_topics if topic in text), context.topic)
+        topic = _find_topic(query, text, context)
         return MissingTopicError(f"Topic {topic} is gone from the broker. Create it again or set HEADRACE_TOPIC.")
     if "streaming_stateful_operator_not_match" in lower or ("state_store_" in lower and "schema" in lower):
         return CheckpointMismatchError(
@@ -60,6 +61,16 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
             "check KAFKA_BOOTSTRAP_SERVERS and the broker's log."
         )
     return QueryFailedError(f"Query {query} failed: {_cause(text)}")
+
+
+def _find_topic(query: str, text: str, context: StreamContext) -> str:
+    """The topic that the error names, else the one that the query reads, else those of the group."""
+    read = [ingest.topic for ingest in context.ingest.values()]
+    # The longest name first: one may be the beginning of another.
+    named = sorted((topic for topic in {*context.publish_topics, *read} if topic in text), key=len)
+    if named:
+        return named[-1]
+    return context.ingest[query].topic if query in context.ingest else ", ".join(read)
 
 
 def _cause(text: str) -> str:

@@ -21,7 +21,6 @@ from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_query import TableQuery
 from platform_assets.streaming.progress import QueryProgress
 from platform_assets.streaming.stream_spec import Stream, select_derived, select_ingest
-from platform_assets.streaming.topic_snapshot import HeldRecords
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -110,17 +109,17 @@ class QueryGroup:
     def progress(self) -> dict[str, QueryProgress]:
         """Each started query's progress, by stream name."""
         found = {name: query.progress() for name, query in self._queries.items()}
-        complete, held = {}, HeldRecords()
+        complete, held = {}, {}
         if self._maintenance is not None:
-            complete, held = dict(self._maintenance.complete_until()), self._maintenance.held
-        held_since = None if held.since is None else held.since.isoformat()
+            complete, held = self._maintenance.complete_until(), self._maintenance.held
         progresses = {
             name: replace(progress, complete_until=complete.get(name))
             for name, progress in found.items()
             if progress is not None
         }
-        for name in self._ingest_names & progresses.keys():
-            progresses[name] = replace(progresses[name], held_records=held.records, held_since=held_since)
+        for name in held.keys() & progresses.keys():
+            since = None if (at := held[name].since) is None else at.isoformat()
+            progresses[name] = replace(progresses[name], held_records=held[name].records, held_since=since)
         return progresses
 
     def failure(self) -> HeadraceError | None:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, PlannedBatch
-from platform_assets.streaming.ingest.record_parser import MESSAGE_DDL, Parser, build_parser, read_messages
 from platform_assets.streaming.ingest.kafka_ranges import RECORD_COLUMNS, read_ranges
+from platform_assets.streaming.ingest.record_parser import MESSAGE_DDL, Parser, build_parser, read_messages
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Portion:
-    """A number of a batch's records. `load` returns them (`record_parser.parsed_schema`) in the same order each time."""
+    """A number of a batch's records. `load` returns them (`parsed_schema`) in the same order each time."""
 
     count: int
     load: Callable[[], pa.Table]

@@ -73,7 +73,7 @@ class EventClock:
     def _read_text(self, text: str) -> datetime | None:
         try:
             if self._time.format is not None:
-                return datetime.strptime(text, self._time.format)
+                return datetime.strptime(text, self._time.format)  # noqa: DTZ007 one without an offset gets its zone
             # A date alone is not a moment: it would silently become midnight.
             return datetime.fromisoformat(text) if len(text) > len("2026-01-31") else None
         except ValueError:

@@ -33,7 +33,13 @@ from platform_assets.streaming.ingest.batch_ledger import build_batch_commit, bu
 from platform_assets.streaming.ingest.batch_records import read_batch
 from platform_assets.streaming.ingest.deduplication import Duplicates, Known, RecentIds, hash_ids
 from platform_assets.streaming.ingest.event_content import hash_contents, list_content, open_connection
-from platform_assets.streaming.ingest.judged_records import JudgedBatch, count_by_type, number_records, read_coordinates, to_int64s
+from platform_assets.streaming.ingest.judged_records import (
+    JudgedBatch,
+    count_by_type,
+    number_records,
+    read_coordinates,
+    to_int64s,
+)
 from platform_assets.streaming.ingest.kafka_clock import KafkaClock
 from platform_assets.streaming.ingest.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.ingest.lost_ranges import (
@@ -75,13 +81,12 @@ class EventWriter:
         self._register = Register(context)
         self._event_id = spec.topic.roles.event_id
         create_stream_table(REQUEUED_RECORDS, context)
-        self._fetch_held = context.fetch_held
-        self._fetch_topic_id = context.fetch_topic_id
+        self._ingest = context.ingest[spec.name]
         self._topic_id = ""
-        self._clock = KafkaClock(context.fetch_ends or dict)
+        self._clock = KafkaClock(self._ingest.fetch_ends or dict)
         self._open = None
-        if context.fetch_ends is not None and context.fetch_times is not None:
-            self._open = OpenTransactions(self._clock.fetch_ends, context.fetch_times)
+        if self._ingest.fetch_ends is not None and self._ingest.fetch_times is not None:
+            self._open = OpenTransactions(self._clock.fetch_ends, self._ingest.fetch_times)
         self._context = context
         self._horizon_micros = context.deduplication_horizon_micros if self._event_id is not None else None
         self._max_offsets = context.max_offsets_per_trigger
@@ -116,9 +121,9 @@ class EventWriter:
 
     def check_held(self, topic: str, next_offsets: Mapping[int, int], *, is_new_checkpoint: bool) -> None:
         """Raises `LostOffsetsError` if Kafka no longer holds what is read next, and names it. Call before a start."""
-        if self._fetch_held is None:
+        if self._ingest.fetch_held is None:
             return
-        held = self._fetch_held()
+        held = self._ingest.fetch_held()
         self._topic_id = held.topic_id
         last = self._events.read_last_batch()
         read_topic_id = None if last is None else last.topic_id
@@ -193,7 +198,8 @@ class EventWriter:
 
     def _check_topic(self, planned: PlannedBatch) -> None:
         """Raises `LostOffsetsError` if the topic was replaced since the start. Call it after the batch was read."""
-        if self._topic_id and self._fetch_topic_id and self._fetch_topic_id() not in (None, self._topic_id):
+        fetch_topic_id = self._ingest.fetch_topic_id
+        if self._topic_id and fetch_topic_id and fetch_topic_id() not in (None, self._topic_id):
             lost = [LostRange(r.topic, r.kafka_partition, r.from_offset, None, 0) for r in planned.ranges]
             raise LostOffsetsError(describe(lost))
 
@@ -222,14 +228,16 @@ class EventWriter:
         return JudgedBatch(self._topic, portions, numbers, duplicates)
 
     def _look_at(self, records: pa.Table, hashes: Sequence[Int64s]) -> pa.Table:
-        return number_records(self._topic, records, self._register.judge_records(records), hashes)
+        mentions = self._register.judge_records(records, self._topic.roles.user_id)
+        return number_records(self._topic, records, mentions, hashes)
 
     def _read_recent_ids(self, event_id: str, arrival_micros: int, horizon_micros: int) -> RecentIds:
         """The ids that the main table holds within the horizon: at a start, and after a long stop."""
         import pyarrow.compute as pc
 
         oldest = pa.scalar(arrival_micros - horizon_micros, pa.int64()).cast(_UTC_MICROS)
-        columns = list(dict.fromkeys([*list_content(self._topic), event_id, "kafka_partition", "kafka_offset", "ingested_at"]))
+        needed = [*list_content(self._topic), event_id, "kafka_partition", "kafka_offset", "ingested_at"]
+        columns = list(dict.fromkeys(needed))
         recent = RecentIds(horizon_micros)
         for batch in self._events.read_batches(columns, pc.field("ingested_at") > oldest):
             rows = pa.Table.from_batches([batch])
@@ -258,7 +266,7 @@ class EventWriter:
             senders, held_since,
         )  # fmt: skip
         self._clock.observe(partitions, to_int64s(accepted, "kafka_offset"), sent, senders)
-        fetch_is_compacted = self._context.fetch_is_compacted if any(entry.gaps for entry in entries) else None
+        fetch_is_compacted = self._ingest.fetch_is_compacted if any(entry.gaps for entry in entries) else None
         commit = build_batch_commit(
             self._query, app, planned, self._topic_id, entries, frontier, count_by_type(self._topic, accepted),
             None if fetch_is_compacted is None else fetch_is_compacted(),

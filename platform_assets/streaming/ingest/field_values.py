@@ -131,7 +131,7 @@ def _read_number(inspected: Any, value: Any, path: str, breaches: Breaches) -> f
 
 
 def _read_whole(value: Any, largest: int) -> int | None:
-    """None for a fraction, and for one beyond the largest; it is not computed where it has far more digits."""
+    """Reads a whole number up to the largest; None for any other, which is not computed where it has more digits."""
     digits = value.lstrip("-") if type(value) is Number else ""
     if not digits.isdigit() or len(digits) > len(str(largest)):
         return None

@@ -50,18 +50,17 @@ def list_unknown(
     What stands at the top is kept to the letter. `record` is that of `fields`.
     """
     known = {each.path[0] for each in fields}
-    found = [
-        f"{json.dumps(name)}:{bytes(raw).decode()}" for name, raw in _decode_raw_fields(value).items() if name not in known
-    ]
+    raw_fields = _decode_raw_fields(value).items()
+    found = [f"{json.dumps(name)}:{bytes(raw).decode()}" for name, raw in raw_fields if name not in known]
     if any(each.kind in ("record", "list", "map") or len(each.path) > 1 for each in fields):
-        nested = dict(_list_beside_paths(document, [each.path for each in fields], ""))
+        nested = dict(_list_off_paths(document, [each.path for each in fields], ""))
         for each in fields:
             nested |= _list_nested(each.inspected, find_at(document, each.path), ".".join(each.path))
         found += [f"{json.dumps(place)}:{_write(item)}" for place, item in nested.items()]
     return f"{{{','.join(found)}}}" if found else None
 
 
-def _list_beside_paths(
+def _list_off_paths(
     document: Any, paths: Sequence[Sequence[str]], prefix: str
 ) -> Iterator[tuple[str, Any]]:
     """What lies in an object into which paths lead, and is on none of them; the top itself is left out."""
@@ -71,7 +70,7 @@ def _list_beside_paths(
         if isinstance(inside, dict):
             taken = {rest[0] for rest in rests}
             yield from ((f"{prefix}{key}.{name}", item) for name, item in inside.items() if name not in taken)
-            yield from _list_beside_paths(inside, rests, f"{prefix}{key}.")
+            yield from _list_off_paths(inside, rests, f"{prefix}{key}.")
 
 
 def _list_nested(inspected: inspection.Type, value: Any, place: str) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def number_records(topic: Topic, records: pa.Table, mentions: Any, hashes: Seque
     """
     roles = topic.roles
     added = {
-        "sender": pa.array(np.zeros(len(records), np.int64)) if roles.user_id is None else _hash_senders(records[roles.user_id]),
+        "sender": pa.nulls(len(records), pa.int64()).fill_null(0)
+        if roles.user_id is None
+        else _hash_senders(records[roles.user_id]),
         "is_rejected": pa.array(records["reason"].is_valid().to_numpy() & (mentions == Mention.NONE)),
         "mention": pa.array(mentions, pa.int8()),
         **dict(zip(("hash1", "hash2", "content"), map(pa.array, hashes), strict=False)),

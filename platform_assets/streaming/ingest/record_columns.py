@@ -61,7 +61,9 @@ def _count_as_times(values: Sequence[int | None], nanos: int) -> pa.Array:
 
 
 def _read_time(text: str | None, spelled: str, rules: EventRules) -> datetime | None:
-    return None if text is None else _in_zone(datetime.strptime(text, spelled), rules)
+    if text is None:
+        return None
+    return _in_zone(datetime.strptime(text, spelled), rules)  # noqa: DTZ007 it gets its zone there
 
 
 def _in_zone(moment: datetime | None, rules: EventRules) -> datetime | None:

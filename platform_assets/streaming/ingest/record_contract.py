@@ -1,9 +1,9 @@
 """A topic's contract, compiled: which values are its records, and why the others are not.
 
 Plain Python over bytes; knows neither Spark nor Kafka, so that every rule is a unit test and another writer can
-reuse it. Types are strict: nothing is coerced, trimmed or normalised, but for what the topic's `spellings` say. An event
-id that is a placeholder is a missing one. The first broken rule names the reason, in the order of `Reason`; then come
-the topic's own rules, in theirs.
+reuse it. Types are strict: nothing is coerced, trimmed or normalised, but for what the topic's `spellings` say. An id
+that is a placeholder is a missing one. The first broken rule names the reason, in the order of `Reason`; then come the
+topic's own rules, in theirs.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ from platform_assets.streaming.topic_spec import Topic
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from platform_assets.streaming.arrays import Int64s
 
 MICROS_PER_DAY = 24 * 3600 * 1_000_000
 

@@ -12,6 +12,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,8 @@ class Register:
         if self._rows:
             rejected = np.flatnonzero(records.column("reason").is_valid().to_numpy())
             raw = records.select(["key", "value"]).take(rejected).to_pylist()
-            found[rejected] = [judge_record(row["key"], row["value"], self._sought) for row in raw]
+            sought = replace(self._sought, fields=frozenset() if user_column is None else frozenset([user_column]))
+            found[rejected] = [judge_record(row["key"], row["value"], sought) for row in raw]
         return found
 
     @cached_property

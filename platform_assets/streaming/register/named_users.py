@@ -5,7 +5,8 @@ could be a name, and `Sought.holds` judges each. Bounded by the record's size: J
 as it is encoded, and each level is shorter than the one around it.
 
 An id that is short enough to be a number of something else (`is_weak`) counts only where a user is named: in a field
-such as `user_id`, or behind such a word in a text. Else a user "7" would take every record with seven of a thing along.
+such as `user_id` or the one that a topic has for it, or behind such a word in a text. Else a user "7" would take every
+record with seven of a thing along.
 """
 
 from __future__ import annotations
@@ -31,9 +32,6 @@ _WHO = "user|customer|visitor|member|account|client|shopper"
 _SUFFIX = "ids?|uid|uuid|guid|key|name|no|number|ref"
 _USER_WORD = rf"{_WHO}|u_?id"
 _USER_FIELD = re.compile(rf"(?:.*(?:{_WHO})|u)(?:s?(?:{_SUFFIX}))?")
-_NAMED_IN_TEXT = re.compile(
-    rf"(?i)(?:(?:{_WHO})(?:[_.\- ]?(?:{_SUFFIX}))?|\bu_?id)[\s\"'\\:=>\[(]+".encode()
-)  # fmt: skip
 
 
 class Mention(IntEnum):
@@ -48,18 +46,19 @@ class Mention(IntEnum):
 class Sought:
     """The names to find: `holds` says whether a text is one, `lengths` are their sizes in bytes; None if unknown.
 
-    `needle`: what all texts that name them have in them, if anything.
+    `needle`: what all texts that name them have in them, if anything. `fields` name users too, besides the usual ones.
     """
 
     holds: Callable[[bytes], bool]
     lengths: frozenset[int | None]
     needle: bytes = b""
+    fields: frozenset[str] = frozenset()
 
     @staticmethod
-    def one(user: str) -> Sought:
+    def one(user: str, *fields: str) -> Sought:
         """One user, by the name."""
         name = user.encode()
-        return Sought(lambda text: text == name, frozenset([len(name)]), name)
+        return Sought(lambda text: text == name, frozenset([len(name)]), name, frozenset(fields))
 
 
 def is_weak(name: bytes) -> bool:
@@ -76,25 +75,29 @@ def judge_record(key: bytes | None, value: bytes | None, sought: Sought) -> Ment
     """
     if key is not None and sought.holds(key):
         return Mention.CERTAIN
-    return max((_judge(_read(part), sought) for part in (key, value) if part), default=Mention.NONE)
+    return max((_judge(_read(part, sought.fields), sought) for part in (key, value) if part), default=Mention.NONE)
 
 
 def judge_fields(fields: Iterable[tuple[str, str | bytes]], sought: Sought) -> Mention:
     """How the fields of a row (names and values that are texts) name the user: as those of a JSON object."""
-    content = _Content()
+    content = _Content(sought.fields)
     content.add("", _Members(fields))
     return _judge(content, sought)
 
 
-def find_suspects(texts: pa.Array, user: str, field: str = "") -> pa.BooleanArray:
-    """Which of these texts (binary, of the field of this name) may name the user: all that do, and few others."""
+def find_suspects(texts: pa.Array, user: str, field: str = "", fields: frozenset[str] = frozenset()) -> pa.BooleanArray:
+    """Which of these texts (binary, of the field of this name) may name the user: all that do, and few others.
+
+    `fields`: see `Sought`.
+    """
     import pyarrow.compute as pc
 
     # What is escaped, or in another encoding, is found by reading it.
     has = [pc.match_substring(texts, part) for part in (user, "\\", "\0")]
     found = functools.reduce(pc.or_, has)
-    if is_weak(user.encode()) and not _is_user_field("", field):
-        found = pc.and_(found, pc.match_substring_regex(texts, _USER_WORD, ignore_case=True))
+    if is_weak(user.encode()) and not _is_user_field("", field, fields):
+        words = "|".join([_USER_WORD, *map(re.escape, sorted(fields))])
+        found = pc.and_(found, pc.match_substring_regex(texts, words, ignore_case=True))
     return pc.fill_null(found, False)
 
 
@@ -112,9 +115,10 @@ class _Number(str):
 class _Content:
     """What a record is made of: `named` in fields that name users, other `values`, `texts` around and in them.
 
-    `unread` are those that were to be JSON and are not.
+    `unread` are those that were to be JSON and are not. `fields`: see `Sought`.
     """
 
+    fields: frozenset[str]
     named: set[bytes] = field(default_factory=set)
     values: set[bytes] = field(default_factory=set)
     texts: list[bytes] = field(default_factory=list)
@@ -134,7 +138,7 @@ class _Content:
                 text = item if isinstance(item, bytes) else _encode(item)
                 inner = None if encodings == MOST_ENCODINGS else _parse_inner(text)
                 # Whole too where it holds JSON: an id may be the text of a number in brackets, or in quotes.
-                (self.named if text and _is_user_field(parent, own) else self.values).add(text)
+                (self.named if text and _is_user_field(parent, own, self.fields) else self.values).add(text)
                 if inner is not None:
                     left.append((parent, own, inner, encodings + 1))
                 elif text.lstrip()[:1] in (b"{", b"["):
@@ -143,8 +147,8 @@ class _Content:
                     self.texts.append(text)
 
 
-def _read(value: bytes) -> _Content:
-    content = _Content()
+def _read(value: bytes, fields: frozenset[str]) -> _Content:
+    content = _Content(fields)
     try:
         document = _parse(value) if len(value) <= _MOST_BYTES_READ else None
     except (ValueError, RecursionError):
@@ -175,9 +179,19 @@ def _encode(text: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=10_000)
-def _is_user_field(parent: str, name: str) -> bool:
+def _is_user_field(parent: str, name: str, fields: frozenset[str]) -> bool:
     """Whether a field's value is a user: `userId`, and `id` within `user`."""
-    return any(_USER_FIELD.fullmatch(re.sub(r"[\W_]", "", text).lower()) for text in (name, parent + name))
+    spelt = (re.sub(r"[\W_]", "", text).lower() for text in (name, parent + name))
+    return name in fields or any(map(_USER_FIELD.fullmatch, spelt))
+
+
+@functools.cache
+def _named_in_text(fields: frozenset[str]) -> re.Pattern[bytes]:
+    """What stands before a user's name in a text."""
+    own = "".join(rf"|\b{re.escape(name)}" for name in sorted(fields))
+    return re.compile(
+        rf"(?i)(?:(?:{_WHO})(?:[_.\- ]?(?:{_SUFFIX}))?|\bu_?id{own})[\s\"'\\:=>\[(]+".encode()
+    )  # fmt: skip
 
 
 def _judge(content: _Content, sought: Sought) -> Mention:
@@ -195,7 +209,7 @@ def _judge_text(text: bytes, of_word: Mention, sought: Sought) -> Mention:
     found = Mention.NONE
     for spelling in unescape(text):
         if sought.needle in spelling:
-            named_at = sorted({match.end() for match in _NAMED_IN_TEXT.finditer(spelling)})
+            named_at = sorted({match.end() for match in _named_in_text(sought.fields).finditer(spelling)})
             if any(any(map(sought.holds, find_words_at(spelling, at, sought.lengths))) for at in named_at):
                 if of_word == Mention.CERTAIN:
                     return Mention.CERTAIN

@@ -6,7 +6,6 @@ Reads the whole tables: nothing in them is ordered by user.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from platform_assets.errors import UsageError
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
+from platform_assets.streaming.register.found_traces import AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.register.named_users import Mention, Sought, find_suspects, judge_fields, judge_record
 from platform_assets.tables.coordinates import COORDINATES, Coordinates
 from platform_assets.tables.platform import REQUEUED_RECORDS
@@ -34,62 +34,14 @@ _OF_EVENTS = ["event_time", "event_date", "kafka_timestamp", "ingested_at"]
 _OF_KEY = "user_id"
 
 
-@dataclass(frozen=True)
-class AlsoErased:
-    """Which of the records that may be the user's go as well: `everything`, or those of these places."""
-
-    everything: bool = False
-    places: frozenset[Coordinates] = frozenset()
-
-    def holds(self, place: Coordinates) -> bool:
-        """Whether the record of this topic, partition and offset goes."""
-        return self.everything or place in self.places
-
-
-NOTHING_ELSE = AlsoErased()
-
-
-@dataclass(frozen=True)
-class UnsureRecord:
-    """A row that mentions the user and stays, by its Kafka record: a person must look whether it is the user's."""
-
-    table: str
-    place: Coordinates
-
-    def __str__(self) -> str:
-        return f"{self.table} {self.place}"
-
-
-@dataclass(frozen=True)
-class Traces:
-    """What goes: of each table of the stream over Kafka the rows' key and what tells when and what.
-
-    `table` is that of accepted records. `others` are events of other users, with their names, that mention the user.
-    `unsure` stays.
-    """
-
-    table: str
-    events: pa.Table
-    others: pa.Table
-    quarantined: pa.Table
-    deduplicated: pa.Table
-    requeued: pa.Table
-    unsure: tuple[UnsureRecord, ...]
-
-    @property
-    def erased_events(self) -> pa.Table:
-        """All rows that leave the accepted records."""
-        return pa.concat_tables([self.events, self.others])
-
-
 class TraceFinder:
     """Finds traces of one user. `tables` are those of the stream over Kafka: accepted, quarantined, deduplicated."""
 
     def __init__(self, user: str, tables: Sequence[TableSpec], also: AlsoErased, context: StreamContext) -> None:
         self._user = user
-        self._sought = Sought.one(user)
         self._events, self._quarantined, self._deduplicated = tables
         self._roles = self._events.roles
+        self._sought = Sought.one(user, *([] if self._roles.user_id is None else [self._roles.user_id]))
         self._also = also
         self._context = context
 
@@ -176,7 +128,7 @@ class TraceFinder:
         columns = {name: rows[name].cast(pa.binary()) for name in names}
         suspects = np.zeros(len(rows), bool)
         for name, texts in columns.items():
-            suspects |= np.array(find_suspects(texts, self._user, name))
+            suspects |= np.array(find_suspects(texts, self._user, name, self._sought.fields))
         found = np.full(len(rows), Mention.NONE, np.int8)
         for row in np.flatnonzero(suspects).tolist():
             fields = [(name, text) for name, column in columns.items() if (text := column[row].as_py()) is not None]
@@ -186,7 +138,8 @@ class TraceFinder:
     def _judge_raw(self, rows: pa.RecordBatch) -> Verdicts:
         """Judges Kafka records by their key and value."""
         keys, values = (rows[name].cast(pa.binary()) for name in ("key", "value"))
-        suspects = pc.or_(find_suspects(keys, self._user, _OF_KEY), find_suspects(values, self._user))
+        user, fields = self._user, self._sought.fields
+        suspects = pc.or_(find_suspects(keys, user, _OF_KEY), find_suspects(values, user, fields=fields))
         found = np.full(len(rows), Mention.NONE, np.int8)
         for row in pc.indices_nonzero(suspects).to_pylist():
             found[row] = judge_record(keys[row].as_py(), values[row].as_py(), self._sought)

@@ -22,7 +22,8 @@ from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import as_late, build_repairs
 from platform_assets.streaming.register.forgotten_users import build_erased
-from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased, TraceFinder, Traces, read_coordinates
+from platform_assets.streaming.register.found_traces import NOTHING_ELSE, AlsoErased, Traces
+from platform_assets.streaming.register.traces import TraceFinder, read_coordinates
 from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.tables.coordinates import COORDINATES
 from platform_assets.tables.platform import ERASED_RECORDS, LATE_EVENTS, REQUEUED_RECORDS

@@ -18,7 +18,8 @@ from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
-from platform_assets.streaming.ingest.event_parser import PARSED_SCHEMA, count_by_type, parse_batch
+from platform_assets.streaming.ingest.judged_records import count_by_type
+from platform_assets.streaming.ingest.record_parser import parse_batch, parsed_schema
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.stream_spec import KafkaStream
@@ -71,7 +72,7 @@ class Requeuer:
     """
 
     def __init__(self, stream: KafkaStream, context: StreamContext) -> None:
-        self._query = stream.name
+        self._query, self._topic = stream.name, stream.topic
         self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
         events, quarantined, deduplicated = stream.tables
         self._roles = events.roles
@@ -163,7 +164,7 @@ class Requeuer:
         if outcome == "accepted":
             records = records.rename_columns({"arrived_at": "ingested_at"})
             # No frontier: what is taken in late moves no watermark.
-            info = replace(info, rows_by_type=count_by_type(records))
+            info = replace(info, rows_by_type=count_by_type(self._topic, records))
         else:
             ids = records[self._roles.event_id]
             records = records.select([*COORDINATES, "kafka_timestamp", "arrived_at"])
@@ -202,8 +203,8 @@ class Requeuer:
             }
         )
         micros = count_micros(now)
-        batches = [parse_batch(kafka, micros, self._max_bytes, self._rules)] if rows else []
-        parsed = pa.Table.from_batches(batches, PARSED_SCHEMA)
+        batches = [parse_batch(kafka, self._topic, micros, self._max_bytes, self._rules)] if rows else []
+        parsed = pa.Table.from_batches(batches, parsed_schema(self._topic))
         arrived = pa.array([now] * len(rows), utc)
         topics = pa.array([row["topic"] for row in rows], pa.string())
         return parsed.append_column("topic", topics).append_column("arrived_at", arrived)

@@ -1,0 +1,7 @@
+"""Group `clickstream`: the shop's events, and every stream over them."""
+
+from __future__ import annotations
+
+from platform_assets.streaming.stream_spec import Group
+
+GROUP = Group(name="clickstream", topics=("events",))

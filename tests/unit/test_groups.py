@@ -1,0 +1,102 @@
+"""Groups are files; a setting says which of them run, and a name that is none is refused with those that exist."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+
+import platform_assets.streams
+from platform_assets.errors import SettingError
+from platform_assets.groups import load_all_groups, select_groups
+from platform_assets.groups.clickstream import GROUP
+from platform_assets.streaming.stream_spec import Group, KafkaStream, TableSource, TableStream
+from platform_assets.streams import load_all_streams, load_stream_groups, load_streams
+from platform_assets.topics.events import TOPIC
+from resources.settings import load_settings
+
+CATALOGUE = load_all_streams()
+(EVENTS,) = (stream for stream in CATALOGUE if stream.name == "events")
+SESSIONS = next(stream for stream in CATALOGUE if isinstance(stream, TableStream) and stream.name == "sessions")
+ORDERS = KafkaStream(dataclasses.replace(TOPIC, name="orders", kafka_topic="orders"))
+SHOP, OTHER = Group("shop", ("events",)), Group("other", ("orders",))
+
+
+@pytest.fixture
+def fresh_settings() -> Iterator[None]:
+    load_settings.cache_clear()
+    yield
+    load_settings.cache_clear()
+
+
+def test_the_shop_alone_runs_by_default() -> None:
+    (group,) = load_stream_groups()
+    assert group.name == "clickstream"
+    assert [stream.name for stream in group.ingest] == ["events"]
+    assert [stream.name for stream in group.streams] == [stream.name for stream in load_streams()]
+
+
+def test_a_group_has_every_stream_over_what_its_topics_fill() -> None:
+    over_orders = over(SESSIONS, "orders_by_user", ORDERS)
+    over_that = over(SESSIONS, "orders_by_day", over_orders)
+    catalogue = [EVENTS, ORDERS, SESSIONS, over_that, over_orders]
+    assert SHOP.resolve(catalogue).streams == (EVENTS, SESSIONS)
+    assert OTHER.resolve(catalogue).streams == (ORDERS, over_that, over_orders)
+    both = Group("both", ("orders", "events"))
+    assert both.resolve(catalogue).streams == (ORDERS, EVENTS, SESSIONS, over_that, over_orders)
+
+
+def test_a_group_may_name_its_streams() -> None:
+    found = Group("shop", ("events",), ("sessions",)).resolve(CATALOGUE)
+    assert [stream.name for stream in found.streams] == ["events", "sessions"]
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [
+        (Group("shop", ("event",)), "there is no stream event"),
+        (Group("shop", ("events",), ("session",)), "there is no stream session"),
+        (Group("shop", ("sessions",)), "`topics` are streams over Kafka"),
+        (Group("shop", ("events",), ("events",)), "`streams` are streams over tables"),
+    ],
+)
+def test_a_group_of_streams_that_there_are_not_is_refused(group: Group, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        group.resolve(CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("enabled", "names"),
+    [("shop", ["shop"]), ("all", ["other", "shop"]), (" shop , other,shop", ["shop", "other"])],
+)
+def test_the_setting_names_groups(enabled: str, names: list[str]) -> None:
+    assert [group.name for group in select_groups((OTHER, SHOP), enabled)] == names
+
+
+@pytest.mark.parametrize("enabled", ["shops", "shop,,other", ",", "all,shop"])
+def test_an_unknown_group_is_refused_with_those_that_there_are(enabled: str) -> None:
+    with pytest.raises(SettingError, match=r"^HEADRACE_GROUPS: there is no group .*There are: other, shop\."):
+        select_groups((OTHER, SHOP), enabled)
+
+
+@pytest.mark.usefixtures("fresh_settings")
+def test_the_environment_says_which_groups_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_GROUPS", "all")
+    assert [group.name for group in load_stream_groups()] == [group.name for group in load_all_groups()]
+    load_settings.cache_clear()
+    monkeypatch.setenv("HEADRACE_GROUPS", "clickstreams")
+    with pytest.raises(SettingError, match=r"there is no group clickstreams\. There are: clickstream"):
+        load_streams()
+
+
+def test_a_stream_is_of_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = dataclasses.replace(GROUP, name="again")
+    monkeypatch.setattr(platform_assets.streams, "load_all_groups", lambda: (GROUP, twice))
+    with pytest.raises(ValueError, match="Stream events is of the groups clickstream and again"):
+        load_stream_groups()
+
+
+def over(like: TableStream, name: str, source: KafkaStream | TableStream) -> TableStream:
+    """A stream like this one, over the main table of another."""
+    table = dataclasses.replace(like.main_table, name=f"gold.{name}")
+    read = TableSource(source.main_table, ("event_id",), "event_time", like.source.watermark_delay)
+    return dataclasses.replace(like, name=name, tables=(table,), source=read)
