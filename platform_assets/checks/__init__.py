@@ -37,18 +37,19 @@ def build_checks(
     from platform_assets.checks.schema_contract import build_schema_contract_checks
     from platform_assets.checks.table_files import build_table_files_checks
     from platform_assets.checks.time_to_loss import build_time_to_loss_checks
-    from platform_assets.reports import REPORT_TABLES
+    from platform_assets.reports import list_report_tables, select_reports
     from platform_assets.reports.day_states import REPORT_DAYS
     from platform_assets.tables.platform import PLATFORM_TABLES
 
     kafka = select_ingest(streams)
     tables = [table for stream in streams for table in stream.tables]
+    reports = list_report_tables(select_reports(tables))
     return [
         *build_ledger_checks(kafka),
         *build_event_time_checks(kafka, limits or EventTimeLimits()),
         *build_hop_ledger_checks(streams),
         *build_time_to_loss_checks(kafka, topic),
-        *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *REPORT_TABLES, REPORT_DAYS]),
+        *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *reports, REPORT_DAYS]),
         *build_table_files_checks(tables),
         *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
         *build_stream_freshness_checks(streams),
@@ -56,6 +57,6 @@ def build_checks(
         *build_repeated_events_checks(streams),
         *build_different_content_checks(streams),
         *build_busy_users_checks(streams, busy or BusyUserLimits()),
-        *build_report_freshness_checks(REPORT_TABLES, first_day=first_day),
-        *build_report_consistency_checks(REPORT_TABLES),
+        *build_report_freshness_checks(reports, first_day=first_day),
+        *build_report_consistency_checks(reports),
     ]

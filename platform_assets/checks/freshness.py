@@ -97,16 +97,17 @@ def build_report_freshness_checks(
     limit: timedelta = REPORT_LIMIT,
     first_day: date = FIRST_DAY,
 ) -> list[dg.AssetChecksDefinition]:
-    """One check `freshness` for each table that is computed from `source`; needs the resource `lakehouse`.
+    """One check `freshness` for each table that is computed from accepted records; needs the resource `lakehouse`.
 
-    For reports by day, which begin with `first_day`, it is about the newest day of the source (`report_freshness`).
+    For reports by day, which begin with `first_day`, it is about the newest day of their own source
+    (`report_freshness`); `source` is that of the others.
     """
     from platform_assets.checks.report_freshness import build_daily_freshness_check
-    from platform_assets.reports import DAILY_REPORTS
+    from platform_assets.reports import ALL_DAILY_REPORTS
 
-    daily = {report.table.name: report for report in DAILY_REPORTS}
+    daily = {report.table.name: report for report in ALL_DAILY_REPORTS}
     return [
-        build_daily_freshness_check(daily[spec.name], source, limit, first_day)
+        build_daily_freshness_check(daily[spec.name], daily[spec.name].source.table.name, limit, first_day)
         if spec.name in daily
         else _build_derived_check(spec, source, limit)
         for spec in tables

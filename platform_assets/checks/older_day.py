@@ -35,7 +35,7 @@ def choose_older_day(
     The versions that an old day was computed from are gone, but where no row of the inputs has changed for it since,
     the present ones hold the same. None: there is no such day among those tried.
     """
-    final_until, kept_from = read_final_until(lakehouse), read_kept_from(lakehouse, report)
+    final_until, kept_from = read_final_until(lakehouse, report.source), read_kept_from(lakehouse, report)
     states = [
         state
         for state in read_states(lakehouse, report.table.name, _ALL_DAYS)

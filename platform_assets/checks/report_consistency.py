@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets.private_rows import hide_users, render_rows
-from platform_assets.reports import DAILY_REPORTS
+from platform_assets.reports import ALL_DAILY_REPORTS
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.daily_report import ReportCommit
 from platform_assets.tables.spec import TableSpec
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Commits searched for the newest one made by a report; only the table's upkeep lies between.
 _COMMITS_SEARCHED = 50
 
-_REPORTS = {report.table.name: report for report in DAILY_REPORTS}
+_REPORTS = {report.table.name: report for report in ALL_DAILY_REPORTS}
 
 
 def build_report_consistency_checks(tables: Iterable[TableSpec]) -> list[dg.AssetChecksDefinition]:

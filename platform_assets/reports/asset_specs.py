@@ -14,6 +14,7 @@ from platform_assets.reports.daily_page import DAILY_PAGE_KEY
 from platform_assets.reports.daily_report import DailyReport
 from platform_assets.reports.days import CLOSED_DAYS_KEY
 from platform_assets.reports.presentation import build_column_schema
+from platform_assets.reports.report_sources import SHOP
 from platform_assets.tables.spec import TableSpec
 
 CUSTOMERS_KEY = dg.AssetKey(CUSTOMER_360_TABLE.asset_path)
@@ -64,7 +65,7 @@ def report_key(report: DailyReport) -> dg.AssetKey:
 def describe_assets(
     reports: Sequence[DailyReport], partitions: dg.DailyPartitionsDefinition, engine: str
 ) -> list[dg.AssetSpec]:
-    """The daily reports, the daily page and the customers' table, computed by this engine."""
+    """The daily reports, computed by this engine; of the shop's also the daily page and the customers' table."""
     kinds = {engine, "deltalake"}
     daily = [
         _describe_table(
@@ -77,9 +78,12 @@ def describe_assets(
         )
         for report in reports
     ]
+    of_shop = [report_key(report) for report in reports if report.source == SHOP]
+    if not of_shop:
+        return daily
     page = dg.AssetSpec(
         DAILY_PAGE_KEY,
-        deps=[*(report_key(report) for report in reports), CLOSED_DAYS_KEY],
+        deps=[*of_shop, CLOSED_DAYS_KEY],
         description="The day's reports as one HTML file without further parts, next to the tables.",
         kinds={"html"},
         partitions_def=partitions,

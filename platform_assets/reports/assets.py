@@ -7,10 +7,9 @@ changed are not computed again.
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -41,6 +40,7 @@ from platform_assets.reports.day_states import (
 from platform_assets.reports.days import DayRange, day_range_of, split_days
 from platform_assets.reports.presentation import PREVIEW_ROWS, describe_rows
 from platform_assets.reports.report_engine import EngineName, Engines, opened_engines
+from platform_assets.reports.report_sources import SHOP, ReportSource
 from platform_assets.tables.spec import TableSpec
 from resources.settings import load_settings
 
@@ -65,7 +65,9 @@ DAYS_OF_ONE_CHUNK = 10
 def build_report_assets(
     reports: Sequence[DailyReport], partitions: dg.DailyPartitionsDefinition, engine: EngineName
 ) -> dg.AssetsDefinition:
-    """One op for these daily reports, the daily page and the customers' table; any of them can be left out of a run.
+    """One op for these daily reports; of the shop's also the daily page and the customers' table, if they are there.
+
+    Any of them can be left out of a run.
 
     Needs the resources `lakehouse` and `duckdb`, and for the engine `spark` that too. A report that fails does not keep
     the others from being computed: the run fails at its end, naming each.
@@ -83,7 +85,8 @@ def build_report_assets(
         with opened_engines(engine, context.resources) as engines:
             # The days of its other runs go along where each would start Spark.
             backfill = read_backfill(context) if engine == "spark" else Backfill()
-            yield from compute_selected(_Run(context, engines, backfill))
+            sources = {report.source for report in reports}
+            yield from compute_selected(_Run(context, engines, backfill, sources))
 
     def compute_selected(run: _Run) -> Iterator[dg.MaterializeResult[Any]]:
         selected = run.context.selected_asset_keys
@@ -91,10 +94,11 @@ def build_report_assets(
         for report in reports:
             if report_key(report) in selected:
                 with run.noted(report.table.name):
-                    computed |= _compute_report(run, report)
+                    days = _compute_report(run, report)
+                    computed |= days if report.source == SHOP else set()
         if DAILY_PAGE_KEY in selected:
             with run.noted("the daily page"):
-                _write_pages(run, reports, computed)
+                _write_pages(run, [report for report in reports if report.source == SHOP], computed)
         if CUSTOMERS_KEY in selected or (computed and CUSTOMERS_KEY in run.backfill.others):
             with run.noted(CUSTOMER_360_TABLE.name):
                 _update_customers(run)
@@ -107,7 +111,9 @@ def build_report_assets(
 class _Run:
     """What a run has to say: each day's materialization, and what failed while the others went on."""
 
-    def __init__(self, context: dg.AssetExecutionContext, engines: Engines, backfill: Backfill) -> None:
+    def __init__(
+        self, context: dg.AssetExecutionContext, engines: Engines, backfill: Backfill, sources: Iterable[ReportSource]
+    ) -> None:
         self.context = context
         self.engine = engines.computes
         self.backfill = backfill
@@ -116,7 +122,7 @@ class _Run:
         self.is_nightly = ONLY_CHANGED_TAG in context.run.tags
         self.first_day = context.run.tags.get(ONLY_CHANGED_TAG)
         # Before any input is pinned: what is complete by then is in the versions that are read.
-        self.final_until = read_final_until(self.lakehouse)
+        self.final_until = {source: read_final_until(self.lakehouse, source) for source in sources}
         self.changes = InputChanges(self.lakehouse)
         self._pinned: dict[str, PinnedTable] = {}
         if self.is_nightly and (early := self.changes.find_before(self.days.first)):
@@ -124,6 +130,7 @@ class _Run:
                 f"{len(early)} days from {min(early)} on have rows and no reports, which begin with {self.days.first}. "
                 "Set HEADRACE_FIRST_DAY to have them."
             )
+        self._exceptions: dict[ReportSource, Mapping[date, str]] = {}
         self._said: dict[dg.AssetKey, list[str]] = {}
         self._failures: list[str] = []
 
@@ -152,12 +159,15 @@ class _Run:
             self._pinned[table.name] = pin_table(self.lakehouse, table)
         return self._pinned[table.name]
 
-    @cached_property
-    def exceptions(self) -> Mapping[date, str]:
+    def exceptions_of(self, source: ReportSource) -> Mapping[date, str]:
         """What each final day of the run still lacks, as the inputs are pinned; days that lack nothing are left out."""
-        longest = timedelta(hours=load_settings().longest_session_hours)
-        days = sorted({*self.days.days(), *(day for own in self.backfill.days.values() for day in own)})
-        return find_exceptions(days, self.final_until, self._looks, self.lakehouse, self._pin, longest)
+        if source not in self._exceptions:
+            longest = timedelta(hours=load_settings().longest_session_hours)
+            days = sorted({*self.days.days(), *(day for own in self.backfill.days.values() for day in own)})
+            self._exceptions[source] = find_exceptions(
+                source, days, self.final_until[source], self._looks, self.lakehouse, self._pin, longest
+            )
+        return self._exceptions[source]
 
     def say(self, key: dg.AssetKey, day: date | None, metadata: Mapping[str, Any]) -> None:
         """Takes down a materialization. A backfill of several chunks tells of each as soon as it is committed.
@@ -204,11 +214,12 @@ def _compute_report(run: _Run, report: DailyReport) -> set[date]:
     """Computes the stale days among the run's; returns them."""
     pinned = run.pin(report)
     ranges = run.ranges_of(report)
+    final_until, exceptions = run.final_until[report.source], run.exceptions_of(report.source)
     stale = [
         day
         for days in ranges
         for day in find_stale_days(
-            report, days, pinned, run.final_until, run.lakehouse, run.changes, run.look_from, run.exceptions
+            report, days, pinned, final_until, run.lakehouse, run.changes, run.look_from, exceptions
         )
     ]
     count = sum(len(days.days()) for days in ranges)
@@ -236,10 +247,11 @@ def _compute_chunk(run: _Run, report: DailyReport, days: DayRange, pinned: Seque
     table.load_as_version(commit.find_version(table))
     written, of_day = table.to_pyarrow_dataset(), {day: ds.field(report.day_column) == day for day in days.days()}
     now, versions = datetime.now(UTC), json.dumps(commit.inputs)
+    final_until, exceptions = run.final_until[report.source], run.exceptions_of(report.source)
     states = [
         DayState(
-            report.table.name, day, state_of(day, run.final_until), written.count_rows(filter=own), table.version(),
-            versions, report.code_version, now, run.exceptions.get(day),
+            report.table.name, day, state_of(day, final_until), written.count_rows(filter=own), table.version(),
+            versions, report.code_version, now, exceptions.get(day),
         )
         for day, own in of_day.items()
     ]  # fmt: skip

@@ -23,6 +23,7 @@ import dagster as dg
 
 from platform_assets.errors import TableSchemaError
 from platform_assets.reports.days import DayRange
+from platform_assets.reports.report_sources import SHOP, ReportSource
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -123,13 +124,14 @@ class DailyReport:
     """One report: its table, what it reads, and the SQL that makes rows of the table from these inputs.
 
     `sql` is a query in DuckDB's dialect with the table's columns, over relations that are named as the inputs. It must
-    give the rows of all days of the run; rows of other days are dropped.
+    give the rows of all days of the run; rows of other days are dropped. `source`: whose days these are.
     """
 
     table: TableSpec
     inputs: tuple[ReportInput, ...]
     sql: str
     picture: Picture | None = None
+    source: ReportSource = SHOP
 
     @property
     def day_column(self) -> str:

@@ -14,8 +14,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.reports.daily_report import InputRows, PinnedTable
-from platform_assets.reports.day_states import FINAL, FOLLOWED, state_of
+from platform_assets.reports.day_states import FINAL, state_of
 from platform_assets.reports.days import ONE_DAY, DayRange
+from platform_assets.reports.report_sources import ReportSource
 from platform_assets.streams.sessions import INACTIVITY, SESSIONS
 from platform_assets.tables.platform import LATE_EVENTS
 from platform_assets.tables.spec import TableSpec
@@ -35,6 +36,7 @@ _OPEN_SESSIONS = """
 
 
 def find_exceptions(
+    source: ReportSource,
     days: Sequence[date],
     final_until: datetime | None,
     engine: ReportEngine,
@@ -42,18 +44,18 @@ def find_exceptions(
     pin: Callable[[TableSpec], PinnedTable],
     longest: timedelta,
 ) -> Mapping[date, str]:
-    """What those of the days lack that are final by their time, as `platform.report_days` has it; others are left out.
+    """What those of a source's days lack that are final by their time, as `platform.report_days` has it.
 
-    `pin` gives an input's version; `longest` is the longest session. Reads half an hour of events for each of the last
-    days, and nothing of older ones.
+    Others are left out. `pin` gives an input's version; `longest` is the longest session. Reads half an hour of events
+    for each of the last days where there are sessions, and nothing of older ones.
     """
     final = [day for day in days if state_of(day, final_until) == FINAL]
-    late = count_late_events(lakehouse, FOLLOWED) if final else Counter()
+    late = count_late_events(lakehouse, source.queries) if final else Counter()
     found = {}
     for day in final:
         assert final_until is not None
         # A session that was open at the end of a day before that has been cut since.
-        is_recent = DayRange(day, day).end > final_until - 2 * longest
+        is_recent = source.has_sessions and DayRange(day, day).end > final_until - 2 * longest
         sessions = _count_open_sessions(engine, day, pin(EVENTS), pin(SESSIONS), longest) if is_recent else 0
         lacking = {name: n for name, n in ((LATE, late[day]), (OPEN_SESSIONS, sessions)) if n}
         if lacking:

@@ -1,10 +1,10 @@
 """What is known of each report's days: final or provisional, computed from what, and whether it must be computed again.
 
 A day is *final* when the tables of the streams it follows from are complete until its end and beyond all that may be
-open then; before that it is provisional. What a final day still lacks is named: see `day_exceptions`. A day is *stale*
-when rows of its inputs have changed since it was computed, or its own rows by anyone but its report, or the report's
-code, or when it was provisional and is final now, or when it lacks something else. What cannot be told any more counts
-as changed.
+open then (`report_sources`); before that it is provisional. What a final day still lacks is named: see
+`day_exceptions`. A day is *stale* when rows of its inputs have changed since it was computed, or its own rows by anyone
+but its report, or the report's code, or when it was provisional and is final now, or when it lacks something else. What
+cannot be told any more counts as changed.
 """
 
 from __future__ import annotations
@@ -19,24 +19,15 @@ from typing import Any
 from platform_assets.reports.concurrent_runs import commit_over_others
 from platform_assets.reports.daily_report import DailyReport, PinnedTable
 from platform_assets.reports.days import ONE_DAY, DayRange
+from platform_assets.reports.report_sources import ReportSource
 from platform_assets.streaming.delta.changed_days import find_newest_changes, is_partitioned_by_day, read_changed_since
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.repair.expiry import find_expired
-from platform_assets.streams.sessions import INACTIVITY
-from platform_assets.streams.sessions import STREAM as SESSIONS_STREAM
-from platform_assets.streams.view_to_purchase import MAX_LAG
-from platform_assets.streams.view_to_purchase import STREAM as PAIRS_STREAM
 from platform_assets.tables.platform import CHANGED_DAYS, COMPLETE_UNTIL
 from platform_assets.tables.spec import Column, TableSpec
 
 FINAL, PROVISIONAL = "final", "provisional"
-
-# All reports follow from the tables of these streams and from silver.events, which is always ahead of them.
-FOLLOWED = (SESSIONS_STREAM.name, PAIRS_STREAM.name)
-
-# What began on a day may be open so long after its end: a session until its pause, a view until a purchase of it.
-LONGEST_OPEN = max(INACTIVITY, MAX_LAG)
 
 REPORT_DAYS = TableSpec(
     name="platform.report_days",
@@ -72,14 +63,17 @@ class DayState:
     exceptions: str | None = None
 
 
-def read_final_until(lakehouse: Any) -> datetime | None:
-    """The time until which days are final now; None if a stream has no complete time yet. Read it before the inputs."""
+def read_final_until(lakehouse: Any, source: ReportSource) -> datetime | None:
+    """The time until which a source's days are final now; None if a stream has no complete time yet.
+
+    Read it before the inputs.
+    """
     table = lakehouse.find_table(COMPLETE_UNTIL.name)
     rows = [] if table is None else table.to_pyarrow_table().to_pylist()
     complete = {row["query"]: row["complete_until"] for row in rows}
-    times = [complete.get(query) for query in FOLLOWED]
+    times = [complete.get(query) for query in source.queries]
     known = [time for time in times if time is not None]
-    return min(known) - LONGEST_OPEN if len(known) == len(times) else None
+    return min(known) - source.longest_open if len(known) == len(times) else None
 
 
 def state_of(day: date, final_until: datetime | None) -> str:

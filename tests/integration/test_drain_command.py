@@ -26,7 +26,8 @@ from tests.integration.replayed_streams import build_events
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.supervised_platform import OUTPUT_TABLES, ROOT
 from tests.short_lived_jvm import ENVIRONMENT
-from tests.spark.test_streams_over_events import STREAMS, in_order
+from tests.spark.streams_over_table import in_order
+from tests.spark.test_streams_over_events import STREAMS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

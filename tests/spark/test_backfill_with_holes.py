@@ -25,7 +25,8 @@ from jobs.supervision.dagster_home import ensure_dagster_home, set_pool_limits
 from platform_assets.reports import DAILY_REPORTS
 from platform_assets.reports.asset_specs import CUSTOMERS_KEY, report_key
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY
-from platform_assets.reports.day_states import LONGEST_OPEN, REPORT_DAYS
+from platform_assets.reports.day_states import REPORT_DAYS
+from platform_assets.reports.report_sources import SHOP
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
@@ -72,7 +73,7 @@ def filled(tmp_path: Path) -> LakehouseResource:
         for stream in select_derived(load_streams()):
             if stream.main_table in (SESSIONS, VIEW_TO_PURCHASE) and stream.rule is not None:
                 write(lakehouse, stream.main_table, connection.sql(stream.rule).to_arrow_table())
-    close(lakehouse, NOON.replace(hour=0) + timedelta(days=8) + LONGEST_OPEN)
+    close(lakehouse, NOON.replace(hour=0) + timedelta(days=8) + SHOP.longest_open)
     return lakehouse
 
 

@@ -19,8 +19,9 @@ from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import append_events, event, read_rows
+from tests.spark.streams_over_table import in_order
 from tests.spark.test_parity import FIRST, LATE, MINUTE, NOON, QUICK, run_check
-from tests.spark.test_streams_over_events import CLOSER, STREAMS, ask_rule, in_order, run_streams
+from tests.spark.test_streams_over_events import CLOSER, STREAMS, ask_rule, run_streams
 
 # One that goes on with the last session of `FIRST`, one of a window that was open, and one that came too late.
 NEXT = [

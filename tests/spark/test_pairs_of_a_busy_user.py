@@ -15,7 +15,8 @@ from platform_assets.streaming.repair import late_pairs
 from platform_assets.tables.platform import LATE_EVENTS
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import Event, event, events_frame, read_rows
-from tests.spark.test_streams_over_events import CLOSER, NOON, STREAMS, arrive, ask_rule, in_order
+from tests.spark.streams_over_table import in_order
+from tests.spark.test_streams_over_events import CLOSER, NOON, STREAMS, arrive, ask_rule
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -23,7 +23,8 @@ from platform_assets.tables.platform import LATE_EVENTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import event, read_rows
-from tests.spark.test_streams_over_events import CLOSER, STREAMS, arrive, ask_rule, in_order
+from tests.spark.streams_over_table import in_order
+from tests.spark.test_streams_over_events import CLOSER, STREAMS, arrive, ask_rule
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

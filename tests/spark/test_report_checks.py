@@ -24,7 +24,7 @@ from platform_assets.checks.schema_contract import build_schema_contract_checks,
 from platform_assets.reports import REPORT_TABLES
 from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
-from platform_assets.reports.day_states import FOLLOWED
+from platform_assets.reports.report_sources import SHOP
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streams.sessions import SESSIONS
@@ -148,7 +148,8 @@ def check_consistency(lakehouse: LakehouseResource, spec: TableSpec) -> dg.Asset
 def test_an_older_day_is_compared_in_its_turn_until_its_inputs_change(lakehouse: LakehouseResource) -> None:
     append_events(lakehouse, EVENT_LIST)
     complete = [
-        {"query": query, "complete_until": MIDNIGHT + timedelta(days=2), "written_at": MIDNIGHT} for query in FOLLOWED
+        {"query": query, "complete_until": MIDNIGHT + timedelta(days=2), "written_at": MIDNIGHT}
+        for query in SHOP.queries
     ]
     write_deltalake(
         lakehouse.table_uri(COMPLETE_UNTIL.name),

@@ -20,9 +20,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from platform_assets.reports import DAILY_REPORTS, assets
-from platform_assets.reports.day_states import FOLLOWED, LONGEST_OPEN, REPORT_DAYS
+from platform_assets.reports.day_states import REPORT_DAYS
 from platform_assets.reports.duckdb_engine import DuckDBEngine
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS_TABLE
+from platform_assets.reports.report_sources import SHOP
 from platform_assets.reports.session_report import SESSION_REPORT_TABLE
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.sessions import SESSIONS
@@ -184,7 +185,7 @@ def close(lakehouse: LakehouseResource, until: datetime, pending: int = 0) -> No
             "watermark": until,
             "late_events_pending": pending,
         }
-        for query in FOLLOWED
+        for query in SHOP.queries
     ]
     write_deltalake(table, pa.Table.from_pylist(rows, build_arrow_schema(COMPLETE_UNTIL)), mode="overwrite")
 
@@ -198,11 +199,11 @@ def test_days_are_final_once_the_streams_are_complete_beyond_what_may_be_open(wr
 
     assert states() == {day: {"provisional"} for day in DAYS}
     midnight = datetime(2024, 3, 1, tzinfo=UTC)
-    close(written, midnight + LONGEST_OPEN - MINUTE)
+    close(written, midnight + SHOP.longest_open - MINUTE)
     before = versions(written)
     result = run_reports(written, FIRST, LAST)
     assert {day for _, days in computed(before, written).items() for day in days} == {DAYS[0]}
-    close(written, midnight + LONGEST_OPEN)
+    close(written, midnight + SHOP.longest_open)
     run_reports(written, FIRST, LAST)
     assert states() == {day: {"final"} if day < midnight.date() else {"provisional"} for day in DAYS}
     # A late event that waits for its repair: the day is not what it was said to be.
@@ -224,7 +225,7 @@ def test_a_final_day_names_what_it_lacks_and_is_computed_again_when_it_is_there(
     late = create_table(written.table_uri(LATE_EVENTS.name), LATE_EVENTS)
     waiting = {"query": "sessions", "topic": "t", "kafka_partition": 0, "kafka_offset": 1, "event_time": NOON}
     write_deltalake(late, pa.Table.from_pylist([waiting], build_arrow_schema(LATE_EVENTS)), mode="append")
-    close(written, NOON.replace(hour=0) + timedelta(days=2) + LONGEST_OPEN)
+    close(written, NOON.replace(hour=0) + timedelta(days=2) + SHOP.longest_open)
     run_reports(written, FIRST, LAST)
     lacking = json.dumps({"late_events": 1, "open_sessions": 1})
     assert exceptions() == {DAYS[0]: {lacking}, **{day: {None} for day in DAYS[1:]}}

@@ -7,36 +7,32 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import duckdb
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.repair.twin import run_twin as run_batch_twin
-from platform_assets.streaming.stream_spec import TableStream, select_derived
+from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
+from platform_assets.topics.events import EVENTS
 from resources.lakehouse import LakehouseResource
-from tests.bounded_run import run_to_end
 from tests.generated_cases import examples
 from tests.spark.report_cases import (
     HALF_HOUR,
     Event,
-    append_events,
     event,
     events_frame,
+    events_table,
     read_rows,
     shops,
     with_coordinates,
 )
+from tests.spark.streams_over_table import StreamsOverTable, in_order
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -56,62 +52,8 @@ def vary(events: list[Event], chance: random.Random) -> list[Event]:
     return [{**e, "category": chance.choice(["toys", "books", None]), "revenue": revenue(e)} for e in events]
 
 
-def ask_rule(name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
-    connection = duckdb.connect()
-    connection.execute("set timezone = 'UTC'")
-    rows = [{**e, "event_id": f"e{n}", "category": e.get("category")} for n, e in enumerate(with_coordinates(events))]
-    fields = [
-        ("event_id", pa.string()), ("user_id", pa.string()), ("event_time", pa.timestamp("us", tz="UTC")),
-        ("event_type", pa.string()), ("product_id", pa.string()), ("revenue", pa.float64()),
-        ("device_type", pa.string()), ("category", pa.string()),
-        ("country", pa.string()), ("kafka_partition", pa.int32()), ("kafka_offset", pa.int64()),
-        ("is_anonymous", pa.bool_()), ("currency", pa.string()),
-    ]  # fmt: skip
-    connection.register("events", pa.Table.from_pylist(rows, pa.schema(fields)))
-    return in_order(STREAMS[name], connection.sql(STREAMS[name].rule or "").to_arrow_table().to_pylist())
-
-
-def run_twin(spark: SparkSession, name: str, events: Sequence[Event]) -> list[dict[str, Any]]:
-    stream = STREAMS[name]
-    found = stream.transform(events_frame(spark, events).select(*stream.source.columns)).toArrow()
-    return in_order(stream, found.to_pylist())
-
-
-def in_order(stream: TableStream, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    names = [column.name for column in stream.main_table.columns]
-    plain = [
-        {name: row[name].astimezone(UTC) if isinstance(row[name], datetime) else row[name] for name in names}
-        for row in rows
-    ]
-    return sorted(plain, key=lambda row: str(tuple(row[name] for name in stream.main_table.key)))
-
-
 # Hypothesis tries the simplest first: everything at one moment, which is no test of watermarks.
 VARIED_SHOPS = shops().filter(lambda events: len({e["event_time"] for e in events}) > 30)
-
-
-def cut(events: list[Event], chance: random.Random) -> list[list[Event]]:
-    """Three parts, cut anywhere."""
-    cuts = sorted(chance.sample(range(1, len(events)), 2))
-    return [events[a:b] for a, b in zip([0, *cuts], [*cuts, len(events)], strict=True)]
-
-
-def arrive(
-    spark: SparkSession, lakehouse: LakehouseResource, parts: Sequence[list[Event]], names: Sequence[str] = ()
-) -> list[Event]:
-    """Each part is one commit and one run of the streams (default: all), from checkpoints on. Gives all events."""
-    arrived: list[Event] = []
-    for part in parts:
-        append_events(lakehouse, part, first_offset=len(arrived))
-        arrived += part
-        run_streams(spark, lakehouse, names)
-    return arrived
-
-
-def assert_tables_equal_twins(spark: SparkSession, lakehouse: LakehouseResource, arrived: Sequence[Event]) -> None:
-    for name, stream in STREAMS.items():
-        twin = [row for row in run_twin(spark, name, arrived) if row.get("user_id") != CLOSER["user_id"]]
-        assert in_order(stream, read_rows(lakehouse, stream.main_table.name)) == twin, name
 
 
 # Windows of an event by stream: size, slide. A session, or a pair, is closed with the event's own time and a pause.
@@ -121,39 +63,11 @@ WINDOWS = {
 PAUSES = {"sessions": HALF_HOUR, "view_to_purchase": timedelta(0)}
 
 
-def refuse(parts: Sequence[list[Event]]) -> set[tuple[str, int, int]]:
-    """The oracle: by brute force, what each stream's watermark refuses and how many windows of it."""
-    refused = set()
-    for name, stream in STREAMS.items():
-        offset = 0
-        newest: datetime | None = None
-        for part in parts:
-            watermark = None if newest is None else newest - stream.source.watermark_delay
-            for e in part:
-                closed = 0 if watermark is None else count_closed(name, e["event_time"], watermark)
-                if closed and e["event_type"] in (stream.source.event_types or [e["event_type"]]):
-                    refused.add((name, offset, closed))
-                offset += 1
-            times = [e["event_time"].replace(microsecond=e["event_time"].microsecond // 1000 * 1000) for e in part]
-            newest = max([*times, *([] if newest is None else [newest])])
-    return refused
-
-
-def count_closed(name: str, at: datetime, watermark: datetime) -> int:
-    if name in PAUSES:
-        return int(at + PAUSES[name] <= watermark)
-    size, slide = WINDOWS[name]
-    first = datetime.fromtimestamp(at.timestamp() // slide * slide - size, UTC)
-    starts = [first + timedelta(seconds=slide * n) for n in range(int(size / slide) + 1)]
-    ends = [start + timedelta(seconds=size) for start in starts if start <= at < start + timedelta(seconds=size)]
-    return sum(end <= watermark for end in ends)
-
-
-def run_streams(spark: SparkSession, lakehouse: LakehouseResource, names: Sequence[str] = ()) -> None:
-    """One bounded run of the named streams (default: all) over what silver.events holds now, from checkpoints on."""
-    context = StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
-    streams = [stream for name, stream in STREAMS.items() if not names or name in names]
-    run_to_end(QueryGroup(spark, streams, context))
+SHOP = StreamsOverTable(
+    EVENTS, STREAMS, events_table, CLOSER, WINDOWS, PAUSES, grows_late=frozenset({"sessions"})
+)
+arrive, run_streams, ask_rule, run_twin = SHOP.arrive, SHOP.run, SHOP.ask_rule, SHOP.run_twin
+assert_tables_equal_twins = SHOP.assert_equal_twins
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -176,14 +90,7 @@ def test_stream_in_batches_with_restarts_equals_its_twin(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, events: list[Event], chance: random.Random
 ) -> None:
     lakehouse = LakehouseResource(root=str(tmp_path_factory.mktemp("lakehouse")))
-    events = sorted(vary(events, chance), key=lambda e: e["event_time"])
-    # Within a batch in any order; a batch never goes back behind the one before, so nothing is late.
-    parts = cut(events, chance)
-    for part in parts:
-        chance.shuffle(part)
-    arrived = arrive(spark, lakehouse, [*parts[:-1], [*parts[-1], CLOSER]])
-    assert read_rows(lakehouse, LATE_EVENTS.name) == []
-    assert_tables_equal_twins(spark, lakehouse, arrived)
+    SHOP.assert_restarts_change_nothing(spark, lakehouse, vary(events, chance), chance)
 
 
 @pytest.mark.long
@@ -193,21 +100,7 @@ def test_late_events_are_counted_one_by_one_and_repaired(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, events: list[Event], chance: random.Random
 ) -> None:
     lakehouse = LakehouseResource(root=str(tmp_path_factory.mktemp("lakehouse")))
-    events = vary(events, chance)
-    chance.shuffle(events)
-    parts = cut(events, chance)
-    arrived = arrive(spark, lakehouse, [*parts[:-1], [*parts[-1], CLOSER]])
-    listed = read_rows(lakehouse, LATE_EVENTS.name)
-    assert all(row["repaired_at"] is not None for row in listed)
-    refused = [(r["query"], r["kafka_offset"], r["refused_windows"]) for r in listed if r["refused_windows"]]
-    assert sorted(refused) == sorted(refuse(parts)) != []
-    # What else is listed was read, and continues what was closed before it came.
-    assert {row["query"] for row in listed if not row["refused_windows"]} <= {"sessions"}
-    assert_tables_equal_twins(spark, lakehouse, arrived)
-    states = read_rows(lakehouse, COMPLETE_UNTIL.name)
-    assert {row["query"]: (row["complete_until"], row["late_events_pending"]) for row in states} == {
-        name: (CLOSER["event_time"] - stream.source.watermark_delay, 0) for name, stream in STREAMS.items()
-    }
+    SHOP.assert_late_are_listed_and_repaired(spark, lakehouse, vary(events, chance), chance)
 
 
 def test_a_session_that_goes_on_for_days_has_a_row_for_each_while_it_goes_on(
@@ -224,7 +117,7 @@ def test_a_session_that_goes_on_for_days_has_a_row_for_each_while_it_goes_on(
     (state,) = read_rows(lakehouse, COMPLETE_UNTIL.name)
     assert (state["late_events_pending"], state["exceptions"]) == (0, "[]")
     rest = [*events[150:], CLOSER]
-    append_events(lakehouse, rest, first_offset=len(arrived))
+    SHOP.append(lakehouse, rest, first_offset=len(arrived))
     arrived += rest
     run_streams(spark, lakehouse, ["sessions"])
     rows = [row for row in read_rows(lakehouse, "gold.sessions") if row["user_id"] != CLOSER["user_id"]]
@@ -240,7 +133,7 @@ def test_a_late_event_that_waits_for_the_end_of_its_session_is_an_exception_and_
     monitor = [event("monitor", NOON + timedelta(minutes=20 * n)) for n in range(12)]
     late = event("monitor", NOON + timedelta(minutes=10))
     arrived = arrive(spark, lakehouse, [[*monitor, event("u", NOON + timedelta(hours=4))], [late]], ["sessions"])
-    append_events(lakehouse, [event("u2", NOON + timedelta(hours=4))], first_offset=len(arrived))
+    SHOP.append(lakehouse, [event("u2", NOON + timedelta(hours=4))], first_offset=len(arrived))
     run_streams(spark, lakehouse, ["sessions"])
     (state,) = read_rows(lakehouse, COMPLETE_UNTIL.name)
     assert state["complete_until"] == state["watermark"] == NOON + timedelta(hours=3, minutes=50)

@@ -13,6 +13,7 @@ from platform_assets.checks.recomputed.conversions import bounds_of_pairs, recom
 from platform_assets.checks.recomputed.customer_360 import recompute_customers
 from platform_assets.checks.recomputed.customer_days import recompute_customer_days
 from platform_assets.checks.recomputed.json_objects import is_same_json
+from platform_assets.checks.recomputed.merchant_category_report import recompute_merchant_categories
 from platform_assets.checks.recomputed.product_affinity import recompute_affinity
 from platform_assets.checks.recomputed.session_report import recompute_session_report
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect, split_rows
@@ -87,6 +88,9 @@ RECOMPUTATIONS: Mapping[str, Recomputation] = {
         held=(EVENTS.name,),
         money=("total_revenue",),
         json=("category_events", "device_events", "cart_actions", "revenue_by_currency"),
+    ),
+    "gold.merchant_category_report": Recomputation(
+        recompute_merchant_categories, "merchant_category", rounded=("avg_amount", "p50_amount", "p90_amount")
     ),
     "gold.customer_360": Recomputation(
         recompute_customers,

@@ -1,0 +1,7 @@
+"""Group `payments`: what cards pay, and every stream over it."""
+
+from __future__ import annotations
+
+from platform_assets.streaming.stream_spec import Group
+
+GROUP = Group(name="payments", topics=("transactions",))
