@@ -73,8 +73,8 @@ def test_each_type_has_its_column() -> None:
 def test_a_whole_record_becomes_a_row() -> None:
     (row,) = parse(
         {
-            **PLAIN, "items": [{"sku": "a", "price": "0.10"}, {"sku": "b", "price": 3, "count": 2}], "tags": ["x", None],
-            "labels": {"w": 1.5}, "first": {"sku": "a", "price": 1}, "placed_on": "2026-02-28",
+            **PLAIN, "items": [{"sku": "a", "price": "0.10"}, {"sku": "b", "price": 3, "count": 2}],
+            "tags": ["x", None], "labels": {"w": 1.5}, "first": {"sku": "a", "price": 1}, "placed_on": "2026-02-28",
             "paid_at": "2026-03-01T12:00:00", "seen": 1_772_366_400, "printed": "01.03.2026 13:00", "is_gift": False,
             "ratio": 1, "signature": b64encode(b"\x00\xff").decode(), "code": "DE",
             "client": {"device": "phone", "app": {"version": 3}},
