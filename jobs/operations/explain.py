@@ -17,7 +17,7 @@ from jobs.operations.questions import Coordinates, parse_moment
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL
 from platform_assets.streaming.repair.expiry import find_expired
-from platform_assets.streaming.stream_spec import KafkaStream, Stream, TableStream, require_one_ingest, select_derived
+from platform_assets.streaming.stream_spec import KafkaStream, Stream, TableStream, select_downstream, select_ingest
 
 # An id that a broken producer sent ten thousand times needs no ten thousand answers, of which each reads the tables.
 MAX_PLACES = 20
@@ -46,14 +46,20 @@ def explain(
 ) -> list[str]:
     """Answers the one question that is asked, in sentences. Raises `UsageError` for one that cannot be read."""
     record, moment = None if offset is None else Coordinates.parse(offset), parse_moment("--at", at)
-    ingest, derived = require_one_ingest(streams, "An explanation"), select_derived(streams)
     tables = ExplainedTables(lakehouse)
-    if not tables.has(ingest.main_table.name):
+    ingest = [stream for stream in select_ingest(streams) if tables.has(stream.main_table.name)]
+    if not ingest:
         return ["The streams have not run yet: there is no table to look into."]
     if user_id is not None:
-        return explain_user(ingest, derived, tables, user_id, moment or datetime.now(UTC))
-    explainer = RecordExplainer(ingest, derived, tables, kafka)
-    return explainer.explain_event(event_id or "") if record is None else explainer.explain_offset(record)
+        with_users = [stream for stream in ingest if stream.main_table.roles.user_id is not None]
+        when = moment or datetime.now(UTC)
+        said = (explain_user(s, select_downstream([s], streams), tables, user_id, when) for s in with_users)
+        return list(dict.fromkeys(chain.from_iterable(said))) or ["No table has users."]
+    explainers = [RecordExplainer(stream, select_downstream([stream], streams), tables, kafka) for stream in ingest]
+    if record is not None:
+        return max(explainers, key=lambda explainer: explainer.rate_topic(record.topic)).explain_offset(record)
+    found = [line for explainer in explainers for line in explainer.explain_event(event_id or "")]
+    return found or [explainer.explain_missing(event_id or "") for explainer in explainers]
 
 
 class RecordExplainer:
@@ -69,7 +75,10 @@ class RecordExplainer:
         self._accepted, self._quarantined, self._deduplicated = (table.name for table in ingest.tables)
 
     def explain_event(self, event_id: str) -> list[str]:
-        """Every record with this id: the accepted one, those that repeat it, and what late windows made of it."""
+        """Every record with this id: the accepted one, those that repeat it, and what late windows made of it.
+
+        Nothing where there is no such record: `explain_missing` then says where it can be.
+        """
         rows = chain.from_iterable(
             self._tables.find_rows(table, "event_id", event_id, ["topic", "kafka_partition", "kafka_offset"])
             for table in (self._accepted, self._deduplicated)
@@ -77,10 +86,21 @@ class RecordExplainer:
         said = [line for row in islice(rows, MAX_PLACES) for line in self.explain_offset(_coordinates(row))]
         if next(rows, None) is not None:
             said.append(f"More records have this id: these are the first {MAX_PLACES}.")
-        return said or [
+        return said
+
+    def explain_missing(self, event_id: str) -> str:
+        """Says where a record can be whose id no table has."""
+        return (
             f"No record with event_id {event_id} was accepted or deduplicated. If it was sent, it is not read yet "
             f"({self._describe_lag()}), or it is in {self._quarantined}, where records have no id: ask by --offset."
-        ]
+        )
+
+    def rate_topic(self, topic: str) -> int:
+        """How sure it is that the stream reads this topic: by its batches, else by its name."""
+        if any(entry.topic == topic for entry in self._entries):
+            return 3
+        # Of the shop's topic only a setting has the name.
+        return 2 if self._ingest.kafka_topic == topic else 0 if self._ingest.kafka_topic else 1
 
     def explain_offset(self, record: Coordinates) -> list[str]:
         """Says what became of one record.
@@ -208,7 +228,7 @@ class RecordExplainer:
 
     @cached_property
     def _entries(self) -> list[Entry]:
-        return self._tables.read_entries(self._accepted)
+        return self._tables.read_entries(self._ingest.name, self._accepted)
 
 
 def _coordinates(row: Mapping[str, Any]) -> Coordinates:

@@ -104,7 +104,7 @@ def _build_check(stream: TableStream) -> dg.AssetChecksDefinition:
             return dg.AssetCheckResult(passed=True, description=_NOT_YET)
         source_rows = _count_source(lakehouse, stream, hops)
         if source_rows is not None:
-            source_rows += _count_erased(lakehouse, hops) + _count_expired(lakehouse, stream, hops)
+            source_rows += _count_erased(lakehouse, stream, hops) + _count_expired(lakehouse, stream, hops)
         breaches = find_hop_breaches(hops, source_rows)
         totals = {**_count(hops), **_count_late(lakehouse, stream.name)}
         return dg.AssetCheckResult(
@@ -146,14 +146,15 @@ def _count_source(lakehouse: Any, stream: TableStream, hops: "pa.Table") -> int 
     return int(table.count())
 
 
-def _count_erased(lakehouse: Any, hops: "pa.Table") -> int:
+def _count_erased(lakehouse: Any, stream: TableStream, hops: "pa.Table") -> int:
     """Rows of forgotten users that the query has passed and the source no longer has where the query has come to."""
     from platform_assets.streaming.register.forgotten_users import find_erasures
 
     users = lakehouse.find_table("platform.forgotten_users")
     if users is None:  # no query has started since there is such a table
         return 0
-    erasures = [erasure for row in users.to_pyarrow_table().to_pylist() for erasure in find_erasures(row)]
+    source = stream.source.table.name
+    erasures = [erasure for row in users.to_pyarrow_table().to_pylist() for erasure in find_erasures(row, source)]
     first, last = _find_versions(hops)
     return sum(rows for version, rows in erasures if first < version <= last)
 

@@ -196,6 +196,7 @@ FORGOTTEN_USERS = TableSpec(
         Column("erased_at", "timestamp", "When no table had them any more; null: the erasure was cut short"),
         Column("id_bytes", "bigint", "Length of the user_id in UTF-8; null: by code that found whole words only"),
         Column("earlier_erasures", "string", "JSON: [version, rows] of what was taken out of silver.events before"),
+        Column("other_erasures", "string", "JSON: by table of another topic, [version, rows] of what was taken out"),
     ),
     statistics_columns=("forgotten_at",),
 )

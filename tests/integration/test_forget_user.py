@@ -26,7 +26,7 @@ from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased
 from platform_assets.streaming.repair import late_portions
 from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
-from platform_assets.streaming.stream_spec import select_derived, select_ingest
+from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -144,9 +144,9 @@ def forget(
     def drain_all() -> None:
         streams.drain(*names_of(streams))
 
-    done = erasure.take_out(streams.session, drain or drain_all, lambda line: None)
+    found, rows = erasure.take_out(streams.session, drain or drain_all, lambda line: None)
     erasure.remove_files()
-    return done
+    return found["events"], rows
 
 
 def lakehouse_of(streams: StreamsUnderTest) -> LakehouseResource:
@@ -210,7 +210,7 @@ def test_no_table_and_no_file_has_the_user_and_all_else_is_right(streams: Stream
     streams.send([build(OTHER, 300, kind) for kind in ("page_view", "purchase")])
     expect_to_stay_out(streams, DERIVED)
     assert toys_of(streams) == []
-    waits = "\n".join(list_what_waits(found, select_derived(load_streams()), streams.context, streams.kafka))
+    waits = "\n".join(list_what_waits({"events": found}, load_streams(), streams.context, streams.kafka))
     assert "has the user's records until about" in waits and "The state" in waits
 
 

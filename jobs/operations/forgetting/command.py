@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -25,7 +27,7 @@ from platform_assets.reports import REPORT_TABLES
 from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
 from platform_assets.streaming.register.traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.repair.erasure import Eraser
-from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived
+from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_downstream, select_ingest
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -70,29 +72,41 @@ class Erasure:
         self._user = user
         self._also = also
         self._register = Register(context)
-        self._eraser = Eraser(user, self._register.hash(user), streams, REPORT_TABLES, context)
+        user_hash = self._register.hash(user)
+        self._erasers = {
+            stream.name: Eraser(user, user_hash, stream, select_downstream([stream], streams), REPORT_TABLES, context)
+            for stream in select_ingest(streams)
+            if stream.main_table.roles.user_id is not None
+        }
+        self._tables = {stream.name: stream.main_table.name for stream in select_ingest(streams)}
         self._row = self._register.row_of(user) or new_row(by, reason, datetime.now(UTC))
 
     def take_out(
         self, session: SparkSession, drain: Callable[[], None], write: WriteLine
-    ) -> tuple[Traces, dict[str, int]]:
-        """Erases the rows; `drain` lets every stream over silver.events read all of it. Returns rows by table."""
+    ) -> tuple[dict[str, Traces], dict[str, int]]:
+        """Erases the rows; `drain` lets every stream over a topic's table read all of it.
+
+        Returns what was found, by the stream over Kafka, and the rows that went, by table.
+        """
         write("the streams read what there is")
         drain()
         self._register.write(self._user, {**self._row, "erased_at": None})
-        found = self._eraser.find_traces(self._also)
-        rows = self._eraser.erase(session, found)
-        if (commit := self._eraser.find_erasing_commit()) is not None:
-            self._row = put_erasure(self._row, *commit)
+        found = {name: eraser.find_traces(self._also) for name, eraser in self._erasers.items()}
+        rows = Counter[str]()
+        for name, eraser in self._erasers.items():
+            rows.update(eraser.erase(session, found[name]))
+            if (commit := eraser.find_erasing_commit()) is not None:
+                self._row = put_erasure(self._row, self._tables[name], *commit)
         # With the rest of the row: from here on the account of the streams needs it.
         self._register.write(self._user, {**self._row, "erased_at": None})
         write(f"{sum(rows.values()):,} rows are taken out; the streams pass them")
         drain()
-        return found, rows
+        return found, dict(rows)
 
     def remove_files(self) -> None:
         """Runs VACUUM and marks the erasure as done."""
-        self._eraser.vacuum()
+        for eraser in self._erasers.values():
+            eraser.vacuum()
         self._register.write(self._user, {**self._row, "erased_at": datetime.now(UTC)})
 
 
@@ -148,7 +162,7 @@ def forget_user(
             lakehouse.folder.remove(FOLDER)
             wait_for_readers(instance, wait_seconds, say)
             erasure.remove_files()
-        waits = list_what_waits(found, derived, context, kafka)
+        waits = list_what_waits(found, streams, context, kafka)
     say("the streams go on; reports of the user's days are computed again")
     if not compute_changed_days(instance, lakehouse):
         waits = (
@@ -156,7 +170,8 @@ def forget_user(
             "Reports of some days could not be computed: see the run in the UI. They still count the user.",
         )
     say("all files are read for the proof")
-    return Forgotten(rows, search_files(lakehouse, user), waits, found.unsure)
+    unsure = tuple(chain.from_iterable(traces.unsure for traces in found.values()))
+    return Forgotten(rows, search_files(lakehouse, user), waits, unsure)
 
 
 def _drain(

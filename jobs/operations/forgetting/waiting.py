@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.streaming.derive.query_state import read_complete_until
-from platform_assets.streaming.stream_spec import TableStream
+from platform_assets.streaming.stream_spec import Stream, TableStream, select_downstream, select_ingest
 from platform_assets.tables.platform import COMPLETE_UNTIL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.register.traces import Traces
@@ -21,11 +21,18 @@ if TYPE_CHECKING:
 
 
 def list_what_waits(
-    found: Traces, derived: Sequence[TableStream], context: StreamContext, kafka: KafkaResource
+    found: Mapping[str, Traces], streams: Sequence[Stream], context: StreamContext, kafka: KafkaResource
 ) -> tuple[str, ...]:
-    """Sentences about Kafka, the queries' state, published topics, and what lies outside the lakehouse."""
-    said = [_describe_topic(found, topic, kafka) for topic in sorted(i.topic for i in context.ingest.values())]
-    said += [text for stream in derived if (text := _describe_state(found, stream, context)) is not None]
+    """Sentences about Kafka, the queries' state, published topics, and what lies outside the lakehouse.
+
+    `found` is what each stream over Kafka had of the user, by its name.
+    """
+    ingest = [stream for stream in select_ingest(streams) if stream.name in found]
+    said = [_describe_topic(found[stream.name], context.ingest[stream.name].topic, kafka) for stream in ingest]
+    for over in ingest:
+        derived = select_downstream([over], streams)
+        states = (_describe_state(found[over.name], stream, context) for stream in derived)
+        said += [text for text in states if text is not None]
     said += [
         f"Topic {topic}: the user's keys have tombstones; what was published before goes with the topic's compaction."
         for topic in sorted(context.publish_topics)

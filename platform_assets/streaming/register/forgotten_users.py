@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ON_ARRIVAL, UNSURE_ON_ARRIVAL = "on_arrival", "unsure_on_arrival"
 """The column `was` of a record that had come into no table: it was a forgotten user's, or may have been."""
 
+# The register has columns of its own for it: older code knew this table only.
+_FIRST_TABLE = "silver.events"
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 # Names of fields and values that are the same in many records.
 _WORDS_KEPT = 100_000
@@ -119,17 +121,23 @@ def build_erased(records: pa.Table, was: str | pa.Array, erased_at: datetime | N
     return rows.append_column("erased_at", at).cast(schema)
 
 
-def put_erasure(row: dict[str, Any], version: int, rows: int) -> dict[str, Any]:
-    """The user's row with a commit that took rows out of silver.events; the one that it had is an earlier one then."""
+def put_erasure(row: dict[str, Any], table: str, version: int, rows: int) -> dict[str, Any]:
+    """The user's row with a commit that took rows out of a topic's table; those that it had are earlier ones then."""
+    if table != _FIRST_TABLE:
+        others = json.loads(row.get("other_erasures") or "{}")
+        others[table] = [*(each for each in others.get(table, []) if each[0] != version), [version, rows]]
+        return {**row, "other_erasures": json.dumps(others)}
     before = row["events_version"]
     if before is None or before == version:
         return {**row, "events_version": version, "events_erased": rows}
-    earlier = json.dumps(find_erasures(row))
+    earlier = json.dumps(find_erasures(row, table))
     return {**row, "events_version": version, "events_erased": rows, "earlier_erasures": earlier}
 
 
-def find_erasures(row: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """The versions of silver.events that took rows of the user out, and how many each; of a row by older code too."""
+def find_erasures(row: Mapping[str, Any], table: str) -> list[tuple[int, int]]:
+    """The versions of the table that took rows of the user out, and how many each; of a row by older code too."""
+    if table != _FIRST_TABLE:
+        return [*map(tuple, json.loads(row.get("other_erasures") or "{}").get(table, []))]
     newest = [] if row["events_version"] is None else [(row["events_version"], row["events_erased"])]
     return [*map(tuple, json.loads(row.get("earlier_erasures") or "[]")), *newest]
 

@@ -102,6 +102,9 @@ class TraceFinder:
         refused, more = self._find_mentions(self._quarantined, arrival, texts, self._judge_raw)
         ids = _ids_of(pa.concat_tables([own, others]))
         requeued = self._scan(REQUEUED_RECORDS, PLACE, ["event_id"], lambda rows: _is_in(rows, "event_id", ids))
+        # Another topic may have events of the same ids.
+        topics = pa.concat_tables([own, others]).column("topic").combine_chunks()
+        requeued = requeued.filter(_is_in(requeued, "topic", pc.unique(topics)))
         return Traces(own, others, refused, repeated, requeued, tuple(unsure + more))
 
     def find_own(self, spec: TableSpec, columns: list[str]) -> pa.Table:

@@ -23,7 +23,7 @@ from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import build_repairs
 from platform_assets.streaming.register.forgotten_users import build_erased
 from platform_assets.streaming.register.traces import NOTHING_ELSE, PLACE, USER, AlsoErased, TraceFinder, Traces
-from platform_assets.streaming.stream_spec import Stream, TableStream, require_one_ingest, select_derived
+from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.tables.platform import ERASED_RECORDS, LATE_EVENTS, REQUEUED_RECORDS
 from platform_assets.tables.spec import TableSpec
 
@@ -38,24 +38,25 @@ _TO_REPAIR = [*PLACE, "event_time", "event_type"]
 
 
 class Eraser:
-    """Erases one user's rows.
+    """Erases one user's rows of one topic, and those of the streams over it.
 
-    `tables` are all that may have rows of users, besides the streams' own; missing ones are left out.
+    `derived` are these streams. `tables` are all that may have rows of users, besides the streams' own; missing ones
+    are left out.
     """
 
     def __init__(
         self,
         user: str,
         user_hash: str,
-        streams: Sequence[Stream],
+        ingest: KafkaStream,
+        derived: Sequence[TableStream],
         tables: Sequence[TableSpec],
         context: StreamContext,
     ) -> None:
         self._user = user
         self._info = CommitInfo(CommitKind.ERASURE, user_hash)
         self._context = context
-        self._ingest = require_one_ingest(streams, "Forgetting a user")
-        self._derived = select_derived(streams)
+        self._ingest, self._derived = ingest, derived
         specs = [*(stream.main_table for stream in self._derived), LATE_EVENTS, *tables]
         self.personal = [spec for spec in specs if _has_users(spec) and self._exists(spec)]
         """The tables, besides the ingesting stream's own, that have rows of users."""
@@ -84,7 +85,7 @@ class Eraser:
         return counts
 
     def find_erasing_commit(self) -> tuple[int, int] | None:
-        """The version of silver.events that took the user's rows out, and how many; None: it had none."""
+        """The version of the topic's table that took the user's rows out, and how many; None: it had none."""
         own = (self._info.kind, self._info.value)
         found = self._open(self._ingest.main_table).find_commit(lambda info: (info.kind, info.value) == own)
         return None if found is None else (found[0], found[1].erased_rows or 0)

@@ -73,6 +73,9 @@ class Requeuer:
 
     def __init__(self, stream: KafkaStream, context: StreamContext) -> None:
         self._query = stream.name
+        # Streams over other topics requeue their own records, perhaps at this moment.
+        self._app = f"{_APP}/{stream.name}"
+        self._topic = context.ingest[stream.name].topic
         self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
         events, quarantined, deduplicated = stream.tables
         self._events, self._deduplicated = DeltaBatchWriter(events, context), DeltaBatchWriter(deduplicated, context)
@@ -85,7 +88,8 @@ class Requeuer:
         """Parses the chosen records anew. Raises `UsageError` for those of a topic that was created again since."""
         import pyarrow as pa
 
-        known = {_place(row) for row in self._marks.read_arrow(list(_PLACE)).to_pylist()}
+        marks = self._marks.read_arrow().to_pylist()
+        known = {_place(row) for row in marks}
         found = [row for row in self._quarantined.read_arrow().to_pylist() if record_filter.holds(row)]
         rows = sorted((row for row in found if _place(row) not in known), key=_place)
         self._refuse_older_topics(rows)
@@ -94,13 +98,15 @@ class Requeuer:
         reasons = ["forgotten_user" if is_forgotten else reason for reason, is_forgotten in judged]
         refused = Counter(reason for reason in reasons if reason is not None)
         kept = self._find_accepted(pa.array(parsed["event_id"].drop_null().to_pylist(), pa.string()))
-        marks = []
-        number = (self._marks.committed_batch(_APP) or 0) + 1
+        planned = []
+        # Marks of a user who was forgotten are gone, the transactions that wrote them are not.
+        written = (self._marks.committed_batch(app) or 0 for app in (self._app, _APP))
+        number = max((*written, *(mark["requeue"] for mark in marks))) + 1
         verdicts = zip(rows, reasons, parsed["event_id"].to_pylist(), strict=True)
         for row, event_id in ((row, event_id) for row, reason, event_id in verdicts if reason is None):
             repeated = kept.get(event_id)
             kept.setdefault(event_id, _place(row))
-            marks.append(
+            planned.append(
                 {
                     **{name: row[name] for name in (*_PLACE, "reason")},
                     "event_id": event_id,
@@ -111,7 +117,7 @@ class Requeuer:
                     "requeued_at": now,
                 }
             )
-        return Requeue(marks, refused)
+        return Requeue(planned, refused)
 
     def commit(self, requeue: Requeue) -> None:
         """Takes the planned records in. Cut short, `finish` does the rest."""
@@ -127,11 +133,14 @@ class Requeuer:
         """Writes what the newest requeue has recorded and not yet taken in; returns how many records."""
         import pyarrow as pa
 
-        number = self._marks.committed_batch(_APP)
-        if number is None:
+        quarantined = self._quarantined.read_arrow().to_pylist()
+        topics = {self._topic, *(row["topic"] for row in quarantined)}
+        own = [mark for mark in self._marks.read_arrow().to_pylist() if mark["topic"] in topics]
+        number = max((mark["requeue"] for mark in own), default=None)
+        if number is None or not (unwritten := self._find_unwritten(own, number)):
             return 0
-        marks = {_place(m): m for m in self._marks.read_arrow().to_pylist() if m["requeue"] == number}
-        rows = [row for row in self._quarantined.read_arrow().to_pylist() if _place(row) in marks]
+        marks = {_place(mark): mark for mark in own if mark["requeue"] == number}
+        rows = [row for row in quarantined if _place(row) in marks]
         rows.sort(key=_place)
         (now,) = {mark["requeued_at"] for mark in marks.values()}
         parsed = self._parse(rows, now)
@@ -141,12 +150,22 @@ class Requeuer:
                 "Finish it with the code that began it: headrace requeue --accept"
             )
         written = 0
-        for outcome, table in (("deduplicated", self._deduplicated), ("accepted", self._events)):
+        for outcome, table in unwritten:
             is_own = [marks[_place(row)]["outcome"] == outcome for row in rows]
-            if any(is_own) and (table.committed_batch(_APP) or 0) < number:
-                self._append(outcome, table, parsed.filter(pa.array(is_own)), [marks[_place(r)] for r in rows], number)
-                written += sum(is_own)
+            self._append(outcome, table, parsed.filter(pa.array(is_own)), [marks[_place(r)] for r in rows], number)
+            written += sum(is_own)
         return written
+
+    def _find_unwritten(self, own: list[dict[str, Any]], number: int) -> list[tuple[str, DeltaBatchWriter]]:
+        """The outcomes of this requeue whose table has not got its rows, each with that table."""
+        outcomes = {mark["outcome"] for mark in own if mark["requeue"] == number}
+        tables = (("deduplicated", self._deduplicated), ("accepted", self._events))
+        return [
+            (outcome, table)
+            for outcome, table in tables
+            # Older code wrote under a name without the stream's.
+            if outcome in outcomes and all((table.committed_batch(app) or 0) < number for app in (self._app, _APP))
+        ]
 
     def _append(
         self, outcome: str, table: DeltaBatchWriter, records: pa.Table, marks: list[dict[str, Any]], number: int
@@ -177,7 +196,7 @@ class Requeuer:
         table.append(records, info)
 
     def _describe(self, number: int) -> CommitInfo:
-        return CommitInfo.of_batch(self._query, _APP, number, kind=CommitKind.REQUEUE, value=number)
+        return CommitInfo.of_batch(self._query, self._app, number, kind=CommitKind.REQUEUE, value=number)
 
     def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:
         """The records as the current parser has them, in their order, with `topic` and `arrived_at`."""
