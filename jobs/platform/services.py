@@ -23,8 +23,9 @@ from jobs.supervision.dagster_home import ensure_dagster_home, set_pool_limits
 from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
-from platform_assets.errors import ServiceEndedError, SettingError, StorageError
-from platform_assets.streams import load_stream_groups
+from platform_assets.errors import MissingTopicError, ServiceEndedError, SettingError, StorageError
+from platform_assets.streaming.stream_spec import name_topics
+from platform_assets.streams import load_stream_groups, load_streams
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -177,10 +178,21 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
 
 
 def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> None:
-    """Starts the broker, until the stack ends, and makes the topic."""
+    """Starts the broker, until the stack ends, and makes the topics of the enabled groups.
+
+    Where a broker that is not ours lacks some of them, their groups say so, and the others run. Raises
+    `MissingTopicError` where it has none.
+    """
     stack.enter_context(running_broker(settings))
+    topics, missing = name_topics(load_streams(), settings.topic), []
     with KafkaResource.from_settings(settings) as kafka:
-        kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        for topic in topics.values():
+            try:
+                kafka.ensure_topic(topic, settings.topic_partitions)
+            except MissingTopicError as error:
+                missing.append(error)
+    if missing and len(missing) == len(topics):
+        raise missing[0]
 
 
 def prepare_environment(settings: Settings) -> dict[str, str]:
