@@ -13,9 +13,10 @@ import click
 
 from jobs.cli.option_sections import SectionedCommand, SectionOption
 from jobs.simulator.delivery import Delivery
+from jobs.simulator.delivery_habits import FAULTS
 from jobs.simulator.mapping import RowMapping
 from jobs.simulator.mapping_settings import load_mapping, parse_mapping
-from jobs.simulator.profile import FAULTS, ShopProfile
+from jobs.simulator.profile import ShopProfile
 from jobs.simulator.recorded import Recording
 from jobs.simulator.recorded_times import TIME_FORMATS
 from jobs.simulator.row_files import FORMATS

@@ -13,7 +13,8 @@ from jobs.simulator.producer import PRODUCER_OPTIONS, OnWait, Pace, SendReport, 
 from jobs.simulator.progress import show_progress
 from jobs.simulator.recorded import Recording
 from jobs.simulator.recording_delivery import begin_replay, say_tally, say_wait
-from jobs.simulator.shop import Record, Shop
+from jobs.simulator.shop import Shop
+from jobs.simulator.simulated_topic import Record
 from jobs.simulator.simulation import SimulationPlan
 from platform_assets.errors import UsageError
 

@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from jobs.simulator.delivery_habits import FAULTS
 from jobs.simulator.producer import Pace
-from jobs.simulator.profile import FAULTS, ShopProfile
-from jobs.simulator.shop import Record, Shop
+from jobs.simulator.profile import ShopProfile
+from jobs.simulator.shop import Shop
+from jobs.simulator.simulated_topic import Record
 from platform_assets.errors import UsageError
 
 _LIVE_RATE = 100.0
