@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 import click
 
-from jobs.cli import lakehouse_commands, platform_commands, simulate_command, stream_commands, user_commands
+from jobs.cli import (
+    lakehouse_commands,
+    new_topic_command,
+    platform_commands,
+    simulate_command,
+    stream_commands,
+    user_commands,
+)
 from platform_assets.errors import HeadraceError, InterruptedByUserError
 
 _COMMANDS = (
@@ -30,6 +37,7 @@ _COMMANDS = (
     lakehouse_commands.restore,
     user_commands.forget_user,
     simulate_command.simulate,
+    new_topic_command.new_topic,
 )
 
 

@@ -71,14 +71,15 @@ class RowFile:
         """A hash of the content, the same whether it is compressed or not. Raises `UsageError` as `rows` does."""
         hashed = blake2b(digest_size=16)
         try:
-            with closing(self._open()) as file:
+            with closing(self.open_bytes()) as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     hashed.update(chunk)
         except (OSError, EOFError) as error:
             raise UsageError(f"{self.path} cannot be read ({error}). Check the file.") from None
         return hashed.hexdigest()
 
-    def _open(self) -> io.BufferedReader:
+    def open_bytes(self) -> io.BufferedReader:
+        """The content, without its compression."""
         import pyarrow as pa
 
         with self.path.open("rb") as file:
@@ -91,7 +92,7 @@ class RowFile:
     def _text_rows(self) -> Rows:
         number = 0
         try:
-            with closing(self._open()) as file:
+            with closing(self.open_bytes()) as file:
                 if file.peek(2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                     raise UsageError(f"{self.path} is text in UTF-16. Save it as UTF-8.")
                 for number, row in self._json_rows(file) if self.format == "jsonl" else self._csv_rows(file):

@@ -62,7 +62,7 @@ def list_unknown(
         nested = dict(_list_off_paths(document, [each.path for each in fields], ""))
         for each in fields:
             nested |= _list_nested(each.inspected, found_values[each.name], ".".join(each.path))
-        found += [f"{json.dumps(place)}:{_write(item)}" for place, item in nested.items()]
+        found += [f"{json.dumps(place)}:{write_json(item)}" for place, item in nested.items()]
     return f"{{{','.join(found)}}}" if found else None
 
 
@@ -94,12 +94,12 @@ def _list_nested(inspected: inspection.Type, value: Any, place: str) -> dict[str
     return found
 
 
-def _write(value: Any) -> str:
-    """JSON, with numbers as they were written."""
+def write_json(value: Any) -> str:
+    """JSON, with each `Number` as it was written."""
     if isinstance(value, Number):
         return str.__str__(value)
     if isinstance(value, dict):
-        return f"{{{','.join(f'{json.dumps(name)}:{_write(item)}' for name, item in value.items())}}}"
+        return f"{{{','.join(f'{json.dumps(name)}:{write_json(item)}' for name, item in value.items())}}}"
     if isinstance(value, list):
-        return f"[{','.join(map(_write, value))}]"
+        return f"[{','.join(map(write_json, value))}]"
     return json.dumps(value)
