@@ -105,9 +105,10 @@ _recording = _options("Recorded clickstream")
 )
 @_recording("--strict", is_flag=True, help="End at the first row that cannot become a record.")
 def simulate(**options: Any) -> None:
-    """Send events of a simulated shop, card payments (--topic transactions), or recorded events.
+    """Send events of a simulated shop, or recorded ones.
 
-    What is simulated is live, or tells a history; --replay sends a recorded clickstream. Ctrl-C ends it cleanly.
+    The shop is live, or tells a history, and so are card payments (--topic transactions); --replay sends a recorded
+    clickstream. Ctrl-C ends it cleanly.
     More in docs/simulator.md.
     """
     deliver(options, load_settings())

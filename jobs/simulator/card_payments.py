@@ -140,7 +140,7 @@ class _Payments(BegunActions):
 
     @staticmethod
     def _round(hundredths: NDArray[np.float64], actions: NDArray[np.void]) -> NDArray[np.int64]:
-        """At least the smallest coin of the currency, and a whole number of them."""
+        """Amounts as whole numbers of the currency's smallest coin, at least one."""
         coin = np.where(WHOLE[actions["country"]], 100, 1)
         return np.asarray(np.maximum(np.rint(hundredths / coin), 1) * coin, dtype=np.int64)
 
