@@ -28,8 +28,8 @@ _WEEK = 7 * 24 * 3600 * _SECOND
 _ACTION = np.dtype(
     [
         ("at", "i8"),
-        ("amount", "i8"),  # hundredths
-        ("device", "u8"),
+        ("amount", "u4"),  # hundredths
+        ("device", "u4"),
         ("card", "u4"),
         ("merchant", "u2"),
         ("kind", "u1"),
@@ -50,8 +50,10 @@ _CONTACTLESS_UP_TO = 5000
 # At least 2 ms, for most timestamps are in milliseconds and two payments of a round must not share one.
 _LEAST_MICROS = 2000.0
 # Whose device it is, in the high bits of its number, so that no two are the same one.
-_TERMINAL, _OWN, _STRANGE = (np.uint64(kind << 48) for kind in range(3))
+_TERMINAL, _OWN, _STRANGE = (np.uint32(kind << 30) for kind in range(3))
 _TERMINALS_OF_ONE_MERCHANT = 4
+# What an action holds. No amount of the profile comes near to it.
+_LARGEST_AMOUNT = 4_000_000_000
 
 
 class _Payments(BegunActions):
@@ -84,7 +86,7 @@ class _Payments(BegunActions):
         actions["card"] = np.where(is_burst, stolen, card)[of]
         self._choose_places(actions, is_fraud)
         self._set_amounts(actions, is_fraud, step)
-        strange = rng.integers(0, 2**40, count, dtype=np.uint64)[of]
+        strange = rng.integers(0, 2**30, count, dtype=np.uint32)[of]
         actions["device"] = np.where(is_fraud, _STRANGE | strange, self._name_devices(actions))
         given_back = ~is_fraud & (rng.random(len(of)) < profile.refunds)
         actions["kind"] = np.where(given_back, REFUND, PAYMENT)
@@ -139,17 +141,18 @@ class _Payments(BegunActions):
         actions["amount"] = self._round(euros * 100 * PRICES[actions["country"]], actions)
 
     @staticmethod
-    def _round(hundredths: NDArray[np.float64], actions: NDArray[np.void]) -> NDArray[np.int64]:
+    def _round(hundredths: NDArray[np.float64], actions: NDArray[np.void]) -> NDArray[np.uint32]:
         """Amounts as whole numbers of the currency's smallest coin, at least one."""
         coin = np.where(WHOLE[actions["country"]], 100, 1)
-        return np.asarray(np.maximum(np.rint(hundredths / coin), 1) * coin, dtype=np.int64)
+        amounts = np.maximum(np.rint(hundredths / coin), 1) * coin
+        return np.asarray(np.minimum(amounts, _LARGEST_AMOUNT), dtype=np.uint32)
 
-    def _name_devices(self, actions: NDArray[np.void]) -> NDArray[np.uint64]:
+    def _name_devices(self, actions: NDArray[np.void]) -> NDArray[np.uint32]:
         """A terminal of the merchant; online the customer's own device."""
         is_online = actions["channel"] >= ONLINE
-        number = self._rng.integers(0, _TERMINALS_OF_ONE_MERCHANT, len(actions), dtype=np.uint64)
-        terminal = _TERMINAL | actions["merchant"].astype(np.uint64) << np.uint64(8) | number
-        return np.asarray(np.where(is_online, _OWN | actions["card"].astype(np.uint64), terminal), dtype=np.uint64)
+        number = self._rng.integers(0, _TERMINALS_OF_ONE_MERCHANT, len(actions), dtype=np.uint32)
+        terminal = _TERMINAL | actions["merchant"].astype(np.uint32) << np.uint32(8) | number
+        return np.asarray(np.where(is_online, _OWN | actions["card"], terminal), dtype=np.uint32)
 
     def _reverse(self, actions: NDArray[np.void]) -> NDArray[np.void]:
         rng, profile = self._rng, self._profile

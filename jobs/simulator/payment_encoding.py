@@ -57,7 +57,8 @@ class PaymentEncoder:
         catalogue, card = self._catalogue, rows["card"]
         # Terminals give milliseconds, servers microseconds.
         stamps = spell_times(np.ascontiguousarray(rows["timestamp"]), rows["channel"] > CHIP)
-        devices: list[bytes] = spell_hex(mix_ids(rows["device"], self._salt)).view("S16").ravel().tolist()
+        mixed = mix_ids(rows["device"].astype(np.uint64), self._salt)
+        devices: list[bytes] = spell_hex(mixed).view("S16").ravel().tolist()
         units, hundredths = np.divmod(rows["amount"], 100)
         values: list[bytes | None] = [
             _TRANSACTION % fields
