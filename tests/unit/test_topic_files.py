@@ -134,7 +134,7 @@ def write(folder: Path, request: pytest.FixtureRequest, text: str) -> Path:
 
 
 def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
-    """As somebody sees it who has made a mistake."""
+    """Shows what somebody sees who has made a mistake."""
     (tmp_path / "rows.py").write_text(GOOD.replace('"at"', '"when"'))
     code = (
         "import sys, platform_assets.topics as topics\n"
