@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from jobs.simulator.profile import ShopProfile
-from jobs.simulator.shop import Record, Shop
+from jobs.simulator.shop import Shop
+from jobs.simulator.simulated_topic import Record
 from platform_assets.reports.daily_report import DailyReport, ReportCommit, pin_table
 from platform_assets.reports.days import DayRange
 from platform_assets.reports.report_engine import ReportEngine

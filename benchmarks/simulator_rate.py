@@ -19,7 +19,6 @@ from pathlib import Path
 import psutil
 
 from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
-from jobs.simulator.shop import Shop
 from jobs.simulator.simulation import SimulationPlan
 from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
@@ -39,7 +38,7 @@ def _measure(kafka: KafkaResource, jvm: psutil.Process, records: int, run: int) 
     before = _cpu_seconds(jvm)
     began, sender = time.perf_counter(), time.process_time()
     # The shop's start (its catalogue, the sessions under way) is part of what a user waits for.
-    report = send_records(plan.records(Shop(plan.profile, plan.seed)), producer, topic, pace=plan.pace)
+    report = send_records(plan.records(plan.open()), producer, topic, pace=plan.pace)
     report.raise_if_failed()
     sender = time.process_time() - sender
     return {

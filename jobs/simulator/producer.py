@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException
 
-from jobs.simulator.shop import Record
+from jobs.simulator.simulated_topic import Record
 from platform_assets.errors import BrokerUnavailableError
 
 if TYPE_CHECKING:

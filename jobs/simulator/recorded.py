@@ -16,7 +16,7 @@ from jobs.simulator.recorded_times import iso
 from jobs.simulator.replay_tally import ReplayTally
 from jobs.simulator.row_files import Format, RowFile, format_of
 from jobs.simulator.row_values import RowError
-from jobs.simulator.shop import Record
+from jobs.simulator.simulated_topic import Record
 from jobs.simulator.time_survey import DAY, HOUR, TimeSurvey
 from platform_assets.errors import UsageError
 

@@ -12,7 +12,7 @@ from jobs.simulator.producer import OnWait
 from jobs.simulator.recorded import Recording
 from jobs.simulator.recorded_times import iso
 from jobs.simulator.sent_recordings import Sending, SentRecordings, describe_repeat
-from jobs.simulator.shop import Record
+from jobs.simulator.simulated_topic import Record
 from jobs.simulator.simulation import now_microseconds
 
 if TYPE_CHECKING:

@@ -185,10 +185,11 @@ def run_reports(
     instance: dg.DagsterInstance | None = None,
     only: Sequence[TableSpec] = (),
     spark: SparkSession | None = None,
+    assets: Mapping[EngineName, dg.AssetsDefinition] = ASSETS,
 ) -> dg.ExecuteInProcessResult:
     """All reports or `only` these, in one run, over one day or a range of days, from the tables as they are.
 
-    By Spark where a session is given, else by DuckDB.
+    By Spark where a session is given, else by DuckDB. `assets`: the reports (default: the shop's).
     """
     engine: EngineName = "duckdb" if spark is None else "spark"
     home = Path(str(lakehouse.local_root)).parent / "reports-home"
@@ -196,7 +197,7 @@ def run_reports(
         "dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last
     }  # fmt: skip
     return dg.materialize(
-        [ASSETS[engine], *checks],
+        [assets[engine], *checks],
         selection=dg.AssetSelection.assets(*(table.asset_path for table in only)) if only else None,
         resources={
             "spark": dg.ResourceDefinition.hardcoded_resource(SimpleNamespace(spark_session=spark)),

@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.simulator.faults import corrupt
-from jobs.simulator.profile import FAULTS, ShopProfile
-from jobs.simulator.shop import Record, Shop, Tally
+from jobs.simulator.delivery_habits import FAULTS
+from jobs.simulator.faults import SHOP_RECORD, corrupt
+from jobs.simulator.profile import ShopProfile
+from jobs.simulator.shop import Shop
+from jobs.simulator.simulated_topic import Record, Tally
 from jobs.simulator.simulation import SimulationPlan, parse_malformed
 from platform_assets.errors import UsageError
 
@@ -262,7 +264,7 @@ def valid_events(seed: int) -> list[bytes]:
 def test_each_malformed_record_breaks_the_rule_it_is_named_for(fault: str, variant: int) -> None:
     for valid in valid_events(variant):
         assert why_refused(valid) is None
-        assert why_refused(corrupt(fault, valid, variant)) == fault
+        assert why_refused(corrupt(SHOP_RECORD, fault, valid, variant)) == fault
 
 
 @pytest.mark.parametrize(
