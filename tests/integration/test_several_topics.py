@@ -134,7 +134,7 @@ def test_a_user_is_forgotten_in_each_topic(two: TwoTopics) -> None:
     erasure = Erasure("u1", two.streams, two.context, "a test", "asked to")
     found, rows = erasure.take_out(two.session, lambda: two.drain(derived_only=True), lambda line: None)
     erasure.remove_files()
-    assert {name: len(traces.events) for name, traces in found.items()} == {"events": 10, "orders": 10}
+    assert {traces.table: len(traces.events) for traces in found} == {"silver.events": 10, "silver.orders": 10}
     assert (rows["silver.events"], rows["silver.orders"]) == (10, 10)
     audits = two.audit()
     assert [audit.breaches for audit in audits.values()] == [(), ()]
@@ -148,4 +148,4 @@ def test_a_user_is_forgotten_in_each_topic(two: TwoTopics) -> None:
         assert "u1" not in {row["user_id"] for row in two.rows(f"silver.{name}")}
     (user,) = two.rows("platform.forgotten_users")
     assert user["events_erased"] == 10
-    assert [count for _, count in json.loads(user["other_erasures"])["silver.orders"]] == [10]
+    assert [(rows, table) for _, rows, table in json.loads(user["earlier_erasures"])] == [(10, "silver.orders")]

@@ -109,7 +109,7 @@ def over(like: TableStream, name: str, source: KafkaStream | TableStream) -> Tab
 def test_two_streams_over_one_topic_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # The platform's tables could not tell their records apart.
     assert isinstance(ORDERS, KafkaStream)
-    same = dataclasses.replace(ORDERS, kafka_topic=load_settings().topic)
+    same = KafkaStream(dataclasses.replace(ORDERS.topic, kafka_topic=load_settings().topic))
     monkeypatch.setattr(platform_assets.streams, "load_all_streams", lambda: (EVENTS, same))
     both = Group("clickstream", ("events", "orders"))
     monkeypatch.setattr(platform_assets.streams, "load_all_groups", lambda: (both,))
