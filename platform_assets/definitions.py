@@ -51,7 +51,7 @@ def defs() -> dg.Definitions:
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     return dg.Definitions(
         assets=[
-            *build_stream_assets(streams, settings.topic, settings.first_day),
+            *build_stream_assets(groups, settings.topic, settings.first_day),
             *build_report_assets(settings.reports_engine, settings.first_day, reports),
         ],
         asset_checks=[

@@ -64,11 +64,12 @@ class SettingError(TerminalError):
 
 
 class TopicSpecError(TerminalError):
-    """A topic's file cannot be used. `about` is the field or the argument that is wrong, by which its line is found."""
+    """A topic's file cannot be used. `field` (or record) or `argument` of the topic is wrong: its line is found so."""
 
-    def __init__(self, message: str, about: str = "") -> None:
+    def __init__(self, message: str, *, field: str = "", argument: str = "") -> None:
         super().__init__(message)
-        self.about = about
+        self.field = field
+        self.argument = argument
 
 
 class UsageError(TerminalError):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 import dagster as dg
 
-from platform_assets.reports.days import CLOSED_DAYS_KEY, FIRST_DAY, build_daily_partitions
+from platform_assets.reports.days import FIRST_DAY, build_daily_partitions, closed_days_key
 from platform_assets.reports.presentation import build_column_schema
-from platform_assets.streaming.stream_spec import KafkaStream, Stream
+from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, name_topics, select_ingest
 from platform_assets.tables.platform import LEDGER, PLATFORM_TABLES
 from platform_assets.tables.spec import TableSpec
 
@@ -21,42 +21,52 @@ def topic_asset_key(topic: str) -> dg.AssetKey:
     return dg.AssetKey(["kafka", topic.replace("-", "_").replace(".", "_")])
 
 
-def build_stream_assets(streams: Iterable[Stream], topic: str, first_day: date = FIRST_DAY) -> list[dg.AssetSpec]:
-    """Specs of the topic, of each table that a stream writes, of the platform's own tables, and of the closed days.
+def build_stream_assets(
+    groups: Sequence[StreamGroup], shop_topic: str, first_day: date = FIRST_DAY
+) -> list[dg.AssetSpec]:
+    """Specs of the topics, of each table that a stream writes, of the platform's own tables, and of the closed days.
 
-    Days are closed from `first_day` (UTC) on.
+    Days are closed from `first_day` (UTC) on. `shop_topic` as in `name_topics`.
     """
-    streams = list(streams)
-    topic_spec = dg.AssetSpec(
+    streams = [stream for group in groups for stream in group.streams]
+    topics = name_topics(streams, shop_topic)
+    specs = [_topic_asset(stream, topics[stream.name]) for stream in select_ingest(streams)]
+    for stream in streams:
+        source = (
+            topic_asset_key(topics[stream.name]) if isinstance(stream, KafkaStream) else _key(stream.source.table)
+        )
+        specs += [_table_asset(table, [source], f"Streaming query `{stream.name}`.") for table in stream.tables]
+    main_tables = [_key(stream.main_table) for stream in streams]
+    ingested = [_key(stream.main_table) for stream in select_ingest(streams)]
+    specs += [
+        _table_asset(table, ingested if table is LEDGER else main_tables, "Written by the stream groups.")
+        for table in PLATFORM_TABLES
+    ]
+    return [*specs, *(_closed_days_asset(group, first_day) for group in groups if group.derived)]
+
+
+def _topic_asset(stream: KafkaStream, topic: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
         topic_asset_key(topic),
-        description="Events of the shop, keyed by user, as they happen.",
+        description=f"The records that become {stream.main_table.name}, as they happen.",
         kinds={"kafka", "json"},
         group_name="sources",
         owners=OWNERS,
         metadata={"kafka/topic": topic},
     )
-    specs = [topic_spec]
-    for stream in streams:
-        source = topic_asset_key(topic) if isinstance(stream, KafkaStream) else _key(stream.source.table)
-        specs += [_table_asset(table, [source], f"Streaming query `{stream.name}`.") for table in stream.tables]
-    main_tables = [_key(stream.main_table) for stream in streams]
-    specs += [
-        _table_asset(table, main_tables[:1] if table is LEDGER else main_tables, "Written by the stream group.")
-        for table in PLATFORM_TABLES
-    ]
-    specs.append(
-        dg.AssetSpec(
-            CLOSED_DAYS_KEY,
-            deps=main_tables,
-            description="Days for which every stream's table is complete: nothing that came in time is missing, what "
-            "came late has been repaired. Materialized by the stream group when it closes a day.",
-            kinds={"delta"},
-            group_name="platform",
-            owners=OWNERS,
-            partitions_def=build_daily_partitions(first_day),
-        )
+
+
+def _closed_days_asset(group: StreamGroup, first_day: date) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        closed_days_key(group.closed_days),
+        deps=[_key(stream.main_table) for stream in group.streams],
+        description="Days for which every stream's table is complete: nothing that came in time is missing, what "
+        f"came late has been repaired. Materialized by the stream group {group.name} when it closes a day.",
+        kinds={"delta"},
+        group_name="platform",
+        owners=OWNERS,
+        partitions_def=build_daily_partitions(first_day),
     )
-    return specs
 
 
 def _table_asset(table: TableSpec, deps: Iterable[dg.AssetKey], origin: str) -> dg.AssetSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -15,13 +16,17 @@ LIVE_RATE = 100.0
 
 
 @click.command
-def demo() -> int:
+@click.option("--topics", help="Groups of streams to show, or all (default: HEADRACE_GROUPS, which is the shop's).")
+def demo(topics: str | None) -> int:
     """Run the whole platform once, and stop it.
 
     A simulated shop sends a day, streams and reports are computed, and every asset check is run.
     """
     from jobs.platform.demonstration import run_demo
 
+    if topics is not None:  # for this process, and for all that it starts
+        os.environ["HEADRACE_GROUPS"] = topics
+        load_settings.cache_clear()
     settings = load_settings()
     with StopSignals() as stop:
         return run_demo(settings, stop.received, _open_console())
@@ -50,7 +55,7 @@ def up() -> int:
 @click.option("--close-windows", is_flag=True, help="Close what is over by the clock, as if the shop had been silent.")
 def drain(close_windows: bool) -> int:
     """Let every stream catch up with Kafka, then stop."""
-    from jobs.operations.drain import drain_streams
+    from jobs.operations.drain import EXIT_DONE, EXIT_INTERRUPTED, drain_streams
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
@@ -58,7 +63,12 @@ def drain(close_windows: bool) -> int:
     settings = load_settings()
     prepare_environment(settings)
     with running_broker(settings):
-        return max(drain_streams(group, settings, close_windows=close_windows) for group in load_stream_groups())
+        code = EXIT_DONE
+        for group in load_stream_groups():
+            code = max(code, drain_streams(group, settings, close_windows=close_windows))
+            if code == EXIT_INTERRUPTED:
+                break
+        return code
 
 
 @click.command

@@ -79,11 +79,11 @@ def reset_time(group: str) -> None:
 
     settings = load_settings()
     for each in find_groups(load_stream_groups(), group, ""):
-        found = set_back(each, settings)
-        was, now = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (found.before, found.now))
-        print(f"The time of the events was {was}, and is {now}.")
-        for name in found.streams:
-            print(f"{name} starts over with the next start: its table is computed from silver.events again.")
+        for found in set_back(each, settings):
+            was, now = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (found.before, found.now))
+            print(f"The time of {found.table} was {was}, and is {now}.")
+            for name in found.streams:
+                print(f"{name} starts over with the next start: its table is computed from its source again.")
         print(f"Go on with: headrace resume {each.name}")
 
 

@@ -19,12 +19,13 @@ from platform_assets.streaming.ingest.lost_ranges import (
     find_acknowledged_offsets,
     find_lost_ranges,
 )
-from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
+from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup
 from platform_assets.tables.platform import LOST_RANGES
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:
+    from platform_assets.streaming.context import StreamContext
     from resources.settings import Settings
 
 
@@ -34,50 +35,63 @@ BEGINNING, END = "beginning", "end"
 def acknowledge_loss(
     group: StreamGroup, settings: Settings, by: str, reason: str, go_on_from: str = ""
 ) -> list[LostRange]:
-    """Finds what the group's stream over Kafka has lost; with a `reason` records it and lets the stream go on.
+    """Finds what the group's streams over Kafka have lost; with a `reason` records it and lets them go on.
 
     `go_on_from` is for a topic that is another one than was read: `beginning`, `end`, or a time with a zone, ISO-8601;
     without it nothing is recorded of one. Returns the ranges, none where nothing is lost.
 
-    The stream's checkpoint is removed, for it says to read what is gone; the next one begins behind the table's last
+    A stream's checkpoint is removed, for it says to read what is gone; the next one begins behind the table's last
     commit and the ranges. In this order, so that a crash between them only means to call it again. Raises
     `GroupOwnedError` while the group runs, `BrokerUnavailableError`, `UsageError` for a place to go on from that is
     missing or none.
     """
-    import pyarrow as pa
-
-    stream = require_one_ingest(group.streams, "Acknowledging a loss")
     lakehouse = LakehouseResource.from_settings(settings)
     with (
         hold_group_lock(settings.home, group.name, "acknowledge"),
         KafkaResource.from_settings(settings) as kafka,
     ):
-        context = build_stream_context(settings, kafka, lakehouse, [stream])
-        main, table = DeltaReader(stream.main_table, context), DeltaWriter(LOST_RANGES, context)
-        last = main.read_last_batch()
-        if last is None:
-            return []
-        ingest = context.ingest[stream.name]
-        topic, fetch_held = ingest.topic, ingest.fetch_held
-        assert fetch_held is not None
-        read = {partition: until for name, partition, _, until in last.ranges or [] if name == topic}
-        if not read:
-            raise SettingError(f"HEADRACE_TOPIC: the table's last offsets are of another topic than {topic}.")
-        lost = find_lost_ranges(topic, read, last.topic_id, fetch_held())
-        if not (lost and reason):
-            return lost
-        if any(item.is_of_another_topic for item in lost):
-            offsets = _find_offsets(kafka, topic, go_on_from)
-            lost = [replace(item, next_offset=offsets[item.kafka_partition]) for item in lost]
-        # Called again after a crash: the record is there, the checkpoint may be.
-        known = find_acknowledged_offsets(table.read_arrow().to_pylist(), last, topic)
-        if any(known.get(item.kafka_partition) != item.next_offset for item in lost):
-            rows = pa.Table.from_pylist(
-                build_rows(lost, by, reason, datetime.now(UTC)), build_arrow_schema(LOST_RANGES)
-            )
-            table.put(rows, "true", CommitInfo(CommitKind.ACKNOWLEDGED_LOSS))
-        lakehouse.remove_checkpoint(stream.main_table.name)
+        context = build_stream_context(settings, kafka, lakehouse, group.ingest)
+        lost = []
+        for stream in group.ingest:
+            own = _find_lost(stream, context, kafka, go_on_from if reason else None)
+            if own and reason:
+                _record(own, stream, context, by, reason)
+                lakehouse.remove_checkpoint(stream.main_table.name)
+            lost += own
         return lost
+
+
+def _find_lost(
+    stream: KafkaStream, context: StreamContext, kafka: KafkaResource, go_on_from: str | None
+) -> list[LostRange]:
+    """What the stream has lost. `go_on_from` None: nothing is to be recorded, and no place to go on from is needed."""
+    last = DeltaReader(stream.main_table, context).read_last_batch()
+    if last is None:
+        return []
+    ingest = context.ingest[stream.name]
+    topic, fetch_held = ingest.topic, ingest.fetch_held
+    assert fetch_held is not None
+    read = {partition: until for name, partition, _, until in last.ranges or [] if name == topic}
+    if not read:
+        table = stream.main_table.name
+        raise SettingError(f"HEADRACE_TOPIC: the last offsets of {table} are of another topic than {topic}.")
+    lost = find_lost_ranges(topic, read, last.topic_id, fetch_held())
+    if go_on_from is not None and any(item.is_of_another_topic for item in lost):
+        offsets = _find_offsets(kafka, topic, go_on_from)
+        lost = [replace(item, next_offset=offsets[item.kafka_partition]) for item in lost]
+    return lost
+
+
+def _record(lost: list[LostRange], stream: KafkaStream, context: StreamContext, by: str, reason: str) -> None:
+    import pyarrow as pa
+
+    table, last = DeltaWriter(LOST_RANGES, context), DeltaReader(stream.main_table, context).read_last_batch()
+    assert last is not None  # there would be nothing to lose
+    # Called again after a crash: the record is there, the checkpoint may be.
+    known = find_acknowledged_offsets(table.read_arrow().to_pylist(), last, context.ingest[stream.name].topic)
+    if any(known.get(item.kafka_partition) != item.next_offset for item in lost):
+        rows = pa.Table.from_pylist(build_rows(lost, by, reason, datetime.now(UTC)), build_arrow_schema(LOST_RANGES))
+        table.put(rows, "true", CommitInfo(CommitKind.ACKNOWLEDGED_LOSS))
 
 
 def _find_offsets(kafka: KafkaResource, topic: str, go_on_from: str) -> dict[int, int]:

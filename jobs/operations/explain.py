@@ -17,7 +17,7 @@ from jobs.operations.questions import parse_moment
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL
 from platform_assets.streaming.repair.expiry import find_expired
-from platform_assets.streaming.stream_spec import KafkaStream, Stream, TableStream, select_derived, select_ingest
+from platform_assets.streaming.stream_spec import KafkaStream, Stream, TableStream, select_downstream, select_ingest
 from platform_assets.tables.coordinates import COORDINATES, Coordinates
 
 # An id that a broken producer sent ten thousand times needs no ten thousand answers, of which each reads the tables.
@@ -47,19 +47,18 @@ def explain(
 ) -> list[str]:
     """Answers the one question that is asked, in sentences. Raises `UsageError` for one that cannot be read."""
     record, moment = None if offset is None else Coordinates.parse(offset), parse_moment("--at", at)
-    tables, derived = ExplainedTables(lakehouse), select_derived(streams)
+    tables = ExplainedTables(lakehouse)
     ingests = [stream for stream in select_ingest(streams) if tables.has(stream.main_table.name)]
     if not ingests:
         return ["The streams have not run yet: there is no table to look into."]
     if user_id is not None:
-        accepted = [stream.main_table for stream in ingests]
+        accepted, derived = [stream.main_table for stream in ingests], select_downstream(ingests, streams)
         return explain_user(accepted, derived, tables, user_id, moment or datetime.now(UTC))
-    explainers = [RecordExplainer(ingest, derived, tables, kafka) for ingest in ingests]
-    if record is None:
-        said = [line for explainer in explainers for line in explainer.explain_event(event_id or "")]
-        return said or [explainer.explain_unknown(event_id or "") for explainer in explainers]
-    own = next((explainer for explainer in explainers if explainer.has_read(record.topic)), explainers[0])
-    return own.explain_offset(record)
+    explainers = [RecordExplainer(stream, select_downstream([stream], streams), tables, kafka) for stream in ingests]
+    if record is not None:
+        return max(explainers, key=lambda explainer: explainer.rate_topic(record.topic)).explain_offset(record)
+    said = [line for explainer in explainers for line in explainer.explain_event(event_id or "")]
+    return said or [explainer.explain_unknown(event_id or "") for explainer in explainers]
 
 
 class RecordExplainer:
@@ -80,7 +79,10 @@ class RecordExplainer:
         return any(entry.topic == topic for entry in self._entries)
 
     def explain_event(self, event_id: str) -> list[str]:
-        """Every record with this id: the accepted one, those that repeat it, and what late windows made of it."""
+        """Every record with this id: the accepted one, those that repeat it, and what late windows made of it.
+
+        Nothing where there is no such record: `explain_unknown` then says where it can be.
+        """
         if self._roles.event_id is None:
             return []
         rows = chain.from_iterable(
@@ -93,7 +95,7 @@ class RecordExplainer:
         return said
 
     def explain_unknown(self, event_id: str) -> str:
-        """Why no record with this id is found."""
+        """Says where a record can be whose id no table has."""
         name = self._roles.event_id
         if name is None:
             return f"Records of {self._accepted} have no id: they are not searched. Ask by --offset."
@@ -101,6 +103,14 @@ class RecordExplainer:
             f"No record with {name} {event_id} was accepted or deduplicated. If it was sent, it is not read yet "
             f"({self._describe_lag()}), or it is in {self._quarantined}, where records have no id: ask by --offset."
         )
+
+    def rate_topic(self, topic: str) -> int:
+        """How sure it is that the stream reads this topic: by its batches, else by its name."""
+        if any(entry.topic == topic for entry in self._entries):
+            return 3
+        # Of the shop's topic only a setting has the name.
+        own = self._ingest.topic.kafka_topic
+        return 2 if own == topic else 0 if own else 1
 
     def explain_offset(self, record: Coordinates) -> list[str]:
         """Says what became of one record.
@@ -232,4 +242,4 @@ class RecordExplainer:
 
     @cached_property
     def _entries(self) -> list[Entry]:
-        return self._tables.read_entries(self._accepted)
+        return self._tables.read_entries(self._ingest.name, self._accepted)

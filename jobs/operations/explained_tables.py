@@ -70,10 +70,11 @@ class ExplainedTables:
         """The time until which the rows of the query's table are final; None where none is."""
         return self.states.get(query, {}).get("complete_until")
 
-    def read_entries(self, accepted: str) -> list[Entry]:
+    def read_entries(self, query: str, accepted: str) -> list[Entry]:
         """The accounts of all batches of the stream over Kafka, by its main table; none before its first."""
         events = self.lakehouse.find_table(accepted)
-        return [] if events is None else read_all_entries(events, self.lakehouse.find_table("platform.ledger"))
+        ledger = self.lakehouse.find_table("platform.ledger")
+        return [] if events is None else read_all_entries(query, events, ledger)
 
     def find_record(self, table: str, record: Coordinates, columns: list[str]) -> Iterator[dict[str, Any]]:
         """These columns of the rows of one record."""

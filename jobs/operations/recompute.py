@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobs.supervision.group_lock import hold_group_lock
-from platform_assets.errors import UsageError
+from platform_assets.errors import QueryFailedError, UsageError
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table
+from platform_assets.streaming.delta.retried_commits import MAX_CONFLICTS
 from platform_assets.streaming.repair.expiry import warn_of_expired
 from platform_assets.streaming.stream_spec import StreamGroup, TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL, LATE_EVENTS
@@ -50,11 +51,19 @@ def empty_stream(stream: TableStream, lakehouse: LakehouseResource) -> None:
 
 def _delete(uri: str, condition: str | None, stream: str, options: dict[str, str]) -> None:
     from deltalake import CommitProperties
-    from deltalake.exceptions import TableNotFoundError
+    from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
     try:
         table = open_table(uri, options)
     except TableNotFoundError:
         return
     info = CommitInfo(CommitKind.RECOMPUTE, stream)
-    table.delete(condition, commit_properties=CommitProperties(custom_metadata=commit_metadata(info)))
+    properties = CommitProperties(custom_metadata=commit_metadata(info))
+    for _ in range(MAX_CONFLICTS):
+        try:
+            table.delete(condition, commit_properties=properties)
+        except CommitFailedError:  # another group, which goes on, has written its rows of the platform's table
+            table.update_incremental()
+        else:
+            return
+    raise QueryFailedError(f"The rows of {stream} could not be taken out of {uri}: others write it. Call it again.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -11,7 +12,7 @@ from jobs.operations.questions import parse_moment
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.streaming.repair.requeue import RecordFilter, Requeue, Requeuer
-from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
+from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.tables.coordinates import Coordinates
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -44,15 +45,26 @@ def requeue_records(
     The group rests meanwhile: its run is paused where one lives, and resumed. The streams then read what was taken in,
     as late events where it is late. An earlier call that was cut short is finished first. Raises `HeadraceError`.
     """
-    stream = require_one_ingest(group.streams, "A requeue")
     lakehouse = LakehouseResource.from_settings(settings)
     with KafkaResource.from_settings(settings) as kafka:
-        context = build_stream_context(settings, kafka, lakehouse, [stream])
+        context = build_stream_context(settings, kafka, lakehouse, group.ingest)
     if not accept:
-        return Requeuer(stream, context).plan(record_filter, by, datetime.now(UTC))
+        now = datetime.now(UTC)
+        return _sum_up(Requeuer(stream, context).plan(record_filter, by, now) for stream in group.ingest)
     with hold_group(group, "requeue", settings, instance, by, "quarantined records are re-ingested"):
-        requeuer = Requeuer(stream, context)
-        requeuer.finish()
-        planned = requeuer.plan(record_filter, by, datetime.now(UTC))
-        requeuer.commit(planned)
-    return planned
+        planned = []
+        for stream in group.ingest:
+            requeuer = Requeuer(stream, context)
+            requeuer.finish()
+            planned.append(requeuer.plan(record_filter, by, datetime.now(UTC)))
+            requeuer.commit(planned[-1])
+    return _sum_up(planned)
+
+
+def _sum_up(requeues: Iterable[Requeue]) -> Requeue:
+    """Adds up those of all topics of a group."""
+    marks, refused = [], Counter[str]()
+    for requeue in requeues:
+        marks += requeue.marks
+        refused.update(requeue.refused)
+    return Requeue(marks, refused)

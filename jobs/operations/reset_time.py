@@ -1,4 +1,4 @@
-"""Sets the time of silver.events back to where its events have brought it: for when a host's clock was ahead.
+"""Sets the time of a topic's events back to where its events have brought it: for when a host's clock was ahead.
 
 A silence closes windows by the clock of the host that runs the streams. Was that clock ahead, all that comes is late
 until the right time is there: repaired, but late, and called complete before it has happened.
@@ -18,7 +18,7 @@ from platform_assets.streaming.delta.delta_tables import commit_metadata, open_t
 from platform_assets.streaming.delta.retried_commits import no_hooks
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.frontier import Frontier
-from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
+from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, select_downstream
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.lakehouse import LakehouseResource
 
@@ -33,50 +33,64 @@ _COMMITS_SEARCHED = 10_000
 
 @dataclass(frozen=True)
 class TimeReset:
-    """The times before and after time was set, and the streams that begin anew: their watermarks cannot go back."""
+    """A topic's time before and after it was set, and the streams that begin anew: their watermarks cannot go back.
 
+    `table` has the topic's events.
+    """
+
+    table: str
     before: datetime
     now: datetime
     streams: tuple[str, ...]
 
 
-def reset_time(group: StreamGroup, settings: Settings) -> TimeReset:
-    """Writes the frontier that the events have reached, by Kafka's timestamps, and empties the streams over the table.
+def reset_time(group: StreamGroup, settings: Settings) -> list[TimeReset]:
+    """Writes the frontiers that the events have reached, by Kafka's timestamps, and empties the streams over them.
 
-    These compute their tables from silver.events at their next start, as after `headrace recompute`. Cut short, it is
-    to be called again. Raises `GroupOwnedError` while the group runs, and `NotReadyError` where there is nothing to do.
+    These compute their tables from their source at their next start, as after `headrace recompute`. Cut short, it is
+    to be called again. Returns those topics' times that were set back. Raises `GroupOwnedError` while the group runs,
+    and `NotReadyError` where there is nothing to do.
     """
     lakehouse = LakehouseResource.from_settings(settings)
-    options = lakehouse.storage_options()
-    ingest = require_one_ingest(group.streams, "Setting time back")
     with hold_group_lock(settings.home, group.name, "reset-time"):
-        table = open_table(lakehouse.table_uri(ingest.main_table.name), options)
-        before = _read_frontier(table)
-        reached = before.without_marks()
-        if before.micros is None or reached.micros is None:
-            raise NotReadyError("There is no event yet: no time to be set back.")
-        now = _moment(reached.micros)
-        uri = lakehouse.table_uri(COMPLETE_UNTIL.name)
-        states = {s.name: read_complete_until(uri, s.name, options) for s in group.streams}
-        # Once time is set back all of them: what a query took from its source last is not in its state yet.
-        ahead = [
-            stream
-            for stream in group.derived
-            if (
-                reached != before
-                or (state := states[stream.name]) is None
-                or state["watermark"] > now - stream.source.watermark_delay
-            )
-        ]
-        if reached == before and not ahead:
-            raise NotReadyError(
-                f"The time of the events is {now:%Y-%m-%d %H:%M:%S} UTC, as far as they have brought it."
-            )
-        if reached != before:
-            _write_frontier(table, ingest.name, reached)
-        for stream in ahead:
-            empty_stream(stream, lakehouse)
-    return TimeReset(_moment(before.micros), now, tuple(stream.name for stream in ahead))
+        found = [_reset(ingest, group, lakehouse) for ingest in group.ingest]
+    if not (done := [each for each in found if isinstance(each, TimeReset)]):
+        raise NotReadyError(" ".join(dict.fromkeys(each for each in found if isinstance(each, str))))
+    return done
+
+
+def _reset(ingest: KafkaStream, group: StreamGroup, lakehouse: LakehouseResource) -> TimeReset | str:
+    """Sets the time of one topic's events back; a sentence where there is nothing to do."""
+    from deltalake.exceptions import TableNotFoundError
+
+    options, name = lakehouse.storage_options(), ingest.main_table.name
+    try:
+        table = open_table(lakehouse.table_uri(name), options)
+    except TableNotFoundError:
+        return f"{name} does not exist yet: no time to be set back."
+    before = _read_frontier(table)
+    reached = before.without_marks()
+    if before.micros is None or reached.micros is None:
+        return f"There is no event in {name} yet: no time to be set back."
+    now = _moment(reached.micros)
+    uri = lakehouse.table_uri(COMPLETE_UNTIL.name)
+    # Once time is set back all of them: what a query took from its source last is not in its state yet.
+    ahead = [
+        stream
+        for stream in select_downstream([ingest], group.streams)
+        if (
+            reached != before
+            or (state := read_complete_until(uri, stream.name, options)) is None
+            or state["watermark"] > now - stream.source.watermark_delay
+        )
+    ]
+    if reached == before and not ahead:
+        return f"The time of {name} is {now:%Y-%m-%d %H:%M:%S} UTC, as far as its events have brought it."
+    if reached != before:
+        _write_frontier(table, ingest.name, reached)
+    for stream in ahead:
+        empty_stream(stream, lakehouse)
+    return TimeReset(name, _moment(before.micros), now, tuple(stream.name for stream in ahead))
 
 
 def _read_frontier(table: DeltaTable) -> Frontier:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -22,6 +22,8 @@ from jobs.platform.reports_run import compute_days
 from jobs.platform.results import print_results
 from jobs.platform.services import Services, prepare_environment, running_platform
 from platform_assets.errors import InterruptedByUserError, NotReadyError, RunFailedError, ServiceEndedError
+from platform_assets.streaming.stream_spec import Stream, select_downstream, select_ingest
+from platform_assets.streams import load_streams
 from resources.settings import Settings
 from resources.spark_configuration import for_minutes
 
@@ -37,6 +39,11 @@ POLL_SECONDS = 1.0
 STEP_LIMIT_SECONDS = 360.0
 
 
+# What `headrace simulate` is told of each topic that it can fill, by the stream over it. Streams over other topics are
+# not waited for.
+SIMULATED: Mapping[str, tuple[str, ...]] = {"events": ()}
+
+
 def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int:
     """Runs the demonstration to its end. Returns 0 when every asset is there and every check passed."""
     started = time.monotonic()
@@ -45,15 +52,20 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
     os.environ["HEADRACE_SPARK_CONF"] = json.dumps(for_minutes(settings.spark_conf))
     os.environ["HEADRACE_UPKEEP_SECONDS"] = UPKEEP_SECONDS
     with running_platform(settings) as services:
-        demo, counts = _Demo(settings, services, stop, console), PlatformProgress(settings)
+        sent = _select_simulated(load_streams())
+        demo, counts = _Demo(settings, services, stop, console), PlatformProgress(settings, sent)
         demo.say("Kafka and Dagster's daemon are up; the supervisor starts the streams")
-        demo.send("--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED)
+        for stream in select_ingest(sent):
+            history_of = SIMULATED[stream.name]
+            demo.send("--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED, *history_of)
         history = counts.read_ends()
         demo.say(f"A seeded history of {HISTORY_HOURS} hours is in Kafka")
         # Nothing else runs until the history is read: whatever could come after it would take the same two cores.
         demo.wait_for("the history to be read", lambda: counts.committed(history))
         demo.wait_for("the streams to write their tables", counts.streams)
-        with demo.open_shop():
+        with ExitStack() as senders:
+            for stream in select_ingest(sent):
+                senders.enter_context(demo.sending(stream.name))
             # Sessions of the history are closed by what comes after it: reports before that would have none.
             demo.wait_for("each stream to say how far its table is final", counts.final)
             demo.compute_reports()
@@ -66,6 +78,12 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
     console.print(f"The tables stay in {settings.lakehouse}. See them in the UI: [bold]make dev[/bold], then")
     console.print(f"http://127.0.0.1:{settings.ui_port} - assets, checks, and the running sensor stream_supervisor.")
     return 0 if passed else 1
+
+
+def _select_simulated(streams: Sequence[Stream]) -> list[Stream]:
+    """The streams over topics to which the demonstration sends records, and those over their tables."""
+    ingest = [stream for stream in select_ingest(streams) if stream.name in SIMULATED]
+    return [*ingest, *select_downstream(ingest, streams)]
 
 
 class _Demo:
@@ -93,15 +111,15 @@ class _Demo:
             )
 
     @contextmanager
-    def open_shop(self) -> Iterator[None]:
-        """Lets the simulated shop send live events for the length of the block."""
-        shop = self._simulate("--rate", LIVE_RATE, "--seed", SEED + "1", "--quiet")
-        self.say(f"The shop is open: {LIVE_RATE} live events a second")
+    def sending(self, name: str) -> Iterator[None]:
+        """Lets the simulator send live records to the topic of this stream for the length of the block."""
+        sender = self._simulate("--rate", LIVE_RATE, "--seed", SEED + "1", "--quiet", *SIMULATED[name])
+        self.say(f"The shop is open: {LIVE_RATE} live events a second" if not SIMULATED[name] else f"{name} are sent")
         try:
             yield
         finally:
-            shop.terminate()
-            shop.wait(30)
+            sender.terminate()
+            sender.wait(30)
 
     def wait_for(self, what: str, count: Callable[[], tuple[int, int]]) -> None:
         """Waits, with a display, until all is done. Raises when a service ends or the limit is over."""

@@ -23,8 +23,9 @@ from jobs.supervision.dagster_home import ensure_dagster_home, set_pool_limits
 from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
-from platform_assets.errors import ServiceEndedError, SettingError, StorageError
-from platform_assets.streams import load_stream_groups
+from platform_assets.errors import MissingTopicError, ServiceEndedError, SettingError, StorageError
+from platform_assets.streaming.stream_spec import StreamGroup, name_topics
+from platform_assets.streams import load_stream_groups, load_streams
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -119,15 +120,18 @@ class Services:
         return [member for pid in roots for member in _family(pid)]
 
     def _await_streams(self) -> bool:
-        """Asks each group's host to stop until its lock is free; False when the grace was over before."""
+        """Asks the hosts of all groups to stop until their locks are free; False when the grace was over before."""
         deadline = time.monotonic() + self._settings.stop_grace_seconds + STOP_MARGIN_SECONDS
         groups = load_stream_groups()
         with dg.DagsterInstance.get() as instance:
-            for group in groups:
-                while read_lock(self._settings.home, group.name).held and time.monotonic() < deadline:
+            while (held := self._list_held(groups)) and time.monotonic() < deadline:
+                for group in held:
                     request_shutdown(instance, group.name, "the platform stops")
-                    time.sleep(POLL_SECONDS)
-        return not any(read_lock(self._settings.home, group.name).held for group in groups)
+                time.sleep(POLL_SECONDS)
+        return not self._list_held(groups)
+
+    def _list_held(self, groups: Sequence[StreamGroup]) -> list[StreamGroup]:
+        return [group for group in groups if read_lock(self._settings.home, group.name).held]
 
     def _cancel_batch_runs(self) -> int:
         """Records that the runs were asked to end: otherwise Dagster calls them failed. Returns how many."""
@@ -177,10 +181,21 @@ def running_platform(settings: Settings, *, with_ui: bool = False) -> Iterator[S
 
 
 def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> None:
-    """Starts the broker, until the stack ends, and makes the topic."""
+    """Starts the broker, until the stack ends, and makes the topics of the enabled groups.
+
+    Where a broker that is not ours lacks some of them, their groups say so, and the others run. Raises
+    `MissingTopicError` where it has none.
+    """
     stack.enter_context(running_broker(settings))
+    topics, missing = name_topics(load_streams(), settings.topic), []
     with KafkaResource.from_settings(settings) as kafka:
-        kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        for topic in topics.values():
+            try:
+                kafka.ensure_topic(topic, settings.topic_partitions)
+            except MissingTopicError as error:
+                missing.append(error)
+    if missing and len(missing) == len(topics):
+        raise missing[0]
 
 
 def prepare_environment(settings: Settings) -> dict[str, str]:

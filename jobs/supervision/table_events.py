@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from platform_assets.reports.days import CLOSED_DAYS_KEY, FIRST_DAY, ONE_DAY
+from platform_assets.reports.days import CLOSED_DAYS_KEY, FIRST_DAY, ONE_DAY, closed_days_key
 from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class TableEvents:
         group: str = "",
         closed_day: date | None = None,
         first_day: date = FIRST_DAY,
+        days_key: dg.AssetKey = CLOSED_DAYS_KEY,
     ) -> None:
-        """`closed_day`: the last one that the group has closed (`read_closed_day`); None: no day yet.
+        """`closed_day`: the last one that the group has closed (`read_closed_day`), by events of `days_key`.
 
         Days before `first_day` have no report that follows them, and are closed without a word.
         """
@@ -68,6 +69,7 @@ class TableEvents:
         self._log_event = log_event
         self._group = group
         self._closed_day = closed_day
+        self._days_key = days_key
         self._first_day = first_day
         derived = select_derived(streams)
         self._closing = frozenset(stream.name for stream in derived)
@@ -77,8 +79,9 @@ class TableEvents:
     @classmethod
     def of_run(cls, group: StreamGroup, context: dg.OpExecutionContext, first_day: date = FIRST_DAY) -> TableEvents:
         """The events of a run that hosts the group; they go on after the last day that the group has closed."""
-        closed_day = read_closed_day(context.instance, group.name)
-        return cls(group.streams, context.log_event, group.name, closed_day, first_day)
+        days_key = closed_days_key(group.closed_days)
+        closed_day = read_closed_day(context.instance, group.name, days_key)
+        return cls(group.streams, context.log_event, group.name, closed_day, first_day, days_key)
 
     def publish(self, progress: Mapping[str, QueryProgress], now: float) -> None:
         """Logs what is due. `now` is a monotonic clock in seconds."""
@@ -102,7 +105,7 @@ class TableEvents:
         day = max(self._first_day, last if self._closed_day is None else self._closed_day + ONE_DAY)
         last = min(last, day + (_DAYS_OF_ONE_HEARTBEAT - 1) * ONE_DAY)
         while day <= last:
-            self._log_event(dg.AssetMaterialization(CLOSED_DAYS_KEY, partition=str(day), metadata=self._name_group()))
+            self._log_event(dg.AssetMaterialization(self._days_key, partition=str(day), metadata=self._name_group()))
             self._closed_day = day
             day += ONE_DAY
 
@@ -133,7 +136,9 @@ class TableEvents:
         )
 
 
-def read_closed_day(instance: dg.DagsterInstance, group: str) -> date | None:
+def read_closed_day(
+    instance: dg.DagsterInstance, group: str, days_key: dg.AssetKey = CLOSED_DAYS_KEY
+) -> date | None:
     """The last day that the group has closed, as the event log says; None when it has closed none.
 
     Events that somebody else has reported are passed over: without our metadata, with metadata of another type, without
@@ -142,7 +147,7 @@ def read_closed_day(instance: dg.DagsterInstance, group: str) -> date | None:
     """
     cursor: str | None = None
     for _ in range(_PAGES_SEARCHED):
-        page = instance.fetch_materializations(CLOSED_DAYS_KEY, limit=_EVENTS_OF_ONE_PAGE, cursor=cursor)
+        page = instance.fetch_materializations(days_key, limit=_EVENTS_OF_ONE_PAGE, cursor=cursor)
         days = [day for record in page.records if (day := _closed_by(record, group)) is not None]
         if days or not page.has_more:
             return max(days, default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from itertools import chain
 
 import dagster as dg
 
@@ -11,18 +12,21 @@ from platform_assets.checks.busy_users import BusyUserLimits, build_busy_users_c
 from platform_assets.checks.event_time import EventTimeLimits, build_event_time_checks
 from platform_assets.reports.days import FIRST_DAY
 from platform_assets.reports.report_engine import EngineName
-from platform_assets.streaming.stream_spec import Stream, select_ingest
+from platform_assets.streaming.stream_spec import Stream, name_topics, select_ingest
 
 
 def build_checks(
     streams: Sequence[Stream],
-    topic: str,
+    shop_topic: str,
     engine: EngineName,
     first_day: date = FIRST_DAY,
     limits: EventTimeLimits | None = None,
     busy: BusyUserLimits | None = None,
 ) -> list[dg.AssetChecksDefinition]:
-    """All checks of the streams' tables, the platform's own tables and the reports, which begin with `first_day`."""
+    """All checks of the streams' tables, the platform's own tables and the reports, which begin with `first_day`.
+
+    `shop_topic` as in `name_topics`.
+    """
     from platform_assets.checks.different_content import build_different_content_checks
     from platform_assets.checks.freshness import (
         build_ingest_freshness_checks,
@@ -41,17 +45,17 @@ def build_checks(
     from platform_assets.reports.day_states import REPORT_DAYS
     from platform_assets.tables.platform import PLATFORM_TABLES
 
-    kafka = select_ingest(streams)
+    kafka, topics = select_ingest(streams), name_topics(streams, shop_topic)
     tables = [table for stream in streams for table in stream.tables]
     reports = list_report_tables(select_reports(tables))
     return [
         *build_ledger_checks(kafka),
         *build_event_time_checks(kafka, limits or EventTimeLimits()),
         *build_hop_ledger_checks(streams),
-        *build_time_to_loss_checks(kafka, topic),
+        *build_time_to_loss_checks(kafka, topics),
         *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *reports, REPORT_DAYS]),
         *build_table_files_checks(tables),
-        *build_ingest_freshness_checks([stream.main_table for stream in kafka], topic),
+        *chain.from_iterable(build_ingest_freshness_checks([s.main_table], topics[s.name]) for s in kafka),
         *build_stream_freshness_checks(streams),
         *build_parity_checks(streams, engine),
         *build_repeated_events_checks(streams),

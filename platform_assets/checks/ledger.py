@@ -32,6 +32,7 @@ from platform_assets.checks.ledger_entries import (
 )
 from platform_assets.checks.ledger_gaps import PERHAPS_COMPACTED, GapReader, count_gaps, describe_gaps
 from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof, find_appended, find_batches, open_files
+from platform_assets.checks.ledger_topics import find_topics, select_topics
 from platform_assets.folders import Folder
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.repair.expiry import find_expired
@@ -86,21 +87,28 @@ def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: P
     appended = {}
     if proof is not None and proof.is_recent(now) and proof.tables.keys() == tables.keys():
         for outcome, table in tables.items():
-            appended[outcome] = find_appended(table, logs[outcome], proof.tables[outcome])
+            appended[outcome] = find_appended(stream.name, table, logs[outcome], proof.tables[outcome])
     events = tables["accepted"]
     losses = Losses(_read_rows(lakehouse, "platform.lost_ranges"))
     being_erased = _find_being_erased(erased, _read_rows(lakehouse, _FORGOTTEN))
     if proof is None or being_erased or len(appended) < len(tables) or None in appended.values():
         proof = None
-        entries = read_all_entries(events, lakehouse.find_table("platform.ledger"))
+        entries = read_all_entries(stream.name, events, lakehouse.find_table("platform.ledger"))
         datasets = {outcome: table.to_pyarrow_dataset() for outcome, table in tables.items()}
     else:
         newer = events.version() - proof.tables["accepted"][1]
         entries = read_entries(events, newer) if newer else []
         datasets = {o: open_files(tables[o], logs[o], found.files) for o, found in appended.items() if found}
-    requeued = _read_rows(lakehouse, "platform.requeued_records")
+    topics = find_topics(entries, proof)
+    # All streams over Kafka write their erased records into one table.
+    datasets |= {o: select_topics(rows, topics) for o, rows in datasets.items() if names[o] == _ERASED}
+    being_erased = [row for row in being_erased if row["topic"] in topics]
+    requeued = [row for row in _read_rows(lakehouse, "platform.requeued_records") if row["topic"] in topics]
     expired = partial(_count_expired, lakehouse, {names[o]: table.version() for o, table in tables.items()})
-    evidence = _Evidence(committed, tables, entries, datasets, appended, losses, requeued, being_erased, expired, now)
+    evidence = _Evidence(
+        stream.name, topics, committed, tables, entries, datasets, appended, losses, requeued, being_erased, expired,
+        now,
+    )  # fmt: skip
     try:
         return _prove(evidence, kafka, proof)
     except FileNotFoundError:
@@ -111,8 +119,10 @@ def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: P
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What one audit looks at: `entries` and `datasets` of what is not proved yet."""
+    """What one audit looks at: `entries` and `datasets` of what is not proved yet. `topics` are those ever read."""
 
+    query: str
+    topics: frozenset[str]
     committed: int
     tables: Mapping[str, Any]
     entries: Sequence[Entry]
@@ -147,7 +157,9 @@ def _prove(found: _Evidence, kafka: GapReader, proof: Proof | None) -> Audit:
         totals = {name: count + proof.totals.get(name, 0) for name, count in totals.items()}
     totals["requeued"] = len(found.requeued)
     totals["expired"] = found.count_expired()
-    totals["erased_in_all"] = found.tables["erased"].count() if "erased" in found.tables else 0
+    erased = found.tables.get("erased")
+    erased_in_all = [] if erased is None else select_topics(erased.to_pyarrow_dataset(), found.topics)
+    totals["erased_in_all"] = len(erased_in_all)
     holds = _build_proof(found, entries, totals, proof)
     return Audit(tuple(breaches), totals, losses.describe(), holds, erasing=bool(found.being_erased))
 
@@ -161,7 +173,7 @@ def _build_proof(found: _Evidence, entries: Sequence[Entry], totals: Mapping[str
     done = {(entry.txn_app_id, entry.batch_id) for entry in found.entries}
     versions = {}
     for outcome, table in found.tables.items():
-        appended = found.appended.get(outcome) or find_batches(table, NEWEST_COMMITS)
+        appended = found.appended.get(outcome) or find_batches(found.query, table, NEWEST_COMMITS)
         versions[outcome] = (str(table.metadata().id), appended.proved_version(table.version(), done))
     full_at = proof.full_at if proof else found.now.isoformat()
     return Proof(versions, tuple((topic, p, offset) for (topic, p), offset in until.items()), dict(totals), full_at)

@@ -86,14 +86,15 @@ def entries_of_ledger(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     ]
 
 
-def read_all_entries(events: DeltaTable, ledger: DeltaTable | None) -> list[Entry]:
-    """The accounts of all batches ever, oldest first: from the commits, and of older ones from `platform.ledger`.
+def read_all_entries(query: str, events: DeltaTable, ledger: DeltaTable | None) -> list[Entry]:
+    """The accounts of all batches of a query ever, oldest first: from the commits, older ones from `platform.ledger`.
 
-    That table is None on a platform whose first batches are under way.
+    `events` is the query's main table. `ledger` is None on a platform whose first batches are under way.
     """
     entries = read_entries(events)
     held = {(entry.txn_app_id, entry.batch_id) for entry in entries}
     rows = [] if ledger is None else ledger.to_pyarrow_table().to_pylist()
+    rows = [row for row in rows if row["query"] == query]
     rows.sort(key=lambda row: row["table_version"])
     return [e for e in entries_of_ledger(rows) if (e.txn_app_id, e.batch_id) not in held] + entries
 

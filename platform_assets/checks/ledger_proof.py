@@ -70,7 +70,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Appended:
-    """What commits after a proof have appended to one table: files (paths below it), and the commits' batches."""
+    """What commits after a proof have appended to one table: files (paths below it), and the query's batches."""
 
     files: tuple[str, ...]
     batches: tuple[tuple[int, str, int], ...]
@@ -85,7 +85,7 @@ class Appended:
         return newest
 
 
-def find_appended(table: DeltaTable, log: CommitLog, since: tuple[str, int]) -> Appended | None:
+def find_appended(query: str, table: DeltaTable, log: CommitLog, since: tuple[str, int]) -> Appended | None:
     """What was appended after `since` (the table's id and version); None where that cannot be said, or is not all."""
     identity, version = since
     if str(table.metadata().id) != identity or table.version() < version:
@@ -96,15 +96,15 @@ def find_appended(table: DeltaTable, log: CommitLog, since: tuple[str, int]) -> 
         if commit is None or commit.rewrites or commit.requeues:
             return None
         files += [file.path for file in commit.files]
-    return Appended(tuple(files), find_batches(table, table.version() - version).batches if files else ())
+    return Appended(tuple(files), find_batches(query, table, table.version() - version).batches if files else ())
 
 
-def find_batches(table: DeltaTable, newest: int) -> Appended:
-    """The batches in the `newest` commits of a table, without their files."""
+def find_batches(query: str, table: DeltaTable, newest: int) -> Appended:
+    """The batches of a query in the `newest` commits of a table, without their files."""
     batches = []
     for entry in reversed(table.history(newest)):
         info = CommitInfo.parse(entry.get("userMetadata"))
-        if info is not None and info.transaction is not None:
+        if info is not None and info.transaction is not None and info.query == query:
             batches.append((int(entry["version"]), *info.transaction))
     return Appended((), tuple(batches))
 

@@ -151,9 +151,11 @@ def warn_of_compaction(verdict: dg.AssetCheckResult, topic: str) -> dg.AssetChec
     )
 
 
-def build_time_to_loss_checks(streams: Iterable[KafkaStream], topic: str) -> list[dg.AssetChecksDefinition]:
-    """One check `time_to_loss` for each stream over Kafka; needs the resources `lakehouse` and `kafka`."""
-    return [_build_check(stream, topic) for stream in streams]
+def build_time_to_loss_checks(
+    streams: Iterable[KafkaStream], topics: Mapping[str, str]
+) -> list[dg.AssetChecksDefinition]:
+    """One check `time_to_loss` for each stream over Kafka, of what it reads; needs `lakehouse` and `kafka`."""
+    return [_build_check(stream, topics[stream.name]) for stream in streams]
 
 
 def _build_check(stream: KafkaStream, topic: str) -> dg.AssetChecksDefinition:

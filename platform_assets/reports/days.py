@@ -19,6 +19,11 @@ ONE_DAY = timedelta(days=1)
 CLOSED_DAYS_KEY = dg.AssetKey(["platform", "closed_days"])
 
 
+def closed_days_key(closed_days: str) -> dg.AssetKey:
+    """The key of a group's closed days, by `StreamGroup.closed_days`; `CLOSED_DAYS_KEY` is that of the shop's group."""
+    return dg.AssetKey(["platform", closed_days])
+
+
 def build_daily_partitions(first_day: date = FIRST_DAY) -> dg.DailyPartitionsDefinition:
     """One partition a UTC day from `first_day` to today inclusive (today's is provisional until the day is closed)."""
     return dg.DailyPartitionsDefinition(start_date=first_day.isoformat(), timezone="UTC", end_offset=1)

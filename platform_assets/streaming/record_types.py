@@ -74,18 +74,18 @@ def read_fields(record: type[msgspec.Struct], as_text: frozenset[str] = frozense
     try:
         struct = inspection.type_info(record)
     except (TypeError, NameError) as error:
-        raise TopicSpecError(f"The record {record.__name__} cannot be read: {error}.", record.__name__) from None
+        raise TopicSpecError(f"The record {record.__name__} cannot be read: {error}.", field=record.__name__) from None
     if not isinstance(struct, inspection.StructType):
-        raise TopicSpecError("The record must be a class derived from Record.", "record")
+        raise TopicSpecError("The record must be a class derived from Record.", argument="record")
     _require_known_fields(struct, record.__name__)
     found = [_read_field(each, as_text) for each in struct.fields]
     lower = [each.name.lower() for each in found]
     for name in {name for name in lower if lower.count(name) > 1}:
-        raise TopicSpecError(f"Two fields are called {name}: Delta does not tell capitals from small letters.", name)
+        raise TopicSpecError(f"Two fields are called {name}: Delta does not tell capitals from others.", field=name)
     paths = [each.path for each in found]
     for each in found:
         if any(each.path != path and path[: len(each.path)] == each.path for path in paths):
-            raise TopicSpecError(f"{each.name} lies at a place in which another field lies.", each.name)
+            raise TopicSpecError(f"{each.name} lies at a place in which another field lies.", field=each.name)
     return tuple(found)
 
 
@@ -121,7 +121,7 @@ def _read_field(each: inspection.Field, as_text: frozenset[str]) -> RecordField:
     if "epoch" in found.marks or "time_format" in found.marks:
         wanted = "int" if "epoch" in found.marks else "text"
         if kind != wanted:
-            raise TopicSpecError(f"{each.name} has the mark of a time, which is for {wanted}.", each.name)
+            raise TopicSpecError(f"{each.name} has the mark of a time, which is for {wanted}.", field=each.name)
         column_type = "timestamp"
     return RecordField(
         name=each.name,
@@ -145,17 +145,17 @@ def _name_type(inspected: Inspected, marks: Mapping[str, Any], name: str) -> tup
         return known
     if isinstance(inspected, inspection.DecimalType):
         if "digits" not in marks:
-            raise TopicSpecError(f"{name}: say how many digits, as in Annotated[Decimal, digits(18, 2)].", name)
+            raise TopicSpecError(f"{name}: say how many digits, as in Annotated[Decimal, digits(18, 2)].", field=name)
         precision, scale = marks["digits"]
         if not 0 < precision <= 38 or not 0 <= scale <= precision:
-            raise TopicSpecError(f"{name}: digits are 1 to 38, of which up to all are behind the point.", name)
+            raise TopicSpecError(f"{name}: digits are 1 to 38, of which up to all are behind the point.", field=name)
         return "decimal", f"decimal({precision},{scale})"
     if choices := find_choices(inspected):
         if all(isinstance(each, str) for each in choices):
             return "enum", "string"
         if all(isinstance(each, int) and abs(each) <= INT64_MAX for each in choices):
             return "enum", "bigint"
-        raise TopicSpecError(f"{name}: the values of an enum are all texts or all whole numbers.", name)
+        raise TopicSpecError(f"{name}: the values of an enum are all texts or all whole numbers.", field=name)
     if isinstance(inspected, _LISTS):
         return "list", f"array<{_name_item(inspected.item_type, name)}>"
     if isinstance(inspected, inspection.DictType) and isinstance(inspected.key_type, inspection.StrType):
@@ -165,13 +165,13 @@ def _name_type(inspected: Inspected, marks: Mapping[str, Any], name: str) -> tup
         members = [f"{each.encode_name}:{_name_item(each.type, each.encode_name)}" for each in inspected.fields]
         return "record", f"struct<{','.join(members)}>"
     said = type(inspected).__name__.removesuffix("Type").lower()
-    raise TopicSpecError(f"{name}: no column holds the type {said}. docs/adding-a-topic.md lists the types.", name)
+    raise TopicSpecError(f"{name}: no column holds the type {said}. docs/adding-a-topic.md has a list.", field=name)
 
 
 def _name_item(inspected: Inspected, name: str) -> str:
     found = unwrap(inspected)
     if "epoch" in found.marks or "time_format" in found.marks:
-        raise TopicSpecError(f"{name}: the mark of a time is for a field of the record itself.", name)
+        raise TopicSpecError(f"{name}: the mark of a time is for a field of the record itself.", field=name)
     return _name_type(found.inspected, found.marks, name)[1]
 
 
@@ -179,5 +179,5 @@ def _require_known_fields(struct: inspection.StructType, name: str) -> None:
     if not struct.forbid_unknown_fields or struct.array_like or struct.tag is not None:
         raise TopicSpecError(
             f"{name}: derive its record from Record, without array_like and tag, so that no unknown field is lost.",
-            name,
+            field=name,
         )

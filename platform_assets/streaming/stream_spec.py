@@ -156,12 +156,14 @@ class Group:
     """What a file in `platform_assets/groups/` says: which topics are read together, and which streams follow.
 
     `topics` are names of streams over Kafka. `streams` are names of streams over tables; none named: all whose source
-    is filled by these topics, or by such a stream. A topic, and a stream, is of one group.
+    is filled by these topics, or by such a stream. A topic, and a stream, is of one group. `closed_days` is the name of
+    the asset that says which days the group has closed, in the layer `platform`; empty: closed_days_<name>.
     """
 
     name: str
     topics: tuple[str, ...]
     streams: tuple[str, ...] = ()
+    closed_days: str = ""
 
     def resolve(self, catalogue: Iterable[Stream]) -> StreamGroup:
         """The group with its streams, those over Kafka first. Raises `ValueError` for names that do not exist."""
@@ -174,15 +176,19 @@ class Group:
             derived = select_derived(known[name] for name in self.streams)
         if len(ingest) < len(self.topics) or (self.streams and len(derived) < len(self.streams)):
             raise ValueError(f"Group {self.name}: `topics` are streams over Kafka, `streams` are streams over tables.")
-        return StreamGroup(self.name, (*ingest, *derived))
+        return StreamGroup(self.name, (*ingest, *derived), self.closed_days or f"closed_days_{self.name}")
 
 
 @dataclass(frozen=True)
 class StreamGroup:
-    """Streams that share one Spark application: the unit that is deployed, supervised, stopped and restarted."""
+    """Streams that share one Spark application: the unit that is deployed, supervised, stopped and restarted.
+
+    `closed_days` as in `Group`.
+    """
 
     name: str
     streams: tuple[Stream, ...]
+    closed_days: str = "closed_days"
 
     @property
     def ingest(self) -> tuple[KafkaStream, ...]:

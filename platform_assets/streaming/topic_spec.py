@@ -76,9 +76,9 @@ class TextLines:
         try:
             found = re.compile(self.pattern)
         except re.error as error:
-            raise TopicSpecError(f"The pattern is no regular expression: {error}.", "TextLines") from None
+            raise _wrong("values", f"The pattern is no regular expression: {error}.") from None
         if not found.groupindex:
-            raise TopicSpecError("The pattern has no named groups. Write (?P<field>...) for each field.", "TextLines")
+            raise _wrong("values", "The pattern has no named groups. Write (?P<field>...) for each field.")
         return found
 
 
@@ -117,17 +117,17 @@ class Topic:
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
-            raise TopicSpecError(f"The topic's name {self.name!r} must be small letters, digits and _.", "name")
+            raise _wrong("name", f"The topic's name {self.name!r} must be small letters, digits and _.")
         if not re.fullmatch("[a-zA-Z0-9._-]{0,249}", self.kafka_topic):
-            raise TopicSpecError(f"Kafka has no topic with the name {self.kafka_topic!r}.", "kafka_topic")
+            raise _wrong("kafka_topic", f"Kafka has no topic with the name {self.kafka_topic!r}.")
         self._check_roles()
         if isinstance(self.values, TextLines):
             groups = self.values.compiled.groupindex
             for each in self.fields:
                 if each.is_required and each.name not in groups:
-                    raise TopicSpecError(f"The pattern has no group for the required field {each.name}.", "pattern")
+                    raise _wrong("values", f"The pattern has no group for the required field {each.name}.")
             if unknown := groups.keys() - {each.name for each in self.fields}:
-                raise TopicSpecError(f"The record has no field for the pattern's groups {sorted(unknown)}.", "pattern")
+                raise _wrong("values", f"The record has no field for the pattern's groups {sorted(unknown)}.")
         _ = self.tables
 
     @cached_property
@@ -163,30 +163,32 @@ class Topic:
             for name in names:
                 if name not in known:
                     fields = ", ".join(known)
-                    raise TopicSpecError(f"{role} names {name!r}; the record's fields are {fields}.", role)
+                    raise _wrong(role, f"{role} names {name!r}; the record's fields are {fields}.")
         if len(self.event_id) > 1 and "event_id" in known:
-            raise TopicSpecError("A field is called event_id: the column of the joined ids has this name.", "event_id")
+            raise _wrong("event_id", "A field is called event_id: the column of the joined ids has this name.")
         _check_time(known[self.event_time.field], self.event_time)
         for role, names in {"event_id": self.event_id, "subject": named["subject"]}.items():
             for name in names:
                 if not known[name].is_required or known[name].kind not in ("text", "int", "enum"):
-                    raise TopicSpecError(f"{role} names {name}: it must be a required str or int.", role)
+                    raise _wrong(role, f"{role} names {name}: it must be a required str or int.")
         if self.event_type and known[self.event_type].column_type != "string":
             said = f"event_type names {self.event_type}: it must be a str or an enum of texts."
-            raise TopicSpecError(said, "event_type")
+            raise _wrong("event_type", said)
+
+
+def _wrong(argument: str, message: str) -> TopicSpecError:
+    return TopicSpecError(message, argument=argument)
 
 
 def _check_time(found: RecordField, time: EventTime) -> None:
     if not found.is_required:
-        raise TopicSpecError(f"event_time names {found.name}: it must be required, for a row has a day.", "event_time")
+        raise _wrong("event_time", f"event_time names {found.name}: it must be required, for a row has a day.")
     wanted = {"int": "unit", "float": "unit", "text": "format", "datetime": None}
     if found.kind not in wanted:
-        raise TopicSpecError(
-            f"event_time names {found.name}: it must be a str, a datetime, an int or a float.", "event_time"
-        )
+        raise _wrong("event_time", f"event_time names {found.name}: it must be a str, a datetime, an int or a float.")
     if time.unit is not None and wanted[found.kind] != "unit":
-        raise TopicSpecError(f"event_time has a unit, and {found.name} is no number.", "event_time")
+        raise _wrong("event_time", f"event_time has a unit, and {found.name} is no number.")
     if time.unit is None and wanted[found.kind] == "unit":
-        raise TopicSpecError(f"event_time needs a unit (s, ms, us, ns): {found.name} is a number.", "event_time")
+        raise _wrong("event_time", f"event_time needs a unit (s, ms, us, ns): {found.name} is a number.")
     if time.format is not None and wanted[found.kind] != "format":
-        raise TopicSpecError(f"event_time has a format, and {found.name} is no str.", "event_time")
+        raise _wrong("event_time", f"event_time has a format, and {found.name} is no str.")

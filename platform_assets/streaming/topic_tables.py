@@ -41,7 +41,7 @@ def build_tables(
     )
     reserved = {column.name for column in engine} | {"event_time"}
     for taken in own.keys() & reserved - {time_field}:
-        raise TopicSpecError(f"The table has a column {taken} of its own: give the field another name.", taken)
+        raise TopicSpecError(f"The table has a column {taken} of its own: give the field another name.", field=taken)
     accepted = TableSpec(
         name=f"silver.{name}",
         description=description,

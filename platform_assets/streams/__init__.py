@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from platform_assets.errors import SettingError
 from platform_assets.groups import load_all_groups, select_groups
 from platform_assets.streaming.stream_spec import (
     KafkaStream,
     Stream,
     StreamGroup,
     TableStream,
+    name_topics,
     select_derived,
     select_ingest,
 )
@@ -42,13 +44,20 @@ def load_streams() -> tuple[Stream, ...]:
 def load_stream_groups() -> tuple[StreamGroup, ...]:
     """The groups that HEADRACE_GROUPS enables: each is one Spark application, which the supervisor keeps running.
 
-    Raises `SettingError` for a group that does not exist, `ValueError` for a stream of two groups.
+    Raises `SettingError` for a group that does not exist and for a topic that two streams would read, `ValueError` for
+    a stream of two groups.
     """
-    groups, catalogue = load_all_groups(), load_all_streams()
+    settings, groups, catalogue = load_settings(), load_all_groups(), load_all_streams()
     owners: dict[str, str] = {}
     for group in (group.resolve(catalogue) for group in groups):
         for stream in group.streams:
             # Two applications would write one table, each by the checkpoint that the other has moved.
             if (owner := owners.setdefault(stream.name, group.name)) != group.name:
                 raise ValueError(f"Stream {stream.name} is of the groups {owner} and {group.name}: it can be of one.")
-    return tuple(group.resolve(catalogue) for group in select_groups(groups, load_settings().groups))
+    found = tuple(group.resolve(catalogue) for group in select_groups(groups, settings.groups))
+    readers: dict[str, str] = {}
+    for name, topic in name_topics((stream for group in found for stream in group.streams), settings.topic).items():
+        # The platform's tables tell records apart by topic, partition and offset.
+        if (reader := readers.setdefault(topic, name)) != name:
+            raise SettingError(f"HEADRACE_TOPIC: topic {topic} is read by the streams {reader} and {name}: one may.")
+    return found

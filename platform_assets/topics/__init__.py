@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import traceback
 from collections.abc import Iterator
+from importlib.machinery import FileFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -21,50 +22,61 @@ def load_topics() -> tuple[Topic, ...]:
     Raises `TopicSpecError`, with file and line, for one that cannot be used, and for two that share a table or a topic
     of the broker; `SettingError` as `load_settings`.
     """
-    found = [(_read(module), module) for module in _import_all()]
-    for what in ("name", "kafka_topic"):
-        seen: dict[str, ModuleType] = {}
-        for topic, module in found:
-            value = getattr(topic, what)
-            if (first := seen.setdefault(value, module)) is not module:
-                path = Path(first.__file__ or "").name
-                raise _locate(TopicSpecError(f"{path} has the {what} {value!r} as well.", what), module.__file__)
-    return tuple(sorted((topic for topic, _ in found), key=lambda topic: topic.name))
+    found = {path: _read(module, path) for path, module in _import_all()}
+    for argument in ("name", "kafka_topic"):
+        seen: dict[str, Path] = {}
+        for path, topic in found.items():
+            value = getattr(topic, argument)
+            if (first := seen.setdefault(value, path)) is not path:
+                error = TopicSpecError(f"{first.name} has the {argument} {value!r} as well.", argument=argument)
+                raise _locate(error, path)
+    return tuple(sorted(found.values(), key=lambda topic: topic.name))
 
 
-def _import_all() -> Iterator[ModuleType]:
+def _import_all() -> Iterator[tuple[Path, ModuleType]]:
     for found in pkgutil.iter_modules(__path__):
-        name = f"{__name__}.{found.name}"
+        assert isinstance(found.module_finder, FileFinder)
+        path = Path(found.module_finder.path) / f"{found.name}.py"
         try:
-            module = importlib.import_module(name)
+            module = importlib.import_module(f"{__name__}.{found.name}")
         except TopicSpecError as error:
-            raise _locate(error, str(Path(__path__[0]) / f"{found.name}.py")) from None
+            raise _locate(error, path) from None
+        except SyntaxError as error:
+            raise TopicSpecError(f"{path}, line {error.lineno}: {error.msg}.") from None
         if hasattr(module, "TOPIC"):
-            yield module
+            yield path, module
 
 
-def _read(module: ModuleType) -> Topic:
+def _read(module: ModuleType, path: Path) -> Topic:
     topic = module.build_topic(load_settings()) if hasattr(module, "build_topic") else module.TOPIC
     if not isinstance(topic, Topic):
-        raise _locate(TopicSpecError("TOPIC must be a Topic.", "TOPIC"), module.__file__)
+        raise _locate(TopicSpecError("TOPIC must be a Topic.", field="TOPIC"), path)
     return topic
 
 
-def _locate(error: TopicSpecError, path: str | None) -> TopicSpecError:
-    """The error with file and line: of the field or the argument that it is about, else of the call that raised it."""
-    if path is None:
-        return error
-    raised = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-    line = _find_line(ast.parse(Path(path).read_text(encoding="utf-8")), error.about) or (raised or [1])[-1]
-    return TopicSpecError(f"{path}, line {line}: {error}", error.about)
+def _locate(error: TopicSpecError, path: Path) -> TopicSpecError:
+    """The error with file and line: of the field or the argument that is wrong, else of the call that raised it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    raised = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    line = _find_field(tree, error.field) or _find_argument(tree, error.argument) or (raised or [1])[-1]
+    return TopicSpecError(f"{path}, line {line}: {error}", field=error.field, argument=error.argument)
 
 
-def _find_line(tree: ast.Module, about: str) -> int | None:
-    for node in (node for node in ast.walk(tree) if isinstance(node, ast.stmt)):
-        is_field = isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == about
-        is_class = isinstance(node, ast.ClassDef) and node.name == about
-        is_value = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == about for t in node.targets)
-        if is_field or is_class or is_value:
+def _find_field(tree: ast.Module, name: str) -> int | None:
+    """The line of a field, of a record, or of a value of the module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name == name:
             return node.lineno
-    arguments = (node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == about)
-    return next((node.value.lineno for node in arguments), None)
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id == name:
+                return target.lineno
+    return None
+
+
+def _find_argument(tree: ast.Module, name: str) -> int | None:
+    """The line of an argument of the topic."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if isinstance(call.func, ast.Name) and call.func.id == "Topic":
+            return next((keyword.value.lineno for keyword in call.keywords if keyword.arg == name), None)
+    return None

@@ -29,12 +29,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parents[2]
-TEXTS, EVENT, COLUMN = re.findall(r"```text\n(.*?)```", (ROOT / "docs/changing-the-events.md").read_text(), re.DOTALL)
-CONTRACT, EVENTS = "platform_assets/streaming/ingest/event_contract.py", "platform_assets/streams/events.py"
-LAST_FIELD = "    currency: Currency | None = None\n"
-LAST_COLUMN = (
-    '        Column("currency", "string", "Currency of price and revenue, three capitals; null where none was sent"),\n'
-)
+FIELD, ADDED = re.findall(r"```text\n(.*?)```", (ROOT / "docs/changing-the-events.md").read_text(), re.DOTALL)
+TOPIC = "platform_assets/topics/events.py"
+LAST_FIELD = "        | None\n    ) = None\n"
 HAS_BREACHES = """
 from platform_assets.checks.schema_contract import find_contract_breaches
 from platform_assets.topics.events import EVENTS
@@ -114,8 +111,7 @@ def test_a_new_field_becomes_a_column_and_another_change_is_refused(
     newer = copy_project(
         tmp_path / "newer",
         {
-            CONTRACT: [("TEXT_FIELDS = (\n", f"TEXT_FIELDS = (\n{TEXTS}"), (LAST_FIELD, LAST_FIELD + EVENT)],
-            EVENTS: [(LAST_COLUMN, LAST_COLUMN + COLUMN)],
+            TOPIC: [(LAST_FIELD, LAST_FIELD + FIELD), ('    added_fields=("currency",),\n', ADDED)],
         },
     )
     with streams.sending(build_views):
@@ -132,7 +128,7 @@ def test_a_new_field_becomes_a_column_and_another_change_is_refused(
     ends = kafka.end_offsets(streams.topic)
     assert sorted(row["kafka_offset"] for row in streams.rows("silver.events")) == list(range(ends[0]))
 
-    renamed = copy_project(tmp_path / "renamed", {EVENTS: [('Column("country",', 'Column("land",')]})
+    renamed = copy_project(tmp_path / "renamed", {TOPIC: [("    country: Annotated", "    land: Annotated")]})
     version = streams.version("silver.events")
     refused = run(renamed, streams, "-m", "jobs.cli", "drain")
     assert refused.returncode == 1 and "Traceback" not in refused.stderr

@@ -9,7 +9,7 @@ import dagster as dg
 from jobs.definitions.asset_checks import build_ledger_sensor
 from platform_assets.checks import build_checks
 from platform_assets.stream_assets import build_stream_assets
-from platform_assets.streams import load_streams
+from platform_assets.streams import load_stream_groups, load_streams
 
 STREAMS = load_streams()
 KEYS = {dg.AssetCheckKey(dg.AssetKey(stream.main_table.asset_path), "ledger") for stream in STREAMS}
@@ -20,7 +20,7 @@ def test_each_materialization_is_proved_once() -> None:
     nothing = dg.ResourceDefinition.hardcoded_resource(None)
     sensor = build_ledger_sensor(STREAMS)
     definitions = dg.Definitions(
-        assets=build_stream_assets(STREAMS, "t"),
+        assets=build_stream_assets(load_stream_groups(), "t"),
         asset_checks=build_checks(STREAMS, "t", "duckdb"),
         sensors=[sensor],
         resources={"duckdb": nothing, "lakehouse": nothing, "kafka": nothing},

@@ -15,7 +15,7 @@ from platform_assets.reports import DAILY_REPORTS, build_report_assets
 from platform_assets.reports.assets import ONLY_CHANGED_TAG, REPORTS_POOL
 from platform_assets.reports.days import CLOSED_DAYS_KEY, FIRST_DAY, DayRange, build_daily_partitions, split_days
 from platform_assets.stream_assets import build_stream_assets
-from platform_assets.streams import load_streams
+from platform_assets.streams import load_stream_groups
 from resources.settings import Settings, load_settings
 
 NOW = datetime(2024, 2, 29, 7, 0, tzinfo=UTC)
@@ -39,7 +39,7 @@ def definitions() -> dg.Definitions:
 def build_definitions(first_day: date) -> dg.Definitions:
     nothing = dg.ResourceDefinition.hardcoded_resource(None)
     return dg.Definitions(
-        assets=[*build_stream_assets(load_streams(), "t", first_day), *build_report_assets("duckdb", first_day)],
+        assets=[*build_stream_assets(load_stream_groups(), "t", first_day), *build_report_assets("duckdb", first_day)],
         jobs=[reports_job],
         resources={"duckdb": nothing, "lakehouse": nothing},
     )

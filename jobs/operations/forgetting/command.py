@@ -156,7 +156,7 @@ def forget_user(
             lakehouse.folder.remove(FOLDER)
             wait_for_readers(instance, wait_seconds, say)
             erasure.remove_files()
-        waits = list_what_waits(found, derived, context, kafka)
+        waits = list_what_waits(found, select_derived(streams), context, kafka)
     say("the streams go on; reports of the user's days are computed again")
     if not compute_changed_days(instance, lakehouse):
         waits = (

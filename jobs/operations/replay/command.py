@@ -23,7 +23,7 @@ from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import NotReadyError, UsageError
 from platform_assets.streaming.repair.expiry import warn_of_expired
-from platform_assets.streaming.stream_spec import KafkaStream, Stream, StreamGroup, TableStream
+from platform_assets.streaming.stream_spec import KafkaStream, Stream, StreamGroup, TableStream, select_downstream
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -57,8 +57,9 @@ def replay_stream(
     """
     [group] = find_groups(groups, "", name)
     stream = next(stream for stream in group.streams if stream.name == name)
-    derived = [stream for one in groups for stream in one.derived]
-    if action == "rehearse" and (scope is not None or stream not in derived):
+    is_over_kafka = isinstance(stream, KafkaStream)
+    derived = select_downstream([stream], group.streams) if isinstance(stream, KafkaStream) else (stream,)
+    if action == "rehearse" and (scope is not None or is_over_kafka):
         raise UsageError(
             "A rehearsal goes from where the live state allows to the newest event: it has no range, and a stream over "
             "Kafka has no such state."
@@ -71,11 +72,11 @@ def replay_stream(
 
     with KafkaResource.from_settings(settings) as kafka, ExitStack() as locks:
         # Against a second replay; the JVM keeps them, so a killed one's writes are over when they are free.
-        locked = [name] if stream in derived else [name, *(s.name for s in derived)]
+        locked = dict.fromkeys([name, *(s.name for s in derived)])
         lock_fds = [locks.enter_context(hold_group_lock(settings.home, f"replay-{of}", "replay")) for of in locked]
         live = build_stream_context(settings, kafka, lakehouse, group.streams)
         shadow, rows = None, _open_row_replay(stream, live, lakehouse, kafka, derived, scope or ReplayScope())
-        if stream in derived:
+        if isinstance(stream, TableStream):
             shadow = Shadow(stream, live, lakehouse)
             if scope is None and action in ("compare", "swap") and (lost := warn_of_expired(stream, lakehouse)):
                 say(lost)

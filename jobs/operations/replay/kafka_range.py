@@ -119,7 +119,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
         """The accounts of the batches that have read this topic: not an older one of the same name."""
         events = self._lakehouse.find_table(self._stream.main_table.name)
         ledger = self._lakehouse.find_table("platform.ledger")
-        entries = [] if events is None or ledger is None else read_all_entries(events, ledger)
+        entries = [] if events is None or ledger is None else read_all_entries(self._stream.name, events, ledger)
         return [e for e in entries if e.topic == self._topic and e.arrival_micros > self._topic_micros]
 
     @cached_property

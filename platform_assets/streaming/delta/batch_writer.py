@@ -19,14 +19,22 @@ from platform_assets.streaming.delta.delta_tables import commit_metadata, name_t
 from platform_assets.streaming.delta.reader import MAX_COMMITS_SEARCHED
 from platform_assets.streaming.delta.retried_commits import match_rows, no_hooks
 from platform_assets.streaming.delta.writer import DeltaWriter
+from platform_assets.tables.platform import PLATFORM_TABLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import CommitProperties
 
+    from platform_assets.streaming.context import StreamContext
+    from platform_assets.tables.spec import TableSpec
+
 
 class DeltaBatchWriter(DeltaWriter):
     """A table that micro-batches write too: each batch has one commit of it, under a Delta transaction."""
+
+    def __init__(self, spec: TableSpec, context: StreamContext) -> None:
+        super().__init__(spec, context)
+        self._is_shared = spec in PLATFORM_TABLES
 
     def append(self, rows: pa.Table, info: CommitInfo) -> bool:
         """Appends the batch's rows (the table's columns, in any order) unless the table has them from a run before.
@@ -154,11 +162,15 @@ class DeltaBatchWriter(DeltaWriter):
 
     def _check_same_batch(self, info: CommitInfo) -> None:
         """A replay may be skipped only if the commit in the table read the very source of this batch."""
-        for _, found in read_commit_infos(self._table, MAX_COMMITS_SEARCHED):
+        # While this group was down another one may have committed to a shared table any number of times.
+        newest = None if self._is_shared else MAX_COMMITS_SEARCHED
+        for _, found in read_commit_infos(self._table, newest):
             if found.transaction == info.transaction:
                 theirs = {name: found.what_was_read.get(name) for name in info.what_was_read}
                 break
         else:
+            if self._is_shared:  # it has cleaned the log, too; what the batch has read the query's own table says
+                return
             raise CheckpointMismatchError(
                 f"{self.uri} says it has batch {info.batch} of query {info.query}, but its log has no commit "
                 "of it. The checkpoint is older than the table's log: restore the checkpoint that belongs to the table."

@@ -36,11 +36,16 @@ def create_table(
     `TableSchemaError` that it raises. `log_retention` counts only at the creation.
     """
     from deltalake import DeltaTable
+    from deltalake.exceptions import CommitFailedError
 
     options = dict(storage_options or {})
     if DeltaTable.is_deltatable(uri, options):
         table = open_table(uri, options)
-        evolve_table(table, spec, _build_schema(spec))
+        try:
+            evolve_table(table, spec, _build_schema(spec))
+        except CommitFailedError:  # another group has met the same older table, or writes its rows
+            table.update_incremental()
+            evolve_table(table, spec, _build_schema(spec))
         return table
     properties = {"delta.enableDeletionVectors": "false", "delta.logRetentionDuration": log_retention}
     if spec.statistics_columns:

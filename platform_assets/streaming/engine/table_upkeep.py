@@ -4,7 +4,8 @@ Part of the group, for a table's writer must not outrun its readers: a commit is
 table's log retention and every query of the group that reads the table has passed it, and a file that compaction has
 replaced when nobody of them can ask for it any more. Readers outside the group have the retentions' time. The ledgers
 have each commit's account by then (`GroupMaintenance` writes them before). Rows never change: compaction rewrites
-files, and a batch that meets it is committed again on top.
+files, and a batch that meets it is committed again on top. The platform's own tables are kept by each group that
+writes them, at any time: whatever one finds done by another is done.
 """
 
 from __future__ import annotations
@@ -85,8 +86,7 @@ class TableUpkeep:
                 self._to_clean.add(name)
             # What the readers have passed was there at the look before: all that is older than the retention was.
             if name in self._to_clean and self._is_read_beyond(name, seen_before):
-                self._to_clean.remove(name)
-                table.cleanup_metadata()
+                self._clean_log(name, table)
             # A query opens the very files that a commit named, and none of a commit that it has passed.
             if name in self._to_vacuum and self._is_read_beyond(name, seen_before):
                 self._to_vacuum.remove(name)
@@ -115,6 +115,15 @@ class TableUpkeep:
             _log.warning("%s is not compacted. %s", name, error)
             return False
         return True
+
+    def _clean_log(self, name: str, table: DeltaTable) -> None:
+        """Removes old commits from the log. Where another group removes them just now, the rest is left to a look."""
+        try:
+            table.cleanup_metadata()
+        except FileNotFoundError as error:
+            _log.info("Another group cleans the log of %s at this moment (%s).", name, str(error).splitlines()[0])
+        else:
+            self._to_clean.remove(name)
 
     def note_replaced(self, name: str) -> None:
         """Files of this table were replaced or taken out: they are to be removed as those that compaction replaces."""

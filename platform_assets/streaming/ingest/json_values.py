@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import msgspec
 import msgspec.inspect as inspection
 
-from platform_assets.streaming.ingest.field_values import Number
-from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
+from platform_assets.streaming.ingest.field_values import Number, name_json_type
+from platform_assets.streaming.ingest.reasons import Breaches, Reason, RejectedRecordError
 from platform_assets.streaming.record_types import RecordField, unwrap
 
 _decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -34,20 +34,26 @@ def parse_json(value: bytes) -> Any:
     return document
 
 
-def find_at(document: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """What lies under these keys; None where one of them is not there."""
+def find_at(document: Mapping[str, Any], path: Sequence[str], breaches: Breaches) -> Any:
+    """What lies under these keys; None where one of them is not there. What is no object on the way is a breach."""
     found: Any = document
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
+    for depth, key in enumerate(path):
+        if found is None:
+            return None
+        if not isinstance(found, Mapping):
+            place = ".".join(path[:depth])
+            breaches.add(Reason.WRONG_TYPE, f"{place} is a JSON {name_json_type(found)}, not an object")
+            return None
+        found = found.get(key)
     return found
 
 
 def list_unknown(
-    value: bytes, document: Mapping[str, Any], record: type[msgspec.Struct], fields: Sequence[RecordField]
+    value: bytes, document: Mapping[str, Any], found_values: Mapping[str, Any], fields: Sequence[RecordField]
 ) -> str | None:
     """JSON of what no field takes, None for nothing: by name, or by place (`items[0].colour`) where it is nested.
 
-    What stands at the top is kept to the letter. `record` is that of `fields`.
+    What stands at the top is kept to the letter. `found_values` are those of `fields`, by name.
     """
     known = {each.path[0] for each in fields}
     raw_fields = _decode_raw_fields(value).items()
@@ -55,14 +61,12 @@ def list_unknown(
     if any(each.kind in ("record", "list", "map") or len(each.path) > 1 for each in fields):
         nested = dict(_list_off_paths(document, [each.path for each in fields], ""))
         for each in fields:
-            nested |= _list_nested(each.inspected, find_at(document, each.path), ".".join(each.path))
+            nested |= _list_nested(each.inspected, found_values[each.name], ".".join(each.path))
         found += [f"{json.dumps(place)}:{_write(item)}" for place, item in nested.items()]
     return f"{{{','.join(found)}}}" if found else None
 
 
-def _list_off_paths(
-    document: Any, paths: Sequence[Sequence[str]], prefix: str
-) -> Iterator[tuple[str, Any]]:
+def _list_off_paths(document: Any, paths: Sequence[Sequence[str]], prefix: str) -> Iterator[tuple[str, Any]]:
     """What lies in an object into which paths lead, and is on none of them; the top itself is left out."""
     for key in {path[0] for path in paths if len(path) > 1}:
         inside = document.get(key)

@@ -70,11 +70,11 @@ class RecordContract:
         if len(value) > max_bytes:
             raise RejectedRecordError(Reason.OVERSIZED, f"{len(value)} bytes, at most {max_bytes} are accepted")
         if isinstance(self.topic.values, TextLines):
-            return self._judge(self._read_line(self.topic.values, value), None, arrival_micros, rules)
+            return self.parse_slowly(value, arrival_micros, rules)
         try:
             record = self.decode_plain(value)
         except NOT_PLAIN:
-            return self._parse_slowly(value, arrival_micros, rules)
+            return self.parse_slowly(value, arrival_micros, rules)
         return self._judge_plain(record, arrival_micros, rules)
 
     def _judge_plain(self, record: Any, arrival_micros: int, rules: EventRules) -> ParsedRecord:
@@ -87,15 +87,19 @@ class RecordContract:
             raise broken
         return ParsedRecord(record, micros, None)
 
-    def _parse_slowly(self, value: bytes, arrival_micros: int, rules: EventRules) -> ParsedRecord:
-        """Says which rule a record breaks, or accepts it with its unknown fields, kept as the text that was sent."""
+    def parse_slowly(self, value: bytes, arrival_micros: int, rules: EventRules) -> ParsedRecord:
+        """Judges a value field by field; its unknown fields are kept as the text that was sent. Raises as `parse`."""
+        breaches = Breaches()
+        if isinstance(self.topic.values, TextLines):
+            found = self._read_line(self.topic.values, value)
+            return self._judge(found, None, arrival_micros, rules, breaches)
         document = parse_json(value)
         if not isinstance(document, dict):
             said = f"the value is a JSON {name_json_type(document)}, not an object"
             raise RejectedRecordError(Reason.WRONG_TYPE, said)
-        found = {each.name: find_at(document, each.path) for each in self.fields}
-        unknown = list_unknown(value, document, self.topic.record, self.fields)
-        return self._judge(found, unknown, arrival_micros, rules)
+        found = {each.name: find_at(document, each.path, breaches) for each in self.fields}
+        unknown = list_unknown(value, document, found, self.fields)
+        return self._judge(found, unknown, arrival_micros, rules, breaches)
 
     def check_rules(self, record: Any) -> RejectedRecordError | None:
         """The first of the topic's own rules that a record breaks."""
@@ -105,9 +109,8 @@ class RecordContract:
         return None
 
     def _judge(
-        self, found: Mapping[str, Any], unknown: str | None, arrival_micros: int, rules: EventRules
+        self, found: Mapping[str, Any], unknown: str | None, arrival_micros: int, rules: EventRules, breaches: Breaches
     ) -> ParsedRecord:
-        breaches = Breaches()
         for each in self.fields:
             if each.is_required and not each.is_nullable and found.get(each.name) is None:
                 breaches.add(Reason.MISSING_FIELD, f"{each.name} is missing or null")

@@ -22,6 +22,7 @@ from platform_assets.streaming.delta.delta_tables import (
     open_table,
     read_commit_infos,
 )
+from platform_assets.streaming.delta.retried_commits import no_hooks
 from platform_assets.streaming.derive.commit_source import BEFORE_FIRST, WHOLE_VERSION, find_files
 from platform_assets.streaming.progress import INPUT, ROWS, is_batch, read_progresses
 from platform_assets.streaming.stream_spec import TableStream
@@ -48,7 +49,10 @@ class HopLedger:
         self._table = create_table(context.table_uri(HOP_LEDGER.name), HOP_LEDGER, context.storage_options)
         self._reached: dict[str, _Offset] = {}
         names = (LATE_EVENTS.name, *(stream.main_table.name for stream in self._streams))
-        self._written = {name: _WrittenRows(context.table_uri(name), context.storage_options) for name in names}
+        queries = frozenset(stream.name for stream in streams)
+        self._written = {
+            name: _WrittenRows(context.table_uri(name), context.storage_options, queries) for name in names
+        }
 
     def write(self, queries: Sequence[StreamingQuery]) -> None:
         """Accounts for all batches that are done since the last call. A crash loses none, but what Spark said."""
@@ -103,7 +107,9 @@ class HopLedger:
             first, reached = batch + 1, plan.source
         properties = CommitProperties(app_transactions=[name_transaction(app, batches[-1])])
         data = pa.Table.from_pylist(rows, build_arrow_schema(HOP_LEDGER))
-        write_deltalake(self._table, data, mode="append", commit_properties=properties)
+        write_deltalake(
+            self._table, data, mode="append", commit_properties=properties, post_commithook_properties=no_hooks()
+        )
         self._reached[app] = reached
 
     def _find_reached(self, app: str, last: int) -> _Offset:
@@ -132,9 +138,10 @@ def _read_report(report: Mapping[str, Any] | None) -> dict[str, int | None]:
 
 
 class _WrittenRows:
-    """How many rows the batches of each query have written into one table, as its newest commits say."""
+    """How many rows the batches of these queries have written into one table, as its newest commits say."""
 
-    def __init__(self, uri: str, storage_options: Mapping[str, str]) -> None:
+    def __init__(self, uri: str, storage_options: Mapping[str, str], queries: frozenset[str]) -> None:
+        self._queries = queries
         self._uri = uri
         self._storage_options = storage_options
         self._version: int | None = None
@@ -145,7 +152,8 @@ class _WrittenRows:
         table = open_table(self._uri, self._storage_options)
         unseen = _NEWEST_COMMITS if self._version is None else table.version() - self._version
         for _, info in read_commit_infos(table, unseen) if unseen else []:
-            if info.transaction is not None and info.rows is not None:
+            # Those of another group's queries nobody would ever ask for.
+            if info.transaction is not None and info.rows is not None and info.query in self._queries:
                 self._rows[info.transaction] = info.rows
         self._version = table.version()
 

@@ -73,6 +73,8 @@ class Requeuer:
 
     def __init__(self, stream: KafkaStream, context: StreamContext) -> None:
         self._query, self._topic = stream.name, stream.topic
+        # Streams over other topics requeue their own records, perhaps at this moment.
+        self._app = f"{_APP}/{stream.name}"
         self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
         events, quarantined, deduplicated = stream.tables
         self._roles = events.roles
@@ -86,7 +88,8 @@ class Requeuer:
         """Parses the chosen records anew. Raises `UsageError` for those of a topic that was created again since."""
         import pyarrow as pa
 
-        known = {Coordinates.of(row) for row in self._marks.read_arrow(list(COORDINATES)).to_pylist()}
+        earlier = self._marks.read_arrow().to_pylist()
+        known = {Coordinates.of(mark) for mark in earlier}
         found = [row for row in self._quarantined.read_arrow().to_pylist() if record_filter.holds(row)]
         rows = sorted((row for row in found if Coordinates.of(row) not in known), key=Coordinates.of)
         self._refuse_older_topics(rows)
@@ -97,14 +100,16 @@ class Requeuer:
         refused = Counter(reason for reason in reasons if reason is not None)
         ids = pa.nulls(len(rows), pa.string()) if self._roles.event_id is None else parsed[self._roles.event_id]
         kept = self._find_accepted(pa.array(ids.drop_null().to_pylist(), pa.string()))
-        marks = []
-        number = (self._marks.committed_batch(_APP) or 0) + 1
+        planned = []
+        # Marks of a user who was forgotten are gone, the transactions that wrote them are not.
+        written = (self._marks.committed_batch(app) or 0 for app in (self._app, _APP))
+        number = max((*written, *(mark["requeue"] for mark in earlier))) + 1
         verdicts = zip(rows, reasons, ids.to_pylist(), strict=True)
         for row, event_id in ((row, event_id) for row, reason, event_id in verdicts if reason is None):
             repeated = kept.get(event_id)
             if event_id is not None:
                 kept.setdefault(event_id, Coordinates.of(row))
-            marks.append(
+            planned.append(
                 {
                     **{name: row[name] for name in (*COORDINATES, "reason")},
                     "event_id": event_id,
@@ -115,7 +120,7 @@ class Requeuer:
                     "requeued_at": now,
                 }
             )
-        return Requeue(marks, refused)
+        return Requeue(planned, refused)
 
     def commit(self, requeue: Requeue) -> None:
         """Takes the planned records in. Cut short, `finish` does the rest."""
@@ -131,15 +136,15 @@ class Requeuer:
         """Writes what the newest requeue has recorded and not yet taken in; returns how many records."""
         import pyarrow as pa
 
-        marks = {Coordinates.of(mark): mark for mark in self._marks.read_arrow().to_pylist()}
         # The marks are of all topics: those of records of this stream's quarantine are its own.
+        marks = {Coordinates.of(mark): mark for mark in self._marks.read_arrow().to_pylist()}
         rows = [row for row in self._quarantined.read_arrow().to_pylist() if Coordinates.of(row) in marks]
         number = max((marks[Coordinates.of(row)]["requeue"] for row in rows), default=0)
         rows = [row for row in rows if marks[Coordinates.of(row)]["requeue"] == number]
         rows.sort(key=Coordinates.of)
-        if not rows:
-            return 0
         own_marks = [marks[Coordinates.of(row)] for row in rows]
+        if not (unwritten := self._find_unwritten(own_marks, number)):
+            return 0
         (now,) = {mark["requeued_at"] for mark in own_marks}
         parsed = self._parse(rows, now)
         if parsed["reason"].null_count < len(rows):
@@ -148,12 +153,22 @@ class Requeuer:
                 "Finish it with the code that began it: headrace requeue --accept"
             )
         written = 0
-        for outcome, table in (("deduplicated", self._deduplicated), ("accepted", self._events)):
+        for outcome, table in unwritten:
             is_own = [mark["outcome"] == outcome for mark in own_marks]
-            if any(is_own) and (table.committed_batch(_APP) or 0) < number:
-                self._append(outcome, table, parsed.filter(pa.array(is_own)), own_marks, number)
-                written += sum(is_own)
+            self._append(outcome, table, parsed.filter(pa.array(is_own)), own_marks, number)
+            written += sum(is_own)
         return written
+
+    def _find_unwritten(self, own: list[dict[str, Any]], number: int) -> list[tuple[str, DeltaBatchWriter]]:
+        """The outcomes of this requeue whose table has not got its rows, each with that table."""
+        outcomes = {mark["outcome"] for mark in own if mark["requeue"] == number}
+        tables = (("deduplicated", self._deduplicated), ("accepted", self._events))
+        return [
+            (outcome, table)
+            for outcome, table in tables
+            # Older code wrote under a name without the stream's.
+            if outcome in outcomes and all((table.committed_batch(app) or 0) < number for app in (self._app, _APP))
+        ]
 
     def _append(
         self, outcome: str, table: DeltaBatchWriter, records: pa.Table, marks: list[dict[str, Any]], number: int
@@ -186,7 +201,7 @@ class Requeuer:
         table.append(records, info)
 
     def _describe(self, number: int) -> CommitInfo:
-        return CommitInfo.of_batch(self._query, _APP, number, kind=CommitKind.REQUEUE, value=number)
+        return CommitInfo.of_batch(self._query, self._app, number, kind=CommitKind.REQUEUE, value=number)
 
     def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:
         """The records as the current parser has them, in their order, with `topic` and `arrived_at`."""
