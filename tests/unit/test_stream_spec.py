@@ -1,11 +1,10 @@
-"""A group knows its two kinds of streams, and what needs exactly one stream over Kafka says so."""
+"""A group knows its two kinds of streams."""
 
 import dataclasses
 
 import pytest
 
-from platform_assets.errors import UsageError
-from platform_assets.streaming.stream_spec import StreamGroup, require_one_ingest
+from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.streams import load_streams
 
 GROUP = StreamGroup("clickstream", load_streams())
@@ -22,18 +21,6 @@ def test_several_streams_over_kafka_are_told_apart_in_their_order() -> None:
     group = StreamGroup("shop", (others[0], *GROUP.derived, others[1]))
     assert group.ingest == others
     assert group.derived == GROUP.derived
-
-
-def test_what_needs_one_stream_over_kafka_names_those_that_there_are() -> None:
-    (events,) = GROUP.ingest
-    assert require_one_ingest(GROUP.streams, "A requeue") is events
-    several = [events, dataclasses.replace(events, name="orders")]
-    with pytest.raises(
-        UsageError, match=r"^A requeue needs exactly one stream over Kafka; there are: events, orders\.$"
-    ):
-        require_one_ingest(several, "A requeue")
-    with pytest.raises(UsageError, match=r"there are: none\.$"):
-        require_one_ingest(GROUP.derived, "A requeue")
 
 
 def test_pairs_are_appended() -> None:
