@@ -85,6 +85,7 @@ def build_orders(count: int) -> list[dict[str, Any]]:
                 for _ in range(chance.randrange(4))
             ],
             "client": {"device": chance.choice(["phone", None]), "app": {"version": chance.randrange(5)}},
+            "value": "v", "reason": f"because {n}", "content": n, "sender": "s", "arrived_at": NOW.isoformat(),
             **({"note": {"n": n}} if n % 10 == 0 else {}),
         }
         for n in range(count)
@@ -147,7 +148,7 @@ def test_nested_records_are_rows_of_their_types(written: Written) -> None:
         (number, number_line): (
             datetime.fromtimestamp(order["at"] / 1000, UTC), str(order["customer"]), Decimal(str(order["total"])),
             [(item["sku"], Decimal(item["price"]), 1) for item in order["items"]],
-            order["client"]["device"], order["client"]["app"]["version"],
+            order["client"]["device"], order["client"]["app"]["version"], (order["value"], order["reason"], NOW),
             json.dumps({"note": order["note"]}, separators=(",", ":")).replace(':{"n":', ':{"n": ')
             if "note" in order else None,
         )
@@ -157,7 +158,7 @@ def test_nested_records_are_rows_of_their_types(written: Written) -> None:
         (row["number"], row["line"]): (
             row["event_time"], row["customer"], row["total"],
             [(item["sku"], item["price"], item["count"]) for item in row["items"]], row["device"], row["version"],
-            row["unknown_fields"],
+            (row["value"], row["reason"], row["arrived_at"]), row["unknown_fields"],
         )
         for row in rows
     }  # fmt: skip

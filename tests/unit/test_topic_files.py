@@ -84,6 +84,7 @@ def test_a_file_is_a_topic(folder: Path, request: pytest.FixtureRequest) -> None
         ("count: int = 0", "count: Annotated[Decimal, digits(40, 2)] = 0", "count: Ann", "digits are 1 to 38"),
         ("count: int = 0", "count: list[Decimal] = []", "count: list", "say how many digits"),
         ("count: int = 0", "kafka_offset: int = 0", "kafka_offset", "The table has a column kafka_offset of its own"),
+        ("count: int = 0", "_count: int = 0", "_count", "names that begin with _ are the engine's"),
         ("count: int = 0", "Number: int = 0", "number: str", "Delta does not tell capitals"),
         ("count: int = 0", "count: list[Annotated[int, epoch('s')]] = []", "count: list", "for a field of the record"),
         ("count: int = 0", "count: Annotated[str, epoch('s')] = ''", "count: Ann", "the mark of a time"),

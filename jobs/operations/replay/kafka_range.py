@@ -79,7 +79,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
             pairs = live.alias("l").join(
                 records.alias("r"), [F.col(f"l.{name}") == F.col(f"r.{name}") for name in PLACE]
             )
-            same = pairs.where("r.reason is null")
+            same = pairs.where("r._reason is null")
             same = same if self._id is None else same.where(f"r.{self._id} = l.{self._id}")
             replayed = same.select(*(F.col(f"{'l' if name in _KEPT else 'r'}.{name}") for name in names))
             lost, notes = find_lost(
@@ -166,9 +166,9 @@ def _parse_offsets(text: str, topic: str, held: dict[int, int]) -> OffsetRange:
 
 def _describe_refused(pairs: DataFrame, id_column: str | None) -> list[str]:
     """Describes the accepted records that the current parser would not accept as the same event."""
-    refused = pairs.where("r.reason is not null").groupBy("r.reason").count().orderBy("r.reason").collect()
-    said = [f"{row['count']:,} accepted records would be refused now ({row['reason']}): they stay." for row in refused]
+    refused = pairs.where("r._reason is not null").groupBy("r._reason").count().orderBy("r._reason").collect()
+    said = [f"{row['count']:,} accepted records would be refused now ({row['_reason']}): they stay." for row in refused]
     if id_column is None:
         return said
-    others = pairs.where(f"r.reason is null and r.{id_column} != l.{id_column}").count()
+    others = pairs.where(f"r._reason is null and r.{id_column} != l.{id_column}").count()
     return [*said, *([f"{others:,} accepted records have another {id_column} now: they stay."] if others else [])]

@@ -118,7 +118,7 @@ def find_lost(
     rows = lost.select(*parsed_schema(stream.topic).names).toArrow()
     if not len(rows):
         return _as_rows(rows, np.zeros(0, np.int64), topic), []
-    accepted = rows.filter(rows["reason"].is_null())
+    accepted = rows.filter(rows["_reason"].is_null())
     roles = stream.main_table.roles
     is_forgotten = Register(context).find_rows(accepted, roles.user_id)
     new = ~(_find_repeated(session, context, stream, accepted) | is_forgotten)

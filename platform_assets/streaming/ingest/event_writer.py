@@ -267,8 +267,9 @@ class EventWriter:
         )  # fmt: skip
         self._clock.observe(partitions, to_int64s(accepted, "kafka_offset"), sent, senders)
         fetch_is_compacted = self._ingest.fetch_is_compacted if any(entry.gaps for entry in entries) else None
+        rows_by_type = count_by_type(accepted, "_type" if self._topic.roles.event_type else None)
         commit = build_batch_commit(
-            self._query, app, planned, self._topic_id, entries, frontier, count_by_type(self._topic, accepted),
+            self._query, app, planned, self._topic_id, entries, frontier, rows_by_type,
             None if fetch_is_compacted is None else fetch_is_compacted(),
         )  # fmt: skip
         is_new = batch.append_accepted(self._events, planned, commit)

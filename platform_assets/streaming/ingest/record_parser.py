@@ -40,6 +40,9 @@ _COMPRESSION = "zstd"
 # not shrink at all.
 _UNPACKED_PER_PACKED = 4
 
+REFUSALS = ("_reason", "_detail", "_key", "_value")
+"""Columns of a rejected record. No field begins like this: a topic may well have a field that is called value."""
+
 Parser = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
@@ -47,10 +50,10 @@ Parser = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 def parsed_schema(topic: Topic) -> pa.Schema:
     """The columns of a parsed record; a rejected one has a reason and raw bytes, and null in the others.
 
-    They are those of the topic's table of accepted records, but for `topic` and `ingested_at`.
+    They are those of the topic's table of accepted records, but for `topic` and `ingested_at`; and the `REFUSALS`.
     """
     own = {column.name: as_arrow(column.type) for column in topic.tables[0].columns}
-    first = {"reason": pa.string(), "detail": pa.string(), "key": pa.binary(), "value": pa.binary()}
+    first = dict(zip(REFUSALS, (pa.string(), pa.string(), pa.binary(), pa.binary()), strict=True))
     return pa.schema(first | {name: of for name, of in own.items() if name not in ("topic", "ingested_at")})
 
 
@@ -230,13 +233,13 @@ class _Batch:
 
     def _build_refusals(self, is_accepted: pa.Array) -> dict[str, pa.Array]:
         found = {
-            "reason": self._scatter({row: str(error.reason) for row, error in self._rejected.items()}),
-            "detail": self._scatter({row: error.detail for row, error in self._rejected.items()}),
+            "_reason": self._scatter({row: str(error.reason) for row, error in self._rejected.items()}),
+            "_detail": self._scatter({row: error.detail for row, error in self._rejected.items()}),
         }
         for name in ("key", "value"):
             raw = self._batch.column(name).cast(pa.binary())
             empty = pa.nulls(len(raw), pa.binary())
-            found[name] = pa.compute.if_else(is_accepted, empty, raw) if self._rejected else empty
+            found[f"_{name}"] = pa.compute.if_else(is_accepted, empty, raw) if self._rejected else empty
         return found
 
     def _when(self, is_accepted: pa.Array, array: pa.Array) -> pa.Array:

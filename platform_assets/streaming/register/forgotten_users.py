@@ -92,10 +92,10 @@ class Register:
         """
         found = np.where(self.find_rows(records, user_column), Mention.CERTAIN, Mention.NONE).astype(np.int8)
         if self._rows:
-            rejected = np.flatnonzero(records.column("reason").is_valid().to_numpy())
-            raw = records.select(["key", "value"]).take(rejected).to_pylist()
+            rejected = np.flatnonzero(records.column("_reason").is_valid().to_numpy())
+            raw = records.select(["_key", "_value"]).take(rejected).to_pylist()
             sought = replace(self._sought, fields=frozenset() if user_column is None else frozenset([user_column]))
-            found[rejected] = [judge_record(row["key"], row["value"], sought) for row in raw]
+            found[rejected] = [judge_record(row["_key"], row["_value"], sought) for row in raw]
         return found
 
     @cached_property

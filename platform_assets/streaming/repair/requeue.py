@@ -95,7 +95,7 @@ class Requeuer:
         self._refuse_older_topics(rows)
         parsed = self._parse(rows, now)
         forgotten = self._register.find_rows(parsed, self._roles.user_id)
-        judged = zip(parsed["reason"].to_pylist(), forgotten, strict=True)
+        judged = zip(parsed["_reason"].to_pylist(), forgotten, strict=True)
         reasons = ["forgotten_user" if is_forgotten else reason for reason, is_forgotten in judged]
         refused = Counter(reason for reason in reasons if reason is not None)
         ids = pa.nulls(len(rows), pa.string()) if self._roles.event_id is None else parsed[self._roles.event_id]
@@ -147,7 +147,7 @@ class Requeuer:
             return 0
         (now,) = {mark["requeued_at"] for mark in own_marks}
         parsed = self._parse(rows, now)
-        if parsed["reason"].null_count < len(rows):
+        if parsed["_reason"].null_count < len(rows):
             raise CheckpointMismatchError(
                 f"A requeue of {now:%Y-%m-%d %H:%M:%S} UTC was cut short, and the current code refuses its records. "
                 "Finish it with the code that began it: headrace requeue --accept"
@@ -177,13 +177,13 @@ class Requeuer:
 
         info = self._describe(number)
         if outcome == "accepted":
-            records = records.rename_columns({"arrived_at": "ingested_at"})
+            records = records.rename_columns({"_arrived_at": "ingested_at"})
             # No frontier: what is taken in late moves no watermark.
-            info = replace(info, rows_by_type=count_by_type(self._topic, records))
+            info = replace(info, rows_by_type=count_by_type(records, self._roles.event_type))
         else:
             ids = records[self._roles.event_id]
-            records = records.select([*COORDINATES, "kafka_timestamp", "arrived_at"])
-            records = records.rename_columns({"arrived_at": "deduplicated_at"}).append_column("event_id", ids)
+            records = records.select([*COORDINATES, "kafka_timestamp", "_arrived_at"])
+            records = records.rename_columns({"_arrived_at": "deduplicated_at"}).append_column("event_id", ids)
             kept = [mark for mark in marks if mark["outcome"] == outcome]
             for name, of_type in (
                 ("kept_topic", pa.string()),
@@ -204,7 +204,7 @@ class Requeuer:
         return CommitInfo.of_batch(self._query, self._app, number, kind=CommitKind.REQUEUE, value=number)
 
     def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:
-        """The records as the current parser has them, in their order, with `topic` and `arrived_at`."""
+        """The records as the current parser has them, in their order, with `topic` and `_arrived_at`."""
         import pyarrow as pa
 
         utc = pa.timestamp("us", tz="UTC")
@@ -222,7 +222,7 @@ class Requeuer:
         parsed = pa.Table.from_batches(batches, parsed_schema(self._topic))
         arrived = pa.array([now] * len(rows), utc)
         topics = pa.array([row["topic"] for row in rows], pa.string())
-        return parsed.append_column("topic", topics).append_column("arrived_at", arrived)
+        return parsed.append_column("topic", topics).append_column("_arrived_at", arrived)
 
     def _find_accepted(self, event_ids: pa.Array) -> dict[str, Coordinates]:
         """Which of these ids the accepted records have, ever, and where the record that was kept lies."""
