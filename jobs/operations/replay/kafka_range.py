@@ -15,7 +15,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from jobs.operations.replay.comparison import Comparison, compare_rows
-from jobs.operations.replay.kafka_records import PLACE, find_lost, intersect, merge_ranges, read_records, read_rows
+from jobs.operations.replay.kafka_records import (
+    find_lost,
+    intersect,
+    join_by_place,
+    merge_ranges,
+    read_records,
+    read_rows,
+)
 from jobs.operations.replay.row_replay import ReplayScope, RowReplay
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
@@ -76,9 +83,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
         records = read_records(session, self._context, stream.topic, self._ranges).persist()
         try:
             live = read_rows(session, self._context, stream.main_table, self._ranges, _ARRIVAL, self._topic_since)
-            pairs = live.alias("l").join(
-                records.alias("r"), [F.col(f"l.{name}") == F.col(f"r.{name}") for name in PLACE]
-            )
+            pairs = join_by_place(live, records, stream.topic.is_list)
             same = pairs.where("r._reason is null")
             same = same if self._id is None else same.where(f"r.{self._id} = l.{self._id}")
             replayed = same.select(*(F.col(f"{'l' if name in _KEPT else 'r'}.{name}") for name in names))
@@ -90,7 +95,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
             found = compare_rows(
                 session, stream, replayed, same.select(*(F.col(f"l.{name}") for name in names)), self._difference
             )
-            doubled = live.groupBy(*PLACE).count().where("count > 1").count()
+            doubled = live.groupBy(*stream.main_table.key).count().where("count > 1").count()
             return replace(found, doubled=doubled, notes=(*_describe_refused(pairs, self._id), *notes))
         finally:
             records.unpersist()

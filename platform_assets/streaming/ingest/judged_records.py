@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.streaming.ingest.deduplication import Duplicates, hash_ids, pack_coordinates, unpack_coordinates
+from platform_assets.streaming.ingest.deduplication import OFFSET_BITS, Duplicates, hash_ids, pack_coordinates
 from platform_assets.streaming.ingest.event_content import describe_contents
+from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST
 from platform_assets.streaming.ingest.record_parser import REFUSALS
 from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, build_erased
 from platform_assets.streaming.register.named_users import Mention
@@ -66,7 +67,8 @@ def number_records(topic: Topic, records: pa.Table, mentions: Any, hashes: Seque
 class JudgedBatch:
     """The records of a batch of a topic, in portions, and what became of each. `numbers`: of all (`number_records`).
 
-    The masks, and all columns that are asked for, are parallel: one item a record, in the order of the portions.
+    `duplicates` are positions in `numbers`. The masks, and all columns that are asked for, are parallel: one item a
+    record, in the order of the portions.
     """
 
     topic: Topic
@@ -91,7 +93,9 @@ class JudgedBatch:
     @cached_property
     def is_duplicate(self) -> Any:
         """Which records repeat an accepted one."""
-        return np.isin(read_coordinates(self.numbers), self.duplicates.coordinates)
+        found = np.zeros(len(self.numbers), dtype=bool)
+        found[self.duplicates.positions] = True
+        return found
 
     @cached_property
     def is_accepted(self) -> Any:
@@ -106,17 +110,24 @@ class JudgedBatch:
         """The same with the repeated ones, which say what they repeat."""
         self._append_any(
             self.is_duplicate, table, planned, info,
-            lambda records, _: _add_kept(self.topic, records, self.duplicates),
+            lambda records, places: _add_kept(
+                self.topic, records, self.duplicates, np.searchsorted(self.duplicates.positions, places)
+            ),
         )  # fmt: skip
 
     def append_erased(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> None:
-        """The same with the coordinates of those of forgotten users.
+        """The same with the coordinates of those of forgotten users; of several in one list once.
 
         What may be the user's goes too: nobody could say afterwards that it had come.
         """
         was = np.where(self.column("mention") == Mention.CERTAIN, ON_ARRIVAL, UNSURE_ON_ARRIVAL)
+        chosen = self.is_erased
+        if self.topic.is_list:
+            chosen = np.zeros(len(self.numbers), dtype=bool)
+            places = np.flatnonzero(self.is_erased)
+            chosen[places[np.unique(read_coordinates(self.numbers)[places], return_index=True)[1]]] = True
         self._append_any(
-            self.is_erased, table, planned, info,
+            chosen, table, planned, info,
             lambda records, places: build_erased(_take(records, _ERASED), pa.array(was[places])),
         )
 
@@ -192,21 +203,18 @@ def _hash_senders(users: pa.ChunkedArray) -> pa.Array:
     return pa.array(senders).take(encoded.indices).fill_null(0)
 
 
-def _add_kept(topic: Topic, repeated: pa.Table, found: Duplicates) -> pa.Table:
+def _add_kept(topic: Topic, repeated: pa.Table, found: Duplicates, own: Any) -> pa.Table:
     """Adds where the record that each of these repeats was kept: `kept_topic`, `kept_partition`, `kept_offset`.
 
-    It also adds whether both say the same; if not, what the repetition says and whose it is.
+    It also adds whether both say the same; if not, what the repetition says and whose it is. `own` are the places of
+    these among all that were found.
     """
-    places = zip(found.kept.tolist(), found.is_same.tolist(), strict=True)
-    kept_of = dict(zip(found.coordinates.tolist(), places, strict=True))
-    own = read_coordinates(repeated)
-    kept = [unpack_coordinates(kept_of[place][0]) for place in own.tolist()]
-    is_same = pa.array([kept_of[place][1] for place in own.tolist()], pa.bool_())
+    kept, is_same = found.kept[own], pa.array(found.is_same[own])
     others = iter(describe_contents(topic, repeated.filter(pc.invert(is_same))))
     added = {
         "kept_topic": repeated.column("topic"),
-        "kept_partition": pa.array([partition for partition, _ in kept], pa.int32()),
-        "kept_offset": pa.array([offset for _, offset in kept], pa.int64()),
+        "kept_partition": pa.array(kept >> OFFSET_BITS).cast(pa.int32()),
+        "kept_offset": pa.array(kept & ((1 << OFFSET_BITS) - 1)),
         "is_same_content": is_same,
         "content": pa.array([None if same else next(others) for same in is_same.to_pylist()], pa.string()),
     }
@@ -215,7 +223,8 @@ def _add_kept(topic: Topic, repeated: pa.Table, found: Duplicates) -> pa.Table:
         added["other_user_id"] = pc.if_else(is_same, pa.scalar(None, pa.string()), users)
     else:
         added["other_user_id"] = pa.nulls(len(repeated), pa.string())
-    rows = _take(repeated, _RECORD | {_ARRIVED: "deduplicated_at"})
+    in_list = {name: name for name in PLACE_IN_LIST if topic.is_list}
+    rows = _take(repeated, _RECORD | in_list | {_ARRIVED: "deduplicated_at"})
     added["event_id"] = repeated.column(topic.roles.event_id)
     for name, values in added.items():
         rows = rows.append_column(name, values)

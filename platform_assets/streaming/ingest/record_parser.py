@@ -1,7 +1,7 @@
 """Parses Kafka records into typed rows, vectorised over Arrow batches. Runs inside Spark's Python workers.
 
-One row in, one row out: a record that breaks the contract keeps its raw bytes and gets a `reason`, so that a single
-pass over Kafka feeds every table of the stream.
+One row in, one row out (of a list of records: a row each): a record that breaks the contract keeps its raw bytes and
+gets a `reason`, so that a single pass over Kafka feeds every table of the stream.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_columns import NOT_HELD, build_column, find_not_held
 from platform_assets.streaming.ingest.record_contract import NOT_PLAIN, RecordContract, compile_contract
+from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST, ListBatch
 from platform_assets.streaming.topic_spec import Topic
 
 if TYPE_CHECKING:
@@ -104,9 +105,16 @@ def parse_batch(
 ) -> pa.RecordBatch:
     """(key, value, partition, offset, timestamp) of Kafka records as rows of `parsed_schema`, in the same order.
 
-    Judges the plain records in bulk, the odd ones by `RecordContract.parse`: the same verdicts, a quarter cheaper.
+    A list of records is a row each, in its order; one row if it is rejected. Judges the plain records in bulk, the odd
+    ones by `RecordContract.parse`: the same verdicts, a quarter cheaper.
     """
-    return _Batch(batch, compile_contract(topic), arrival_micros, max_bytes, rules).build()
+    contract = compile_contract(topic)
+    if not topic.is_list:
+        return _Batch(batch, contract, arrival_micros, max_bytes, rules).build()
+    lists = ListBatch.split(batch, max_bytes)
+    if not len(lists.elements):
+        return lists.collapse(pa.RecordBatch.from_pylist([], parsed_schema(topic)))
+    return lists.collapse(_Batch(lists.elements, contract, arrival_micros, max_bytes, rules).build())
 
 
 class _Batch:
@@ -144,6 +152,8 @@ class _Batch:
         if user is not None:
             found = pa.array(_are_in(columns[user], self._rules.anonymous_users))
             columns["is_anonymous"] = self._when(is_accepted, found)
+        if self._contract.topic.is_list:
+            columns |= {name: self._batch.column(name) for name in PLACE_IN_LIST}
         schema = parsed_schema(self._contract.topic)
         arrays = [columns[name].cast(schema.field(name).type) for name in schema.names]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
