@@ -172,9 +172,7 @@ class RecordExplainer:
             said.append(f"Of the {len(found):,} records in it these are the first {MAX_PLACES}.")
         return said
 
-    def _find(
-        self, table: str, record: Coordinates, index: int | None, columns: list[str]
-    ) -> Iterator[dict[str, Any]]:
+    def _find(self, table: str, record: Coordinates, index: int | None, columns: list[str]) -> Iterator[dict[str, Any]]:
         for row in self._tables.find_record(table, record, [*columns, _INDEX]):
             if index is None or row[_INDEX] == index:
                 yield row
@@ -236,9 +234,7 @@ class RecordExplainer:
         return [
             f"It had been quarantined as {row['reason']}, and was re-ingested by {row['requeued_by']} at "
             f"{show_clock(row['requeued_at'])}."
-            for row in self._find(
-                "platform.requeued_records", record, index, ["reason", "requeued_by", "requeued_at"]
-            )
+            for row in self._find("platform.requeued_records", record, index, ["reason", "requeued_by", "requeued_at"])
         ]
 
     def _explain_unread(self, record: Coordinates, entries: Sequence[Entry]) -> str:

@@ -106,7 +106,14 @@ LATE_EVENTS = TableSpec(
     description="Accepted events that came too late for a stream, and when the stream's table was repaired.",
     grain="query x event that was late for it; x version that changed it since, and time and user before and after",
     key=(
-        "query", "topic", "kafka_partition", "kafka_offset", "record_index", "event_time", "user_id", "source_version",
+        "query",
+        "topic",
+        "kafka_partition",
+        "kafka_offset",
+        "record_index",
+        "event_time",
+        "user_id",
+        "source_version",
     ),
     columns=(
         Column("query", "string", "The streaming query for which it was late"),

@@ -221,9 +221,7 @@ def test_verdict_is_the_one_of_the_contracts_text(value: bytes | None) -> None:
 def test_first_broken_rule_names_the_reason(change: dict[str, Any], reason: Reason) -> None:
     event = {"event_id": "e", "event_type": "purchase", "timestamp": "2026-03-01T11:00:00Z", "user_id": "u"}
     with pytest.raises(RejectedRecordError) as caught:
-        compile_contract(TOPIC).parse(
-            json.dumps({**event, **change}).encode(), MAX_BYTES, ARRIVAL_MICROS, EventRules()
-        )
+        compile_contract(TOPIC).parse(json.dumps({**event, **change}).encode(), MAX_BYTES, ARRIVAL_MICROS, EventRules())
     assert caught.value.reason is reason
 
 

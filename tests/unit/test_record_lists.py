@@ -127,7 +127,8 @@ def test_a_list_is_what_its_records_are_one_by_one(sent: list[Any]) -> None:
             expected += [row | place | {"record_index": index} for index, row in enumerate(alone)]
             continue
         whole = "tombstone" if found is None else "bad_value" if isinstance(found, list) else "wrong_type"
-        expected.append({"kafka_offset": offset, "_reason": bad[1]["_reason"] if bad else whole, "_value": values[offset]})
+        reason = bad[1]["_reason"] if bad else whole
+        expected.append({"kafka_offset": offset, "_reason": reason, "_value": values[offset]})
         if bad:
             expected[-1]["_detail"] = f"[{bad[0]}] {bad[1]['_detail']}"[:300]
     rows = parse(order_lists.TOPIC, values)

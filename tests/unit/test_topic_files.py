@@ -13,7 +13,7 @@ import platform_assets.topics
 from platform_assets.errors import TopicSpecError
 from platform_assets.topics import load_topics
 
-GOOD = '''
+GOOD = """
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any
@@ -46,7 +46,7 @@ TOPIC = Topic(
     subject="kind",
     event_type="kind",
 )
-'''
+"""
 
 
 @pytest.fixture

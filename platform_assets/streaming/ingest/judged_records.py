@@ -127,7 +127,10 @@ class JudgedBatch:
             places = np.flatnonzero(self.is_erased)
             chosen[places[np.unique(read_coordinates(self.numbers)[places], return_index=True)[1]]] = True
         self._append_any(
-            chosen, table, planned, info,
+            chosen,
+            table,
+            planned,
+            info,
             lambda records, places: build_erased(_take(records, _ERASED), pa.array(was[places])),
         )
 
