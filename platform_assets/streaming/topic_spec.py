@@ -159,7 +159,9 @@ class Topic:
         event_id = None
         if self.event_id:
             event_id = self.event_id[0] if len(self.event_id) == 1 else "event_id"
-        return EventRoles(event_id, self.subject, self.event_type)
+        fields = {each.name: ".".join(each.path) for each in self.fields}
+        users = () if self.subject is None else tuple(dict.fromkeys((self.subject, fields[self.subject])))
+        return EventRoles(event_id, self.subject, self.event_type, users)
 
     def _check_roles(self) -> None:
         known = {each.name: each for each in self.fields}

@@ -231,7 +231,7 @@ class EventWriter:
         return JudgedBatch(self._topic, portions, numbers, duplicates)
 
     def _look_at(self, records: pa.Table, hashes: Sequence[Int64s]) -> pa.Table:
-        mentions = self._register.judge_records(records, self._topic.roles.user_id)
+        mentions = self._register.judge_records(records, self._topic.roles)
         return number_records(self._topic, records, mentions, hashes)
 
     def _read_recent_ids(self, event_id: str, arrival_micros: int, horizon_micros: int) -> RecentIds:

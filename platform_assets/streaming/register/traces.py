@@ -41,7 +41,7 @@ class TraceFinder:
         self._user = user
         self._events, self._quarantined, self._deduplicated = tables
         self._roles = self._events.roles
-        self._sought = Sought.one(user, *([] if self._roles.user_id is None else [self._roles.user_id]))
+        self._sought = Sought.one(user, *self._roles.user_fields)
         self._also = also
         self._context = context
 
