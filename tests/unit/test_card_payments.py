@@ -70,7 +70,7 @@ def judge(values: list[bytes | None]) -> list[str | None]:
         }
     )
     parsed = parse_batch(batch, TOPIC, START + 24 * HOUR, MOST_BYTES, EventRules())
-    reasons: list[str | None] = parsed.column("reason").to_pylist()
+    reasons: list[str | None] = parsed.column("_reason").to_pylist()
     return reasons
 
 

@@ -50,10 +50,15 @@ def create_table(
     properties = {"delta.enableDeletionVectors": "false", "delta.logRetentionDuration": log_retention}
     if spec.statistics_columns:
         properties["delta.dataSkippingStatsColumns"] = ",".join(spec.statistics_columns)
-    DeltaTable.create(
-        uri, _build_schema(spec), mode="ignore", description=spec.description, configuration=properties,
-        partition_by=list(spec.partition_columns) or None, storage_options=options,
-    )  # fmt: skip
+    try:
+        DeltaTable.create(
+            uri, _build_schema(spec), mode="ignore", description=spec.description, configuration=properties,
+            partition_by=list(spec.partition_columns) or None, storage_options=options,
+        )  # fmt: skip
+    except CommitFailedError:
+        # Two groups that start together make the platform's tables: who comes second is told of a changed protocol.
+        if not DeltaTable.is_deltatable(uri, options):
+            raise
     return open_table(uri, options)
 
 
