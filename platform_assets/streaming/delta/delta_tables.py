@@ -35,7 +35,7 @@ def create_table(
     An older table gets the columns that are new in the spec; see `table_schema.evolve_table`, also for the
     `TableSchemaError` that it raises. `log_retention` counts only at the creation.
     """
-    from deltalake import DeltaTable
+    from deltalake import CommitProperties, DeltaTable
     from deltalake.exceptions import CommitFailedError
 
     options = dict(storage_options or {})
@@ -54,9 +54,11 @@ def create_table(
         DeltaTable.create(
             uri, _build_schema(spec), mode="ignore", description=spec.description, configuration=properties,
             partition_by=list(spec.partition_columns) or None, storage_options=options,
+            # A second try would make the table once more, as version 1 with an id of its own.
+            commit_properties=CommitProperties(max_commit_retries=0),
         )  # fmt: skip
     except CommitFailedError:
-        # Two groups that start together make the platform's tables: who comes second is told of a changed protocol.
+        # Two groups that start together make the platform's tables: this one came second.
         if not DeltaTable.is_deltatable(uri, options):
             raise
     return open_table(uri, options)
