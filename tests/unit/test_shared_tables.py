@@ -116,3 +116,15 @@ def test_accounts_of_several_groups_are_put_into_one_table_at_once(tmp_path: Pat
     assert sorted(map(tuple, (row.values() for row in late.to_pylist()))) == sorted(
         (query, offset) for query in GROUPS for offset in range(10)
     )
+
+
+def test_a_table_that_several_make_is_made_once(tmp_path: Path) -> None:
+    for number in range(20):
+        uri, begin = str(tmp_path / str(number)), threading.Barrier(4)
+
+        def make(_: int, uri: str = uri, begin: threading.Barrier = begin) -> int:
+            begin.wait()
+            return create_table(uri, LATE_EVENTS).version()
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(make, range(4))) == [0] * 4
