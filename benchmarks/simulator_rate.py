@@ -1,6 +1,6 @@
-"""How many events a second the simulated shop puts into a real broker, and what they cost.
+"""How many records a second a simulated topic (default: the shop) puts into a real broker, and what they cost.
 
-    python benchmarks/simulator_rate.py [--records 1000000] [--runs 3]
+    python benchmarks/simulator_rate.py [--records 1000000] [--runs 3] [--topic transactions]
 
 Starts an embedded broker of its own in a temporary folder, sends live events without a limit of rate, and prints
 the median of the runs: acknowledged records a second, CPU seconds of the sender (per million records) and of the
@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
-from jobs.simulator.shop import Shop
+from jobs.simulator.simulated_topics import find_simulation
 from jobs.simulator.simulation import SimulationPlan
 from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
@@ -31,15 +31,15 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _measure(kafka: KafkaResource, jvm: psutil.Process, records: int, run: int) -> dict[str, float]:
+def _measure(kafka: KafkaResource, jvm: psutil.Process, records: int, run: int, name: str) -> dict[str, float]:
     topic = f"simulator-rate-{run}"
     kafka.ensure_topic(topic, 3)
-    plan = SimulationPlan(seed=run, rate=math.inf, count=records)
+    plan = SimulationPlan(find_simulation(name).profile(), seed=run, rate=math.inf, count=records)
     producer = kafka.producer(**PRODUCER_OPTIONS)
     before = _cpu_seconds(jvm)
     began, sender = time.perf_counter(), time.process_time()
-    # The shop's start (its catalogue, the sessions under way) is part of what a user waits for.
-    report = send_records(plan.records(Shop(plan.profile, plan.seed)), producer, topic, pace=plan.pace)
+    # Its start (the catalogue, what is under way) is part of what a user waits for.
+    report = send_records(plan.records(plan.open()), producer, topic, pace=plan.pace)
     report.raise_if_failed()
     sender = time.process_time() - sender
     return {
@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--topic", default="", help="as in headrace simulate")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder), kafka_bootstrap_servers="")
@@ -63,7 +64,7 @@ def main() -> None:
             if state is None:
                 raise SystemExit("The broker ended before the first run.")
             jvm = psutil.Process(state.jvm.pid)
-            results = [_measure(kafka, jvm, args.records, run) for run in range(args.runs)]
+            results = [_measure(kafka, jvm, args.records, run, args.topic) for run in range(args.runs)]
     for name in results[0]:
         values = [result[name] for result in results]
         print(f"{name:26} median {statistics.median(values):>12,.1f}   all {', '.join(f'{v:,.1f}' for v in values)}")

@@ -32,9 +32,7 @@ def build_stream_assets(
     topics = name_topics(streams, shop_topic)
     specs = [_topic_asset(stream, topics[stream.name]) for stream in select_ingest(streams)]
     for stream in streams:
-        source = (
-            topic_asset_key(topics[stream.name]) if isinstance(stream, KafkaStream) else _key(stream.source.table)
-        )
+        source = topic_asset_key(topics[stream.name]) if isinstance(stream, KafkaStream) else _key(stream.source.table)
         specs += [_table_asset(table, [source], f"Streaming query `{stream.name}`.") for table in stream.tables]
     main_tables = [_key(stream.main_table) for stream in streams]
     ingested = [_key(stream.main_table) for stream in select_ingest(streams)]

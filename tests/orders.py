@@ -43,6 +43,11 @@ class Order(Record):
     ratio: Annotated[float, Meta(lt=2.0)] | None = None
     signature: bytes | None = None
     code: Annotated[str, Meta(pattern="^[A-Z]{2}$")] | None = None
+    value: str | None = None
+    reason: str | None = None
+    arrived_at: datetime | None = None
+    content: int | None = None
+    sender: str | None = None
     device: str | None = msgspec.field(name="client.device", default=None)
     version: int | None = msgspec.field(name="client.app.version", default=None)
 

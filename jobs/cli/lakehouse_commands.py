@@ -12,13 +12,19 @@ _place = click.argument("place")
 
 
 @click.command
+@click.option("--group", default="", help="Only those of this group's topics (default: of all).")
 @click.option("--reason", "reasons", multiple=True, help="Only those quarantined for it; may be repeated.")
 @click.option("--since", help="Only those that arrived at or after it; ISO-8601.")
 @click.option("--until", help="Only those that arrived before it.")
 @click.option("--offset", "offsets", multiple=True, help="Only topic/partition/offset; may be repeated.")
 @click.option("--accept", is_flag=True, help="Take them in; the group pauses for that.")
 def requeue(
-    reasons: tuple[str, ...], since: str | None, until: str | None, offsets: tuple[str, ...], accept: bool
+    group: str,
+    reasons: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    offsets: tuple[str, ...],
+    accept: bool,
 ) -> None:
     """Show which quarantined records would be accepted now.
 
@@ -27,6 +33,7 @@ def requeue(
     import dagster as dg
 
     from jobs.operations.requeue import build_record_filter, requeue_records
+    from jobs.operations.stream_groups import find_groups
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
     from resources.embedded_broker import running_broker
@@ -35,13 +42,13 @@ def requeue(
     settings = load_settings()
     prepare_environment(settings)
     with running_broker(settings), dg.DagsterInstance.get() as instance:
-        for group in load_stream_groups():
-            found = requeue_records(group, record_filter, settings, instance, getpass.getuser(), accept=accept)
+        for each in find_groups(load_stream_groups(), group, ""):
+            found = requeue_records(each, record_filter, settings, instance, getpass.getuser(), accept=accept)
             accepted, repeated = found.count("accepted"), found.count("deduplicated")
             were = "were" if accept else "would be"
-            print(f"{group.name}: {accepted:,} records {were} accepted, {repeated:,} repeat an accepted event.")
+            print(f"{each.name}: {accepted:,} records {were} accepted, {repeated:,} repeat an accepted event.")
             for reason, count in sorted(found.refused.items()):
-                print(f"{group.name}: {count:,} stay in quarantine: {reason}")
+                print(f"{each.name}: {count:,} stay in quarantine: {reason}")
             if found.marks and not accept:
                 print("Nothing was changed. To take them in, say --accept.")
 

@@ -1,4 +1,4 @@
-"""The command `headrace simulate`: its options, as the plan of a simulated shop or as a recording."""
+"""The command `headrace simulate`: its options, as the plan of a simulated topic or as a recording."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from jobs.simulator.profile import ShopProfile
 from jobs.simulator.recorded import Recording
 from jobs.simulator.recorded_times import TIME_FORMATS
 from jobs.simulator.row_files import FORMATS
+from jobs.simulator.simulated_topics import NAMED, SHOP, Simulation, find_simulation
 from jobs.simulator.simulation import SimulationPlan, parse_malformed
 from platform_assets.errors import UsageError
 from resources.settings import Settings, load_settings
@@ -46,7 +47,12 @@ _recording = _options("Recorded clickstream")
 
 
 @click.command(cls=SectionedCommand)
-@click.option("--topic", help="Topic (default: HEADRACE_TOPIC).")
+@click.option(
+    "--topic",
+    help=f"{', '.join(NAMED)}: that topic's own records. Any other: the topic on the broker (default: HEADRACE_TOPIC), "
+    "for the shop's.",
+)
+@click.option("--kafka-topic", metavar="NAME", help="The topic on the broker, where it is not the usual one.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--speed", type=float, metavar="X", help="X times as fast as it happened (replay or history).")
 @_shop("--rate", callback=_read_rate, metavar="N", help="Records a second, or max (default: 100; history: 2).")
@@ -65,7 +71,7 @@ _recording = _options("Recorded clickstream")
 )  # fmt: skip
 @_shop(
     "--habit", multiple=True, metavar="NAME=NUMBER",
-    help="Any other setting of the shop, such as purchase_rate=0.6; repeatable.",
+    help="Any other setting of what is simulated, such as purchase_rate=0.6; repeatable.",
 )  # fmt: skip
 @_recording(
     "--replay", type=click.Path(path_type=Path), metavar="FILE",
@@ -101,7 +107,8 @@ _recording = _options("Recorded clickstream")
 def simulate(**options: Any) -> None:
     """Send events of a simulated shop, or recorded ones.
 
-    The shop is live, or tells a history; --replay sends a recorded clickstream. Ctrl-C ends it cleanly.
+    The shop is live, or tells a history, and so are card payments (--topic transactions); --replay sends a recorded
+    clickstream. Ctrl-C ends it cleanly.
     More in docs/simulator.md.
     """
     deliver(options, load_settings())
@@ -109,28 +116,38 @@ def simulate(**options: Any) -> None:
 
 def deliver(options: Mapping[str, Any], settings: Settings) -> None:
     """Sends what the options ask for. Raises `UsageError`, and what `Delivery` says."""
-    delivery = Delivery(settings, options["topic"] or settings.topic, options["quiet"])
-    if options["replay"] is None:
-        delivery.send_shop(_build_plan(options))
+    simulation = find_simulation(options["topic"])
+    if simulation is SHOP:
+        topic = options["kafka_topic"] or options["topic"] or settings.topic
     else:
+        topic = options["kafka_topic"] or simulation.find_topic(settings)
+    delivery = Delivery(settings, topic, options["quiet"])
+    if options["replay"] is None:
+        delivery.send_simulated(_build_plan(options, simulation))
+    elif simulation is SHOP:
         delivery.send_recording(_build_recording(options))
+    else:
+        raise UsageError(f"A recording is of the shop's events. To send one to {topic}, use --kafka-topic {topic}.")
 
 
-def _build_plan(options: Mapping[str, Any]) -> SimulationPlan:
+def _build_plan(options: Mapping[str, Any], simulation: Simulation) -> SimulationPlan:
     for option in _REPLAY_OPTIONS:
         if options[option]:
             name = option.replace("_", "-")
             raise UsageError(f"--{name} is for a recorded clickstream. Give --replay FILE as well.")
-    habits = {}
+    for name in SHOP.sizes:
+        if options[name] is not None and name not in simulation.sizes:
+            raise UsageError(f"--{name} is for the simulated shop. Use --habit NAME=NUMBER (docs/simulator.md).")
+    habits: dict[str, float] = {}
     for text in options["habit"]:
         name, _, number = text.partition("=")
         try:
-            habits[name] = int(number) if name in ("users", "products") else float(number)
+            habits[name] = simulation.read_habit(name, number)
         except ValueError:
             raise UsageError(f"habit is {text!r}. Write NAME=NUMBER.") from None
-    habits |= {name: options[name] for name in ("users", "products", "late", "duplicates") if options[name] is not None}
+    habits |= {name: options[name] for name in (*SHOP.sizes, "late", "duplicates") if options[name] is not None}
     return SimulationPlan(
-        profile=parse_malformed(ShopProfile().with_rates(habits), options["malformed"]),
+        profile=parse_malformed(simulation.profile().with_rates(habits), options["malformed"]),
         seed=secrets.randbelow(2**31) if options["seed"] is None else options["seed"],
         rate=options["rate"],
         hours=options["hours"],

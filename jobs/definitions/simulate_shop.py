@@ -1,4 +1,4 @@
-"""The job `simulate_shop`: the simulated shop under Dagster's eyes, for a demonstration or a load test."""
+"""The job `simulate_shop`: a simulated topic under Dagster's eyes, for a demonstration or a load test."""
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 import math
@@ -19,7 +19,7 @@ _LOG_SECONDS = 60.0
 
 
 class SimulateShopConfig(dg.Config):
-    """What the shop does; the same settings as `headrace simulate`."""
+    """What is simulated, and how; the same settings as `headrace simulate`."""
 
     rate: float | None = Field(default=None, description="Records a second (default: 100; history: 2); 0: no limit")
     duration_seconds: float | None = Field(default=None, description="End after this many seconds; live only")
@@ -27,19 +27,20 @@ class SimulateShopConfig(dg.Config):
     hours: float | None = Field(default=None, description="Send a history of this many hours that ends now")
     speed: float | None = Field(default=None, description="Pace of a history; unset: as fast as possible")
     seed: int | None = Field(default=None, description="The same seed gives the same shoppers")
-    topic: str = Field(default="", description="Empty: HEADRACE_TOPIC")
-    habits: dict[str, float] = Field(default={}, description="Any field of ShopProfile, such as late or duplicates")
+    topic: str = Field(default="", description="transactions: card payments; else the shop's topic (HEADRACE_TOPIC)")
+    kafka_topic: str = Field(default="", description="The topic on the broker, where it is not the usual one")
+    habits: dict[str, float] = Field(default={}, description="Any field of the profile, such as late or duplicates")
     malformed: list[str] = Field(default=[], description="RATE, or REASON=RATE, as in --malformed")
 
 
 def _plan(config: SimulateShopConfig) -> "SimulationPlan":
-    from jobs.simulator.profile import ShopProfile
+    from jobs.simulator.simulated_topics import find_simulation
     from jobs.simulator.simulation import SimulationPlan, parse_malformed
 
-    sizes = ("users", "products")
-    habits = {name: int(value) if name in sizes else value for name, value in config.habits.items()}
+    simulation = find_simulation(config.topic)
+    habits = {name: simulation.read_habit(name, value) for name, value in config.habits.items()}
     return SimulationPlan(
-        profile=parse_malformed(ShopProfile().with_rates(habits), config.malformed),
+        profile=parse_malformed(simulation.profile().with_rates(habits), config.malformed),
         seed=secrets.randbelow(2**31) if config.seed is None else config.seed,
         rate=math.inf if config.rate == 0 else config.rate,
         hours=config.hours,
@@ -49,19 +50,21 @@ def _plan(config: SimulateShopConfig) -> "SimulationPlan":
     )
 
 
-@dg.op(description="Sends the simulated shop's records to Kafka until its end or until the run is terminated.")
+@dg.op(description="Sends the simulated records to Kafka until their end or until the run is terminated.")
 def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig, kafka: KafkaResource) -> None:
     """Ends cleanly on Terminate: the records in hand are delivered and counted, then the run reads as canceled.
 
     Raises `UsageError` for a bad configuration, `BrokerUnavailableError` when records were not acknowledged.
     """
     from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
-    from jobs.simulator.shop import Shop
+    from jobs.simulator.simulated_topics import SHOP
     from resources.stop_signals import StopSignals
 
     settings, plan = load_settings(), _plan(config)
-    topic = config.topic or settings.topic
-    shop = Shop(plan.profile, plan.seed)
+    is_shop = plan.simulation is SHOP
+    counted = "shop" if is_shop else config.topic
+    topic = config.kafka_topic or (is_shop and config.topic) or plan.simulation.find_topic(settings)
+    simulated = plan.open()
     next_line = _LOG_SECONDS
 
     with StopSignals() as stop:
@@ -75,14 +78,14 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
                 context.log.info(f"{sent:,} records sent, {acknowledged:,} acknowledged, {sent / seconds:,.0f}/s.")
 
         report = send_records(
-            plan.records(shop),
+            plan.records(simulated),
             kafka.producer(**PRODUCER_OPTIONS),
             topic,
             pace=plan.pace,
             stop=stop.received,
             on_progress=log_progress,
         )
-    counts = shop.tally.as_dict()
+    counts = simulated.tally.as_dict()
     context.log.info(f"{report.acknowledged:,} of {report.sent:,} records acknowledged in {report.seconds:.1f} s.")
     context.add_output_metadata(
         {
@@ -92,7 +95,7 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
             "records_per_second": report.rate,
             "seconds": report.seconds,
             "seed": plan.seed,
-            **{f"shop/{name}": count for name, count in counts.items()},
+            **{f"{counted}/{name}": count for name, count in counts.items()},
         }
     )
     report.raise_if_failed()
@@ -100,7 +103,10 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
         raise dg.DagsterExecutionInterruptedError
 
 
-@dg.job(executor_def=dg.in_process_executor, description="A simulated shop: seeded shoppers' events into Kafka.")
+@dg.job(
+    executor_def=dg.in_process_executor,
+    description="A simulated shop, or another simulated topic: seeded records into Kafka.",
+)
 def simulate_shop() -> None:
     """Launched by a person or a demonstration; never by a schedule."""
     send_shop_events()

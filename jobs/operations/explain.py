@@ -22,6 +22,7 @@ from platform_assets.tables.coordinates import COORDINATES, Coordinates
 
 # An id that a broken producer sent ten thousand times needs no ten thousand answers, of which each reads the tables.
 MAX_PLACES = 20
+_INDEX = "record_index"
 
 
 class Topic(Protocol):
@@ -86,10 +87,12 @@ class RecordExplainer:
         if self._roles.event_id is None:
             return []
         rows = chain.from_iterable(
-            self._tables.find_rows(table, column, event_id, [*COORDINATES])
+            self._tables.find_rows(table, column, event_id, [*COORDINATES, _INDEX])
             for table, column in ((self._accepted, self._roles.event_id), (self._deduplicated, "event_id"))
         )
-        said = [line for row in islice(rows, MAX_PLACES) for line in self.explain_offset(Coordinates.of(row))]
+        said = [
+            line for row in islice(rows, MAX_PLACES) for line in self.explain_offset(Coordinates.of(row), row[_INDEX])
+        ]
         if next(rows, None) is not None:
             said.append(f"More records have this id: these are the first {MAX_PLACES}.")
         return said
@@ -112,34 +115,19 @@ class RecordExplainer:
         own = self._ingest.topic.kafka_topic
         return 2 if own == topic else 0 if own else 1
 
-    def explain_offset(self, record: Coordinates) -> list[str]:
+    def explain_offset(self, record: Coordinates, index: int | None = None) -> list[str]:
         """Says what became of one record.
 
-        It is accepted, quarantined, deduplicated, a gap, not read yet, or before the first read.
+        It is accepted, quarantined, deduplicated, a gap, not read yet, or before the first read. Of one that holds a
+        list, what became of each in it; with `index` of that one.
         """
         entries = [e for e in self._entries if (e.topic, e.kafka_partition) == (record.topic, record.kafka_partition)]
         batch = next((e for e in entries if e.from_offset <= record.kafka_offset < e.until_offset), None)
         if batch is None:
             return [self._explain_unread(record, entries)]
         read = f"batch {batch.batch_id} of {self._ingest.name}"
-        roles = self._roles
-        own = [name for name in (roles.event_id, roles.event_type, roles.user_id) if name is not None]
-        for row in self._tables.find_record(
-            self._accepted, record, ["event_time", "ingested_at", "is_anonymous", *own]
-        ):
-            event = "an event" if roles.event_id is None else f"event {row[roles.event_id]}"
-            user = "" if roles.user_id is None else f", user {row[roles.user_id]}"
-            what = f"Record {record} is {event} of {show_clock(row['event_time'])}{user}:"
-            said = f"{what} accepted into {self._accepted} by {read} at {show_clock(row['ingested_at'])}."
-            return [said, *self._explain_requeue(record), *self._explain_state(row), *self._explain_late(record)]
-        columns = ["event_id", "kept_topic", "kept_partition", "kept_offset", "deduplicated_at", "is_same_content"]
-        for row in self._tables.find_record(self._deduplicated, record, columns):
-            kept = f"{row['kept_topic']}/{row['kept_partition']}/{row['kept_offset']}"
-            at = show_clock(row["deduplicated_at"])
-            said = f"Record {record} repeats event {row['event_id']}: deduplicated against {kept} by {read} at {at}."
-            other = f"Its content is another: the column `content` of {self._deduplicated} has it."
-            differs = [other] if row["is_same_content"] is False else []
-            return [said, *differs, *self._explain_requeue(record)]
+        if found := self._explain_rows(record, index, read):
+            return found
         for row in self._tables.find_record(self._quarantined, record, ["reason", "detail", "quarantined_at"]):
             because = f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"]
             return [f"Record {record} was quarantined by {read} at {show_clock(row['quarantined_at'])}: {because}."]
@@ -159,6 +147,52 @@ class RecordExplainer:
             gone = f"It has expired if its day is over ({', '.join(over)}); `headrace check` counts such rows."
             return [f"Record {record} was read by {read} and is in no table. {gone}"]
         return [f"Record {record} was read by {read} and is in no table: that must not be. Run `headrace check`."]
+
+    def _explain_rows(self, record: Coordinates, index: int | None, read: str) -> list[str]:
+        """Says what became of a record that is accepted or deduplicated; nothing of others.
+
+        Of a list, what became of each record in it, in its order, up to `MAX_PLACES` of them.
+        """
+        roles = self._roles
+        own = [name for name in (roles.event_id, roles.event_type, roles.user_id) if name is not None]
+        accepted = ["event_time", "ingested_at", "is_anonymous", *own]
+        repeated = [
+            "event_id", "kept_topic", "kept_partition", "kept_offset", "deduplicated_at", "is_same_content",
+        ]  # fmt: skip
+        rows = chain(
+            ((row, self._explain_accepted) for row in self._find(self._accepted, record, index, accepted)),
+            ((row, self._explain_repeated) for row in self._find(self._deduplicated, record, index, repeated)),
+        )
+        if not self._ingest.topic.is_list:
+            return next((tell(row, record, str(record), read) for row, tell in rows), [])
+        found = sorted(rows, key=lambda pair: pair[0][_INDEX])
+        shown = found[:MAX_PLACES]
+        said = [line for row, tell in shown for line in tell(row, record, f"{record}[{row[_INDEX]}]", read)]
+        if len(found) > MAX_PLACES:
+            said.append(f"Of the {len(found):,} records in it these are the first {MAX_PLACES}.")
+        return said
+
+    def _find(self, table: str, record: Coordinates, index: int | None, columns: list[str]) -> Iterator[dict[str, Any]]:
+        for row in self._tables.find_record(table, record, [*columns, _INDEX]):
+            if index is None or row[_INDEX] == index:
+                yield row
+
+    def _explain_accepted(self, row: Mapping[str, Any], record: Coordinates, name: str, read: str) -> list[str]:
+        roles = self._roles
+        event = "an event" if roles.event_id is None else f"event {row[roles.event_id]}"
+        user = "" if roles.user_id is None else f", user {row[roles.user_id]}"
+        what = f"Record {name} is {event} of {show_clock(row['event_time'])}{user}:"
+        said = f"{what} accepted into {self._accepted} by {read} at {show_clock(row['ingested_at'])}."
+        late = self._explain_late(record, row[_INDEX])
+        return [said, *self._explain_requeue(record, row[_INDEX]), *self._explain_state(row), *late]
+
+    def _explain_repeated(self, row: Mapping[str, Any], record: Coordinates, name: str, read: str) -> list[str]:
+        kept = f"{row['kept_topic']}/{row['kept_partition']}/{row['kept_offset']}"
+        at = show_clock(row["deduplicated_at"])
+        said = f"Record {name} repeats event {row['event_id']}: deduplicated against {kept} by {read} at {at}."
+        other = f"Its content is another: the column `content` of {self._deduplicated} has it."
+        differs = [other] if row["is_same_content"] is False else []
+        return [said, *differs, *self._explain_requeue(record, row[_INDEX])]
 
     def _explain_state(self, event: Mapping[str, Any]) -> list[str]:
         """Says of each stream that takes the event until when rows that count it are open, or that they are final."""
@@ -182,10 +216,10 @@ class RecordExplainer:
                 said.append(f"In the state of {stream.name} until its watermark ({now}) passes {show_clock(closes)}.")
         return said
 
-    def _explain_late(self, record: Coordinates) -> list[str]:
+    def _explain_late(self, record: Coordinates, index: int | None) -> list[str]:
         columns = ["query", "watermark", "batch_id", "refused_windows", "refused_at", "repaired_at"]
         said = []
-        for row in self._tables.find_record("platform.late_events", record, columns):
+        for row in self._find("platform.late_events", record, index, columns):
             repaired = row["repaired_at"]
             then = "not repaired yet" if repaired is None else f"repaired at {show_clock(repaired)}"
             if row["watermark"] is None:
@@ -196,13 +230,11 @@ class RecordExplainer:
             said.append(f"It was late for {what} of {row['query']} ({watermark}): {then}.")
         return said
 
-    def _explain_requeue(self, record: Coordinates) -> list[str]:
+    def _explain_requeue(self, record: Coordinates, index: int | None) -> list[str]:
         return [
             f"It had been quarantined as {row['reason']}, and was re-ingested by {row['requeued_by']} at "
             f"{show_clock(row['requeued_at'])}."
-            for row in self._tables.find_record(
-                "platform.requeued_records", record, ["reason", "requeued_by", "requeued_at"]
-            )
+            for row in self._find("platform.requeued_records", record, index, ["reason", "requeued_by", "requeued_at"])
         ]
 
     def _explain_unread(self, record: Coordinates, entries: Sequence[Entry]) -> str:

@@ -41,7 +41,7 @@ STEP_LIMIT_SECONDS = 360.0
 
 # What `headrace simulate` is told of each topic that it can fill, by the stream over it. Streams over other topics are
 # not waited for.
-SIMULATED: Mapping[str, tuple[str, ...]] = {"events": ()}
+SIMULATED: Mapping[str, tuple[str, ...]] = {"events": (), "transactions": ("--topic", "transactions")}
 
 
 def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from platform_assets.checks.read_position import read_committed_offsets
-from platform_assets.reports import REPORT_TABLES
+from platform_assets.reports import list_report_tables, select_reports
 from platform_assets.streaming.stream_spec import Stream, name_topics, select_derived, select_ingest
 from platform_assets.tables.platform import COMPLETE_UNTIL
 from resources.kafka import KafkaResource
@@ -65,7 +65,8 @@ class PlatformProgress:
 
     def reports(self) -> tuple[int, int]:
         """Reports whose table has a row."""
-        tables = [self._lakehouse.find_table(report.name) for report in REPORT_TABLES]
+        reports = select_reports([table for stream in self._streams for table in stream.tables])
+        tables = [self._lakehouse.find_table(table.name) for table in list_report_tables(reports)]
         filled = sum(table is not None and table.to_pyarrow_dataset().count_rows() > 0 for table in tables)
         return filled, len(tables)
 

@@ -24,7 +24,7 @@ from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import MissingTopicError, ServiceEndedError, SettingError, StorageError
-from platform_assets.streaming.stream_spec import name_topics
+from platform_assets.streaming.stream_spec import StreamGroup, name_topics
 from platform_assets.streams import load_stream_groups, load_streams
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
@@ -120,15 +120,18 @@ class Services:
         return [member for pid in roots for member in _family(pid)]
 
     def _await_streams(self) -> bool:
-        """Asks each group's host to stop until its lock is free; False when the grace was over before."""
+        """Asks the hosts of all groups to stop until their locks are free; False when the grace was over before."""
         deadline = time.monotonic() + self._settings.stop_grace_seconds + STOP_MARGIN_SECONDS
         groups = load_stream_groups()
         with dg.DagsterInstance.get() as instance:
-            for group in groups:
-                while read_lock(self._settings.home, group.name).held and time.monotonic() < deadline:
+            while (held := self._list_held(groups)) and time.monotonic() < deadline:
+                for group in held:
                     request_shutdown(instance, group.name, "the platform stops")
-                    time.sleep(POLL_SECONDS)
-        return not any(read_lock(self._settings.home, group.name).held for group in groups)
+                time.sleep(POLL_SECONDS)
+        return not self._list_held(groups)
+
+    def _list_held(self, groups: Sequence[StreamGroup]) -> list[StreamGroup]:
+        return [group for group in groups if read_lock(self._settings.home, group.name).held]
 
     def _cancel_batch_runs(self) -> int:
         """Records that the runs were asked to end: otherwise Dagster calls them failed. Returns how many."""

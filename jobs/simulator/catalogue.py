@@ -55,7 +55,8 @@ class Catalogue:
     session_json: NDArray[np.object_]
 
 
-def _cumulative(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def cumulative(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weights as shares, added up: the last one is 1, for a draw by binary search."""
     total = np.cumsum(weights / weights.sum())
     total[-1] = 1.0
     return np.asarray(total, dtype=np.float64)
@@ -86,12 +87,12 @@ def build_catalogue(profile: ShopProfile, rng: np.random.Generator) -> Catalogue
         for j, country in enumerate(COUNTRIES):
             session_json[i, j] = f'"device_type":"{device}","country":"{country}"'.encode()
     return Catalogue(
-        product_weights=_cumulative(np.arange(1, products + 1, dtype=np.float64) ** -profile.product_skew),
-        user_weights=_cumulative(np.exp(rng.normal(0.0, 1.0, users) * profile.user_skew)),
-        device_weights=_cumulative(np.array(_DEVICE_SHARES)),
+        product_weights=cumulative(np.arange(1, products + 1, dtype=np.float64) ** -profile.product_skew),
+        user_weights=cumulative(np.exp(rng.normal(0.0, 1.0, users) * profile.user_skew)),
+        device_weights=cumulative(np.array(_DEVICE_SHARES)),
         user_ids=np.array([f"user-{user:07d}".encode() for user in range(users)], dtype=object),
-        user_country=np.searchsorted(_cumulative(np.array(_COUNTRY_SHARES)), rng.random(users)).astype(np.uint8),
-        user_device=np.searchsorted(_cumulative(np.array(_DEVICE_SHARES)), rng.random(users)).astype(np.uint8),
+        user_country=np.searchsorted(cumulative(np.array(_COUNTRY_SHARES)), rng.random(users)).astype(np.uint8),
+        user_device=np.searchsorted(cumulative(np.array(_DEVICE_SHARES)), rng.random(users)).astype(np.uint8),
         product_json=product_json,
         revenue_json=revenue_json,
         session_json=session_json,

@@ -1,4 +1,4 @@
-"""Sends a simulated shop or a recorded clickstream into Kafka, with a progress bar and a summary."""
+"""Sends a simulated topic or a recorded clickstream into Kafka, with a progress bar and a summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from jobs.simulator.producer import PRODUCER_OPTIONS, OnWait, Pace, SendReport, 
 from jobs.simulator.progress import show_progress
 from jobs.simulator.recorded import Recording
 from jobs.simulator.recording_delivery import begin_replay, say_tally, say_wait
-from jobs.simulator.shop import Shop
 from jobs.simulator.simulated_topic import Record
 from jobs.simulator.simulation import SimulationPlan
 from platform_assets.errors import UsageError
@@ -40,13 +39,13 @@ class Delivery:
     def _console(self) -> Console:
         return Console(stderr=True, quiet=self.quiet)
 
-    def send_shop(self, plan: SimulationPlan) -> None:
-        """Sends the events of a simulated shop."""
+    def send_simulated(self, plan: SimulationPlan) -> None:
+        """Sends the records of a simulated topic."""
         console = self._console
-        console.print(f"Simulated shop, seed {plan.seed}", highlight=False)
-        shop = Shop(plan.profile, plan.seed)
-        report = self._send(console, lambda _kafka: plan.records(shop), plan.pace, plan.total)
-        _finish(console, shop.tally.as_dict(), report)
+        console.print(f"{plan.simulation.title}, seed {plan.seed}", highlight=False)
+        topic = plan.open()
+        report = self._send(console, lambda _kafka: plan.records(topic), plan.pace, plan.total)
+        _finish(console, topic.tally.as_dict(), report)
 
     def send_recording(self, recording: Recording) -> None:
         """Sends a recording. Raises `UsageError` for a file or a row that cannot be read, and when nothing was sent."""

@@ -1,4 +1,4 @@
-"""One run of the simulated shop, as the command and the Dagster job start it."""
+"""One run of a simulated topic, as the command and the Dagster job start it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from jobs.simulator.delivery_habits import FAULTS
+from jobs.simulator.delivery_habits import DeliveryHabits
 from jobs.simulator.producer import Pace
 from jobs.simulator.profile import ShopProfile
-from jobs.simulator.shop import Shop
-from jobs.simulator.simulated_topic import Record
+from jobs.simulator.simulated_topic import Record, SimulatedTopic
+from jobs.simulator.simulated_topics import Simulation, find_of_profile
 from platform_assets.errors import UsageError
+
+Profile = TypeVar("Profile", bound=DeliveryHabits)
 
 _LIVE_RATE = 100.0
 _HISTORY_RATE = 2.0
@@ -27,15 +30,16 @@ def now_microseconds() -> int:
 
 @dataclass(frozen=True)
 class SimulationPlan:
-    """How long, how much, how fast. Without `hours` the shop is live; with them it tells a history that ends now.
+    """How long, how much, how fast. Without `hours` the topic is live; with them it tells a history that ends now.
 
-    `rate` is records a second: of the wall clock when live (None: 100; infinity: as many as possible), of the shop's
-    own time in a history (None: 2, or what `count` asks for). `count` ends a live run after that many records; for a
-    history it is the volume, met on average. `duration_seconds` bounds a live run. `speed` paces a history (3600: an
-    hour a second; None: as fast as possible). Raises `UsageError` for values that cannot be used together.
+    `profile` says which topic it is. `rate` is records a second: of the wall clock when live (None: 100; infinity: as
+    many as possible), of the topic's own time in a history (None: 2, or what `count` asks for). `count` ends a live run
+    after that many records; for a history it is the volume, met on average. `duration_seconds` bounds a live run.
+    `speed` paces a history (3600: an hour a second; None: as fast as possible). Raises `UsageError` for values that
+    cannot be used together.
     """
 
-    profile: ShopProfile = field(default_factory=ShopProfile)
+    profile: DeliveryHabits = field(default_factory=ShopProfile)
     seed: int = field(default_factory=lambda: secrets.randbelow(2**31))
     rate: float | None = None
     hours: float | None = None
@@ -74,19 +78,28 @@ class SimulationPlan:
             return round(self.duration_seconds * (self.rate or _LIVE_RATE))
         return None
 
-    def records(self, shop: Shop) -> Iterator[Record]:
-        """The records of this plan, beginning now, from `shop`, which must have been made with its profile and seed."""
+    @property
+    def simulation(self) -> Simulation:
+        """What is simulated."""
+        return find_of_profile(self.profile)
+
+    def open(self) -> SimulatedTopic:
+        """A run of the topic, with the plan's profile and seed. Raises `UsageError` for a negative seed."""
+        return self.simulation.open(self.profile, self.seed)
+
+    def records(self, topic: SimulatedTopic) -> Iterator[Record]:
+        """The records of this plan, beginning now, from `topic`, which must be of its profile and seed."""
         now = now_microseconds()
         if self.hours is not None:
             seconds = self.hours * 3600
             rate = self.count / seconds if self.count is not None else self.rate or _HISTORY_RATE
-            return shop.history(now - round(seconds * 1e6), now, rate)
+            return topic.history(now - round(seconds * 1e6), now, rate)
         paced = None if self.pace is None else self.rate or _LIVE_RATE
-        records = shop.live(now, paced, self.duration_seconds, now_microseconds)
+        records = topic.live(now, paced, self.duration_seconds, now_microseconds)
         return itertools.islice(records, self.count) if self.count is not None else records
 
 
-def parse_malformed(profile: ShopProfile, texts: Sequence[str]) -> ShopProfile:
+def parse_malformed(profile: Profile, texts: Sequence[str]) -> Profile:
     """The profile with `RATE` (all malformed records together) or `REASON=RATE` settings applied, in order.
 
     Raises `UsageError` for an unknown reason or a rate that is no number from 0 to 1.
@@ -99,8 +112,8 @@ def parse_malformed(profile: ShopProfile, texts: Sequence[str]) -> ShopProfile:
             raise UsageError(f"malformed is {text!r}. Give a rate from 0 to 1, or REASON=RATE.") from None
         if not separator:
             profile = profile.with_malformed(rate)
-        elif reason in FAULTS:
+        elif reason in profile.faults:
             profile = profile.with_rates({reason: rate})
         else:
-            raise UsageError(f"malformed is {text!r}. The reasons are {', '.join(FAULTS)}.")
+            raise UsageError(f"malformed is {text!r}. The reasons are {', '.join(profile.faults)}.")
     return profile

@@ -39,6 +39,7 @@ _CODE = (
     "platform_assets/tables",
     "platform_assets/streaming",
     "platform_assets/groups",
+    "platform_assets/topics",
     "platform_assets/streams",
     "platform_assets/delta_reader.py",
     "platform_assets/errors.py",

@@ -136,9 +136,7 @@ class TableEvents:
         )
 
 
-def read_closed_day(
-    instance: dg.DagsterInstance, group: str, days_key: dg.AssetKey = CLOSED_DAYS_KEY
-) -> date | None:
+def read_closed_day(instance: dg.DagsterInstance, group: str, days_key: dg.AssetKey = CLOSED_DAYS_KEY) -> date | None:
     """The last day that the group has closed, as the event log says; None when it has closed none.
 
     Events that somebody else has reported are passed over: without our metadata, with metadata of another type, without

@@ -37,6 +37,7 @@ from platform_assets.folders import Folder
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.repair.expiry import find_expired
 from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.tables.coordinates import Coordinates
 
 LEDGER = "ledger"
 # Dagster shows a verdict until the table is materialized again, which a stream's is each half hour: a proof that is
@@ -107,7 +108,7 @@ def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: P
     expired = partial(_count_expired, lakehouse, {names[o]: table.version() for o, table in tables.items()})
     evidence = _Evidence(
         stream.name, topics, committed, tables, entries, datasets, appended, losses, requeued, being_erased, expired,
-        now,
+        now, stream.topic.is_list,
     )  # fmt: skip
     try:
         return _prove(evidence, kafka, proof)
@@ -133,6 +134,7 @@ class _Evidence:
     being_erased: Sequence[Mapping[str, Any]]
     count_expired: Callable[[], int]
     now: datetime
+    is_list: bool
 
 
 def _prove(found: _Evidence, kafka: GapReader, proof: Proof | None) -> Audit:
@@ -144,7 +146,9 @@ def _prove(found: _Evidence, kafka: GapReader, proof: Proof | None) -> Audit:
     if newest is not None and newest < found.committed:
         breaches.append(f"The checkpoint has batch {found.committed}, the table's newest batch is {newest}.")
     expired = found.count_expired if proof is None else lambda: 0  # what a proof holds of has lost no row since
-    breaches += find_row_breaches(entries, found.datasets, holes, losses, found.requeued, found.being_erased, expired)
+    breaches += find_row_breaches(
+        entries, found.datasets, holes, losses, found.requeued, found.being_erased, expired, found.is_list
+    )
     held = [
         e
         for e in found.entries
@@ -155,7 +159,8 @@ def _prove(found: _Evidence, kafka: GapReader, proof: Proof | None) -> Audit:
     totals = _count(fresh, holes) | count_gaps(found.entries, held, kafka)
     if proof is not None:
         totals = {name: count + proof.totals.get(name, 0) for name, count in totals.items()}
-    totals["requeued"] = len(found.requeued)
+    # Of a list each record has a row there.
+    totals["requeued"] = len({(Coordinates.of(row), row["requeued_at"]) for row in found.requeued})
     totals["expired"] = found.count_expired()
     erased = found.tables.get("erased")
     erased_in_all = [] if erased is None else select_topics(erased.to_pyarrow_dataset(), found.topics)

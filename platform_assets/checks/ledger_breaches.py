@@ -46,6 +46,7 @@ def find_row_breaches(
     requeued: Sequence[Mapping[str, Any]] = (),
     being_erased: Sequence[Mapping[str, Any]] = (),
     count_expired: Callable[[], int] = lambda: 0,
+    is_list: bool = False,
 ) -> list[str]:
     """Offsets that are not in exactly one place, by the tables' own coordinates.
 
@@ -55,12 +56,13 @@ def find_row_breaches(
     `requeued` (rows of `platform.requeued_records`) are in quarantine and in one more place. Records of `being_erased`
     (rows of `platform.erased_records`) are among the erased, and perhaps still where they were. `count_expired` returns
     how many rows a policy has removed from these versions of the tables. It is called last, because expiry is recorded
-    after it is done.
+    after it is done. `is_list`: records hold lists, see `ListPlaces`.
     Takes a byte an offset of memory.
     """
+    from platform_assets.checks.ledger_lists import ListPlaces
     from platform_assets.checks.ledger_places import Places
 
-    places = Places(entries, losses or Losses(()))
+    places = (ListPlaces if is_list else Places)(entries, losses or Losses(()))
     for entry in entries:
         for start, end in entry.gaps:
             places.add_range("gap", entry.topic, entry.kafka_partition, start, end)

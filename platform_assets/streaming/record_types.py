@@ -79,6 +79,9 @@ def read_fields(record: type[msgspec.Struct], as_text: frozenset[str] = frozense
         raise TopicSpecError("The record must be a class derived from Record.", argument="record")
     _require_known_fields(struct, record.__name__)
     found = [_read_field(each, as_text) for each in struct.fields]
+    for each in found:
+        if each.name.startswith("_"):
+            raise TopicSpecError(f"{each.name}: names that begin with _ are the engine's.", field=each.name)
     lower = [each.name.lower() for each in found]
     for name in {name for name in lower if lower.count(name) > 1}:
         raise TopicSpecError(f"Two fields are called {name}: Delta does not tell capitals from others.", field=name)

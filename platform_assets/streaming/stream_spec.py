@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from platform_assets.errors import UsageError
 from platform_assets.streaming.result_span import ResultSpan
 from platform_assets.streaming.topic_spec import Topic
 from platform_assets.tables.spec import TableSpec
@@ -140,15 +139,6 @@ def select_downstream(over: Iterable[KafkaStream], streams: Iterable[Stream]) ->
 def name_topics(streams: Iterable[Stream], shop_topic: str) -> dict[str, str]:
     """The topic on the broker that each stream over Kafka reads, by the stream's name."""
     return {stream.name: stream.topic.kafka_topic or shop_topic for stream in select_ingest(streams)}
-
-
-def require_one_ingest(streams: Iterable[Stream], purpose: str) -> KafkaStream:
-    """The one stream over Kafka, for work that is defined for one only. Raises `UsageError` for none or several."""
-    found = select_ingest(streams)
-    if len(found) != 1:
-        names = ", ".join(stream.name for stream in found) or "none"
-        raise UsageError(f"{purpose} needs exactly one stream over Kafka; there are: {names}.")
-    return found[0]
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,12 @@ class EventTime:
 
 @dataclass(frozen=True)
 class JsonValues:
-    """Each value is a JSON object (RFC 8259, UTF-8)."""
+    """Each value is a JSON object (RFC 8259, UTF-8); with `is_list` an array of them, each of which is a record.
+
+    A list is accepted or quarantined as a whole: it is one Kafka record, and one offset in the ledger.
+    """
+
+    is_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,13 @@ class Topic:
     def tables(self) -> tuple[TableSpec, TableSpec, TableSpec]:
         """The tables of its accepted, its quarantined and its deduplicated records."""
         return build_tables(
-            self.name, self.description, self.fields, self.event_time.field, self.roles, self.added_fields
+            self.name, self.description, self.fields, self.event_time.field, self.roles, self.added_fields, self.is_list
         )
+
+    @cached_property
+    def is_list(self) -> bool:
+        """Whether a Kafka record holds a list of records."""
+        return isinstance(self.values, JsonValues) and self.values.is_list
 
     @cached_property
     def roles(self) -> EventRoles:
@@ -149,7 +159,9 @@ class Topic:
         event_id = None
         if self.event_id:
             event_id = self.event_id[0] if len(self.event_id) == 1 else "event_id"
-        return EventRoles(event_id, self.subject, self.event_type)
+        fields = {each.name: ".".join(each.path) for each in self.fields}
+        users = () if self.subject is None else tuple(dict.fromkeys((self.subject, fields[self.subject])))
+        return EventRoles(event_id, self.subject, self.event_type, users)
 
     def _check_roles(self) -> None:
         known = {each.name: each for each in self.fields}

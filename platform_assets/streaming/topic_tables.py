@@ -15,6 +15,11 @@ COORDINATES = (
     Column("kafka_timestamp", "timestamp", "The record's Kafka timestamp"),
 )
 _KEY = ("topic", "kafka_partition", "kafka_offset")
+# Of a topic whose Kafka records hold lists. The length lets the audit miss a row, whichever of a list it is.
+PLACE_IN_LIST = (
+    Column("record_index", "int", "Place in the Kafka record's list, from 0"),
+    Column("record_length", "int", "How many records that list has"),
+)
 
 
 def build_tables(
@@ -24,6 +29,7 @@ def build_tables(
     time_field: str,
     roles: EventRoles,
     added_fields: Sequence[str],
+    is_list: bool = False,
 ) -> tuple[TableSpec, TableSpec, TableSpec]:
     """The tables of the topic `name`. Raises `TopicSpecError` for a field that has the name of an engine's column."""
     own = {each.name: Column(each.name, each.column_type, each.description) for each in fields}
@@ -35,6 +41,7 @@ def build_tables(
     engine = (
         Column("unknown_fields", "string", "JSON of the fields that the schema does not know, as they were sent"),
         *COORDINATES,
+        *(PLACE_IN_LIST if is_list else ()),
         Column("ingested_at", "timestamp", "Time of the micro-batch that accepted it"),
         Column("event_date", "date", "UTC date of event_time (partition)"),
         *((anonymous,) if roles.user_id is not None else ()),
@@ -45,15 +52,19 @@ def build_tables(
     accepted = TableSpec(
         name=f"silver.{name}",
         description=description,
-        grain="one accepted Kafka record",
-        key=_KEY,
+        grain="one record of an accepted Kafka record's list" if is_list else "one accepted Kafka record",
+        key=_build_key(is_list),
         columns=(*first, *engine, *(own[added] for added in added_fields)),
         partition_columns=("event_date",),
         # Readers filter by event time, by arrival (deduplication) and by coordinates (audit).
         statistics_columns=("event_time", "ingested_at", "kafka_partition", "kafka_offset"),
         roles=roles,
     )
-    return accepted, _build_quarantine(name), _build_deduplicated(name)
+    return accepted, _build_quarantine(name), _build_deduplicated(name, is_list)
+
+
+def _build_key(is_list: bool) -> tuple[str, ...]:
+    return (*_KEY, PLACE_IN_LIST[0].name) if is_list else _KEY
 
 
 def _build_quarantine(name: str) -> TableSpec:
@@ -74,14 +85,15 @@ def _build_quarantine(name: str) -> TableSpec:
     )
 
 
-def _build_deduplicated(name: str) -> TableSpec:
+def _build_deduplicated(name: str, is_list: bool) -> TableSpec:
     return TableSpec(
         name=f"silver.deduplicated_{name}",
         description="Records that repeat an accepted one, and which was kept; with what they say if it is another.",
         grain="one record that repeats an accepted event",
-        key=_KEY,
+        key=_build_key(is_list),
         columns=(
             *COORDINATES,
+            *(PLACE_IN_LIST if is_list else ()),
             Column("event_id", "string", "The repeated id"),
             Column("kept_topic", "string", "Topic of the record that was kept"),
             Column("kept_partition", "int", "Kafka partition of the record that was kept"),

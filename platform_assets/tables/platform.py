@@ -105,7 +105,16 @@ LATE_EVENTS = TableSpec(
     name="platform.late_events",
     description="Accepted events that came too late for a stream, and when the stream's table was repaired.",
     grain="query x event that was late for it; x version that changed it since, and time and user before and after",
-    key=("query", "topic", "kafka_partition", "kafka_offset", "event_time", "user_id", "source_version"),
+    key=(
+        "query",
+        "topic",
+        "kafka_partition",
+        "kafka_offset",
+        "record_index",
+        "event_time",
+        "user_id",
+        "source_version",
+    ),
     columns=(
         Column("query", "string", "The streaming query for which it was late"),
         Column("topic", "string", "Kafka topic"),
@@ -124,6 +133,7 @@ LATE_EVENTS = TableSpec(
         Column("refused_at", "timestamp", "Time of that micro-batch"),
         Column("repaired_at", "timestamp", "When the table had it; null until then"),
         Column("source_version", "bigint", "It is changed in this version of the query's source; null: it is as read"),
+        Column("record_index", "int", "Place in the Kafka record's list; null: its topic's records hold no lists"),
     ),
     statistics_columns=("query", "event_time", "refused_at", "repaired_at"),
 )
@@ -161,8 +171,8 @@ LOST_RANGES = TableSpec(
 REQUEUED_RECORDS = TableSpec(
     name="platform.requeued_records",
     description="Quarantined records that were put through a later parser and taken in, by whom, and as what.",
-    grain="one quarantined record that was re-ingested",
-    key=("topic", "kafka_partition", "kafka_offset"),
+    grain="one quarantined record that was re-ingested; of a list each of its records",
+    key=("topic", "kafka_partition", "kafka_offset", "record_index"),
     columns=(
         Column("topic", "string", "Kafka topic"),
         Column("kafka_partition", "int", "Kafka partition"),
@@ -176,6 +186,7 @@ REQUEUED_RECORDS = TableSpec(
         Column("requeue", "bigint", "Number of the requeue"),
         Column("requeued_by", "string", "Who"),
         Column("requeued_at", "timestamp", "When; the time of arrival of what was taken in"),
+        Column("record_index", "int", "Place in the Kafka record's list; null: its topic's records hold no lists"),
     ),
     statistics_columns=("kafka_partition", "kafka_offset", "requeued_at"),
 )

@@ -21,12 +21,14 @@ class EventRoles:
 
     `event_id` is what a repeated record is known by, `user_id` whose record it is (what `forget-user` erases, and what
     `is_anonymous` speaks of), `event_type` what readers leave rows out by. All three are texts. The time of a row is in
-    `event_time` and its day in `event_date` (the partition), whatever the topic.
+    `event_time` and its day in `event_date` (the partition), whatever the topic. `user_fields`: what senders call the
+    user in a record, by which raw ones are searched; a field inside of an object by its path, with points between.
     """
 
     event_id: str | None = None
     user_id: str | None = None
     event_type: str | None = None
+    user_fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

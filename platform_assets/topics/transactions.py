@@ -32,6 +32,7 @@ class Transaction(Record):
     country: Annotated[str | None, Meta(description="Country in which it was paid, two capitals")] = None
     channel: Annotated[str | None, Meta(description="How: chip, contactless, online, recurring, cash")] = None
     device: Annotated[str | None, Meta(description="Id of the terminal, phone or browser that it was made with")] = None
+    is_fraud: Annotated[bool | None, Meta(description="Whether it was fraud, where known: to learn from")] = None
 
 
 def refuse_negative(transaction: Transaction) -> tuple[str, str] | None:

@@ -63,9 +63,7 @@ WINDOWS = {
 PAUSES = {"sessions": HALF_HOUR, "view_to_purchase": timedelta(0)}
 
 
-SHOP = StreamsOverTable(
-    EVENTS, STREAMS, events_table, CLOSER, WINDOWS, PAUSES, grows_late=frozenset({"sessions"})
-)
+SHOP = StreamsOverTable(EVENTS, STREAMS, events_table, CLOSER, WINDOWS, PAUSES, grows_late=frozenset({"sessions"}))
 arrive, run_streams, ask_rule, run_twin = SHOP.arrive, SHOP.run, SHOP.ask_rule, SHOP.run_twin
 assert_tables_equal_twins = SHOP.assert_equal_twins
 

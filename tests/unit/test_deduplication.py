@@ -49,9 +49,9 @@ def columns(batch: list[Record]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     return identities % 3, identities, pack_coordinates(partitions, offsets), contents
 
 
-def pairs(found: Duplicates) -> set[tuple[tuple[int, int], tuple[int, int], bool]]:
-    each = zip(found.coordinates, found.kept, found.is_same, strict=True)
-    return {(unpack_coordinates(int(own)), unpack_coordinates(int(kept)), bool(same)) for own, kept, same in each}
+def pairs(batch: list[Record], found: Duplicates) -> set[tuple[tuple[int, int], tuple[int, int], bool]]:
+    each = zip(found.positions, found.kept, found.is_same, strict=True)
+    return {(batch[own].place, unpack_coordinates(int(kept)), bool(same)) for own, kept, same in each}
 
 
 @given(batches_of_ids)
@@ -78,11 +78,11 @@ def test_duplicates_are_those_of_a_plain_list_and_a_replay_agrees(
             else:
                 fresh.append(record)
 
-        assert pairs(find(recent, batch, arrival, first_offsets)) == expected
+        assert pairs(batch, find(recent, batch, arrival, first_offsets)) == expected
         recent.add(*columns(fresh), np.full(len(fresh), arrival, dtype=np.int64))
         accepted += [(record, arrival) for record in fresh]
         # A crash after the commit: the batch runs again while the index, read from the table, has its rows already.
-        assert pairs(find(recent, batch, arrival, first_offsets)) == expected
+        assert pairs(batch, find(recent, batch, arrival, first_offsets)) == expected
 
 
 def test_ids_beyond_the_horizon_are_forgotten() -> None:
@@ -100,4 +100,4 @@ def test_of_one_batch_only_the_record_that_repeats_an_older_event_is_no_new_one(
     older = Known(nowhere, np.array([0, 2, 0], dtype=np.int64))
     older.coordinates[1] = pack_coordinates(np.array([2]), np.array([5]))[0]
     found = RecentIds(HORIZON).find_duplicates(*columns(batch), 1_000, {0: 10}, older)
-    assert pairs(found) == {((0, 11), (2, 5), True), ((0, 12), (0, 10), True)}
+    assert pairs(batch, found) == {((0, 11), (2, 5), True), ((0, 12), (0, 10), True)}

@@ -221,9 +221,7 @@ def test_verdict_is_the_one_of_the_contracts_text(value: bytes | None) -> None:
 def test_first_broken_rule_names_the_reason(change: dict[str, Any], reason: Reason) -> None:
     event = {"event_id": "e", "event_type": "purchase", "timestamp": "2026-03-01T11:00:00Z", "user_id": "u"}
     with pytest.raises(RejectedRecordError) as caught:
-        compile_contract(TOPIC).parse(
-            json.dumps({**event, **change}).encode(), MAX_BYTES, ARRIVAL_MICROS, EventRules()
-        )
+        compile_contract(TOPIC).parse(json.dumps({**event, **change}).encode(), MAX_BYTES, ARRIVAL_MICROS, EventRules())
     assert caught.value.reason is reason
 
 
@@ -243,8 +241,8 @@ def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(val
     assert [row["kafka_offset"] for row in rows] == list(range(len(values)))
     for row, value in zip(rows, values, strict=True):
         expected = judge(value)
-        assert row["reason"] == expected
-        assert (row["key"], row["value"]) == ((None, None) if expected is None else (b"k", value))
+        assert row["_reason"] == expected
+        assert (row["_key"], row["_value"]) == ((None, None) if expected is None else (b"k", value))
         sent = {} if expected else json.loads(value or b"")
         assert row["event_id"] == sent.get("event_id")
         assert row["revenue"] == sent.get("revenue")
@@ -275,9 +273,9 @@ EVENT = {"event_id": "e", "event_type": "purchase", "timestamp": "2026-03-01T11:
 @pytest.mark.parametrize("unknown", [{}, {"channel": "web"}])
 def test_a_placeholder_is_no_event_id_and_a_user_of_many(placeholder: str, unknown: dict[str, str]) -> None:
     row = parse({**EVENT, **unknown, "event_id": placeholder})
-    assert (row["reason"], row["detail"]) == ("missing_field", f"event_id is a placeholder: {placeholder!r}")
+    assert (row["_reason"], row["_detail"]) == ("missing_field", f"event_id is a placeholder: {placeholder!r}")
     row = parse({**EVENT, **unknown, "user_id": placeholder})
-    assert (row["reason"], row["user_id"], row["is_anonymous"]) == (None, placeholder, True)
+    assert (row["_reason"], row["user_id"], row["is_anonymous"]) == (None, placeholder, True)
 
 
 @pytest.mark.parametrize(("user_id", "is_anonymous"), [("Guest", True), (" anonymous", True), ("guest-7", False)])
@@ -289,13 +287,13 @@ def test_guests_are_anonymous(user_id: str, is_anonymous: bool) -> None:
 @pytest.mark.parametrize("unknown", [{}, {"channel": "web"}])
 def test_a_placeholder_of_any_alphabet_is_found_as_it_was_set(text: str, unknown: dict[str, str]) -> None:
     rules = EventRules("UTC", fold((text,)), fold((text,)))
-    assert parse({**EVENT, **unknown, "event_id": f" {text}"}, rules)["reason"] == "missing_field"
+    assert parse({**EVENT, **unknown, "event_id": f" {text}"}, rules)["_reason"] == "missing_field"
     assert parse({**EVENT, **unknown, "user_id": text}, rules)["is_anonymous"] is True
 
 
 def test_a_shop_has_its_own_placeholders() -> None:
     rules = EventRules("UTC", fold(("none yet",)), fold(("house",)))
-    assert parse({**EVENT, "event_id": "None yet"}, rules)["reason"] == "missing_field"
+    assert parse({**EVENT, "event_id": "None yet"}, rules)["_reason"] == "missing_field"
     assert parse({**EVENT, "event_id": "null", "user_id": "HOUSE"}, rules)["is_anonymous"] is True
     assert parse({**EVENT, "user_id": "guest"}, rules)["is_anonymous"] is False
 
@@ -333,7 +331,7 @@ def test_a_currency_is_three_letters_in_one_spelling(
     sent: object, kept: str | None, reason: str | None, unknown: dict[str, str]
 ) -> None:
     row = parse({**EVENT, **unknown, "currency": sent})
-    assert (row["currency"], row["reason"]) == (kept, reason)
+    assert (row["currency"], row["_reason"]) == (kept, reason)
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,20 @@
 import dataclasses
 from collections.abc import Iterator
 
+import dagster as dg
 import pytest
 
 import platform_assets.streams
+from platform_assets.checks import build_checks
 from platform_assets.errors import SettingError
 from platform_assets.groups import load_all_groups, select_groups
 from platform_assets.groups.clickstream import GROUP
+from platform_assets.stream_assets import build_stream_assets
 from platform_assets.streaming.stream_spec import Group, KafkaStream, TableSource, TableStream
 from platform_assets.streams import load_all_streams, load_stream_groups, load_streams
 from platform_assets.topics.events import TOPIC
 from resources.settings import load_settings
+from tests.integration.second_topic import build_groups
 
 CATALOGUE = load_all_streams()
 (EVENTS,) = (stream for stream in CATALOGUE if stream.name == "events")
@@ -100,3 +104,31 @@ def over(like: TableStream, name: str, source: KafkaStream | TableStream) -> Tab
     table = dataclasses.replace(like.main_table, name=f"gold.{name}")
     read = TableSource(source.main_table, ("event_id",), "event_time", like.source.watermark_delay)
     return dataclasses.replace(like, name=name, tables=(table,), source=read)
+
+
+def test_two_streams_over_one_topic_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The platform's tables could not tell their records apart.
+    assert isinstance(ORDERS, KafkaStream)
+    same = KafkaStream(dataclasses.replace(ORDERS.topic, kafka_topic=load_settings().topic))
+    monkeypatch.setattr(platform_assets.streams, "load_all_streams", lambda: (EVENTS, same))
+    both = Group("clickstream", ("events", "orders"))
+    monkeypatch.setattr(platform_assets.streams, "load_all_groups", lambda: (both,))
+    with pytest.raises(SettingError, match=r"^HEADRACE_TOPIC: topic ecommerce-events is read by the streams events"):
+        load_stream_groups()
+
+
+def test_each_topic_and_each_groups_closed_days_are_assets() -> None:
+    groups = build_groups("card.orders")
+    specs = build_stream_assets(groups, "shop-events")
+    streams = [stream for group in groups for stream in group.streams]
+    checks = build_checks(streams, "shop-events", "duckdb")
+    dg.Definitions.validate_loadable(dg.Definitions(assets=specs))
+    deps = {spec.key.to_user_string(): {dep.asset_key.to_user_string() for dep in spec.deps} for spec in specs}
+    assert deps["silver/events"] == {"kafka/shop_events"} and deps["silver/orders"] == {"kafka/card_orders"}
+    assert deps["platform/ledger"] == {"silver/events", "silver/orders"}
+    assert deps["platform/closed_days"] == {"silver/events", "gold/revenue_by_category", "gold/sessions"}
+    assert deps["platform/closed_days_orders"] == {
+        "silver/orders", "gold/revenue_by_category_of_orders", "gold/sessions_of_orders"
+    }  # fmt: skip
+    of_orders = {key.name for check in checks for key in check.check_keys if key.asset_key.path == ["silver", "orders"]}
+    assert {"ledger", "freshness", "time_to_loss", "event_time", "schema_contract"} <= of_orders

@@ -235,3 +235,10 @@ def test_a_topics_own_field_names_a_user_however_short_the_name() -> None:
             assert find_suspects(pa.array([raw], pa.binary()), "7", fields=fields).to_pylist() == [found]
     assert judge_record(None, b'{"meter": "8", "kind": 7}', Sought.one("7", "meter")) == NONE
     assert judge_fields([("meter", "7")], Sought.one("7", "meter")) == CERTAIN
+
+
+def test_a_field_inside_of_an_object_names_a_user_by_its_path() -> None:
+    sought = Sought.one("7", "client.code")
+    raw, other = b'{"client": {"code": 7}}', b'{"item": {"code": 7}}'
+    assert [judge_record(None, value, sought) for value in (raw, other)] == [CERTAIN, NONE]
+    assert find_suspects(pa.array([raw], pa.binary()), "7", fields=sought.fields).to_pylist() == [True]

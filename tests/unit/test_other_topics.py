@@ -228,8 +228,9 @@ def test_an_erasure_leaves_a_topic_without_users_alone(lakehouse: LakehouseResou
     hops = pa.table({"until_version": [0, version]})
     assert [_count_erased(lakehouse, stream, hops) for stream in (RUNS, BEATS)] == [2, 0]
     assert Register(context).find_rows(pa.table({"device": ["dev-1", "dev-2"]}), "device").tolist() == [True, False]
-    refused = {"device": [None], "reason": ["no JSON"], "key": [None], "value": [b'{"device": "dev-1"']}
-    assert Register(context).judge_records(pa.table(refused), "device").tolist() == [Mention.CERTAIN]
+    refused = {"device": [None], "_reason": ["no JSON"], "_key": [None], "_value": [b'{"device": "dev-1"']}
+    roles = READINGS.main_table.roles
+    assert Register(context).judge_records(pa.table(refused), roles).tolist() == [Mention.CERTAIN]
     assert Register(context).find_rows(pa.table({"level": [0.5]}), None).tolist() == [False]
 
 

@@ -80,7 +80,7 @@ def test_a_whole_record_becomes_a_row() -> None:
             "client": {"device": "phone", "app": {"version": 3}},
         }
     )  # fmt: skip
-    assert row["reason"] is None and row["unknown_fields"] is None
+    assert row["_reason"] is None and row["unknown_fields"] is None
     assert (row["event_id"], row["customer"], row["state"]) == ('["o1","1"]', "7", "open")
     assert row["event_time"] == ARRIVAL and row["event_date"] == ARRIVAL.date()
     assert row["total"] == Decimal("12.50")
@@ -98,7 +98,7 @@ def test_a_whole_record_becomes_a_row() -> None:
 
 def test_what_is_absent_or_null_is_null_or_the_default() -> None:
     absent, null = parse(PLAIN, {**PLAIN, "items": None, "is_gift": None, "client": None, "labels": None})
-    assert absent["reason"] is null["reason"] is None
+    assert absent["_reason"] is null["_reason"] is None
     for row in (absent, null):
         assert (row["items"], row["tags"], row["labels"], row["device"], row["version"]) == ([], [], [], None, None)
 
@@ -143,9 +143,9 @@ def test_what_is_absent_or_null_is_null_or_the_default() -> None:
 )
 def test_the_first_broken_rule_is_named(change: dict[str, Any], reason: str, said: str) -> None:
     good, row = parse(PLAIN, {**PLAIN, **change})
-    assert good["reason"] is None, good["detail"]
-    assert (row["reason"], row["value"]) == (reason, json.dumps({**PLAIN, **change}).encode())
-    assert said in row["detail"]
+    assert good["_reason"] is None, good["_detail"]
+    assert (row["_reason"], row["_value"]) == (reason, json.dumps({**PLAIN, **change}).encode())
+    assert said in row["_detail"]
     assert row["event_id"] is None and row["items"] is None
 
 
@@ -156,7 +156,7 @@ def test_fields_that_nobody_knows_are_kept_with_their_place() -> None:
         b'"client": {"os": "x", "app": {"build": 7}}}'
     )
     (row,) = parse(value)
-    assert row["reason"] is None
+    assert row["_reason"] is None
     assert row["unknown_fields"] == (
         '{"big":1.2300e400,"client.os":"x","client.app.build":7,"items[0].hue":[1.50,null]}'
     )
@@ -186,14 +186,14 @@ def test_the_quick_way_and_the_slow_one_agree(changes: list[dict[str, Any]]) -> 
         patched.setattr(record_parser, "compile_contract", lambda topic: slow_contract)
         slow = parse(*values)
     for one, other in zip(quick, slow, strict=True):
-        one.pop("detail"), other.pop("detail")
+        one.pop("_detail"), other.pop("_detail")
         assert one == other
 
 
 @given(st.binary(max_size=30))
 def test_no_bytes_end_the_stream(value: bytes) -> None:
     (row,) = parse(value)
-    assert row["reason"] is not None
+    assert row["_reason"] is not None
 
 
 def test_a_plain_value_is_decoded_at_once() -> None:

@@ -1,11 +1,10 @@
-"""A group knows its two kinds of streams, and what needs exactly one stream over Kafka says so."""
+"""A group knows its two kinds of streams."""
 
 import dataclasses
 
 import pytest
 
-from platform_assets.errors import UsageError
-from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, require_one_ingest
+from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup
 from platform_assets.streams import load_streams
 
 GROUP = StreamGroup("clickstream", load_streams())
@@ -26,18 +25,6 @@ def test_several_streams_over_kafka_are_told_apart_in_their_order() -> None:
 
 def _renamed(stream: KafkaStream, name: str) -> KafkaStream:
     return KafkaStream(dataclasses.replace(stream.topic, name=name, kafka_topic=name))
-
-
-def test_what_needs_one_stream_over_kafka_names_those_that_there_are() -> None:
-    (events,) = GROUP.ingest
-    assert require_one_ingest(GROUP.streams, "A requeue") is events
-    several = [events, _renamed(events, "orders")]
-    with pytest.raises(
-        UsageError, match=r"^A requeue needs exactly one stream over Kafka; there are: events, orders\.$"
-    ):
-        require_one_ingest(several, "A requeue")
-    with pytest.raises(UsageError, match=r"there are: none\.$"):
-        require_one_ingest(GROUP.derived, "A requeue")
 
 
 def test_pairs_are_appended() -> None:

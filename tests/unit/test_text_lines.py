@@ -36,7 +36,7 @@ def parse(*lines: bytes) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_a_line_becomes_a_row(end: str) -> None:
     (row,) = parse(f"{LINE}{end}".encode())
-    assert row["reason"] is None, row["detail"]
+    assert row["_reason"] is None, row["_detail"]
     assert (row["client"], row["method"], row["path"]) == ("10.0.0.1", "GET", "/cart?a=1")
     assert (row["status"], row["size"], row["seconds"], row["is_cached"]) == (200, 512, 0.25, True)
     assert row["event_time"] == datetime(2026, 3, 1, 11, 30, tzinfo=UTC)
@@ -44,7 +44,7 @@ def test_a_line_becomes_a_row(end: str) -> None:
 
 def test_a_group_that_takes_no_part_is_null() -> None:
     (row,) = parse(LINE.replace(" 512 0.25 true", " -").encode())
-    assert (row["reason"], row["size"], row["seconds"], row["is_cached"]) == (None, None, None, None)
+    assert (row["_reason"], row["size"], row["seconds"], row["is_cached"]) == (None, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_a_group_that_takes_no_part_is_null() -> None:
 )
 def test_a_line_that_is_none_is_quarantined_with_its_reason(line: bytes, reason: str, said: str) -> None:
     (row,) = parse(line)
-    assert (row["reason"], row["value"]) == (reason, line)
-    assert said in row["detail"]
+    assert (row["_reason"], row["_value"]) == (reason, line)
+    assert said in row["_detail"]
 
 
 @given(st.integers(100, 599), st.integers(0, 2**63 - 1), st.text(st.characters(categories=["L", "N", "P"]), min_size=1))
 def test_what_was_put_into_a_line_comes_out_of_it(status: int, size: int, path: str) -> None:
     line = f'h - - [01/Mar/2026:10:00:00 +0000] "POST /{path} HTTP/2" {status} {size}'.encode()
     (row,) = parse(line)
-    assert (row["reason"], row["path"], row["status"], row["size"]) == (None, f"/{path}", status, size)
+    assert (row["_reason"], row["path"], row["status"], row["size"]) == (None, f"/{path}", status, size)

@@ -13,7 +13,7 @@ import platform_assets.topics
 from platform_assets.errors import TopicSpecError
 from platform_assets.topics import load_topics
 
-GOOD = '''
+GOOD = """
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any
@@ -46,7 +46,7 @@ TOPIC = Topic(
     subject="kind",
     event_type="kind",
 )
-'''
+"""
 
 
 @pytest.fixture
@@ -84,6 +84,7 @@ def test_a_file_is_a_topic(folder: Path, request: pytest.FixtureRequest) -> None
         ("count: int = 0", "count: Annotated[Decimal, digits(40, 2)] = 0", "count: Ann", "digits are 1 to 38"),
         ("count: int = 0", "count: list[Decimal] = []", "count: list", "say how many digits"),
         ("count: int = 0", "kafka_offset: int = 0", "kafka_offset", "The table has a column kafka_offset of its own"),
+        ("count: int = 0", "_count: int = 0", "_count", "names that begin with _ are the engine's"),
         ("count: int = 0", "Number: int = 0", "number: str", "Delta does not tell capitals"),
         ("count: int = 0", "count: list[Annotated[int, epoch('s')]] = []", "count: list", "for a field of the record"),
         ("count: int = 0", "count: Annotated[str, epoch('s')] = ''", "count: Ann", "the mark of a time"),
@@ -134,7 +135,7 @@ def write(folder: Path, request: pytest.FixtureRequest, text: str) -> Path:
 
 
 def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
-    """It is what somebody sees who has made a mistake."""
+    """Shows what somebody sees who has made a mistake."""
     (tmp_path / "rows.py").write_text(GOOD.replace('"at"', '"when"'))
     code = (
         "import sys, platform_assets.topics as topics\n"

@@ -33,8 +33,7 @@ def build_erasers(user: str, user_hash: str, streams: Sequence[Stream], context:
 
 def list_user_fields(streams: Sequence[Stream]) -> tuple[str, ...]:
     """The fields by which topics say whose a record is."""
-    names = (stream.main_table.roles.user_id for stream in select_ingest(streams))
-    return tuple(name for name in names if name is not None)
+    return tuple(name for stream in select_ingest(streams) for name in stream.main_table.roles.user_fields)
 
 
 def list_without_users(streams: Sequence[Stream]) -> tuple[str, ...]:

@@ -15,7 +15,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from jobs.operations.replay.comparison import Comparison, compare_rows
-from jobs.operations.replay.kafka_records import PLACE, find_lost, intersect, merge_ranges, read_records, read_rows
+from jobs.operations.replay.kafka_records import (
+    find_lost,
+    intersect,
+    join_by_place,
+    merge_ranges,
+    read_records,
+    read_rows,
+)
 from jobs.operations.replay.row_replay import ReplayScope, RowReplay
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import Entry, read_all_entries
@@ -76,10 +83,8 @@ class KafkaReplay(RowReplay[KafkaStream]):
         records = read_records(session, self._context, stream.topic, self._ranges).persist()
         try:
             live = read_rows(session, self._context, stream.main_table, self._ranges, _ARRIVAL, self._topic_since)
-            pairs = live.alias("l").join(
-                records.alias("r"), [F.col(f"l.{name}") == F.col(f"r.{name}") for name in PLACE]
-            )
-            same = pairs.where("r.reason is null")
+            pairs = join_by_place(live, records, stream.topic.is_list)
+            same = pairs.where("r._reason is null")
             same = same if self._id is None else same.where(f"r.{self._id} = l.{self._id}")
             replayed = same.select(*(F.col(f"{'l' if name in _KEPT else 'r'}.{name}") for name in names))
             lost, notes = find_lost(
@@ -90,7 +95,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
             found = compare_rows(
                 session, stream, replayed, same.select(*(F.col(f"l.{name}") for name in names)), self._difference
             )
-            doubled = live.groupBy(*PLACE).count().where("count > 1").count()
+            doubled = live.groupBy(*stream.main_table.key).count().where("count > 1").count()
             return replace(found, doubled=doubled, notes=(*_describe_refused(pairs, self._id), *notes))
         finally:
             records.unpersist()
@@ -166,9 +171,9 @@ def _parse_offsets(text: str, topic: str, held: dict[int, int]) -> OffsetRange:
 
 def _describe_refused(pairs: DataFrame, id_column: str | None) -> list[str]:
     """Describes the accepted records that the current parser would not accept as the same event."""
-    refused = pairs.where("r.reason is not null").groupBy("r.reason").count().orderBy("r.reason").collect()
-    said = [f"{row['count']:,} accepted records would be refused now ({row['reason']}): they stay." for row in refused]
+    refused = pairs.where("r._reason is not null").groupBy("r._reason").count().orderBy("r._reason").collect()
+    said = [f"{row['count']:,} accepted records would be refused now ({row['_reason']}): they stay." for row in refused]
     if id_column is None:
         return said
-    others = pairs.where(f"r.reason is null and r.{id_column} != l.{id_column}").count()
+    others = pairs.where(f"r._reason is null and r.{id_column} != l.{id_column}").count()
     return [*said, *([f"{others:,} accepted records have another {id_column} now: they stay."] if others else [])]

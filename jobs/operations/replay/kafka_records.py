@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.topic_spec import Topic
 
-# Within the topic.
+# Within the topic; with `record_index` where Kafka records hold lists.
 PLACE = COORDINATES[1:]
+_INDEX = "record_index"
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
@@ -111,14 +112,16 @@ def find_lost(
     """
     topic = context.ingest[stream.name].topic
     tables = dict(zip(ARRIVAL_COLUMNS.values(), (*stream.tables, ERASED_RECORDS), strict=True))
+    is_list = stream.topic.is_list
     known = [
-        read_rows(session, context, spec, ranges, arrival, since).select(*PLACE) for arrival, spec in tables.items()
+        select_place(read_rows(session, context, spec, ranges, arrival, since), is_list)
+        for arrival, spec in tables.items()
     ]
-    lost = records.join(reduce(lambda one, other: one.union(other), known), list(PLACE), "left_anti")
+    lost = join_by_place(records, reduce(lambda one, other: one.union(other), known), is_list, "left_anti")
     rows = lost.select(*parsed_schema(stream.topic).names).toArrow()
     if not len(rows):
         return _as_rows(rows, np.zeros(0, np.int64), topic), []
-    accepted = rows.filter(rows["reason"].is_null())
+    accepted = rows.filter(rows["_reason"].is_null())
     roles = stream.main_table.roles
     is_forgotten = Register(context).find_rows(accepted, roles.user_id)
     new = ~(_find_repeated(session, context, stream, accepted) | is_forgotten)
@@ -126,7 +129,8 @@ def find_lost(
     gone = int((new & is_over).sum())
     found = accepted.filter(pa.array(new & ~is_over))
     arrivals = find_arrivals(entries, found)
-    order = np.lexsort((found["kafka_offset"].to_numpy(), found["kafka_partition"].to_numpy(), arrivals))
+    names = (_INDEX, *reversed(PLACE)) if is_list else tuple(reversed(PLACE))
+    order = np.lexsort((*(found[name].to_numpy() for name in names), arrivals))
     found, arrivals = found.take(pa.array(order)), arrivals[order]
     if roles.event_id is not None:
         # The record of an event that arrived first counts, as when the stream reads it.
@@ -139,6 +143,25 @@ def find_lost(
         [f"{gone:,} records are of days that have expired (HEADRACE_RETENTION_DAYS): they stay out."] if gone else []
     )
     return _as_rows(found, arrivals, topic), notes
+
+
+def select_place(rows: DataFrame, is_list: bool) -> DataFrame:
+    """The places of these rows; the index is null for a row of quarantine, or of a whole Kafka record."""
+    from pyspark.sql import functions as F
+
+    if not is_list:
+        return rows.select(*PLACE)
+    return rows.select(*PLACE, F.col(_INDEX) if _INDEX in rows.columns else F.lit(None).cast("int").alias(_INDEX))
+
+
+def join_by_place(one: DataFrame, other: DataFrame, is_list: bool, how: str = "inner") -> DataFrame:
+    """Joins rows of records (as `l`) with others (as `r`) of the same: a row without an index is of a whole list."""
+    from pyspark.sql import functions as F
+
+    same = " and ".join(f"l.{name} = r.{name}" for name in PLACE)
+    if is_list:
+        same += f" and (l.{_INDEX} = r.{_INDEX} or l.{_INDEX} is null or r.{_INDEX} is null)"
+    return one.alias("l").join(other.alias("r"), F.expr(same), how)
 
 
 def _find_repeated(

@@ -35,7 +35,7 @@ def create_table(
     An older table gets the columns that are new in the spec; see `table_schema.evolve_table`, also for the
     `TableSchemaError` that it raises. `log_retention` counts only at the creation.
     """
-    from deltalake import DeltaTable
+    from deltalake import CommitProperties, DeltaTable
     from deltalake.exceptions import CommitFailedError
 
     options = dict(storage_options or {})
@@ -50,10 +50,17 @@ def create_table(
     properties = {"delta.enableDeletionVectors": "false", "delta.logRetentionDuration": log_retention}
     if spec.statistics_columns:
         properties["delta.dataSkippingStatsColumns"] = ",".join(spec.statistics_columns)
-    DeltaTable.create(
-        uri, _build_schema(spec), mode="ignore", description=spec.description, configuration=properties,
-        partition_by=list(spec.partition_columns) or None, storage_options=options,
-    )  # fmt: skip
+    try:
+        DeltaTable.create(
+            uri, _build_schema(spec), mode="ignore", description=spec.description, configuration=properties,
+            partition_by=list(spec.partition_columns) or None, storage_options=options,
+            # A second try would make the table once more, as version 1 with an id of its own.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )  # fmt: skip
+    except CommitFailedError:
+        # Two groups that start together make the platform's tables: this one came second.
+        if not DeltaTable.is_deltatable(uri, options):
+            raise
     return open_table(uri, options)
 
 

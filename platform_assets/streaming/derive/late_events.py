@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from platform_assets.streaming.delta.commit_log import AppendedFile, CommitLog
 
 _EVENT_COLUMNS = (*COORDINATES, "event_id", "event_time", "user_id")
+# Of a source whose Kafka records hold lists.
+_INDEX = "record_index"
 
 
 def find_late_events(
     log: CommitLog, files: list[AppendedFile], source: TableSource, span: ResultSpan, watermark_micros: int
 ) -> pa.Table:
-    """The rows of these files that may be late at this watermark: `_EVENT_COLUMNS` and `refused_windows`.
+    """The rows of these files that may be late at this watermark: columns as in `as_late`, and `refused_windows`.
 
     0 windows: it is read, and late only if it continues what was closed (`keep_late`). Reads only files that
     have a row up to the watermark, by the log's statistics.
@@ -38,7 +40,7 @@ def find_late_events(
 
     roles = source.table.roles
     own = [name for name in (roles.event_id, roles.user_id) if name is not None]
-    names = [*COORDINATES, source.time_column, *own]
+    names = [*source.table.key, source.time_column, *own]
     suspects = [file for file in files if file.from_micros is None or file.from_micros <= watermark_micros]
     found = []
     for file in suspects:
@@ -53,7 +55,7 @@ def find_late_events(
 
 
 def as_late(events: pa.Table, source: TableSource) -> pa.Table:
-    """Rows of the source as late events are named, for all streams alike: `_EVENT_COLUMNS`.
+    """Rows of the source as late events are named, for all streams alike: `_EVENT_COLUMNS`, and perhaps `record_index`.
 
     What the source has no column for is null; what is left out on purpose stays out. Rows of other types than the
     stream's are left out where `events` say their type.
@@ -74,13 +76,15 @@ def as_late(events: pa.Table, source: TableSource) -> pa.Table:
             found[name] = pa.chunked_array([pa.nulls(len(events), pa.string())])
         elif own in events.column_names:
             found[name] = events[own]
+    if _INDEX in source.table.key and _INDEX in events.column_names:
+        found[_INDEX] = events[_INDEX]
     return pa.table(found)
 
 
 def build_repairs(stream: TableStream, events: pa.Table, now: datetime, version: int | None = None) -> pa.Table:
     """Rows of `LATE_EVENTS` that have all repaired in which these events are counted, when it is final.
 
-    `events` have the columns of `_EVENT_COLUMNS`, or fewer where nobody is to be named. `version`: the version of the
+    `events` have the columns of `as_late`, or fewer where nobody is to be named. `version`: the version of the
     stream's source that has them as they are now; without it the one that the query has read.
     """
     import pyarrow as pa
@@ -92,7 +96,7 @@ def build_repairs(stream: TableStream, events: pa.Table, now: datetime, version:
     schema = build_arrow_schema(LATE_EVENTS)
     columns = {
         field.name: events[field.name]
-        if field.name in _EVENT_COLUMNS and field.name in events.column_names
+        if field.name in (*_EVENT_COLUMNS, _INDEX) and field.name in events.column_names
         else pa.repeat(pa.scalar(known.get(field.name), field.type), len(events))
         for field in schema
     }

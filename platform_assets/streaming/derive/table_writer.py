@@ -146,9 +146,11 @@ class TableWriter:
             "refused_at": pa.scalar(plan.time_micros, pa.int64()).cast(utc),
             "repaired_at": pa.scalar(None, utc),
             "source_version": pa.scalar(None, pa.int64()),
+            "record_index": pa.scalar(None, pa.int32()),
         }
         for name, value in constants.items():
-            late = late.append_column(name, pa.repeat(value, len(late)))
+            if name not in late.column_names:
+                late = late.append_column(name, pa.repeat(value, len(late)))
         return late
 
     def _read_ends(self, late: pa.Table) -> pa.Table:

@@ -77,9 +77,7 @@ class GroupMaintenance:
         self._mark_seconds = max(context.idle_timeout_seconds or 0.0, 2 * longest_trigger)
         self._began_at = time.monotonic()
         self._marked_at: dict[str, float] = {}
-        self._ends = {
-            query.name: TopicEnds(query.writer.fetch_ends, query.ingest.fetch_times) for query in ingest
-        }
+        self._ends = {query.name: TopicEnds(query.writer.fetch_ends, query.ingest.fetch_times) for query in ingest}
         self._work: PeriodicWork | None = None
 
     @property

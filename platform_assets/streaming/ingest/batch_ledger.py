@@ -52,13 +52,37 @@ class PartitionEntry:
         }
 
 
-def build_entries(
-    planned: PlannedBatch, partitions: Int64s, offsets: Int64s, is_rejected: Any, is_duplicate: Any, is_erased: Any
-) -> list[PartitionEntry]:
-    """Counts a batch's records by topic partition and verdict: one of the three at most, else it was accepted.
+@dataclass(frozen=True)
+class Verdicts:
+    """What became of a batch's records: of the three at most one, else it was accepted. Parallel arrays."""
 
-    The arrays are parallel, one item a record.
-    """
+    partitions: Int64s
+    offsets: Int64s
+    is_rejected: Any
+    is_duplicate: Any
+    is_erased: Any
+
+    def one_an_offset(self) -> Verdicts:
+        """The verdicts of Kafka records that hold lists.
+
+        One is accepted if one of its list is, else a repetition if one is, else rejected or erased.
+        """
+        ranks = np.full(len(self.offsets), 3)
+        for rank, mask in enumerate((self.is_erased, self.is_rejected, self.is_duplicate)):
+            ranks[mask] = rank
+        # The best of each offset comes first.
+        order = np.lexsort((-ranks, self.offsets, self.partitions))
+        partitions, offsets = self.partitions[order], self.offsets[order]
+        is_first = np.ones(len(order), dtype=bool)
+        is_first[1:] = (partitions[1:] != partitions[:-1]) | (offsets[1:] != offsets[:-1])
+        best = ranks[order][is_first]
+        return Verdicts(partitions[is_first], offsets[is_first], best == 1, best == 2, best == 0)
+
+
+def build_entries(planned: PlannedBatch, found: Verdicts) -> list[PartitionEntry]:
+    """Counts a batch's Kafka records by topic partition and verdict."""
+    partitions, offsets = found.partitions, found.offsets
+    is_rejected, is_duplicate, is_erased = found.is_rejected, found.is_duplicate, found.is_erased
     entries = []
     for planned_range in planned.ranges:
         own = partitions == planned_range.kafka_partition

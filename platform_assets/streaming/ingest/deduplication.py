@@ -51,7 +51,7 @@ def hash_ids(event_ids: pa.ChunkedArray) -> tuple[Int64s, Int64s]:
 
 
 def _sort_records(hash1: Int64s, hash2: Int64s, coordinates: Int64s) -> Int64s:
-    """The order by (hash1, hash2, coordinates)."""
+    """The order by (hash1, hash2, coordinates); of one Kafka record's by their own order."""
     # Sorting by three columns takes ten times as long as by one, of which few values are equal.
     order = np.argsort(hash1)
     by_hash1 = hash1[order]
@@ -59,7 +59,7 @@ def _sort_records(hash1: Int64s, hash2: Int64s, coordinates: Int64s) -> Int64s:
     is_tied[1:] = by_hash1[1:] == by_hash1[:-1]
     is_tied[:-1] |= is_tied[1:]
     tied = order[is_tied]
-    order[is_tied] = tied[np.lexsort((coordinates[tied], hash2[tied], hash1[tied]))]
+    order[is_tied] = tied[np.lexsort((tied, coordinates[tied], hash2[tied], hash1[tied]))]
     return order
 
 
@@ -94,17 +94,18 @@ class AcceptedIds:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Records that repeat an accepted event: parallel arrays of packed coordinates, the record's and the kept one's.
+    """Records that repeat an accepted event, in order: parallel arrays of where they stand and of what was kept.
 
-    `is_same`: whether the record says the same as the one that was kept.
+    `positions` are those in the arrays that were looked through: the coordinates of records of one list are the same.
+    `kept` are the kept one's packed coordinates; `is_same`: whether the record says the same as the one that was kept.
     """
 
-    coordinates: Int64s
+    positions: Int64s
     kept: Int64s
     is_same: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.coordinates)
+        return len(self.positions)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ class RecentIds:
     ) -> Duplicates:
         """The records among these that repeat one another or an id accepted within the horizon before `arrival`.
 
-        Of those of a batch that repeat nothing else the lowest (kafka_partition, kafka_offset) is kept. `first_offsets`
+        Of those of a batch that repeat nothing else the lowest (kafka_partition, kafka_offset) is kept, of those of one
+        list the first; the records of a list stand together, in their order. `first_offsets`
         are the batch's first offsets a partition: ids kept at or after them, at `arrival`, belong to this batch's own
         earlier run and do not count. `older` says which of the records repeat one from before the horizon: another
         record of the same id may be another event, for it has another time.
@@ -168,7 +170,9 @@ class RecentIds:
         first_of_id = new[np.maximum.accumulate(np.where(repeats, 0, np.arange(len(new))))]
         kept, kept_says, found = known.coordinates, known.contents, known.coordinates >= 0
         kept[new], kept_says[new], found[new] = own[first_of_id], said[first_of_id], repeats
-        return Duplicates(own[found], kept[found], (said == kept_says)[found])
+        positions = order[found]
+        by_position = np.argsort(positions)
+        return Duplicates(positions[by_position], kept[found][by_position], (said == kept_says)[found][by_position])
 
     def add(self, hash1: Int64s, hash2: Int64s, coordinates: Int64s, contents: Int64s, arrivals: Int64s) -> None:
         """Remembers accepted ids and forgets those beyond the horizon before the newest arrival."""

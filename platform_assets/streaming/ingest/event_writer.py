@@ -17,6 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.reader import DeltaReader, create_stream_table
 from platform_assets.streaming.frontier import Frontier
-from platform_assets.streaming.ingest.batch_ledger import build_batch_commit, build_entries
+from platform_assets.streaming.ingest.batch_ledger import Verdicts, build_batch_commit, build_entries
 from platform_assets.streaming.ingest.batch_records import read_batch
 from platform_assets.streaming.ingest.deduplication import Duplicates, Known, RecentIds, hash_ids
 from platform_assets.streaming.ingest.event_content import hash_contents, list_content, open_connection
@@ -216,19 +217,21 @@ class EventWriter:
             hashes = [*hash_ids(records[self._event_id]), hash_contents(self._hashing, self._topic, records)]
             seen.append(self._look_at(records, hashes))
             sent = records.select([self._event_id, "event_time"]).filter(_find_events(seen[-1]))
-            found = find_sent_again(self._topic, self._events, sent, planned.arrival_micros, self._horizon_micros)
-            older.append(Known.nothing(len(sent)) if found is None else found)
+            again = find_sent_again(self._topic, self._events, sent, planned.arrival_micros, self._horizon_micros)
+            older.append(Known.nothing(len(sent)) if again is None else again)
         numbers = pa.concat_tables(seen)
-        events = numbers.filter(_find_events(numbers))
-        duplicates = self._recent.find_duplicates(
+        is_event = _find_events(numbers)
+        events = numbers.filter(is_event)
+        found = self._recent.find_duplicates(
             to_int64s(events, "hash1"), to_int64s(events, "hash2"), read_coordinates(events),
             to_int64s(events, "content"), planned.arrival_micros,
             {r.kafka_partition: r.from_offset for r in planned.ranges}, Known.concat(older),
         )  # fmt: skip
+        duplicates = replace(found, positions=np.flatnonzero(is_event)[found.positions])
         return JudgedBatch(self._topic, portions, numbers, duplicates)
 
     def _look_at(self, records: pa.Table, hashes: Sequence[Int64s]) -> pa.Table:
-        mentions = self._register.judge_records(records, self._topic.roles.user_id)
+        mentions = self._register.judge_records(records, self._topic.roles)
         return number_records(self._topic, records, mentions, hashes)
 
     def _read_recent_ids(self, event_id: str, arrival_micros: int, horizon_micros: int) -> RecentIds:
@@ -253,10 +256,11 @@ class EventWriter:
         batch.append_rejected(self._quarantined, planned, side_commit)
         batch.append_erased(self._erased, planned, side_commit)
         accepted = batch.numbers.filter(pa.array(batch.is_accepted))
-        entries = build_entries(
-            planned, batch.column("kafka_partition"), batch.column("kafka_offset"), batch.is_rejected,
-            batch.is_duplicate, batch.is_erased,
+        verdicts = Verdicts(
+            batch.column("kafka_partition"), batch.column("kafka_offset"), batch.is_rejected, batch.is_duplicate,
+            batch.is_erased,
         )  # fmt: skip
+        entries = build_entries(planned, verdicts.one_an_offset() if self._topic.is_list else verdicts)
         before = self._read_frontier()
         partitions, sent, senders = (
             to_int64s(accepted, name) for name in ("kafka_partition", "kafka_timestamp", "sender")
@@ -267,8 +271,9 @@ class EventWriter:
         )  # fmt: skip
         self._clock.observe(partitions, to_int64s(accepted, "kafka_offset"), sent, senders)
         fetch_is_compacted = self._ingest.fetch_is_compacted if any(entry.gaps for entry in entries) else None
+        rows_by_type = count_by_type(accepted, "_type" if self._topic.roles.event_type else None)
         commit = build_batch_commit(
-            self._query, app, planned, self._topic_id, entries, frontier, count_by_type(self._topic, accepted),
+            self._query, app, planned, self._topic_id, entries, frontier, rows_by_type,
             None if fetch_is_compacted is None else fetch_is_compacted(),
         )  # fmt: skip
         is_new = batch.append_accepted(self._events, planned, commit)

@@ -28,9 +28,7 @@ class Number(str):
     __slots__ = ()
 
 
-def read_value(
-    found: Unwrapped, value: Any, path: str, breaches: Breaches, unchosen: Reason = Reason.BAD_VALUE
-) -> Any:
+def read_value(found: Unwrapped, value: Any, path: str, breaches: Breaches, unchosen: Reason = Reason.BAD_VALUE) -> Any:
     """The value as the field's type has it; what is wrong with it goes to `breaches`, and the result means nothing.
 
     `unchosen` is the reason for a value that an enum does not have. Fields that a nested record does not know are left

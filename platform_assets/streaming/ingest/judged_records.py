@@ -6,7 +6,7 @@ large, are loaded when they are written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.streaming.ingest.deduplication import Duplicates, hash_ids, pack_coordinates, unpack_coordinates
+from platform_assets.streaming.ingest.deduplication import OFFSET_BITS, Duplicates, hash_ids, pack_coordinates
 from platform_assets.streaming.ingest.event_content import describe_contents
+from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST
+from platform_assets.streaming.ingest.record_parser import REFUSALS
 from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, build_erased
 from platform_assets.streaming.register.named_users import Mention
+from platform_assets.tables.coordinates import COORDINATES
 
 if TYPE_CHECKING:
     from platform_assets.streaming.arrays import Int64s
@@ -29,13 +32,16 @@ if TYPE_CHECKING:
     from platform_assets.streaming.topic_spec import Topic
 
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
+_ARRIVED = "_arrived_at"
+_RECORD = {name: name for name in (*COORDINATES, "kafka_timestamp")}
+_ERASED = _RECORD | {_ARRIVED: "arrived_at"}
 _KEPT = ["kafka_partition", "kafka_offset", "event_time", "kafka_timestamp"]
 
 
 def number_records(topic: Topic, records: pa.Table, mentions: Any, hashes: Sequence[Int64s]) -> pa.Table:
     """What is kept in memory of parsed records (`record_parser.parsed_schema`), one row each.
 
-    Columns: where and when, the event's type (under its name in the table, where the topic has one), `sender` (a hash
+    Columns: where and when, `_type` (of the event, where the topic has types), `sender` (a hash
     of whose record it is; 0 where the topic does not say), `is_rejected`, `mention` (how it names a
     forgotten user, `named_users.Mention`), and where anything is deduplicated, the hashes of its event_id and of its
     content: `hash1`, `hash2`, `content` (of a rejected record too, where they mean nothing).
@@ -45,11 +51,13 @@ def number_records(topic: Topic, records: pa.Table, mentions: Any, hashes: Seque
         "sender": pa.nulls(len(records), pa.int64()).fill_null(0)
         if roles.user_id is None
         else _hash_senders(records[roles.user_id]),
-        "is_rejected": pa.array(records["reason"].is_valid().to_numpy() & (mentions == Mention.NONE)),
+        "is_rejected": pa.array(records["_reason"].is_valid().to_numpy() & (mentions == Mention.NONE)),
         "mention": pa.array(mentions, pa.int8()),
         **dict(zip(("hash1", "hash2", "content"), map(pa.array, hashes), strict=False)),
     }
-    numbers = records.select([*_KEPT, *((roles.event_type,) if roles.event_type else ())])
+    if roles.event_type is not None:
+        added["_type"] = records[roles.event_type]
+    numbers = records.select(_KEPT)
     for name, values in added.items():
         numbers = numbers.append_column(name, values)
     return numbers
@@ -59,7 +67,8 @@ def number_records(topic: Topic, records: pa.Table, mentions: Any, hashes: Seque
 class JudgedBatch:
     """The records of a batch of a topic, in portions, and what became of each. `numbers`: of all (`number_records`).
 
-    The masks, and all columns that are asked for, are parallel: one item a record, in the order of the portions.
+    `duplicates` are positions in `numbers`. The masks, and all columns that are asked for, are parallel: one item a
+    record, in the order of the portions.
     """
 
     topic: Topic
@@ -84,7 +93,9 @@ class JudgedBatch:
     @cached_property
     def is_duplicate(self) -> Any:
         """Which records repeat an accepted one."""
-        return np.isin(read_coordinates(self.numbers), self.duplicates.coordinates)
+        found = np.zeros(len(self.numbers), dtype=bool)
+        found[self.duplicates.positions] = True
+        return found
 
     @cached_property
     def is_accepted(self) -> Any:
@@ -93,28 +104,39 @@ class JudgedBatch:
 
     def append_rejected(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> None:
         """Appends the rejected records to a table, in one commit; none where there are no such records."""
-        self._append_any(self.is_rejected, table, planned, info, lambda records, _: _rename(records, "quarantined_at"))
+        self._append_any(self.is_rejected, table, planned, info, lambda records, _: _as_refused(records))
 
     def append_duplicates(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> None:
         """The same with the repeated ones, which say what they repeat."""
         self._append_any(
             self.is_duplicate, table, planned, info,
-            lambda records, _: _add_kept(self.topic, _rename(records, "deduplicated_at"), self.duplicates),
+            lambda records, places: _add_kept(
+                self.topic, records, self.duplicates, np.searchsorted(self.duplicates.positions, places)
+            ),
         )  # fmt: skip
 
     def append_erased(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> None:
-        """The same with the coordinates of those of forgotten users.
+        """The same with the coordinates of those of forgotten users; of several in one list once.
 
         What may be the user's goes too: nobody could say afterwards that it had come.
         """
         was = np.where(self.column("mention") == Mention.CERTAIN, ON_ARRIVAL, UNSURE_ON_ARRIVAL)
+        chosen = self.is_erased
+        if self.topic.is_list:
+            chosen = np.zeros(len(self.numbers), dtype=bool)
+            places = np.flatnonzero(self.is_erased)
+            chosen[places[np.unique(read_coordinates(self.numbers)[places], return_index=True)[1]]] = True
         self._append_any(
-            self.is_erased, table, planned, info, lambda records, places: build_erased(records, pa.array(was[places]))
+            chosen,
+            table,
+            planned,
+            info,
+            lambda records, places: build_erased(_take(records, _ERASED), pa.array(was[places])),
         )
 
     def append_accepted(self, table: DeltaBatchWriter, planned: PlannedBatch, info: CommitInfo) -> bool:
         """Appends the accepted records, and the commit also where there are none; whether it was this call."""
-        return self._append(self.is_accepted, table, planned, info, lambda records, _: _rename(records, "ingested_at"))
+        return self._append(self.is_accepted, table, planned, info, lambda records, _: _as_accepted(records))
 
     def _append_any(self, chosen: Any, *where: Any) -> None:
         if chosen.any():
@@ -130,7 +152,7 @@ class JudgedBatch:
             for records, places in self._read(chosen):
                 arrived = pa.repeat(pa.scalar(planned.arrival_micros, pa.int64()).cast(_UTC_MICROS), len(records))
                 topic = pa.repeat(planned.ranges[0].topic, len(records))
-                yield build(records.append_column("topic", topic).append_column("arrived_at", arrived), places)
+                yield build(records.append_column("topic", topic).append_column(_ARRIVED, arrived), places)
 
         if len(self.portions) == 1:
             return table.append(next(read()), info)
@@ -147,12 +169,11 @@ class JudgedBatch:
             start += portion.count
 
 
-def count_by_type(topic: Topic, events: pa.Table) -> dict[str, int]:
+def count_by_type(events: pa.Table, type_column: str | None) -> dict[str, int]:
     """Parsed records by their type; all under one name, which is none, where the topic has no types."""
-    name = topic.roles.event_type
-    if name is None:
+    if type_column is None:
         return {"": len(events)} if len(events) else {}
-    return {item["values"]: item["counts"] for item in pc.value_counts(events.column(name)).to_pylist()}
+    return {item["values"]: item["counts"] for item in pc.value_counts(events.column(type_column)).to_pylist()}
 
 
 def read_coordinates(records: pa.Table) -> Int64s:
@@ -166,9 +187,17 @@ def to_int64s(table: pa.Table, column: str) -> Int64s:
     return found
 
 
-def _rename(records: pa.Table, arrival_column: str) -> pa.Table:
-    """The records with their time of arrival under the name that the table has for it."""
-    return records.rename_columns({"arrived_at": arrival_column})
+def _as_accepted(records: pa.Table) -> pa.Table:
+    return records.drop_columns(list(REFUSALS)).rename_columns({_ARRIVED: "ingested_at"})
+
+
+def _as_refused(records: pa.Table) -> pa.Table:
+    return _take(records, _RECORD | {name: name.removeprefix("_") for name in REFUSALS} | {_ARRIVED: "quarantined_at"})
+
+
+def _take(records: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    """These columns under other names. The others may be fields that have those names."""
+    return records.select(list(names)).rename_columns(list(names.values()))
 
 
 def _hash_senders(users: pa.ChunkedArray) -> pa.Array:
@@ -177,21 +206,18 @@ def _hash_senders(users: pa.ChunkedArray) -> pa.Array:
     return pa.array(senders).take(encoded.indices).fill_null(0)
 
 
-def _add_kept(topic: Topic, repeated: pa.Table, found: Duplicates) -> pa.Table:
+def _add_kept(topic: Topic, repeated: pa.Table, found: Duplicates, own: Any) -> pa.Table:
     """Adds where the record that each of these repeats was kept: `kept_topic`, `kept_partition`, `kept_offset`.
 
-    It also adds whether both say the same; if not, what the repetition says and whose it is.
+    It also adds whether both say the same; if not, what the repetition says and whose it is. `own` are the places of
+    these among all that were found.
     """
-    places = zip(found.kept.tolist(), found.is_same.tolist(), strict=True)
-    kept_of = dict(zip(found.coordinates.tolist(), places, strict=True))
-    own = read_coordinates(repeated)
-    kept = [unpack_coordinates(kept_of[place][0]) for place in own.tolist()]
-    is_same = pa.array([kept_of[place][1] for place in own.tolist()], pa.bool_())
+    kept, is_same = found.kept[own], pa.array(found.is_same[own])
     others = iter(describe_contents(topic, repeated.filter(pc.invert(is_same))))
     added = {
         "kept_topic": repeated.column("topic"),
-        "kept_partition": pa.array([partition for partition, _ in kept], pa.int32()),
-        "kept_offset": pa.array([offset for _, offset in kept], pa.int64()),
+        "kept_partition": pa.array(kept >> OFFSET_BITS).cast(pa.int32()),
+        "kept_offset": pa.array(kept & ((1 << OFFSET_BITS) - 1)),
         "is_same_content": is_same,
         "content": pa.array([None if same else next(others) for same in is_same.to_pylist()], pa.string()),
     }
@@ -200,12 +226,9 @@ def _add_kept(topic: Topic, repeated: pa.Table, found: Duplicates) -> pa.Table:
         added["other_user_id"] = pc.if_else(is_same, pa.scalar(None, pa.string()), users)
     else:
         added["other_user_id"] = pa.nulls(len(repeated), pa.string())
-    if topic.roles.event_id != "event_id":
-        repeated = _without(repeated, "event_id").append_column("event_id", repeated.column(topic.roles.event_id))
+    in_list = {name: name for name in PLACE_IN_LIST if topic.is_list}
+    rows = _take(repeated, _RECORD | in_list | {_ARRIVED: "deduplicated_at"})
+    added["event_id"] = repeated.column(topic.roles.event_id)
     for name, values in added.items():
-        repeated = repeated.append_column(name, values)
-    return repeated
-
-
-def _without(records: pa.Table, name: str) -> pa.Table:
-    return records.drop_columns([name]) if name in records.column_names else records
+        rows = rows.append_column(name, values)
+    return rows

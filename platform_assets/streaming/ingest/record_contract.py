@@ -166,9 +166,7 @@ class RecordContract:
         if matched is None:
             raise RejectedRecordError(Reason.NO_MATCH, f"the pattern does not match the line {text!r}")
         kinds = {each.name: each.kind for each in self.fields}
-        return {
-            name: _as_json(kinds[name], text) for name, text in matched.groupdict().items() if text is not None
-        }
+        return {name: _as_json(kinds[name], text) for name, text in matched.groupdict().items() if text is not None}
 
 
 @lru_cache(maxsize=64)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Delta's statistics end at milliseconds, rounded down.
 _ROUNDING_MICROS = 1_000
+# No topic has a field of this name: those of its table are in the same query.
+_NUMBER = "_number"
 
 
 def find_sent_again(
@@ -54,7 +56,7 @@ def find_sent_again(
     rows = _look_up(topic, events, files, late, until) if files else None
     if rows is None:
         return None
-    known, numbers = Known.nothing(len(records)), np.flatnonzero(is_old)[rows["number"].to_numpy()]
+    known, numbers = Known.nothing(len(records)), np.flatnonzero(is_old)[rows[_NUMBER].to_numpy()]
     columns = (rows[name].cast(pa.int64()).to_numpy() for name in ("kafka_partition", "kafka_offset"))
     known.coordinates[numbers] = pack_coordinates(*columns)
     known.contents[numbers] = rows["content"].to_numpy().view(np.int64)
@@ -64,18 +66,18 @@ def find_sent_again(
 def _look_up(
     topic: Topic, events: DeltaTable, files: Sequence[Mapping[str, Any]], late: pa.Table, until: int
 ) -> pa.Table | None:
-    """The accepted events that have the id and the time of one of these, with its `number` and their content."""
+    """The accepted events that have the id and the time of one of these, with its `_NUMBER` and their content."""
     import duckdb
 
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET timezone = 'UTC'")
         register_files(connection, "accepted", events, files)
-        connection.register("late", late.append_column("number", pa.array(np.arange(len(late)))))
+        connection.register("late", late.append_column(_NUMBER, pa.array(np.arange(len(late)))))
         same = f"JOIN late USING (event_time, {topic.roles.event_id}) WHERE ingested_at <= make_timestamptz({until})"
         # Late events are new ones as a rule: only where they are not, more than two columns are read.
         if not connection.sql(f"SELECT 1 FROM accepted {same} LIMIT 1").fetchall():
             return None
-        columns = f"number, kafka_partition, kafka_offset, {hash_sql(topic)} AS content"
+        columns = f"{_NUMBER}, kafka_partition, kafka_offset, {hash_sql(topic)} AS content"
         return connection.sql(f"SELECT {columns} FROM accepted {same}").to_arrow_table()
 
 

@@ -88,9 +88,7 @@ def _append(
 
     data = pa.Table.from_pylist(rows, build_arrow_schema(spec))
     # Upkeep alone keeps the log: a clean-up behind this commit would meet another group's.
-    write_deltalake(
-        table, data, mode="append", commit_properties=properties, post_commithook_properties=no_hooks()
-    )
+    write_deltalake(table, data, mode="append", commit_properties=properties, post_commithook_properties=no_hooks())
 
 
 def ledger_rows(version: int, info: CommitInfo) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.register.named_users import Mention, Sought, judge_record
 from platform_assets.tables.coordinates import COORDINATES
 from platform_assets.tables.platform import ERASED_RECORDS, FORGOTTEN_USERS
+from platform_assets.tables.spec import EventRoles
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -85,17 +86,17 @@ class Register:
         """Which of these rows are of forgotten users; none where no column names users."""
         return np.zeros(len(rows), bool) if user_column is None else self.find(rows.column(user_column))
 
-    def judge_records(self, records: pa.Table, user_column: str | None = "user_id") -> npt.NDArray[np.int8]:
-        """How each parsed record names a forgotten user, a `Mention`; `user_column` has the user of an accepted one.
+    def judge_records(self, records: pa.Table, roles: EventRoles) -> npt.NDArray[np.int8]:
+        """How each parsed record of a topic names a forgotten user, a `Mention`; `roles` are those of its table.
 
         An accepted one by its user alone; a rejected one by all that is in its key and its value.
         """
-        found = np.where(self.find_rows(records, user_column), Mention.CERTAIN, Mention.NONE).astype(np.int8)
+        found = np.where(self.find_rows(records, roles.user_id), Mention.CERTAIN, Mention.NONE).astype(np.int8)
         if self._rows:
-            rejected = np.flatnonzero(records.column("reason").is_valid().to_numpy())
-            raw = records.select(["key", "value"]).take(rejected).to_pylist()
-            sought = replace(self._sought, fields=frozenset() if user_column is None else frozenset([user_column]))
-            found[rejected] = [judge_record(row["key"], row["value"], sought) for row in raw]
+            rejected = np.flatnonzero(records.column("_reason").is_valid().to_numpy())
+            raw = records.select(["_key", "_value"]).take(rejected).to_pylist()
+            sought = replace(self._sought, fields=frozenset(roles.user_fields))
+            found[rejected] = [judge_record(row["_key"], row["_value"], sought) for row in raw]
         return found
 
     @cached_property

@@ -96,7 +96,8 @@ def find_suspects(texts: pa.Array, user: str, field: str = "", fields: frozenset
     has = [pc.match_substring(texts, part) for part in (user, "\\", "\0")]
     found = functools.reduce(pc.or_, has)
     if is_weak(user.encode()) and not _is_user_field("", field, fields):
-        words = "|".join([_USER_WORD, *map(re.escape, sorted(fields))])
+        # Of a path the last name stands next to the value.
+        words = "|".join([_USER_WORD, *(re.escape(name.rpartition(".")[2]) for name in sorted(fields))])
         found = pc.and_(found, pc.match_substring_regex(texts, words, ignore_case=True))
     return pc.fill_null(found, False)
 
@@ -182,7 +183,7 @@ def _encode(text: str) -> bytes:
 def _is_user_field(parent: str, name: str, fields: frozenset[str]) -> bool:
     """Whether a field's value is a user: `userId`, and `id` within `user`."""
     spelt = (re.sub(r"[\W_]", "", text).lower() for text in (name, parent + name))
-    return name in fields or any(map(_USER_FIELD.fullmatch, spelt))
+    return name in fields or f"{parent}.{name}" in fields or any(map(_USER_FIELD.fullmatch, spelt))
 
 
 @functools.cache

@@ -6,7 +6,7 @@ Reads the whole tables: nothing in them is ordered by user.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ class TraceFinder:
         self._user = user
         self._events, self._quarantined, self._deduplicated = tables
         self._roles = self._events.roles
-        self._sought = Sought.one(user, *([] if self._roles.user_id is None else [self._roles.user_id]))
+        self._sought = Sought.one(user, *self._roles.user_fields)
         self._also = also
         self._context = context
 
@@ -49,7 +49,7 @@ class TraceFinder:
         """All of it."""
         roles, user = self._roles, self._require_user()
         columns = [*_OF_EVENTS, *(name for name in (roles.event_id, roles.event_type, user) if name is not None)]
-        own = self.find_own(self._events, user, [*COORDINATES, *columns])
+        own = self.find_own(self._events, user, [*self._events.key, *columns])
         texts = self._find_texts(self._events)
         others, unsure = self._find_mentions(self._events, columns, [user, *texts], self._judge_others(texts, user))
         tested, judge = [*self._find_texts(self._deduplicated), "is_same_content"], self._judge_repeated(own)
@@ -71,13 +71,13 @@ class TraceFinder:
             # The table is of all topics, whose ids may be the same.
             ids, topics = _texts_of(events, name), _texts_of(events, "topic")
             return self._scan(
-                REQUEUED_RECORDS, [*COORDINATES], ["event_id", "topic"],
+                REQUEUED_RECORDS, [*REQUEUED_RECORDS.key], ["event_id", "topic"],
                 lambda rows: pc.and_(_is_in(rows, "event_id", ids), _is_in(rows, "topic", topics)),
             )  # fmt: skip
-        places = set(read_coordinates(events))
+        places = set(_read_places(events))
         return self._scan(
-            REQUEUED_RECORDS, [*COORDINATES], [*COORDINATES],
-            lambda rows: pa.array([place in places for place in read_coordinates(rows)], pa.bool_()),
+            REQUEUED_RECORDS, [*REQUEUED_RECORDS.key], [*REQUEUED_RECORDS.key],
+            lambda rows: pa.array([place in places for place in _read_places(rows)], pa.bool_()),
         )  # fmt: skip
 
     def _require_user(self) -> str:
@@ -90,13 +90,13 @@ class TraceFinder:
     ) -> tuple[pa.Table, list[UnsureRecord]]:
         """The rows that go, and the others that mention the user."""
         found = self._scan(
-            spec, [*COORDINATES, *columns, *tested], tested, lambda rows: pa.array(judge(rows) != Mention.NONE)
+            spec, [*spec.key, *columns, *tested], tested, lambda rows: pa.array(judge(rows) != Mention.NONE)
         )
         places = read_coordinates(found)
         verdicts = [verdict for rows in found.to_batches() for verdict in judge(rows)]
         goes = [v == Mention.CERTAIN or self._also.holds(p) for v, p in zip(verdicts, places, strict=True)]
         unsure = [UnsureRecord(spec.name, place) for place, is_gone in zip(places, goes, strict=True) if not is_gone]
-        rows = found.filter(pa.array(goes, pa.bool_())).select(list(dict.fromkeys([*COORDINATES, *columns])))
+        rows = found.filter(pa.array(goes, pa.bool_())).select(list(dict.fromkeys([*spec.key, *columns])))
         return rows, unsure
 
     def _is_own(self, rows: pa.RecordBatch, user_column: str) -> pa.BooleanArray:
@@ -166,6 +166,13 @@ class TraceFinder:
 def read_coordinates(rows: pa.Table | pa.RecordBatch) -> list[Coordinates]:
     """The coordinates of each of these rows."""
     return list(map(Coordinates, *(rows[name].to_pylist() for name in COORDINATES)))
+
+
+def _read_places(rows: pa.Table | pa.RecordBatch) -> list[tuple[Any, ...]]:
+    """Coordinates and index of each of these rows; null for the index where records hold no lists."""
+    known = set(rows.schema.names)
+    columns = [rows[name].to_pylist() if name in known else [None] * len(rows) for name in REQUEUED_RECORDS.key]
+    return list(zip(*columns, strict=True))
 
 
 def _texts_of(events: pa.Table, column: str) -> pa.Array:

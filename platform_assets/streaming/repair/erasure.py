@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 _UNKNOWN_FILES_HOURS = 24
 # The column of users of the platform's own tables, and of a report that does not say otherwise.
 _USER = "user_id"
-_PLACE = list(COORDINATES)
+# One row an offset and arrival in the register of erased records.
+_ONCE = (*COORDINATES, "arrived_at")
 
 
 class Eraser:
@@ -83,12 +84,12 @@ class Eraser:
                 self._list_for_repair(stream, found.others if stream.span.by_user else found.erased_events, now)
         counts = {spec.name: self._erase_personal(session, spec, name) for spec, name in self.personal.items()}
         events, quarantined, deduplicated = self._ingest.tables
-        counts[deduplicated.name] = self._erase_rows(deduplicated, found.deduplicated.select(_PLACE))
-        counts[quarantined.name] = self._erase_rows(quarantined, found.quarantined.select(_PLACE))
+        counts[deduplicated.name] = self._erase_rows(deduplicated, found.deduplicated.select(deduplicated.key))
+        counts[quarantined.name] = self._erase_rows(quarantined, found.quarantined.select(quarantined.key))
         # It tells which quarantined records count as accepted: gone with these, not before.
-        counts[REQUEUED_RECORDS.name] = self._erase_rows(REQUEUED_RECORDS, found.requeued.select(_PLACE))
+        counts[REQUEUED_RECORDS.name] = self._erase_rows(REQUEUED_RECORDS, found.requeued.select(REQUEUED_RECORDS.key))
         gone = found.erased_events
-        counts[events.name] = self._erase_rows(events, gone.select(_PLACE), gone["event_date"])
+        counts[events.name] = self._erase_rows(events, gone.select(events.key), gone["event_date"])
         return counts
 
     def find_erasing_commit(self) -> tuple[int, int] | None:
@@ -119,6 +120,10 @@ class Eraser:
                 ("deduplicated", "deduplicated_at", found.deduplicated),
             )
         )
+        if self._ingest.topic.is_list:
+            numbered = erased.append_column("number", pa.array(range(len(erased)), pa.int64()))
+            first = numbered.group_by(_ONCE).aggregate([("number", "min")])["number_min"]
+            erased = erased.take(first.sort())
         if len(erased):
             self._open(ERASED_RECORDS).put(erased, "true", self._info)
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, UsageError
@@ -19,6 +20,7 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.judged_records import count_by_type
+from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST
 from platform_assets.streaming.ingest.record_parser import parse_batch, parsed_schema
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.register.forgotten_users import Register
@@ -61,7 +63,7 @@ class Requeue:
     refused: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, outcome: str) -> int:
-        """Records with this outcome."""
+        """Records with this outcome; of a list each of its records."""
         return sum(mark["outcome"] == outcome for mark in self.marks)
 
 
@@ -94,24 +96,31 @@ class Requeuer:
         rows = sorted((row for row in found if Coordinates.of(row) not in known), key=Coordinates.of)
         self._refuse_older_topics(rows)
         parsed = self._parse(rows, now)
+        places = _read_places(parsed)
         forgotten = self._register.find_rows(parsed, self._roles.user_id)
-        judged = zip(parsed["reason"].to_pylist(), forgotten, strict=True)
-        reasons = ["forgotten_user" if is_forgotten else reason for reason, is_forgotten in judged]
-        refused = Counter(reason for reason in reasons if reason is not None)
-        ids = pa.nulls(len(rows), pa.string()) if self._roles.event_id is None else parsed[self._roles.event_id]
+        reasons: dict[Coordinates, str] = {}
+        for (place, _), reason, is_forgotten in zip(places, parsed["_reason"].to_pylist(), forgotten, strict=True):
+            if reason is not None or is_forgotten:
+                reasons[place] = "forgotten_user" if is_forgotten else reason
+        refused = Counter(reasons.values())
+        quarantined = {Coordinates.of(row): row for row in rows}
+        ids = pa.nulls(len(parsed), pa.string()) if self._roles.event_id is None else parsed[self._roles.event_id]
         kept = self._find_accepted(pa.array(ids.drop_null().to_pylist(), pa.string()))
         planned = []
         # Marks of a user who was forgotten are gone, the transactions that wrote them are not.
         written = (self._marks.committed_batch(app) or 0 for app in (self._app, _APP))
         number = max((*written, *(mark["requeue"] for mark in earlier))) + 1
-        verdicts = zip(rows, reasons, ids.to_pylist(), strict=True)
-        for row, event_id in ((row, event_id) for row, reason, event_id in verdicts if reason is None):
+        for (place, index), event_id in zip(places, ids.to_pylist(), strict=True):
+            if place in reasons:
+                continue
             repeated = kept.get(event_id)
             if event_id is not None:
-                kept.setdefault(event_id, Coordinates.of(row))
+                kept.setdefault(event_id, place)
             planned.append(
                 {
-                    **{name: row[name] for name in (*COORDINATES, "reason")},
+                    **dict(zip(COORDINATES, place, strict=True)),
+                    "record_index": index,
+                    "reason": quarantined[place]["reason"],
                     "event_id": event_id,
                     "outcome": "accepted" if repeated is None else "deduplicated",
                     **dict(zip(("kept_topic", "kept_partition", "kept_offset"), repeated or (), strict=False)),
@@ -133,21 +142,25 @@ class Requeuer:
             self.finish()
 
     def finish(self) -> int:
-        """Writes what the newest requeue has recorded and not yet taken in; returns how many records."""
+        """Writes what the newest requeue has recorded and not yet taken in; returns how many rows."""
         import pyarrow as pa
 
         # The marks are of all topics: those of records of this stream's quarantine are its own.
-        marks = {Coordinates.of(mark): mark for mark in self._marks.read_arrow().to_pylist()}
+        marks: dict[Coordinates, list[dict[str, Any]]] = {}
+        for mark in self._marks.read_arrow().to_pylist():
+            marks.setdefault(Coordinates.of(mark), []).append(mark)
         rows = [row for row in self._quarantined.read_arrow().to_pylist() if Coordinates.of(row) in marks]
-        number = max((marks[Coordinates.of(row)]["requeue"] for row in rows), default=0)
-        rows = [row for row in rows if marks[Coordinates.of(row)]["requeue"] == number]
+        number = max((marks[Coordinates.of(row)][0]["requeue"] for row in rows), default=0)
+        rows = [row for row in rows if marks[Coordinates.of(row)][0]["requeue"] == number]
         rows.sort(key=Coordinates.of)
-        own_marks = [marks[Coordinates.of(row)] for row in rows]
+        own_marks = [mark for row in rows for mark in sorted(marks[Coordinates.of(row)], key=_read_index)]
         if not (unwritten := self._find_unwritten(own_marks, number)):
             return 0
         (now,) = {mark["requeued_at"] for mark in own_marks}
         parsed = self._parse(rows, now)
-        if parsed["reason"].null_count < len(rows):
+        if _read_places(parsed) != [(Coordinates.of(mark), mark["record_index"]) for mark in own_marks] or (
+            parsed["_reason"].null_count < len(parsed)
+        ):
             raise CheckpointMismatchError(
                 f"A requeue of {now:%Y-%m-%d %H:%M:%S} UTC was cut short, and the current code refuses its records. "
                 "Finish it with the code that began it: headrace requeue --accept"
@@ -177,13 +190,14 @@ class Requeuer:
 
         info = self._describe(number)
         if outcome == "accepted":
-            records = records.rename_columns({"arrived_at": "ingested_at"})
+            records = records.rename_columns({"_arrived_at": "ingested_at"})
             # No frontier: what is taken in late moves no watermark.
-            info = replace(info, rows_by_type=count_by_type(self._topic, records))
+            info = replace(info, rows_by_type=count_by_type(records, self._roles.event_type))
         else:
             ids = records[self._roles.event_id]
-            records = records.select([*COORDINATES, "kafka_timestamp", "arrived_at"])
-            records = records.rename_columns({"arrived_at": "deduplicated_at"}).append_column("event_id", ids)
+            places = PLACE_IN_LIST if self._topic.is_list else ()
+            records = records.select([*COORDINATES, *places, "kafka_timestamp", "_arrived_at"])
+            records = records.rename_columns({"_arrived_at": "deduplicated_at"}).append_column("event_id", ids)
             kept = [mark for mark in marks if mark["outcome"] == outcome]
             for name, of_type in (
                 ("kept_topic", pa.string()),
@@ -204,7 +218,10 @@ class Requeuer:
         return CommitInfo.of_batch(self._query, self._app, number, kind=CommitKind.REQUEUE, value=number)
 
     def _parse(self, rows: list[dict[str, Any]], now: datetime) -> pa.Table:
-        """The records as the current parser has them, in their order, with `topic` and `arrived_at`."""
+        """The records as the current parser has them, in their order, with `topic` and `_arrived_at`.
+
+        A list has a row for each of its records.
+        """
         import pyarrow as pa
 
         utc = pa.timestamp("us", tz="UTC")
@@ -220,9 +237,13 @@ class Requeuer:
         micros = count_micros(now)
         batches = [parse_batch(kafka, self._topic, micros, self._max_bytes, self._rules)] if rows else []
         parsed = pa.Table.from_batches(batches, parsed_schema(self._topic))
-        arrived = pa.array([now] * len(rows), utc)
+        arrived = pa.array([now] * len(parsed), utc)
+        if self._topic.is_list and len(parsed):
+            # A rejected list is one row, and has no index.
+            starts = [index is None or index == 0 for index in parsed["record_index"].to_pylist()]
+            rows = [rows[number - 1] for number in accumulate(starts)]
         topics = pa.array([row["topic"] for row in rows], pa.string())
-        return parsed.append_column("topic", topics).append_column("arrived_at", arrived)
+        return parsed.append_column("topic", topics).append_column("_arrived_at", arrived)
 
     def _find_accepted(self, event_ids: pa.Array) -> dict[str, Coordinates]:
         """Which of these ids the accepted records have, ever, and where the record that was kept lies."""
@@ -253,3 +274,15 @@ class Requeuer:
                 f"{len(older)} of the records came before the log of {topic}/{partition} began again at "
                 f"{again[older[0]]:%Y-%m-%d %H:%M:%S} UTC. Leave them out: --since that time."
             )
+
+
+def _read_places(parsed: pa.Table) -> list[tuple[Coordinates, int | None]]:
+    """The Kafka record of each row, and its place in the record's list, if it holds one."""
+    columns = [parsed[name].to_pylist() for name in COORDINATES]
+    has_lists = "record_index" in parsed.column_names
+    indexes = parsed["record_index"].to_pylist() if has_lists else [None] * len(parsed)
+    return list(zip(map(Coordinates, *columns), indexes, strict=True))
+
+
+def _read_index(mark: Mapping[str, Any]) -> int:
+    return mark["record_index"] or 0

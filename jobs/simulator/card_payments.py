@@ -1,0 +1,182 @@
+"""Simulated card payments: rounds of payments, what is given back, and bursts that look like fraud."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.simulator.begun_actions import BegunActions
+from jobs.simulator.encoded_values import mix_ids
+from jobs.simulator.payment_catalogue import (
+    CHIP,
+    CONTACTLESS,
+    COUNTRIES,
+    ONLINE,
+    PRICES,
+    WHOLE,
+    PaymentCatalogue,
+    build_payment_catalogue,
+)
+from jobs.simulator.payment_encoding import PAYMENT, REFUND, REVERSAL, PaymentEncoder
+from jobs.simulator.payment_profile import PaymentProfile
+from jobs.simulator.simulated_topic import SimulatedTopic
+
+_SECOND = 1_000_000
+_WEEK = 7 * 24 * 3600 * _SECOND
+_ACTION = np.dtype(
+    [
+        ("at", "i8"),
+        ("amount", "u4"),  # hundredths
+        ("device", "u4"),
+        ("card", "u4"),
+        ("merchant", "u2"),
+        ("kind", "u1"),
+        ("channel", "u1"),
+        ("country", "u1"),
+        ("names_country", "u1"),
+        ("is_fraud", "u1"),
+    ]
+)
+# A round is cut here: without a bound one of them would hold as many payments as it likes.
+_LONGEST_ROUND = 8
+_BURST = (6, 16)
+_MEAN_BURST = sum(_BURST) / 2
+# The first payments of a burst try out whether the card works.
+_TRIALS = 2
+# Above this many hundredths of a euro a card must be put into the terminal.
+_CONTACTLESS_UP_TO = 5000
+# At least 2 ms, for most timestamps are in milliseconds and two payments of a round must not share one.
+_LEAST_MICROS = 2000.0
+# Whose device it is, in the high bits of its number, so that no two are the same one.
+_TERMINAL, _OWN, _STRANGE = (np.uint32(kind << 30) for kind in range(3))
+_TERMINALS_OF_ONE_MERCHANT = 4
+# What an action holds. No amount of the profile comes near to it.
+_LARGEST_AMOUNT = 4_000_000_000
+
+
+class _Payments(BegunActions):
+    """Transactions of all cards. A beginning is a round of payments, or a burst."""
+
+    def __init__(self, catalogue: PaymentCatalogue, profile: PaymentProfile, seed: int) -> None:
+        rounds = sum((1 - 1 / profile.round_payments) ** n for n in range(_LONGEST_ROUND))
+        share = profile.fraud * rounds / (_MEAN_BURST - profile.fraud * (_MEAN_BURST - rounds))
+        mean = (1 - share) * rounds * (1 + profile.reversals * (1 - profile.refunds)) + share * _MEAN_BURST
+        super().__init__(mean, _ACTION, np.random.default_rng([seed, 1]))
+        self._catalogue, self._profile = catalogue, profile
+        self._bursts = share
+        self._salt = int(np.random.default_rng([seed, 5]).integers(0, 2**63))
+
+    def _begin(self, count: int, begin: int, end: int) -> NDArray[np.void]:
+        rng, profile = self._rng, self._profile
+        is_burst = rng.random(count) < self._bursts
+        rounds = np.minimum(rng.geometric(1 / profile.round_payments, count), _LONGEST_ROUND)
+        length = np.where(is_burst, rng.integers(_BURST[0], _BURST[1] + 1, count), rounds)
+        first = np.cumsum(length) - length
+        of = np.repeat(np.arange(count), length)
+        step = np.arange(len(of)) - first[of]
+        actions = np.zeros(len(of), _ACTION)
+        is_fraud = is_burst[of]
+        actions["is_fraud"] = is_fraud
+        actions["at"] = self._spread(first, of, is_fraud, rng.uniform(begin, end, count))
+        card = np.searchsorted(self._catalogue.card_weights, rng.random(count), side="right")
+        # Stolen cards are any cards: most of them are used little.
+        stolen = rng.integers(0, len(self._catalogue.card_weights), count)
+        actions["card"] = np.where(is_burst, stolen, card)[of]
+        self._choose_places(actions, is_fraud)
+        self._set_amounts(actions, is_fraud, step)
+        strange = rng.integers(0, 2**30, count, dtype=np.uint32)[of]
+        actions["device"] = np.where(is_fraud, _STRANGE | strange, self._name_devices(actions))
+        given_back = ~is_fraud & (rng.random(len(of)) < profile.refunds)
+        actions["kind"] = np.where(given_back, REFUND, PAYMENT)
+        part = np.where(rng.random(len(of)) < 0.7, 1.0, rng.uniform(0.1, 1.0, len(of)))
+        actions["amount"] = np.where(given_back, self._round(actions["amount"] * part, actions), actions["amount"])
+        return np.concatenate([actions, self._reverse(actions)])
+
+    def _spread(
+        self, first: NDArray[np.int64], of: NDArray[np.int64], is_fraud: NDArray[np.bool_], starts: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """When each payment happens, in microseconds."""
+        rng, profile, total = self._rng, self._profile, len(of)
+        pause = np.exp(rng.normal(0.0, 1.0, total)) * (profile.round_minutes * 60 * _SECOND)
+        quick = rng.exponential(profile.fraud_seconds * _SECOND, total)
+        gap = np.maximum(np.where(is_fraud, quick, pause), _LEAST_MICROS)
+        gap[first] = 0.0
+        passed = np.cumsum(gap)
+        return np.asarray(starts[of] + (passed - passed[first][of]), dtype=np.int64)
+
+    def _choose_places(self, actions: NDArray[np.void], is_fraud: NDArray[np.bool_]) -> None:
+        """Merchant, channel and country: at home or where the card travels, but the merchant's own country online."""
+        rng, catalogue, total = self._rng, self._catalogue, len(actions)
+        popular = np.searchsorted(catalogue.merchant_weights, rng.random(total), side="right")
+        any_merchant = rng.integers(0, len(catalogue.merchant_weights), total)
+        merchant = np.where(is_fraud, any_merchant, popular)
+        is_online = rng.random(total) < np.where(is_fraud, 0.8, catalogue.merchant_online[merchant])
+        online = np.where(is_fraud, ONLINE, catalogue.online_channel[merchant])
+        actions["merchant"] = merchant
+        actions["channel"] = np.where(is_online, online, catalogue.present_channel[merchant])
+        country = np.where(is_online, catalogue.merchant_country[merchant], self._find_cards(actions))
+        actions["country"] = np.where(is_fraud, rng.integers(0, len(COUNTRIES), total), country)
+        actions["names_country"] = rng.random(total) >= self._profile.without_country
+
+    def _find_cards(self, actions: NDArray[np.void]) -> NDArray[np.uint8]:
+        """The country in which each card is: drawn for each week by the card's number, so that it stays there."""
+        home = self._catalogue.card_home[actions["card"]]
+        week = (actions["at"] // _WEEK).astype(np.uint64)
+        drawn = mix_ids(week << np.uint64(32) | actions["card"].astype(np.uint64), self._salt)
+        travels = (drawn >> np.uint64(11)) / 2.0**53 < self._profile.travellers
+        return np.where(travels, drawn % np.uint64(len(COUNTRIES)), home).astype(np.uint8)
+
+    def _set_amounts(self, actions: NDArray[np.void], is_fraud: NDArray[np.bool_], step: NDArray[np.int64]) -> None:
+        """Log-normal around what the merchant takes; of a burst a few cents first, and then more than usual."""
+        rng, catalogue, total = self._rng, self._catalogue, len(actions)
+        merchant = actions["merchant"]
+        level = np.exp(rng.normal(0.0, 1.0, total) * catalogue.merchant_spread[merchant])
+        euros = catalogue.merchant_middle[merchant] * level
+        burst = np.where(step < _TRIALS, rng.uniform(0.5, 2.0, total), euros * rng.uniform(2.0, 5.0, total))
+        euros = np.where(is_fraud, burst, euros)
+        is_present = (actions["channel"] == CHIP) & (euros * 100 <= _CONTACTLESS_UP_TO)
+        actions["channel"] = np.where(is_present, CONTACTLESS, actions["channel"])
+        actions["amount"] = self._round(euros * 100 * PRICES[actions["country"]], actions)
+
+    @staticmethod
+    def _round(hundredths: NDArray[np.float64], actions: NDArray[np.void]) -> NDArray[np.uint32]:
+        """Amounts as whole numbers of the currency's smallest coin, at least one."""
+        coin = np.where(WHOLE[actions["country"]], 100, 1)
+        amounts = np.maximum(np.rint(hundredths / coin), 1) * coin
+        return np.asarray(np.minimum(amounts, _LARGEST_AMOUNT), dtype=np.uint32)
+
+    def _name_devices(self, actions: NDArray[np.void]) -> NDArray[np.uint32]:
+        """A terminal of the merchant; online the customer's own device."""
+        is_online = actions["channel"] >= ONLINE
+        number = self._rng.integers(0, _TERMINALS_OF_ONE_MERCHANT, len(actions), dtype=np.uint32)
+        terminal = _TERMINAL | actions["merchant"].astype(np.uint32) << np.uint32(8) | number
+        return np.asarray(np.where(is_online, _OWN | actions["card"], terminal), dtype=np.uint32)
+
+    def _reverse(self, actions: NDArray[np.void]) -> NDArray[np.void]:
+        rng, profile = self._rng, self._profile
+        chosen = (actions["kind"] == PAYMENT) & (actions["is_fraud"] == 0)
+        reversed_ = actions[chosen & (rng.random(len(actions)) < profile.reversals)]
+        delay = np.minimum(rng.exponential(1.0, len(reversed_)), 12) * (profile.reversal_seconds * _SECOND)
+        reversed_["at"] += np.maximum(delay, _LEAST_MICROS).astype(np.int64)
+        reversed_["kind"] = REVERSAL
+        return reversed_
+
+
+class CardPayments(SimulatedTopic):
+    """One run of the simulated card payments."""
+
+    action: ClassVar[np.dtype[np.void]] = _ACTION
+
+    def __init__(self, profile: PaymentProfile, seed: int) -> None:
+        """Raises `UsageError` for a negative seed."""
+        super().__init__(profile, seed)
+        self._payments = profile
+        self._catalogue = build_payment_catalogue(profile, np.random.default_rng([seed, 0]))
+
+    def _open_actions(self) -> _Payments:
+        return _Payments(self._catalogue, self._payments, self.seed)
+
+    def _open_encoder(self, run: int) -> PaymentEncoder:
+        return PaymentEncoder(self._catalogue, self.seed)

@@ -1,0 +1,71 @@
+"""The topics that are simulated: by what name a person asks for them, and which profile they follow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jobs.simulator.delivery_habits import DeliveryHabits
+from jobs.simulator.payment_profile import PaymentProfile
+from jobs.simulator.profile import ShopProfile
+from platform_assets.errors import UsageError
+
+if TYPE_CHECKING:
+    from jobs.simulator.simulated_topic import SimulatedTopic
+    from resources.settings import Settings
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulated topic. `title` is what a person reads; `sizes` are options of the command for fields of the profile.
+
+    `open` makes a run of it from its profile and a seed; `find_topic` gives the topic on the broker.
+    """
+
+    title: str
+    profile: type[DeliveryHabits]
+    open: Callable[[Any, int], SimulatedTopic]
+    find_topic: Callable[[Settings], str]
+    sizes: tuple[str, ...] = ()
+
+    def read_habit(self, name: str, number: str | float) -> float:
+        """A setting of the profile, whole where the field is. Raises `ValueError` for a text that is no such number."""
+        whole = {each.name for each in dataclasses.fields(self.profile) if type(each.default) is int}
+        return int(number) if name in whole else float(number)
+
+
+def find_simulation(name: str | None) -> Simulation:
+    """The simulation by its name in `--topic`; any other name is a topic of the broker for the shop's events."""
+    return NAMED.get(name or "", SHOP)
+
+
+def find_of_profile(profile: DeliveryHabits) -> Simulation:
+    """The simulation that follows such a profile. Raises `UsageError` for none."""
+    for simulation in (SHOP, *NAMED.values()):
+        if type(profile) is simulation.profile:
+            return simulation
+    raise UsageError(f"Nothing is simulated by a {type(profile).__name__}.")
+
+
+def _open_shop(profile: ShopProfile, seed: int) -> SimulatedTopic:
+    from jobs.simulator.shop import Shop
+
+    return Shop(profile, seed)
+
+
+def _open_payments(profile: PaymentProfile, seed: int) -> SimulatedTopic:
+    from jobs.simulator.card_payments import CardPayments
+
+    return CardPayments(profile, seed)
+
+
+def _find_transactions(settings: Settings) -> str:
+    from platform_assets.topics.transactions import TOPIC
+
+    return TOPIC.kafka_topic
+
+
+SHOP = Simulation("Simulated shop", ShopProfile, _open_shop, lambda settings: settings.topic, ("users", "products"))
+NAMED = {"transactions": Simulation("Simulated card payments", PaymentProfile, _open_payments, _find_transactions)}
