@@ -49,8 +49,8 @@ _recording = _options("Recorded clickstream")
 @click.command(cls=SectionedCommand)
 @click.option(
     "--topic",
-    help=f"{', '.join(NAMED)}: that topic's own records. Any other: the topic on the broker (default: HEADRACE_TOPIC), "
-    "for the shop's.",
+    help=f"{', '.join(NAMED)}: that topic's own records. Another topic of platform_assets/topics: records by its "
+    "contract. Any other name: the topic on the broker (default: HEADRACE_TOPIC), for the shop's.",
 )
 @click.option("--kafka-topic", metavar="NAME", help="The topic on the broker, where it is not the usual one.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")

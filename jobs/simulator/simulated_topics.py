@@ -13,7 +13,9 @@ from jobs.simulator.profile import ShopProfile
 from platform_assets.errors import UsageError
 
 if TYPE_CHECKING:
+    from jobs.simulator.by_contract.contract_topic import ContractProfile
     from jobs.simulator.simulated_topic import SimulatedTopic
+    from platform_assets.streaming.topic_spec import Topic
     from resources.settings import Settings
 
 
@@ -37,8 +39,11 @@ class Simulation:
 
 
 def find_simulation(name: str | None) -> Simulation:
-    """The simulation by its name in `--topic`; any other name is a topic of the broker for the shop's events."""
-    return NAMED.get(name or "", SHOP)
+    """The simulation by its name in `--topic`; any other name is a topic of the broker for the shop's events.
+
+    A topic without a simulation of its own, by its name or that on the broker, is simulated by its contract.
+    """
+    return NAMED.get(name or "") or _find_by_contract(name) or SHOP
 
 
 def find_of_profile(profile: DeliveryHabits) -> Simulation:
@@ -46,6 +51,8 @@ def find_of_profile(profile: DeliveryHabits) -> Simulation:
     for simulation in (SHOP, *NAMED.values()):
         if type(profile) is simulation.profile:
             return simulation
+    if (topic := getattr(profile, "topic", None)) is not None:
+        return _simulate_by_contract(topic, type(profile))
     raise UsageError(f"Nothing is simulated by a {type(profile).__name__}.")
 
 
@@ -59,6 +66,29 @@ def _open_payments(profile: PaymentProfile, seed: int) -> SimulatedTopic:
     from jobs.simulator.card_payments import CardPayments
 
     return CardPayments(profile, seed)
+
+
+def _find_by_contract(name: str | None) -> Simulation | None:
+    from platform_assets.topics import load_topics
+
+    own = ("events", *NAMED)
+    for topic in load_topics() if name else ():
+        if topic.name not in own and name in (topic.name, topic.kafka_topic):
+            from jobs.simulator.by_contract.contract_topic import build_profile
+
+            return _simulate_by_contract(topic, build_profile(topic))
+    return None
+
+
+def _simulate_by_contract(topic: Topic, profile: type[DeliveryHabits]) -> Simulation:
+    title = f"Records by the contract of {topic.name}"
+    return Simulation(title, profile, _open_by_contract, lambda _settings: topic.kafka_topic)
+
+
+def _open_by_contract(profile: ContractProfile, seed: int) -> SimulatedTopic:
+    from jobs.simulator.by_contract.contract_topic import ContractTopic
+
+    return ContractTopic(profile, seed)
 
 
 def _find_transactions(settings: Settings) -> str:

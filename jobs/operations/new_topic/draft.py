@@ -132,7 +132,7 @@ def _pick_examples(of: FieldType, place: Place) -> tuple[str, ...]:
     if of.python != "str" or of.time is not None or not place.counts or find_digits(place):
         return ()
     texts = sorted(place.counts)
-    is_few = 2 <= len(texts) <= _MOST_EXAMPLES and len(texts) * 4 <= len(place.seen)
+    is_few = 2 <= len(texts) <= _MOST_EXAMPLES and len(texts) * 3 <= len(place.seen)
     is_short = all(text and len(text) <= _LONGEST_EXAMPLE and text.isprintable() for text in texts)
     return tuple(texts) if is_few and is_short else ()
 
