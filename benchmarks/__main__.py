@@ -17,6 +17,7 @@ BENCHMARKS = (
     "recovery",
     "idle",
     "ticks",
+    "many_topics",
     "event_log",
     "ledger_audit",
     "day_reads",

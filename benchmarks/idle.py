@@ -35,7 +35,7 @@ START_SECONDS = 300.0
 STOP_SECONDS = 180.0
 LOOK_SECONDS = 0.25
 
-_LOAD = """
+LOAD = """
 import time; began = time.perf_counter()
 from platform_assets.definitions import defs
 defs().get_repository_def().get_all_jobs()
@@ -77,8 +77,8 @@ def main() -> None:
 def _print_load(root: Path) -> None:
     found = []
     for _ in range(3):
-        command = [sys.executable, "-c", _LOAD]
-        result = subprocess.run(command, cwd=root, env=_environment(root), capture_output=True, text=True, check=True)
+        command, environment = [sys.executable, "-c", LOAD], build_environment(root)
+        result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
         found.append([float(number) for number in result.stdout.split()])
     seconds, memory = (statistics.median(column) for column in zip(*found, strict=True))
     print(f"definitions in a fresh process: {seconds:.2f} s, {memory:.0f} MiB", flush=True)
@@ -87,7 +87,7 @@ def _print_load(root: Path) -> None:
 def _print_start(root: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as home:
         port = _free_port()
-        with _running(root, Path(home), "dev", {"HEADRACE_UI_PORT": str(port)}) as platform:
+        with running(root, Path(home), "dev", {"HEADRACE_UI_PORT": str(port)}) as platform:
             began = time.monotonic()
             _wait(platform, home, lambda: _answers(f"http://127.0.0.1:{port}/server_info"))
             print(f"headrace dev: the UI answers after {time.monotonic() - began:.1f} s", flush=True)
@@ -98,16 +98,16 @@ def _print_start(root: Path) -> None:
 def _print_idle(root: Path, settle: float, seconds: float) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="headrace-bench-") as home,
-        _running(root, Path(home), "up", {}) as platform,
+        running(root, Path(home), "up", {}) as platform,
     ):
         began = time.monotonic()
         streams = len(list((root / "platform_assets" / "streams").glob("[a-z]*.py")))
         _wait(platform, home, lambda: len(list(Path(home).glob("lakehouse/_checkpoints/**/metadata"))) >= streams)
         print(f"headrace up: {streams} streams are there after {time.monotonic() - began:.1f} s", flush=True)
         time.sleep(settle)  # what a start leaves behind is no idle cost
-        before = _look(platform.pid)
+        before = look(platform.pid)
         time.sleep(seconds)
-        _print_costs(before, _look(platform.pid), seconds)
+        _print_costs(before, look(platform.pid), seconds)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _print_costs(before: dict[int, _Cost], after: dict[int, _Cost], seconds: flo
         print(f"{kind:16}{cores:8.3f}{rss:10.0f}{pss:10.0f}{count:11.0f}", flush=True)
 
 
-def _look(pid: int) -> dict[int, _Cost]:
+def look(pid: int) -> dict[int, _Cost]:
     """All processes of the platform. What ended children have used counts for their parents."""
     found = {}
     for process in _family(pid):
@@ -162,8 +162,9 @@ def _kind(process: psutil.Process) -> str:
 
 
 @contextmanager
-def _running(root: Path, home: Path, command: str, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**_environment(root), "HEADRACE_HOME": str(home), **settings}
+def running(root: Path, home: Path, command: str, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a command of the checkout for the length of the block; a SIGTERM ends it."""
+    environment = {**build_environment(root), "HEADRACE_HOME": str(home), **settings}
     with (home / "platform.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "jobs.cli", command],
@@ -176,7 +177,7 @@ def _running(root: Path, home: Path, command: str, settings: dict[str, str]) -> 
         process.wait(STOP_SECONDS)
 
 
-def _environment(root: Path) -> dict[str, str]:
+def build_environment(root: Path) -> dict[str, str]:
     """The checkout's code, and the programs of this environment."""
     return {**of_checkout(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
