@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -138,7 +139,8 @@ def test_checks_are_there_for_what_a_topic_has(lakehouse: LakehouseResource) -> 
     assert "1 events since the beginning repeat an reading_id" in str(run(lakehouse, repeated).description)
     verdict = run(lakehouse, busy)
     assert not verdict.passed and "has 3 of 2026-03-01 (75%)" in str(verdict.description)
-    assert "d1" not in str(verdict)
+    # As a word: the digits that stand in its place may have d1 in them.
+    assert not re.search(r"\bd1\b", str(verdict))
 
     append(lakehouse, PULSES.main_table, [{"event_time": now, "level": 0.5}])
     checks = build_event_time_checks((READINGS, PULSES), EventTimeLimits())
