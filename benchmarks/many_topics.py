@@ -25,7 +25,7 @@ from benchmarks.own_environment import ROOT
 
 STREAM_FIELDS = ("state", "country", "channel")
 GROUPS = {"the two that ship": "clickstream,payments", "{topics} topics more": "all"}
-# The streams of so many groups would need as many JVMs: only the daemon is measured, and no catching up is near.
+# The streams of 20 groups would need 20 JVMs: only the daemon is measured, and no catching up is near.
 WITHOUT_STREAMS = {"HEADRACE_STREAMING_MODE": "scheduled", "HEADRACE_DRAIN_CRON": "0 0 1 1 *"}
 _TICKS = """
 import statistics, sys, tempfile, pathlib

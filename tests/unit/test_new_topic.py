@@ -83,6 +83,8 @@ def build_payments() -> pa.Table:
 
 
 FILES = (*LINES, "settlements.parquet")
+# The copy has the topics of this project too, which may be called orders or readings.
+PREFIX = "sampled_for_tests_"
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def written(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     said = {}
     for name in FILES:
         file = write_file(tmp_path_factory.mktemp("samples"), name)
-        done = run(project, "-m", "jobs.cli", "new-topic", file.stem, "--from", str(file))
+        done = run(project, "-m", "jobs.cli", "new-topic", f"{PREFIX}{file.stem}", "--from", str(file))
         assert done.returncode == 0, done.stderr
         said[file.stem] = done.stdout
     return said
@@ -163,14 +165,14 @@ def test_what_was_decided_is_said(written: dict[str, str]) -> None:
 
 def test_a_second_call_overwrites_nothing(project: Path, written: dict[str, str], tmp_path: Path) -> None:
     file = write_file(tmp_path, "orders.jsonl")
-    before = (project / "platform_assets/topics/orders.py").read_text()
-    done = run(project, "-m", "jobs.cli", "new-topic", "orders", "--from", str(file))
-    assert done.returncode == 1 and "There is a topic orders" in done.stderr
-    (project / "tests/unit/test_topic_others.py").write_text("")
-    done = run(project, "-m", "jobs.cli", "new-topic", "others", "--from", str(file))
-    assert done.returncode == 1 and "tests/unit/test_topic_others.py: there already" in done.stderr
-    assert (project / "platform_assets/topics/orders.py").read_text() == before
-    assert not (project / "platform_assets/topics/others.py").exists()
+    before = (project / f"platform_assets/topics/{PREFIX}orders.py").read_text()
+    done = run(project, "-m", "jobs.cli", "new-topic", f"{PREFIX}orders", "--from", str(file))
+    assert done.returncode == 1 and f"There is a topic {PREFIX}orders" in done.stderr
+    (project / f"tests/unit/test_topic_{PREFIX}others.py").write_text("")
+    done = run(project, "-m", "jobs.cli", "new-topic", f"{PREFIX}others", "--from", str(file))
+    assert done.returncode == 1 and f"tests/unit/test_topic_{PREFIX}others.py: there already" in done.stderr
+    assert (project / f"platform_assets/topics/{PREFIX}orders.py").read_text() == before
+    assert not (project / f"platform_assets/topics/{PREFIX}others.py").exists()
 
 
 def draft(folder: Path, name: str) -> Draft:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from jobs.operations.new_topic.command import build_judge, load_topic
+from jobs.operations.new_topic.command import LONGEST_NAME, build_judge, load_topic
 from jobs.operations.new_topic.draft import Draft, draft_topic
 from jobs.operations.new_topic.sample_test import choose_samples, write_test
 from jobs.operations.new_topic.samples import read_samples
@@ -91,7 +91,7 @@ def test_a_draft_accepts_its_samples(
     folder = tmp_path_factory.mktemp("drafted")
     samples = read_samples(write(folder, records))
     try:
-        draft = draft_topic("drafted", "drafted", samples)
+        draft = draft_topic("d" * LONGEST_NAME, "drafted", samples)
     except UsageError as error:
         assert "is of several types" in str(error)
         return

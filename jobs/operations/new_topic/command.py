@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import keyword
 import re
 import subprocess
 import sys
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 # The stream's own default: a larger value is quarantined, and no sample of a contract.
 _MAX_BYTES = 1_048_576
 _MODULE = "_drafted_topic"
+LONGEST_NAME = 40
+"""A longer one does not fit into the lines of the files that have it three times."""
 
 
 def create_topic(name: str, path: Path, kafka_topic: str, say: Callable[[str], None]) -> list[Path]:
@@ -113,8 +116,9 @@ def load_topic(text: str) -> Topic:
 
 
 def _require_new(name: str, kafka_topic: str) -> None:
-    if not re.fullmatch("[a-z][a-z0-9_]*", name):
-        raise UsageError(f"The topic's name {name!r} must be small letters, digits and _.")
+    if not re.fullmatch(f"[a-z][a-z0-9_]{{0,{LONGEST_NAME - 1}}}", name) or keyword.iskeyword(name):
+        said = f"must be small letters, digits and _, {LONGEST_NAME} at most, and no keyword of Python's"
+        raise UsageError(f"The topic's name {name!r} {said}.")
     for topic in load_topics():
         if name == topic.name or kafka_topic == topic.kafka_topic:
             raise UsageError(f"There is a topic {topic.name} over {topic.kafka_topic or 'HEADRACE_TOPIC'} already.")

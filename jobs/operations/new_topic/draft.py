@@ -19,6 +19,7 @@ from platform_assets.errors import UsageError
 _MOST_EXAMPLES, _LONGEST_EXAMPLE = 12, 30
 
 # What the first stream's table has besides the field that it counts by.
+_LONGEST_GROUP = 30  # the stream is named after the field
 _WINDOW_COLUMNS = ("window_start", "window_end", "record_count")
 
 
@@ -71,7 +72,12 @@ def draft_topic(name: str, kafka_topic: str, samples: Samples) -> Draft:
     types = {key: _type_time(time) if key == time_key else finder.find(place, True) for key, place in fields.items()}
     typed = {key: of for key, of in types.items() if of is not None}
     names = name_fields(typed, True, time_key)
-    left_out = (time_key, subject, *ids, *(key for key in typed if names[key] in _WINDOW_COLUMNS))
+    left_out = (
+        time_key,
+        subject,
+        *ids,
+        *(key for key in typed if names[key] in _WINDOW_COLUMNS or len(names[key]) > _LONGEST_GROUP),
+    )
     group = find_group({key: fields[key] for key in typed}, event_type, left_out)
     private = {time_key, subject, *ids}
     drafted = [

@@ -68,7 +68,7 @@ def change(path: str, value: object) -> bytes:
 
 
 '''
-_TEST = '''"""Samples of the topic `{name}` are accepted, and broken ones are quarantined with their reasons."""
+_TEST = '''"""Samples of `{name}` are accepted, broken ones quarantined with their reasons."""
 
 from __future__ import annotations
 

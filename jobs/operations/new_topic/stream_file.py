@@ -35,7 +35,6 @@ def write_stream(draft: Draft, trigger_seconds: float) -> str:
         "grain": f"window x {by} with at least one record" if by else "window with at least one record",
         "key": f'("window_start", "window_end", {quote(by)})' if by else '("window_start", "window_end")',
         "column": f"        Column({quote(by)}, {quote(kind)}, {quote(_describe(draft, by))}),\n" if by else "",
-        "takes": f"`event_time`, `{by}`" if by else "`event_time`",
         "group": f", {quote(by)}" if by else "",
         "select": f"            {quote(by)},\n" if by else "",
         "sql": f'"{by}", ' if by else "",
@@ -62,7 +61,7 @@ def _describe(draft: Draft, name: str) -> str:
     return field.description + ("" if field.is_required else "; null where none was sent")
 
 
-_STREAM = '''"""Stream `{name}`: records of five-minute windows{said}, visible while a window is open."""
+_STREAM = '''"""Records of `{topic}` in windows of five minutes{said}, shown while open."""
 
 from __future__ import annotations
 
@@ -94,7 +93,7 @@ WINDOW = timedelta(minutes=5)
 
 
 def count_records(records: DataFrame) -> DataFrame:
-    """Records of each window{said}. Takes {takes}; returns rows of `{upper}`."""
+    """Records of each window. Takes the columns of `STREAM.source`; returns rows of the table."""
     from pyspark.sql import functions as F
 
     return (

@@ -9,7 +9,8 @@ from jobs.operations.new_topic.draft import Draft, DraftField, has_no_year
 from jobs.operations.new_topic.field_types import FieldType, RecordClass
 from jobs.operations.new_topic.literals import quote, quote_long
 
-_DESCRIPTION = "Accepted records of {}: typed, validated, deduplicated by arrival, however late."
+_DESCRIPTION = "Accepted records of {}: typed, validated, deduplicated."
+_WIDTH = 120
 _ADD_YEAR = '''
 def add_year(text: str) -> str:
     """Spells a time of syslog (RFC 3164) as ISO 8601, with the year that makes it a moment of the last twelve months.
@@ -32,7 +33,7 @@ def write_topic(draft: Draft, count: int) -> str:
     if has_no_year(draft):
         body += f"\n\n{_ADD_YEAR.rstrip()}\n"
     kind = "a line of text" if draft.pattern is not None else "a JSON object"
-    said = f"Topic `{draft.name}`: {kind} a record. Written from {count:,} samples; docs/adding-a-topic.md."
+    said = f"Topic `{draft.name}`: {kind} a record. By {count:,} samples; docs/adding-a-topic.md."
     return (
         f'"""{said}"""\n\n'
         f"from __future__ import annotations\n\n{_write_imports(draft, body)}\n\n{body}\n\n{_write_value(draft)}"
@@ -103,5 +104,7 @@ def _write_value(draft: Draft) -> str:
     lines += [f"values=TextLines(\n{quote_long(draft.pattern, 8)}\n    )"] if draft.pattern is not None else []
     lines += [f"spellings={{{quote(draft.time_field)}: add_year}}"] if has_no_year(draft) else []
     arguments = "".join(f"    {line},\n" for line in lines)
-    names = f"{upper}, QUARANTINED_{upper}, DEDUPLICATED_{upper}"
-    return f"TOPIC = Topic(\n{arguments})\n{names} = TOPIC.tables\n"
+    tables = f"{upper}, QUARANTINED_{upper}, DEDUPLICATED_{upper} = TOPIC.tables"
+    if len(tables) > _WIDTH:
+        tables = f"(\n    {upper},\n    QUARANTINED_{upper},\n    DEDUPLICATED_{upper},\n) = TOPIC.tables"
+    return f"TOPIC = Topic(\n{arguments})\n{tables}\n"
