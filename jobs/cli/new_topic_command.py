@@ -22,4 +22,4 @@ def new_topic(name: str, samples: Path, kafka_topic: str) -> None:
     from jobs.operations.new_topic.command import create_topic
 
     create_topic(name, samples, kafka_topic, click.echo)
-    click.echo(f"Next: headrace simulate --topic {name} --count 1000, then HEADRACE_GROUPS={name} headrace drain")
+    click.echo(f"Next: let your producers send to the topic, then HEADRACE_GROUPS={name} headrace drain")
