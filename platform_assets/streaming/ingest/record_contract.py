@@ -8,7 +8,7 @@ topic's own rules, in theirs.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -27,6 +27,8 @@ from platform_assets.streaming.topic_spec import TextLines, Topic
 # A record that is not plain raises one of these in the decoder, and is judged field by field.
 NOT_PLAIN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 _NUMBERS = ("int", "float", "decimal")
+# A number as RFC 8259 writes it.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
 class ParsedRecord(NamedTuple):
@@ -182,11 +184,7 @@ def _refuse_plain(value: bytes) -> Any:
 def _as_json(kind: str, text: str) -> Any:
     """A group's text as JSON would have it for a field of this kind; what is none stays a text, a wrong type."""
     if kind in _NUMBERS:
-        try:
-            json.loads(text, parse_constant=int)
-        except ValueError:
-            return text
-        return Number(text)
+        return Number(text) if _NUMBER.fullmatch(text) else text
     if kind == "bool":
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
     return text
