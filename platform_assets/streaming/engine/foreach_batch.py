@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.delta.writer import DeltaWriter
 
-# Spark takes the error of an interrupted batch for a clean end where it finds such a text in it. Its pattern recurses for
-# each character that follows, so that the whole text of Java's error overflows the stack of the query's thread, which
-# then ends with a thousand lines of trace (Spark 4.2, `StreamExecution.PROXY_ERROR`).
+# Spark takes the error of an interrupted batch for a clean end where it finds such a text in it. Its pattern recurses
+# for each character that follows: the whole text of Java's error overflows the stack of the query's thread, which then
+# ends with a thousand lines of trace (Spark 4.2, `StreamExecution.PROXY_ERROR`).
 _INTERRUPTED = "py4j.protocol.Py4JJavaError: An error occurred while calling a batch: "
 _INTERRUPTIONS = (
     "java.lang.InterruptedException",
