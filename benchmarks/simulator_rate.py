@@ -34,12 +34,15 @@ def _cpu_seconds(process: psutil.Process) -> float:
 def _measure(kafka: KafkaResource, jvm: psutil.Process, records: int, run: int, name: str) -> dict[str, float]:
     topic = f"simulator-rate-{run}"
     kafka.ensure_topic(topic, 3)
-    plan = SimulationPlan(find_simulation(name).profile(), seed=run, rate=math.inf, count=records)
+    simulation = find_simulation(name)
+    if companion := simulation.name_companion(topic):
+        kafka.ensure_topic(companion, 3)
+    plan = SimulationPlan(simulation.profile(), seed=run, rate=math.inf, count=records)
     producer = kafka.producer(**PRODUCER_OPTIONS)
     before = _cpu_seconds(jvm)
     began, sender = time.perf_counter(), time.process_time()
     # Its start (the catalogue, what is under way) is part of what a user waits for.
-    report = send_records(plan.records(plan.open()), producer, topic, pace=plan.pace)
+    report = send_records(plan.records(plan.open(), companion), producer, topic, pace=plan.pace)
     report.raise_if_failed()
     sender = time.process_time() - sender
     return {

@@ -69,6 +69,7 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
 
     with StopSignals() as stop:
         kafka.ensure_topic(topic, settings.topic_partitions)
+        companion = plan.simulation.find_companion(kafka, topic, settings.topic_partitions, context.log.warning)
         context.log.info(f"Sending to {topic}, seed {plan.seed}, {plan.total or 'endless'} records expected.")
 
         def log_progress(sent: int, acknowledged: int, seconds: float) -> None:
@@ -78,14 +79,13 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
                 context.log.info(f"{sent:,} records sent, {acknowledged:,} acknowledged, {sent / seconds:,.0f}/s.")
 
         report = send_records(
-            plan.records(simulated),
+            plan.records(simulated, companion),
             kafka.producer(**PRODUCER_OPTIONS),
             topic,
             pace=plan.pace,
             stop=stop.received,
             on_progress=log_progress,
         )
-    counts = simulated.tally.as_dict()
     context.log.info(f"{report.acknowledged:,} of {report.sent:,} records acknowledged in {report.seconds:.1f} s.")
     context.add_output_metadata(
         {
@@ -95,7 +95,7 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
             "records_per_second": report.rate,
             "seconds": report.seconds,
             "seed": plan.seed,
-            **{f"{counted}/{name}": count for name, count in counts.items()},
+            **{f"{counted}/{name}": count for name, count in simulated.counts.items()},
         }
     )
     report.raise_if_failed()

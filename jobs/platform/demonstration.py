@@ -20,9 +20,9 @@ from jobs.platform.platform_progress import PlatformProgress
 from jobs.platform.reports_run import compute_days
 from jobs.platform.results import print_results
 from jobs.platform.services import Services, prepare_environment, running_platform
-from jobs.platform.simulated_streams import select_simulated, sending, start_simulator
+from jobs.platform.simulated_streams import select_senders, select_simulated, sending, start_simulator
 from platform_assets.errors import InterruptedByUserError, NotReadyError, RunFailedError, ServiceEndedError
-from platform_assets.streaming.stream_spec import Stream, select_ingest
+from platform_assets.streaming.stream_spec import Stream
 from platform_assets.streams import load_streams
 from resources.settings import Settings
 from resources.spark_configuration import for_minutes
@@ -50,7 +50,7 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
         sent = select_simulated(load_streams())
         demo, counts = _Demo(settings, services, stop, console), PlatformProgress(settings, sent)
         demo.say("Kafka and Dagster's daemon are up; the supervisor starts the streams")
-        for stream in select_ingest(sent):
+        for stream in select_senders(sent):
             demo.send(stream, "--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED)
         history = counts.read_ends()
         demo.say(f"A seeded history of {HISTORY_HOURS} hours is in Kafka")
@@ -58,7 +58,7 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
         demo.wait_for("the history to be read", lambda: counts.committed(history))
         demo.wait_for("the streams to write their tables", counts.streams)
         with ExitStack() as senders:
-            for stream in select_ingest(sent):
+            for stream in select_senders(sent):
                 senders.enter_context(demo.sending(stream))
             # Sessions of the history are closed by what comes after it: reports before that would have none.
             demo.wait_for("each stream to say how far its table is final", counts.final)

@@ -12,12 +12,20 @@ from platform_assets.streaming.stream_spec import Stream, select_downstream, sel
 # What `headrace simulate` is told of each topic that it can fill, by the stream over it. Somebody's own topic is filled
 # by its producers.
 _OPTIONS: Mapping[str, tuple[str, ...]] = {"events": (), "transactions": ("--topic", "transactions")}
+# Streams over topics that the simulator of another stream fills besides its own.
+_COMPANIONS: Mapping[str, tuple[str, ...]] = {"transactions": ("fraud_reports",)}
 
 
 def select_simulated(streams: Sequence[Stream]) -> list[Stream]:
     """The streams over topics that can be filled, and those over their tables."""
-    ingest = [stream for stream in select_ingest(streams) if stream.name in _OPTIONS]
+    named = {name for filled in _OPTIONS for name in (filled, *_COMPANIONS.get(filled, ()))}
+    ingest = [stream for stream in select_ingest(streams) if stream.name in named]
     return [*ingest, *select_downstream(ingest, streams)]
+
+
+def select_senders(streams: Sequence[Stream]) -> list[Stream]:
+    """The streams over topics that have a simulator of their own: each is to be started once."""
+    return [stream for stream in select_ingest(streams) if stream.name in _OPTIONS]
 
 
 def start_simulator(

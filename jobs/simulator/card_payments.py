@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from jobs.simulator.begun_actions import BegunActions
 from jobs.simulator.encoded_values import mix_ids
+from jobs.simulator.fraud_reports import FraudReports
 from jobs.simulator.payment_catalogue import (
     CHIP,
     CONTACTLESS,
@@ -19,27 +20,13 @@ from jobs.simulator.payment_catalogue import (
     PaymentCatalogue,
     build_payment_catalogue,
 )
-from jobs.simulator.payment_encoding import PAYMENT, REFUND, REVERSAL, PaymentEncoder
+from jobs.simulator.payment_encoding import ACTION, PAYMENT, REFUND, REVERSAL, PaymentEncoder
 from jobs.simulator.payment_fraud import REFUND_ABUSE, FraudSeries
 from jobs.simulator.payment_profile import PaymentProfile
 from jobs.simulator.simulated_topic import SimulatedTopic
 
 _SECOND = 1_000_000
 _WEEK = 7 * 24 * 3600 * _SECOND
-_ACTION = np.dtype(
-    [
-        ("at", "i8"),
-        ("amount", "u4"),  # hundredths
-        ("device", "u4"),
-        ("card", "u4"),
-        ("merchant", "u2"),
-        ("kind", "u1"),
-        ("channel", "u1"),
-        ("country", "u1"),
-        ("names_country", "u1"),
-        ("is_fraud", "u1"),
-    ]
-)
 # A round is cut here: without a bound one of them would hold as many payments as it likes.
 _LONGEST_ROUND = 8
 # Above this many hundredths of a euro a card must be put into the terminal.
@@ -64,7 +51,7 @@ class _Payments(BegunActions):
         series = self._fraud.mean_length
         self._share = profile.fraud * rounds / (series - profile.fraud * (series - rounds))
         mean = (1 - self._share) * rounds * (1 + profile.reversals * (1 - profile.refunds)) + self._share * series
-        super().__init__(mean, _ACTION, rng)
+        super().__init__(mean, ACTION, rng)
         self._salt = int(np.random.default_rng([seed, 5]).integers(0, 2**63))
 
     def _begin(self, count: int, begin: int, end: int) -> NDArray[np.void]:
@@ -75,9 +62,14 @@ class _Payments(BegunActions):
         first = np.cumsum(length) - length
         of = np.repeat(np.arange(count), length)
         pattern, step = begun[of], np.arange(len(of)) - first[of]
-        actions = np.zeros(len(of), _ACTION)
+        actions = np.zeros(len(of), ACTION)
         actions["is_fraud"] = pattern > 0
         actions["at"] = self._spread(first, of, pattern, rng.uniform(begin, end, count))
+        in_series = np.flatnonzero(pattern)
+        last = (first + length - 1)[of[in_series]]
+        # Rounded up, so that no series ends before its last transaction.
+        at: NDArray[np.int64] = actions["at"]
+        actions["remaining"][in_series] = -((at[in_series] - at[last]) // _SECOND)
         card = np.searchsorted(self._catalogue.card_weights, rng.random(count), side="right")
         # Stolen cards are any cards: most of them are used little.
         stolen = rng.integers(0, len(self._catalogue.card_weights), count)
@@ -169,13 +161,17 @@ class _Payments(BegunActions):
 class CardPayments(SimulatedTopic):
     """One run of the simulated card payments."""
 
-    action: ClassVar[np.dtype[np.void]] = _ACTION
+    action: ClassVar[np.dtype[np.void]] = ACTION
 
     def __init__(self, profile: PaymentProfile, seed: int) -> None:
         """Raises `UsageError` for a negative seed."""
         super().__init__(profile, seed)
         self._payments = profile
         self._catalogue = build_payment_catalogue(profile, np.random.default_rng([seed, 0]))
+
+    def accompany(self, topic: str) -> None:
+        """Implements `SimulatedTopic.accompany`: reports of fraud follow."""
+        self._companion = FraudReports(self._catalogue, self._payments, self.seed, topic)
 
     def _open_actions(self) -> _Payments:
         return _Payments(self._catalogue, self._payments, self.seed)

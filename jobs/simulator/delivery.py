@@ -40,12 +40,17 @@ class Delivery:
         return Console(stderr=True, quiet=self.quiet)
 
     def send_simulated(self, plan: SimulationPlan) -> None:
-        """Sends the records of a simulated topic."""
+        """Sends the records of a simulated topic, and what follows from them to its companion topic."""
         console = self._console
         console.print(f"{plan.simulation.title}, seed {plan.seed}", highlight=False)
         topic = plan.open()
-        report = self._send(console, lambda _kafka: plan.records(topic), plan.pace, plan.total)
-        _finish(console, topic.tally.as_dict(), report)
+
+        def begin(kafka: KafkaResource) -> Iterator[Record]:
+            partitions, simulation = self.settings.topic_partitions, plan.simulation
+            return plan.records(topic, simulation.find_companion(kafka, self.topic, partitions, console.print))
+
+        report = self._send(console, begin, plan.pace, plan.total)
+        _finish(console, topic.counts, report)
 
     def send_recording(self, recording: Recording) -> None:
         """Sends a recording. Raises `UsageError` for a file or a row that cannot be read, and when nothing was sent."""

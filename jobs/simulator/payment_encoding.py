@@ -14,6 +14,22 @@ from jobs.simulator.payment_profile import PaymentProfile
 
 KINDS = ("payment", "refund", "reversal")
 PAYMENT, REFUND, REVERSAL = range(len(KINDS))
+# What happens to a card, before anything happens to its record.
+ACTION = np.dtype(
+    [
+        ("at", "i8"),
+        ("amount", "u4"),  # hundredths
+        ("device", "u4"),
+        ("remaining", "u4"),  # seconds until the last transaction of a thief's series
+        ("card", "u4"),
+        ("merchant", "u2"),
+        ("kind", "u1"),
+        ("channel", "u1"),
+        ("country", "u1"),
+        ("names_country", "u1"),
+        ("is_fraud", "u1"),
+    ]
+)
 
 CARD_RECORD = BreakableRecord(
     required=(

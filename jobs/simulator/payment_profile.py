@@ -26,6 +26,8 @@ class PaymentProfile(DeliveryHabits):
         "takeover",
         "price_probing",
         "refund_abuse",
+        "reported",
+        "false_reports",
     )
     # The upper bounds keep the generator's tables in tens of megabytes.
     ranges: ClassVar[tuple[tuple[str, float, float], ...]] = (
@@ -38,6 +40,7 @@ class PaymentProfile(DeliveryHabits):
         ("round_minutes", 0.01, 600),
         ("reversal_seconds", 0.01, 600),
         ("fraud_seconds", 0.01, 600),
+        ("report_hours", 0.001, 2000),
     )
 
     customers: int = 20_000
@@ -73,6 +76,13 @@ class PaymentProfile(DeliveryHabits):
     takeover: float = 0.25
     price_probing: float = 0.2
     refund_abuse: float = 0.15
+
+    reported: float = 0.85
+    """Fraud that is ever reported, a whole series or none of it (`jobs.simulator.fraud_reports`)."""
+    report_hours: float = 30.0
+    """Median time from a series' end to its report, log-normal; of a mistake, and again until it is cleared."""
+    false_reports: float = 0.0001
+    """Honest payments that are reported by mistake, and cleared later."""
 
     bad_value: float = 0.0005
 

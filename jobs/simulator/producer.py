@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException
 
-from jobs.simulator.simulated_topic import Record
+from jobs.simulator.simulated_topic import CompanionRecord, Record
 from platform_assets.errors import BrokerUnavailableError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def send_records(
     on_progress: OnProgress | None = None,
     on_wait: OnWait | None = None,
 ) -> SendReport:
-    """Sends every record, flushes, and reports. Blocks; call it from one thread.
+    """Sends every record to `topic` or its own, flushes, and reports. Blocks; call it from one thread.
 
     A record whose time has come leaves at once, one that is early waits for it (see `Pace`). `stop` ends it after the
     record in hand, so that the source's own count of what it handed out is what was sent. `on_progress(sent,
@@ -138,11 +138,13 @@ class _Sending:
         return SendReport(self._sent, acknowledged, self._failed, seconds, stopped, self._error, self._advice)
 
     def _send_all(self, records: Iterable[Record], pace: Pace) -> None:
-        produce, topic, failed = self._producer.produce, self._topic, self._on_failure
+        produce, own_topic, failed = self._producer.produce, self._topic, self._on_failure
         speed = 1.0 if pace == "wall_clock" else pace
         begun, first, due = time.perf_counter(), None, -1.0
         since_look = 0
-        for sent_at, key, value in records:
+        for record in records:
+            sent_at, key, value = record
+            topic = own_topic if type(record) is tuple else self._find_topic(record)
             if speed is not None and sent_at > due:
                 if first is None:
                     first = time.time_ns() / 1000 if pace == "wall_clock" else sent_at
@@ -157,7 +159,7 @@ class _Sending:
             try:
                 produce(topic, value, key, on_delivery=failed)
             except BufferError:
-                self._produce_when_there_is_room(key, value)
+                self._produce_when_there_is_room(topic, key, value)
             except KafkaException as error:
                 self._on_failure(error.args[0], None)
             since_look += 1
@@ -166,6 +168,9 @@ class _Sending:
                 self._look()
             if self._broken or self._stop.is_set():
                 return
+
+    def _find_topic(self, record: Record) -> str:
+        return record.topic if isinstance(record, CompanionRecord) else self._topic
 
     def _say_wait(self, seconds: float) -> None:
         if self._on_wait is not None and seconds > _UNSAID_WAIT_SECONDS:
@@ -179,13 +184,13 @@ class _Sending:
             acknowledged = max(0, self._sent - self._failed - len(self._producer))
             self._on_progress(self._sent, acknowledged, now - self._begun)
 
-    def _produce_when_there_is_room(self, key: bytes, value: bytes | None) -> None:
+    def _produce_when_there_is_room(self, topic: str, key: bytes, value: bytes | None) -> None:
         limit: float | None = None
         while True:
             self._producer.poll(0.05)
             self._look()
             try:
-                self._producer.produce(self._topic, value, key, on_delivery=self._on_failure)
+                self._producer.produce(topic, value, key, on_delivery=self._on_failure)
                 return
             except KafkaException as error:
                 self._on_failure(error.args[0], None)

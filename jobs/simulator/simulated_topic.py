@@ -11,6 +11,7 @@ Memory is bounded: only actions still to come of what has begun, and records hel
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -34,6 +35,19 @@ from platform_assets.errors import UsageError
 
 # One record to send: when (microseconds since 1970, never decreasing), its key, its value (None: a tombstone).
 Record = tuple[int, bytes, bytes | None]
+
+
+class CompanionRecord(Record):
+    """A record for another topic of the broker than the records around it: `topic` names it."""
+
+    topic: str
+
+    def __new__(cls, record: Record, topic: str) -> CompanionRecord:
+        """The record, addressed to `topic`."""
+        self = super().__new__(cls, record)
+        self.topic = topic
+        return self
+
 
 _SECOND = 1_000_000
 # Above this rate people act faster instead of being more: at 50,000/s three million events are already under way
@@ -70,6 +84,21 @@ class RecordEncoder(Protocol):
 
     def encode(self, rows: NDArray[np.void]) -> Iterator[tuple[int, bytes, bytes | None, int]]:
         """(sent_at in microseconds, key, value, label) for each delivery, in order."""
+        ...
+
+
+class Companion(Protocol):
+    """Records that follow from those of a topic, and go to one of their own. `sent` counts those handed out."""
+
+    name: str
+    sent: int
+
+    def add(self, rows: NDArray[np.void], end: int | None) -> None:
+        """Is shown deliveries that are about to be handed out. Nothing that is due at `end` or later will be taken."""
+        ...
+
+    def take(self, until: int) -> list[CompanionRecord]:
+        """The records that are due up to `until`, in order; each once."""
         ...
 
 
@@ -156,6 +185,20 @@ class SimulatedTopic(ABC):
         self.seed = seed
         self.tally = Tally(profile.faults)
         self._delivery = build_delivery_type(self.action)
+        self._companion: Companion | None = None
+
+    def accompany(self, topic: str) -> None:
+        """Lets what follows from the records, and is sent to the companion topic, stand between them; call it first.
+
+        `topic` is its name on the broker. Raises `UsageError` where nothing follows.
+        """
+        raise UsageError(f"No other topic follows from a {type(self).__name__}.")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was handed out, by name: the tally, and the records of the companion topic."""
+        companion = self._companion
+        return self.tally.as_dict() | ({companion.name: companion.sent} if companion else {})
 
     @abstractmethod
     def _open_actions(self) -> Actions:
@@ -253,8 +296,30 @@ class SimulatedTopic(ABC):
             # A history's block can be large; encoding it in chunks bounds the memory of its JSON.
             for i in range(0, len(rows), _CHUNK):
                 chunk = rows[i : i + _CHUNK]
-                for sent_at, key, value, label in encoder.encode(chunk):
-                    codes[label] += 1
-                    yield sent_at, key, value
+                encoded = encoder.encode(chunk)
+                for before, follows in self._place_companions(chunk, end):
+                    for sent_at, key, value, label in itertools.islice(encoded, before):
+                        codes[label] += 1
+                        yield sent_at, key, value
+                    yield from follows
             if ended:
+                yield from self._hand_out(self._companion.take(end - 1) if self._companion and end else [])
                 return
+
+    def _place_companions(
+        self, chunk: NDArray[np.void], end: int | None
+    ) -> Iterator[tuple[int | None, Iterator[Record]]]:
+        """How many records (None: all others) come before the next ones of the companion topic, and these."""
+        if self._companion and len(chunk):
+            self._companion.add(chunk, end)
+            due = self._companion.take(int(chunk["sent_at"][-1]))
+            places = np.searchsorted(chunk["sent_at"], [record[0] for record in due], side="right").tolist()
+            for i, record in enumerate(due):
+                yield places[i] - (places[i - 1] if i else 0), self._hand_out([record])
+        yield None, iter(())
+
+    def _hand_out(self, records: list[CompanionRecord]) -> Iterator[Record]:
+        for record in records:
+            if self._companion:
+                self._companion.sent += 1
+            yield record

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from jobs.simulator.delivery_habits import DeliveryHabits
 from jobs.simulator.payment_profile import PaymentProfile
 from jobs.simulator.profile import ShopProfile
-from platform_assets.errors import UsageError
+from platform_assets.errors import MissingTopicError, UsageError
 
 if TYPE_CHECKING:
     from jobs.simulator.by_contract.contract_topic import ContractProfile
     from jobs.simulator.simulated_topic import SimulatedTopic
     from platform_assets.streaming.topic_spec import Topic
+    from resources.kafka import KafkaResource
     from resources.settings import Settings
 
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Simulation:
     """A simulated topic. `title` is what a person reads; `sizes` are options of the command for fields of the profile.
 
-    `open` makes a run of it from its profile and a seed; `find_topic` gives the topic on the broker.
+    `open` makes a run of it from its profile and a seed; `find_topic` gives the topic on the broker. `name_companion`
+    gives that of what follows from its records, by the name of the topic that these go to; none: nothing does.
     """
 
     title: str
@@ -31,6 +33,20 @@ class Simulation:
     open: Callable[[Any, int], SimulatedTopic]
     find_topic: Callable[[Settings], str]
     sizes: tuple[str, ...] = ()
+    name_companion: Callable[[str], str] = lambda _topic: ""
+
+    def find_companion(self, kafka: KafkaResource, topic: str, partitions: int, say: Callable[[str], None]) -> str:
+        """The companion topic to send to besides `topic`, made on our broker; empty for none.
+
+        Another broker may lack it: that is said, and nothing is to be sent there.
+        """
+        if companion := self.name_companion(topic):
+            try:
+                kafka.ensure_topic(companion, partitions)
+            except MissingTopicError as error:
+                say(f"{error} Until then nothing is sent there.")
+                return ""
+        return companion
 
     def read_habit(self, name: str, number: str | float) -> float:
         """A setting of the profile, whole where the field is. Raises `ValueError` for a text that is no such number."""
@@ -97,5 +113,17 @@ def _find_transactions(settings: Settings) -> str:
     return TOPIC.kafka_topic
 
 
+def _name_reports(topic: str) -> str:
+    from platform_assets.topics.fraud_reports import TOPIC as REPORTS
+    from platform_assets.topics.transactions import TOPIC
+
+    # Payments of another topic must not be reported where the platform looks for them in its own.
+    return REPORTS.kafka_topic if topic == TOPIC.kafka_topic else f"{topic}-fraud-reports"
+
+
 SHOP = Simulation("Simulated shop", ShopProfile, _open_shop, lambda settings: settings.topic, ("users", "products"))
-NAMED = {"transactions": Simulation("Simulated card payments", PaymentProfile, _open_payments, _find_transactions)}
+NAMED = {
+    "transactions": Simulation(
+        "Simulated card payments", PaymentProfile, _open_payments, _find_transactions, name_companion=_name_reports
+    )
+}

@@ -87,8 +87,14 @@ class SimulationPlan:
         """A run of the topic, with the plan's profile and seed. Raises `UsageError` for a negative seed."""
         return self.simulation.open(self.profile, self.seed)
 
-    def records(self, topic: SimulatedTopic) -> Iterator[Record]:
-        """The records of this plan, beginning now, from `topic`, which must be of its profile and seed."""
+    def records(self, topic: SimulatedTopic, companion: str = "") -> Iterator[Record]:
+        """The records of this plan, beginning now, from `topic`, which must be of its profile and seed.
+
+        `companion` is the broker's name of the topic for what follows from them (`Simulation.name_companion`); empty:
+        such records are left out.
+        """
+        if companion:
+            topic.accompany(companion)
         now = now_microseconds()
         if self.hours is not None:
             seconds = self.hours * 3600

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from jobs.platform.simulated_streams import select_simulated, sending
+from jobs.platform.simulated_streams import select_senders, select_simulated, sending
 from platform_assets.streaming.stream_spec import KafkaStream, select_ingest
 from platform_assets.streams import load_streams
 from platform_assets.topics.transactions import TOPIC
@@ -18,12 +18,18 @@ from resources.kafka import KafkaResource
 @pytest.mark.usefixtures("fresh_settings")
 @pytest.mark.parametrize(
     ("groups", "topics"),
-    [("clickstream", ["events"]), ("payments", ["transactions"]), ("all", ["events", "transactions"])],
+    [
+        ("clickstream", ["events"]),
+        ("payments", ["fraud_reports", "transactions"]),
+        ("all", ["events", "fraud_reports", "transactions"]),
+    ],
 )
 def test_the_enabled_topics_are_sent(groups: str, topics: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_GROUPS", groups)
     streams = load_streams()
-    assert [stream.name for stream in select_ingest(select_simulated(streams))] == topics
+    assert sorted(stream.name for stream in select_ingest(select_simulated(streams))) == topics
+    # Reports come with the payments.
+    assert sorted(stream.name for stream in select_senders(streams)) == [n for n in topics if n != "fraud_reports"]
     assert {stream.name for stream in select_simulated(streams)} == {stream.name for stream in streams}
 
 

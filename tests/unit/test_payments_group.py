@@ -11,11 +11,17 @@ from platform_assets.definitions import defs
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY
 from platform_assets.reports.merchant_category_report import MERCHANT_CATEGORY_REPORT_TABLE
 from platform_assets.streams import spend_by_card, velocity
+from platform_assets.topics import fraud_reports
 from platform_assets.topics.transactions import TOPIC
 from resources.settings import load_settings
 
 STREAMS = (spend_by_card.STREAM, velocity.STREAM)
-TABLES = (*TOPIC.tables, *(stream.main_table for stream in STREAMS), MERCHANT_CATEGORY_REPORT_TABLE)
+TABLES = (
+    *TOPIC.tables,
+    *fraud_reports.TOPIC.tables,
+    *(stream.main_table for stream in STREAMS),
+    MERCHANT_CATEGORY_REPORT_TABLE,
+)
 KEYS = {dg.AssetKey(table.asset_path) for table in TABLES}
 OF_SHOP = {dg.AssetKey(path.split("/")) for path in ("silver/events", "gold/session_report", "gold/customer_360")}
 
