@@ -34,11 +34,11 @@ from jobs.supervision.model import (
     WriteStop,
 )
 from jobs.supervision.policy import Policy, build_policy
-from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import build_run_config, build_run_tags, read_runs_by_group, record_stop
 from jobs.supervision.situation import Situation
 from jobs.supervision.stream_running import STREAM_RUNNING, judge_phase
 from platform_assets.streaming.stream_spec import StreamGroup
+from resources.processes import is_alive, kill
 from resources.settings import Settings, load_settings
 
 _log = logging.getLogger(__name__)

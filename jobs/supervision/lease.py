@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from jobs.supervision.model import Control, Heartbeat, ProcessIdentity, StopCause, StopRecord
+from jobs.supervision.model import Control, Heartbeat, StopCause, StopRecord
 from jobs.supervision.run_records import read_runs
+from resources.processes import ProcessIdentity
 
 _VERSION = 1
 # The supervisor judges no more than these unless a crash loop is set to be longer than eight failures.
