@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from jobs.supervision.model import LockView
 from platform_assets.errors import GroupOwnedError, StorageError
 from resources.file_lock import acquire, try_lock
@@ -72,7 +74,7 @@ def read_lock(home: Path, group: str) -> LockView:
     finally:
         os.close(fd)
     content = _read_content(path)
-    owner = ProcessIdentity(**content["process"]) if content.get("process") else None
+    owner = msgspec.convert(content["process"], ProcessIdentity) if content.get("process") else None
     return LockView(
         held=True,
         owner_mode=str(content.get("mode", "")),
