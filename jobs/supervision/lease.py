@@ -3,7 +3,7 @@
 That storage (`daemon_cursor_storage`, not a public name in Dagster 1.13; a test covers our use) takes 3 ms a write,
 does not grow, and is the same in SQLite and Postgres, so that hosts need no second place to meet. Each value is JSON
 with a version; a value of another version reads as absent, and a field that this code does not know is left out. A
-value that lacks a field, or has another type in it, raises `ValueError`.
+value that lacks a field, or has another type in it, is an error.
 """
 
 from __future__ import annotations
