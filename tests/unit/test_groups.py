@@ -1,7 +1,6 @@
 """Groups are files; a setting says which of them run, and a name that is none is refused with those that exist."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import dagster as dg
 import pytest
@@ -23,13 +22,6 @@ CATALOGUE = load_all_streams()
 SESSIONS = next(stream for stream in CATALOGUE if isinstance(stream, TableStream) and stream.name == "sessions")
 ORDERS = KafkaStream(dataclasses.replace(TOPIC, name="orders", kafka_topic="orders"))
 SHOP, OTHER = Group("shop", ("events",)), Group("other", ("orders",))
-
-
-@pytest.fixture
-def fresh_settings() -> Iterator[None]:
-    load_settings.cache_clear()
-    yield
-    load_settings.cache_clear()
 
 
 def test_the_shop_alone_runs_by_default() -> None:
