@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, TypeAlias
@@ -18,7 +19,8 @@ Break: TypeAlias = Callable[[Document, bytes], bytes | None]
 
 _YEARS = 50 * 366 * 24 * 3600 * 1_000_000
 _OLD_MICROS = 915_148_800_000_000  # 1999
-_SAMPLE_MICROS, _SAMPLES = 1_750_000_000_000_000, 3
+_SAMPLES = 3
+_DAY_MICROS = 86_400_000_000
 _WRONG: tuple[Any, ...] = ([], {"en": "Lamp"}, "x", 1.5, True, 10**30)
 
 
@@ -28,7 +30,9 @@ class ContractFaults:
     def __init__(self, records: ContractRecords) -> None:
         self._records = records
         self._breaks: dict[str, list[Break]] = {}
-        made = [records.make(_SAMPLE_MICROS, number, number << 64 | number) for number in range(1, _SAMPLES + 1)]
+        # Of today: a spelling may add what a text lacks, as the year of syslog's times, which is that of a recent one.
+        self._sample_micros = time.time_ns() // 1000 // _DAY_MICROS * _DAY_MICROS
+        made = [records.make(self._sample_micros, number, number << 64 | number) for number in range(1, _SAMPLES + 1)]
         for reason, breaks in _BREAKS.items():
             found = [each for each in breaks(records) if all(self._fits(reason, each, *one) for one in made)]
             if found:
@@ -53,7 +57,7 @@ class ContractFaults:
             broken = each(document, value)
         except UsageError:  # a line that the pattern has no text for
             return False
-        return self._records.judge(broken, _SAMPLE_MICROS + _YEARS // 2).startswith(f"{reason}:")
+        return self._records.judge(broken, self._sample_micros + _YEARS // 2).startswith(f"{reason}:")
 
 
 def _change(records: ContractRecords, **changes: Any) -> Break:
