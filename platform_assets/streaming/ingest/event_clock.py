@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class EventClock:
         micros = self._read(value, rules)
         if micros is None:
             wanted = f"a time like {self._time.format}" if self._time.format else "an ISO-8601 date and time"
+            wanted = wanted if self._time.unit is None else f"a number of {self._time.unit} since 1970"
             breaches.add(Reason.BAD_TIMESTAMP, f"not {wanted}: {value!r}")
             return 0
         if micros < EARLIEST_MICROS:
@@ -64,7 +66,10 @@ class EventClock:
     def _read(self, value: Any, rules: EventRules) -> int | None:
         if self._time.unit is not None:
             nanos = value * NANOS_PER_UNIT[self._time.unit]
-            return round(nanos / 1_000) if isinstance(value, float) else nanos // 1_000
+            if isinstance(value, float):
+                # A double may be so large that its nanoseconds are infinite: no time, and no error either.
+                return round(nanos / 1_000) if math.isfinite(nanos) else None
+            return nanos // 1_000
         moment = value if isinstance(value, datetime) else self._read_text(value)
         if moment is None:
             return None
