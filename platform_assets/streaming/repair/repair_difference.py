@@ -100,7 +100,7 @@ def _find_held_up(connection: duckdb.DuckDBPyConnection, span: ResultSpan) -> No
     both = f"{in_twin} union all {in_table}" if span.inactivity else in_twin
     connection.execute(f"""
         create temp table held_up as
-        select number, max({span.end_column}) + interval '{in_words(span.inactivity)}' as open_until
+        select number, max("{span.end_column}") + interval '{in_words(span.inactivity)}' as open_until
         from ({both}) group by number""")
 
 
