@@ -207,6 +207,27 @@ def test_types_of_parquet_are_its_own(tmp_path: Path) -> None:
     assert (drafted.event_id, drafted.subject) == (("account_id", "seq"), "account_id")
 
 
+@pytest.mark.parametrize(
+    ("of", "values", "digits"),
+    [
+        (pa.decimal256(50, 4), ["1.2500", "7.0000"], "digits(38, 4)"),
+        (pa.decimal256(60, 45), ["0.5", "0.25"], "digits(38, 38)"),
+    ],
+)
+def test_digits_of_parquet_that_no_column_has(tmp_path: Path, of: pa.DataType, values: list[str], digits: str) -> None:
+    file = tmp_path / "drafted.parquet"
+    quantities = pa.array([Decimal(value) for value in values], of)
+    pq.write_table(pa.table({"at": pa.array([at(0), at(1)], pa.timestamp("us", "UTC")), "size": quantities}), file)
+    assert types_of(draft_topic("drafted", "drafted", read_samples(file)))["size"] == f"Annotated[Decimal, {digits}]"
+
+
+@pytest.mark.parametrize("name", ["sessions", "quarantined_events", "deduplicated_transactions"])
+def test_the_name_of_a_stream_or_of_its_table_is_taken(project: Path, tmp_path: Path, name: str) -> None:
+    done = run(project, "-m", "jobs.cli", "new-topic", name, "--from", str(write_file(tmp_path, "orders.jsonl")))
+    assert done.returncode == 1 and "already. Give the topic another name." in done.stderr
+    assert not (project / f"platform_assets/topics/{name}.py").exists()
+
+
 def test_a_compressed_file_is_read(tmp_path: Path) -> None:
     plain = write_file(tmp_path, "orders.jsonl")
     packed = tmp_path / "packed.jsonl.gz"
@@ -227,6 +248,10 @@ def test_a_compressed_file_is_read(tmp_path: Path) -> None:
         ("a.jsonl", '{"at": "2026-03-01", "n": 1}\n', "No field of the samples is a time"),
         ("a.csv", "a,b\n1\n", "row 1: 1 cells"),
         ("a.csv", "a,\n1,2\n", "a column has no name"),
+        ("a.csv", "a,b,a\n1,2,3\n", "the header has a twice, and one would be lost"),
+        ("a.csv", "a;b\n1;2,5\n", "its cells stand between ';', and commas are read"),
+        ("a.tsv", "a;b\n1;2\n", "its cells stand between ';', and tabs are read"),
+        ("a.jsonl", '[{"at": "2026-03-01T12:00:00Z"}]\n', "Write one object a line. Lists of records:"),
         ("a.log", "", "holds no line"),
         ("a.log", "hello\nworld\n", "no known format fits half of the lines"),
         ("a.bin", "x", "is not known by its name"),
