@@ -228,6 +228,13 @@ def test_the_name_of_a_stream_or_of_its_table_is_taken(project: Path, tmp_path: 
     assert not (project / f"platform_assets/topics/{name}.py").exists()
 
 
+def test_a_number_of_more_than_64_bits_is_no_id(tmp_path: Path) -> None:
+    file = tmp_path / "drafted.jsonl"
+    file.write_text("".join(f'{{"at": "2026-03-01T12:00:00Z", "id": {2**63 + n}}}\n' for n in range(30)))
+    drafted = draft_topic("drafted", "drafted", read_samples(file))
+    assert (drafted.event_id, types_of(drafted)["id"]) == ((), "Annotated[Decimal, digits(38, 0)]")
+
+
 def test_a_compressed_file_is_read(tmp_path: Path) -> None:
     plain = write_file(tmp_path, "orders.jsonl")
     packed = tmp_path / "packed.jsonl.gz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -9,8 +10,10 @@ import pyarrow as pa
 import pytest
 
 from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.ingest.record_contract import compile_contract
 from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.moments import count_micros
+from platform_assets.streaming.time_spellings import read_spelled
 from platform_assets.streaming.topic_spec import EventTime, Record, Topic, epoch, time_format
 
 pytestmark = pytest.mark.unit
@@ -56,3 +59,31 @@ def test_a_time_that_no_calendar_has_is_refused(value: bytes, reason: str, detai
     assert good["_reason"] is None
     assert good["seen"] == datetime(1, 1, 1, tzinfo=UTC) and good["sent"].year == 9999
     assert odd["_reason"] == reason and detail in odd["_detail"]
+
+
+class Mail(Record):
+    at: str
+    read: Annotated[str, time_format("%H:%M %d.%m.%Y %Z")] | None = None
+
+
+MAILS = Topic("mails", "Mails.", "mails", Mail, EventTime("at", format="%a, %d %b %Y %H:%M:%S %Z"))
+BERLIN = EventRules(time_zone="Europe/Berlin")
+
+
+@pytest.mark.parametrize("zone", ["GMT", "UTC", "utc"])
+def test_a_zone_that_a_text_names_is_its_own(zone: str) -> None:
+    value = f'{{"at": "Fri, 27 Nov 2026 08:00:00 {zone}", "read": "09:00 27.11.2026 {zone}"}}'
+    assert compile_contract(MAILS).parse(value.encode(), 1_000, count_micros(NOW), BERLIN).time_micros == count_micros(
+        datetime(2026, 11, 27, 8, tzinfo=UTC)
+    )
+    assert read_spelled(f"09:00 {zone}", "%H:%M %Z").tzinfo is UTC
+    assert read_spelled("09:00", "%H:%M").tzinfo is None
+
+
+def test_a_zone_whose_name_says_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")  # strptime knows the names of the host's own zone
+    time.tzset()
+    with pytest.raises(ValueError, match="names another zone than UTC"):
+        read_spelled("09:00 IST", "%H:%M %Z")
+    monkeypatch.undo()
+    time.tzset()

@@ -15,6 +15,7 @@ from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.reasons import Breaches, Reason
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.record_types import RecordField
+from platform_assets.streaming.time_spellings import read_spelled
 from platform_assets.streaming.topic_spec import EventTime
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class EventClock:
     def _read_text(self, text: str) -> datetime | None:
         try:
             if self._time.format is not None:
-                return datetime.strptime(text, self._time.format)  # noqa: DTZ007 one without an offset gets its zone
+                return read_spelled(text, self._time.format)
             # A date alone is not a moment: it would silently become midnight.
             return datetime.fromisoformat(text) if len(text) > len("2026-01-31") else None
         except ValueError:

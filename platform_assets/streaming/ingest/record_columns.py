@@ -17,6 +17,7 @@ from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.event_clock import NANOS_PER_UNIT, UTC_MICROS
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.record_types import RecordField
+from platform_assets.streaming.time_spellings import read_spelled
 
 # What an array of Arrow's raises for a value that its type does not hold.
 NOT_HELD = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError)
@@ -77,7 +78,7 @@ def _within_years(times: pa.Array) -> pa.Array:
 def _read_time(text: str | None, spelled: str, rules: EventRules) -> datetime | None:
     if text is None:
         return None
-    return _in_zone(datetime.strptime(text, spelled), rules)  # noqa: DTZ007 it gets its zone there
+    return _in_zone(read_spelled(text, spelled), rules)
 
 
 def _in_zone(moment: datetime | None, rules: EventRules) -> datetime | None:
