@@ -17,7 +17,7 @@ import pytest
 from resources.embedded_broker import BrokerState, EmbeddedBroker
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
-from resources.settings import Settings
+from resources.settings import Settings, load_settings
 from resources.spark import SparkResource
 from tests import generated_cases
 from tests.short_lived_jvm import SPARK_CONF
@@ -132,3 +132,11 @@ def lakehouse(tmp_path: Path) -> LakehouseResource:
     resource = LakehouseResource(root=str(tmp_path / "lakehouse"))
     resource.check_writable()
     return resource
+
+
+@pytest.fixture
+def fresh_settings() -> Iterator[None]:
+    """Settings are read from the environment as the test has it, and forgotten after it."""
+    load_settings.cache_clear()
+    yield
+    load_settings.cache_clear()

@@ -85,9 +85,9 @@ def backup(place: str) -> None:
     PLACE is an empty path or object store URI. No group may run meanwhile (headrace pause).
     """
     from jobs.operations.backup import back_up
-    from platform_assets.streams import load_stream_groups
+    from platform_assets.streams import load_all_stream_groups
 
-    _print_versions(back_up(load_stream_groups(), load_settings(), place))
+    _print_versions(back_up(load_all_stream_groups(), load_settings(), place))
 
 
 @click.command
@@ -95,9 +95,9 @@ def backup(place: str) -> None:
 def restore(place: str) -> None:
     """Copy the backup at PLACE into an empty lakehouse."""
     from jobs.operations import backup as operation
-    from platform_assets.streams import load_stream_groups
+    from platform_assets.streams import load_all_stream_groups
 
-    _print_versions(operation.restore(load_stream_groups(), load_settings(), place))
+    _print_versions(operation.restore(load_all_stream_groups(), load_settings(), place))
 
 
 def _print_versions(versions: dict[str, int]) -> None:

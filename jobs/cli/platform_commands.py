@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 
 import click
 from rich.console import Console
@@ -35,20 +36,20 @@ def demo(topics: str | None) -> int:
 @click.command
 @click.option(
     "--rate", type=click.FloatRange(min=0), default=LIVE_RATE, show_default=True,
-    help="Simulated events a second; 0: no shop.",
+    help="Simulated events a second, of the shop and of the cards where their groups are enabled; 0: none.",
 )  # fmt: skip
 def dev(rate: float) -> int:
     """Run the platform with web UI and simulated shop.
 
     Ctrl-C ends it.
     """
-    return _run_platform(load_settings(), with_ui=True, shop_rate=rate)
+    return _run_platform(load_settings(), with_ui=True, simulated_rate=rate)
 
 
 @click.command
 def up() -> int:
     """Run the platform headless, until SIGINT or SIGTERM."""
-    return _run_platform(load_settings(), with_ui=False, shop_rate=0.0)
+    return _run_platform(load_settings(), with_ui=False, simulated_rate=0.0)
 
 
 @click.command
@@ -90,19 +91,19 @@ def _open_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 140)
 
 
-def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: float) -> int:
-    import subprocess
-
+def _run_platform(settings: Settings, *, with_ui: bool, simulated_rate: float) -> int:
     from jobs.platform.class_archiving import ClassArchiving
     from jobs.platform.services import running_platform
+    from jobs.platform.simulated_streams import select_simulated, sending
+    from platform_assets.streaming.stream_spec import select_ingest
+    from platform_assets.streams import load_streams
 
     console = _open_console()
     archiving = ClassArchiving(settings.home / "logs" / "class-archive.log")
-    with StopSignals() as stop, running_platform(settings, with_ui=with_ui) as services:
-        shop = None
-        if shop_rate > 0:
-            command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", str(shop_rate), "--quiet"]
-            shop = subprocess.Popen(command, start_new_session=True)
+    with StopSignals() as stop, running_platform(settings, with_ui=with_ui) as services, ExitStack() as senders:
+        if simulated_rate > 0:
+            for stream in select_ingest(select_simulated(load_streams())):
+                senders.enter_context(sending(stream, "--rate", str(simulated_rate)))
         where = f", UI: http://127.0.0.1:{settings.ui_port}" if with_ui else ""
         console.print(f"Headrace is up{where}. Tables: {settings.lakehouse}. Logs: {settings.home}/logs. Ctrl-C stops.")
         try:
@@ -112,8 +113,5 @@ def _run_platform(settings: Settings, *, with_ui: bool, shop_rate: float) -> int
             console.print("Stopping: batches in flight are finished first.")
         finally:
             archiving.stop()
-            if shop is not None:
-                shop.terminate()
-                shop.wait(30)
     console.print("Stopped. Nothing is left running.")
     return 0

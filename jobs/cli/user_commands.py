@@ -38,20 +38,23 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     import dagster as dg
 
     from jobs.operations.forgetting import command as operation
+    from jobs.operations.forgetting.topics import demand_all_enabled
     from jobs.platform.reports_run import compute_changed_days
     from jobs.platform.services import prepare_environment
     from platform_assets.streaming.register.found_traces import AlsoErased
-    from platform_assets.streams import load_stream_groups
+    from platform_assets.streams import load_all_stream_groups, load_stream_groups
     from platform_assets.tables.coordinates import Coordinates
     from resources.embedded_broker import running_broker
+    from resources.lakehouse import LakehouseResource
 
     user = sys.stdin.readline().rstrip("\n") if user == "-" else user
     also = AlsoErased(also_unsure, frozenset(map(Coordinates.parse, also_offsets)))
-    settings = load_settings()
+    settings, groups = load_settings(), load_stream_groups()
+    demand_all_enabled(load_all_stream_groups(), groups, LakehouseResource.from_settings(settings))
     prepare_environment(settings)
     with running_broker(settings), dg.DagsterInstance.get() as instance:
         done = operation.forget_user(
-            load_stream_groups(), user, settings, instance, getpass.getuser(), reason, wait_seconds, print, also,
+            groups, user, settings, instance, getpass.getuser(), reason, wait_seconds, print, also,
             compute_changed_days,
         )  # fmt: skip
     _print_outcome(done)

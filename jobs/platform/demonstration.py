@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -21,8 +20,9 @@ from jobs.platform.platform_progress import PlatformProgress
 from jobs.platform.reports_run import compute_days
 from jobs.platform.results import print_results
 from jobs.platform.services import Services, prepare_environment, running_platform
+from jobs.platform.simulated_streams import select_simulated, sending, start_simulator
 from platform_assets.errors import InterruptedByUserError, NotReadyError, RunFailedError, ServiceEndedError
-from platform_assets.streaming.stream_spec import Stream, select_downstream, select_ingest
+from platform_assets.streaming.stream_spec import Stream, select_ingest
 from platform_assets.streams import load_streams
 from resources.settings import Settings
 from resources.spark_configuration import for_minutes
@@ -39,11 +39,6 @@ POLL_SECONDS = 1.0
 STEP_LIMIT_SECONDS = 360.0
 
 
-# What `headrace simulate` is told of each topic that it can fill, by the stream over it. Streams over other topics are
-# not waited for.
-SIMULATED: Mapping[str, tuple[str, ...]] = {"events": (), "transactions": ("--topic", "transactions")}
-
-
 def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int:
     """Runs the demonstration to its end. Returns 0 when every asset is there and every check passed."""
     started = time.monotonic()
@@ -52,12 +47,11 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
     os.environ["HEADRACE_SPARK_CONF"] = json.dumps(for_minutes(settings.spark_conf))
     os.environ["HEADRACE_UPKEEP_SECONDS"] = UPKEEP_SECONDS
     with running_platform(settings) as services:
-        sent = _select_simulated(load_streams())
+        sent = select_simulated(load_streams())
         demo, counts = _Demo(settings, services, stop, console), PlatformProgress(settings, sent)
         demo.say("Kafka and Dagster's daemon are up; the supervisor starts the streams")
         for stream in select_ingest(sent):
-            history_of = SIMULATED[stream.name]
-            demo.send("--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED, *history_of)
+            demo.send(stream, "--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED)
         history = counts.read_ends()
         demo.say(f"A seeded history of {HISTORY_HOURS} hours is in Kafka")
         # Nothing else runs until the history is read: whatever could come after it would take the same two cores.
@@ -65,7 +59,7 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
         demo.wait_for("the streams to write their tables", counts.streams)
         with ExitStack() as senders:
             for stream in select_ingest(sent):
-                senders.enter_context(demo.sending(stream.name))
+                senders.enter_context(demo.sending(stream))
             # Sessions of the history are closed by what comes after it: reports before that would have none.
             demo.wait_for("each stream to say how far its table is final", counts.final)
             demo.compute_reports()
@@ -78,12 +72,6 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
     console.print(f"The tables stay in {settings.lakehouse}. See them in the UI: [bold]make dev[/bold], then")
     console.print(f"http://127.0.0.1:{settings.ui_port} - assets, checks, and the running sensor stream_supervisor.")
     return 0 if passed else 1
-
-
-def _select_simulated(streams: Sequence[Stream]) -> list[Stream]:
-    """The streams over topics to which the demonstration sends records, and those over their tables."""
-    ingest = [stream for stream in select_ingest(streams) if stream.name in SIMULATED]
-    return [*ingest, *select_downstream(ingest, streams)]
 
 
 class _Demo:
@@ -100,26 +88,22 @@ class _Demo:
     def say(self, text: str) -> None:
         self._console.print(f"[dim]{time.monotonic() - self._started:5.0f} s[/dim]  {text}", highlight=False)
 
-    def send(self, *options: str) -> None:
-        """Runs the simulator to its end."""
+    def send(self, stream: Stream, *options: str) -> None:
+        """Runs the simulator for the topic of this stream to its end."""
         with self.moving("Sending a history"):
-            sender = self._simulate(*options, "--quiet")
+            sender = start_simulator(stream, *options, environment=self._environment)
             self._wait_for_end(sender)
         if sender.returncode != 0:
             raise ServiceEndedError(
-                f"The simulated shop ended with exit code {sender.returncode}; see the lines above."
+                f"The simulator of {stream.name} ended with exit code {sender.returncode}; see the lines above."
             )
 
     @contextmanager
-    def sending(self, name: str) -> Iterator[None]:
+    def sending(self, stream: Stream) -> Iterator[None]:
         """Lets the simulator send live records to the topic of this stream for the length of the block."""
-        sender = self._simulate("--rate", LIVE_RATE, "--seed", SEED + "1", "--quiet", *SIMULATED[name])
-        self.say(f"The shop is open: {LIVE_RATE} live events a second" if not SIMULATED[name] else f"{name} are sent")
-        try:
+        with sending(stream, "--rate", LIVE_RATE, "--seed", SEED + "1", environment=self._environment):
+            self.say(f"Live records are sent for the stream {stream.name}: {LIVE_RATE} a second")
             yield
-        finally:
-            sender.terminate()
-            sender.wait(30)
 
     def wait_for(self, what: str, count: Callable[[], tuple[int, int]]) -> None:
         """Waits, with a display, until all is done. Raises when a service ends or the limit is over."""
@@ -182,7 +166,3 @@ class _Demo:
                 process.terminate()
                 process.wait(30)
                 self.obey_stop()
-
-    def _simulate(self, *options: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "jobs.cli", "simulate", *options]
-        return subprocess.Popen(command, env=self._environment, start_new_session=True)

@@ -1,4 +1,4 @@
-"""Simulated card payments: rounds of payments, what is given back, and bursts that look like fraud."""
+"""Simulated card payments: rounds of payments, what is given back, and fraud."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from jobs.simulator.payment_catalogue import (
     build_payment_catalogue,
 )
 from jobs.simulator.payment_encoding import PAYMENT, REFUND, REVERSAL, PaymentEncoder
+from jobs.simulator.payment_fraud import REFUND_ABUSE, FraudSeries
 from jobs.simulator.payment_profile import PaymentProfile
 from jobs.simulator.simulated_topic import SimulatedTopic
 
@@ -41,10 +42,6 @@ _ACTION = np.dtype(
 )
 # A round is cut here: without a bound one of them would hold as many payments as it likes.
 _LONGEST_ROUND = 8
-_BURST = (6, 16)
-_MEAN_BURST = sum(_BURST) / 2
-# The first payments of a burst try out whether the card works.
-_TRIALS = 2
 # Above this many hundredths of a euro a card must be put into the terminal.
 _CONTACTLESS_UP_TO = 5000
 # At least 2 ms, for most timestamps are in milliseconds and two payments of a round must not share one.
@@ -57,67 +54,73 @@ _LARGEST_AMOUNT = 4_000_000_000
 
 
 class _Payments(BegunActions):
-    """Transactions of all cards. A beginning is a round of payments, or a burst."""
+    """Transactions of all cards. A beginning is a round of payments, or a series of a thief's."""
 
     def __init__(self, catalogue: PaymentCatalogue, profile: PaymentProfile, seed: int) -> None:
-        rounds = sum((1 - 1 / profile.round_payments) ** n for n in range(_LONGEST_ROUND))
-        share = profile.fraud * rounds / (_MEAN_BURST - profile.fraud * (_MEAN_BURST - rounds))
-        mean = (1 - share) * rounds * (1 + profile.reversals * (1 - profile.refunds)) + share * _MEAN_BURST
-        super().__init__(mean, _ACTION, np.random.default_rng([seed, 1]))
+        rng = np.random.default_rng([seed, 1])
         self._catalogue, self._profile = catalogue, profile
-        self._bursts = share
+        self._fraud = FraudSeries(catalogue, profile, rng)
+        rounds = sum((1 - 1 / profile.round_payments) ** n for n in range(_LONGEST_ROUND))
+        series = self._fraud.mean_length
+        self._share = profile.fraud * rounds / (series - profile.fraud * (series - rounds))
+        mean = (1 - self._share) * rounds * (1 + profile.reversals * (1 - profile.refunds)) + self._share * series
+        super().__init__(mean, _ACTION, rng)
         self._salt = int(np.random.default_rng([seed, 5]).integers(0, 2**63))
 
     def _begin(self, count: int, begin: int, end: int) -> NDArray[np.void]:
-        rng, profile = self._rng, self._profile
-        is_burst = rng.random(count) < self._bursts
+        rng, profile, fraud = self._rng, self._profile, self._fraud
+        begun = fraud.draw_patterns(rng.random(count) < self._share)
         rounds = np.minimum(rng.geometric(1 / profile.round_payments, count), _LONGEST_ROUND)
-        length = np.where(is_burst, rng.integers(_BURST[0], _BURST[1] + 1, count), rounds)
+        length = np.where(begun > 0, fraud.draw_lengths(begun), rounds)
         first = np.cumsum(length) - length
         of = np.repeat(np.arange(count), length)
-        step = np.arange(len(of)) - first[of]
+        pattern, step = begun[of], np.arange(len(of)) - first[of]
         actions = np.zeros(len(of), _ACTION)
-        is_fraud = is_burst[of]
-        actions["is_fraud"] = is_fraud
-        actions["at"] = self._spread(first, of, is_fraud, rng.uniform(begin, end, count))
+        actions["is_fraud"] = pattern > 0
+        actions["at"] = self._spread(first, of, pattern, rng.uniform(begin, end, count))
         card = np.searchsorted(self._catalogue.card_weights, rng.random(count), side="right")
         # Stolen cards are any cards: most of them are used little.
         stolen = rng.integers(0, len(self._catalogue.card_weights), count)
-        actions["card"] = np.where(is_burst, stolen, card)[of]
-        self._choose_places(actions, is_fraud)
-        self._set_amounts(actions, is_fraud, step)
+        actions["card"] = np.where(begun > 0, stolen, card)[of]
+        self._choose_places(actions, pattern, of)
+        self._set_amounts(actions, pattern, first[of], step)
         strange = rng.integers(0, 2**30, count, dtype=np.uint32)[of]
-        actions["device"] = np.where(is_fraud, _STRANGE | strange, self._name_devices(actions))
-        given_back = ~is_fraud & (rng.random(len(of)) < profile.refunds)
-        actions["kind"] = np.where(given_back, REFUND, PAYMENT)
-        part = np.where(rng.random(len(of)) < 0.7, 1.0, rng.uniform(0.1, 1.0, len(of)))
-        actions["amount"] = np.where(given_back, self._round(actions["amount"] * part, actions), actions["amount"])
+        has_own = (pattern == 0) | (pattern == REFUND_ABUSE)
+        actions["device"] = np.where(has_own, self._name_devices(actions), _STRANGE | strange)
+        self._give_back(actions, pattern, step)
         return np.concatenate([actions, self._reverse(actions)])
 
+    def _give_back(self, actions: NDArray[np.void], pattern: NDArray[np.int64], step: NDArray[np.int64]) -> None:
+        """Some payments become refunds, of all or a part; after its purchase all of a series that abuses refunds."""
+        rng, total = self._rng, len(actions)
+        given_back = (pattern == 0) & (rng.random(total) < self._profile.refunds)
+        actions["kind"] = np.where(given_back | ((pattern == REFUND_ABUSE) & (step > 0)), REFUND, PAYMENT)
+        part = np.where(rng.random(total) < 0.7, 1.0, rng.uniform(0.1, 1.0, total))
+        actions["amount"] = np.where(given_back, self._round(actions["amount"] * part, actions), actions["amount"])
+
     def _spread(
-        self, first: NDArray[np.int64], of: NDArray[np.int64], is_fraud: NDArray[np.bool_], starts: NDArray[np.float64]
+        self, first: NDArray[np.int64], of: NDArray[np.int64], pattern: NDArray[np.int64], starts: NDArray[np.float64]
     ) -> NDArray[np.int64]:
-        """When each payment happens, in microseconds."""
-        rng, profile, total = self._rng, self._profile, len(of)
-        pause = np.exp(rng.normal(0.0, 1.0, total)) * (profile.round_minutes * 60 * _SECOND)
-        quick = rng.exponential(profile.fraud_seconds * _SECOND, total)
-        gap = np.maximum(np.where(is_fraud, quick, pause), _LEAST_MICROS)
+        """When each transaction happens, in microseconds."""
+        pause = np.exp(self._rng.normal(0.0, 1.0, len(of))) * (self._profile.round_minutes * 60 * _SECOND)
+        gap = np.maximum(np.where(pattern > 0, self._fraud.draw_pauses(pattern), pause), _LEAST_MICROS)
         gap[first] = 0.0
         passed = np.cumsum(gap)
         return np.asarray(starts[of] + (passed - passed[first][of]), dtype=np.int64)
 
-    def _choose_places(self, actions: NDArray[np.void], is_fraud: NDArray[np.bool_]) -> None:
+    def _choose_places(self, actions: NDArray[np.void], pattern: NDArray[np.int64], of: NDArray[np.int64]) -> None:
         """Merchant, channel and country: at home or where the card travels, but the merchant's own country online."""
         rng, catalogue, total = self._rng, self._catalogue, len(actions)
         popular = np.searchsorted(catalogue.merchant_weights, rng.random(total), side="right")
-        any_merchant = rng.integers(0, len(catalogue.merchant_weights), total)
-        merchant = np.where(is_fraud, any_merchant, popular)
-        is_online = rng.random(total) < np.where(is_fraud, 0.8, catalogue.merchant_online[merchant])
-        online = np.where(is_fraud, ONLINE, catalogue.online_channel[merchant])
-        actions["merchant"] = merchant
-        actions["channel"] = np.where(is_online, online, catalogue.present_channel[merchant])
-        country = np.where(is_online, catalogue.merchant_country[merchant], self._find_cards(actions))
-        actions["country"] = np.where(is_fraud, rng.integers(0, len(COUNTRIES), total), country)
+        actions["merchant"] = np.where(pattern > 0, self._fraud.choose_merchants(pattern, of), popular)
+        merchant, place = actions["merchant"], self._find_cards(actions)
+        is_online = rng.random(total) < catalogue.merchant_online[merchant]
+        actions["channel"] = np.where(
+            is_online, catalogue.online_channel[merchant], catalogue.present_channel[merchant]
+        )
+        actions["country"] = np.where(is_online, catalogue.merchant_country[merchant], place)
+        self._fraud.choose_channels(pattern, actions, of)
+        self._fraud.choose_countries(pattern, actions, place, of)
         actions["names_country"] = rng.random(total) >= self._profile.without_country
 
     def _find_cards(self, actions: NDArray[np.void]) -> NDArray[np.uint8]:
@@ -128,14 +131,13 @@ class _Payments(BegunActions):
         travels = (drawn >> np.uint64(11)) / 2.0**53 < self._profile.travellers
         return np.where(travels, drawn % np.uint64(len(COUNTRIES)), home).astype(np.uint8)
 
-    def _set_amounts(self, actions: NDArray[np.void], is_fraud: NDArray[np.bool_], step: NDArray[np.int64]) -> None:
-        """Log-normal around what the merchant takes; of a burst a few cents first, and then more than usual."""
-        rng, catalogue, total = self._rng, self._catalogue, len(actions)
+    def _set_amounts(
+        self, actions: NDArray[np.void], pattern: NDArray[np.int64], first: NDArray[np.int64], step: NDArray[np.int64]
+    ) -> None:
+        """Log-normal around what the merchant takes, and what a thief makes of that."""
         merchant = actions["merchant"]
-        level = np.exp(rng.normal(0.0, 1.0, total) * catalogue.merchant_spread[merchant])
-        euros = catalogue.merchant_middle[merchant] * level
-        burst = np.where(step < _TRIALS, rng.uniform(0.5, 2.0, total), euros * rng.uniform(2.0, 5.0, total))
-        euros = np.where(is_fraud, burst, euros)
+        level = np.exp(self._rng.normal(0.0, 1.0, len(actions)) * self._catalogue.merchant_spread[merchant])
+        euros = self._fraud.change_amounts(pattern, self._catalogue.merchant_middle[merchant] * level, first, step)
         is_present = (actions["channel"] == CHIP) & (euros * 100 <= _CONTACTLESS_UP_TO)
         actions["channel"] = np.where(is_present, CONTACTLESS, actions["channel"])
         actions["amount"] = self._round(euros * 100 * PRICES[actions["country"]], actions)

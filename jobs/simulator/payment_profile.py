@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jobs.simulator.delivery_habits import FAULTS, DeliveryHabits
+from platform_assets.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class PaymentProfile(DeliveryHabits):
         "refunds",
         "reversals",
         "fraud",
+        "card_testing",
+        "takeover",
+        "price_probing",
+        "refund_abuse",
     )
     # The upper bounds keep the generator's tables in tens of megabytes.
     ranges: ClassVar[tuple[tuple[str, float, float], ...]] = (
@@ -60,8 +65,18 @@ class PaymentProfile(DeliveryHabits):
     reversal_seconds: float = 40.0
 
     fraud: float = 0.002
-    """Payments of bursts that look like fraud, and say so: 6 to 16 of one card, in many countries and shops."""
+    """Transactions that are fraud, and say so (`jobs.simulator.payment_fraud` has the patterns)."""
     fraud_seconds: float = 20.0
-    """Mean time between two payments of a burst."""
+    """Mean time between two payments of a burst; other patterns take a fixed multiple of it."""
+    card_testing: float = 0.4
+    """How often a series is of this pattern, compared with the others."""
+    takeover: float = 0.25
+    price_probing: float = 0.2
+    refund_abuse: float = 0.15
 
     bad_value: float = 0.0005
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.card_testing + self.takeover + self.price_probing + self.refund_abuse > 0:
+            raise UsageError("All patterns of fraud are 0. For none at all set fraud to 0.")

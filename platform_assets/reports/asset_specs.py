@@ -65,7 +65,7 @@ def report_key(report: DailyReport) -> dg.AssetKey:
 def describe_assets(
     reports: Sequence[DailyReport], partitions: dg.DailyPartitionsDefinition, engine: str
 ) -> list[dg.AssetSpec]:
-    """The daily reports, computed by this engine; of the shop's also the daily page and the customers' table."""
+    """The daily reports, computed by this engine, and their daily page; of the shop's also the customers' table."""
     kinds = {engine, "deltalake"}
     daily = [
         _describe_table(
@@ -78,18 +78,17 @@ def describe_assets(
         )
         for report in reports
     ]
-    of_shop = [report_key(report) for report in reports if report.source == SHOP]
-    if not of_shop:
-        return daily
     page = dg.AssetSpec(
         DAILY_PAGE_KEY,
-        deps=[*of_shop, CLOSED_DAYS_KEY],
+        deps=[*map(report_key, reports), CLOSED_DAYS_KEY],
         description="The day's reports as one HTML file without further parts, next to the tables.",
         kinds={"html"},
         partitions_def=partitions,
         automation_condition=FOLLOW_THE_STREAMS,
         **_ALL,
     )
+    if not any(report.source == SHOP for report in reports):
+        return [*daily, page]
     customers = _describe_table(
         CUSTOMER_360_TABLE,
         kinds,

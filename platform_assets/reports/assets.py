@@ -65,7 +65,7 @@ DAYS_OF_ONE_CHUNK = 10
 def build_report_assets(
     reports: Sequence[DailyReport], partitions: dg.DailyPartitionsDefinition, engine: EngineName
 ) -> dg.AssetsDefinition:
-    """One op for these daily reports; of the shop's also the daily page and the customers' table, if they are there.
+    """One op for these daily reports and their daily page; of the shop's also the customers' table, if they are there.
 
     Any of them can be left out of a run.
 
@@ -90,16 +90,17 @@ def build_report_assets(
 
     def compute_selected(run: _Run) -> Iterator[dg.MaterializeResult[Any]]:
         selected = run.context.selected_asset_keys
-        computed: set[date] = set()
+        computed, of_shop = set[date](), set[date]()
         for report in reports:
             if report_key(report) in selected:
                 with run.noted(report.table.name):
                     days = _compute_report(run, report)
-                    computed |= days if report.source == SHOP else set()
+                    computed |= days
+                    of_shop |= days if report.source == SHOP else set()
         if DAILY_PAGE_KEY in selected:
             with run.noted("the daily page"):
-                _write_pages(run, [report for report in reports if report.source == SHOP], computed)
-        if CUSTOMERS_KEY in selected or (computed and CUSTOMERS_KEY in run.backfill.others):
+                _write_pages(run, reports, computed)
+        if CUSTOMERS_KEY in selected or (of_shop and CUSTOMERS_KEY in run.backfill.others):
             with run.noted(CUSTOMER_360_TABLE.name):
                 _update_customers(run)
         yield from run.results()

@@ -1,7 +1,7 @@
 """The day's reports as one HTML file, `<root>/_reports/<day>.html`: to send by mail, to print, to keep.
 
 One file without scripts and without anything to load. Made of the tables' rows by delta-rs alone, so it says what the
-tables say. Text from the shop's events is escaped.
+tables say. Text from records is escaped. Each topic that is reported on has its tables in it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,12 @@ def write_daily_page(lakehouse: Any, reports: Sequence[DailyReport], day: date) 
             is_final=all(state.state == FINAL for state in known),
             states=sorted(known, key=lambda state: state.report),
             written_at=datetime.now(UTC),
-            figures=_count(rows.get("gold.session_report", [])),
-            tables=[(section, _largest(rows.get(section.table, []), section)) for section in _SECTIONS],
+            figures=_count(rows.get("gold.session_report", [])) if "gold.session_report" in states else None,
+            tables=[
+                (section, _largest(rows.get(section.table, []), section))
+                for section in _SECTIONS
+                if section.table in states
+            ],
         )
     )
     place: str = lakehouse.folder.write_file(f"_reports/{day}.html", page.encode())
@@ -79,6 +83,10 @@ _SECTIONS = (
               "attributed_revenue_by_currency")),
     _Section("Bought together", "gold.product_affinity", "shared_baskets",
              ("product_id", "other_product_id", "shared_baskets", "confidence", "lift")),
+    # By payments, for the rows are of several currencies.
+    _Section("What cards paid", "gold.merchant_category_report", "payments",
+             ("merchant_category", "currency", "payments", "cards", "total_amount", "avg_amount", "refunds",
+              "refunded_amount")),
 )  # fmt: skip
 
 
@@ -148,6 +156,8 @@ def _read_money(by_currency: str | None, total: float | None) -> _Money:
 
 
 def _render(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:,.2f}"
     if isinstance(value, dict):
         return ", ".join(f"{amount:,.2f} {code}".strip() for code, amount in value.items()) or "0.00"
     return render_value(value)

@@ -53,6 +53,15 @@ def load_streams() -> tuple[Stream, ...]:
     return (*select_ingest(streams), *select_derived(streams))
 
 
+def load_all_stream_groups() -> tuple[StreamGroup, ...]:
+    """Every group with its streams, enabled or not: another shell may enable others, in the same lakehouse.
+
+    Raises as `load_stream_groups`, but for what the setting says.
+    """
+    catalogue = load_all_streams()
+    return tuple(group.resolve(catalogue) for group in load_all_groups())
+
+
 def load_stream_groups() -> tuple[StreamGroup, ...]:
     """The groups that HEADRACE_GROUPS enables: each is one Spark application, which the supervisor keeps running.
 

@@ -164,3 +164,15 @@ def test_nothing_is_copied_over_what_is_there_or_while_a_group_runs(
         command, env={"HEADRACE_HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=False
     )
     assert said.returncode == 1 and said.stderr.startswith("headrace: ") and said.stderr.count("\n") == 1
+
+
+def test_a_group_that_runs_elsewhere_and_is_not_enabled_here_is_waited_for(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with hold_group_lock(home, "payments", "run"):
+        said = subprocess.run(
+            [sys.executable, "-m", "jobs.cli", "backup", str(tmp_path / "backup")],
+            env={"HEADRACE_HOME": str(home), "HEADRACE_GROUPS": "clickstream"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert said.returncode == 1 and "payments" in said.stderr, said.stderr
+    assert not (tmp_path / "backup").exists()

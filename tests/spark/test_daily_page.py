@@ -46,7 +46,7 @@ def test_the_page_shows_in_a_browser_what_the_tables_say(lakehouse: LakehouseRes
         "conversion": "20.0%",
         "bounces": f"{bounces / sessions:.1%}",
     }
-    assert "<title>The shop on 2024-02-29</title>" in shown
+    assert "<title>The day 2024-02-29</title>" in shown
     assert "provisional" in shown
     assert "<script" not in shown
     assert html.escape(HOSTILE, quote=False) in shown

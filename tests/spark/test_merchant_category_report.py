@@ -220,3 +220,12 @@ def test_a_day_is_computed_again_when_a_transaction_of_it_comes_and_not_before(t
     write(lakehouse, [transaction("c", NOON, merchant_category="fuel")], first_offset=len(PAID))
     run(lakehouse)
     assert {row["merchant_category"] for row in read_rows(lakehouse, SPEC.name)} == {"grocery", "travel", "fuel"}
+
+
+def test_the_day_has_a_page_with_the_cards_alone(written: Path) -> None:
+    page = (written / "lakehouse" / "_reports" / "2024-02-29.html").read_text(encoding="utf-8")
+    rows = read_rows(LakehouseResource(root=str(written / "lakehouse")), SPEC.name)
+    assert "What cards paid" in page and "Where sessions come from" not in page and 'id="sessions"' not in page
+    for row in rows:
+        assert f">{row['total_amount']:,.2f}</td>" in page
+    assert page.count('<td class="text">travel</td>') == sum(row["merchant_category"] == "travel" for row in rows)

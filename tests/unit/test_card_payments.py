@@ -195,21 +195,76 @@ def test_skew_makes_busy_cards_and_popular_merchants_and_categories_differ() -> 
     assert middle["transport"] < middle["grocery"] < middle["electronics"] < middle["travel"]
 
 
-def test_a_burst_is_labelled_and_is_many_payments_of_a_card_in_many_countries_within_minutes() -> None:
-    found = transactions(CLEAN.with_rates({"fraud": 0.02}), 10, hours=10)
-    assert 0.015 < sum(each["is_fraud"] for each in found) / len(found) < 0.025
-    bursts: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+PATTERNS = ("card_testing", "takeover", "price_probing", "refund_abuse")
+
+
+def find_series(pattern: str, after_hours: int = 1) -> list[list[dict[str, Any]]]:
+    """The transactions of each card that this pattern alone has hit, in order, begun in the middle of a history."""
+    rates = {name: float(name == pattern) for name in PATTERNS}
+    found = transactions(CLEAN.with_rates({"fraud": 0.02, "without_country": 0, **rates}), 10, hours=16)
+    # The first hours lack what began before them.
+    assert 0.01 < sum(each["is_fraud"] for each in found) / len(found) < 0.025
+    series: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for each in found:
         if each["is_fraud"]:
-            bursts[each["card_id"], each["device"]].append(each)
-    whole = [own for own in bursts.values() if START + HOUR < moment(own[0]).timestamp() * SECOND < START + 9 * HOUR]
-    assert len(whole) > 100
-    for own in whole:
-        times = sorted(moment(each) for each in own)
-        assert 6 <= len(own) <= 16 and times[-1] - times[0] < timedelta(minutes=20)
+            series[each["card_id"], "" if pattern == "refund_abuse" else each["device"]].append(each)
+    whole = [sorted(own, key=moment) for own in series.values()]
+    begun = [(moment(own[0]).timestamp() * SECOND - START) / HOUR for own in whole]
+    whole = [own for own, hours in zip(whole, begun, strict=True) if after_hours < hours < 14]
+    assert len(whole) > 50
+    return whole
+
+
+def homes() -> dict[str, str]:
+    found = transactions(CLEAN.with_rates({"fraud": 0, "without_country": 0, "travellers": 0}), 10, hours=16)
+    return {each["card_id"]: each["country"] for each in found if each["channel"] in ("chip", "contactless", "cash")}
+
+
+def test_a_card_test_is_many_payments_in_many_countries_within_minutes() -> None:
+    series = find_series("card_testing")
+    for own in series:
+        assert 6 <= len(own) <= 16 and moment(own[-1]) - moment(own[0]) < timedelta(minutes=20)
         assert {each["kind"] for each in own} == {"payment"}
-    assert sum(len({each["country"] for each in own}) >= 4 for own in whole) > 0.8 * len(whole)
+    assert sum(len({each["country"] for each in own}) >= 4 for own in series) > 0.8 * len(series)
+
+
+def test_a_takeover_is_in_one_country_that_is_not_the_cards_and_on_a_new_device() -> None:
+    home, used = homes(), Counter[str]()
+    for own in find_series("takeover"):
+        assert 2 <= len(own) <= 6 and len({each["country"] for each in own}) == 1
+        assert {each["kind"] for each in own} == {"payment"}
+        used[own[0]["device"]] += 1
+        if own[0]["card_id"] in home:
+            used["abroad" if own[0]["country"] != home[own[0]["card_id"]] else "at home"] += 1
+    abroad, at_home = used.pop("abroad"), used.pop("at home", 0)
+    # A traveller may be robbed where he is, and the thief then pays at the card's home.
+    assert abroad > 20 and at_home < 0.1 * abroad and set(used.values()) == {1}
+
+
+def test_a_probe_asks_one_online_shop_for_more_each_time() -> None:
+    for own in find_series("price_probing"):
+        assert 4 <= len(own) <= 9 and {each["channel"] for each in own} == {"online"}
+        assert len({each["merchant_id"] for each in own}) == 1
+        amounts = [each["amount"] for each in own]
+        assert amounts == sorted(amounts) and amounts[-1] > 2 * amounts[0]
+
+
+def test_abused_refunds_give_one_purchase_back_again_and_again() -> None:
+    series = find_series("refund_abuse", after_hours=10)
+    for own in series:
+        assert len({each["merchant_id"] for each in own}) == 1
+        assert own[0]["kind"] == "payment" and {each["kind"] for each in own[1:]} <= {"refund"}
+        assert all(each["amount"] >= own[0]["amount"] * Decimal("0.99") for each in own)
+    assert any(len(own) > 4 for own in series)
+
+
+def test_patterns_come_together_and_none_without_fraud() -> None:
+    found = transactions(CLEAN.with_rates({"fraud": 0.02}), 10, hours=10)
+    assert 0.012 < sum(each["is_fraud"] for each in found) / len(found) < 0.025
+    assert {each["kind"] for each in found if each["is_fraud"]} == {"payment", "refund"}
     assert not any(each["is_fraud"] for each in transactions(CLEAN.with_rates({"fraud": 0}), 10))
+    with pytest.raises(UsageError, match="All patterns of fraud are 0"):
+        CLEAN.with_rates(dict.fromkeys(PATTERNS, 0))
 
 
 def test_live_records_are_evenly_spaced_at_the_rate() -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import pkgutil
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -28,13 +27,6 @@ CATALOGUE = load_all_streams()
 SESSIONS = next(stream for stream in CATALOGUE if isinstance(stream, TableStream) and stream.name == "sessions")
 ORDERS = KafkaStream(dataclasses.replace(TOPIC, name="orders", kafka_topic="orders"))
 SHOP, OTHER = Group("shop", ("events",)), Group("other", ("orders",))
-
-
-@pytest.fixture
-def fresh_settings() -> Iterator[None]:
-    load_settings.cache_clear()
-    yield
-    load_settings.cache_clear()
 
 
 def test_the_shop_alone_runs_by_default() -> None:

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from platform_assets.definitions import defs
+from platform_assets.reports.daily_page import DAILY_PAGE_KEY
 from platform_assets.reports.merchant_category_report import MERCHANT_CATEGORY_REPORT_TABLE
 from platform_assets.streams import spend_by_card, velocity
 from platform_assets.topics.transactions import TOPIC
@@ -16,10 +17,7 @@ from resources.settings import load_settings
 STREAMS = (spend_by_card.STREAM, velocity.STREAM)
 TABLES = (*TOPIC.tables, *(stream.main_table for stream in STREAMS), MERCHANT_CATEGORY_REPORT_TABLE)
 KEYS = {dg.AssetKey(table.asset_path) for table in TABLES}
-OF_SHOP = {
-    dg.AssetKey(path.split("/"))
-    for path in ("silver/events", "gold/session_report", "gold/customer_360", "reports/daily_page")
-}
+OF_SHOP = {dg.AssetKey(path.split("/")) for path in ("silver/events", "gold/session_report", "gold/customer_360")}
 
 Load = Callable[[str], dg.RepositoryDefinition]
 
@@ -51,11 +49,12 @@ def test_both_groups_have_their_tables_and_checks(load: Load) -> None:
     assert own | {(report, "consistency"), (report, "freshness")} <= checks
 
 
-def test_payments_alone_have_no_page_and_no_customers_of_the_shop(load: Load) -> None:
+def test_payments_alone_have_a_page_and_no_customers_of_the_shop(load: Load) -> None:
     graph = load("payments").asset_graph
     assert set(graph.get_all_asset_keys()) >= KEYS
     assert not OF_SHOP & set(graph.get_all_asset_keys())
     report = graph.get(dg.AssetKey(MERCHANT_CATEGORY_REPORT_TABLE.asset_path))
+    assert graph.get(DAILY_PAGE_KEY).parent_keys == {report.key, dg.AssetKey(["platform", "closed_days"])}
     assert report.parent_keys == {dg.AssetKey(["silver", "transactions"]), dg.AssetKey(["platform", "closed_days"])}
 
 

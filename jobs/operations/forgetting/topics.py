@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from platform_assets.errors import UsageError
 from platform_assets.reports import REPORT_TABLES
 from platform_assets.streaming.repair.erasure import Eraser
-from platform_assets.streaming.stream_spec import Stream, select_derived, select_ingest
+from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_ingest
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
+    from resources.lakehouse import LakehouseResource
 
 
 def build_erasers(user: str, user_hash: str, streams: Sequence[Stream], context: StreamContext) -> dict[str, Eraser]:
@@ -29,6 +30,21 @@ def build_erasers(user: str, user_hash: str, streams: Sequence[Stream], context:
     if not found:
         raise UsageError("No topic says whose its records are: there is nobody to forget.")
     return found
+
+
+def demand_all_enabled(
+    groups: Sequence[StreamGroup], enabled: Sequence[StreamGroup], lakehouse: LakehouseResource
+) -> None:
+    """Raises `UsageError` where rows of users would stay, for their group is not enabled here."""
+    names = [group.name for group in enabled]
+    for group in (group for group in groups if group.name not in names):
+        for ingest in select_ingest(group.streams):
+            table = ingest.main_table
+            if table.roles.user_id is not None and lakehouse.find_table(table.name) is not None:
+                raise UsageError(
+                    f"{table.name} has users too, and its group {group.name} is not enabled here: nothing was erased. "
+                    f"Call this again with HEADRACE_GROUPS={','.join([*names, group.name])}."
+                )
 
 
 def list_user_fields(streams: Sequence[Stream]) -> tuple[str, ...]:

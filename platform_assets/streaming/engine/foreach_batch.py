@@ -21,8 +21,22 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.delta.writer import DeltaWriter
 
+# Spark takes the error of an interrupted batch for a clean end where it finds such a text in it. Its pattern recurses
+# for each character that follows: the whole text of Java's error overflows the stack of the query's thread, which then
+# ends with a thousand lines of trace (Spark 4.2, `StreamExecution.PROXY_ERROR`).
+_INTERRUPTED = "py4j.protocol.Py4JJavaError: An error occurred while calling a batch: "
+_INTERRUPTIONS = (
+    "java.lang.InterruptedException",
+    "java.io.InterruptedIOException",
+    "java.nio.channels.ClosedByInterruptException",
+)
+
 # Far beyond any stop's grace: the caller that closes the gate stops the query next.
 _STOP_LIMIT_MILLIS = 600_000
+
+
+class InterruptedBatchError(Exception):
+    """A batch was interrupted by its query's stop: raised to Spark alone, which ends the query cleanly."""
 
 
 class BatchWriter(Protocol):
@@ -52,6 +66,17 @@ class ForeachBatch:
 
     def __call__(self, batch_df: DataFrame, batch_id: int) -> None:
         """Writes the batch; at a closed gate it waits for the stop instead."""
+        from py4j.protocol import Py4JJavaError
+
+        try:
+            self._write(batch_df, batch_id)
+        except Py4JJavaError as error:
+            text = str(error)
+            if (name := next((name for name in _INTERRUPTIONS if name in text), None)) is None:
+                raise
+            raise InterruptedBatchError(f"{_INTERRUPTED}{name}") from None
+
+    def _write(self, batch_df: DataFrame, batch_id: int) -> None:
         with self._writing:
             if self._closed.is_set():
                 self._wait_for_stop(batch_df)
