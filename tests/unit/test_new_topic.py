@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.operations.new_topic.draft import Draft, draft_topic
 from jobs.operations.new_topic.samples import read_samples
+from jobs.operations.new_topic.stream_file import write_stream
 from platform_assets.errors import UsageError
 
 pytestmark = pytest.mark.unit
@@ -226,6 +229,26 @@ def test_the_name_of_a_stream_or_of_its_table_is_taken(project: Path, tmp_path: 
     done = run(project, "-m", "jobs.cli", "new-topic", name, "--from", str(write_file(tmp_path, "orders.jsonl")))
     assert done.returncode == 1 and "already. Give the topic another name." in done.stderr
     assert not (project / f"platform_assets/topics/{name}.py").exists()
+
+
+def test_the_rule_counts_records_that_have_fields_called_as_its_columns(tmp_path: Path) -> None:
+    file = tmp_path / "drafted.jsonl"
+    record = (
+        '{{"at": "2026-03-01T12:0{}:00Z", "group": "{}", "window_start": 7, "window_end": "x", "record_count": 3}}\n'
+    )
+    file.write_text("".join(record.format(n % 9, "ab"[n % 2]) for n in range(30)))
+    stream = write_stream(draft_topic("drafted", "drafted", read_samples(file)), 17.0)
+    (rule,) = re.findall('RULE = """(.*?)"""', stream, re.DOTALL)
+    with duckdb.connect() as connection:
+        connection.execute(
+            "CREATE VIEW events AS SELECT TIMESTAMPTZ '2026-03-01 12:01:00Z' AS event_time, 'a' AS \"group\", "
+            "7 AS window_start, 'x' AS window_end, 3 AS record_count FROM range(2)"
+        )
+        (row,) = connection.sql(
+            f"SELECT epoch(window_start), epoch(window_end), * EXCLUDE (window_start, window_end) FROM ({rule})"
+        ).fetchall()
+    start = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    assert row == (start, start + 300, "a", 2)
 
 
 def test_a_number_of_more_than_64_bits_is_no_id(tmp_path: Path) -> None:
