@@ -19,9 +19,9 @@ from benchmarks.live_platform import run_in_fresh_home, running_platform_and_sho
 from benchmarks.silver_commits import read_commits
 from jobs.supervision.lease import read_report
 from jobs.supervision.model import FINISHED, Heartbeat, RunView
-from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import read_runs
 from platform_assets.streams import load_stream_groups
+from resources.processes import is_alive, kill
 from resources.settings import Settings
 
 

@@ -23,10 +23,10 @@ from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.lease import HostReport, write_heartbeat
 from jobs.supervision.model import Heartbeat
-from jobs.supervision.process import read_identity
 from jobs.supervision.run_records import build_run_config, build_run_tags
 from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.streams import load_streams
+from resources.processes import identify
 from resources.settings import Settings
 
 PAST_RUNS = 50
@@ -80,7 +80,7 @@ def _make_runs(instance: dg.DagsterInstance, group: StreamGroup, job: dg.JobDefi
 
 
 def _beat(instance: dg.DagsterInstance, group: str, run_id: str) -> None:
-    me = read_identity(os.getpid())
+    me = identify(os.getpid())
     assert me is not None
     write_heartbeat(instance, group, HostReport(Heartbeat(run_id, time.time(), me, "running")))
 

@@ -10,6 +10,7 @@
     └── TerminalError             trying again cannot help: the group waits for a person
         ├── SettingError
         ├── TopicSpecError
+        ├── CatalogueError
         ├── UsageError
         ├── MissingTopicError
         ├── LostOffsetsError
@@ -70,6 +71,10 @@ class TopicSpecError(TerminalError):
         super().__init__(message)
         self.field = field
         self.argument = argument
+
+
+class CatalogueError(TerminalError):
+    """The file of a group or of a stream names what it cannot have, or what another file has."""
 
 
 class UsageError(TerminalError):

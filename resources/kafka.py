@@ -151,7 +151,8 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             raise self._unavailable(error) from None
         if metadata is None or not metadata.partitions:
             raise MissingTopicError(
-                f"Topic {topic} does not exist on {self.servers()}. Create it there, or set HEADRACE_TOPIC."
+                f"Topic {topic} does not exist on {self.servers()}. Create it there, or name another: the shop's is "
+                "HEADRACE_TOPIC, that of another topic is kafka_topic in its file."
             )
         return sorted(metadata.partitions)
 

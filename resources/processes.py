@@ -1,23 +1,38 @@
-"""Which process is meant: a pid alone is not an identity, for the kernel gives it out again."""
+"""Which process is meant: a pid alone is no identity, for the kernel gives it out again, and so does every host."""
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process on this host: its pid and the moment it started (kernel ticks on Linux, else microseconds)."""
+    """One process and no other, across hosts and boots.
 
+    `start` is the boot, a colon, and `start_tick`: containers give out the same pids at every boot. Records of running
+    hosts have these fields by name, so the names and the form of `start` stay.
+    """
+
+    host: str
     pid: int
-    start_tick: int
+    start: str
+
+    @property
+    def start_tick(self) -> int:
+        """The moment it started: kernel ticks since the boot on Linux, else microseconds."""
+        return int(self.start.rpartition(":")[2])
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The identity of the live process `pid`; None when there is none. A zombie is not alive."""
+    """The identity of the live process `pid` of this host; None when there is none. A zombie is not alive."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -25,23 +40,31 @@ def identify(pid: int) -> ProcessIdentity | None:
         stat = Path(f"/proc/{pid}/stat")
         if stat.exists():
             # Field 22, counted after the command name, which may itself hold blanks and parentheses.
-            return ProcessIdentity(pid, int(stat.read_text().rpartition(")")[2].split()[19]))
-        return ProcessIdentity(pid, int(process.create_time() * 1_000_000))
+            tick = int(stat.read_text().rpartition(")")[2].split()[19])
+        else:
+            tick = int(process.create_time() * 1_000_000)
     except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
         return None
+    boot = _BOOT_ID.read_text().strip()[:8] if _BOOT_ID.exists() else ""
+    return ProcessIdentity(socket.gethostname(), pid, f"{boot}:{tick}")
 
 
-def is_alive(identity: ProcessIdentity) -> bool:
-    """Whether exactly this process (not a later one with its pid) still runs."""
-    return identify(identity.pid) == identity
+def is_alive(process: ProcessIdentity) -> bool | None:
+    """Whether exactly this process (not a later one with its pid) lives.
+
+    None: it is on another host, so that nobody here can know.
+    """
+    if process.host != socket.gethostname():
+        return None
+    return identify(process.pid) == process
 
 
-def kill(identity: ProcessIdentity, signal_number: int) -> bool:
-    """Sends a signal to exactly this process. Returns False when it is already gone."""
-    if not is_alive(identity):
+def kill(process: ProcessIdentity, signal_number: int = signal.SIGKILL) -> bool:
+    """Sends a signal to exactly this process. Returns False, and does nothing, when it is gone or on another host."""
+    if not is_alive(process):
         return False
     try:
-        psutil.Process(identity.pid).send_signal(signal_number)
-    except psutil.NoSuchProcess:
+        os.kill(process.pid, signal_number)
+    except ProcessLookupError:
         return False
     return True

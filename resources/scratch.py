@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from resources.processes import ProcessIdentity, identify, is_alive
+from resources.processes import identify
 
 
 def make_scratch_folder(parent: Path) -> Path:
@@ -19,8 +19,14 @@ def make_scratch_folder(parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     for folder in parent.iterdir():
         pid, start_tick, *_ = [*folder.name.split("-"), "", ""]
-        if pid.isdigit() and start_tick.isdigit() and not is_alive(ProcessIdentity(int(pid), int(start_tick))):
+        if pid.isdigit() and start_tick.isdigit() and not _is_alive(int(pid), int(start_tick)):
             shutil.rmtree(folder, ignore_errors=True)
     this = identify(os.getpid())
     owner = f"{this.pid}-{this.start_tick}" if this else str(os.getpid())
     return Path(tempfile.mkdtemp(prefix=f"{owner}-", dir=parent))
+
+
+def _is_alive(pid: int, start_tick: int) -> bool:
+    """A folder's name has neither host nor boot: its process is looked for here and now."""
+    process = identify(pid)
+    return process is not None and process.start_tick == start_tick

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 
@@ -15,6 +14,7 @@ import dagster as dg
 from dagster._core.instance import InstanceRef
 from dagster_shared.serdes import deserialize_value, serialize_value
 
+from jobs.supervision.cursor import format_cursor, parse_cursor
 from jobs.supervision.decide import decide
 from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.group_lock import are_streams_held_back, read_lock
@@ -27,18 +27,17 @@ from jobs.supervision.model import (
     KillProcess,
     Launch,
     LockView,
-    Phase,
     ReportRunEnded,
     RunView,
     SupervisorState,
     WriteStop,
 )
 from jobs.supervision.policy import Policy, build_policy
-from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import build_run_config, build_run_tags, read_runs_by_group, record_stop
 from jobs.supervision.situation import Situation
 from jobs.supervision.stream_running import STREAM_RUNNING, judge_phase
 from platform_assets.streaming.stream_spec import StreamGroup
+from resources.processes import is_alive, kill
 from resources.settings import Settings, load_settings
 
 _log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ def build_stream_supervisor(
         if are_streams_held_back(settings.home):
             why = "The platform is starting: the broker and its topic come before the streams."
             return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
-        states = _parse_cursor(context.cursor)
+        states = parse_cursor(context.cursor)
         # A context opens an instance of its own for each tick, which takes longer than all else in it.
         reference = context.instance_ref
         instance = context.instance if reference is None else _open_instance(serialize_value(reference))
@@ -100,7 +99,7 @@ def build_stream_supervisor(
         return dg.SensorResult(
             run_requests=tick.run_requests,
             skip_reason=None if tick.run_requests else dg.SkipReason(message),
-            cursor=_format_cursor(states),
+            cursor=format_cursor(states),
             asset_events=tick.events,
         )
 
@@ -116,7 +115,7 @@ def read_states(instance: dg.DagsterInstance) -> dict[str, SupervisorState]:
     """What the supervisor's last tick found, by group; empty before the first."""
     for sensor in instance.all_instigator_state():
         if sensor.name == SUPERVISOR:
-            return _parse_cursor(getattr(sensor.instigator_data, "cursor", None))
+            return parse_cursor(getattr(sensor.instigator_data, "cursor", None))
     return {}
 
 
@@ -245,26 +244,3 @@ def _cancel_run(instance_ref: InstanceRef, run_id: str) -> None:
         except Exception as error:  # noqa: BLE001
             # A code server that died with its run cannot be asked (it raises all kinds); the ladder's next step can.
             _log.warning("Run %s could not be cancelled: %s", run_id, error)
-
-
-def _parse_cursor(cursor: str | None) -> dict[str, SupervisorState]:
-    """The cursor is a cache that people can edit in the UI: what cannot be read is forgotten."""
-    try:
-        values = json.loads(cursor or "{}")
-        return {
-            name: SupervisorState(
-                Phase(v["phase"]),
-                float(v["phase_since"]),
-                tuple(v["paused_streams"]),
-                v.get("reason", ""),
-                v.get("run_id", ""),
-            )
-            for name, v in values.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _format_cursor(states: dict[str, SupervisorState]) -> str:
-    values = {name: {**asdict(state), "phase_since": round(state.phase_since, 1)} for name, state in states.items()}
-    return json.dumps(values)

@@ -14,6 +14,8 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import StorageError
 from platform_assets.streaming.delta.delta_tables import open_table
@@ -123,5 +125,5 @@ def _read_manifest(lakehouse: LakehouseResource) -> dict[str, int]:
     content = lakehouse.folder.read_file(MANIFEST)
     if content is None:
         raise StorageError(f"{lakehouse.root_uri} holds no whole backup: it has no {MANIFEST}, which is written last.")
-    tables: dict[str, int] = json.loads(content)["tables"]
-    return tables
+    # The root that stands next to them may hold bytes that msgspec's own JSON refuses.
+    return msgspec.convert(json.loads(content)["tables"], dict[str, int])

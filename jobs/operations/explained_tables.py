@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 _EVENT_COUNTS = """
-    SELECT count(*) FILTER ({user} = $user), count(*) FILTER ({user} = $user AND is_anonymous),
+    SELECT count(*) FILTER ("{user}" = $user), count(*) FILTER ("{user}" = $user AND is_anonymous),
            count(*), count(*) FILTER (is_anonymous)
     FROM events
 """

@@ -43,11 +43,17 @@ def _explain_events(
     said = []
     counts = tables.count_events(events, user_id)
     is_anonymous = 0 < counts.own == counts.own_anonymous
+    by_user = name_user_tables(derived)
     if counts.own_anonymous:
         said.append(
             f"User {user_id} stands for many or for nobody: {counts.own_anonymous:,} of its {counts.own:,} events in "
             f"{events.name} are anonymous, as are {counts.anonymous:,} of all {counts.events:,} events. They count in "
-            f"sums over all users, and in no row of {name_user_tables(derived)}."
+            f"sums over all users{f', and in no row of {by_user}' if by_user else ''}."
+        )
+    elif not by_user:
+        said.append(
+            f"User {user_id} has {counts.own:,} of the {counts.events:,} events in {events.name}; no table over it has "
+            "rows of one user each."
         )
     for stream in derived:
         if stream.span.by_user:

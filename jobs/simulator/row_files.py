@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -29,6 +29,8 @@ _SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+# What else files of cells have between them: a header of one cell that holds one of them is such a file's.
+_OTHER_SEPARATORS = ("\t", ";", "|")
 _COMPRESSED_SUFFIXES = (".gz", ".zst", ".zstd")
 # Compression is found by the first bytes: a file's name need not tell it.
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -118,6 +120,7 @@ class RowFile:
             rows = csv.reader(text, delimiter="\t" if self.format == "tsv" else ",")
             try:
                 header = next(rows, [])
+                self._check_header(header)
                 for number, cells in enumerate(rows, 1):
                     if not cells:
                         continue
@@ -130,6 +133,15 @@ class RowFile:
                         yield number, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
             except csv.Error as error:
                 raise UsageError(f"{self.path}, line {rows.line_num:,}: not CSV ({error}). Fix the file.") from None
+
+    def _check_header(self, header: Sequence[str]) -> None:
+        """Raises `UsageError` where cells would be lost, or are separated otherwise."""
+        if twice := {name for name in header if name and header.count(name) > 1}:
+            said = ", ".join(sorted(twice))
+            raise UsageError(f"{self.path}: the header has {said} twice, and one would be lost. Rename it.")
+        if len(header) == 1 and (found := next((each for each in _OTHER_SEPARATORS if each in header[0]), None)):
+            own = "tabs" if self.format == "tsv" else "commas"
+            raise UsageError(f"{self.path}: its cells stand between {found!r}, and {own} are read. Save it with {own}.")
 
     def _parquet_rows(self, columns: list[str] | None) -> Rows:
         import pyarrow as pa

@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.supervision.model import LockView, ProcessIdentity
-from jobs.supervision.process import is_alive, read_identity
+import msgspec
+
+from jobs.supervision.model import LockView
 from platform_assets.errors import GroupOwnedError, StorageError
 from resources.file_lock import acquire, try_lock
+from resources.processes import ProcessIdentity, identify, is_alive
 
 # A supervisor's tick probes the lock by taking it for microseconds; without a second try a host that starts at that
 # instant would be refused by nobody.
@@ -52,7 +54,7 @@ def hold_group_lock(home: Path, group: str, mode: LockMode, run_id: str = "") ->
             f"The stream group {group} is owned by {owner}. Stop it first (Terminate in the UI, or end that process)."
         ) from None
     try:
-        me = read_identity(os.getpid())
+        me = identify(os.getpid())
         content = {"v": 1, "mode": mode, "run_id": run_id, "process": vars(me) if me else None, "since": time.time()}
         _write_content(fd, content)
         yield fd
@@ -72,7 +74,7 @@ def read_lock(home: Path, group: str) -> LockView:
     finally:
         os.close(fd)
     content = _read_content(path)
-    owner = ProcessIdentity(**content["process"]) if content.get("process") else None
+    owner = msgspec.convert(content["process"], ProcessIdentity) if content.get("process") else None
     return LockView(
         held=True,
         owner_mode=str(content.get("mode", "")),

@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from jobs.supervision.model import ExitKind, ProcessIdentity
-from jobs.supervision.process import is_alive, read_identity
+from jobs.supervision.model import ExitKind
 from platform_assets.errors import HeadraceError, QueryFailedError
+from resources.processes import ProcessIdentity, identify, is_alive
 from resources.stop_signals import StopSignals
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def host_group(
             return HostEnd(False, *asked)
         with open_application() as application:
             stop.install()
-            jvm = read_identity(application.jvm_pid) if application.jvm_pid is not None else None
+            jvm = identify(application.jvm_pid) if application.jvm_pid is not None else None
             port.report("starting", {}, jvm)
             grace = _GRACE_AFTER_FAILURE_SECONDS
             with _named_jvm_death(jvm, application.read_jvm_output):

@@ -2,7 +2,8 @@
 
 That storage (`daemon_cursor_storage`, not a public name in Dagster 1.13; a test covers our use) takes 3 ms a write,
 does not grow, and is the same in SQLite and Postgres, so that hosts need no second place to meet. Each value is JSON
-with a version; a value of another version reads as absent.
+with a version; a value of another version reads as absent, and a field that this code does not know is left out. A
+value that lacks a field, or has another type in it, is an error.
 """
 
 from __future__ import annotations
@@ -10,19 +11,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence, Set
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import dagster as dg
+import msgspec
 
-from jobs.supervision.model import Control, Heartbeat, ProcessIdentity, StopCause, StopRecord
+from jobs.supervision.model import Control, Heartbeat, StopCause, StopRecord
 from jobs.supervision.run_records import read_runs
 
 _VERSION = 1
 # The supervisor judges no more than these unless a crash loop is set to be longer than eight failures.
 _JUDGED_RUNS = 25
-
-_CONTROL_FIELDS = {entry.name for entry in fields(Control)} - {"stop"}
 
 ControlCommand = Literal["pause", "resume", "restart"]
 
@@ -68,13 +68,7 @@ def read_report(instance: dg.DagsterInstance, group: str) -> HostReport | None:
 
 
 def _parse_report(value: dict[str, Any] | None) -> HostReport | None:
-    if value is None:
-        return None
-    queries = value.pop("queries")
-    jvm = value.pop("jvm")
-    process = ProcessIdentity(**value.pop("process"))
-    beat = Heartbeat(process=process, jvm=ProcessIdentity(**jvm) if jvm else None, **value)
-    return HostReport(beat, queries)
+    return None if value is None else HostReport(msgspec.convert(value, Heartbeat), value["queries"])
 
 
 def write_stop(instance: dg.DagsterInstance, group: str, record: StopRecord) -> None:
@@ -85,12 +79,6 @@ def write_stop(instance: dg.DagsterInstance, group: str, record: StopRecord) -> 
 def read_stop(instance: dg.DagsterInstance, group: str) -> StopRecord | None:
     """The last stop that was asked for in this group; it may be about a run that ended long ago."""
     return read_control(instance, group).stop
-
-
-def _parse_stop(value: dict[str, Any] | None) -> StopRecord | None:
-    if value is None:
-        return None
-    return StopRecord(cause=StopCause(value.pop("cause")), **value)
 
 
 def request_shutdown(instance: dg.DagsterInstance, group: str, why: str) -> str | None:
@@ -154,11 +142,9 @@ def read_control(instance: dg.DagsterInstance, group: str) -> Control:
 
 
 def _parse_control(control: dict[str, Any] | None, stop: dict[str, Any] | None) -> Control:
-    value = control or {}
-    # A record of an older version may know more: a pause outlives an upgrade.
-    known: dict[str, Any] = {name: value[name] for name in _CONTROL_FIELDS & value.keys()}
-    known |= {name: tuple(item) for name, item in known.items() if isinstance(item, list)}
-    return Control(**known, stop=_parse_stop(stop))
+    # A record of an older version may know more, which is left out: a pause outlives an upgrade.
+    asked = msgspec.convert(control or {}, Control)
+    return replace(asked, stop=None if stop is None else msgspec.convert(stop, StopRecord))
 
 
 def _write(instance: dg.DagsterInstance, key: str, value: dict[str, Any]) -> None:
@@ -168,6 +154,7 @@ def _write(instance: dg.DagsterInstance, key: str, value: dict[str, Any]) -> Non
 def _read(instance: dg.DagsterInstance, keys: Set[str]) -> dict[str, dict[str, Any]]:
     values = {}
     for key, text in instance.daemon_cursor_storage.get_cursor_values(set(keys)).items():
+        # Not by msgspec: a reason may have half a surrogate pair, from the bytes of a command line.
         value: dict[str, Any] = json.loads(text) if text else {}
         if value.pop("v", None) == _VERSION:
             values[key] = value

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from resources.processes import ProcessIdentity
+
 RunStatus = Literal["queued", "starting", "started", "canceling", "success", "failure", "canceled"]
 
 FINISHED: frozenset[str] = frozenset({"success", "failure", "canceled"})
@@ -104,15 +106,6 @@ class RunView:
     def is_finished(self) -> bool:
         """Whether the run's status is final. Its process may still live."""
         return self.status in FINISHED
-
-
-@dataclass(frozen=True)
-class ProcessIdentity:
-    """One process and no other: a pid is used again, a pid with its start and boot is not."""
-
-    host: str
-    pid: int
-    start: str
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import dagster as dg
 
 from jobs.supervision.host import HostPhase, StreamRequests
 from jobs.supervision.lease import HostReport, read_control, read_report, read_stop, write_heartbeat
-from jobs.supervision.model import ExitKind, Heartbeat, ProcessIdentity
-from jobs.supervision.process import read_identity
+from jobs.supervision.model import ExitKind, Heartbeat
 from jobs.supervision.run_records import record_commit, record_exit
 from jobs.supervision.stall import Stall, StallWatch
 from jobs.supervision.table_events import TableEvents
 from platform_assets.errors import GroupOwnedError, MissingDependencyError
+from resources.processes import ProcessIdentity, identify
 
 if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
@@ -40,7 +40,7 @@ class RunHostPort:
         log: logging.Logger,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        me = read_identity(os.getpid())
+        me = identify(os.getpid())
         if me is None:  # /proc without ourselves: no supervision is possible on such a host
             raise MissingDependencyError(
                 "This process cannot read its own entry under /proc. Mount /proc in the container."

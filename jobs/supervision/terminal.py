@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from jobs.supervision.host import HostPhase, StreamRequests
-from jobs.supervision.model import ExitKind, ProcessIdentity
+from jobs.supervision.model import ExitKind
+from resources.processes import ProcessIdentity
 
 if TYPE_CHECKING:
     from jobs.supervision.table_events import TableEvents

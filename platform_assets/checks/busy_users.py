@@ -27,7 +27,7 @@ _SHOWN = 5
 _BUSY = """
     WITH days AS (SELECT event_date, count(*) AS of_day FROM events WHERE event_date <= $today
                   GROUP BY ALL ORDER BY event_date DESC LIMIT 2),
-         users AS (SELECT event_date, {user} AS user_id, count(*) AS events FROM events
+         users AS (SELECT event_date, "{user}" AS user_id, count(*) AS events FROM events
                    WHERE is_anonymous IS NOT TRUE AND event_date IN (SELECT event_date FROM days)
                    GROUP BY ALL HAVING count(*) >= $events)
     SELECT event_date, user_id, events, events / of_day AS share FROM users JOIN days USING (event_date)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
@@ -77,7 +79,7 @@ def entries_of_ledger(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     return [
         Entry(
             **{name: row[name] for name in names},
-            gaps=tuple(map(tuple, json.loads(row["gaps"]))),
+            gaps=msgspec.json.decode(row["gaps"], type=tuple[tuple[int, int], ...]),
             arrival_micros=to_micros(row["arrived_at"]),
             erased=row.get("erased") or 0,
             is_compacted=row.get("is_compacted"),

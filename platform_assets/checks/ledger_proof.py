@@ -8,11 +8,12 @@ proved again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.streaming.delta.commit_info import CommitInfo
@@ -42,21 +43,15 @@ class Proof:
 
     def dump(self) -> str:
         """The proof as text, for `load`."""
-        return json.dumps(asdict(self))
+        return msgspec.json.encode(self).decode()
 
     @staticmethod
     def load(text: str | None) -> Proof | None:
         """The proof; None for a text that no version of ours has written."""
         try:
-            value = json.loads(text or "")
-            tables = {
-                outcome: (str(identity), int(version)) for outcome, (identity, version) in value["tables"].items()
-            }
-            if datetime.fromisoformat(value["full_at"]).tzinfo is None:
-                return None
-            until = tuple((str(topic), int(partition), int(offset)) for topic, partition, offset in value["until"])
-            return Proof(tables, until, {k: int(v) for k, v in value["totals"].items()}, str(value["full_at"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            proof = msgspec.json.decode(text or "", type=Proof)
+            return None if datetime.fromisoformat(proof.full_at).tzinfo is None else proof
+        except ValueError:
             return None
 
     def is_recent(self, now: datetime) -> bool:

@@ -43,7 +43,7 @@ def compare_with_rule(
     for name, rows, condition in (("wanted", f"({stream.rule})", is_final), ("found", "present", is_found)):
         chosen = _select_settled(stream, rows, condition)
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {chosen}")
-    columns = ", ".join(column.name for column in stream.main_table.columns)
+    columns = ", ".join(f'"{column.name}"' for column in stream.main_table.columns)
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE differing AS "
         f"SELECT {columns}, sum({COPIES})::BIGINT AS {COPIES} FROM (SELECT *, 1 AS {COPIES} FROM wanted "
@@ -58,6 +58,6 @@ def compare_with_rule(
 
 def _select_settled(stream: TableStream, rows: str, condition: str) -> str:
     """The rows for which a condition holds, without those that an unrepaired late event touches."""
-    columns = ", ".join(f"r.{column.name}" for column in stream.main_table.columns)
+    columns = ", ".join(f'r."{column.name}"' for column in stream.main_table.columns)
     is_late = f"EXISTS (SELECT 1 FROM late l WHERE {is_touched(stream.span, 'r', 'l')})"
     return f"SELECT {columns} FROM {rows} r WHERE {condition} AND NOT {is_late}"

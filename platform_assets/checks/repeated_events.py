@@ -49,7 +49,7 @@ def build_repeated_events_checks(streams: Iterable[Stream]) -> list[dg.AssetChec
 def _build_check(source: TableSource, id_column: str) -> dg.AssetChecksDefinition:
     def look(connection: "duckdb.DuckDBPyConnection", events: "DeltaTable") -> dg.AssetCheckResult:
         start = register_newest(connection, events, source)
-        connection.execute(f"CREATE TEMP VIEW identified AS SELECT *, {id_column} AS _id FROM events")
+        connection.execute(f'CREATE TEMP VIEW identified AS SELECT *, "{id_column}" AS _id FROM events')
         (totals,) = connection.sql(_TOTALS).to_arrow_table().to_pylist()
         shown = connection.sql(_PLACES).to_arrow_table().to_pylist() if totals["ids"] else []
         return judge(id_column, totals, shown, "the beginning" if start is None else f"{start:%Y-%m-%d %H:%M} UTC")

@@ -9,12 +9,13 @@ cannot be told any more counts as changed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from platform_assets.reports.concurrent_runs import commit_over_others
 from platform_assets.reports.daily_report import DailyReport, PinnedTable
@@ -61,6 +62,10 @@ class DayState:
     code_version: str
     computed_at: datetime
     exceptions: str | None = None
+
+    def read_inputs(self) -> dict[str, int]:
+        """The version of each input, by its table's name."""
+        return msgspec.json.decode(self.inputs, type=dict[str, int])
 
 
 def read_final_until(lakehouse: Any, source: ReportSource) -> datetime | None:
@@ -174,7 +179,7 @@ class InputChanges:
         And those that were computed from another table in an input's place. Without the commits since the group wrote
         `platform.changed_days` last, which are a minute's.
         """
-        read: dict[date, dict[str, int]] = {day: json.loads(state.inputs) for day, state in states.items()}
+        read: dict[date, dict[str, int]] = {day: state.read_inputs() for day, state in states.items()}
         neighbours = {source.table.name: source.neighbours for source in report.inputs}
         replaced = {day for day, versions in read.items() if any(versions.get(n, 0) > v for n, v in pinned.items())}
         return replaced | {
@@ -192,7 +197,7 @@ class InputChanges:
 
     def touch(self, report: DailyReport, state: DayState, pinned: Mapping[str, int]) -> bool:
         """Whether rows of the inputs that the day depends on have changed since it was computed, or may have."""
-        read: dict[str, int] = json.loads(state.inputs)
+        read = state.read_inputs()
         for source in report.inputs:
             if is_partitioned_by_day(source.table):
                 since = read.get(source.table.name)

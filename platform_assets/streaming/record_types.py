@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -10,12 +11,15 @@ import msgspec
 import msgspec.inspect as inspection
 
 from platform_assets.errors import TopicSpecError
+from platform_assets.streaming.time_spellings import find_format_fault, find_unit_fault
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
 Kind = Literal["text", "int", "float", "bool", "decimal", "datetime", "date", "bytes", "enum", "list", "map", "record"]
 Inspected: TypeAlias = inspection.Type
+# Spark writes no Delta table with a member of another name, so that a replay would fail.
+_MEMBER = re.compile(r"\w+")
 
 _KINDS: Mapping[type[Inspected], tuple[Kind, str]] = {
     inspection.StrType: ("text", "string"),
@@ -122,9 +126,7 @@ def _read_field(each: inspection.Field, as_text: frozenset[str]) -> RecordField:
     kind, column_type = _name_type(found.inspected, found.marks, each.name)
     text = each.name in as_text and kind == "int"
     if "epoch" in found.marks or "time_format" in found.marks:
-        wanted = "int" if "epoch" in found.marks else "text"
-        if kind != wanted:
-            raise TopicSpecError(f"{each.name} has the mark of a time, which is for {wanted}.", field=each.name)
+        _check_time_marks(each.name, kind, found.marks)
         column_type = "timestamp"
     return RecordField(
         name=each.name,
@@ -140,8 +142,22 @@ def _read_field(each: inspection.Field, as_text: frozenset[str]) -> RecordField:
     )
 
 
-def _name_type(inspected: Inspected, marks: Mapping[str, Any], name: str) -> tuple[Kind, str]:
-    """The kind of a type and its column. Raises `TopicSpecError`, about the field `name`."""
+def _check_time_marks(name: str, kind: Kind, marks: Mapping[str, Any]) -> None:
+    wanted = "int" if "epoch" in marks else "text"
+    if kind != wanted:
+        raise TopicSpecError(f"{name} has the mark of a time, which is for {wanted}.", field=name)
+    fault = find_unit_fault(marks["epoch"]) if "epoch" in marks else find_format_fault(marks["time_format"])
+    if fault:
+        raise TopicSpecError(f"{name}: {fault}.", field=name)
+
+
+def _name_type(
+    inspected: Inspected, marks: Mapping[str, Any], name: str, within: tuple[type, ...] = ()
+) -> tuple[Kind, str]:
+    """The kind of a type and its column. Raises `TopicSpecError`, about the field `name`.
+
+    `within` are the records that the type lies in.
+    """
     if isinstance(inspected, inspection.IntType):
         return "int", "int" if inspected.le is not None and inspected.le <= INT32_MAX else "bigint"
     if (known := _KINDS.get(type(inspected))) is not None:
@@ -160,22 +176,39 @@ def _name_type(inspected: Inspected, marks: Mapping[str, Any], name: str) -> tup
             return "enum", "bigint"
         raise TopicSpecError(f"{name}: the values of an enum are all texts or all whole numbers.", field=name)
     if isinstance(inspected, _LISTS):
-        return "list", f"array<{_name_item(inspected.item_type, name)}>"
+        return "list", f"array<{_name_item(inspected.item_type, name, within)}>"
     if isinstance(inspected, inspection.DictType) and isinstance(inspected.key_type, inspection.StrType):
-        return "map", f"map<string,{_name_item(inspected.value_type, name)}>"
+        return "map", f"map<string,{_name_item(inspected.value_type, name, within)}>"
     if isinstance(inspected, inspection.StructType):
-        _require_known_fields(inspected, name)
-        members = [f"{each.encode_name}:{_name_item(each.type, each.encode_name)}" for each in inspected.fields]
-        return "record", f"struct<{','.join(members)}>"
+        return "record", _name_record(inspected, name, within)
     said = type(inspected).__name__.removesuffix("Type").lower()
     raise TopicSpecError(f"{name}: no column holds the type {said}. docs/adding-a-topic.md has a list.", field=name)
 
 
-def _name_item(inspected: Inspected, name: str) -> str:
+def _name_record(struct: inspection.StructType, name: str, within: tuple[type, ...]) -> str:
+    _require_known_fields(struct, name)
+    if struct.cls in within:
+        raise TopicSpecError(f"{name}: {struct.cls.__name__} holds itself, and a column has an end.", field=name)
+    keys = [each.encode_name for each in struct.fields]
+    if not keys:
+        raise TopicSpecError(f"{name}: {struct.cls.__name__} has no fields. Leave it out.", field=name)
+    for key in keys:
+        if not _MEMBER.fullmatch(key):
+            said = f"{name}: no column has a member called {key!r}: letters, digits and _ only. Leave it out."
+            raise TopicSpecError(said, field=name)
+        if [each.lower() for each in keys].count(key.lower()) > 1:
+            said = f"{name}: two members are called {key}: Delta does not tell capitals from others."
+            raise TopicSpecError(said, field=name)
+    inner = (*within, struct.cls)
+    members = [f"{each.encode_name}:{_name_item(each.type, each.encode_name, inner)}" for each in struct.fields]
+    return f"struct<{','.join(members)}>"
+
+
+def _name_item(inspected: Inspected, name: str, within: tuple[type, ...]) -> str:
     found = unwrap(inspected)
     if "epoch" in found.marks or "time_format" in found.marks:
         raise TopicSpecError(f"{name}: the mark of a time is for a field of the record itself.", field=name)
-    return _name_type(found.inspected, found.marks, name)[1]
+    return _name_type(found.inspected, found.marks, name, within)[1]
 
 
 def _require_known_fields(struct: inspection.StructType, name: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from platform_assets.errors import CatalogueError
 from platform_assets.streaming.result_span import ResultSpan
 from platform_assets.streaming.topic_spec import Topic
 from platform_assets.tables.spec import TableSpec
@@ -156,16 +157,23 @@ class Group:
     closed_days: str = ""
 
     def resolve(self, catalogue: Iterable[Stream]) -> StreamGroup:
-        """The group with its streams, those over Kafka first. Raises `ValueError` for names that do not exist."""
+        """The group with its streams, those over Kafka first. Raises `CatalogueError` for names that it cannot have."""
         known = {stream.name: stream for stream in catalogue}
-        if missing := [name for name in (*self.topics, *self.streams) if name not in known]:
-            raise ValueError(f"Group {self.name}: there is no stream {', '.join(missing)}.")
+        names = (*self.topics, *self.streams)
+        if missing := [name for name in names if name not in known]:
+            raise CatalogueError(
+                f"Group {self.name}: there is no stream {', '.join(missing)}. There are: {', '.join(known)}."
+            )
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise CatalogueError(f"Group {self.name} names {', '.join(sorted(twice))} twice. Name it once.")
         ingest = select_ingest(known[name] for name in self.topics)
         derived = select_downstream(ingest, known.values())
         if self.streams:
             derived = select_derived(known[name] for name in self.streams)
         if len(ingest) < len(self.topics) or (self.streams and len(derived) < len(self.streams)):
-            raise ValueError(f"Group {self.name}: `topics` are streams over Kafka, `streams` are streams over tables.")
+            raise CatalogueError(
+                f"Group {self.name}: `topics` are streams over Kafka, `streams` are streams over tables."
+            )
         return StreamGroup(self.name, (*ingest, *derived), self.closed_days or f"closed_days_{self.name}")
 
 

@@ -10,16 +10,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from platform_assets.errors import TopicSpecError
+from platform_assets.streaming.event_time_role import check_event_time
 from platform_assets.streaming.record_types import RecordField, read_fields
+from platform_assets.streaming.time_spellings import TimeUnit
 from platform_assets.streaming.topic_tables import build_tables
 from platform_assets.tables.spec import EventRoles, TableSpec
 
-TimeUnit = Literal["s", "ms", "us", "ns"]
 Rule: TypeAlias = Callable[[Any], tuple[str, str] | None]
 """Judges a record whose types are right: None, or a reason (a stable code) and a detail for people."""
 
@@ -121,14 +122,21 @@ class Topic:
     compared_as: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
-            raise _wrong("name", f"The topic's name {self.name!r} must be small letters, digits and _.")
-        if not re.fullmatch("[a-zA-Z0-9._-]{0,249}", self.kafka_topic):
+        if not re.fullmatch("[a-z][a-z0-9_]{0,199}", self.name):
+            raise _wrong("name", f"The topic's name {self.name!r} must be small letters, digits and _: at most 200.")
+        if not re.fullmatch("[a-zA-Z0-9._-]{0,249}", self.kafka_topic) or self.kafka_topic in (".", ".."):
             raise _wrong("kafka_topic", f"Kafka has no topic with the name {self.kafka_topic!r}.")
         self._check_roles()
+        if not isinstance(self.values, JsonValues | TextLines):
+            raise _wrong("values", "values must be JsonValues(...) or TextLines(...).")
+        if not all(map(callable, self.rules)):
+            raise _wrong("rules", "rules must be functions from a record to None, or to a reason and a detail.")
         if isinstance(self.values, TextLines):
             groups = self.values.compiled.groupindex
             for each in self.fields:
+                if each.kind in ("list", "map", "record") and each.name not in self.spellings:
+                    said = f"{each.name} is a {each.kind}, and a group of a pattern is one text."
+                    raise TopicSpecError(said, field=each.name)
                 if each.is_required and each.name not in groups:
                     raise _wrong("values", f"The pattern has no group for the required field {each.name}.")
             if unknown := groups.keys() - {each.name for each in self.fields}:
@@ -178,7 +186,7 @@ class Topic:
                     raise _wrong(role, f"{role} names {name!r}; the record's fields are {fields}.")
         if len(self.event_id) > 1 and "event_id" in known:
             raise _wrong("event_id", "A field is called event_id: the column of the joined ids has this name.")
-        _check_time(known[self.event_time.field], self.event_time)
+        check_event_time(known[self.event_time.field], self.event_time.unit, self.event_time.format)
         for role, names in {"event_id": self.event_id, "subject": named["subject"]}.items():
             for name in names:
                 if not known[name].is_required or known[name].kind not in ("text", "int", "enum"):
@@ -190,17 +198,3 @@ class Topic:
 
 def _wrong(argument: str, message: str) -> TopicSpecError:
     return TopicSpecError(message, argument=argument)
-
-
-def _check_time(found: RecordField, time: EventTime) -> None:
-    if not found.is_required:
-        raise _wrong("event_time", f"event_time names {found.name}: it must be required, for a row has a day.")
-    wanted = {"int": "unit", "float": "unit", "text": "format", "datetime": None}
-    if found.kind not in wanted:
-        raise _wrong("event_time", f"event_time names {found.name}: it must be a str, a datetime, an int or a float.")
-    if time.unit is not None and wanted[found.kind] != "unit":
-        raise _wrong("event_time", f"event_time has a unit, and {found.name} is no number.")
-    if time.unit is None and wanted[found.kind] == "unit":
-        raise _wrong("event_time", f"event_time needs a unit (s, ms, us, ns): {found.name} is a number.")
-    if time.format is not None and wanted[found.kind] != "format":
-        raise _wrong("event_time", f"event_time has a format, and {found.name} is no str.")

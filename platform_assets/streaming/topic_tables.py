@@ -47,7 +47,8 @@ def build_tables(
         *((anonymous,) if roles.user_id is not None else ()),
     )
     reserved = {column.name for column in engine} | {"event_time"}
-    for taken in own.keys() & reserved - {time_field}:
+    reserved |= {"event_id"} if roles.event_id is not None and roles.event_id not in own else set()
+    for taken in (name for name in own if name.lower() in reserved and name != time_field):
         raise TopicSpecError(f"The table has a column {taken} of its own: give the field another name.", field=taken)
     accepted = TableSpec(
         name=f"silver.{name}",

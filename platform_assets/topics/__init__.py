@@ -6,12 +6,12 @@ import ast
 import importlib
 import pkgutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.machinery import FileFinder
 from pathlib import Path
 from types import ModuleType
 
-from platform_assets.errors import TopicSpecError
+from platform_assets.errors import HeadraceError, TopicSpecError
 from platform_assets.streaming.topic_spec import Topic
 from resources.settings import load_settings
 
@@ -30,7 +30,19 @@ def load_topics() -> tuple[Topic, ...]:
             if (first := seen.setdefault(value, path)) is not path:
                 error = TopicSpecError(f"{first.name} has the {argument} {value!r} as well.", argument=argument)
                 raise _locate(error, path)
+    _require_own_tables(found)
     return tuple(sorted(found.values(), key=lambda topic: topic.name))
+
+
+def _require_own_tables(found: Mapping[Path, Topic]) -> None:
+    """Raises `TopicSpecError` for two topics with one table, as `quarantined_x` and `x` have."""
+    owners: dict[str, Path] = {}
+    for path, topic in found.items():
+        for table in topic.tables:
+            if (first := owners.setdefault(table.name, path)) is not path:
+                raise _locate(
+                    TopicSpecError(f"{first.name} has the table {table.name} as well.", argument="name"), path
+                )
 
 
 def _import_all() -> Iterator[tuple[Path, ModuleType]]:
@@ -43,6 +55,10 @@ def _import_all() -> Iterator[tuple[Path, ModuleType]]:
             raise _locate(error, path) from None
         except SyntaxError as error:
             raise TopicSpecError(f"{path}, line {error.lineno}: {error.msg}.") from None
+        except HeadraceError:
+            raise
+        except Exception as error:  # whatever the file's own lines raise
+            raise _locate(TopicSpecError(f"{type(error).__name__}: {error}."), path, error) from error
         if hasattr(module, "TOPIC"):
             yield path, module
 
@@ -54,10 +70,15 @@ def _read(module: ModuleType, path: Path) -> Topic:
     return topic
 
 
-def _locate(error: TopicSpecError, path: Path) -> TopicSpecError:
-    """The error with file and line: of the field or the argument that is wrong, else of the call that raised it."""
+def _locate(error: TopicSpecError, path: Path, cause: Exception | None = None) -> TopicSpecError:
+    """The error with file and line: of the field or the argument that is wrong, else of the call that raised it.
+
+    `cause` is what was raised there, if it was another error.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    raised = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    raised = [
+        frame.lineno for frame in traceback.extract_tb((cause or error).__traceback__) if frame.filename == str(path)
+    ]
     line = _find_field(tree, error.field) or _find_argument(tree, error.argument) or (raised or [1])[-1]
     return TopicSpecError(f"{path}, line {line}: {error}", field=error.field, argument=error.argument)
 

@@ -21,11 +21,11 @@ import psutil
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.lease import read_report
 from jobs.supervision.model import Heartbeat, Phase, RunView
-from jobs.supervision.process import is_alive, kill
 from jobs.supervision.run_records import read_runs
 from platform_assets.streams import load_stream_groups
 from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
+from resources.processes import is_alive, kill
 from resources.settings import Settings, load_settings
 from tests.chaos.live_tables import LiveTables
 from tests.chaos.watch import Watch

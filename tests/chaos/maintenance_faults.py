@@ -15,8 +15,8 @@ from deltalake import DeltaTable
 
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.model import Phase
-from jobs.supervision.process import kill
 from resources.kafka import KafkaResource
+from resources.processes import kill
 from tests.chaos.fault import demand, say
 from tests.chaos.live_platform import LivePlatform
 

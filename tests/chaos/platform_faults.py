@@ -14,7 +14,7 @@ import dagster as dg
 
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.model import StopCause
-from jobs.supervision.process import kill
+from resources.processes import kill
 from tests.chaos.fault import demand
 from tests.chaos.live_platform import ROOT, LivePlatform
 

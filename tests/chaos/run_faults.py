@@ -10,7 +10,7 @@ import signal
 import time
 
 from jobs.supervision.model import ExitKind, Phase
-from jobs.supervision.process import is_alive, kill
+from resources.processes import is_alive, kill
 from tests.chaos.fault import demand, say
 from tests.chaos.live_platform import LivePlatform
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.model import Phase
-from jobs.supervision.process import is_alive
+from resources.processes import is_alive
 from tests.chaos.fault import Fault, demand
 from tests.chaos.live_platform import LIMIT_SECONDS, LivePlatform
 

@@ -19,10 +19,10 @@ import pytest
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report
-from jobs.supervision.process import is_alive, kill, read_identity
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
+from resources.processes import identify, is_alive, kill
 from resources.settings import Settings
 from tests.integration.postgres_server import running_postgres
 from tests.integration.replayed_streams import read_two_hours
@@ -127,7 +127,7 @@ def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
     with platform.start_daemon() as process:
         yield process
         children = psutil.Process(process.pid).children(recursive=True)
-        code_servers = [read_identity(child.pid) for child in children if _is_code_server(child)]
+        code_servers = [identify(child.pid) for child in children if _is_code_server(child)]
         process.terminate()
         process.wait()
         report = read_report(platform.instance, GROUP.name)

@@ -18,9 +18,9 @@ from deltalake.exceptions import TableNotFoundError
 
 from jobs.supervision.lease import read_report
 from jobs.supervision.model import Heartbeat, RunView
-from jobs.supervision.process import is_alive
 from jobs.supervision.run_records import read_runs
 from resources.kafka import KafkaResource
+from resources.processes import is_alive
 from resources.settings import Settings
 from tests.integration.streaming_definitions import GROUP
 

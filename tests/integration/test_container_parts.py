@@ -16,7 +16,7 @@ import pytest
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report
 from jobs.supervision.model import ExitKind
-from jobs.supervision.process import is_alive, kill
+from resources.processes import is_alive, kill
 from tests.integration.postgres_server import find_binaries
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.supervised_platform import ROOT, Platform, wait_for

@@ -153,13 +153,21 @@ def test_command_says_that_a_recording_was_sent_before(
     assert len(read_all(kafka, other)) == 2, "it never stops a replay"
 
 
-@pytest.mark.parametrize("rows", ["", "page_view;2024-03-01T12:00:00Z;a\n"])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("event_type,timestamp,user_id\n", r"Nothing was sent: no row of .*clicks.csv .* --map"),
+        ("event_type,timestamp,user_id\n,,\n", r"Nothing was sent: no row of .*clicks.csv .* --map"),
+        ("event_type;timestamp;user_id\n", r"clicks.csv: its cells stand between ';'"),
+        ("event_type;timestamp;user_id\npage_view;2024-03-01T12:00:00Z;a\n", r"clicks.csv: its cells .* between ';'"),
+    ],
+)
 def test_a_recording_of_which_nothing_can_be_sent_is_an_error(
-    kafka: KafkaResource, topic: NewTopic, tmp_path: Path, rows: str
+    kafka: KafkaResource, topic: NewTopic, tmp_path: Path, text: str, says: str
 ) -> None:
     name, path = topic(1), tmp_path / "clicks.csv"
-    path.write_text(f"event_type;timestamp;user_id\n{rows}")
-    with pytest.raises(UsageError, match=r"Nothing was sent: no row of .*clicks.csv .* --map"):
+    path.write_text(text)
+    with pytest.raises(UsageError, match=says):
         simulate(["--replay", str(path), "--topic", name, "--quiet"], kafka, tmp_path)
 
 

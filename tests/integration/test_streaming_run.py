@@ -13,9 +13,9 @@ import pytest
 
 from jobs.operations.drain import EXIT_DONE, EXIT_FAILED
 from jobs.supervision.lease import read_report, write_control
-from jobs.supervision.model import Heartbeat, ProcessIdentity, RunView, StopCause
-from jobs.supervision.process import is_alive, kill
+from jobs.supervision.model import Heartbeat, RunView, StopCause
 from resources.embedded_broker import BrokerState
+from resources.processes import ProcessIdentity, is_alive, kill
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.streams_under_test import build_purchases
 from tests.integration.supervised_platform import Platform, wait_for

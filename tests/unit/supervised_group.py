@@ -12,12 +12,12 @@ from jobs.supervision.model import (
     Heartbeat,
     LockView,
     Phase,
-    ProcessIdentity,
     RunView,
     SupervisorState,
 )
 from jobs.supervision.policy import Policy
 from jobs.supervision.situation import Situation
+from resources.processes import ProcessIdentity
 
 NOW = 1_000_000.0
 POLICY = Policy()

@@ -9,10 +9,10 @@ from jobs.supervision.model import (
     ExitKind,
     Heartbeat,
     LockView,
-    ProcessIdentity,
     RunView,
 )
 from jobs.supervision.policy import Policy
+from resources.processes import ProcessIdentity
 
 POLICY = Policy(heartbeat_timeout=30, stop_grace=20, stop_slack=5)
 JVM_OUTLIVES_HOST_SECONDS = 2.0

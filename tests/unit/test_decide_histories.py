@@ -19,12 +19,12 @@ from jobs.supervision.model import (
     KillProcess,
     Launch,
     Phase,
-    ProcessIdentity,
     ReportRunEnded,
     SupervisorState,
     WriteStop,
 )
 from jobs.supervision.situation import Situation
+from resources.processes import ProcessIdentity
 from tests.unit.supervised_world import POLICY, Host, World
 
 GROUP = "clickstream"

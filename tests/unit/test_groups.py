@@ -1,13 +1,18 @@
 """Groups are files; a setting says which of them run, and a name that is none is refused with those that exist."""
 
 import dataclasses
+import pkgutil
+import sys
+import types
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
+import platform_assets.groups
 import platform_assets.streams
 from platform_assets.checks import build_checks
-from platform_assets.errors import SettingError
+from platform_assets.errors import CatalogueError, SettingError
 from platform_assets.groups import load_all_groups, select_groups
 from platform_assets.groups.clickstream import GROUP
 from platform_assets.stream_assets import build_stream_assets
@@ -52,11 +57,13 @@ def test_a_group_may_name_its_streams() -> None:
         (Group("shop", ("event",)), "there is no stream event"),
         (Group("shop", ("events",), ("session",)), "there is no stream session"),
         (Group("shop", ("sessions",)), "`topics` are streams over Kafka"),
-        (Group("shop", ("events",), ("events",)), "`streams` are streams over tables"),
+        (Group("shop", ("events",), ("sessions", "events")), "names events twice"),
+        (Group("shop", ("transactions",), ("events",)), "`streams` are streams over tables"),
+        (Group("shop", ("events", "events")), "names events twice"),
     ],
 )
 def test_a_group_of_streams_that_there_are_not_is_refused(group: Group, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(CatalogueError, match=says):
         group.resolve(CATALOGUE)
 
 
@@ -87,7 +94,7 @@ def test_the_environment_says_which_groups_run(monkeypatch: pytest.MonkeyPatch) 
 def test_a_stream_is_of_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
     twice = dataclasses.replace(GROUP, name="again")
     monkeypatch.setattr(platform_assets.streams, "load_all_groups", lambda: (GROUP, twice))
-    with pytest.raises(ValueError, match="Stream events is of the groups clickstream and again"):
+    with pytest.raises(CatalogueError, match="Stream events is of the groups clickstream and again"):
         load_stream_groups()
 
 
@@ -124,3 +131,36 @@ def test_each_topic_and_each_groups_closed_days_are_assets() -> None:
     }  # fmt: skip
     of_orders = {key.name for check in checks for key in check.check_keys if key.asset_key.path == ["silver", "orders"]}
     assert {"ledger", "freshness", "time_to_loss", "event_time", "schema_contract"} <= of_orders
+
+
+@pytest.mark.parametrize("enabled", ["", "  "])
+def test_a_blank_setting_is_called_so(enabled: str) -> None:
+    with pytest.raises(SettingError, match=r"^HEADRACE_GROUPS is blank"):
+        select_groups((OTHER, SHOP), enabled)
+
+
+def test_two_groups_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "again.py").write_text(
+        "from platform_assets.streaming.stream_spec import Group\n\nGROUP = Group('payments', topics=('events',))\n"
+    )
+    monkeypatch.setattr(platform_assets.groups, "__path__", [*platform_assets.groups.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "platform_assets.groups.again", raising=False)
+    with pytest.raises(CatalogueError, match="Two files of platform_assets/groups have a group payments"):
+        load_all_groups()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"name": "events"}, "have the name events"), ({"name": "again"}, "have the table gold.sessions")],
+)
+def test_two_streams_of_one_name_or_table_are_refused(
+    changes: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = types.ModuleType("platform_assets.streams.zz_again")
+    again.STREAM = dataclasses.replace(SESSIONS, **changes)  # type: ignore[attr-defined,arg-type]
+    modules = [*pkgutil.iter_modules(platform_assets.streams.__path__), pkgutil.ModuleInfo(None, "zz_again", False)]  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, again.__name__, again)
+    monkeypatch.setattr(pkgutil, "iter_modules", lambda _: modules)
+    monkeypatch.setattr(platform_assets.streams, "load_topics", lambda: (TOPIC,))
+    with pytest.raises(CatalogueError, match=says):
+        load_all_streams()

@@ -15,12 +15,13 @@ import dagster as dg
 import pytest
 
 from jobs.supervision.host import Application, HostEnd, HostPhase, StreamRequests, host_group
-from jobs.supervision.model import ExitKind, ProcessIdentity
+from jobs.supervision.model import ExitKind
 from jobs.supervision.table_events import EVENT_INTERVAL_SECONDS, AssetEvent, TableEvents
 from platform_assets.errors import HeadraceError, MissingTopicError, QueryFailedError
 from platform_assets.streaming.progress import QueryProgress
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.topics.events import TOPIC
+from resources.processes import ProcessIdentity
 
 
 def progress(batch_id: int, rows: int = 0, side_version: int = 0) -> dict[str, QueryProgress]:

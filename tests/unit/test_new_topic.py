@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.operations.new_topic.draft import Draft, draft_topic
 from jobs.operations.new_topic.samples import read_samples
+from jobs.operations.new_topic.stream_file import write_stream
 from platform_assets.errors import UsageError
 
 pytestmark = pytest.mark.unit
@@ -207,6 +210,54 @@ def test_types_of_parquet_are_its_own(tmp_path: Path) -> None:
     assert (drafted.event_id, drafted.subject) == (("account_id", "seq"), "account_id")
 
 
+@pytest.mark.parametrize(
+    ("of", "values", "digits"),
+    [
+        (pa.decimal256(50, 4), ["1.2500", "7.0000"], "digits(38, 4)"),
+        (pa.decimal256(60, 45), ["0.5", "0.25"], "digits(38, 38)"),
+    ],
+)
+def test_digits_of_parquet_that_no_column_has(tmp_path: Path, of: pa.DataType, values: list[str], digits: str) -> None:
+    file = tmp_path / "drafted.parquet"
+    quantities = pa.array([Decimal(value) for value in values], of)
+    pq.write_table(pa.table({"at": pa.array([at(0), at(1)], pa.timestamp("us", "UTC")), "size": quantities}), file)
+    assert types_of(draft_topic("drafted", "drafted", read_samples(file)))["size"] == f"Annotated[Decimal, {digits}]"
+
+
+@pytest.mark.parametrize("name", ["sessions", "quarantined_events", "deduplicated_transactions"])
+def test_the_name_of_a_stream_or_of_its_table_is_taken(project: Path, tmp_path: Path, name: str) -> None:
+    done = run(project, "-m", "jobs.cli", "new-topic", name, "--from", str(write_file(tmp_path, "orders.jsonl")))
+    assert done.returncode == 1 and "already. Give the topic another name." in done.stderr
+    assert not (project / f"platform_assets/topics/{name}.py").exists()
+
+
+def test_the_rule_counts_records_that_have_fields_called_as_its_columns(tmp_path: Path) -> None:
+    file = tmp_path / "drafted.jsonl"
+    record = (
+        '{{"at": "2026-03-01T12:0{}:00Z", "group": "{}", "window_start": 7, "window_end": "x", "record_count": 3}}\n'
+    )
+    file.write_text("".join(record.format(n % 9, "ab"[n % 2]) for n in range(30)))
+    stream = write_stream(draft_topic("drafted", "drafted", read_samples(file)), 17.0)
+    (rule,) = re.findall('RULE = """(.*?)"""', stream, re.DOTALL)
+    with duckdb.connect() as connection:
+        connection.execute(
+            "CREATE VIEW events AS SELECT TIMESTAMPTZ '2026-03-01 12:01:00Z' AS event_time, 'a' AS \"group\", "
+            "7 AS window_start, 'x' AS window_end, 3 AS record_count FROM range(2)"
+        )
+        (row,) = connection.sql(
+            f"SELECT epoch(window_start), epoch(window_end), * EXCLUDE (window_start, window_end) FROM ({rule})"
+        ).fetchall()
+    start = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    assert row == (start, start + 300, "a", 2)
+
+
+def test_a_number_of_more_than_64_bits_is_no_id(tmp_path: Path) -> None:
+    file = tmp_path / "drafted.jsonl"
+    file.write_text("".join(f'{{"at": "2026-03-01T12:00:00Z", "id": {2**63 + n}}}\n' for n in range(30)))
+    drafted = draft_topic("drafted", "drafted", read_samples(file))
+    assert (drafted.event_id, types_of(drafted)["id"]) == ((), "Annotated[Decimal, digits(38, 0)]")
+
+
 def test_a_compressed_file_is_read(tmp_path: Path) -> None:
     plain = write_file(tmp_path, "orders.jsonl")
     packed = tmp_path / "packed.jsonl.gz"
@@ -227,6 +278,10 @@ def test_a_compressed_file_is_read(tmp_path: Path) -> None:
         ("a.jsonl", '{"at": "2026-03-01", "n": 1}\n', "No field of the samples is a time"),
         ("a.csv", "a,b\n1\n", "row 1: 1 cells"),
         ("a.csv", "a,\n1,2\n", "a column has no name"),
+        ("a.csv", "a,b,a\n1,2,3\n", "the header has a twice, and one would be lost"),
+        ("a.csv", "a;b\n1;2,5\n", "its cells stand between ';', and commas are read"),
+        ("a.tsv", "a;b\n1;2\n", "its cells stand between ';', and tabs are read"),
+        ("a.jsonl", '[{"at": "2026-03-01T12:00:00Z"}]\n', "Write one object a line. Lists of records:"),
         ("a.log", "", "holds no line"),
         ("a.log", "hello\nworld\n", "no known format fits half of the lines"),
         ("a.bin", "x", "is not known by its name"),

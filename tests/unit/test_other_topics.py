@@ -187,6 +187,17 @@ def test_explain_searches_each_topic_for_what_it_has(lakehouse: LakehouseResourc
     assert "1 of its 1 events in silver.readings are anonymous" in ask(lakehouse, user_id="d2")
 
 
+def test_explain_counts_a_users_events_where_no_table_has_rows_by_user(lakehouse: LakehouseResource) -> None:
+    append(lakehouse, READINGS.main_table, [reading("d1", 0), reading("d1", 1), reading("d2", 0, is_anonymous=True)])
+    streams = [stream for stream in STREAMS if stream.name != RUNS.name]
+    for user, said in (
+        ("d1", "User d1 has 2 of the 3 events in silver.readings; no table over it has rows of one user each."),
+        ("d3", "User d3 has 0 of the 3 events in silver.readings"),
+        ("d2", "They count in sums over all users."),
+    ):
+        assert said in "\n".join(explain(streams, lakehouse, NoTopic(), user_id=user))
+
+
 def test_an_erasure_leaves_a_topic_without_users_alone(lakehouse: LakehouseResource, context: StreamContext) -> None:
     for table in (*READINGS.tables, *PULSES.tables, RUNS.main_table, LATE_EVENTS):
         create_table(lakehouse.table_uri(table.name), table)

@@ -6,6 +6,7 @@ import dataclasses
 import random
 import re
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
+from jobs.simulator.by_contract.contract_records import ContractRecords
 from jobs.simulator.by_contract.contract_topic import ContractTopic, build_profile
 from jobs.simulator.by_contract.matching_text import make_match
 from jobs.simulator.simulated_topics import SHOP, find_of_profile, find_simulation
@@ -92,6 +94,28 @@ def test_ids_are_unique_but_for_what_is_sent_twice(topic: Topic) -> None:
     if topic.event_id:
         assert len(set(values)) == run.tally.valid
     assert run.tally.duplicates > 5 and run.tally.late > 5
+
+
+class OldMessage(Record):
+    at: str
+    text: str
+
+
+def add_year(text: str) -> str:
+    """The time with the year that makes it one of the last twelve months, as `new-topic` writes it."""
+    now = datetime.now(UTC) + timedelta(days=1)
+    years = [datetime.strptime(f"{year} {text} +0000", "%Y %b %d %H:%M:%S %z") for year in (now.year, now.year - 1)]
+    return next(moment for moment in years if moment <= now).replace(tzinfo=None).isoformat()
+
+
+def test_a_time_to_which_a_spelling_adds_the_year_is_made_in_each_season() -> None:
+    lines = TextLines(r"(?P<at>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?P<text>.*)")
+    topic = Topic("old", "Old.", "old", OldMessage, EventTime("at"), values=lines, spellings={"at": add_year})
+    assert "no_match" in build_profile(topic).faults
+    now = datetime.now(UTC)
+    for days in (0, 90, 180, 270):
+        moment = (now - timedelta(days=days)).replace(microsecond=0)
+        ContractRecords(topic).make(int(moment.timestamp() * 1e6), 1, 1)
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:

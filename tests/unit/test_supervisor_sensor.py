@@ -25,13 +25,13 @@ from jobs.supervision.lease import (
     write_control,
     write_heartbeat,
 )
-from jobs.supervision.model import Control, ExitKind, Heartbeat, ProcessIdentity, StopCause
-from jobs.supervision.process import is_alive, kill, read_identity
+from jobs.supervision.model import Control, ExitKind, Heartbeat, StopCause
 from jobs.supervision.run_records import build_run_config, build_run_tags, read_runs, record_exit
 from jobs.supervision.stream_running import STREAM_RUNNING, build_stream_running_checks
 from platform_assets.errors import GroupOwnedError
 from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup
 from platform_assets.topics.events import TOPIC
+from resources.processes import ProcessIdentity, identify
 from resources.settings import Settings
 
 GROUP = StreamGroup("clickstream", (KafkaStream(TOPIC, 1.0),))
@@ -81,7 +81,7 @@ def beat(instance: dg.DagsterInstance, run_id: str, process: ProcessIdentity, ph
 
 
 def me() -> ProcessIdentity:
-    identity = read_identity(os.getpid())
+    identity = identify(os.getpid())
     assert identity is not None
     return identity
 
@@ -266,19 +266,6 @@ def test_two_daemons_on_one_home_are_refused(settings: Settings) -> None:
         daemon_lock(settings.home),
     ):
         pass
-
-
-def test_process_identity_survives_no_reuse_of_its_pid() -> None:
-    with subprocess.Popen(SLEEPER, stdin=subprocess.PIPE) as child:
-        identity = read_identity(child.pid)
-        assert identity is not None and is_alive(identity)
-        stranger = ProcessIdentity(identity.host, identity.pid, "boot:1")
-        assert not kill(stranger)
-        assert is_alive(identity)
-        assert is_alive(ProcessIdentity("elsewhere", identity.pid, identity.start)) is None
-        assert kill(identity)
-        child.wait()
-        assert is_alive(identity) is False
 
 
 def test_a_pause_outlives_an_upgrade_whose_records_have_other_fields(instance: dg.DagsterInstance) -> None:

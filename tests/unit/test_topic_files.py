@@ -21,11 +21,28 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from platform_assets.streaming.topic_spec import EventTime, Record, TextLines, Topic, digits, epoch
+from platform_assets.streaming.topic_spec import EventTime, Record, TextLines, Topic, digits, epoch, time_format
 
 
 class Part(Record):
     name: str
+
+
+class Tree(Record):
+    branches: list["Tree"] = []
+
+
+class Nothing(Record):
+    pass
+
+
+class Odd(Record):
+    both: int = msgspec.field(name="first name")
+
+
+class Twice(Record):
+    a: int
+    A: int
 
 
 class Row(Record):
@@ -102,6 +119,22 @@ def test_a_file_is_a_topic(folder: Path, request: pytest.FixtureRequest) -> None
         ),
         ("record=Row", "record=Row, added_fields=('x',)", "record=Row", "added_fields names 'x'"),
         ("TOPIC = Topic(", "TOPIC = dict(", "TOPIC =", "TOPIC must be a Topic"),
+        ('name="rows"', 'name="quarantined_events"', 'name="quar', "events.py has the table silver.quarantined_events"),
+        ('name="rows"', f'name="{"a" * 201}"', 'name="a', "at most 200"),
+        ('kafka_topic="rows"', 'kafka_topic=".."', 'kafka_topic=".."', "Kafka has no topic with the name '..'"),
+        ("count: int = 0", "Event_Date: int = 0", "Event_Date", "has a column Event_Date of its own"),
+        ("count: int = 0", "count: Tree | None = None", "branches: list", "Tree holds itself, and a column has an end"),
+        ("count: int = 0", "count: Nothing | None = None", "count: Noth", "Nothing has no fields"),
+        ("count: int = 0", "count: Odd | None = None", "count: Odd", "no column has a member called 'first name'"),
+        ("count: int = 0", "count: Twice | None = None", "count: Twice", "two members are called a"),
+        ("count: int = 0", "count: Annotated[int, epoch('m')] = 0", "count: Ann", "there is no unit 'm'"),
+        ("count: int = 0", "count: Annotated[str, time_format('%Q')] = ''", "count: Ann", "'%Q' is no format of"),
+        ('EventTime("at")', 'EventTime("at", format="%Q")', "EventTime(", "no format of datetime.strptime"),
+        ("record=Row", 'record=Row, values="json"', "record=Row", "values must be JsonValues(...) or TextLines(...)"),
+        ("record=Row", 'record=Row, rules=("positive",)', "record=Row", "rules must be functions"),
+        ("count: int = 0", "count: list[int] = [1]", "class Row", "TypeError: Using a non-empty mutable"),
+        ("count: int = 0", "count: int = 1 / 0", "count: int", "ZeroDivisionError: division by zero."),
+        ('event_type="kind"', 'event_typ="kind"', "TOPIC =", "TypeError: Topic.__init__() got an unexpected keyword"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_named_with_its_line(
@@ -118,6 +151,14 @@ def test_what_cannot_be_is_named_with_its_line(
     line = next(number for number, each in enumerate(text.splitlines(), 1) if at in each)
     assert str(caught.value).startswith(f"{file}, line {line}: "), str(caught.value)
     assert said in str(caught.value)
+
+
+def test_a_group_of_a_pattern_is_one_text(folder: Path, request: pytest.FixtureRequest) -> None:
+    lines = "TextLines(r'(?P<number>.) (?P<at>.) (?P<kind>.) (?P<count>.)')"
+    text = GOOD.replace("count: int = 0", "count: list[int] = []").replace("record=Row", f"record=Row, values={lines}")
+    write(folder, request, text)
+    with pytest.raises(TopicSpecError, match="count is a list, and a group of a pattern is one text"):
+        load_topics()
 
 
 def test_a_file_that_is_no_python_says_where(folder: Path, request: pytest.FixtureRequest) -> None:
@@ -146,4 +187,4 @@ def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "rows.py, line 29: event_time names 'when'" in done.stderr
+    assert "rows.py, line 46: event_time names 'when'" in done.stderr

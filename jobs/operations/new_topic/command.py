@@ -49,10 +49,10 @@ def create_topic(name: str, path: Path, kafka_topic: str, say: Callable[[str], N
     samples = read_samples(path)
     draft = draft_topic(name, kafka_topic, samples)
     stream = name_stream(draft)
-    if stream in {each.name for each in load_all_streams()}:
-        raise UsageError(f"There is a stream {stream} already. Give the topic another name.")
     text = write_topic(draft, len(samples.values))
-    judge = build_judge(load_topic(text))
+    topic = load_topic(text)
+    _require_own_tables(topic, stream)
+    judge = build_judge(topic)
     reasons = [judge(value) for value in samples.raw]
     accepted = [value for value, reason in zip(samples.raw, reasons, strict=True) if not reason]
     if not accepted:
@@ -126,6 +126,16 @@ def _require_new(name: str, kafka_topic: str) -> None:
         raise UsageError(f"There is a group {name} already. Give the topic another name.")
 
 
+def _require_own_tables(topic: Topic, stream: str) -> None:
+    """Refuses what would have the name of a stream that there is, or one of its tables."""
+    others = load_all_streams()
+    if taken := {topic.name, stream} & {each.name for each in others}:
+        raise UsageError(f"There is a stream {taken.pop()} already. Give the topic another name.")
+    tables = {table.name for each in others for table in each.tables}
+    if shared := {*(table.name for table in topic.tables), f"gold.{stream}"} & tables:
+        raise UsageError(f"There is a table {shared.pop()} already. Give the topic another name.")
+
+
 def _write_files(files: Mapping[Path, str], root: Path) -> list[Path]:
     kept = {file: text for file, text in files.items() if file.parents[1] != root / "tests" or file.parent.is_dir()}
     if there := [str(file.relative_to(root)) for file in kept if file.exists()]:
@@ -148,7 +158,10 @@ def _tell(draft: Draft, samples: Samples) -> Iterator[str]:
             "records share it. Look whether any ever may: the later one would be taken out as a repetition."
         )
     else:
-        yield "event id: none, for no field is surely unique. Nothing is deduplicated until event_id names one."
+        yield (
+            "event id: none, for no field is surely unique and free of placeholders such as 0. Nothing is "
+            "deduplicated until event_id names one."
+        )
     nobody = "none, so that forget-user has nothing to erase. Set it where a person is named"
     yield f"subject: {draft.subject or nobody}."
     yield f"event type: {draft.event_type or 'none'}."

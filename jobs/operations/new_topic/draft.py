@@ -63,7 +63,8 @@ def draft_topic(name: str, kafka_topic: str, samples: Samples) -> Draft:
         held = ", ".join(key for key in fields)
         raise UsageError(
             f"No field of the samples is a time in each of them ({held}): a row has a day. A topic needs one, in ISO "
-            "8601, in a format of strptime or as a number since 1970. Take out the samples that have none."
+            "8601, in a format of strptime or as a number since 1970. Take out the samples that have none. Where day "
+            "and month cannot be told apart, write the file by hand (docs/adding-a-topic.md#by-hand)."
         )
     time_key, time = found_time
     subject, event_type = find_subject(fields), find_type(fields)

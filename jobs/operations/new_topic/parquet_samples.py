@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH_ROWS = 4096
+_MOST_DIGITS = 38
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def _list_hints(path: tuple[str, ...], of: pa.DataType, hints: dict[tuple[str, .
 
     types = pa.types
     if types.is_decimal(of):
-        hints[path] = TypeHint("decimal", (of.precision, max(of.scale, 0)))
+        precision = min(of.precision, _MOST_DIGITS)  # what a column holds: a value with more is quarantined
+        hints[path] = TypeHint("decimal", (precision, min(max(of.scale, 0), precision)))
     elif types.is_integer(of) and (of.bit_width < 32 or of == pa.int32()):
         hints[path] = TypeHint("int32")
     elif types.is_floating(of):

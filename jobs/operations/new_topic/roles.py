@@ -11,6 +11,7 @@ from jobs.operations.new_topic.field_names import split_name
 from jobs.operations.new_topic.places import Place
 from jobs.operations.new_topic.times import WORDS, FoundTime, find_number_time, find_text_time, is_date, is_recent
 from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.record_types import INT64_MAX
 
 Fields: TypeAlias = Mapping[str, Place]
 
@@ -136,7 +137,7 @@ def _is_id(place: Place) -> bool:
     if not place.is_required or not place.json_types.keys() <= {"string", "number"} or len(place.json_types) > 1:
         return False
     if "number" in place.json_types:
-        return all(value.lstrip("-").isdigit() for value in place.values)
+        return all(value.lstrip("-").isdigit() and abs(int(value)) <= INT64_MAX for value in place.values)
     return not all(map(is_date, place.values)) and find_text_time(place.values) is None
 
 

@@ -88,7 +88,8 @@ def _read_json(path: Path) -> Samples:
             raise UsageError(f"{path}, line {number:,}: not JSON ({error.detail}).{say}") from None
         if not isinstance(value, dict):
             kind = name_json_type(value)
-            raise UsageError(f"{path}, line {number:,}: a JSON {kind}, not an object. Write one object a line.")
+            lists = " Lists of records: docs/adding-a-topic.md#lists." if isinstance(value, list) else ""
+            raise UsageError(f"{path}, line {number:,}: a JSON {kind}, not an object. Write one object a line.{lists}")
         values.append(value)
     places = tuple(f"line {number:,}" for number, _ in lines)
     return Samples(tuple(values), tuple(line for _, line in lines), places, notes=notes)

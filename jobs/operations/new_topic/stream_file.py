@@ -110,7 +110,8 @@ def count_records(records: DataFrame) -> DataFrame:
 # The rows once more, for the check `parity`.
 RULE = """
     SELECT time_bucket(INTERVAL '5 minutes', event_time) AS window_start,
-           window_start + INTERVAL '5 minutes' AS window_end, {sql}count(*) AS record_count
+           time_bucket(INTERVAL '5 minutes', event_time) + INTERVAL '5 minutes' AS window_end,
+           {sql}count(*) AS record_count
     FROM events GROUP BY ALL"""
 
 STREAM = TableStream(

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 import msgspec
 
 from platform_assets.streaming.ingest.field_values import Number
-from platform_assets.streaming.topic_spec import TimeUnit
+from platform_assets.streaming.time_spellings import TimeUnit
 
 # A number is taken for a moment only within these: no number lies there in two units.
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC).timestamp(), datetime(2035, 1, 1, tzinfo=UTC).timestamp()

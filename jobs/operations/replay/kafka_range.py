@@ -85,7 +85,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
             live = read_rows(session, self._context, stream.main_table, self._ranges, _ARRIVAL, self._topic_since)
             pairs = join_by_place(live, records, stream.topic.is_list)
             same = pairs.where("r._reason is null")
-            same = same if self._id is None else same.where(f"r.{self._id} = l.{self._id}")
+            same = same if self._id is None else same.where(f"r.`{self._id}` = l.`{self._id}`")
             replayed = same.select(*(F.col(f"{'l' if name in _KEPT else 'r'}.{name}") for name in names))
             lost, notes = find_lost(
                 session, self._context, stream, records, self._ranges, self._entries, self._topic_since

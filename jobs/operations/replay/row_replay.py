@@ -5,13 +5,14 @@ No state is made. What differs is kept next to the tables, so that the replay ca
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
 
 from jobs.operations.replay.comparison import LIVE_SIDE, REPLAYED_SIDE, Comparison
 from platform_assets.errors import NotReadyError, UsageError
@@ -33,6 +34,12 @@ AnyStream = TypeVar("AnyStream", bound=Stream)
 
 _FOLDER = "_replays/{}.range"
 _JOURNAL = "range.json"
+
+
+class _Journal(msgspec.Struct, frozen=True):
+    """How far a replay has come: `compared`, `swapping`, `swapped` or `undoing`."""
+
+    state: str
 
 
 @dataclass(frozen=True)
@@ -163,10 +170,10 @@ class RowReplay(ABC, Generic[AnyStream]):
 
     def _read_state(self) -> str | None:
         content = self._lakehouse.folder.read_file(f"{self._folder}/{_JOURNAL}")
-        return None if content is None else str(json.loads(content)["state"])
+        return None if content is None else msgspec.json.decode(content, type=_Journal).state
 
     def _write_state(self, state: str) -> None:
-        self._lakehouse.folder.write_file(f"{self._folder}/{_JOURNAL}", json.dumps({"state": state}).encode())
+        self._lakehouse.folder.write_file(f"{self._folder}/{_JOURNAL}", msgspec.json.encode(_Journal(state)))
 
 
 def replay_rows(

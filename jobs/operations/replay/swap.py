@@ -7,9 +7,10 @@ Between the first step and the last the stream has rows and no checkpoint, with 
 from __future__ import annotations
 
 import io
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+import msgspec
 
 from jobs.operations.replay.shadow import Shadow
 from platform_assets.errors import NotReadyError, StorageError
@@ -32,14 +33,23 @@ if TYPE_CHECKING:
 _KEPT = "_replays/{}.before"
 """What a swap has put aside, until the next replay of the stream: `undo_swap` puts it back."""
 _JOURNAL = "swap.json"
+
 # The tables of accounts: each row is written under the query's name.
 _ACCOUNTS = (LATE_EVENTS, COMPLETE_UNTIL)
+
+
+class _Journal(msgspec.Struct, frozen=True):
+    """How far a swap has come, and the live table's version and its state's generation when it began."""
+
+    state: str
+    version: int
+    generation: str | None
 
 
 def is_half_done(shadow: Shadow) -> bool:
     """Whether a swap or its undoing was cut short: the stream can't start before it is called again."""
     journal = _read_journal(shadow)
-    return journal is not None and journal["state"] in ("swapping", "undoing")
+    return journal is not None and journal.state in ("swapping", "undoing")
 
 
 def swap_in(session: SparkSession, shadow: Shadow) -> int:
@@ -49,14 +59,14 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
     """
     journal = _read_journal(shadow)
     checkpoint = Checkpoint.of(shadow.context, shadow.stream.main_table.name)
-    if journal is not None and journal["state"] == "undoing":
+    if journal is not None and journal.state == "undoing":
         raise NotReadyError(f"The last swap is half undone. Finish that: headrace replay {shadow.stream.name} --undo")
-    if journal is None or journal["state"] != "swapping":
+    if journal is None or journal.state != "swapping":
         if checkpoint.read_last_committed_batch() is None:
             raise NotReadyError(f"Nothing has been replayed: {shadow.stream.name} has nothing to read yet.")
         journal = _begin(shadow)
     aside = f"{_kept(shadow)}/checkpoint"
-    _move_checkpoint(shadow, shadow.live_checkpoint_folder, aside, journal["generation"])
+    _move_checkpoint(shadow, shadow.live_checkpoint_folder, aside, journal.generation)
     if checkpoint.read_generation() is not None:  # else it has been moved, which is the last step
         last = checkpoint.read_last_plan()
         assert last is not None
@@ -68,9 +78,9 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
         hops = open_table(shadow.context.table_uri(HOP_LEDGER.name), shadow.context.storage_options).to_pyarrow_table()
         DeltaBatchWriter(HOP_LEDGER, shadow.live).append(hops, info)
         shadow.lakehouse.folder.move(shadow.checkpoint_folder, shadow.live_checkpoint_folder)
-    _publish_changes(session, shadow, journal["version"])
+    _publish_changes(session, shadow, journal.version)
     shadow.lakehouse.folder.remove(shadow.folder)
-    _write_journal(shadow, {**journal, "state": "swapped"})
+    _write_journal(shadow, msgspec.structs.replace(journal, state="swapped"))
     return open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options).version()
 
 
@@ -81,18 +91,18 @@ def undo_swap(session: SparkSession, shadow: Shadow) -> int:
     the table as it was have been removed since (`HEADRACE_VACUUM_HOURS`); nothing is changed then.
     """
     journal = _read_journal(shadow)
-    if journal is None or journal["state"] == "swapping":
+    if journal is None or journal.state == "swapping":
         raise NotReadyError(f"There is no finished swap of {shadow.stream.name} to undo.")
-    if journal["state"] == "swapped":
-        _demand_files(shadow, journal["version"])
-    _write_journal(shadow, {**journal, "state": "undoing"})
+    if journal.state == "swapped":
+        _demand_files(shadow, journal.version)
+    _write_journal(shadow, msgspec.structs.replace(journal, state="undoing"))
     aside = f"{_kept(shadow)}/checkpoint"
     table = DeltaWriter(shadow.stream.main_table, shadow.live)
-    if shadow.lakehouse.folder.read_file(f"{aside}/metadata") is not None or journal["generation"] is None:
+    if shadow.lakehouse.folder.read_file(f"{aside}/metadata") is not None or journal.generation is None:
         shadow.lakehouse.remove_checkpoint(shadow.stream.main_table.name)
-        table.restore(journal["version"], CommitInfo(CommitKind.REPLAY_UNDONE, shadow.stream.name))
+        table.restore(journal.version, CommitInfo(CommitKind.REPLAY_UNDONE, shadow.stream.name))
         _replace_accounts(shadow, {spec.name: _load_kept(shadow, spec) for spec in _ACCOUNTS}, table.version)
-        if journal["generation"] is not None:
+        if journal.generation is not None:
             shadow.lakehouse.folder.move(aside, shadow.live_checkpoint_folder)
     shadow.lakehouse.folder.remove(_kept(shadow))
     return table.version
@@ -126,14 +136,14 @@ def _demand_files(shadow: Shadow, version: int) -> None:
         )
 
 
-def _begin(shadow: Shadow) -> dict[str, Any]:
+def _begin(shadow: Shadow) -> _Journal:
     """Writes down how the live stream is now, before anything of it is touched."""
     shadow.lakehouse.folder.remove(_kept(shadow))
     for spec in _ACCOUNTS:
         _keep(shadow, spec, _read_own(shadow, spec, of_shadow=False))
     table = open_table(shadow.live.table_uri(shadow.stream.main_table.name), shadow.live.storage_options)
     generation = Checkpoint.of(shadow.live, shadow.stream.main_table.name).read_generation()
-    journal = {"state": "swapping", "version": table.version(), "generation": generation}
+    journal = _Journal("swapping", table.version(), generation)
     _write_journal(shadow, journal)
     return journal
 
@@ -215,13 +225,10 @@ def _kept(shadow: Shadow) -> str:
     return _KEPT.format(shadow.stream.name)
 
 
-def _read_journal(shadow: Shadow) -> dict[str, Any] | None:
+def _read_journal(shadow: Shadow) -> _Journal | None:
     content = shadow.lakehouse.folder.read_file(f"{_kept(shadow)}/{_JOURNAL}")
-    if content is None:
-        return None
-    journal: dict[str, Any] = json.loads(content)
-    return journal
+    return None if content is None else msgspec.json.decode(content, type=_Journal)
 
 
-def _write_journal(shadow: Shadow, journal: dict[str, Any]) -> None:
-    shadow.lakehouse.folder.write_file(f"{_kept(shadow)}/{_JOURNAL}", json.dumps(journal).encode())
+def _write_journal(shadow: Shadow, journal: _Journal) -> None:
+    shadow.lakehouse.folder.write_file(f"{_kept(shadow)}/{_JOURNAL}", msgspec.json.encode(journal))

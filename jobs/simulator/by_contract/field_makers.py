@@ -17,7 +17,7 @@ from jobs.simulator.by_contract.matching_text import make_match
 from jobs.simulator.by_contract.plausible_texts import make_text
 from platform_assets.errors import UsageError
 from platform_assets.streaming.record_types import INT32_MAX, find_choices, unwrap
-from platform_assets.streaming.topic_spec import TimeUnit
+from platform_assets.streaming.time_spellings import TimeUnit
 
 _UNITS: dict[TimeUnit, int] = {"s": 1_000_000, "ms": 1000, "us": 1}
 # Of a field that need not be there, or may be null.

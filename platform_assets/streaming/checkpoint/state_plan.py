@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from platform_assets.errors import PlanChangedError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.stream_spec import TableStream
@@ -65,14 +67,14 @@ def check(checkpoint: Checkpoint, query: str, plan: StatePlan) -> None:
     Plans of two versions of Spark are not compared: they word the same plan in different ways.
     """
     text = checkpoint.read_text(_FILE)
-    before = None if text is None else json.loads(text)
-    if before is not None and before["spark"] == plan.spark:
-        if before["lines"] != list(plan.lines):
+    before = None if text is None else msgspec.convert(json.loads(text), StatePlan)
+    if before is not None and before.spark == plan.spark:
+        if before.lines != plan.lines:
             raise PlanChangedError(
                 # What to do comes first: a tick shows the beginning of a reason.
                 f"The code of query {query} has changed in what its state is made of, and rows counted both ways would "
                 f"be mixed. Begin anew: headrace recompute {query} (or run the code that made the state). What has "
-                f"changed: {_show_difference(before['lines'], plan.lines)}."
+                f"changed: {_show_difference(before.lines, plan.lines)}."
             )
         return
     checkpoint.write_text(_FILE, json.dumps(asdict(plan), indent=1))

@@ -128,7 +128,7 @@ class LongSessions:
                 last = first + pause - MICROSECOND
                 register_pinned(connection, f"{name}_events", events, (self._source.time_column, first, last))
                 connection.execute(
-                    f"CREATE TEMP TABLE {name} AS SELECT DISTINCT {user} AS user_id FROM {name}_events "
+                    f'CREATE TEMP TABLE {name} AS SELECT DISTINCT "{user}" AS user_id FROM {name}_events '
                     f"WHERE is_anonymous IS NOT TRUE "
                     f"AND {self._source.time_column} BETWEEN {as_timestamptz(first)} AND {as_timestamptz(last)}"
                 )
@@ -136,7 +136,7 @@ class LongSessions:
             register_pinned(connection, "rows", table, (day, *days))
             for name, until, since in (("rows_between", end, start), ("rows_of_start", start, start - pause)):
                 connection.execute(
-                    f"CREATE TEMP TABLE {name} AS SELECT DISTINCT {user} AS user_id FROM rows "
+                    f'CREATE TEMP TABLE {name} AS SELECT DISTINCT "{user}" AS user_id FROM rows '
                     f"WHERE {self._span.start_column} < {as_timestamptz(until)} "
                     f"AND {self._span.end_column} >= {as_timestamptz(since)}"
                 )

@@ -49,7 +49,10 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
         return LostCommitsError(_cause(text).partition(": ")[2])
     if "unknowntopicorpartition" in lower:
         topic = _find_topic(query, text, context)
-        return MissingTopicError(f"Topic {topic} is gone from the broker. Create it again or set HEADRACE_TOPIC.")
+        return MissingTopicError(
+            f"Topic {topic} is gone from the broker. Create it again, or name another: the shop's is HEADRACE_TOPIC, "
+            "that of another topic is kafka_topic in its file."
+        )
     if "streaming_stateful_operator_not_match" in lower or ("state_store_" in lower and "schema" in lower):
         return CheckpointMismatchError(
             f"The checkpoint of query {query} does not fit its code: {_cause(text)} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.reasons import Breaches, Reason
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.record_types import RecordField
+from platform_assets.streaming.time_spellings import read_spelled
 from platform_assets.streaming.topic_spec import EventTime
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class EventClock:
         micros = self._read(value, rules)
         if micros is None:
             wanted = f"a time like {self._time.format}" if self._time.format else "an ISO-8601 date and time"
+            wanted = wanted if self._time.unit is None else f"a number of {self._time.unit} since 1970"
             breaches.add(Reason.BAD_TIMESTAMP, f"not {wanted}: {value!r}")
             return 0
         if micros < EARLIEST_MICROS:
@@ -64,7 +67,10 @@ class EventClock:
     def _read(self, value: Any, rules: EventRules) -> int | None:
         if self._time.unit is not None:
             nanos = value * NANOS_PER_UNIT[self._time.unit]
-            return round(nanos / 1_000) if isinstance(value, float) else nanos // 1_000
+            if isinstance(value, float):
+                # A double may be so large that its nanoseconds are infinite: no time, and no error either.
+                return round(nanos / 1_000) if math.isfinite(nanos) else None
+            return nanos // 1_000
         moment = value if isinstance(value, datetime) else self._read_text(value)
         if moment is None:
             return None
@@ -73,7 +79,7 @@ class EventClock:
     def _read_text(self, text: str) -> datetime | None:
         try:
             if self._time.format is not None:
-                return datetime.strptime(text, self._time.format)  # noqa: DTZ007 one without an offset gets its zone
+                return read_spelled(text, self._time.format)
             # A date alone is not a moment: it would silently become midnight.
             return datetime.fromisoformat(text) if len(text) > len("2026-01-31") else None
         except ValueError:

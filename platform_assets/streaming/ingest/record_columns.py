@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,11 +15,15 @@ import pyarrow.compute as pc
 from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.event_clock import NANOS_PER_UNIT, UTC_MICROS
+from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.record_types import RecordField
+from platform_assets.streaming.time_spellings import read_spelled
 
 # What an array of Arrow's raises for a value that its type does not hold.
 NOT_HELD = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError)
 _KEPT_TYPES = (Decimal, datetime, date, bytes)
+_FIRST_MICROS = count_micros(datetime(1, 1, 1, tzinfo=UTC))
+_LAST_MICROS = count_micros(datetime.max.replace(tzinfo=UTC))
 _NESTED = frozenset(("list", "map", "record"))
 
 Build = Callable[[Sequence[Any], EventRules], pa.Array]
@@ -35,9 +39,11 @@ def build_column(field: RecordField) -> Build:
         return lambda values, _: _count_as_times(values, nanos)
     if "time_format" in field.marks:
         spelled = field.marks["time_format"]
-        return lambda values, rules: pa.array([_read_time(text, spelled, rules) for text in values], UTC_MICROS)
+        return lambda values, rules: _within_years(
+            pa.array([_read_time(text, spelled, rules) for text in values], UTC_MICROS)
+        )
     if field.kind == "datetime":
-        return lambda values, rules: pa.array([_in_zone(moment, rules) for moment in values], of_type)
+        return lambda values, rules: _within_years(pa.array([_in_zone(moment, rules) for moment in values], of_type))
     if field.kind in _NESTED or isinstance(field.inspected, inspection.EnumType):
         return lambda values, _: pa.array(msgspec.to_builtins(values, builtin_types=_KEPT_TYPES), of_type)
     return lambda values, _: pa.array(values, of_type)
@@ -57,13 +63,22 @@ def find_not_held(build: Build, values: Sequence[Any], rules: EventRules) -> dic
 def _count_as_times(values: Sequence[int | None], nanos: int) -> pa.Array:
     counts = pa.array(values, pa.int64())
     micros = pc.divide(counts, 1_000 // nanos) if nanos < 1_000 else pc.multiply_checked(counts, nanos // 1_000)
-    return micros.cast(UTC_MICROS)
+    return _within_years(micros.cast(UTC_MICROS))
+
+
+def _within_years(times: pa.Array) -> pa.Array:
+    """The same times. Raises `ArrowInvalid` for one whose year Python does not have: what reads rows would fail."""
+    limits = pc.min_max(times.cast(pa.int64()))
+    low, high = limits["min"].as_py(), limits["max"].as_py()
+    if low is not None and (low < _FIRST_MICROS or high > _LAST_MICROS):
+        raise pa.ArrowInvalid("a time beyond the years 1 to 9999")
+    return times
 
 
 def _read_time(text: str | None, spelled: str, rules: EventRules) -> datetime | None:
     if text is None:
         return None
-    return _in_zone(datetime.strptime(text, spelled), rules)  # noqa: DTZ007 it gets its zone there
+    return _in_zone(read_spelled(text, spelled), rules)
 
 
 def _in_zone(moment: datetime | None, rules: EventRules) -> datetime | None:

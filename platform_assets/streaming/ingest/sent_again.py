@@ -73,7 +73,7 @@ def _look_up(
         connection.execute("SET timezone = 'UTC'")
         register_files(connection, "accepted", events, files)
         connection.register("late", late.append_column(_NUMBER, pa.array(np.arange(len(late)))))
-        same = f"JOIN late USING (event_time, {topic.roles.event_id}) WHERE ingested_at <= make_timestamptz({until})"
+        same = f'JOIN late USING (event_time, "{topic.roles.event_id}") WHERE ingested_at <= make_timestamptz({until})'
         # Late events are new ones as a rule: only where they are not, more than two columns are read.
         if not connection.sql(f"SELECT 1 FROM accepted {same} LIMIT 1").fetchall():
             return None

@@ -35,7 +35,7 @@ class Difference:
 
 def compare(touched: pa.Table, table: pa.Table, late: pa.Table, stream: TableStream, watermark: datetime) -> Difference:
     """Compares the twin's rows that late events touch, as far as they are final, with the table's rows around them."""
-    columns = ", ".join(column.name for column in stream.main_table.columns)
+    columns = ", ".join(f'"{column.name}"' for column in stream.main_table.columns)
     inputs = {"twin": select_own(touched, stream), "present": select_own(table, stream), "late": late}
     with connect(**inputs) as connection:
         _find_wanted(connection, stream.span, as_moment(watermark, "duckdb"))
@@ -100,9 +100,9 @@ def _find_held_up(connection: duckdb.DuckDBPyConnection, span: ResultSpan) -> No
     both = f"{in_twin} union all {in_table}" if span.inactivity else in_twin
     connection.execute(f"""
         create temp table held_up as
-        select number, max({span.end_column}) + interval '{in_words(span.inactivity)}' as open_until
+        select number, max("{span.end_column}") + interval '{in_words(span.inactivity)}' as open_until
         from ({both}) group by number""")
 
 
 def _have_same_key(stream: TableStream, one: str, other: str) -> str:
-    return " and ".join(f"{one}.{name} is not distinct from {other}.{name}" for name in stream.main_table.key)
+    return " and ".join(f'{one}."{name}" is not distinct from {other}."{name}"' for name in stream.main_table.key)
