@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
+from jobs.simulator.daily_swing import find_intensity
 
 _SECOND = 1_000_000
 
@@ -29,9 +30,7 @@ class BegunActions(ABC):
         seconds = min(max(2.0, least / events_per_second), 600.0)
         at = begin
         while True:
-            hour = at / _SECOND / 3600 % 24
-            intensity = 1 + swing * math.cos((hour - 20) / 24 * 2 * math.pi)
-            count = int(self._rng.poisson(begun_per_second * seconds * intensity))
+            count = int(self._rng.poisson(begun_per_second * seconds * find_intensity(at, swing)))
             end = at + round(seconds * _SECOND)
             actions = np.concatenate([self._to_come, self._begin(count, at, end)])
             due = actions["at"] < end

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from jobs.simulator.daily_swing import find_mean_intensity
 from jobs.simulator.delivery_habits import DeliveryHabits
 from jobs.simulator.producer import Pace
 from jobs.simulator.profile import ShopProfile
@@ -97,9 +98,11 @@ class SimulationPlan:
             topic.accompany(companion)
         now = now_microseconds()
         if self.hours is not None:
-            seconds = self.hours * 3600
-            rate = self.count / seconds if self.count is not None else self.rate or _HISTORY_RATE
-            return topic.history(now - round(seconds * 1e6), now, rate)
+            start = now - round(self.hours * 3600e6)
+            rate = self.rate or _HISTORY_RATE
+            if self.count is not None:  # a part of a day may be its busy hours, or its quiet ones
+                rate = self.count / (self.hours * 3600) / find_mean_intensity(start, now, self.profile.daily_swing)
+            return topic.history(start, now, rate)
         paced = None if self.pace is None else self.rate or _LIVE_RATE
         records = topic.live(now, paced, self.duration_seconds, now_microseconds)
         return itertools.islice(records, self.count) if self.count is not None else records
