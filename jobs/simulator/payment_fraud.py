@@ -74,12 +74,12 @@ class FraudSeries:
         """Any merchant, for the thief does not care; the same one for a series that works on one shop."""
         merchants = len(self._catalogue.merchant_weights)
         each = self._rng.integers(0, merchants, len(pattern))
-        one = self._rng.integers(0, merchants, int(of[-1]) + 1 if len(of) else 0)[of]
+        one = self._rng.integers(0, merchants, _count_beginnings(of))[of]
         return np.where((pattern == PROBING) | (pattern == REFUND_ABUSE), one, each)
 
     def choose_channels(self, pattern: NDArray[np.int64], actions: NDArray[np.void], of: NDArray[np.int64]) -> None:
         """Mostly online, where nobody asks for the card; refunds are where the purchase was."""
-        chance = self._rng.random(int(of[-1]) + 1 if len(of) else 0)[of]
+        chance = self._rng.random(_count_beginnings(of))[of]
         merchant = actions["merchant"]
         online = np.choose(pattern, [0.0, 0.8, 0.7, 1.0, self._catalogue.merchant_online[merchant]])
         each = np.where(pattern == TESTING, self._rng.random(len(pattern)), chance)
@@ -91,7 +91,7 @@ class FraudSeries:
     ) -> None:
         """Anywhere for a test, one country that is not the card's for a takeover, else where shop and card are."""
         countries = len(COUNTRIES)
-        away = self._rng.integers(1, countries, int(of[-1]) + 1 if len(of) else 0)[of]
+        away = self._rng.integers(1, countries, _count_beginnings(of))[of]
         merchants_own = self._catalogue.merchant_country[actions["merchant"]]
         own = np.where(actions["channel"] >= ONLINE, merchants_own, home)
         chosen = [
@@ -110,3 +110,8 @@ class FraudSeries:
         probed = 0.3 * begun * rng.uniform(1.3, 1.8, total)[first] ** step
         refunded = np.where(step == 0, begun, begun * rng.uniform(1.0, 1.5, total))
         return np.choose(pattern, [euros, tested, euros * rng.uniform(1.5, 4.0, total), probed, refunded])
+
+
+def _count_beginnings(of: NDArray[np.int64]) -> int:
+    """How many beginnings there are, each of which has transactions."""
+    return int(of[-1]) + 1 if len(of) else 0

@@ -59,7 +59,16 @@ def load_all_stream_groups() -> tuple[StreamGroup, ...]:
     Raises as `load_stream_groups`, but for what the setting says.
     """
     catalogue = load_all_streams()
-    return tuple(group.resolve(catalogue) for group in load_all_groups())
+    groups = tuple(group.resolve(catalogue) for group in load_all_groups())
+    owners: dict[str, str] = {}
+    for group in groups:
+        for stream in group.streams:
+            # Two applications would write one table, each by the checkpoint that the other has moved.
+            if (owner := owners.setdefault(stream.name, group.name)) != group.name:
+                raise CatalogueError(
+                    f"Stream {stream.name} is of the groups {owner} and {group.name}: it can be of one."
+                )
+    return groups
 
 
 def load_stream_groups() -> tuple[StreamGroup, ...]:
@@ -68,16 +77,8 @@ def load_stream_groups() -> tuple[StreamGroup, ...]:
     Raises `SettingError` for a group that does not exist and for a topic that two streams would read, `CatalogueError`
     for a group that names what it cannot have, and for a stream of two groups.
     """
-    settings, groups, catalogue = load_settings(), load_all_groups(), load_all_streams()
-    owners: dict[str, str] = {}
-    for group in (group.resolve(catalogue) for group in groups):
-        for stream in group.streams:
-            # Two applications would write one table, each by the checkpoint that the other has moved.
-            if (owner := owners.setdefault(stream.name, group.name)) != group.name:
-                raise CatalogueError(
-                    f"Stream {stream.name} is of the groups {owner} and {group.name}: it can be of one."
-                )
-    found = tuple(group.resolve(catalogue) for group in select_groups(groups, settings.groups))
+    settings, groups = load_settings(), {group.name: group for group in load_all_stream_groups()}
+    found = tuple(groups[group.name] for group in select_groups(load_all_groups(), settings.groups))
     readers: dict[str, str] = {}
     for name, topic in name_topics((stream for group in found for stream in group.streams), settings.topic).items():
         # The platform's tables tell records apart by topic, partition and offset.
