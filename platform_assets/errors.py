@@ -17,6 +17,7 @@
         ├── LostCommitsError
         ├── CheckpointMismatchError
         ├── PlanChangedError
+        ├── TaskSlotsError
         ├── TableSchemaError
         ├── GroupOwnedError
         ├── StorageError
@@ -99,6 +100,10 @@ class CheckpointMismatchError(TerminalError):
 
 class PlanChangedError(TerminalError):
     """A query's code does not fit the state that its checkpoint holds."""
+
+
+class TaskSlotsError(TerminalError):
+    """A real-time query would have fewer task slots than its topic has partitions: some would never be read."""
 
 
 class TableSchemaError(TerminalError):

@@ -20,7 +20,8 @@ class KafkaIngest:
 
     `fetch_held` asks Kafka what it holds of the topic now, `fetch_topic_id` for its id, `fetch_is_compacted` for its
     policy, `fetch_ends` up to where it can be read and up to where it is written, `fetch_times` when the record at or
-    behind an offset of each partition was sent, committed or not. All but the first give None while Kafka does not
+    behind an offset of each partition was sent, committed or not; `fetch_lag`, for relays, how many records wait that
+    were not passed on, given the offsets before which none has to be. All but the first give None while Kafka does not
     answer (None instead of one of them: nobody can be asked).
     """
 
@@ -31,6 +32,7 @@ class KafkaIngest:
     fetch_is_compacted: Callable[[], bool | None] | None = field(default=None, repr=False)
     fetch_ends: Callable[[], Ends | None] | None = field(default=None, repr=False)
     fetch_times: Callable[[Mapping[int, int]], Mapping[int, datetime] | None] | None = field(default=None, repr=False)
+    fetch_lag: Callable[[Mapping[int, int]], int | None] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class StreamContext:
     `min_free_bytes` are free in one of `local_folders`. Files that a table has replaced are removed after
     `vacuum_hours`, once the group has read them; rows of days before the last `retention_days` of their table go (none
     named: they stay). `ingest` is what the streams over Kafka read, by the stream's name. `check_lease` is called
-    before each commit, from any thread, and raises `GroupOwnedError` when another driver has taken over.
+    before each commit, from any thread, and raises `GroupOwnedError` when another driver has taken over. A relay's batch
+    lasts for `real_time_batch_seconds` (None: not in real-time mode, but in batches as short as they get).
     """
 
     lakehouse_root: str
@@ -75,6 +78,7 @@ class StreamContext:
     retention_days: Mapping[str, int] = field(default_factory=dict)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
     read_in_place: Mapping[str, str] = field(default_factory=dict)
+    real_time_batch_seconds: float | None = None
 
     def table_uri(self, name: str) -> str:
         """The location of the table `<layer>.<table>`."""

@@ -149,12 +149,15 @@ class Group:
     `topics` are names of streams over Kafka. `streams` are names of streams over tables; none named: all whose source
     is filled by these topics, or by such a stream. A topic, and a stream, is of one group. `closed_days` is the name of
     the asset that says which days the group has closed, in the layer `platform`; empty: closed_days_<name>.
+    `relays` are names of files in `platform_assets/relays/`. A relay holds task slots for good, so that a group has
+    either relays or streams.
     """
 
     name: str
-    topics: tuple[str, ...]
+    topics: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     closed_days: str = ""
+    relays: tuple[str, ...] = ()
 
     def resolve(self, catalogue: Iterable[Stream]) -> StreamGroup:
         """The group with its streams, those over Kafka first. Raises `CatalogueError` for names that it cannot have."""
@@ -166,6 +169,11 @@ class Group:
             )
         if twice := {name for name in names if names.count(name) > 1}:
             raise CatalogueError(f"Group {self.name} names {', '.join(sorted(twice))} twice. Name it once.")
+        if bool(names) == bool(self.relays):
+            raise CatalogueError(
+                f"Group {self.name}: name either topics and streams, or relays. A relay would keep the streams of its "
+                "Spark application from their task slots."
+            )
         ingest = select_ingest(known[name] for name in self.topics)
         derived = select_downstream(ingest, known.values())
         if self.streams:
@@ -174,19 +182,26 @@ class Group:
             raise CatalogueError(
                 f"Group {self.name}: `topics` are streams over Kafka, `streams` are streams over tables."
             )
-        return StreamGroup(self.name, (*ingest, *derived), self.closed_days or f"closed_days_{self.name}")
+        closed_days = self.closed_days or f"closed_days_{self.name}"
+        return StreamGroup(self.name, (*ingest, *derived), closed_days, self.relays)
 
 
 @dataclass(frozen=True)
 class StreamGroup:
     """Streams that share one Spark application: the unit that is deployed, supervised, stopped and restarted.
 
-    `closed_days` as in `Group`.
+    `closed_days` and `relays` as in `Group`.
     """
 
     name: str
     streams: tuple[Stream, ...]
     closed_days: str = "closed_days"
+    relays: tuple[str, ...] = ()
+
+    @property
+    def query_names(self) -> tuple[str, ...]:
+        """The names of its queries: what can be paused and started again alone."""
+        return (*(stream.name for stream in self.streams), *self.relays)
 
     @property
     def ingest(self) -> tuple[KafkaStream, ...]:
