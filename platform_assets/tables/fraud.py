@@ -1,0 +1,45 @@
+"""The tables of the fraud model's versions, as values: every version that was trained, and which one judges payments.
+
+Their writer is `platform_assets.fraud.model_register`; what scores payments reads both.
+"""
+
+from __future__ import annotations
+
+from platform_assets.tables.spec import Column, TableSpec
+
+FRAUD_MODELS = TableSpec(
+    name="platform.fraud_models",
+    description="Every version of the fraud model that was trained: its scorecard, and how well it did.",
+    grain="version",
+    key=("version",),
+    columns=(
+        Column("version", "bigint", "Counts from 1"),
+        Column("trained_at", "timestamp", "When"),
+        Column("data_from", "timestamp", "The first transaction that it was trained or measured with"),
+        Column("data_until", "timestamp", "The last one"),
+        Column("rows", "bigint", "Transactions with a known label that it was trained and measured with"),
+        Column("scorecard", "string", "JSON: the model (platform_assets.fraud.scorecard)"),
+        Column("metrics", "string", "JSON: how well it did on its newest rows, and next to what"),
+        Column("verdict", "string", "promoted, shadow, or refused with the reasons"),
+    ),
+    statistics_columns=("version", "trained_at"),
+)
+
+FRAUD_CHAMPIONS = TableSpec(
+    name="platform.fraud_champions",
+    description="Which version of the fraud model judges payments since when, which one is compared with it, and why.",
+    grain="change; the newest row holds",
+    key=("changed_at",),
+    columns=(
+        Column("changed_at", "timestamp", "When"),
+        Column("action", "string", "promote, roll_back or shadow"),
+        Column("champion", "bigint", "The version that judges payments"),
+        Column("shadow", "bigint", "The version that is scored along with it and judges nothing; null: none"),
+        Column("threshold", "double", "A score from here on is an alert"),
+        Column("by", "string", "Who changed it"),
+        Column("reason", "string", "Why"),
+    ),
+    statistics_columns=("changed_at", "champion"),
+)
+
+FRAUD_TABLES = (FRAUD_MODELS, FRAUD_CHAMPIONS)
