@@ -7,8 +7,10 @@ from datetime import date
 
 import dagster as dg
 
+from platform_assets.relays import load_relays
 from platform_assets.reports.days import FIRST_DAY, build_daily_partitions, closed_days_key
 from platform_assets.reports.presentation import build_column_schema
+from platform_assets.streaming.relay_spec import RelayStream
 from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, name_topics, select_ingest
 from platform_assets.tables.platform import LEDGER, PLATFORM_TABLES
 from platform_assets.tables.spec import TableSpec
@@ -30,7 +32,14 @@ def build_stream_assets(
     """
     streams = [stream for group in groups for stream in group.streams]
     topics = name_topics(streams, shop_topic)
-    specs = [_topic_asset(stream, topics[stream.name]) for stream in select_ingest(streams)]
+    relays = load_relays(name for group in groups for name in group.relays)
+    specs = [spec for relay in relays for spec in _relay_assets(relay)]
+    made = {spec.key for spec in specs}
+    specs += [
+        _topic_asset(stream, topics[stream.name])
+        for stream in select_ingest(streams)
+        if topic_asset_key(topics[stream.name]) not in made
+    ]
     for stream in streams:
         source = topic_asset_key(topics[stream.name]) if isinstance(stream, KafkaStream) else _key(stream.source.table)
         specs += [_table_asset(table, [source], f"Streaming query `{stream.name}`.") for table in stream.tables]
@@ -52,6 +61,25 @@ def _topic_asset(stream: KafkaStream, topic: str) -> dg.AssetSpec:
         owners=OWNERS,
         metadata={"kafka/topic": topic},
     )
+
+
+def _relay_assets(relay: RelayStream) -> list[dg.AssetSpec]:
+    """The topics that it writes, and the tables that it keeps for itself."""
+    joined = [_key(table) for table in relay.tables]
+    topics = [
+        dg.AssetSpec(
+            topic_asset_key(topic),
+            deps=[topic_asset_key(relay.source.kafka_topic), *joined],
+            description=f"Written by the relay `{relay.name}`, milliseconds after each record of its source.",
+            kinds={"kafka", "json", "spark"},
+            group_name="relays",
+            owners=OWNERS,
+            metadata={"kafka/topic": topic},
+        )
+        for topic in relay.outputs
+    ]
+    tables = [_table_asset(table, [], f"Written by the relay `{relay.name}`.") for table in relay.tables]
+    return [*topics, *tables]
 
 
 def _closed_days_asset(group: StreamGroup, first_day: date) -> dg.AssetSpec:

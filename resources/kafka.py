@@ -22,7 +22,7 @@ from resources.embedded_broker import EmbeddedBroker
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Producer
+    from confluent_kafka import Consumer, Message, Producer
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
 # A broker that is there answers in milliseconds, one that is restarting in a few seconds.
@@ -273,6 +273,16 @@ class KafkaResource(dg.ConfigurableResource[Any]):
                     found[partition] = datetime.fromtimestamp(record[1] / 1000, UTC)
         return found
 
+    def read_newest(self, topic: str) -> dict[int, bytes]:
+        """The value of the newest committed record, by partition; nothing for a partition without one."""
+        held, found = self.beginning_offsets(topic), dict[int, bytes]()
+        with self._proof_consumer() as consumer:
+            for partition, end in self.end_offsets(topic, committed=True).items():
+                if end > held[partition]:
+                    for record in self._poll_from(consumer, topic, partition, end - 1, end):
+                        found[partition] = record.value() or b""
+        return found
+
     def find_records(
         self, topic: str, ranges: Sequence[tuple[int, int, int]], *, committed: bool = True
     ) -> list[tuple[int, int]]:
@@ -315,6 +325,13 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         self, consumer: Consumer, topic: str, partition: int, start: int, until: float = math.inf
     ) -> Iterator[tuple[int, int]]:
         """Offset and time (milliseconds) of the partition's records from `start` to before `until`, or to its end."""
+        for record in self._poll_from(consumer, topic, partition, start, until):
+            yield record.offset() or 0, record.timestamp()[1]
+
+    def _poll_from(
+        self, consumer: Consumer, topic: str, partition: int, start: int, until: float = math.inf
+    ) -> Iterator[Message]:
+        """The partition's records from `start` to before `until`, or to its end."""
         from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
         consumer.assign([TopicPartition(topic, partition, start)])
@@ -330,7 +347,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             offset = record.offset()
             if offset is None or offset >= until:
                 return
-            yield offset, record.timestamp()[1]
+            yield record
 
     def _read_config(self, topic: str, name: str) -> str:
         from confluent_kafka import KafkaException

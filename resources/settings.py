@@ -107,7 +107,8 @@ class Settings(BaseSettings):
     # Between two batches nothing is passed on for about half a second: a batch of 10 s would have that in each 20th
     # record. What a relay joins is read with each batch, and is as old as the batch at its end.
     real_time_batch_seconds: Annotated[
-        float, Field(ge=5, description="Length of a relay's batch in real-time mode: how often its tables are read anew")
+        float,
+        Field(ge=5, description="Length of a relay's batch in real-time mode: how often its tables are read anew"),
     ] = 60.0
     deduplication: Annotated[bool, Field(description="Take repeated event_ids out of silver.events")] = True
     deduplication_horizon_minutes: Annotated[

@@ -35,7 +35,7 @@ from jobs.supervision.model import (
 from jobs.supervision.policy import Policy, build_policy
 from jobs.supervision.run_records import build_run_config, build_run_tags, read_runs_by_group, record_stop
 from jobs.supervision.situation import Situation
-from jobs.supervision.stream_running import STREAM_RUNNING, judge_phase
+from jobs.supervision.stream_running import STREAM_RUNNING, judge_phase, name_main_assets
 from platform_assets.streaming.stream_spec import StreamGroup
 from resources.processes import is_alive, kill
 from resources.settings import Settings, load_settings
@@ -210,12 +210,12 @@ class _Tick:
         thread.join(_CANCEL_SECONDS)
 
     def _announce(self, group: StreamGroup, decision: Decision) -> None:
-        for stream in group.streams:
-            is_paused = stream.name in decision.state.paused_streams
+        for name, key in name_main_assets(group).items():
+            is_paused = name in decision.state.paused_streams
             verdict = judge_phase(decision.phase, is_paused=is_paused)
             self.events.append(
                 dg.AssetCheckEvaluation(
-                    asset_key=dg.AssetKey(stream.main_table.asset_path),
+                    asset_key=key,
                     check_name=STREAM_RUNNING,
                     passed=verdict.passed,
                     severity=verdict.severity,

@@ -20,9 +20,9 @@ def find_groups(groups: Sequence[StreamGroup], group: str, stream: str) -> list[
         raise UsageError(f"There is no stream group {group}. There are: {', '.join(each.name for each in groups)}.")
     if not stream:
         return named
-    found = [each for each in named if stream in {member.name for member in each.streams}]
+    found = [each for each in named if stream in each.query_names]
     if not found:
-        known = ", ".join(member.name for each in named for member in each.streams)
+        known = ", ".join(name for each in named for name in each.query_names)
         raise UsageError(f"There is no stream {stream}. There are: {known}.")
     return found
 

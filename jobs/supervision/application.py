@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from jobs.supervision.host import Application
+from jobs.supervision.host import Application, RunningGroup
 from platform_assets.streaming.stream_spec import Stream, StreamGroup
 from resources.settings import Settings
 
@@ -34,20 +35,37 @@ def open_application(
     ends the JVM is dead and the embedded broker no longer in use by this process. Raises `HeadraceError`.
     """
     from jobs.supervision.stream_context import build_stream_context
+    from platform_assets.relays import load_relays
     from platform_assets.streaming.engine.query_group import QueryGroup
+    from platform_assets.streaming.engine.relay_group import RelayGroup
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
     from resources.spark import SparkResource
 
     with KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
+        relays = load_relays(group.relays)
         context = build_stream_context(
-            settings, kafka, lakehouse, group.streams, close_windows=close_windows, check_lease=check_lease
+            settings, kafka, lakehouse, group.streams, relays, close_windows=close_windows, check_lease=check_lease
         )
-        spark = SparkResource.from_settings(settings, app_name=f"stream-{group.name}")
+        spark = SparkResource.from_settings(_give_slots(settings, context), app_name=f"stream-{group.name}")
         with spark.running((lock_fd,)) as session:
-            build = partial(QueryGroup, session, group.streams, context)
+            build: Callable[[], RunningGroup] = partial(QueryGroup, session, group.streams, context)
+            if relays:
+                build = partial(RelayGroup, session, relays, context)
             yield Application(build, spark.jvm_pid, spark.read_jvm_output)
+
+
+def _give_slots(settings: Settings, context: StreamContext) -> Settings:
+    """Task slots for each partition of a relay's topic and one more, where they are threads of this machine.
+
+    On another master they are somebody's to give, and `RelayGroup` refuses too few.
+    """
+    slots = re.fullmatch(r"local\[(\d+)\]", settings.spark_master)
+    needed = 1 + sum(len(each.kafka_partitions) for each in context.ingest.values() if each.fetch_lag is not None)
+    if slots is None or needed <= int(slots[1]):
+        return settings
+    return settings.model_copy(update={"spark_master": f"local[{needed}]"})
 
 
 @contextmanager

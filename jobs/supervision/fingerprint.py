@@ -60,7 +60,7 @@ def build_fingerprint(group: StreamGroup, settings: Settings) -> str:
     """
     values = settings.model_dump(mode="json", exclude=set(_NOT_THE_HOSTS) | {"kafka_config"})
     values["kafka_config"] = settings.kafka_config.get_secret_value()
-    streams = [stream.name for stream in group.streams]
+    streams = list(group.query_names)
     text = json.dumps([hash_code(), group.name, streams, values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from platform_assets.errors import BrokerUnavailableError, MissingTopicError
+from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError
 from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
@@ -15,6 +17,7 @@ from platform_assets.streaming.stream_spec import Stream, name_topics, select_de
 from platform_assets.streams import load_all_streams
 
 if TYPE_CHECKING:
+    from platform_assets.streaming.relay_spec import RelayStream
     from platform_assets.streaming.topic_snapshot import TopicSnapshot
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
@@ -33,6 +36,7 @@ def build_stream_context(
     kafka: KafkaResource,
     lakehouse: LakehouseResource,
     streams: Sequence[Stream],
+    relays: Sequence[RelayStream] = (),
     *,
     close_windows: bool = False,
     check_lease: Callable[[], None] | None = None,
@@ -53,6 +57,8 @@ def build_stream_context(
     for name in topics.values():
         kafka.ensure_topic(name, settings.topic_partitions)
         _warn_of_compaction(name, kafka)
+    for relay in relays:
+        _ensure_relay_topics(relay, settings, kafka)
     minutes = settings.deduplication_horizon_minutes
     return StreamContext(
         lakehouse_root=lakehouse.root_uri,
@@ -73,7 +79,9 @@ def build_stream_context(
         vacuum_hours=settings.vacuum_hours,
         retention_days=settings.retention_days,
         check_lease=check_lease,
-        ingest={name: _build_ingest(topic, kafka) for name, topic in topics.items()},
+        ingest={name: _build_ingest(topic, kafka) for name, topic in topics.items()}
+        | {relay.name: _build_relay_ingest(relay, kafka) for relay in relays},
+        real_time_batch_seconds=settings.real_time_batch_seconds if settings.real_time else None,
         publish_topics=frozenset(
             topic
             for stream in select_derived(streams)
@@ -92,6 +100,36 @@ def _build_ingest(topic: str, kafka: KafkaResource) -> KafkaIngest:
         fetch_ends=lambda: _try(lambda: kafka.read_ends(topic)),
         fetch_times=lambda positions: _try(lambda: kafka.read_times(topic, positions)),
     )
+
+
+def _ensure_relay_topics(relay: RelayStream, settings: Settings, kafka: KafkaResource) -> None:
+    """Topics of a relay, those that it writes with as many partitions as the one that it reads, or more."""
+    source = relay.source.kafka_topic
+    kafka.ensure_topic(source, settings.topic_partitions)
+    needed = len(kafka.partitions(source))
+    for name in relay.outputs:
+        kafka.ensure_topic(name, needed)
+        if (found := len(kafka.partitions(name))) < needed:
+            raise SettingError(
+                f"Topic {name} has {found} partitions, and {source}, whose records it answers, has {needed}. Give it "
+                f"as many: kafka-topics.sh --alter --topic {name} --partitions {needed}"
+            )
+
+
+def _build_relay_ingest(relay: RelayStream, kafka: KafkaResource) -> KafkaIngest:
+    """As of a stream; and how many records wait: those behind the newest that each partition of its answers names."""
+    topic, answers = relay.source.kafka_topic, relay.outputs[0]
+
+    def fetch_lag(start: Mapping[int, int]) -> int:
+        passed_on = dict(start)
+        for value in kafka.read_newest(answers).values():
+            found = json.loads(value)
+            partition = int(found["source_partition"])
+            passed_on[partition] = max(passed_on.get(partition, 0), int(found["source_offset"]) + 1)
+        ends = kafka.read_ends(topic)
+        return sum(max(0, end - passed_on[p]) for p, (end, _) in ends.items() if p in passed_on)
+
+    return replace(_build_ingest(topic, kafka), fetch_lag=lambda start: _try(lambda: fetch_lag(start)))
 
 
 def fetch_held(kafka: KafkaResource, topic: str) -> TopicSnapshot:

@@ -9,6 +9,8 @@ import dagster as dg
 
 from jobs.supervision.lease import read_control, read_report
 from jobs.supervision.model import Phase
+from platform_assets.relays import load_relays
+from platform_assets.stream_assets import topic_asset_key
 from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import load_settings
 
@@ -35,18 +37,24 @@ def judge_phase(phase: Phase, *, is_paused: bool = False) -> PhaseVerdict:
     return PhaseVerdict(phase in _AS_WANTED and not is_paused, severity)
 
 
+def name_main_assets(group: StreamGroup) -> dict[str, dg.AssetKey]:
+    """The asset that each query of the group stands for, by its name: a stream's main table, a relay's first topic."""
+    tables = {stream.name: dg.AssetKey(stream.main_table.asset_path) for stream in group.streams}
+    return tables | {relay.name: topic_asset_key(relay.outputs[0]) for relay in load_relays(group.relays)}
+
+
 def build_stream_running_checks(groups: Sequence[StreamGroup]) -> dg.AssetChecksDefinition:
-    """The check on every stream's main table. The supervisor reports it when a group's phase changes its meaning.
+    """The check on every stream's main table, and on every relay's first topic.
+
+    The supervisor reports it when a group's phase changes its meaning.
 
     Executed by hand it reads the heartbeat. A group that is not running is a warning then: a check of the tables on a
     platform that is switched off is no failure.
     """
     specs = [
-        dg.AssetCheckSpec(
-            STREAM_RUNNING, asset=dg.AssetKey(s.main_table.asset_path), description="The supervisor sees it run."
-        )
+        dg.AssetCheckSpec(STREAM_RUNNING, asset=key, description="The supervisor sees it run.")
         for group in groups
-        for s in group.streams
+        for key in name_main_assets(group).values()
     ]
 
     @dg.multi_asset_check(name=STREAM_RUNNING, specs=specs, can_subset=True)
@@ -57,15 +65,14 @@ def build_stream_running_checks(groups: Sequence[StreamGroup]) -> dg.AssetChecks
             age = None if report is None else time.time() - report.heartbeat.at
             running = report is not None and age is not None and age <= limit and report.heartbeat.phase == "running"
             paused = read_control(context.instance, group.name).paused_streams
-            for stream in group.streams:
-                key = dg.AssetKey(stream.main_table.asset_path)
+            for name, key in name_main_assets(group).items():
                 if dg.AssetCheckKey(key, STREAM_RUNNING) not in context.selected_asset_check_keys:
                     continue
                 yield dg.AssetCheckResult(
                     asset_key=key,
                     check_name=STREAM_RUNNING,
-                    passed=running and stream.name not in paused,
-                    description=_describe(group.name, age, running, paused.get(stream.name)),
+                    passed=running and name not in paused,
+                    description=_describe(group.name, age, running, paused.get(name)),
                     severity=dg.AssetCheckSeverity.WARN,
                     metadata={"group": group.name, "heartbeat_age_seconds": -1.0 if age is None else round(age, 1)},
                 )

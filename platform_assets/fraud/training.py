@@ -140,9 +140,7 @@ def _build_classifier() -> HistGradientBoostingClassifier:
     )
 
 
-def _read_parts(
-    classifier: Any, cuts: Sequence[Cuts], steps: NDArray[np.float64]
-) -> tuple[float, tuple[Part, ...]]:
+def _read_parts(classifier: Any, cuts: Sequence[Cuts], steps: NDArray[np.float64]) -> tuple[float, tuple[Part, ...]]:
     """What each step of each feature adds, found by asking: a row with that step alone, all else missing.
 
     Parts are counted from the average of the training's rows, so that they say what speaks for fraud and what against.

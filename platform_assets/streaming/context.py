@@ -52,8 +52,8 @@ class StreamContext:
     `min_free_bytes` are free in one of `local_folders`. Files that a table has replaced are removed after
     `vacuum_hours`, once the group has read them; rows of days before the last `retention_days` of their table go (none
     named: they stay). `ingest` is what the streams over Kafka read, by the stream's name. `check_lease` is called
-    before each commit, from any thread, and raises `GroupOwnedError` when another driver has taken over. A relay's batch
-    lasts for `real_time_batch_seconds` (None: not in real-time mode, but in batches as short as they get).
+    before each commit, from any thread, and raises `GroupOwnedError` when another driver has taken over. Batches of
+    relays last for `real_time_batch_seconds` (None: not in real-time mode, but for as short as they get).
     """
 
     lakehouse_root: str

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.topic_spec import Topic
+    from platform_assets.tables.spec import TableSpec
 
 
 class Relay(Protocol):
@@ -41,13 +42,17 @@ class Relay(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Gives back what it holds. Called once, after the query's end."""
+        ...
+
 
 @dataclass(frozen=True)
 class RelayStream:
     """One query that reads a topic and writes topics, and no table. `name` is the query's.
 
-    `outputs` are the topics that it writes, each with as many partitions as the source has. `open` makes the relay,
-    once a run.
+    `outputs` are the topics that it writes, each with as many partitions as the source has, or more. `open` makes the
+    relay, once a run. `tables` are those that the relay keeps up to date for its query.
     """
 
     name: str
@@ -55,6 +60,7 @@ class RelayStream:
     outputs: tuple[str, ...]
     open: Callable[[StreamContext], Relay]
     refresh_seconds: float
+    tables: tuple[TableSpec, ...] = ()
 
     @property
     def checkpoint(self) -> str:

@@ -42,4 +42,17 @@ FRAUD_CHAMPIONS = TableSpec(
     statistics_columns=("changed_at", "champion"),
 )
 
+FRAUD_SERVING = TableSpec(
+    name="platform.fraud_serving",
+    description="Which version of the fraud model judges the transactions of a topic now: what each batch reads.",
+    grain="topic",
+    key=("topic",),
+    columns=(
+        Column("topic", "string", "Kafka topic of the transactions"),
+        Column("champion", "bigint", "The version that judges; null: none does"),
+        Column("shadow", "bigint", "The version that is scored along with it; null: none"),
+        Column("threshold", "double", "A score from here on is an alert"),
+    ),
+)
+
 FRAUD_TABLES = (FRAUD_MODELS, FRAUD_CHAMPIONS)

@@ -66,8 +66,10 @@ class RelayGroup:
     def reconcile(
         self, paused: frozenset[str] = frozenset(), restart_at: Mapping[str, float] = MappingProxyType({})
     ) -> None:
-        """Stops the queries of `paused`; starts those no longer in it, those older than a wish, and those whose relay
-        would build something else into them now. Raises `HeadraceError` when a query cannot start.
+        """Stops the queries of `paused`; starts those no longer in it, and those older than a wish.
+
+        Starts those too whose relay would build something else into them now. Raises `HeadraceError` when a query
+        cannot start.
         """
         for name, query in self._queries.items():
             if name in paused:
@@ -116,6 +118,8 @@ class RelayGroup:
         finally:
             if self._work is not None:
                 self._work.stop(max(1.0, deadline - time.monotonic()), lambda: None)
+            for relay in self._opened.values():
+                relay.close()
 
     def _demand_slots(self) -> None:
         if self._context.real_time_batch_seconds is None:

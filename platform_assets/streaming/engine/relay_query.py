@@ -62,7 +62,11 @@ class RelayQuery:
     def start(self, *, bounded: bool = False) -> None:
         """Starts the query, or starts it again after a stop. `bounded`: it ends when it has read what was there."""
         self.built_in = self._relay.name_built_in()
-        options = {**build_options(self._context), "subscribe": self._ingest.topic, "startingOffsets": self._find_start()}
+        options = {
+            **build_options(self._context),
+            "subscribe": self._ingest.topic,
+            "startingOffsets": self._find_start(),
+        }
         seconds = self._context.real_time_batch_seconds
         if bounded:
             trigger: dict[str, str | bool] = {"availableNow": True}
@@ -85,7 +89,7 @@ class RelayQuery:
         )
 
     def stop(self) -> None:
-        """Stops the query at once: in real-time mode no batch ends for minutes, and what it passed on stays passed on."""
+        """Stops the query at once: in real-time mode no batch ends for minutes, and what was passed on stays so."""
         if self._query is not None:
             self._query.stop()
 
@@ -96,7 +100,7 @@ class RelayQuery:
         return classify_failure(self.name, str(error), self._context)
 
     def progress(self) -> QueryProgress | None:
-        """How far the query is; None before its first start. It is busy where records wait that it has not passed on."""
+        """How far the query is; None before its first start. It is busy while records wait to be passed on."""
         if self._query is None:
             return None
         batches = [report for report in read_progresses(self._query) if is_batch(report)]
@@ -149,10 +153,10 @@ class RelayQuery:
         }
         if set(begun) - {self._ingest.topic} or lost:
             _log.warning(
-                "The checkpoint of %s is at offsets %s of topic %s, which Kafka no longer holds: it holds %s. The query "
+                "The checkpoint of %s is at offsets %s of topic %s, which Kafka no longer holds: it holds %s. It "
                 "goes on with the first record of each partition that is left. The check scored names what it missed.",
                 self.name, json.dumps(lost or next_offsets), self._ingest.topic, json.dumps(held),
             )  # fmt: skip
-            self._checkpoint.folder.remove_all()
+            self._checkpoint.folder.remove("")
             return "earliest"
         return "latest"

@@ -1,0 +1,164 @@
+"""From records of card transactions to records of scores, in Spark SQL alone: what the relay `score_payments` runs.
+
+Nothing that a record holds may end the query: what is no JSON, no number or no time is null, and the score says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from platform_assets.fraud.features import CARD_PREFIX, FEATURES
+from platform_assets.fraud.scorecard_sql import part_sql, quote_text, score_sql
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from platform_assets.fraud.scorecard import Scorecard
+
+REASONS = 3
+"""How many reasons an alert has at most."""
+
+# Of these the features are made; a null one is a mark on the score.
+_RECORD = (
+    "transaction_id string, kind string, timestamp string, card_id string, customer_id string, merchant_id string, "
+    "merchant_category string, amount decimal(18,2), currency string, country string, channel string, device string"
+)
+_EXPECTED = ("card_id", "amount", "currency", "merchant_category", "channel", "country")
+
+# A batch joins what was known at its beginning, and the streams need some seconds more.
+_STALE_SECONDS = 300
+
+
+def score_records(
+    records: DataFrame,
+    cards: DataFrame,
+    serving: DataFrame,
+    scorecards: Sequence[Scorecard],
+    topics: tuple[str, str],
+) -> DataFrame:
+    """Rows for Kafka (`topic`, `partition`, `key`, `value`) from rows of Spark's Kafka source.
+
+    `cards` has the columns of `CARD_FEATURES`, each card once. `serving` has one row for the records' `topic`:
+    `champion` and `shadow` (versions of `scorecards`, or null) and `threshold`. `topics` are those of scores and of
+    alerts: an alert goes to both. Each record becomes exactly one score.
+    """
+    from pyspark.sql import functions as F
+
+    read = _read(records)
+    known = cards.select(*(F.col(name).alias(f"{CARD_PREFIX}{name}") for name in cards.columns))
+    served = serving.select(F.col("topic").alias("source_topic"), "champion", "shadow", "threshold")
+    rows = read.join(F.broadcast(known), F.col("card_id") == F.col(f"{CARD_PREFIX}card_id"), "left")
+    rows = rows.join(F.broadcast(served), "source_topic", "left")
+    own = set(rows.columns)
+    rows = rows.withColumns({each.name: F.expr(each.serving_sql) for each in FEATURES if each.name not in own})
+    rows = rows.withColumns({f"score_{card.version}": F.expr(_score_if_wanted(card)) for card in scorecards})
+    rows = rows.withColumns(
+        {
+            "score": F.expr(
+                _choose("champion", {card.version: f"score_{card.version}" for card in scorecards}, "double")
+            ),
+            "shadow_score": F.expr(
+                _choose("shadow", {card.version: f"score_{card.version}" for card in scorecards}, "double")
+            ),
+        }
+    )
+    rows = rows.withColumn("verdict", F.expr(_VERDICT))
+    reasons = {card.version: _name_reasons(card) for card in scorecards}
+    rows = rows.withColumns({name: F.expr(sql) for name, sql in _describe(reasons, _name_marks(scorecards)).items()})
+    scores, alerts = (quote_text(topic) for topic in topics)
+    topic = f"explode(CASE WHEN verdict = 'alert' THEN array({scores}, {alerts}) ELSE array({scores}) END)"
+    return rows.withColumn("topic", F.expr(topic)).select(
+        "topic",
+        F.col("source_partition").alias("partition"),
+        F.coalesce("card_id", "score_id").alias("key"),
+        F.to_json(F.struct(*_FIELDS)).alias("value"),
+    )
+
+
+_FIELDS = (
+    "score_id", "timestamp", "customer_id", "verdict", "source_partition", "source_offset", "received_at", "scored_at",
+    "transaction_id", "card_id", "kind", "merchant_id", "amount", "currency", "country", "score", "model_version",
+    "reasons", "marks", "unscored_reason", "shadow_score", "shadow_version", "features_as_of",
+)  # fmt: skip
+
+_VERDICT = """CASE WHEN NOT is_readable OR score IS NULL THEN 'unscored'
+    WHEN score >= threshold THEN 'alert' ELSE 'clear' END"""
+
+
+def _read(records: DataFrame) -> DataFrame:
+    """A row for each record, with the transaction's columns as in `silver.transactions`."""
+    from pyspark.sql import functions as F
+
+    rows = records.select(
+        F.col("topic").alias("source_topic"),
+        F.col("partition").alias("source_partition"),
+        F.col("offset").alias("source_offset"),
+        F.unix_millis("timestamp").alias("received_at"),
+        F.from_json(F.col("value").cast("string"), _RECORD).alias("record"),
+    )
+    return rows.select(
+        "source_topic", "source_partition", "source_offset", "received_at", "record.*",
+        F.expr("record.transaction_id IS NOT NULL AND record.card_id IS NOT NULL").alias("is_readable"),
+    ).withColumn("event_time", F.expr("try_cast(timestamp AS TIMESTAMP)"))  # fmt: skip
+
+
+def _describe(reasons: Mapping[int, str], marks: str) -> dict[str, str]:
+    """SQL of the fields of a score that are not there yet, by name."""
+    moment = "coalesce(event_time, timestamp_millis(received_at))"
+    is_scored = "verdict <> 'unscored'"
+    return {
+        "score_id": "coalesce(transaction_id, concat(source_partition, '-', source_offset))",
+        "timestamp": f"date_format({moment}, \"yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX\")",
+        "customer_id": "coalesce(customer_id, '')",
+        "score": f"CASE WHEN {is_scored} THEN score END",
+        "shadow_score": f"CASE WHEN {is_scored} THEN shadow_score END",
+        "model_version": f"CASE WHEN {is_scored} THEN champion END",
+        "shadow_version": f"CASE WHEN {is_scored} AND shadow_score IS NOT NULL THEN shadow END",
+        "unscored_reason": f"CASE WHEN NOT is_readable THEN 'unreadable' WHEN NOT ({is_scored}) THEN 'no_model' END",
+        "reasons": f"CASE WHEN verdict = 'alert' THEN {_choose('champion', reasons, 'array<string>')} END",
+        "marks": f"CASE WHEN {is_scored} THEN {marks} END",
+        "features_as_of": f"unix_millis({CARD_PREFIX}as_of)",
+        # Spark's current_timestamp() is when the batch began: a minute ago, of a batch that lasts one.
+        "scored_at": "CAST(reflect('java.lang.System', 'currentTimeMillis') AS BIGINT)",
+    }
+
+
+def _score_if_wanted(scorecard: Scorecard) -> str:
+    """A version that neither judges nor is on trial costs a comparison, not a score."""
+    version = f"{scorecard.version}L"
+    return f"CASE WHEN champion = {version} OR shadow = {version} THEN {score_sql(scorecard)} END"
+
+
+def _choose(column: str, by_version: Mapping[int, str], kind: str) -> str:
+    if not by_version:
+        return f"CAST(NULL AS {kind})"
+    branches = " ".join(f"WHEN {version}L THEN {sql}" for version, sql in by_version.items())
+    return f"CASE {column} {branches} END"
+
+
+def _name_reasons(scorecard: Scorecard) -> str:
+    """The words of the features that speak for fraud the most, the strongest first."""
+    words = {each.name: each.words for each in FEATURES}
+    parts = (
+        f"named_struct('against', -({part_sql(part)}), 'words', {quote_text(words[part.feature])})"
+        for part in scorecard.parts
+    )
+    speaking = f"filter(array({', '.join(parts)}), part -> part.against < 0.0D)"
+    return f"transform(slice(array_sort({speaking}), 1, {REASONS}), part -> part.words)"
+
+
+def _name_marks(scorecards: Iterable[Scorecard]) -> str:
+    """What is not known of the transaction or its card, of all that the versions could use."""
+    absent = [f"CASE WHEN {name} IS NULL THEN 'no {name}' END" for name in _EXPECTED]
+    known: dict[str, set[str]] = {}
+    for part in (part for scorecard in scorecards for part in scorecard.parts if part.kind == "category"):
+        known.setdefault(part.feature, set()).update(part.steps)
+    new = [
+        f"CASE WHEN {name} NOT IN ({', '.join(map(quote_text, sorted(values)))}) THEN 'unknown {name}' END"
+        for name, values in sorted(known.items())
+        if values
+    ]
+    stale = f"received_at - unix_millis({CARD_PREFIX}as_of) > {_STALE_SECONDS * 1000}L"
+    past = f"CASE WHEN {CARD_PREFIX}card_id IS NULL THEN 'unknown card' WHEN {stale} THEN 'stale features' END"
+    return f"array_compact(array({', '.join((*absent, *new, past))}))"

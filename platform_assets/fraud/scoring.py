@@ -1,0 +1,143 @@
+"""The relay `score_payments` in its driver: which versions of the model are served, and what is known of cards.
+
+A version is part of the query's SQL, and which of the built-in versions judges is a row of a table that each batch
+reads: a promotion or a roll-back to a version that is built in needs no restart, and takes effect with a batch.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from platform_assets.errors import UsageError
+from platform_assets.fraud.card_features import CARD_FEATURES, CardFeatures
+from platform_assets.fraud.features import FEATURES
+from platform_assets.fraud.score_rows import score_records
+from platform_assets.fraud.scorecard import Scorecard
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
+from platform_assets.tables.fraud import FRAUD_CHAMPIONS, FRAUD_MODELS, FRAUD_SERVING
+from resources.duckdb import DuckDBResource
+from resources.lakehouse import LakehouseResource
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from platform_assets.streaming.context import StreamContext
+    from platform_assets.tables.spec import TableSpec
+
+_log = logging.getLogger(__name__)
+
+# What DuckDB takes to put the rows of 200,000 cards together, next to a JVM that is never to wait for memory.
+_MEMORY_MIB = 256
+# What the streams over payments need to have a payment in their tables, at least.
+_STREAMS_LAG = timedelta(seconds=10)
+# The champion before this one stays built in: to go back to it is urgent when it happens.
+_CHAMPIONS_KEPT = 2
+
+
+class FraudScoring:
+    """See the module and `streaming.relay_spec.Relay`."""
+
+    def __init__(self, context: StreamContext, scores_topic: str, alerts_topic: str) -> None:
+        self._context, self._topics = context, (scores_topic, alerts_topic)
+        self._source = context.ingest["score_payments"].topic
+        self._lakehouse = LakehouseResource(root=context.lakehouse_root)
+        self._open = ExitStack()
+        connection = self._open.enter_context(DuckDBResource(memory_mib=_MEMORY_MIB).connected())
+        self._cards = CardFeatures(self._lakehouse, connection)
+        self._scorecards: dict[int, Scorecard] = {}
+        self._built_in: frozenset[int] | None = None
+        self._wanted: tuple[int | None, int | None, float] = (None, None, 1.0)
+        self._served: tuple[int | None, int | None, float] | None = None
+        self._unusable: set[int] = set()
+
+    def refresh(self) -> None:
+        """See `Relay`. The rows of `gold.card_features`, and the versions that are to be served."""
+        import duckdb
+        from deltalake.exceptions import DeltaError
+
+        try:
+            self._read_versions()
+            self._serve()
+            self._cards.refresh(datetime.now(UTC) - _STREAMS_LAG)
+        except (DeltaError, OSError, duckdb.Error) as error:
+            if self._built_in is None:  # the query cannot be planned without these tables
+                raise
+            _log.warning(
+                "What is known of cards could not be brought up to date, and is tried again: %s Scores go on with what "
+                "was known before, and are marked once it is old.", error,
+            )  # fmt: skip
+
+    def name_built_in(self) -> str:
+        """See `Relay`."""
+        return ",".join(map(str, sorted(self._scorecards)))
+
+    def transform(self, session: SparkSession, records: DataFrame) -> DataFrame:
+        """See `Relay`."""
+        scorecards = [self._scorecards[version] for version in sorted(self._scorecards)]
+        self._built_in = frozenset(self._scorecards)
+        self._serve()
+
+        def read(spec: TableSpec) -> DataFrame:
+            return session.read.format("delta").load(self._context.table_uri(spec.name))
+
+        return score_records(records, read(CARD_FEATURES), read(FRAUD_SERVING), scorecards, self._topics)
+
+    def close(self) -> None:
+        """See `Relay`."""
+        self._open.close()
+
+    def _read_versions(self) -> None:
+        """Which versions judge and are compared, as the newest change says, and their scorecards."""
+        champions = self._lakehouse.find_table(FRAUD_CHAMPIONS.name)
+        models = self._lakehouse.find_table(FRAUD_MODELS.name)
+        if champions is None or models is None:
+            return
+        changes = sorted(champions.to_pyarrow_table().to_pylist(), key=lambda row: row["changed_at"])
+        if not changes:
+            return
+        newest = changes[-1]
+        judges = list(dict.fromkeys(row["champion"] for row in reversed(changes)))[:_CHAMPIONS_KEPT]
+        wanted = {version for version in (*judges, newest["shadow"]) if version is not None}
+        if missing := wanted - self._scorecards.keys() - self._unusable:
+            rows = models.to_pyarrow_table(columns=["version", "scorecard"]).to_pylist()
+            texts = {row["version"]: row["scorecard"] for row in rows}
+            for version in sorted(missing):
+                self._load(version, texts.get(version))
+        self._scorecards = {version: card for version, card in self._scorecards.items() if version in wanted}
+        self._wanted = (newest["champion"], newest["shadow"], newest["threshold"])
+
+    def _load(self, version: int, text: str | None) -> None:
+        """Takes up a scorecard. One that cannot be used is named in the log, and what it would judge stays unscored."""
+        try:
+            if text is None:
+                raise UsageError(f"platform.fraud_models has no version {version}. Train the model again.")
+            card = Scorecard.from_json(text)
+            if unknown := {part.feature for part in card.parts} - {each.name for each in FEATURES}:
+                raise UsageError(f"It uses features that are not there any more: {', '.join(sorted(unknown))}.")
+        except UsageError as error:
+            self._unusable.add(version)
+            _log.warning(
+                "Version %s of the fraud model cannot be served: %s Transactions stay unscored while it is the "
+                "champion: go back to another (headrace model roll-back) or train a new one.", version, error,
+            )  # fmt: skip
+            return
+        self._scorecards[version] = card
+
+    def _serve(self) -> None:
+        """Writes which version judges, once it is built into the query that reads this."""
+        champion, shadow, threshold = self._wanted
+        if self._built_in is not None and champion is not None and champion not in {*self._built_in, *self._unusable}:
+            return  # the query is about to be started again, with this version
+        if self._wanted == self._served:
+            return
+        import pyarrow as pa
+        from deltalake import write_deltalake
+
+        uri, options = self._lakehouse.table_uri(FRAUD_SERVING.name), self._lakehouse.storage_options()
+        row = {"topic": self._source, "champion": champion, "shadow": shadow, "threshold": threshold}
+        table = create_table(uri, FRAUD_SERVING, options)
+        write_deltalake(table, pa.Table.from_pylist([row], build_arrow_schema(FRAUD_SERVING)), mode="overwrite")
+        self._served = self._wanted
