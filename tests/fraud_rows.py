@@ -40,7 +40,7 @@ def make_rows(count: int = 20_000, seed: int = 1, fraud: float = 0.02) -> pa.Tab
         return pa.array(values, mask=rng.random(count) < missing)
 
     channel = np.where(rng.random(count) < np.where(is_fraud, 0.8, 0.3), "online", "chip")
-    category = rng.choice(["grocery", "travel", "it's \"odd\" \\ ${x}", "Bücher 書 \U0001f4da", "\n\t"], count)
+    category = rng.choice(["grocery", "travel", 'it\'s "odd" \\ ${x}', "Bücher 書 \U0001f4da", "\n\t"], count)
     times = [BEGIN + each * (END - BEGIN) for each in rng.random(count).tolist()]
     columns = {
         "transaction_id": [f"t{seed}-{place}" for place in range(count)],

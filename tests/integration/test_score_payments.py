@@ -1,0 +1,179 @@
+"""Payments get scores in real-time mode: whatever a record holds, whichever version judges, and across stops."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from confluent_kafka.admin import NewPartitions
+
+from platform_assets.errors import NotReadyError, TaskSlotsError
+from platform_assets.fraud.features import FEATURES
+from platform_assets.streaming.engine.relay_group import RelayGroup
+from tests.integration.scored_payments import ScoredPayments, make_payment, make_scorecard, score_by_hand
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+    from resources.settings import Settings
+
+Build = Callable[..., ScoredPayments]
+
+
+@pytest.fixture
+def build(
+    spark: SparkSession,
+    kafka: KafkaResource,
+    lakehouse: LakehouseResource,
+    settings: Settings,
+    topic: Callable[..., str],
+) -> Build:
+    """Makes the relay over topics of its own; by default of one partition."""
+    return lambda partitions=1: ScoredPayments.build(spark, kafka, lakehouse, settings, topic, partitions)
+
+
+def test_each_record_gets_one_score_whatever_it_holds(build: Build) -> None:
+    scored, card = build(), make_scorecard(1)
+    payments = [make_payment(number) for number in range(20)]
+    odd: list[Any] = [
+        make_payment(20, amount=None),
+        make_payment(21, amount="not a number"),
+        make_payment(22, amount=0),
+        make_payment(23, merchant_category="never seen"),
+        make_payment(24, merchant_category=None, timestamp="no time"),
+        make_payment(25, amount=10**20),
+        make_payment(26, customer_id=None),
+        b"no JSON",
+        b'{"transaction_id": "t27"}',
+        b"[1, 2]",
+        None,
+    ]
+    scored.add_model(card)
+    scored.promote(card)
+    group = scored.start()
+    try:
+        scored.send([*payments, *odd])
+        found = scored.wait_for_scores(group, len(payments) + len(odd))
+    finally:
+        group.stop(30)
+
+    by_id = {each["score_id"]: each for each in found}
+    assert len(found) == len(by_id) == len(payments) + len(odd)
+    unreadable = {"t27", "0-27", "0-29", "0-30"}
+    assert {name for name, each in by_id.items() if each.get("unscored_reason") == "unreadable"} == unreadable
+    known = {each["transaction_id"]: each for each in (*payments, *odd) if isinstance(each, dict)}
+    known["t21"] = known["t25"] = known["t21"] | {"amount": None}
+    for name, payment in known.items():
+        each = by_id[name]
+        assert each["score"] == pytest.approx(score_by_hand(card, payment | {"amount": payment["amount"]}), rel=1e-12)
+        assert each["verdict"] == ("alert" if each["score"] >= card.threshold else "clear")
+        assert each["model_version"] == 1
+    assert by_id["t20"]["marks"] == ["no amount", "unknown card"]
+    assert by_id["t23"]["marks"] == ["unknown merchant_category", "unknown card"]
+    assert by_id["t24"]["timestamp"].startswith("20")
+    words = {each.name: each.words for each in FEATURES}
+    alerts = scored.alerts()
+    assert {each["score_id"] for each in alerts} == {n for n, each in by_id.items() if each["verdict"] == "alert"}
+    assert by_id["t5"]["reasons"] == [words["ln_amount"], words["merchant_category"]]
+    assert all(each["scored_at"] >= each["received_at"] for each in found)
+
+
+def test_a_version_is_swapped_and_rolled_back_without_a_stop(build: Build) -> None:
+    scored = build()
+    first, second = make_scorecard(1), make_scorecard(2, large=-3.0)
+    for card in (first, second):
+        scored.add_model(card)
+    scored.promote(first, shadow=2)
+    group = scored.start()
+    sent = 0
+    try:
+        query = group._queries[scored.relay.name]
+        started_at = query.started_at
+        expected = (first, second, first)
+        for place, champion in enumerate(expected):
+            if place:
+                scored.promote(champion, shadow=3 - champion.version, action=("", "promote", "roll_back")[place])
+
+            def is_judging() -> bool:
+                nonlocal sent
+                scored.send([make_payment(sent + number) for number in range(10)])
+                sent += 10
+                return scored.wait_for_scores(group, sent)[-1]["model_version"] == champion.version  # noqa: B023
+
+            scored.wait(group, is_judging)
+        assert query.started_at == started_at
+    finally:
+        group.stop(30)
+    found = scored.scores()
+    assert [each["score_id"] for each in found] == [f"t{number}" for number in range(sent)]
+    versions = [each["model_version"] for each in found]
+    assert [a for a, b in zip(versions, [*versions[1:], None], strict=True) if a != b] == [1, 2, 1]
+    cards = {1: first, 2: second}
+    for number, each in enumerate(found):
+        payment = make_payment(number)
+        assert each["score"] == pytest.approx(score_by_hand(cards[each["model_version"]], payment), rel=1e-12)
+        assert each["shadow_score"] == pytest.approx(score_by_hand(cards[each["shadow_version"]], payment), rel=1e-12)
+
+
+def test_a_stop_leaves_nothing_out(build: Build) -> None:
+    scored, card = build(2), make_scorecard(1)
+    bad = make_scorecard(2)
+    group = scored.start()
+    try:
+        scored.send([make_payment(number) for number in range(10)])
+        scored.wait_for_scores(group, 10)
+    finally:
+        group.stop(30)
+    assert {each["unscored_reason"] for each in scored.scores()} == {"no_model"}
+
+    scored.add_model(card)
+    scored.promote(card)
+    scored.send([make_payment(number) for number in range(10, 20)])
+    group = scored.start()
+    try:
+        scored.send([make_payment(number) for number in range(20, 30)], partition=1)
+        scored.wait_for_scores(group, 30)
+        # A version that is on its way in: the query starts again, and a text that is no scorecard ends nothing.
+        scored.add_model(bad, text="{}")
+        scored.promote(bad)
+        reasons: set[str | None] = set()
+        sent = 30
+
+        def is_unscored() -> bool:
+            nonlocal sent
+            scored.send([make_payment(sent)], partition=sent % 2)
+            sent += 1
+            newest = max(scored.wait_for_scores(group, sent), key=lambda each: each["scored_at"])
+            reasons.add(newest.get("unscored_reason"))
+            return "no_model" in reasons
+
+        scored.wait(group, is_unscored)
+        scored.wait(group, lambda: group.progress()[scored.relay.name].lag_records == 0)
+    finally:
+        group.stop(30)
+    by_id = {each["score_id"]: each for each in scored.scores()}
+    assert by_id.keys() == {f"t{number}" for number in range(sent)}
+
+
+def test_partitions_that_would_not_be_read_are_refused(build: Build, kafka: KafkaResource, spark: SparkSession) -> None:
+    slots = spark.sparkContext.defaultParallelism
+    many = build(slots + 1)
+    with pytest.raises(TaskSlotsError, match=f"{slots + 1} of .* Spark has {slots}"):
+        RelayGroup(spark, [many.relay], many.context).start()
+    in_batches = dataclasses.replace(many, context=dataclasses.replace(many.context, real_time_batch_seconds=None))
+    group = in_batches.start()
+    group.stop(30)
+
+    scored = build()
+    group = scored.start()
+    try:
+        name = scored.relay.source.kafka_topic
+        kafka.admin().create_partitions([NewPartitions(name, 2)])[name].result(30)
+        with pytest.raises(NotReadyError, match="2 partitions now, and had 1"):
+            scored.wait(group, lambda: False)
+    finally:
+        group.stop(30)
