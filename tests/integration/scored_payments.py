@@ -63,7 +63,7 @@ def score_by_hand(card: Scorecard, payment: Mapping[str, Any]) -> float:
 def make_payment(number: int, **changes: Any) -> dict[str, Any]:
     """A payment that says everything."""
     payment = {
-        "transaction_id": f"t{number}", "kind": "payment", "timestamp": "2027-01-15T08:00:00.010Z",
+        "transaction_id": f"t{number}", "kind": "payment", "timestamp": "2026-01-15T08:00:00.010Z",
         "card_id": f"card-{number % 50}", "customer_id": f"customer-{number % 50}", "merchant_id": "m1",
         "merchant_category": ("grocery", "travel")[number % 2], "amount": (5.0, 60.21, 1200.0)[number % 3],
         "currency": "EUR", "country": "FR", "channel": "chip", "device": "d1",
