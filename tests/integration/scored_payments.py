@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -61,9 +61,10 @@ def score_by_hand(card: Scorecard, payment: Mapping[str, Any]) -> float:
 
 
 def make_payment(number: int, **changes: Any) -> dict[str, Any]:
-    """A payment that says everything."""
+    """A payment that says everything, a minute after the one of the number before."""
+    at = datetime(2026, 1, 15, 8, tzinfo=UTC) + timedelta(minutes=number)
     payment = {
-        "transaction_id": f"t{number}", "kind": "payment", "timestamp": "2026-01-15T08:00:00.010Z",
+        "transaction_id": f"t{number}", "kind": "payment", "timestamp": at.isoformat(),
         "card_id": f"card-{number % 50}", "customer_id": f"customer-{number % 50}", "merchant_id": "m1",
         "merchant_category": ("grocery", "travel")[number % 2], "amount": (5.0, 60.21, 1200.0)[number % 3],
         "currency": "EUR", "country": "FR", "channel": "chip", "device": "d1",
