@@ -36,6 +36,8 @@ def test_alerts_are_in_their_table_once(
     scored, card = ScoredPayments.build(spark, kafka, lakehouse, settings, topic), make_scorecard(1)
     scored.add_model(card)
     scored.promote(card)
+    ingest = KafkaStream(dataclasses.replace(TOPIC, kafka_topic=scored.relay.outputs[0]))
+    context = build_stream_context(settings, kafka, lakehouse, [ingest])
     sent = 0
     # Each stop abandons a batch, whose records are scored once more at the next start.
     for _ in range(2):
@@ -46,12 +48,11 @@ def test_alerts_are_in_their_table_once(
             scored.wait_for_scores(group, sent)
         finally:
             group.stop(30)
+        # Twice: how far the table is complete is said by the batch after.
+        run_to_end(QueryGroup(spark, [ingest, fraud_alerts.STREAM], context))
     found = scored.scores()
     alerts = {each["score_id"]: each for each in found if each["verdict"] == "alert"}
 
-    ingest = KafkaStream(dataclasses.replace(TOPIC, kafka_topic=scored.relay.outputs[0]))
-    context = build_stream_context(settings, kafka, lakehouse, [ingest])
-    run_to_end(QueryGroup(spark, [ingest, fraud_alerts.STREAM], context))
     accepted, quarantined, deduplicated = (len(lakehouse.delta_table(t.name).to_pyarrow_table()) for t in TOPIC.tables)
     assert (accepted, quarantined, deduplicated) == (sent, 0, len(found) - sent)
     assert len(found) > sent
