@@ -29,6 +29,7 @@ def defs() -> dg.Definitions:
     from platform_assets.checks import build_checks
     from platform_assets.checks.busy_users import BusyUserLimits
     from platform_assets.checks.event_time import EventTimeLimits
+    from platform_assets.relays import load_relays
     from platform_assets.reports import build_report_assets, select_reports
     from platform_assets.stream_assets import build_stream_assets
     from platform_assets.streaming.repair.expiry import check_policy
@@ -46,6 +47,7 @@ def defs() -> dg.Definitions:
     busy = BusyUserLimits(settings.busy_user_share, settings.busy_user_events)
     groups = load_stream_groups()
     streams = [stream for group in groups for stream in group.streams]
+    relays = load_relays(name for group in groups for name in group.relays)
     reports = select_reports([table for stream in streams for table in stream.tables])
     check_policy(load_all_streams(), settings.retention_days)
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
@@ -55,7 +57,7 @@ def defs() -> dg.Definitions:
             *build_report_assets(settings.reports_engine, settings.first_day, reports),
         ],
         asset_checks=[
-            *build_checks(streams, settings.topic, settings.reports_engine, settings.first_day, limits, busy),
+            *build_checks(streams, settings.topic, settings.reports_engine, settings.first_day, limits, busy, relays),
             build_stream_running_checks(groups),
         ],
         jobs=[

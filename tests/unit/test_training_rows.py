@@ -155,9 +155,7 @@ def test_rows_are_those_of_the_span_and_fraud_is_never_left_out(
     assert set(some) == set(ask(until=LATER, honest_one_of=4)) < set(ask(until=LATER))
 
 
-def test_before_there_are_other_tables_nothing_is_known(
-    tmp_path: Path, connection: duckdb.DuckDBPyConnection
-) -> None:
+def test_before_there_are_other_tables_nothing_is_known(tmp_path: Path, connection: duckdb.DuckDBPyConnection) -> None:
     lakehouse = LakehouseResource(root=str(tmp_path))
     write_transactions(lakehouse, [transaction("c", NOON, country=None)])
     (row,) = read_training_rows(lakehouse, connection, LATER).to_pylist()
