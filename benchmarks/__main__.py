@@ -31,6 +31,7 @@ BENCHMARKS = (
     "check_memory",
     "busy_user",
     "large_records",
+    "scoring",
     "soak",
 )
 

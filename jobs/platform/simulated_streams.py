@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from platform_assets.streaming.stream_spec import Stream, select_downstream, select_ingest
 
 # What `headrace simulate` is told of each topic that it can fill, by the stream over it. Somebody's own topic is filled
-# by its producers.
-_OPTIONS: Mapping[str, tuple[str, ...]] = {"events": (), "transactions": ("--topic", "transactions")}
+# by its producers. Cards are the same ones in each run, for what is known of a card is used when it pays again.
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "events": (),
+    "transactions": ("--topic", "transactions", "--habit", "population=1"),
+}
 # Streams over topics that the simulator of another stream fills besides its own.
 _COMPANIONS: Mapping[str, tuple[str, ...]] = {"transactions": ("fraud_reports",)}
 

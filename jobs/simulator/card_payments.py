@@ -167,7 +167,7 @@ class CardPayments(SimulatedTopic):
         """Raises `UsageError` for a negative seed."""
         super().__init__(profile, seed)
         self._payments = profile
-        self._catalogue = build_payment_catalogue(profile, np.random.default_rng([seed, 0]))
+        self._catalogue = build_payment_catalogue(profile, np.random.default_rng([profile.population or seed, 0]))
 
     def accompany(self, topic: str) -> None:
         """Implements `SimulatedTopic.accompany`: reports of fraud follow."""

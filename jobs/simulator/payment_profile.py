@@ -32,6 +32,7 @@ class PaymentProfile(DeliveryHabits):
     # The upper bounds keep the generator's tables in tens of megabytes.
     ranges: ClassVar[tuple[tuple[str, float, float], ...]] = (
         *DeliveryHabits.ranges,
+        ("population", 0, 2**31 - 1),
         ("customers", 1, 2_000_000),
         ("customer_skew", 0, 5),
         ("merchants", 1, 50_000),
@@ -43,6 +44,8 @@ class PaymentProfile(DeliveryHabits):
         ("report_hours", 0.001, 2000),
     )
 
+    population: int = 0
+    """Which customers, cards and merchants: the same number has the same ones with any seed. 0: the seed's own."""
     customers: int = 20_000
     """Customers. At very high rates take more, or each of their cards pays all the time."""
     customer_skew: float = 1.0
