@@ -23,7 +23,7 @@ from platform_assets.checks.parity import build_parity_checks
 from platform_assets.errors import UsageError
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.stream_spec import KafkaStream
-from platform_assets.streams import spend_by_card, velocity
+from platform_assets.streams import card_days, spend_by_card, velocity
 from platform_assets.topics.transactions import TOPIC
 from resources.duckdb import DuckDBResource
 from resources.embedded_broker import BrokerState
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 START, HOUR = 1_750_000_000_000_000, 3_600_000_000
-DERIVED = (spend_by_card.STREAM, velocity.STREAM)
+DERIVED = (card_days.STREAM, spend_by_card.STREAM, velocity.STREAM)
 
 
 def rows_of(lakehouse: LakehouseResource, name: str) -> list[dict[str, Any]]:

@@ -42,11 +42,13 @@ def transaction(
     currency: str = "EUR",
     merchant_category: str = "grocery",
     customer_id: str | None = None,
+    channel: str | None = "chip",
+    device: str | None = None,
 ) -> Transaction:
     return {
         "card_id": card_id, "event_time": event_time, "amount": Decimal(amount), "kind": kind,
         "merchant_id": merchant_id, "country": country, "currency": currency, "merchant_category": merchant_category,
-        "customer_id": customer_id or f"owner of {card_id}",
+        "customer_id": customer_id or f"owner of {card_id}", "channel": channel, "device": device,
     }  # fmt: skip
 
 
@@ -66,6 +68,8 @@ def card_histories(draw: st.DrawFn) -> list[Transaction]:
                 draw(st.sampled_from(["DE", "DE", "FR", None])),
                 draw(st.sampled_from(["EUR", "EUR", "JPY"])),
                 draw(st.sampled_from(["grocery", "travel"])),
+                channel=draw(st.sampled_from(["chip", "online", "recurring", None])),
+                device=draw(st.sampled_from(["d1", "d1", "é, d2", None])),
             )
         )
         time += draw(st.sampled_from(PAUSES))

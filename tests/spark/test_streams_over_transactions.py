@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.checks.parity import build_parity_checks
-from platform_assets.streams import spend_by_card, velocity
+from platform_assets.streams import card_days, spend_by_card, velocity
 from platform_assets.topics.transactions import TRANSACTIONS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
@@ -24,11 +24,11 @@ from tests.spark.streams_over_table import StreamsOverTable
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-STREAMS = {stream.name: stream for stream in (spend_by_card.STREAM, velocity.STREAM)}
+STREAMS = {stream.name: stream for stream in (card_days.STREAM, spend_by_card.STREAM, velocity.STREAM)}
 # Alone on its day, and no payment.
 CLOSER = transaction("closer", datetime(2024, 12, 1, 12, tzinfo=UTC), kind="reversal")
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
-WINDOWS = {"spend_by_card": (3600.0, 600.0), "velocity": (600.0, 60.0)}
+WINDOWS = {"card_days": (86_400.0, 86_400.0), "spend_by_card": (3600.0, 600.0), "velocity": (600.0, 60.0)}
 CARDS = StreamsOverTable(TRANSACTIONS, STREAMS, transactions_table, CLOSER, WINDOWS, {})
 # Hypothesis tries the simplest first: everything at one moment, which is no test of watermarks.
 VARIED_CARDS = cards().filter(lambda found: len({each["event_time"] for each in found}) > 30)
@@ -117,3 +117,26 @@ def test_a_country_that_is_not_known_is_none_of_the_countries(spark: SparkSessio
     paid = [transaction("c", NOON, country=country) for country in (None, None, "DE")]
     assert {row["countries"] for row in ask(spark, "velocity", paid)} == {1}
     assert {row["countries"] for row in ask(spark, "velocity", paid[:2])} == {0}
+
+
+def test_a_day_has_its_countries_and_the_owners_devices_once_each_in_order(spark: SparkSession) -> None:
+    paid = [
+        transaction("c", NOON, "1.10", country="PL", channel="online", device="z"),
+        transaction("c", NOON + MINUTE, "2.20", country=None, channel="recurring", device="b"),
+        transaction("c", NOON + MINUTE, "3.30", country="DE", channel="online", device="z"),
+        transaction("c", NOON, "0.00", country="PL", channel="chip", device="a terminal"),
+        transaction("c", NOON, channel="online", device="a", country="US", kind="refund"),
+    ]
+    (row,) = ask(spark, "card_days", paid)
+    assert (row["countries"], row["devices"]) == (["DE", "PL"], ["b", "z"])
+    assert (row["payment_count"], row["total_amount"]) == (4, Decimal("6.60"))
+    day = NOON.replace(hour=0)
+    assert (row["window_start"], row["window_end"]) == (day, day + 1440 * MINUTE)
+
+
+def test_a_day_without_country_and_device_has_none_and_midnight_begins_the_next(spark: SparkSession) -> None:
+    midnight = NOON.replace(hour=0) + 1440 * MINUTE
+    paid = [transaction("c", at, country=None, channel=None, device="d") for at in (midnight - MICROSECOND, midnight)]
+    rows = ask(spark, "card_days", paid)
+    assert [row["window_end"] for row in rows] == [midnight, midnight + 1440 * MINUTE]
+    assert [(row["countries"], row["devices"]) for row in rows] == [([], []), ([], [])]

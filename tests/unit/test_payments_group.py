@@ -10,12 +10,12 @@ import pytest
 from platform_assets.definitions import defs
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY
 from platform_assets.reports.merchant_category_report import MERCHANT_CATEGORY_REPORT_TABLE
-from platform_assets.streams import spend_by_card, velocity
+from platform_assets.streams import card_days, spend_by_card, velocity
 from platform_assets.topics import fraud_reports
 from platform_assets.topics.transactions import TOPIC
 from resources.settings import load_settings
 
-STREAMS = (spend_by_card.STREAM, velocity.STREAM)
+STREAMS = (card_days.STREAM, spend_by_card.STREAM, velocity.STREAM)
 TABLES = (
     *TOPIC.tables,
     *fraud_reports.TOPIC.tables,

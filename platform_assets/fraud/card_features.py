@@ -1,0 +1,170 @@
+"""gold.card_features: what is known of each card at this moment, for the model that judges its next payment.
+
+Computed by DuckDB every few seconds, and replaced as a whole: a reader sees one state or the next, each card once. The
+profiles change once a day, so only what is recent is read each time.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.delta_reader import as_timestamptz, register_pinned
+from platform_assets.fraud.card_profiles import PROFILE_COLUMNS, build_profiles_sql, find_profile_span
+from platform_assets.fraud.features import PROFILE_DAYS
+from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
+from platform_assets.streams import spend_by_card, velocity
+from platform_assets.streams.card_days import CARD_DAYS
+from platform_assets.streams.spend_by_card import SPEND_BY_CARD
+from platform_assets.streams.velocity import CARD_VELOCITY
+from platform_assets.tables.spec import Column, TableSpec
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+CARD_FEATURES = TableSpec(
+    name="gold.card_features",
+    description="What is known of a card at this moment: how it usually pays, and what it has paid within the hour.",
+    grain="card that has paid within the hour, or on one of the days of its profile",
+    key=("card_id",),
+    columns=(
+        Column("card_id", "string", "Which card"),
+        Column("as_of", "timestamp", "The moment of which the row speaks: recent is what was before it"),
+        Column("computed_at", "timestamp", "When the row was computed"),
+        Column("known_days", "bigint", f"Days with a payment, of the last {PROFILE_DAYS} before the day (UTC) of as_of;"
+               " null: none. These days make the profile, the next three columns"),
+        Column("usual_amounts", "map<string,double>", "Mean payment of the profile's days, by currency"),
+        Column("countries", "array<string>", "Countries in which it has paid; null: not known, or too many"),
+        Column("devices", "array<string>", "Devices of its payments online; null: not known, or too many"),
+        Column("recent_payments", "bigint", "Payments within nearly ten minutes, as in gold.card_velocity; null: fewer "
+               "than two"),
+        Column("recent_countries", "bigint", "Distinct countries of these payments"),
+        Column("recent_merchants", "bigint", "Distinct merchants of these payments"),
+        Column("hour_payments", "bigint", "Payments within nearly an hour, as in gold.spend_by_card; null: none"),
+        Column("hour_amounts", "map<string,double>", "Sum of these payments, by currency"),
+        Column("hour_mean_amounts", "map<string,double>", "Mean of these payments, by currency"),
+    ),
+    statistics_columns=("as_of",),
+)  # fmt: skip
+
+# The rows of a day go on changing until its watermark has passed, and after a stop for longer: profiles are read once
+# more a while after midnight, and each hour, or a day would be missing in them until the next one.
+_DAY_SETTLES_AFTER = timedelta(minutes=15)
+_PROFILES_LAST = timedelta(hours=1)
+# Each version is a file of all cards, 7 MB of 200,000: a day at one each ten seconds would be 60 GB. A reader is done
+# with a version after seconds; it has about five minutes for it.
+_VERSIONS_KEPT = 30
+_REFRESHES_OF_ONE_UPKEEP = 30
+_LOG_RETENTION = "interval 1 hours"
+
+_RECENT_SQL = """
+SELECT card_id, payment_count AS recent_payments, countries AS recent_countries, merchants AS recent_merchants
+FROM card_velocity WHERE {is_first_to_end}"""
+_HOUR_SQL = """
+SELECT card_id, CAST(sum(payment_count) AS BIGINT) AS hour_payments,
+       map(list(currency ORDER BY currency), list(CAST(total_amount AS DOUBLE) ORDER BY currency)) AS hour_amounts,
+       map(list(currency ORDER BY currency), list(CAST(total_amount AS DOUBLE) / payment_count ORDER BY currency))
+         AS hour_mean_amounts
+FROM spend_by_card WHERE {is_first_to_end} GROUP BY card_id"""
+_SQL = """
+SELECT {columns} FROM (
+  SELECT *, {as_of} AS as_of, {computed_at} AS computed_at
+  FROM card_profiles FULL JOIN ({recent}) USING (card_id) FULL JOIN ({hour}) USING (card_id)
+)"""
+
+
+class CardFeatures:
+    """Computes the table, again and again: one object for a process, with a DuckDB connection that nobody else uses.
+
+    The connection's memory limit bounds what it takes. Tables that do not exist yet count as empty.
+    """
+
+    def __init__(self, lakehouse: Any, connection: duckdb.DuckDBPyConnection) -> None:
+        self._lakehouse, self._connection = lakehouse, connection
+        self._profiles_of: tuple[datetime, datetime] | None = None
+        self._table: DeltaTable | None = None
+        self._refreshes = 0
+
+    def compute(self, as_of: datetime, computed_at: datetime | None = None) -> pa.Table:
+        """The rows of `CARD_FEATURES` as of a moment (UTC), from what the streams have written until this call.
+
+        What they have not written yet is missing: ask as of the moment that they have reached, a few seconds ago.
+        Recent is what lies in the window that ends first after `as_of`, whose payments are all before it then.
+        """
+        self._read_profiles(as_of)
+        recent = self._register_first_to_end(CARD_VELOCITY, "card_velocity", as_of, velocity.SLIDE)
+        hour = self._register_first_to_end(SPEND_BY_CARD, "spend_by_card", as_of, spend_by_card.SLIDE)
+        schema = build_arrow_schema(CARD_FEATURES)
+        sql = _SQL.format(
+            columns=", ".join(schema.names),
+            as_of=as_timestamptz(as_of),
+            computed_at=as_timestamptz(computed_at or datetime.now(UTC)),
+            recent=_RECENT_SQL.format(is_first_to_end=recent),
+            hour=_HOUR_SQL.format(is_first_to_end=hour),
+        )
+        found: pa.Table = self._connection.sql(sql).to_arrow_table()
+        return found.cast(schema)
+
+    def refresh(self, as_of: datetime) -> int:
+        """Replaces the table by the rows as of a moment, in one commit; gives the number of cards.
+
+        One process may do so at a time. Every few calls it removes the versions that no reader is at any more.
+        """
+        from deltalake import write_deltalake
+
+        from platform_assets.streaming.delta.retried_commits import no_hooks
+
+        rows = self.compute(as_of)
+        if self._table is None:
+            uri, options = self._lakehouse.table_uri(CARD_FEATURES.name), self._lakehouse.storage_options()
+            self._table = create_table(uri, CARD_FEATURES, options, _LOG_RETENTION)
+        write_deltalake(self._table, rows, mode="overwrite", post_commithook_properties=no_hooks())
+        self._refreshes += 1
+        if self._refreshes % _REFRESHES_OF_ONE_UPKEEP == 0:
+            _remove_old_versions(self._table)
+        return len(rows)
+
+    def _read_profiles(self, as_of: datetime) -> None:
+        """Keeps the profiles of this hour in a table of the connection."""
+        wanted = (find_profile_span(as_of)[1], _floor(as_of - _DAY_SETTLES_AFTER, _PROFILES_LAST))
+        if wanted == self._profiles_of:
+            return
+        first, end = find_profile_span(as_of)
+        self._register(CARD_DAYS, "card_days", ("window_start", first, end))
+        sql = build_profiles_sql("card_days", as_of)
+        columns = ", ".join(("card_id", *PROFILE_COLUMNS))
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE card_profiles AS SELECT {columns} FROM ({sql})")
+        self._profiles_of = wanted
+
+    def _register_first_to_end(self, spec: TableSpec, name: str, as_of: datetime, slide: timedelta) -> str:
+        """SQL: whether a row of the table is of the window that ends first after a moment."""
+        end = _floor(as_of, slide) + slide
+        self._register(spec, name, ("window_end", end, end))
+        return f"window_end = {as_timestamptz(end)}"
+
+    def _register(self, spec: TableSpec, name: str, bounds: tuple[str, datetime, datetime]) -> None:
+        """Names the rows of a table's files that may have rows within the bounds; none where there is no table yet."""
+        table = self._lakehouse.find_table(spec.name)
+        if table is None:
+            columns = build_arrow_schema(spec).empty_table()
+            self._connection.register(f"no_{name}", columns)
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM no_{name}")
+        else:
+            register_pinned(self._connection, name, table, bounds, build_arrow_schema(spec))
+
+
+def _remove_old_versions(table: DeltaTable) -> None:
+    newest = table.version()
+    kept = list(range(max(0, newest - _VERSIONS_KEPT), newest + 1))
+    table.vacuum(0, dry_run=False, enforce_retention_duration=False, keep_versions=kept)
+    table.update_incremental()
+    table.create_checkpoint()
+    table.cleanup_metadata()
+
+
+def _floor(moment: datetime, step: timedelta) -> datetime:
+    """The newest whole step of UTC that is not after a moment."""
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return epoch + (moment - epoch) // step * step
