@@ -32,6 +32,7 @@ _SPARK_MASTER = re.compile(r"local(\[(\*|[1-9]\d*)(, ?\d+)?\])?|local-cluster\[[
 _UNREADABLE = re.compile(r"%[0-9a-fA-F]{2}|[\[\]\\|^?#\x00-\x1f\x7f]")
 
 
+_MLFLOW_LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 _URI_WITHOUT_SLASHES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//)")
 
 
@@ -148,6 +149,15 @@ class Settings(BaseSettings):
         int, Field(ge=128, description="Memory of DuckDB for reports and parity; more goes to disk")
     ] = 1024
 
+    fraud_recall: Annotated[
+        float,
+        Field(gt=0, lt=1, description="Share of known fraud that alerts are to find: sets each new model's threshold"),
+    ] = 0.8
+    # Who may write there is MLflow's own MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: no part of the address.
+    mlflow_tracking_uri: Annotated[
+        str, Field(description="MLflow server for the fraud model's versions; empty: files in the home")
+    ] = ""
+
     # A session ends with a pause of half an hour; what is cut must be longer than that.
     longest_session_hours: Annotated[
         int,
@@ -233,6 +243,13 @@ class Settings(BaseSettings):
         trouble = _find_trouble(value.get_secret_value())
         if trouble:
             raise ValueError(trouble)
+        return value
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _of_a_server(cls, value: str) -> str:
+        if trouble := _find_trouble(value):
+            raise ValueError(trouble.replace("use a webhook whose path or query is its secret", _MLFLOW_LOG_IN))
         return value
 
     @field_validator("topic_time_zone")
