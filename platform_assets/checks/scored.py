@@ -79,8 +79,8 @@ def compare(
     from platform_assets.delta_reader import register_pinned
 
     since, until = now - SPAN, now - GRACE
-    register_pinned(connection, "payments", payments, ("ingested_at", since, until))  # type: ignore[arg-type]
-    register_pinned(connection, "scores", scores, ("ingested_at", since - GRACE, now))  # type: ignore[arg-type]
+    register_pinned(connection, "payments", payments, ("ingested_at", since, until))
+    register_pinned(connection, "scores", scores, ("ingested_at", since - GRACE, now))
     begun = _find_first(scores)
     has_begun_before = begun is not None and begun < since
     values = {"since": since, "until": until, "has_begun_before": has_begun_before}

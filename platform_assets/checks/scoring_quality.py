@@ -92,7 +92,7 @@ def measure(connection: "duckdb.DuckDBPyConnection", table: "DeltaTable", now: d
     from platform_assets.delta_reader import register_pinned
 
     since = now - SPAN - BEFORE
-    register_pinned(connection, "scores", table, ("ingested_at", since, now))  # type: ignore[arg-type]
+    register_pinned(connection, "scores", table, ("ingested_at", since, now))
     cursor = connection.execute(_ASK, {"middle": now - SPAN, "since": since})
     names = [column[0] for column in cursor.description or ()]
     return dict(zip(names, cursor.fetchone() or (), strict=True))

@@ -10,44 +10,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.delta_reader import as_timestamptz, register_pinned
+from platform_assets.fraud.card_features_table import CARD_FEATURES
 from platform_assets.fraud.card_profiles import PROFILE_COLUMNS, build_profiles_sql, find_profile_span
-from platform_assets.fraud.features import PROFILE_DAYS
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams import spend_by_card, velocity
 from platform_assets.streams.card_days import CARD_DAYS
 from platform_assets.streams.spend_by_card import SPEND_BY_CARD
 from platform_assets.streams.velocity import CARD_VELOCITY
-from platform_assets.tables.spec import Column, TableSpec
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
     from deltalake import DeltaTable
-
-CARD_FEATURES = TableSpec(
-    name="gold.card_features",
-    description="What is known of a card at this moment: how it usually pays, and what it has paid within the hour.",
-    grain="card that has paid within the hour, or on one of the days of its profile",
-    key=("card_id",),
-    columns=(
-        Column("card_id", "string", "Which card"),
-        Column("as_of", "timestamp", "The moment of which the row speaks: recent is what was before it"),
-        Column("computed_at", "timestamp", "When the row was computed"),
-        Column("known_days", "bigint", f"Days with a payment, of the last {PROFILE_DAYS} before the day (UTC) of as_of;"
-               " null: none. These days make the profile, the next three columns"),
-        Column("usual_amounts", "map<string,double>", "Mean payment of the profile's days, by currency"),
-        Column("countries", "array<string>", "Countries in which it has paid; null: not known, or too many"),
-        Column("devices", "array<string>", "Devices of its payments online; null: not known, or too many"),
-        Column("recent_payments", "bigint", "Payments within nearly ten minutes, as in gold.card_velocity; null: fewer "
-               "than two"),
-        Column("recent_countries", "bigint", "Distinct countries of these payments"),
-        Column("recent_merchants", "bigint", "Distinct merchants of these payments"),
-        Column("hour_payments", "bigint", "Payments within nearly an hour, as in gold.spend_by_card; null: none"),
-        Column("hour_amounts", "map<string,double>", "Sum of these payments, by currency"),
-        Column("hour_mean_amounts", "map<string,double>", "Mean of these payments, by currency"),
-    ),
-    statistics_columns=("as_of",),
-)  # fmt: skip
 
 # The rows of a day go on changing until its watermark has passed, and after a stop for longer: profiles are read once
 # more a while after midnight, and each hour, or a day would be missing in them until the next one.

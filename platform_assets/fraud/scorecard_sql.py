@@ -5,7 +5,7 @@ Numbers are written as doubles to the last bit: as decimals (Spark's default for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from platform_assets.fraud.scorecard import Part, Scorecard
 
@@ -27,32 +27,33 @@ def part_sql(part: Part) -> str:
     if part.kind == "category":
         return _write_categories(part, column, missing)
     number = f"CAST({column} AS DOUBLE)"
-    steps = _write_steps(number, part.thresholds, part.values)
     # Spark holds NaN for greater than every number; the model holds it for one that is not known.
-    return f"CASE WHEN {column} IS NULL OR isnan({number}) THEN {missing} ELSE {steps} END"
+    return f"CASE WHEN {column} IS NULL OR isnan({number}) THEN {missing} ELSE {_write_steps(part, number)} END"
 
 
-def _write_steps(number: str, thresholds: Sequence[float], values: Sequence[float]) -> str:
-    """A search by halves: a value of 32 is found by five comparisons, not by up to 31."""
-    if not thresholds:
-        return write_double(values[0])
-    middle = len(thresholds) // 2
-    low = _write_steps(number, thresholds[:middle], values[: middle + 1])
-    high = _write_steps(number, thresholds[middle + 1 :], values[middle + 1 :])
-    return f"CASE WHEN {number} <= {write_double(thresholds[middle])} THEN {low} ELSE {high} END"
+def _write_steps(part: Part, number: str) -> str:
+    """How many thresholds lie below the number says which value is meant.
+
+    Spark plans the query anew for each batch, and nothing is scored meanwhile: as tables, which are constants, a model
+    is planned twice as fast as with a branch for each step.
+    """
+    if not part.thresholds:
+        return write_double(part.values[0])
+    below = f"filter({_write_array(part.thresholds)}, threshold -> threshold < {number})"
+    return f"element_at({_write_array(part.values)}, 1 + size({below}))"
 
 
 def _write_categories(part: Part, column: str, missing: str) -> str:
-    known: dict[int, list[str]] = {}
-    for category, step in part.steps.items():
-        known.setdefault(step, []).append(quote_text(category))
-    if not known:
+    if not part.steps:
         return missing
-    branches = " ".join(
-        f"WHEN {column} IN ({', '.join(sorted(names))}) THEN {write_double(part.values[step])}"
-        for step, names in sorted(known.items())
-    )
-    return f"CASE {branches} ELSE {missing} END"
+    names = sorted(part.steps)
+    values = _write_array([part.values[part.steps[name]] for name in names])
+    table = f"map_from_arrays(array({', '.join(map(quote_text, names))}), {values})"
+    return f"coalesce(try_element_at({table}, {column}), {missing})"
+
+
+def _write_array(numbers: Iterable[float]) -> str:
+    return f"array({', '.join(map(write_double, numbers))})"
 
 
 def write_double(value: float) -> str:

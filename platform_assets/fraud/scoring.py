@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import UsageError
-from platform_assets.fraud.card_features import CARD_FEATURES, CardFeatures
+from platform_assets.fraud.card_features import CardFeatures
+from platform_assets.fraud.card_features_table import CARD_FEATURES
 from platform_assets.fraud.features import FEATURES
 from platform_assets.fraud.score_rows import score_records
 from platform_assets.fraud.scorecard import Scorecard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from platform_assets.fraud.card_features import CARD_FEATURES
+from platform_assets.fraud.card_features_table import CARD_FEATURES
 from platform_assets.streaming.relay_spec import RelayStream
 from platform_assets.tables.fraud import FRAUD_SERVING
 from platform_assets.topics.fraud_scores import TOPIC as FRAUD_SCORES

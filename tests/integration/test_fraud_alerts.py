@@ -67,4 +67,6 @@ def test_alerts_are_in_their_table_once(
     verdict = check(dg.build_asset_check_context(resources=resources))
     assert isinstance(verdict, dg.AssetCheckResult)
     assert verdict.passed, verdict.description
-    assert 0 < verdict.metadata["compared_rows"].value <= len(alerts)
+    compared = verdict.metadata["compared_rows"].value
+    assert isinstance(compared, int)
+    assert 0 < compared <= len(alerts)

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
-from platform_assets.fraud.card_features import CARD_FEATURES, CardFeatures
+from platform_assets.fraud.card_features import CardFeatures
+from platform_assets.fraud.card_features_table import CARD_FEATURES
 from platform_assets.fraud.features import CARD_PREFIX, DUCKDB_FUNCTIONS, FEATURES, FEATURES_LAG
 from platform_assets.fraud.training_rows import read_training_rows
 from platform_assets.streaming.arrow_types import as_arrow

@@ -12,7 +12,8 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.fraud.card_features import CARD_FEATURES, CardFeatures
+from platform_assets.fraud.card_features import CardFeatures
+from platform_assets.fraud.card_features_table import CARD_FEATURES
 from platform_assets.fraud.card_profiles import MOST_NAMES
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.table_schema import find_column_breaches

@@ -58,9 +58,9 @@ def compare(payments: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str,
         write(root, TRANSACTIONS, payments)
         write(root, FRAUD_SCORES, scores)
         lakehouse = LakehouseResource(root=folder)
-        tables = [lakehouse.delta_table(spec.name) for spec in (TRANSACTIONS, FRAUD_SCORES)]
+        paid, scores_ = (lakehouse.delta_table(spec.name) for spec in (TRANSACTIONS, FRAUD_SCORES))
         with DuckDBResource(memory_mib=128).connected() as connection:
-            return scored.compare(connection, *tables, NOW)
+            return scored.compare(connection, paid, scores_, NOW)
 
 
 @settings(max_examples=20)
