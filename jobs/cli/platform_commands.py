@@ -17,16 +17,20 @@ LIVE_RATE = 100.0
 
 
 @click.command
-@click.option("--topics", help="Groups of streams to show, or all (default: HEADRACE_GROUPS, which is the shop's).")
+@click.option(
+    "--topics",
+    help="Topics or groups of streams to show, or all (default: HEADRACE_GROUPS, which is the shop's).",
+)
 def demo(topics: str | None) -> int:
     """Run the whole platform once, and stop it.
 
     A simulated shop sends a day, streams and reports are computed, and every asset check is run.
     """
+    from jobs.platform.demonstrated_groups import name_groups
     from jobs.platform.demonstration import run_demo
 
     if topics is not None:  # for this process, and for all that it starts
-        os.environ["HEADRACE_GROUPS"] = topics
+        os.environ["HEADRACE_GROUPS"] = name_groups(topics)
         load_settings.cache_clear()
     settings = load_settings()
     with StopSignals() as stop:

@@ -15,7 +15,9 @@ import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from jobs.platform import fraud_demonstration
 from jobs.platform.checks_run import run_checks
+from jobs.platform.fraud_demonstration import HISTORY_OPTIONS, FraudDemonstration, has_scoring
 from jobs.platform.platform_progress import PlatformProgress
 from jobs.platform.reports_run import compute_days
 from jobs.platform.results import print_results
@@ -23,7 +25,7 @@ from jobs.platform.services import Services, prepare_environment, running_platfo
 from jobs.platform.simulated_streams import select_senders, select_simulated, sending, start_simulator
 from platform_assets.errors import InterruptedByUserError, NotReadyError, RunFailedError, ServiceEndedError
 from platform_assets.streaming.stream_spec import Stream
-from platform_assets.streams import load_streams
+from platform_assets.streams import load_stream_groups, load_streams
 from resources.settings import Settings
 from resources.spark_configuration import for_minutes
 
@@ -48,21 +50,36 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
     os.environ["HEADRACE_UPKEEP_SECONDS"] = UPKEEP_SECONDS
     with running_platform(settings) as services:
         sent = select_simulated(load_streams())
+        fraud = FraudDemonstration(settings) if has_scoring(load_stream_groups()) else None
         demo, counts = _Demo(settings, services, stop, console), PlatformProgress(settings, sent)
         demo.say("Kafka and Dagster's daemon are up; the supervisor starts the streams")
         for stream in select_senders(sent):
-            demo.send(stream, "--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED)
+            if fraud is not None and stream.name == "transactions":
+                demo.send(stream, "--hours", fraud_demonstration.HISTORY_HOURS, "--seed", SEED, *HISTORY_OPTIONS)
+            else:
+                demo.send(stream, "--hours", str(HISTORY_HOURS), "--rate", HISTORY_RATE, "--seed", SEED)
         history = counts.read_ends()
-        demo.say(f"A seeded history of {HISTORY_HOURS} hours is in Kafka")
+        demo.say("A seeded history is in Kafka")
         # Nothing else runs until the history is read: whatever could come after it would take the same two cores.
         demo.wait_for("the history to be read", lambda: counts.committed(history))
         demo.wait_for("the streams to write their tables", counts.streams)
+        if fraud is not None:
+            with demo.moving("Training a fraud model"):
+                said = fraud.train()
+            demo.say(said)
         with ExitStack() as senders:
             for stream in select_senders(sent):
                 senders.enter_context(demo.sending(stream))
             # Sessions of the history are closed by what comes after it: reports before that would have none.
             demo.wait_for("each stream to say how far its table is final", counts.final)
             demo.compute_reports()
+            if fraud is not None:
+                demo.wait_for("a score by the model", fraud.count_scores)
+                demo.wait_for("alerts", fraud.count_alerts)
+                with demo.moving("Training the fraud model once more"):
+                    said = fraud.train()
+                demo.say(said)
+                demo.say(fraud.swap())
         demo.wait_for("the last live events to be read", counts.records)
         demo.demand("reports with rows", counts.reports)
         passed = demo.run_checks()
@@ -101,7 +118,8 @@ class _Demo:
     @contextmanager
     def sending(self, stream: Stream) -> Iterator[None]:
         """Lets the simulator send live records to the topic of this stream for the length of the block."""
-        with sending(stream, "--rate", LIVE_RATE, "--seed", SEED + "1", environment=self._environment):
+        options = fraud_demonstration.LIVE_OPTIONS if stream.name == "transactions" else ()
+        with sending(stream, "--rate", LIVE_RATE, "--seed", SEED + "1", *options, environment=self._environment):
             self.say(f"Live records are sent for the stream {stream.name}: {LIVE_RATE} a second")
             yield
 

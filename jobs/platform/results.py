@@ -44,6 +44,13 @@ EXCERPTS = {
     "gold.card_velocity, the most countries within ten minutes": """
         select window_start, card_id, payment_count, countries, merchants
         from gold_card_velocity order by countries desc, payment_count desc, window_start limit 5""",
+    "gold.fraud_alerts, the newest": """
+        select event_time, card_id, amount, currency, round(score, 3) score, model_version, reasons
+        from gold_fraud_alerts order by scored_at desc limit 5""",
+    "silver.fraud_scores by verdict": """
+        select verdict, unscored_reason, count(*) payments,
+               quantile_cont(epoch_ms(scored_at) - epoch_ms(received_at), [0.5, 0.99]) p50_p99_ms
+        from silver_fraud_scores group by all order by 3 desc""",
     "platform.report_days": """
         select report_date, state, count(*) reports from platform_report_days group by all order by 1""",
     "silver.quarantined_events by reason": """

@@ -117,7 +117,7 @@ def _ensure_relay_topics(relay: RelayStream, settings: Settings, kafka: KafkaRes
 
 
 def _build_relay_ingest(relay: RelayStream, kafka: KafkaResource) -> KafkaIngest:
-    """As of a stream; and how many records wait: those behind the newest that each partition of its answers names."""
+    """Builds what a stream is told too; records wait that lie behind the newest that its answers name."""
     topic, answers = relay.source.kafka_topic, relay.outputs[0]
 
     def fetch_lag(start: Mapping[int, int]) -> int:

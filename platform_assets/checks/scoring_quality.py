@@ -99,7 +99,7 @@ def measure(connection: "duckdb.DuckDBPyConnection", table: "DeltaTable", now: d
 
 
 def judge_latency(found: dict[str, Any]) -> dg.AssetCheckResult:
-    """By the 99th percentile, from Kafka's time of the transaction to the moment at which it was scored."""
+    """Judges the 99th percentile of the time from Kafka's having the transaction to its score."""
     p50, p99, p999 = found["late"]
     said = (
         f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, p99.9 {p999:,.0f} ms over {found['scores']:,} scores of the last hour."
@@ -114,7 +114,7 @@ def judge_latency(found: dict[str, Any]) -> dg.AssetCheckResult:
 
 
 def judge_age(found: dict[str, Any]) -> dg.AssetCheckResult:
-    """By the 99th percentile, of the scores whose card was known."""
+    """Judges the 99th percentile of the age, over the scores whose card was known."""
     share = found["unknown_cards"] / found["scores"]
     said = f"{share:.1%} of the transactions are of cards that were not known."
     metadata: dict[str, Any] = {"unknown_cards_share": round(share, 4)}
@@ -129,7 +129,7 @@ def judge_age(found: dict[str, Any]) -> dg.AssetCheckResult:
 
 
 def judge_alerts(found: dict[str, Any]) -> dg.AssetCheckResult:
-    """By the share of alerts, against the day before."""
+    """Judges the share of alerts by that of the day before."""
     metadata: dict[str, Any] = {"alerts": int(found["alerts"]), "rate": found["alerts"] / found["scores"]}
     said = f"{found['alerts']:,} alerts of {found['scores']:,} scores in the last hour."
     if not found["old_scores"]:
@@ -148,7 +148,7 @@ def judge_alerts(found: dict[str, Any]) -> dg.AssetCheckResult:
 
 
 def judge_drift(found: dict[str, Any]) -> dg.AssetCheckResult:
-    """By the population stability index of the newest version's scores, over ten bands of the day before."""
+    """Judges the stability index of the newest version's scores, over ten bands of the day before."""
     few = min(found["of_new"], found["of_old"])
     if few < LEAST_SCORES:
         description = f"Too few scores of version {found['model_version']} to compare: {few:,} of {LEAST_SCORES}."

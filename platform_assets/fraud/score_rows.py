@@ -1,4 +1,4 @@
-"""From records of card transactions to records of scores, in Spark SQL alone: what the relay `score_payments` runs.
+"""Makes records of scores from records of card transactions, in Spark SQL alone: what `score_payments` runs.
 
 Nothing that a record holds may end the query: what is no JSON, no number or no time is null, and the score says so.
 """

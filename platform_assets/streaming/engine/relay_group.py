@@ -12,6 +12,7 @@ from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.engine.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.relay_query import RelayQuery
+from platform_assets.streaming.engine.task_slots import count_task_slots
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -33,7 +34,7 @@ class RelayGroup:
         self._queries: dict[str, RelayQuery] = {}
         self._paused: frozenset[str] = frozenset()
         self._bounded = False
-        self._slots = session.sparkContext.defaultParallelism
+        self._slots = count_task_slots(session)
         self._work: PeriodicWork | None = None
 
     def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:

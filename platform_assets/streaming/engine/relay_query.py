@@ -136,7 +136,7 @@ class RelayQuery:
         return dict((self._checkpoint.read_next_offsets() or {}).get(self._ingest.topic, {}))
 
     def _find_start(self) -> str:
-        """Where a query without a checkpoint begins, as Spark's option has it: at what comes from now on.
+        """Finds where a query without a checkpoint begins, as Spark's option has it: at what comes from now on.
 
         So does one whose next records are gone, or whose topic was created again: an alert about what happened long
         before would come too late, and what was not passed on is for the ledger to name.

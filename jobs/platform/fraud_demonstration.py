@@ -1,0 +1,69 @@
+"""What `headrace demo` shows of fraud: a model learned from history, alerts on live payments, a swap and a way back."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from jobs.platform.model_run import train_now
+from platform_assets.fraud import champions
+from platform_assets.fraud.model_register import ModelRegister
+from platform_assets.streaming.stream_spec import StreamGroup
+from platform_assets.streams.fraud_alerts import FRAUD_ALERTS
+from platform_assets.topics.fraud_scores import FRAUD_SCORES
+from resources.lakehouse import LakehouseResource
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
+
+# Reports come days after the fraud, and a payment counts as honest three days after it: of 20 days 17 can be learned
+# from. Fraud is ten times as frequent as the simulation's usual, of which there would be some 20 cases to measure by.
+HISTORY_HOURS = "480"
+HISTORY_OPTIONS = ("--rate", "0.05", "--habit", "fraud=0.02")
+# So that somebody who looks on sees some alerts within a minute.
+LIVE_OPTIONS = ("--habit", "fraud=0.03")
+_ALERTS_TO_SHOW = 3
+
+
+def has_scoring(groups: Sequence[StreamGroup]) -> bool:
+    """Whether these groups score payments, and bring what becomes of them into tables."""
+    tables = {table for group in groups for stream in group.streams for table in stream.tables}
+    return any(group.relays for group in groups) and FRAUD_ALERTS in tables
+
+
+class FraudDemonstration:
+    """Steps of the demonstration, each of which says in a sentence what it has done."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lakehouse = LakehouseResource.from_settings(settings)
+        self._register = ModelRegister(self._lakehouse)
+
+    def train(self) -> str:
+        """Trains a version from the history. Raises `HeadraceError`."""
+        with dg.DagsterInstance.get() as instance:
+            return train_now(instance, self._settings)
+
+    def count_scores(self) -> tuple[int, int]:
+        """Whether a score by the champion is in its table, of the one that is waited for."""
+        held = self._register.read_holder()
+        versions = self._read(FRAUD_SCORES.name, "model_version")
+        return int(held is not None and held.champion in versions), 1
+
+    def count_alerts(self) -> tuple[int, int]:
+        """Alerts in their table, and how many are waited for."""
+        return min(len(self._read(FRAUD_ALERTS.name, "score_id")), _ALERTS_TO_SHOW), _ALERTS_TO_SHOW
+
+    def swap(self) -> str:
+        """Makes the newest version the champion, and goes back to the one before. Raises `HeadraceError`."""
+        newest, by = self._register.read_models()[-1].version, getpass.getuser()
+        promoted = champions.promote_version(self._lakehouse, self._settings, newest, by, anyway=True)
+        back = champions.roll_back(self._lakehouse, self._settings, by, "shown in the demonstration")
+        return f"Version {promoted.champion} was promoted, and rolled back to version {back.champion}"
+
+    def _read(self, table: str, column: str) -> list[object]:
+        found = self._lakehouse.find_table(table)
+        return [] if found is None else found.to_pyarrow_table(columns=[column])[column].to_pylist()
