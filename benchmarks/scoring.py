@@ -106,7 +106,7 @@ def _train() -> TrainedModel:
 
 
 def _find_threshold(trained: TrainedModel) -> float:
-    """By payments as they are sent: of unknown cards, so that little of the model's features is known."""
+    """Finds it by payments as they are sent, of which little is known."""
     rng = np.random.default_rng(4)
     count = 5_000
     rows: dict[str, Any] = {

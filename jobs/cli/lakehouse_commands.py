@@ -57,20 +57,26 @@ def requeue(
 @click.option("--event-id", help="All records of this event.")
 @click.option("--offset", help="One record, as topic/partition/offset.")
 @click.option("--user", help="Rows of this user in all tables, at the time --at or in the window --window.")
+@click.option("--payment", help="A card transaction, by its id: score, reasons, alert, reports, the card's last day.")
 @click.option(
     "--at", "--window", "at", help="A moment, or a window's start; ISO-8601; goes with --user (default: now)."
 )
-def explain(event_id: str | None, offset: str | None, user: str | None, at: str | None) -> None:
+def explain(event_id: str | None, offset: str | None, user: str | None, payment: str | None, at: str | None) -> None:
     """Say where a record is, and what became of it."""
     from jobs.operations.explain import explain as find_sentences
+    from jobs.operations.explained_payments import explain_payment
     from platform_assets.streams import load_streams
     from resources.embedded_broker import running_broker
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
 
-    if sum(asked is not None for asked in (event_id, offset, user)) != 1:
-        raise click.UsageError("Exactly one of --event-id, --offset and --user is needed.")
+    if sum(asked is not None for asked in (event_id, offset, user, payment)) != 1:
+        raise click.UsageError("Exactly one of --event-id, --offset, --user and --payment is needed.")
     settings = load_settings()
+    if payment is not None:
+        for sentence in explain_payment(LakehouseResource.from_settings(settings), payment):
+            print(sentence)
+        return
     with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
         for sentence in find_sentences(load_streams(), lakehouse, kafka, event_id, offset, user, at):

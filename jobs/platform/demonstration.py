@@ -76,6 +76,8 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
             if fraud is not None:
                 demo.wait_for("a score by the model", fraud.count_scores)
                 demo.wait_for("alerts", fraud.count_alerts)
+                for line in fraud.explain_alert():
+                    console.print(f"        {line}", highlight=False)
                 with demo.moving("Training the fraud model once more"):
                     said = fraud.train()
                 demo.say(said)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from jobs.operations.explained_payments import explain_payment
 from jobs.platform.model_run import train_now
 from platform_assets.fraud import champions
 from platform_assets.fraud.model_register import ModelRegister
@@ -56,6 +57,12 @@ class FraudDemonstration:
     def count_alerts(self) -> tuple[int, int]:
         """Alerts in their table, and how many are waited for."""
         return min(len(self._read(FRAUD_ALERTS.name, "score_id")), _ALERTS_TO_SHOW), _ALERTS_TO_SHOW
+
+    def explain_alert(self) -> list[str]:
+        """What `headrace explain --payment` says of the newest alert."""
+        found = self._lakehouse.delta_table(FRAUD_ALERTS.name).to_pyarrow_table(columns=["score_id", "scored_at"])
+        newest = found.sort_by([("scored_at", "descending")])["score_id"][0].as_py()
+        return [f"headrace explain --payment {newest}", *explain_payment(self._lakehouse, newest)]
 
     def swap(self) -> str:
         """Makes the newest version the champion, and goes back to the one before. Raises `HeadraceError`."""

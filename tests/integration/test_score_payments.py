@@ -160,7 +160,7 @@ def test_a_stop_leaves_nothing_out(build: Build) -> None:
 
 
 def test_partitions_that_would_not_be_read_are_refused(build: Build, kafka: KafkaResource, spark: SparkSession) -> None:
-    slots = int(spark.sparkContext.master.removeprefix("local[").removesuffix("]"))
+    slots = int((spark.sparkContext.master or "").removeprefix("local[").removesuffix("]"))
     many = build(slots + 1)
     with pytest.raises(TaskSlotsError, match=f"{slots + 1} of .* Spark has {slots}"):
         RelayGroup(spark, [many.relay], many.context).start()

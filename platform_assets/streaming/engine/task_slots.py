@@ -17,7 +17,7 @@ def count_task_slots(session: SparkSession) -> int:
     no use on one machine: there it is a setting of ours (`spark.default.parallelism`), and smaller.
     """
     context = session.sparkContext
-    local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", context.master)
+    local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", context.master or "")
     if local is not None:
         return (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
     conf = context.getConf()
