@@ -62,7 +62,7 @@ def _give_slots(settings: Settings, context: StreamContext) -> Settings:
     On another master they are somebody's to give, and `RelayGroup` refuses too few.
     """
     slots = re.fullmatch(r"local\[(\d+)\]", settings.spark_master)
-    needed = 1 + sum(len(each.kafka_partitions) for each in context.ingest.values() if each.fetch_lag is not None)
+    needed = 1 + sum(len(each.kafka_partitions) for each in context.ingest.values() if each.fetch_relayed is not None)
     if slots is None or needed <= int(slots[1]):
         return settings
     return settings.model_copy(update={"spark_master": f"local[{needed}]"})

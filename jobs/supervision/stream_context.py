@@ -120,16 +120,19 @@ def _build_relay_ingest(relay: RelayStream, kafka: KafkaResource) -> KafkaIngest
     """Builds what a stream is told too; records wait that lie behind the newest that its answers name."""
     topic, answers = relay.source.kafka_topic, relay.outputs[0]
 
-    def fetch_lag(start: Mapping[int, int]) -> int:
+    from platform_assets.streaming.topic_snapshot import Relayed
+
+    def fetch_relayed(start: Mapping[int, int]) -> Relayed:
         passed_on = dict(start)
         for value in kafka.read_newest(answers).values():
             found = json.loads(value)
             partition = int(found["source_partition"])
             passed_on[partition] = max(passed_on.get(partition, 0), int(found["source_offset"]) + 1)
         ends = kafka.read_ends(topic)
-        return sum(max(0, end - passed_on[p]) for p, (end, _) in ends.items() if p in passed_on)
+        waiting = sum(max(0, end - passed_on[p]) for p, (end, _) in ends.items() if p in passed_on)
+        return Relayed(sum(passed_on.values()), waiting)
 
-    return replace(_build_ingest(topic, kafka), fetch_lag=lambda start: _try(lambda: fetch_lag(start)))
+    return replace(_build_ingest(topic, kafka), fetch_relayed=lambda start: _try(lambda: fetch_relayed(start)))
 
 
 def fetch_held(kafka: KafkaResource, topic: str) -> TopicSnapshot:

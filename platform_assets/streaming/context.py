@@ -11,7 +11,7 @@ from platform_assets.streaming.event_rules import EventRules
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from platform_assets.streaming.topic_snapshot import Ends, TopicSnapshot
+    from platform_assets.streaming.topic_snapshot import Ends, Relayed, TopicSnapshot
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class KafkaIngest:
 
     `fetch_held` asks Kafka what it holds of the topic now, `fetch_topic_id` for its id, `fetch_is_compacted` for its
     policy, `fetch_ends` up to where it can be read and up to where it is written, `fetch_times` when the record at or
-    behind an offset of each partition was sent, committed or not; `fetch_lag`, for relays, how many records wait that
-    were not passed on, given the offsets before which none has to be. All but the first give None while Kafka does not
+    behind an offset of each partition was sent, committed or not; `fetch_relayed`, for relays, what was passed on and
+    what waits, given the offsets before which nothing has to be. All but the first give None while Kafka does not
     answer (None instead of one of them: nobody can be asked).
     """
 
@@ -32,7 +32,7 @@ class KafkaIngest:
     fetch_is_compacted: Callable[[], bool | None] | None = field(default=None, repr=False)
     fetch_ends: Callable[[], Ends | None] | None = field(default=None, repr=False)
     fetch_times: Callable[[Mapping[int, int]], Mapping[int, datetime] | None] | None = field(default=None, repr=False)
-    fetch_lag: Callable[[Mapping[int, int]], int | None] | None = field(default=None, repr=False)
+    fetch_relayed: Callable[[Mapping[int, int]], Relayed | None] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,14 @@ class TopicSnapshot:
 
 
 @dataclass(frozen=True)
+class Relayed:
+    """How far a relay is: the sum of the next offsets of all partitions, and how many records lie behind them."""
+
+    passed_on: int
+    waiting: int
+
+
+@dataclass(frozen=True)
 class HeldRecords:
     """How many records wait behind open transactions, and when the oldest was sent (None if that is unknown)."""
 

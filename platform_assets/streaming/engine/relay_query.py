@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from platform_assets.errors import HeadraceError
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.relay_spec import Relay, RelayStream
+    from platform_assets.streaming.topic_snapshot import Relayed
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ class RelayQuery:
         self._checkpoint = Checkpoint.of(context, stream.checkpoint)
         self._query: StreamingQuery | None = None
         self._rows_in = (-1, 0)
-        self._lag: int | None = None
+        self._relayed: Relayed | None = None
+        self._stands_still = False
         self._looked_at = float("-inf")
 
     @property
@@ -100,7 +102,11 @@ class RelayQuery:
         return classify_failure(self.name, str(error), self._context)
 
     def progress(self) -> QueryProgress | None:
-        """How far the query is; None before its first start. It is busy while records wait to be passed on."""
+        """How far the query is; None before its first start.
+
+        A batch lasts for minutes by intent. The query is busy, so that it can be stuck, while records wait of which
+        none was passed on since the look before.
+        """
         if self._query is None:
             return None
         batches = [report for report in read_progresses(self._query) if is_batch(report)]
@@ -116,20 +122,22 @@ class RelayQuery:
             batch_id=-1 if last is None else int(last["batchId"]),
             rows_in=self._rows_in[1],
             rows_per_second=0.0 if last is None else float(last.get("processedRowsPerSecond", 0.0)),
-            lag_records=self._lag,
+            lag_records=None if self._relayed is None else self._relayed.waiting,
             watermark=None,
             table_versions={},
             last_commit_at=None if last is None else str(last["timestamp"]),
-            busy=self.is_active and bool(self._lag),
+            busy=self.is_active and self._stands_still,
         )
 
     def _measure_lag(self) -> None:
-        """Records of the topic behind the newest ones that were passed on; what it was where nobody answers."""
-        if self._ingest.fetch_lag is None or time.monotonic() - self._looked_at < _LAG_SECONDS:
+        """Looks at what was passed on and what waits; where nobody answers, it stays as it was."""
+        if self._ingest.fetch_relayed is None or time.monotonic() - self._looked_at < _LAG_SECONDS:
             return
         self._looked_at = time.monotonic()
-        if (found := self._ingest.fetch_lag(self._read_start())) is not None:
-            self._lag = found
+        if (found := self._ingest.fetch_relayed(self._read_start())) is not None:
+            before = self._relayed
+            self._stands_still = before is not None and bool(found.waiting) and found.passed_on == before.passed_on
+            self._relayed = found
 
     def _read_start(self) -> dict[int, int]:
         """The offsets at which the batch in hand began: nothing before them has to be passed on any more."""
