@@ -32,6 +32,7 @@ BENCHMARKS = (
     "busy_user",
     "large_records",
     "scoring",
+    "fraud_quality",
     "soak",
 )
 

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 # Reports come days after the fraud, and a payment counts as honest three days after it: of 20 days 17 can be learned
 # from. Fraud is ten times as frequent as the simulation's usual, of which there would be some 20 cases to measure by.
 HISTORY_HOURS = "480"
-HISTORY_OPTIONS = ("--rate", "0.05", "--habit", "fraud=0.02")
+# Of 20,000 customers each would have paid four times by then, and nothing would be usual for a card.
+_FEW_CUSTOMERS = ("--habit", "customers=2000")
+HISTORY_OPTIONS = ("--rate", "0.05", "--habit", "fraud=0.02", *_FEW_CUSTOMERS)
 # So that somebody who looks on sees some alerts within a minute.
-LIVE_OPTIONS = ("--habit", "fraud=0.03")
+LIVE_OPTIONS = ("--habit", "fraud=0.03", *_FEW_CUSTOMERS)
 _ALERTS_TO_SHOW = 3
 
 

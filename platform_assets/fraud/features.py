@@ -18,8 +18,8 @@ CARD_PREFIX = "card_"
 PROFILE_DAYS = 28
 """Days before the current one that make a card's profile: whole weeks, for people pay otherwise at weekends."""
 
-FEATURES_LAG = timedelta(seconds=20)
-"""How old what is known of a card is when a payment is scored: it passes two streams and one refresh of the table.
+FEATURES_LAG = timedelta(seconds=40)
+"""How old what is known of a card is when a payment is scored: it passes two streams, a refresh, half a batch.
 
 Training looks at a transaction as it was scored. With a shorter lag a model would lean on payments that a score has
 not seen yet, and find less in service than in its tests.
