@@ -125,6 +125,7 @@ def test_counts_are_read_from_json_and_written(counts: list[dict[str, int]], asc
         assert list(json.loads(text)) == json.loads(names) == sorted(counts[number])
 
 
+@example(actions=[{"a": (1, True), ":{": (2, False), "},": (3, True), ": {}": (4, False)}])
 @given(actions=st.lists(st.dictionaries(NAMES, st.tuples(st.integers(0, 2**62), st.booleans()))))
 def test_objects_are_read_from_json(actions: list[dict[str, tuple[int, bool]]]) -> None:
     texts = [json.dumps({key: {"at": at, "open": is_open} for key, (at, is_open) in one.items()}) for one in actions]

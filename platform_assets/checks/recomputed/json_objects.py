@@ -9,6 +9,8 @@ import polars as pl
 
 # One name of an object, quoted; what is escaped in it stays so.
 _NAME = r'"((?:[^"\\]|\\.)*)"\s*:\s*'
+# The members of an object that holds no other; a brace in a text is none.
+_MEMBERS = r'((?:[^{}"]|"(?:[^"\\]|\\.)*")*)'
 _KEY_PREFIX = len('{"key":')
 
 
@@ -25,9 +27,10 @@ def explode_texts(rows: pl.LazyFrame, column: str) -> pl.LazyFrame:
 
 
 def explode_objects(rows: pl.LazyFrame, column: str, fields: dict[str, Any]) -> pl.LazyFrame:
-    """`{"a":{"x":1}}` becomes a row with `key` and the object's `fields`. Names must not hold an object themselves."""
+    """`{"a":{"x":1}}` becomes a row with `key` and the object's `fields`, of which none is an object."""
     entry = pl.Struct({"key": pl.String, **fields})
-    return _explode(rows, column, rf"{_NAME}\{{", '{"key":"${1}",', entry)
+    # With its members: the end of one and the beginning of the next would read as a name, of the name `:{`.
+    return _explode(rows, column, rf"{_NAME}\{{{_MEMBERS}\}}", '{"key":"${1}",${2}}', entry)
 
 
 def _explode(rows: pl.LazyFrame, column: str, pattern: str, entry: str, kind: pl.Struct) -> pl.LazyFrame:
