@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     real_time: Annotated[
         bool, Field(description="Relays pass records on in Spark's real-time mode; false: in batches, with one slot")
     ] = True
-    # Between two batches nothing is passed on for about half a second: a batch of 10 s would have that in each 20th
+    # Between two batches nothing is passed on for a second or two: a batch of 10 s would have that in each sixth
     # record. What a relay joins is read with each batch, and is as old as the batch at its end.
     real_time_batch_seconds: Annotated[
         float,
