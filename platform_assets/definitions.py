@@ -14,6 +14,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_p
 @dg.definitions
 def defs() -> dg.Definitions:
     """Everything the code location has. Settings are read here, once; a bad one fails the load with its name."""
+    from jobs.definitions import fraud_model
     from jobs.definitions.asset_checks import build_ledger_sensor, checks_hourly, checks_job
     from jobs.definitions.control_streams import build_control_streams_job
     from jobs.definitions.notifications import build_notifications
@@ -29,6 +30,8 @@ def defs() -> dg.Definitions:
     from platform_assets.checks import build_checks
     from platform_assets.checks.busy_users import BusyUserLimits
     from platform_assets.checks.event_time import EventTimeLimits
+    from platform_assets.fraud.assets import build_fraud_assets, has_payments
+    from platform_assets.fraud.model_checks import build_model_checks
     from platform_assets.reports import build_report_assets, select_reports
     from platform_assets.stream_assets import build_stream_assets
     from platform_assets.streaming.repair.expiry import check_policy
@@ -49,13 +52,17 @@ def defs() -> dg.Definitions:
     reports = select_reports([table for stream in streams for table in stream.tables])
     check_policy(load_all_streams(), settings.retention_days)
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
+    with_fraud = has_payments(streams)
+    fraud_jobs, fraud_schedules = fraud_model.build_jobs(settings.first_day) if with_fraud else ([], [])
     return dg.Definitions(
         assets=[
             *build_stream_assets(groups, settings.topic, settings.first_day),
             *build_report_assets(settings.reports_engine, settings.first_day, reports),
+            *(build_fraud_assets(settings.first_day) if with_fraud else ()),
         ],
         asset_checks=[
             *build_checks(streams, settings.topic, settings.reports_engine, settings.first_day, limits, busy),
+            *(build_model_checks() if with_fraud else ()),
             build_stream_running_checks(groups),
         ],
         jobs=[
@@ -67,6 +74,7 @@ def defs() -> dg.Definitions:
             reports_job,
             simulate_shop,
             checks_job,
+            *fraud_jobs,
         ],
         sensors=[
             build_stream_supervisor(groups, streaming_job, settings),
@@ -79,6 +87,7 @@ def defs() -> dg.Definitions:
             build_nightly_schedule(settings),
             checks_hourly,
             build_drain_schedule(groups, drain_job, settings),
+            *fraud_schedules,
         ],
         # What is launched from an asset's page: one process, and so one Spark application.
         executor=dg.in_process_executor,

@@ -140,10 +140,10 @@ class Settings(BaseSettings):
         int, Field(ge=128, description="Memory of DuckDB for reports and parity; more goes to disk")
     ] = 1024
 
-    fraud_recall: Annotated[
+    fraud_precision: Annotated[
         float,
-        Field(gt=0, lt=1, description="Share of known fraud that alerts are to find: sets each new model's threshold"),
-    ] = 0.8
+        Field(gt=0, lt=1, description="Share of alerts that is to be fraud: sets each new fraud model's threshold"),
+    ] = 0.5
     # Who may write there is MLflow's own MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: no part of the address.
     mlflow_tracking_uri: Annotated[
         str, Field(description="MLflow server for the fraud model's versions; empty: files in the home")

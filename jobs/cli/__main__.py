@@ -10,6 +10,7 @@ import click
 
 from jobs.cli import (
     lakehouse_commands,
+    model_commands,
     new_topic_command,
     platform_commands,
     simulate_command,
@@ -36,6 +37,7 @@ _COMMANDS = (
     lakehouse_commands.backup,
     lakehouse_commands.restore,
     user_commands.forget_user,
+    model_commands.model,
     simulate_command.simulate,
     new_topic_command.new_topic,
 )

@@ -32,7 +32,7 @@ def run_checks(console: Console, *, show_rows: bool = False) -> bool:
     for origin, row in rows if show_rows else ():
         console.print(f"{origin}: {dict(row)}", markup=False, soft_wrap=True)
     broken = [
-        f"{event.step_key}: {_find_cause(event.step_failure_data.error)}"
+        f"{event.step_key}: {find_cause(event.step_failure_data.error)}"
         for event in result.all_events
         if event.is_step_failure
     ]
@@ -41,7 +41,7 @@ def run_checks(console: Console, *, show_rows: bool = False) -> bool:
     return not failed and not broken and bool(evaluations)
 
 
-def _find_cause(error: SerializableErrorInfo | None) -> str:
+def find_cause(error: SerializableErrorInfo | None) -> str:
     """What was raised in the check itself, in one line; Dagster wraps it in an error that names the step only."""
     while error is not None and error.cause is not None:
         error = error.cause

@@ -41,19 +41,22 @@ def build_checks(
     from platform_assets.checks.schema_contract import build_schema_contract_checks
     from platform_assets.checks.table_files import build_table_files_checks
     from platform_assets.checks.time_to_loss import build_time_to_loss_checks
+    from platform_assets.fraud.assets import has_payments
     from platform_assets.reports import list_report_tables, select_reports
     from platform_assets.reports.day_states import REPORT_DAYS
+    from platform_assets.tables.fraud import FRAUD_TABLES
     from platform_assets.tables.platform import PLATFORM_TABLES
 
     kafka, topics = select_ingest(streams), name_topics(streams, shop_topic)
     tables = [table for stream in streams for table in stream.tables]
     reports = list_report_tables(select_reports(tables))
+    fraud = FRAUD_TABLES if has_payments(streams) else ()
     return [
         *build_ledger_checks(kafka),
         *build_event_time_checks(kafka, limits or EventTimeLimits()),
         *build_hop_ledger_checks(streams),
         *build_time_to_loss_checks(kafka, topics),
-        *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *reports, REPORT_DAYS]),
+        *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *reports, REPORT_DAYS, *fraud]),
         *build_table_files_checks(tables),
         *chain.from_iterable(build_ingest_freshness_checks([s.main_table], topics[s.name]) for s in kafka),
         *build_stream_freshness_checks(streams),

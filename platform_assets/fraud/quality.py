@@ -50,12 +50,13 @@ def draw_curve(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Curve:
     )
 
 
-def find_threshold(scores: NDArray[np.float64], labels: NDArray[np.bool_], recall: float) -> float:
-    """The highest threshold that finds this share of the fraud."""
+def find_threshold(scores: NDArray[np.float64], labels: NDArray[np.bool_], precision: float) -> float:
+    """The lowest threshold whose alerts are fraud in this share; where none has it, the one that comes nearest."""
     import numpy as np
 
     curve = draw_curve(scores, labels)
-    return float(curve.thresholds[np.argmax(curve.recall >= recall - 1e-12)])
+    wanted = min(precision, float(curve.precision.max()))
+    return float(curve.thresholds[np.flatnonzero(curve.precision >= wanted)[-1]])
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Quality:
     rows: int
     fraud: int
     precision: float
-    """At `COMPARED_RECALL`."""
+    """At `COMPARED_RECALL`, for people: with few cases of fraud this one number jumps; `average_precision` does not."""
     average_precision: float
     brier: float
     """The mean squared distance of the score from what happened; lower is better."""

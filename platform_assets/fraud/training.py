@@ -79,12 +79,12 @@ def split_by_time(rows: pa.Table, mature_until: datetime) -> Split:
 
 
 def fit(
-    rows: pa.Table, kinds: Mapping[str, Kind], mature_until: datetime, recall: float, version: int, now: datetime
+    rows: pa.Table, kinds: Mapping[str, Kind], mature_until: datetime, precision: float, version: int, now: datetime
 ) -> TrainedModel:
     """Trains `version` with these features (`kinds`: what each is), of rows as `read_training_rows` returns them.
 
-    `recall` is the share of known fraud that the threshold is to find. Raises `NotReadyError` for too little to learn
-    from.
+    `precision` is the share of the alerts that is to be fraud at the threshold. Raises `NotReadyError` for too little
+    to learn from.
     """
     from threadpoolctl import threadpool_limits
 
@@ -102,7 +102,7 @@ def fit(
     _check_same(raw_card, classifier, split.calibrate, _apply_cuts(cuts, split.calibrate))
     slope, intercept = fit_platt(raw_card.raw_scores(split.calibrate), read_labels(split.calibrate))
     scored = Scorecard(version, now, 0.5, slope, intercept, baseline, parts)
-    threshold = find_threshold(scored.score(split.calibrate), read_labels(split.calibrate), recall)
+    threshold = find_threshold(scored.score(split.calibrate), read_labels(split.calibrate), precision)
     scorecard = Scorecard(version, now, threshold, slope, intercept, baseline, parts)
     return TrainedModel(scorecard, classifier, cuts, split)
 

@@ -1,0 +1,80 @@
+"""The commands `headrace model ...`: the fraud model's versions, and which one judges payments."""
+
+from __future__ import annotations
+
+import getpass
+
+import click
+
+from resources.settings import load_settings
+
+
+@click.group
+def model() -> None:
+    """Train, promote and roll back the fraud model."""
+
+
+@model.command("list")
+def list_versions() -> None:
+    """List every version, and which one judges payments."""
+    from platform_assets.fraud.model_register import ModelRegister
+    from platform_assets.fraud.promotion import Metrics
+    from resources.lakehouse import LakehouseResource
+
+    register = ModelRegister(LakehouseResource.from_settings(load_settings()))
+    models, held = register.read_models(), register.read_holder()
+    for row in models:
+        role = "" if held is None else {held.champion: "champion", held.shadow: "shadow"}.get(row.version, "")
+        quality = Metrics.of(row).model
+        print(
+            f"{row.version:>4}  {row.trained_at:%Y-%m-%d %H:%M}  {role:8}  average precision "
+            f"{quality.average_precision:.2f}  {row.rows:,} rows  {row.verdict}"
+        )
+    if not models:
+        print("No version has been trained yet: headrace model train.")
+    elif held is None:
+        print("None of them judges payments.")
+
+
+@model.command
+def train() -> None:
+    """Train a version with what is known now.
+
+    The first one judges payments at once if it is better than the hand rules; a later one becomes the shadow.
+    """
+    import dagster as dg
+
+    from jobs.platform.model_run import train_now
+    from jobs.platform.services import prepare_environment
+
+    settings = load_settings()
+    prepare_environment(settings)
+    with dg.DagsterInstance.get() as instance:
+        print(train_now(instance, settings))
+
+
+@model.command
+@click.argument("version", type=click.IntRange(min=0), default=0)
+@click.option("--anyway", is_flag=True, help="Also a version that was refused.")
+def promote(version: int, anyway: bool) -> None:
+    """Make a VERSION the champion, which judges payments (default: the shadow)."""
+    from platform_assets.fraud.champions import promote_version
+    from resources.lakehouse import LakehouseResource
+
+    settings = load_settings()
+    lakehouse = LakehouseResource.from_settings(settings)
+    change = promote_version(lakehouse, settings, version, getpass.getuser(), anyway=anyway)
+    print(f"Version {change.champion} judges payments.")
+
+
+@model.command
+@click.option("--reason", default="", help="Why, for those who read it later.")
+def roll_back(reason: str) -> None:
+    """Go back to the champion before this one."""
+    from platform_assets.fraud import champions
+    from resources.lakehouse import LakehouseResource
+
+    settings = load_settings()
+    lakehouse = LakehouseResource.from_settings(settings)
+    change = champions.roll_back(lakehouse, settings, getpass.getuser(), reason)
+    print(f"Version {change.champion} judges payments.")
