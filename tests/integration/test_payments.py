@@ -36,7 +36,8 @@ from tests.integration.test_simulator import read_all
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-START, HOUR = 1_750_000_000_000_000, 3_600_000_000
+# Two hours before midnight: a day ends within the history, and its rows are final.
+START, HOUR = 1_750_024_800_000_000, 3_600_000_000
 DERIVED = (card_days.STREAM, spend_by_card.STREAM, velocity.STREAM)
 
 

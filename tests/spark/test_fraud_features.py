@@ -21,17 +21,8 @@ from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.generated_cases import examples
-from tests.known_cards import (
-    DAY,
-    NOON,
-    Transaction,
-    assert_same_features,
-    histories,
-    transaction,
-    transactions_table,
-    write_gold,
-    write_transactions,
-)  # fmt: skip
+from tests.known_cards import DAY, NOON, assert_same_features, histories, write_gold, write_transactions
+from tests.spark.card_cases import Transaction, transaction, transactions_table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -145,7 +136,7 @@ def test_spark_and_duckdb_say_the_same_of_odd_values(spark: SparkSession) -> Non
 def test_the_time_zone_of_a_session_changes_no_hour(spark: SparkSession) -> None:
     rows = spark.createDataFrame(transactions_table([transaction("c", NOON + timedelta(hours=n)) for n in range(3)]))
     hour = next(each.serving_sql for each in FEATURES if each.name == "hour_of_day")
-    usual = spark.conf.get("spark.sql.session.timeZone")
+    usual = spark.conf.get("spark.sql.session.timeZone") or "UTC"
     try:
         spark.conf.set("spark.sql.session.timeZone", "Asia/Kolkata")
         assert sorted(row[0] for row in rows.selectExpr(hour).collect()) == [12.0, 13.0, 14.0]

@@ -22,19 +22,8 @@ from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.generated_cases import examples
-from tests.known_cards import (
-    DAY,
-    LAG,
-    MICROSECOND,
-    MIDNIGHT,
-    MINUTE,
-    NOON,
-    Transaction,
-    histories,
-    know_card,
-    transaction,
-    write_gold,
-)  # fmt: skip
+from tests.known_cards import DAY, LAG, MIDNIGHT, NOON, histories, know_card, write_gold
+from tests.spark.card_cases import MICROSECOND, MINUTE, Transaction, transaction
 
 MOMENTS = [NOON, NOON - LAG, NOON - MICROSECOND, MIDNIGHT, MIDNIGHT + LAG, NOON.replace(second=0), NOON + DAY]
 

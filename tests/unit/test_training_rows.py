@@ -24,18 +24,15 @@ from tests.generated_cases import examples
 from tests.known_cards import (
     DAY,
     LAG,
-    MICROSECOND,
-    MINUTE,
     NOON,
-    Transaction,
     assert_same_features,
     expect_features,
     histories,
     know_card,
-    transaction,
     write_gold,
     write_transactions,
-)  # fmt: skip
+)
+from tests.spark.card_cases import MICROSECOND, MINUTE, Transaction, transaction
 
 LATER = NOON + 30 * DAY
 NAMES = [feature.name for feature in FEATURES]
