@@ -2,13 +2,18 @@
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 from datetime import UTC, date
+from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from platform_assets.errors import HeadraceError
 from platform_assets.fraud.assets import FRAUD_MODEL_KEY, FRAUD_MODEL_POOL, build_weeks
 from resources.settings import load_settings
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+AssetJob: TypeAlias = "UnresolvedAssetJobDefinition"
 
 # After the night in which the week's last day was closed, and its reports computed.
 _TRAINING_CRON = "10 4 * * 1"
@@ -17,16 +22,14 @@ _TRAINING_CRON = "10 4 * * 1"
 _PROMOTION_CRON = "40 4 * * *"
 
 
-def build_jobs(
-    first_day: date,
-) -> tuple[list[dg.JobDefinition | UnresolvedAssetJobDefinition], list[dg.ScheduleDefinition]]:
+def build_jobs(first_day: date) -> "tuple[list[dg.JobDefinition | AssetJob], list[dg.ScheduleDefinition]]":
     """All jobs of the model, and when they run by themselves."""
     training, promotion = build_training_job(first_day), build_promotion_job()
     schedules = [build_training_schedule(training, first_day), build_promotion_schedule(promotion)]
     return [training, promotion, build_roll_back_job()], schedules
 
 
-def build_training_job(first_day: date) -> UnresolvedAssetJobDefinition:
+def build_training_job(first_day: date) -> "AssetJob":
     """Builds `train_fraud_model`: one version, and what the checks say of it."""
     return dg.define_asset_job(
         "train_fraud_model",
@@ -38,7 +41,7 @@ def build_training_job(first_day: date) -> UnresolvedAssetJobDefinition:
     )
 
 
-def build_training_schedule(job: UnresolvedAssetJobDefinition, first_day: date) -> dg.ScheduleDefinition:
+def build_training_schedule(job: "AssetJob", first_day: date) -> dg.ScheduleDefinition:
     """Builds `train_fraud_model_weekly`: each Monday the week before."""
     weeks = build_weeks(first_day)
 

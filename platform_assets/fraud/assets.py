@@ -92,8 +92,8 @@ def describe_training(training: "Training") -> dict[str, Any]:
 
     row, card, rows = training.row, training.model.scorecard, training.model.split.test
     scores, labels = card.score(rows), read_labels(rows)
-    hand_rules = draw_curve(score_by_rules(rows), labels)
-    curves = [(f"version {row.version}", draw_curve(scores, labels)), ("hand rules", hand_rules)]
+    by_hand = draw_curve(score_by_rules(rows), labels)
+    curves = [(f"version {row.version}", draw_curve(scores, labels)), ("hand rules", by_hand)]
     numbers: dict[str, Any] = {f"fraud/{name}": value for name, value in training.metrics.numbers().items()}
     return numbers | {
         "fraud/version": row.version,
