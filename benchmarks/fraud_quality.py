@@ -87,7 +87,8 @@ def _read_history(
     first = end - timedelta(days=args.days)
     payments = CardPayments(profile, seed)
     payments.accompany(REPORTS)
-    paid, reported = [], []
+    paid: list[dict[str, Any]] = []
+    reported: list[dict[str, Any]] = []
     for values, is_report in _simulate(payments, first, end, args.rate):
         (reported if is_report else paid).append(values)
     _write(lakehouse, TRANSACTIONS, paid)

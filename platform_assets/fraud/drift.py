@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WARN_PSI, FAIL_PSI = 0.1, 0.25
 
-# A feature that is missing for so many more payments than in the training is one whose source has stopped. That fewer
+# A feature that is missing for this many more payments than in the training is one whose source has stopped. That fewer
 # miss it is no harm: cards become known.
 FAIL_MISSING = 0.1
 
