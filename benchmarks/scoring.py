@@ -155,10 +155,10 @@ def _relay(
     lakehouse = LakehouseResource.from_settings(settings)
     lakehouse.check_writable()
     _fill(lakehouse, trained)
-    source, *outputs = topics
+    source, scores, alerts = topics
     relay = replace(
-        RELAY, source=replace(RELAY.source, kafka_topic=source), outputs=tuple(outputs),
-        open=lambda context: FraudScoring(context, *outputs),
+        RELAY, source=replace(RELAY.source, kafka_topic=source), outputs=(scores, alerts),
+        open=lambda context: FraudScoring(context, scores, alerts),
     )  # fmt: skip
     context = build_stream_context(settings, kafka, lakehouse, (), (relay,))
     with SparkResource.from_settings(settings, "benchmark").running() as session:

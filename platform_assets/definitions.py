@@ -18,6 +18,7 @@ def defs() -> dg.Definitions:
     from jobs.definitions.asset_checks import build_ledger_sensor, checks_hourly, checks_job
     from jobs.definitions.control_streams import build_control_streams_job
     from jobs.definitions.notifications import build_notifications
+    from jobs.definitions.release_card import build_release_job
     from jobs.definitions.replay_stream import build_replay_job
     from jobs.definitions.report_schedules import build_nightly_schedule, reports_follow_streams, reports_job
     from jobs.definitions.requeue_records import build_requeue_job
@@ -77,6 +78,7 @@ def defs() -> dg.Definitions:
             simulate_shop,
             checks_job,
             *fraud_jobs,
+            *([build_release_job()] if with_fraud else []),
         ],
         sensors=[
             build_stream_supervisor(groups, streaming_job, settings),

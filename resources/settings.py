@@ -153,6 +153,10 @@ class Settings(BaseSettings):
         float,
         Field(gt=0, lt=1, description="Share of alerts that is to be fraud: sets each new fraud model's threshold"),
     ] = 0.5
+    # To hold a card is its issuer's decision: nobody's card is held before somebody has said from which score on.
+    hold_score: Annotated[
+        float, Field(ge=0, le=2, description="Score from which on an alert holds its card; above 1: none does")
+    ] = 2.0
     # Who may write there is MLflow's own MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: no part of the address.
     mlflow_tracking_uri: Annotated[
         str, Field(description="MLflow server for the fraud model's versions; empty: files in the home")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from jobs.cli import (
+    card_commands,
     lakehouse_commands,
     model_commands,
     new_topic_command,
@@ -38,6 +39,7 @@ _COMMANDS = (
     lakehouse_commands.restore,
     user_commands.forget_user,
     model_commands.model,
+    card_commands.card,
     simulate_command.simulate,
     new_topic_command.new_topic,
 )

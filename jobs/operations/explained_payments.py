@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from jobs.operations.explained_tables import ExplainedTables, Lakehouse, show_clock
+from platform_assets.streams.card_holds import CARD_HOLDS
 from platform_assets.streams.fraud_alerts import FRAUD_ALERTS
+from platform_assets.tables.fraud import CARD_RELEASES
 from platform_assets.topics.fraud_reports import FRAUD_REPORTS
 from platform_assets.topics.fraud_scores import FRAUD_SCORES
 from platform_assets.topics.transactions import DEDUPLICATED_TRANSACTIONS, TRANSACTIONS
@@ -31,6 +33,7 @@ def explain_payment(lakehouse: Lakehouse, payment: str) -> list[str]:
         *(_describe_unknown(payment) if paid is None else _describe_payment(paid)),
         *_describe_repeats(tables, payment),
         *_describe_score(tables, payment),
+        *_describe_hold(lakehouse, payment),
         *_describe_reports(tables, payment),
         *([] if paid is None else _describe_last_day(tables, paid)),
     ]
@@ -91,6 +94,23 @@ def _describe_score(tables: ExplainedTables, payment: str) -> Iterator[str]:
         True for _ in tables.find_rows(FRAUD_ALERTS.name, "score_id", payment, [])
     ):
         yield f"{FRAUD_ALERTS.name} does not have it yet."
+
+
+def _describe_hold(lakehouse: Lakehouse, payment: str) -> Iterator[str]:
+    tables = ExplainedTables(lakehouse)
+    hold = next(tables.find_rows(CARD_HOLDS.name, "score_id", payment, ["card_id", "as_of"]), None)
+    if hold is None:
+        return
+    releases = [row for row in tables.read(CARD_RELEASES.name) if row["card_id"] == hold["card_id"]]
+    over = [row for row in releases if row["as_of"] >= hold["as_of"]]
+    if not over:
+        yield f"It holds its card since {show_clock(hold['as_of'])}."
+        return
+    first = min(over, key=lambda row: row["as_of"])
+    yield (
+        f"It held its card from {show_clock(hold['as_of'])} until {first['by']} released it at "
+        f"{show_clock(first['as_of'])}: {first['reason']}."
+    )
 
 
 def _describe_reports(tables: ExplainedTables, payment: str) -> Iterator[str]:

@@ -48,7 +48,7 @@ def build_checks(
     from platform_assets.fraud.assets import has_payments
     from platform_assets.reports import list_report_tables, select_reports
     from platform_assets.reports.day_states import REPORT_DAYS
-    from platform_assets.tables.fraud import FRAUD_TABLES
+    from platform_assets.tables.fraud import CARD_RELEASES, FRAUD_TABLES
     from platform_assets.tables.platform import PLATFORM_TABLES
     from platform_assets.topics.fraud_scores import FRAUD_SCORES
 
@@ -56,7 +56,7 @@ def build_checks(
     tables = [table for stream in streams for table in stream.tables]
     kept = [table for relay in relays for table in relay.tables]
     reports = list_report_tables(select_reports(tables))
-    fraud = FRAUD_TABLES if has_payments(streams) else ()
+    fraud = (*FRAUD_TABLES, CARD_RELEASES) if has_payments(streams) else ()
     return [
         *build_ledger_checks(kafka),
         *build_event_time_checks(kafka, limits or EventTimeLimits()),

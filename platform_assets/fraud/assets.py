@@ -10,7 +10,8 @@ import dagster as dg
 from platform_assets.errors import HeadraceError
 from platform_assets.reports.presentation import build_column_schema
 from platform_assets.streaming.stream_spec import Stream
-from platform_assets.tables.fraud import FRAUD_TABLES
+from platform_assets.streams.card_holds import CARD_HOLDS
+from platform_assets.tables.fraud import CARD_RELEASES, FRAUD_TABLES
 from platform_assets.topics.fraud_reports import FRAUD_REPORTS
 from platform_assets.topics.transactions import TRANSACTIONS
 from resources.settings import load_settings
@@ -38,7 +39,7 @@ def build_weeks(first_day: date) -> dg.WeeklyPartitionsDefinition:
 
 
 def build_fraud_assets(first_day: date) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """The model, and the two tables of its register. Needs the resources `lakehouse` and `duckdb`."""
+    """The model, its register, and the releases of cards. Needs the resources `lakehouse` and `duckdb`."""
 
     @dg.asset(
         key=FRAUD_MODEL_KEY,
@@ -71,14 +72,14 @@ def build_fraud_assets(first_day: date) -> list[dg.AssetsDefinition | dg.AssetSp
     tables = [
         dg.AssetSpec(
             list(table.asset_path),
-            deps=[FRAUD_MODEL_KEY],
+            deps=[list(CARD_HOLDS.asset_path)] if table is CARD_RELEASES else [FRAUD_MODEL_KEY],
             description=f"{table.description}\n\nGrain: {table.grain}.",
             kinds={"deltalake"},
             group_name="fraud",
             owners=_OWNERS,
             metadata={"dagster/table_name": table.name, "dagster/column_schema": build_column_schema(table)},
         )
-        for table in FRAUD_TABLES
+        for table in (*FRAUD_TABLES, CARD_RELEASES)
     ]
     return [fraud_model, *tables]
 

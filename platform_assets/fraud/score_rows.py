@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.fraud.features import CARD_PREFIX, FEATURES
-from platform_assets.fraud.scorecard_sql import part_sql, quote_text, score_sql
+from platform_assets.fraud.scorecard_sql import part_sql, quote_text, score_sql, write_double
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -36,12 +36,13 @@ def score_records(
     serving: DataFrame,
     scorecards: Sequence[Scorecard],
     topics: tuple[str, str],
+    hold_score: float,
 ) -> DataFrame:
     """Rows for Kafka (`topic`, `partition`, `key`, `value`) from rows of Spark's Kafka source.
 
     `cards` has the columns of `CARD_FEATURES`, each card once. `serving` has one row for the records' `topic`:
     `champion` and `shadow` (versions of `scorecards`, or null) and `threshold`. `topics` are those of scores and of
-    alerts: an alert goes to both. Each record becomes exactly one score.
+    alerts: an alert goes to both, and from `hold_score` on it holds its card. Each record becomes exactly one score.
     """
     from pyspark.sql import functions as F
 
@@ -65,7 +66,9 @@ def score_records(
     )
     rows = rows.withColumn("verdict", F.expr(_VERDICT))
     reasons = {card.version: _name_reasons(card) for card in scorecards}
-    rows = rows.withColumns({name: F.expr(sql) for name, sql in _describe(reasons, _name_marks(scorecards)).items()})
+    rows = rows.withColumns(
+        {name: F.expr(sql) for name, sql in _describe(reasons, _name_marks(scorecards), hold_score).items()}
+    )
     scores, alerts = (quote_text(topic) for topic in topics)
     topic = f"explode(CASE WHEN verdict = 'alert' THEN array({scores}, {alerts}) ELSE array({scores}) END)"
     return rows.withColumn("topic", F.expr(topic)).select(
@@ -79,7 +82,7 @@ def score_records(
 _FIELDS = (
     "score_id", "timestamp", "customer_id", "verdict", "source_partition", "source_offset", "received_at", "scored_at",
     "transaction_id", "card_id", "kind", "merchant_id", "amount", "currency", "country", "score", "model_version",
-    "reasons", "marks", "unscored_reason", "shadow_score", "shadow_version", "features_as_of",
+    "reasons", "marks", "unscored_reason", "shadow_score", "shadow_version", "holds_card", "features_as_of",
 )  # fmt: skip
 
 _VERDICT = """CASE WHEN NOT is_readable OR score IS NULL THEN 'unscored'
@@ -103,7 +106,7 @@ def _read(records: DataFrame) -> DataFrame:
     ).withColumn("event_time", F.expr("try_cast(timestamp AS TIMESTAMP)"))  # fmt: skip
 
 
-def _describe(reasons: Mapping[int, str], marks: str) -> dict[str, str]:
+def _describe(reasons: Mapping[int, str], marks: str, hold_score: float) -> dict[str, str]:
     """SQL of the fields of a score that are not there yet, by name."""
     moment = "coalesce(event_time, timestamp_millis(received_at))"
     is_scored = "verdict <> 'unscored'"
@@ -118,6 +121,7 @@ def _describe(reasons: Mapping[int, str], marks: str) -> dict[str, str]:
         "unscored_reason": f"CASE WHEN NOT is_readable THEN 'unreadable' WHEN NOT ({is_scored}) THEN 'no_model' END",
         "reasons": f"CASE WHEN verdict = 'alert' THEN {_choose('champion', reasons, 'array<string>')} END",
         "marks": f"CASE WHEN {is_scored} THEN {marks} END",
+        "holds_card": f"CASE WHEN verdict = 'alert' THEN score >= {write_double(hold_score)} END",
         "features_as_of": f"unix_millis({CARD_PREFIX}as_of)",
         # Spark's current_timestamp() is when the batch began: a minute ago, of a batch that lasts one.
         "scored_at": "CAST(reflect('java.lang.System', 'currentTimeMillis') AS BIGINT)",

@@ -38,11 +38,18 @@ _STREAMS_LAG = timedelta(seconds=10)
 _CHAMPIONS_KEPT = 2
 
 
+# Above every score: no card is held.
+NO_HOLD = 2.0
+
+
 class FraudScoring:
     """See the module and `streaming.relay_spec.Relay`."""
 
-    def __init__(self, context: StreamContext, scores_topic: str, alerts_topic: str) -> None:
+    def __init__(
+        self, context: StreamContext, scores_topic: str, alerts_topic: str, hold_score: float = NO_HOLD
+    ) -> None:
         self._context, self._topics = context, (scores_topic, alerts_topic)
+        self._hold_score = hold_score
         self._source = context.ingest["score_payments"].topic
         self._lakehouse = LakehouseResource(root=context.lakehouse_root)
         self._open = ExitStack()
@@ -84,7 +91,9 @@ class FraudScoring:
         def read(spec: TableSpec) -> DataFrame:
             return session.read.format("delta").load(self._context.table_uri(spec.name))
 
-        return score_records(records, read(CARD_FEATURES), read(FRAUD_SERVING), scorecards, self._topics)
+        return score_records(
+            records, read(CARD_FEATURES), read(FRAUD_SERVING), scorecards, self._topics, self._hold_score
+        )
 
     def close(self) -> None:
         """See `Relay`."""

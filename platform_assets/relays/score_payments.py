@@ -9,6 +9,7 @@ from platform_assets.streaming.relay_spec import RelayStream
 from platform_assets.tables.fraud import FRAUD_SERVING
 from platform_assets.topics.fraud_scores import TOPIC as FRAUD_SCORES
 from platform_assets.topics.transactions import TOPIC as TRANSACTIONS
+from resources.settings import load_settings
 
 if TYPE_CHECKING:
     from platform_assets.fraud.scoring import FraudScoring
@@ -21,7 +22,7 @@ def _open(context: StreamContext) -> FraudScoring:
     # Not at the top: the code server loads this file, and needs no engine.
     from platform_assets.fraud.scoring import FraudScoring
 
-    return FraudScoring(context, FRAUD_SCORES.kafka_topic, ALERTS_TOPIC)
+    return FraudScoring(context, FRAUD_SCORES.kafka_topic, ALERTS_TOPIC, load_settings().hold_score)
 
 
 RELAY = RelayStream(

@@ -86,7 +86,8 @@ class TableStream:
     dialect over a relation `events` with all rows and columns of the source: the check `parity` holds the table
     against it. Without a rule, or with reports by Spark, it takes the twin. `write_mode` is `upsert` (rows of the
     table's key are replaced while their window is open) or `append`. `trigger_seconds` None: HEADRACE_TRIGGER_SECONDS.
-    `publish_topic`: a Kafka topic that gets every row as well (`streaming.derive.kafka_publisher`).
+    `publish_topic`: a Kafka topic that gets every row as well (`streaming.derive.kafka_publisher`). `publish_key`: the
+    columns of its records' key; none named: the table's key.
     """
 
     name: str
@@ -98,6 +99,7 @@ class TableStream:
     write_mode: Literal["append", "upsert"] = "append"
     trigger_seconds: float | None = None
     publish_topic: str | None = None
+    publish_key: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.span.of_pairs and (self.write_mode != "append" or not self.span.by_user):

@@ -55,4 +55,19 @@ FRAUD_SERVING = TableSpec(
     ),
 )
 
+CARD_RELEASES = TableSpec(
+    name="platform.card_releases",
+    description="Who released a held card, when and why. A hold of gold.card_holds that is older holds it no more.",
+    grain="release",
+    key=("card_id", "as_of"),
+    columns=(
+        Column("card_id", "string", "Which card"),
+        Column("as_of", "timestamp", "When it was released: holds until here are over"),
+        Column("state", "string", "released"),
+        Column("by", "string", "Who released it"),
+        Column("reason", "string", "Why"),
+    ),
+    statistics_columns=("as_of",),
+)
+
 FRAUD_TABLES = (FRAUD_MODELS, FRAUD_CHAMPIONS)

@@ -45,6 +45,7 @@ class FraudScore(Record):
     unscored_reason: Annotated[str | None, Meta(description="unreadable, no_model; null where it was scored")] = None
     shadow_score: Annotated[float | None, Meta(description="The score of the version that is on trial, if any")] = None
     shadow_version: Annotated[int | None, Meta(description="That version")] = None
+    holds_card: Annotated[bool | None, Meta(description="Whether the alert holds its card until it is released")] = None
     features_as_of: Annotated[
         int | None, epoch("ms"), Meta(description="The moment up to which the card's past was known")
     ] = None

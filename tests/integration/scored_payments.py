@@ -16,7 +16,7 @@ from deltalake import write_deltalake
 
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.fraud.scorecard import Part, Scorecard
-from platform_assets.fraud.scoring import FraudScoring
+from platform_assets.fraud.scoring import NO_HOLD, FraudScoring
 from platform_assets.relays.score_payments import RELAY
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.engine.relay_group import RelayGroup
@@ -85,14 +85,14 @@ class ScoredPayments:
     @staticmethod
     def build(
         session: SparkSession, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings,
-        topic: Callable[..., str], partitions: int = 1,
+        topic: Callable[..., str], partitions: int = 1, hold_score: float = NO_HOLD,
     ) -> ScoredPayments:  # fmt: skip
         """Over topics of its own."""
         source = dataclasses.replace(RELAY.source, kafka_topic=topic(partitions))
         outputs = (topic(partitions), topic(partitions))
         relay = dataclasses.replace(
-            RELAY, source=source, outputs=outputs, open=lambda context: FraudScoring(context, *outputs),
-            refresh_seconds=1.0,
+            RELAY, source=source, outputs=outputs, refresh_seconds=1.0,
+            open=lambda context: FraudScoring(context, *outputs, hold_score=hold_score),
         )  # fmt: skip
         settings = settings.model_copy(update={"real_time_batch_seconds": BATCH_SECONDS})
         context = build_stream_context(settings, kafka, lakehouse, (), (relay,))

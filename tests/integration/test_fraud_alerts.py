@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import pytest
 
+from jobs.operations.card_holds import list_held, release_card
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.checks.parity import build_parity_checks
+from platform_assets.errors import UsageError
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.stream_spec import KafkaStream
-from platform_assets.streams import fraud_alerts
+from platform_assets.streams import card_holds, fraud_alerts
+from platform_assets.streams.card_holds import HOLDS_TOPIC
 from platform_assets.topics.fraud_scores import TOPIC
 from resources.duckdb import DuckDBResource
 from tests.bounded_run import run_to_end
 from tests.integration.scored_payments import ScoredPayments, make_payment, make_scorecard
+from tests.integration.test_simulator import read_all
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -26,6 +32,10 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 
+STREAMS = (fraud_alerts.STREAM, card_holds.STREAM)
+HOLD_SCORE = 0.9
+
+
 def test_alerts_are_in_their_table_once(
     spark: SparkSession,
     kafka: KafkaResource,
@@ -33,11 +43,12 @@ def test_alerts_are_in_their_table_once(
     lakehouse: LakehouseResource,
     settings: Settings,
 ) -> None:
-    scored, card = ScoredPayments.build(spark, kafka, lakehouse, settings, topic), make_scorecard(1)
+    card = make_scorecard(1)
+    scored = ScoredPayments.build(spark, kafka, lakehouse, settings, topic, hold_score=HOLD_SCORE)
     scored.add_model(card)
     scored.promote(card)
     ingest = KafkaStream(dataclasses.replace(TOPIC, kafka_topic=scored.relay.outputs[0]))
-    context = build_stream_context(settings, kafka, lakehouse, [ingest])
+    context = build_stream_context(settings, kafka, lakehouse, [ingest, *STREAMS])
     sent = 0
     # Each stop abandons a batch, whose records are scored once more at the next start.
     for _ in range(2):
@@ -49,7 +60,7 @@ def test_alerts_are_in_their_table_once(
         finally:
             group.stop(30)
         # Twice: how far the table is complete is said by the batch after.
-        run_to_end(QueryGroup(spark, [ingest, fraud_alerts.STREAM], context))
+        run_to_end(QueryGroup(spark, [ingest, *STREAMS], context))
     found = scored.scores()
     alerts = {each["score_id"]: each for each in found if each["verdict"] == "alert"}
 
@@ -62,11 +73,29 @@ def test_alerts_are_in_their_table_once(
     assert {(r["score_id"], r["score"], r["model_version"]) for r in rows} == {
         (a["score_id"], a["score"], 1) for a in alerts.values()
     }
-    (check,) = build_parity_checks([fraud_alerts.STREAM], "duckdb")
     resources = {"lakehouse": lakehouse, "duckdb": DuckDBResource(memory_mib=256)}
-    verdict = check(dg.build_asset_check_context(resources=resources))
-    assert isinstance(verdict, dg.AssetCheckResult)
-    assert verdict.passed, verdict.description
-    compared = verdict.metadata["compared_rows"].value
-    assert isinstance(compared, int)
-    assert 0 < compared <= len(alerts)
+    for check in build_parity_checks(STREAMS, "duckdb"):
+        verdict = check(dg.build_asset_check_context(resources=resources))
+        assert isinstance(verdict, dg.AssetCheckResult)
+        assert verdict.passed, verdict.description
+        compared = verdict.metadata["compared_rows"].value
+        assert isinstance(compared, int)
+        assert 0 < compared <= len(alerts)
+
+    holding = [each for each in alerts.values() if each["score"] >= HOLD_SCORE]
+    assert 0 < len(holding) < len(alerts)
+    assert {each["score_id"] for each in holding} == {
+        each["score_id"] for each in alerts.values() if each["holds_card"]
+    }
+    held = {each.card_id for each in list_held(lakehouse)}
+    assert held == {each["card_id"] for each in holding}
+    over = release_card(lakehouse, kafka, min(held), "a test", "it was the customer")
+    assert over.card_id == min(held)
+    assert {each.card_id for each in list_held(lakehouse)} == held - {over.card_id}
+    with pytest.raises(UsageError, match="is not held"):
+        release_card(lakehouse, kafka, over.card_id, "a test", "once more")
+    told: dict[str, str] = {}
+    for _, key, value in read_all(kafka, HOLDS_TOPIC):
+        told[json.loads(key)["card_id"]] = json.loads(value or b"")["state"]
+    assert told.pop(over.card_id) == "released"
+    assert told == dict.fromkeys(held - {over.card_id}, "held")

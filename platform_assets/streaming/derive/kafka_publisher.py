@@ -2,7 +2,8 @@
 
 A batch is published after its commit: a reader of the topic never sees what the table does not have. A crash between
 the two, or before Spark has noted the batch, publishes the same rows again. A record's key is the table's key, so a
-compacted topic holds the newest value of each row; what a repair takes out of the table becomes a tombstone.
+compacted topic holds the newest value of each row; what a repair takes out of the table becomes a tombstone. A stream
+may name another key (`publish_key`): the topic then holds the newest row of each.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class KafkaPublisher:
         (
             session.createDataFrame(rows.select([column.name for column in table.columns]))
             .select(
-                as_json(*table.key).alias("key"),
+                as_json(*(self._stream.publish_key or table.key)).alias("key"),
                 value.alias("value"),
                 F.array(*(header(name, text) for name, text in headers.items())).alias("headers"),
             )

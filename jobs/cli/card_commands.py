@@ -1,0 +1,46 @@
+"""The commands `headrace card ...`: which cards are held by an alert, and their release."""
+
+from __future__ import annotations
+
+import getpass
+
+import click
+
+from resources.settings import load_settings
+
+
+@click.group
+def card() -> None:
+    """List the cards that alerts hold, and release one."""
+
+
+@card.command("list")
+def list_cards() -> None:
+    """List the cards that are held now, the newest first."""
+    from jobs.operations.card_holds import list_held
+    from resources.lakehouse import LakehouseResource
+
+    held = list_held(LakehouseResource.from_settings(load_settings()))
+    for each in held:
+        reasons = "; ".join(each.reasons)
+        since = f"since {each.since:%Y-%m-%d %H:%M:%S} UTC"
+        print(f"{each.card_id}  {since}  score {each.score:.3f}  {each.score_id}  {reasons}")
+    if not held:
+        print("No card is held.")
+
+
+@card.command
+@click.argument("card_id", metavar="CARD")
+@click.option("--reason", required=True, help="Why, for those who read it later.")
+def release(card_id: str, reason: str) -> None:
+    """Release a CARD that an alert holds."""
+    from jobs.operations.card_holds import release_card
+    from resources.embedded_broker import running_broker
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+
+    settings = load_settings()
+    with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
+        lakehouse = LakehouseResource.from_settings(settings)
+        over = release_card(lakehouse, kafka, card_id, getpass.getuser(), reason)
+    print(f"Card {card_id} is released; it was held since {over.since:%Y-%m-%d %H:%M:%S} UTC.")
