@@ -1,7 +1,7 @@
 """The jobs of the fraud model: train it each week and on demand, promote a version, go back to the one before."""
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
-from datetime import UTC, date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
@@ -24,17 +24,16 @@ _PROMOTION_CRON = "40 4 * * *"
 
 def build_jobs(first_day: date) -> "tuple[list[dg.JobDefinition | AssetJob], list[dg.ScheduleDefinition]]":
     """All jobs of the model, and when they run by themselves."""
-    training, promotion = build_training_job(first_day), build_promotion_job()
+    training, promotion = build_training_job(), build_promotion_job()
     schedules = [build_training_schedule(training, first_day), build_promotion_schedule(promotion)]
     return [training, promotion, build_roll_back_job()], schedules
 
 
-def build_training_job(first_day: date) -> "AssetJob":
+def build_training_job() -> "AssetJob":
     """Builds `train_fraud_model`: one version, and what the checks say of it."""
     return dg.define_asset_job(
         "train_fraud_model",
         selection=dg.AssetSelection.assets(FRAUD_MODEL_KEY) | dg.AssetSelection.checks_for_assets(FRAUD_MODEL_KEY),
-        partitions_def=build_weeks(first_day),
         executor_def=dg.in_process_executor,
         description="Trains a version of the fraud model. The first one judges payments at once if it is better than "
         "the hand rules; a later one is the shadow first.",
@@ -84,8 +83,9 @@ def build_promotion_job() -> dg.JobDefinition:
         lakehouse, config, by = context.resources.lakehouse, context.op_config, f"run {context.run_id[:8]}"
         try:
             if config["when_due"]:
+                now = datetime.now(UTC)
                 with context.resources.duckdb.connected() as connection:
-                    change, said = promote_shadow_when_due(lakehouse, connection, load_settings(), by)
+                    change, said = promote_shadow_when_due(lakehouse, connection, load_settings(), by, now)
             else:
                 change = promote_version(lakehouse, load_settings(), config["version"], by, anyway=config["anyway"])
                 said = change.reason

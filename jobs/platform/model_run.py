@@ -22,8 +22,8 @@ def train_now(instance: dg.DagsterInstance, settings: Settings) -> str:
     if not has_payments(load_streams()):
         raise UsageError("There are no card payments to learn from. Add payments to HEADRACE_GROUPS.")
     result = run_quietly("train_fraud_model", instance)
-    for event in result.all_events:
-        if event.is_step_failure and event.step_failure_data is not None:
-            raise RunFailedError(find_cause(event.step_failure_data.error))
+    for failure in (event.step_failure_data for event in result.all_events if event.is_step_failure):
+        told = failure.user_failure_data
+        raise RunFailedError((told.description if told else None) or find_cause(failure.error))
     newest = ModelRegister(LakehouseResource.from_settings(settings)).read_models()[-1]
     return f"Version {newest.version}: {newest.verdict}"

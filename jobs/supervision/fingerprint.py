@@ -41,6 +41,8 @@ _CODE = (
     "platform_assets/groups",
     "platform_assets/topics",
     "platform_assets/streams",
+    "platform_assets/relays",
+    "platform_assets/fraud",
     "platform_assets/delta_reader.py",
     "platform_assets/errors.py",
     "platform_assets/folders.py",

@@ -62,7 +62,7 @@ def build_fraud_assets(first_day: date) -> list[dg.AssetsDefinition | dg.AssetSp
         try:
             with context.resources.duckdb.connected() as connection:
                 training = train_model(
-                    context.resources.lakehouse, connection, load_settings(), until, f"run {context.run_id[:8]}"
+                    context.resources.lakehouse, connection, load_settings(), until, f"run {context.run.run_id[:8]}"
                 )
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -89,12 +89,13 @@ def describe_training(training: "Training") -> dict[str, Any]:
     from platform_assets.fraud.hand_rules import score_by_rules
     from platform_assets.fraud.pictures import draw_calibration, draw_precision_recall, draw_weights
     from platform_assets.fraud.quality import compare_with_outcomes, draw_curve
-    from platform_assets.fraud.training import read_labels
+    from platform_assets.fraud.training import read_labels, weigh
 
     row, card, rows = training.row, training.model.scorecard, training.model.split.test
     scores, labels = card.score(rows), read_labels(rows)
-    by_hand = draw_curve(score_by_rules(rows), labels)
-    curves = [(f"version {row.version}", draw_curve(scores, labels)), ("hand rules", by_hand)]
+    weights = weigh(labels, training.model.honest_one_of)
+    by_hand = draw_curve(score_by_rules(rows), labels, weights)
+    curves = [(f"version {row.version}", draw_curve(scores, labels, weights)), ("hand rules", by_hand)]
     numbers: dict[str, Any] = {f"fraud/{name}": value for name, value in training.metrics.numbers().items()}
     return numbers | {
         "fraud/version": row.version,
@@ -104,6 +105,6 @@ def describe_training(training: "Training") -> dict[str, Any]:
         "fraud/data_until": dg.MetadataValue.timestamp(row.data_until),
         "dagster/row_count": row.rows,
         "precision_by_recall": dg.MetadataValue.md(draw_precision_recall(curves)),
-        "calibration": dg.MetadataValue.md(draw_calibration(compare_with_outcomes(scores, labels))),
+        "calibration": dg.MetadataValue.md(draw_calibration(compare_with_outcomes(scores, labels, weights))),
         "weights": dg.MetadataValue.md(draw_weights(card)),
     }

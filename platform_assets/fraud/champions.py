@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import NotReadyError, UsageError
@@ -12,6 +11,8 @@ from platform_assets.fraud.promotion import REFUSED, judge_shadow
 from platform_assets.fraud.versions import ModelVersions
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import duckdb
 
     from resources.lakehouse import LakehouseResource
@@ -43,17 +44,17 @@ def promote_version(
 
 
 def promote_shadow_when_due(
-    lakehouse: LakehouseResource, connection: duckdb.DuckDBPyConnection, settings: Settings, by: str
+    lakehouse: LakehouseResource, connection: duckdb.DuckDBPyConnection, settings: Settings, by: str, now: datetime
 ) -> tuple[ChampionRow | None, str]:
     """Makes the shadow the champion if its time has come and it stood the comparison; says why or why not."""
     register = ModelRegister(lakehouse)
     held = register.read_holder()
     if held is None or held.shadow is None:
         return None, "There is no shadow."
-    since = _find_shadow_begin(register, held.shadow)
+    since = _find_shadow_begin(register, held)
     cards = [register.read_scorecard(version) for version in (held.champion, held.shadow)]
     live = compare_live(lakehouse, connection, cards[0], cards[1], since)
-    is_due, said = judge_shadow(since, datetime.now(UTC), live)
+    is_due, said = judge_shadow(since, now, live)
     if not is_due:
         return None, said
     return _change(register, settings, PROMOTE, held.shadow, None, by, said), said
@@ -77,11 +78,11 @@ def roll_back(lakehouse: LakehouseResource, settings: Settings, by: str, reason:
     return _change(register, settings, ROLL_BACK, stack[-2], None, by, said)
 
 
-def _find_shadow_begin(register: ModelRegister, shadow: int) -> datetime:
-    """Finds since when the version has been the shadow, under the same champion or not."""
-    since = datetime.now(UTC)
+def _find_shadow_begin(register: ModelRegister, held: ChampionRow) -> datetime:
+    """Finds since when these two versions have been scored along with each other."""
+    since = held.changed_at
     for change in reversed(register.read_changes()):
-        if change.shadow != shadow:
+        if (change.champion, change.shadow) != (held.champion, held.shadow):
             break
         since = change.changed_at
     return since

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 WARN_PSI, FAIL_PSI = 0.1, 0.25
 
-# A feature that is missing for this many more payments than in the training is one whose source has stopped. That fewer
-# miss it is no harm: cards become known.
+# A feature that a tenth more of the payments lack than in the training is one whose source has stopped. That fewer
+# lack it is no harm: cards become known.
 FAIL_MISSING = 0.1
 
 # A step that no row of either side is on would make the index infinite.

@@ -14,7 +14,7 @@ from platform_assets.fraud.hand_rules import score_by_rules
 from platform_assets.fraud.model_register import ModelRow
 from platform_assets.fraud.quality import Quality, measure
 from platform_assets.fraud.scorecard import Scorecard
-from platform_assets.fraud.training import TrainedModel, read_labels
+from platform_assets.fraud.training import TrainedModel, read_labels, weigh
 
 if TYPE_CHECKING:
     from platform_assets.fraud.live_scores import LiveComparison
@@ -72,16 +72,19 @@ class Metrics:
 
 def measure_model(model: TrainedModel, champion: Scorecard | None) -> Metrics:
     """Measures a version next to the hand rules and the champion, on the newest rows."""
+    import numpy as np
+
     rows, labels = model.split.test, read_labels(model.split.test)
+    weights = weigh(labels, model.honest_one_of)
     scores = model.scorecard.score(rows)
     alerts = scores >= model.scorecard.threshold
     knows_all = champion is not None and all(part.feature in rows.column_names for part in champion.parts)
     return Metrics(
-        model=measure(scores, labels),
-        hand_rules=measure(score_by_rules(rows), labels),
-        champion=measure(champion.score(rows), labels) if champion is not None and knows_all else None,
+        model=measure(scores, labels, weights),
+        hand_rules=measure(score_by_rules(rows), labels, weights),
+        champion=measure(champion.score(rows), labels, weights) if champion is not None and knows_all else None,
         champion_version=None if champion is None else champion.version,
-        alert_precision=float(labels[alerts].mean()) if alerts.any() else 0.0,
+        alert_precision=float(np.average(labels[alerts], weights=weights[alerts])) if alerts.any() else 0.0,
         alert_recall=float(alerts[labels].mean()),
         drift=measure_drift(model.scorecard, rows),
     )

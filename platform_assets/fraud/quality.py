@@ -1,4 +1,8 @@
-"""How well scores tell fraud: precision and recall, the precision at a fixed recall, and how true the scores are."""
+"""How well scores tell fraud: precision and recall, the precision at a fixed recall, and how true the scores are.
+
+`weights`, here as in the training: how many payments each row stands for, where of the honest ones only some are read;
+None for one each.
+"""
 
 from __future__ import annotations
 
@@ -37,24 +41,31 @@ class Curve:
         return float(np.max(self.precision[self.recall >= recall - 1e-12]))
 
 
-def draw_curve(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Curve:
+def draw_curve(
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> Curve:
     """The curve of these scores. There is fraud among the labels."""
     import numpy as np
 
     order = np.argsort(-scores, kind="stable")
     sorted_scores = scores[order]
-    found = np.cumsum(labels[order])
+    weights = np.ones(len(scores)) if weights is None else weights
     last_of_each = np.append(np.flatnonzero(np.diff(sorted_scores)), len(scores) - 1)
-    return Curve(
-        sorted_scores[last_of_each], found[last_of_each] / (last_of_each + 1), found[last_of_each] / max(found[-1], 1)
-    )
+    found = np.cumsum((weights * labels)[order])[last_of_each]
+    alerts = np.cumsum(weights[order])[last_of_each]
+    return Curve(sorted_scores[last_of_each], found / alerts, found / found[-1])
 
 
-def find_threshold(scores: NDArray[np.float64], labels: NDArray[np.bool_], precision: float) -> float:
+def find_threshold(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    precision: float,
+    weights: NDArray[np.float64] | None = None,
+) -> float:
     """The lowest threshold whose alerts are fraud in this share; where none has it, the one that comes nearest."""
     import numpy as np
 
-    curve = draw_curve(scores, labels)
+    curve = draw_curve(scores, labels, weights)
     wanted = min(precision, float(curve.precision.max()))
     return float(curve.thresholds[np.flatnonzero(curve.precision >= wanted)[-1]])
 
@@ -68,13 +79,20 @@ class CalibrationBin:
     fraud_share: float
 
 
-def compare_with_outcomes(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> list[CalibrationBin]:
+def compare_with_outcomes(
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> list[CalibrationBin]:
     """Rows by their score, from 0 to 1 in ten bins; those without rows are left out."""
     import numpy as np
 
     places = np.minimum((scores * _CALIBRATION_BINS).astype(np.intp), _CALIBRATION_BINS - 1)
+    weights = np.ones(len(scores)) if weights is None else weights
     return [
-        CalibrationBin(int(chosen.sum()), float(scores[chosen].mean()), float(labels[chosen].mean()))
+        CalibrationBin(
+            int(weights[chosen].sum()),
+            float(np.average(scores[chosen], weights=weights[chosen])),
+            float(np.average(labels[chosen], weights=weights[chosen])),
+        )
         for place in range(_CALIBRATION_BINS)
         if (chosen := places == place).any()
     ]
@@ -93,15 +111,17 @@ class Quality:
     """The mean squared distance of the score from what happened; lower is better."""
 
 
-def measure(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Quality:
+def measure(
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> Quality:
     """The quality of these scores. There is fraud among the labels."""
     import numpy as np
 
-    curve = draw_curve(scores, labels)
+    curve = draw_curve(scores, labels, weights)
     return Quality(
-        rows=len(scores),
+        rows=len(scores) if weights is None else int(weights.sum()),
         fraud=int(labels.sum()),
         precision=curve.precision_at(COMPARED_RECALL),
         average_precision=curve.average_precision,
-        brier=float(np.mean((scores - labels) ** 2)),
+        brier=float(np.average((scores - labels) ** 2, weights=weights)),
     )

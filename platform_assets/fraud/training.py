@@ -8,15 +8,16 @@ and boosting by the logarithmic loss finds one case in a thousand without.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets.errors import NotReadyError
 from platform_assets.fraud.binning import Cuts, find_cuts
 from platform_assets.fraud.platt import fit_platt
 from platform_assets.fraud.quality import find_threshold
-from platform_assets.fraud.scorecard import Kind, Part, Scorecard
+from platform_assets.fraud.scorecard import Kind, Scorecard
+from platform_assets.fraud.trained_parts import check_same, leave_out, read_parts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,10 +30,6 @@ _TRAIN_UNTIL, _CALIBRATE_UNTIL = 0.6, 0.8
 
 # With fewer cases of fraud in a part of the rows its numbers are chance: one more or less is a tenth of the recall.
 _LEAST_FRAUD = 10
-
-# Between the library's sums, tree by tree, and ours, feature by feature, are the last bits of a double. More means
-# that a tree has looked at two features, and that the scorecard is not the model.
-_MOST_DIFFERENCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,7 @@ class TrainedModel:
     classifier: HistGradientBoostingClassifier
     cuts: tuple[Cuts, ...]
     split: Split
+    honest_one_of: int
 
 
 def split_by_time(rows: pa.Table, mature_until: datetime) -> Split:
@@ -79,32 +77,51 @@ def split_by_time(rows: pa.Table, mature_until: datetime) -> Split:
 
 
 def fit(
-    rows: pa.Table, kinds: Mapping[str, Kind], mature_until: datetime, precision: float, version: int, now: datetime
+    rows: pa.Table,
+    kinds: Mapping[str, Kind],
+    mature_until: datetime,
+    precision: float,
+    version: int,
+    now: datetime,
+    honest_one_of: int = 1,
 ) -> TrainedModel:
     """Trains `version` with these features (`kinds`: what each is), of rows as `read_training_rows` returns them.
 
     `precision` is the share of the alerts that is to be fraud at the threshold. Raises `NotReadyError` for too little
-    to learn from.
+    to learn from. `honest_one_of`: of this many honest payments one is among the rows.
     """
+    import numpy as np
     from threadpoolctl import threadpool_limits
 
     split = split_by_time(rows, mature_until)
     labels = read_labels(split.train)
-    cuts = tuple(find_cuts(name, kind, split.train[name], labels) for name, kind in kinds.items())
+    found = [find_cuts(name, kind, split.train[name], labels) for name, kind in kinds.items()]
+    unknown = {each.feature for each in found if np.isnan(each.apply(split.train[each.feature])).all()}
+    # The library refuses a column in which nothing is known. Such a feature adds nothing until there is more of it.
+    cuts = tuple(each for each in found if each.feature not in unknown)
     steps = _apply_cuts(cuts, split.train)
     classifier = _build_classifier()
     # On a machine whose cores are busy with streams the threads of the library wait for each other in loops: two take
     # five times as long as one.
     with threadpool_limits(limits=1):
-        classifier.fit(steps, labels)
-    baseline, parts = _read_parts(classifier, cuts, steps)
+        classifier.fit(steps, labels, sample_weight=weigh(labels, honest_one_of))
+    baseline, parts = read_parts(classifier, cuts, steps)
+    parts += tuple(leave_out(name, kind) for name, kind in kinds.items() if name in unknown)
     raw_card = Scorecard(version, now, 0.5, 1.0, 0.0, baseline, parts)
-    _check_same(raw_card, classifier, split.calibrate, _apply_cuts(cuts, split.calibrate))
-    slope, intercept = fit_platt(raw_card.raw_scores(split.calibrate), read_labels(split.calibrate))
-    scored = Scorecard(version, now, 0.5, slope, intercept, baseline, parts)
-    threshold = find_threshold(scored.score(split.calibrate), read_labels(split.calibrate), precision)
-    scorecard = Scorecard(version, now, threshold, slope, intercept, baseline, parts)
-    return TrainedModel(scorecard, classifier, cuts, split)
+    check_same(raw_card, classifier, split.calibrate, _apply_cuts(cuts, split.calibrate))
+    outcomes = read_labels(split.calibrate)
+    weights = weigh(outcomes, honest_one_of)
+    slope, intercept = fit_platt(raw_card.raw_scores(split.calibrate), outcomes, weights)
+    scored = replace(raw_card, slope=slope, intercept=intercept)
+    threshold = find_threshold(scored.score(split.calibrate), outcomes, precision, weights)
+    return TrainedModel(replace(scored, threshold=threshold), classifier, cuts, split, honest_one_of)
+
+
+def weigh(labels: NDArray[np.bool_], honest_one_of: int) -> NDArray[np.float64]:
+    """How many payments each row stands for."""
+    import numpy as np
+
+    return np.where(labels, 1.0, float(honest_one_of))
 
 
 def read_labels(rows: pa.Table) -> NDArray[np.bool_]:
@@ -138,59 +155,3 @@ def _build_classifier() -> HistGradientBoostingClassifier:
         n_iter_no_change=15,
         random_state=0,
     )
-
-
-def _read_parts(classifier: Any, cuts: Sequence[Cuts], steps: NDArray[np.float64]) -> tuple[float, tuple[Part, ...]]:
-    """What each step of each feature adds, found by asking: a row with that step alone, all else missing.
-
-    Parts are counted from the average of the training's rows, so that they say what speaks for fraud and what against.
-    """
-    import numpy as np
-
-    sizes = [each.count for each in cuts]
-    questions = np.full((1 + sum(sizes), len(cuts)), np.nan)
-    row = 1
-    for place, size in enumerate(sizes):
-        questions[row : row + size, place] = np.arange(size)
-        row += size
-    answers = classifier.decision_function(questions)
-    total, parts, row = float(answers[0]), [], 1
-    for place, each in enumerate(cuts):
-        values = np.append(answers[row : row + each.count] - answers[0], 0.0)
-        row += each.count
-        column = np.where(np.isnan(steps[:, place]), each.count, steps[:, place]).astype(np.intp)
-        shares = np.bincount(column, minlength=each.count + 1) / len(steps)
-        average = float(shares @ values)
-        total += average
-        parts.append(_merge_steps(each, values - average, shares))
-    return total, tuple(parts)
-
-
-def _merge_steps(cuts: Cuts, values: NDArray[np.float64], shares: NDArray[np.float64]) -> Part:
-    """A feature's part. Neighbours that add the same, but for the last bits, are one step."""
-    import numpy as np
-
-    kept, missing = values[:-1], float(values[-1])
-    begins = np.append(True, np.abs(np.diff(kept)) > _MOST_DIFFERENCE / 1000) if len(kept) else np.array([], bool)
-    starts = np.flatnonzero(begins)
-    merged = tuple(float(each) for each in kept[starts])
-    summed = tuple(float(part.sum()) for part in np.split(shares[:-1], starts[1:])) if len(kept) else ()
-    of_step = np.cumsum(begins) - 1
-    return Part(
-        feature=cuts.feature,
-        kind=cuts.kind,
-        missing=missing,
-        values=merged,
-        shares=(*summed, float(shares[-1])),
-        thresholds=tuple(cuts.thresholds[start - 1] for start in starts[1:]) if cuts.kind == "number" else (),
-        steps={category: int(of_step[step]) for category, step in cuts.steps.items()},
-    )
-
-
-def _check_same(card: Scorecard, classifier: Any, rows: pa.Table, steps: NDArray[np.float64]) -> None:
-    """Raises `RuntimeError` where the scorecard is not the library's model: a defect, which must not go live."""
-    import numpy as np
-
-    difference = float(np.max(np.abs(card.raw_scores(rows) - classifier.decision_function(steps))))
-    if not difference <= _MOST_DIFFERENCE:
-        raise RuntimeError(f"The scorecard differs from its model by {difference}: a tree looks at several features.")

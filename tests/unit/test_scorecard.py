@@ -98,6 +98,18 @@ def test_rows_are_split_by_time_and_those_without_a_label_are_left_out() -> None
     )
 
 
+def test_a_feature_of_which_nothing_is_known_adds_nothing(model: TrainedModel) -> None:
+    rows = make_rows(9_000)
+    for name, kind in (("noise", pa.float64()), ("channel", pa.string())):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, pa.nulls(len(rows), kind))
+    card = fit(rows, KINDS, END, 0.8, 1, END).scorecard
+    parts = {part.feature: part for part in card.parts}
+    assert set(parts) == set(KINDS)
+    assert parts["noise"].score(pa.chunked_array([[1.0, None]])).tolist() == [0, 0]
+    assert parts["channel"].score(pa.chunked_array([["online", None]])).tolist() == [0, 0]
+    assert Scorecard.from_json(card.to_json()) == card
+
+
 def test_too_few_cases_are_said_with_their_number() -> None:
     with pytest.raises(NotReadyError, match="are known as fraud; each side needs 10"):
         fit(make_rows(600), KINDS, END, 0.8, 1, END)
@@ -116,6 +128,23 @@ def test_platt_stays_finite_where_scores_separate_the_labels_and_refuses_scores_
     assert 0 < slope < 2
     with pytest.raises(NotReadyError, match="do not rise"):
         fit_platt(-raw, labels)
+
+
+def test_a_sample_of_the_honest_gives_the_scores_of_all() -> None:
+    rows = make_rows(60_000, seed=3)
+    honest = np.flatnonzero(~read_labels(rows))
+    kept = np.sort(np.concatenate([np.flatnonzero(read_labels(rows)), honest[::5]]))
+    of_sample, of_all = fit(rows.take(kept), KINDS, END, 0.8, 1, END, 5), fit(rows, KINDS, END, 0.8, 1, END)
+    others = make_rows(40_000, seed=4)
+    scores, labels = of_sample.scorecard.score(others), read_labels(others)
+    assert scores.mean() == pytest.approx(labels.mean(), rel=0.1), "a share of all payments, not of the sample"
+    assert of_sample.scorecard.threshold == pytest.approx(of_all.scorecard.threshold, abs=0.2)
+    weights = np.where(labels, 1.0, 5.0)
+    sampled = np.sort(np.concatenate([np.flatnonzero(labels), np.flatnonzero(~labels)[::5]]))
+    whole, part = measure(scores, labels), measure(scores[sampled], labels[sampled], weights[sampled])
+    assert part.rows == pytest.approx(whole.rows, abs=5)
+    for name in ("precision", "average_precision", "brier"):
+        assert getattr(part, name) == pytest.approx(getattr(whole, name), abs=0.02), name
 
 
 def test_curve_holds_equal_scores_for_one_point() -> None:
