@@ -86,7 +86,7 @@ def train_model(
 
 
 def find_sample(transactions: DeltaTable, since: datetime, until: datetime) -> int:
-    """Of how many honest payments one is to be read, by the rows that the table's log names for these days."""
+    """Says of how many honest payments one is to be read, by the rows that the table's log names for these days."""
     import pyarrow as pa
 
     actions = pa.table(transactions.get_add_actions(flatten=True)).to_pylist()
