@@ -19,7 +19,7 @@ from platform_assets.topics.transactions import TRANSACTIONS
 from resources.lakehouse import LakehouseResource
 from tests.spark.card_cases import MICROSECOND, MINUTE, Transaction, transaction, transactions_table
 
-LAG = timedelta(seconds=20)
+LAG = timedelta(seconds=40)
 DAY = timedelta(days=1)
 # In the middle of a week, so that 28 days before it and a day after it are in its history.
 NOON = datetime(2024, 2, 29, 12, 0, 30, tzinfo=UTC)

@@ -68,7 +68,7 @@ def report(lakehouse: LakehouseResource, *reports: tuple[str, str, datetime]) ->
 
 @examples(12, quick=3)
 @given(histories())
-def test_features_are_what_was_known_of_the_card_twenty_seconds_before(
+def test_features_are_what_was_known_of_the_card_then(
     tmp_path_factory: pytest.TempPathFactory,
     connection: duckdb.DuckDBPyConnection,
     transactions: list[Transaction],
