@@ -61,10 +61,10 @@ class FraudDemonstration:
         return min(len(self._read(FRAUD_ALERTS.name, "score_id")), _ALERTS_TO_SHOW), _ALERTS_TO_SHOW
 
     def explain_alert(self) -> list[str]:
-        """What `headrace explain --payment` says of the newest alert."""
-        found = self._lakehouse.delta_table(FRAUD_ALERTS.name).to_pyarrow_table(columns=["score_id", "scored_at"])
-        newest = found.sort_by([("scored_at", "descending")])["score_id"][0].as_py()
-        return [f"headrace explain --payment {newest}", *explain_payment(self._lakehouse, newest)]
+        """What `headrace explain --payment` says of the alert with the highest score."""
+        found = self._lakehouse.delta_table(FRAUD_ALERTS.name).to_pyarrow_table(columns=["score_id", "score"])
+        worst = found.sort_by([("score", "descending")])["score_id"][0].as_py()
+        return [f"headrace explain --payment {worst}", *explain_payment(self._lakehouse, worst)]
 
     def swap(self) -> str:
         """Makes the newest version the champion, and goes back to the one before. Raises `HeadraceError`."""

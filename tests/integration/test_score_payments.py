@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,7 +120,8 @@ def test_a_version_is_swapped_and_rolled_back_without_a_stop(build: Build) -> No
         assert each["shadow_score"] == pytest.approx(score_by_hand(cards[each["shadow_version"]], payment), rel=1e-12)
 
 
-def test_a_stop_leaves_nothing_out(build: Build) -> None:
+def test_a_stop_leaves_nothing_out(build: Build, spark_log: Path) -> None:
+    said_before = _count_interrupts(spark_log)
     scored, card = build(2), make_scorecard(1)
     bad = make_scorecard(2)
     group = scored.start()
@@ -157,6 +159,13 @@ def test_a_stop_leaves_nothing_out(build: Build) -> None:
         group.stop(30)
     by_id = {each["score_id"]: each for each in scored.scores()}
     assert by_id.keys() == {f"t{number}" for number in range(sent)}
+    assert _count_interrupts(spark_log) == said_before
+
+
+def _count_interrupts(log: Path) -> int:
+    """Messages of tasks that a stop has interrupted."""
+    text = log.read_text() if log.exists() else ""
+    return text.count("Aborting task") + text.count("Lost task")
 
 
 def test_partitions_that_would_not_be_read_are_refused(build: Build, kafka: KafkaResource, spark: SparkSession) -> None:

@@ -34,6 +34,9 @@ _log = logging.getLogger(__name__)
 
 # Each look asks the broker for the ends of two topics and reads a record of each partition.
 _LAG_SECONDS = 10.0
+# A task that is told to end does so when Kafka's client looks up; one that does not is left to the JVM's end.
+_TASKS_SECONDS = 5.0
+_TASKS_POLL_SECONDS = 0.05
 # Kafka's producer waits five milliseconds for more records by itself, which is longer than all that Spark does.
 _SINK_OPTIONS = {"kafka.linger.ms": "0"}
 
@@ -92,8 +95,18 @@ class RelayQuery:
 
     def stop(self) -> None:
         """Stops the query at once: in real-time mode no batch ends for minutes, and what was passed on stays so."""
-        if self._query is not None:
+        if self._query is None:
+            return
+        context = self._session.sparkContext
+        # Each task waits for records, and reports its end as an error with a stack trace, three times over.
+        context.setLogLevel("OFF")
+        try:
             self._query.stop()
+            deadline = time.monotonic() + _TASKS_SECONDS
+            while context.statusTracker().getActiveStageIds() and time.monotonic() < deadline:
+                time.sleep(_TASKS_POLL_SECONDS)
+        finally:
+            context.setLogLevel("WARN")
 
     def failure(self) -> HeadraceError | None:
         """Why the query died, classified; None while it runs, was stopped, or came to its end."""
