@@ -30,10 +30,11 @@ def keep_touched(rows: DataFrame, late: pa.Table, stream: TableStream, instead_o
         return _keep_touched_pairs(rows, late, span)
     # What an event touches overlaps the time around it: one join for the events and for the rows.
     pause, times = pa.scalar(span.inactivity, pa.duration("us")), late["event_time"]
-    names = [span.user_column, span.start_column, span.end_column]
-    near = pa.table([late["user_id"], pc.subtract(times, pause), pc.add(times, pause)], names)
+    # A row that is of one moment begins and ends in one column.
+    ends = {span.start_column: pc.subtract(times, pause), span.end_column: pc.add(times, pause)}
+    near = pa.table({span.user_column: late["user_id"], **ends})
     if instead_of is not None:
-        near = pa.concat_tables([near, instead_of.select(names).cast(near.schema)])
+        near = pa.concat_tables([near, instead_of.select(near.column_names).cast(near.schema)])
     places = F.broadcast(rows.sparkSession.createDataFrame(near)).alias("place")
     return rows.alias("row").join(places, F.expr(overlap(span, "row", "place")), "left_semi")
 
