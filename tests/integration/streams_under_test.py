@@ -17,6 +17,7 @@ import duckdb
 from deltalake import DeltaTable
 
 from jobs.supervision.stream_context import build_stream_context
+from platform_assets.streaming.checkpoint.state_stores import unload_state_stores
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
@@ -94,7 +95,7 @@ class StreamsUnderTest:
 
     def let_go_of_state(self) -> None:
         """Afterwards no thread of Spark's writes into a checkpoint: one uploads snapshots behind a query's end."""
-        getattr(self.session._jvm, "org.apache.spark.sql.execution.streaming.state.StateStore").stop()
+        unload_state_stores(self.session)
 
     def drain(self, *names: str) -> QueryGroup:
         """Runs the named streams (default: all) in bounded mode to their end; raises what a query died of."""

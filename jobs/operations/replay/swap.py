@@ -15,6 +15,7 @@ import msgspec
 from jobs.operations.replay.shadow import Shadow
 from platform_assets.errors import NotReadyError, StorageError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
+from platform_assets.streaming.checkpoint.state_stores import unload_state_stores
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
@@ -65,6 +66,7 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
         if checkpoint.read_last_committed_batch() is None:
             raise NotReadyError(f"Nothing has been replayed: {shadow.stream.name} has nothing to read yet.")
         journal = _begin(shadow)
+    unload_state_stores(session)  # those of the replay that has filled the shadow in this process
     aside = f"{_kept(shadow)}/checkpoint"
     _move_checkpoint(shadow, shadow.live_checkpoint_folder, aside, journal.generation)
     if checkpoint.read_generation() is not None:  # else it has been moved, which is the last step
@@ -96,6 +98,7 @@ def undo_swap(session: SparkSession, shadow: Shadow) -> int:
     if journal.state == "swapped":
         _demand_files(shadow, journal.version)
     _write_journal(shadow, msgspec.structs.replace(journal, state="undoing"))
+    unload_state_stores(session)
     aside = f"{_kept(shadow)}/checkpoint"
     table = DeltaWriter(shadow.stream.main_table, shadow.live)
     if shadow.lakehouse.folder.read_file(f"{aside}/metadata") is not None or journal.generation is None:
