@@ -17,7 +17,7 @@ def card() -> None:
 @card.command("list")
 def list_cards() -> None:
     """List the cards that are held now, the newest first."""
-    from jobs.operations.card_holds import list_held
+    from platform_assets.fraud.held_cards import list_held
     from resources.lakehouse import LakehouseResource
 
     held = list_held(LakehouseResource.from_settings(load_settings()))

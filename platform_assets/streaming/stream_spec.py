@@ -76,6 +76,19 @@ class KafkaStream:
 
 
 @dataclass(frozen=True)
+class PublishedState:
+    """Says of a topic that its last record of each `key` is the newest row by `time_column`, late or sent twice or not.
+
+    The rows are those of the stream's table, and of `others`: tables of other writers, who commit a row before they
+    send its record, and look afterwards whether one of the stream's is newer. Of one moment the other's row holds.
+    """
+
+    key: tuple[str, ...]
+    time_column: str
+    others: tuple[TableSpec, ...] = ()
+
+
+@dataclass(frozen=True)
 class TableStream:
     """One streaming query over a Delta table, and the table that it writes.
 
@@ -86,8 +99,8 @@ class TableStream:
     dialect over a relation `events` with all rows and columns of the source: the check `parity` holds the table
     against it. Without a rule, or with reports by Spark, it takes the twin. `write_mode` is `upsert` (rows of the
     table's key are replaced while their window is open) or `append`. `trigger_seconds` None: HEADRACE_TRIGGER_SECONDS.
-    `publish_topic`: a Kafka topic that gets every row as well (`streaming.derive.kafka_publisher`). `publish_key`: the
-    columns of its records' key; none named: the table's key.
+    `publish_topic`: a Kafka topic that gets every row as well (`streaming.derive.kafka_publisher`), or, with
+    `published_state`, the newest row of each of its keys.
     """
 
     name: str
@@ -99,7 +112,7 @@ class TableStream:
     write_mode: Literal["append", "upsert"] = "append"
     trigger_seconds: float | None = None
     publish_topic: str | None = None
-    publish_key: tuple[str, ...] = ()
+    published_state: PublishedState | None = None
 
     def __post_init__(self) -> None:
         if self.span.of_pairs and (self.write_mode != "append" or not self.span.by_user):

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.result_span import ResultSpan
-from platform_assets.streaming.stream_spec import TableSource, TableStream
+from platform_assets.streaming.stream_spec import PublishedState, TableSource, TableStream
+from platform_assets.tables.fraud import CARD_RELEASES
 from platform_assets.tables.spec import Column, TableSpec
 from platform_assets.topics.fraud_scores import FRAUD_SCORES
 
@@ -68,5 +69,5 @@ STREAM = TableStream(
         FROM events WHERE holds_card""",
     span=ResultSpan("event_time", "event_time", reach=timedelta(0), by_user=True, user_column="customer_id"),
     publish_topic=HOLDS_TOPIC,
-    publish_key=("card_id",),
+    published_state=PublishedState(key=("card_id",), time_column="as_of", others=(CARD_RELEASES,)),
 )  # fmt: skip

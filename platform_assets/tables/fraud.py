@@ -5,7 +5,7 @@ Their writer is `platform_assets.fraud.model_register`; what scores payments rea
 
 from __future__ import annotations
 
-from platform_assets.tables.spec import Column, TableSpec
+from platform_assets.tables.spec import Column, EventRoles, TableSpec
 
 FRAUD_MODELS = TableSpec(
     name="platform.fraud_models",
@@ -66,8 +66,10 @@ CARD_RELEASES = TableSpec(
         Column("state", "string", "released"),
         Column("by", "string", "Who released it"),
         Column("reason", "string", "Why"),
+        Column("customer_id", "string", "Whose card it is"),
     ),
     statistics_columns=("as_of",),
+    roles=EventRoles(user_id="customer_id"),
 )
 
 FRAUD_TABLES = (FRAUD_MODELS, FRAUD_CHAMPIONS)

@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.operations.card_holds import list_held
+from platform_assets.fraud.held_cards import list_held
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.card_holds import CARD_HOLDS
 from platform_assets.tables.fraud import CARD_RELEASES

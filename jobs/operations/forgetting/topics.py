@@ -9,6 +9,7 @@ from platform_assets.errors import UsageError
 from platform_assets.reports import REPORT_TABLES
 from platform_assets.streaming.repair.erasure import Eraser
 from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_ingest
+from platform_assets.tables.fraud import CARD_RELEASES
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def build_erasers(user: str, user_hash: str, streams: Sequence[Stream], context:
     accepted = {ingest.main_table.name for ingest in ingests}
     # What is not of one topic alone is the first one's to erase.
     others = [stream for stream in derived if stream.source.table.name not in accepted]
-    tables, found = (LATE_EVENTS, *REPORT_TABLES), dict[str, Eraser]()
+    tables, found = (LATE_EVENTS, CARD_RELEASES, *REPORT_TABLES), dict[str, Eraser]()
     for ingest in (ingest for ingest in ingests if ingest.main_table.roles.user_id is not None):
         own = [stream for stream in derived if stream.source.table.name == ingest.main_table.name]
         found[ingest.main_table.name] = Eraser(user, user_hash, ingest, [*own, *others], tables, context)
