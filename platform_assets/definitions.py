@@ -14,7 +14,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_p
 @dg.definitions
 def defs() -> dg.Definitions:
     """Everything the code location has. Settings are read here, once; a bad one fails the load with its name."""
-    from jobs.definitions import fraud_model
+    from jobs.definitions import fraud_alerts_page, fraud_model
     from jobs.definitions.asset_checks import build_ledger_sensor, checks_hourly, checks_job
     from jobs.definitions.control_streams import build_control_streams_job
     from jobs.definitions.notifications import build_notifications
@@ -33,6 +33,7 @@ def defs() -> dg.Definitions:
     from platform_assets.checks.event_time import EventTimeLimits
     from platform_assets.fraud.assets import build_fraud_assets, has_payments
     from platform_assets.fraud.model_checks import build_model_checks
+    from platform_assets.fraud.page_asset import build_page_asset, has_alerts
     from platform_assets.relays import load_relays
     from platform_assets.reports import build_report_assets, select_reports
     from platform_assets.stream_assets import build_stream_assets
@@ -57,11 +58,14 @@ def defs() -> dg.Definitions:
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     with_fraud = has_payments(streams)
     fraud_jobs, fraud_schedules = fraud_model.build_jobs(settings.first_day) if with_fraud else ([], [])
+    pages = [build_page_asset()] if has_alerts(group.name for group in groups) else []
+    page_jobs = [fraud_alerts_page.build_page_job() for _ in pages]
     return dg.Definitions(
         assets=[
             *build_stream_assets(groups, settings.topic, settings.first_day),
             *build_report_assets(settings.reports_engine, settings.first_day, reports),
             *(build_fraud_assets(settings.first_day) if with_fraud else ()),
+            *pages,
         ],
         asset_checks=[
             *build_checks(streams, settings.topic, settings.reports_engine, settings.first_day, limits, busy, relays),
@@ -79,6 +83,7 @@ def defs() -> dg.Definitions:
             checks_job,
             *fraud_jobs,
             *([build_release_job()] if with_fraud else []),
+            *page_jobs,
         ],
         sensors=[
             build_stream_supervisor(groups, streaming_job, settings),
@@ -92,6 +97,7 @@ def defs() -> dg.Definitions:
             checks_hourly,
             build_drain_schedule(groups, drain_job, settings),
             *fraud_schedules,
+            *map(fraud_alerts_page.build_page_schedule, page_jobs),
         ],
         # What is launched from an asset's page: one process, and so one Spark application.
         executor=dg.in_process_executor,

@@ -12,18 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from platform_assets.reports.daily_report import DailyReport
 from platform_assets.reports.day_states import FINAL, read_states
 from platform_assets.reports.days import DayRange
-from platform_assets.reports.presentation import render_value
-
-if TYPE_CHECKING:
-    import jinja2
+from platform_assets.reports.html_pages import load_template
 
 DAILY_PAGE_KEY = dg.AssetKey(["reports", "daily_page"])
 
@@ -42,21 +38,17 @@ def write_daily_page(lakehouse: Any, reports: Sequence[DailyReport], day: date) 
     if not known:
         return None
     rows = {report.table.name: _read_day(lakehouse, report, day) for report in reports if states[report.table.name]}
-    page = (
-        _environment()
-        .get_template("daily_page.html")
-        .render(
-            day=day,
-            is_final=all(state.state == FINAL for state in known),
-            states=sorted(known, key=lambda state: state.report),
-            written_at=datetime.now(UTC),
-            figures=_count(rows.get("gold.session_report", [])) if "gold.session_report" in states else None,
-            tables=[
-                (section, _largest(rows.get(section.table, []), section))
-                for section in _SECTIONS
-                if section.table in states
-            ],
-        )
+    page = load_template(__package__, "daily_page.html").render(
+        day=day,
+        is_final=all(state.state == FINAL for state in known),
+        states=sorted(known, key=lambda state: state.report),
+        written_at=datetime.now(UTC),
+        figures=_count(rows.get("gold.session_report", [])) if "gold.session_report" in states else None,
+        tables=[
+            (section, _largest(rows.get(section.table, []), section))
+            for section in _SECTIONS
+            if section.table in states
+        ],
     )
     place: str = lakehouse.folder.write_file(f"_reports/{day}.html", page.encode())
     return place
@@ -153,27 +145,3 @@ def _read_money(by_currency: str | None, total: float | None) -> _Money:
     if by_currency is None:
         return {"": Decimal(repr(total))} if total else {}
     return {code: Decimal(amount) for code, amount in json.loads(by_currency).items()}
-
-
-def _render(value: Any) -> str:
-    if isinstance(value, Decimal):
-        return f"{value:,.2f}"
-    if isinstance(value, dict):
-        return ", ".join(f"{amount:,.2f} {code}".strip() for code, amount in value.items()) or "0.00"
-    return render_value(value)
-
-
-def _environment() -> jinja2.Environment:
-    import jinja2
-
-    def load(name: str) -> str:
-        return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(load), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["value"] = _render
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.1%}"
-    environment.filters["heading"] = lambda name: name.removesuffix("_by_currency").replace("_", " ")
-    return environment

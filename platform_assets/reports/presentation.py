@@ -38,10 +38,14 @@ def build_column_schema(spec: TableSpec) -> dg.TableSchema:
 
 def render_preview(spec: TableSpec, rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as a Markdown table in the spec's column order, without whose they are; a sentence when there are none."""
+    # Dagster keeps what it is told for ever, beyond the reach of `headrace forget-user`.
+    return render_table([c.name for c in spec.columns if c.name not in ("user_id", spec.roles.user_id)], rows)
+
+
+def render_table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """These columns of rows as a Markdown table; a sentence when there are none."""
     if not rows:
         return "No rows."
-    # Dagster keeps what it is told for ever, beyond the reach of `headrace forget-user`.
-    names = [c.name for c in spec.columns if c.name not in ("user_id", spec.roles.user_id)]
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     lines += ["| " + " | ".join(_escape(render_value(row[name])) for name in names) + " |" for row in rows]
     return "\n".join(lines)

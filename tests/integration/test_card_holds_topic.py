@@ -23,13 +23,17 @@ from jobs.cli.card_commands import card as card_command
 from jobs.definitions.release_card import build_release_job
 from jobs.operations import card_holds as operation
 from jobs.operations.card_holds import release_card
+from jobs.operations.forgetting.command import Erasure
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.errors import UsageError
 from platform_assets.fraud.held_cards import list_held
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streams.card_holds import CARD_HOLDS, HOLDS_TOPIC, STREAM
 from platform_assets.tables.fraud import CARD_RELEASES
+from platform_assets.tables.platform import PLATFORM_TABLES
+from platform_assets.topics.fraud_scores import TOPIC as FRAUD_SCORES
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import load_settings
@@ -39,8 +43,11 @@ from tests.integration.test_simulator import read_all
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from platform_assets.streaming.context import StreamContext
     from resources.embedded_broker import BrokerState
     from resources.settings import Settings
+
+SCORES = KafkaStream(FRAUD_SCORES)
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Holds:
     session: SparkSession
     kafka: KafkaResource
     lakehouse: LakehouseResource
+    context: StreamContext
     publisher: KafkaPublisher
     own: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     count: int = 0
@@ -57,13 +65,13 @@ class Holds:
     def name(self, card: str) -> str:
         return f"{self.own}-é-{card}"
 
-    def hold(self, card: str, at: datetime) -> pa.Table:
+    def hold(self, card: str, at: datetime, customer: str = "ann") -> pa.Table:
         """A hold in its table, as the stream writes it; gives the batch."""
         self.count += 1
         row = {
-            "score_id": f"{self.own}-{self.count}", "card_id": self.name(card), "customer_id": "ann", "event_time": at,
-            "as_of": at, "state": "held", "score": float("nan") if self.count % 5 == 4 else 0.95, "model_version": 1,
-            "reasons": ["a reason"],
+            "score_id": f"{self.own}-{self.count}", "card_id": self.name(card), "customer_id": customer,
+            "event_time": at, "as_of": at, "state": "held", "model_version": 1, "reasons": ["a reason"],
+            "score": float("nan") if self.count % 5 == 4 else 0.95,
         }  # fmt: skip
         rows = pa.Table.from_pylist([row], build_arrow_schema(CARD_HOLDS))
         write_deltalake(create_table(self.lakehouse.table_uri(CARD_HOLDS.name), CARD_HOLDS), rows, mode="append")
@@ -96,9 +104,9 @@ class Holds:
 def opened(spark: SparkSession, kafka: KafkaResource, settings: Settings) -> Iterator[Holds]:
     with tempfile.TemporaryDirectory() as folder:
         lakehouse = LakehouseResource(root=folder)
-        context = build_stream_context(settings, kafka, lakehouse, [STREAM])
+        context = build_stream_context(settings, kafka, lakehouse, [SCORES, STREAM])
         assert len(kafka.partitions(HOLDS_TOPIC)) > 1
-        yield Holds(spark, kafka, lakehouse, KafkaPublisher(STREAM, context))
+        yield Holds(spark, kafka, lakehouse, context, KafkaPublisher(STREAM, context))
 
 
 @pytest.fixture
@@ -189,6 +197,21 @@ def test_an_alert_at_the_moment_of_a_release_is_the_last_word(holds: Holds, monk
     holds.release("a")
     assert holds.states() == {"a": "held"}
     assert [each.card_id for each in list_held(holds.lakehouse)] == [holds.name("a")]
+
+
+def test_a_customer_who_is_forgotten_has_neither_holds_nor_releases(holds: Holds) -> None:
+    for card, customer in (("a", "ann"), ("b", "ann"), ("c", "bob")):
+        holds.publish(holds.hold(card, datetime.now(UTC), customer))
+    holds.release("b")
+    holds.release("c")
+    for spec in (*FRAUD_SCORES.tables, *PLATFORM_TABLES):
+        create_table(holds.lakehouse.table_uri(spec.name), spec)
+    erasure = Erasure("ann", [SCORES, STREAM], holds.context, "a test", "asked")
+    _, counts = erasure.take_out(holds.session, lambda: None, lambda line: None)
+    assert (counts[CARD_HOLDS.name], counts[CARD_RELEASES.name]) == (2, 1)
+    for name in (CARD_HOLDS.name, CARD_RELEASES.name):
+        assert holds.lakehouse.delta_table(name).to_pyarrow_table()["customer_id"].to_pylist() == ["bob"]
+    assert holds.states() == {"a": None, "b": None, "c": "released"}
 
 
 def test_a_release_by_a_clock_that_is_behind_releases(holds: Holds) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from jobs.operations.explain import explain
+from platform_assets.fraud.alerts_page import ALERTS_PAGE
 from platform_assets.streaming.register.found_traces import AlsoErased
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
@@ -160,7 +161,11 @@ def test_the_command_comes_to_its_end(broker: BrokerState, kafka: KafkaResource,
         return done.returncode, done.stdout + done.stderr
 
     send([json.dumps(of_user()), *REFUSED, *UNSURE, *OTHERS])
+    page = tmp_path / "home" / "lakehouse" / ALERTS_PAGE
+    page.parent.mkdir()
+    page.write_text("the user's payments")
     code, said = forget_user()
+    assert not page.exists()
     assert code == 1 and said.count(f"  unsure: silver.quarantined_events {name}/0/") == len(UNSURE), said
     code, said = forget_user("--also-unsure")
     assert code == 0 and "were read; 0 have the user" in said, said

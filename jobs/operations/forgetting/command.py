@@ -23,6 +23,7 @@ from jobs.supervision.host import Application, host_group
 from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError, UsageError
+from platform_assets.fraud.alerts_page import ALERTS_PAGE
 from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
 from platform_assets.streaming.register.found_traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived
@@ -155,6 +156,7 @@ def forget_user(
                 found, rows = erasure.take_out(session, drain, say)
             lakehouse.folder.remove(FOLDER)
             wait_for_readers(instance, wait_seconds, say)
+            lakehouse.folder.remove(ALERTS_PAGE)
             erasure.remove_files()
         waits = list_what_waits(found, select_derived(streams), context, kafka)
     say("the streams go on; reports of the user's days are computed again")
