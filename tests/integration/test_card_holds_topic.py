@@ -115,7 +115,7 @@ def holds(spark: SparkSession, kafka: KafkaResource, settings: Settings) -> Iter
         yield found
 
 
-# A hold of now, one that comes late, any batch once more, and a release.
+# A hold that comes at once, one that comes late, any batch once more, and a release.
 EVENTS = st.lists(
     st.tuples(st.sampled_from("ab"), st.sampled_from(["now", "late", "again", "release"]), st.integers(0, 5)),
     min_size=4, max_size=9,

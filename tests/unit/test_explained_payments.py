@@ -14,7 +14,9 @@ from deltalake import write_deltalake
 
 from jobs.operations.explained_payments import explain_payment
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
+from platform_assets.streams.card_holds import CARD_HOLDS
 from platform_assets.streams.fraud_alerts import FRAUD_ALERTS
+from platform_assets.tables.fraud import CARD_RELEASES
 from platform_assets.tables.spec import TableSpec
 from platform_assets.topics.fraud_reports import FRAUD_REPORTS
 from platform_assets.topics.fraud_scores import FRAUD_SCORES
@@ -77,6 +79,29 @@ def test_all_that_is_known_is_said(lakehouse: LakehouseResource) -> None:
     ]
     write(lakehouse, FRAUD_ALERTS, {"score_id": "t0"})
     assert not any("does not have it yet" in line for line in explain_payment(lakehouse, "t0"))
+
+
+def test_a_hold_lasts_until_the_first_release_after_it(lakehouse: LakehouseResource) -> None:
+    def find_hold() -> list[str]:
+        return [line for line in explain_payment(lakehouse, "t0") if " its card " in line]
+
+    write(lakehouse, TRANSACTIONS, payment(0, 0))
+    assert find_hold() == []
+    write(lakehouse, CARD_HOLDS, {"score_id": "t0", "card_id": "c1", "as_of": NOON})
+    held = ["It holds its card since 2026-03-01 12:00:00 UTC."]
+    assert find_hold() == held
+    others = [("c1", -1, "before it"), ("another", 1, "of another card")]
+    for card, hours, reason in others:
+        released = {"card_id": card, "as_of": NOON + timedelta(hours=hours), "by": "ann", "reason": reason}
+        write(lakehouse, CARD_RELEASES, released)
+        assert find_hold() == held
+    for hours, reason in ((5, "again"), (2, "the customer was asked")):
+        released = {"card_id": "c1", "as_of": NOON + timedelta(hours=hours), "by": "bob", "reason": reason}
+        write(lakehouse, CARD_RELEASES, released)
+    assert find_hold() == [
+        "It held its card from 2026-03-01 12:00:00 UTC until bob released it at 2026-03-01 14:00:00 UTC: the customer "
+        "was asked."
+    ]
 
 
 def test_what_is_not_known_is_said_too(lakehouse: LakehouseResource) -> None:
