@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # What computes, reads files or talks to Kafka: each costs tens to hundreds of megabytes and up to seconds.
 _ENGINES = (
-    "confluent_kafka", "delta", "deltalake", "duckdb", "jgo", "matplotlib", "numpy", "pandas", "polars",
-    "py4j", "pyarrow", "pyspark",
+    "confluent_kafka", "delta", "deltalake", "duckdb", "jgo", "matplotlib", "mlflow", "numpy", "pandas", "polars",
+    "py4j", "pyarrow", "pyspark", "scipy", "sklearn",
 )  # fmt: skip
 
 # Builds everything, as a code server does, and names each engine with the modules of ours that asked for it.
@@ -37,8 +39,10 @@ for engine in {_ENGINES}:
 """
 
 
-def test_definitions_load_without_an_engine_and_touch_nothing(tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+@pytest.mark.parametrize("groups", ["clickstream", "all"])
+def test_definitions_load_without_an_engine_and_touch_nothing(groups: str, tmp_path: Path) -> None:
+    project = str(Path(__file__).parents[2])
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": project, "HEADRACE_GROUPS": groups}
     command = [sys.executable, "-c", _PROGRAM]
     result = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60, check=False
