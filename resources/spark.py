@@ -138,15 +138,16 @@ class SparkResource(dg.ConfigurableResource[Any]):
                 # Then the first call gave up half-way; the second one, which no longer asks the JVM, resets the
                 # Python side, without which no other context could be made in this process.
                 SparkContext._active_spark_context.stop()
-        gateway = SparkContext._gateway
-        if gateway is not None and self._jvm is not None:
-            with contextlib.suppress(Py4JError, OSError):
-                gateway.shutdown()
-            # pyspark keeps the gateway of a process for good; without this the next start would talk to a dead JVM.
-            _forget_gateway()
-        if self._jvm is not None:
-            _end(self._jvm, self.stop_timeout_seconds)
-            self._jvm = None
+        gateway, jvm, self._jvm = SparkContext._gateway, self._jvm, None
+        if jvm is not None:
+            # The JVM first: its connections end with it. Closing one that a query was stopped in waits for its reader,
+            # which waits for the JVM: a host would hang for good.
+            _end(jvm, self.stop_timeout_seconds)
+            if gateway is not None:
+                with contextlib.suppress(Py4JError, OSError):
+                    gateway.shutdown()
+                # pyspark keeps the gateway of a process for good; then the next start would talk to a dead JVM.
+                _forget_gateway()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
