@@ -137,7 +137,7 @@ def test_the_newest_alerts_are_shown_and_the_busiest_cards_last_payments(tmp_pat
     assert [each.payment for each in read(lakehouse)] == [None] * MOST_ALERTS
     write(lakehouse, TRANSACTIONS, [make_payment(number, "a", at) for number, at in enumerate(times)])
     shown = read(lakehouse)
-    assert [each.alert["event_time"] for each in shown] == times[:-MOST_ALERTS - 1 : -1]
+    assert [each.alert["event_time"] for each in shown] == times[: -MOST_ALERTS - 1 : -1]
     assert (len(shown[0].before), shown[0].before_count) == (MOST_PAYMENTS, len(times) - 1)
 
 
