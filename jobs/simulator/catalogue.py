@@ -41,10 +41,11 @@ class Catalogue:
 
     `product_json[product, quantity]` holds the fields product_id to quantity (and currency, where the shop sends one),
     `revenue_json[product, quantity]` the revenue of a purchase: price x quantity in whole cents, so that it is exact.
-    `session_json[device, country]` holds device_type and country.
+    `session_json[device, country]` holds device_type and country. Products of one `product_aisle` are of a kind.
     """
 
     product_weights: NDArray[np.float64]
+    product_aisle: NDArray[np.int64]
     user_weights: NDArray[np.float64]
     device_weights: NDArray[np.float64]
     user_ids: NDArray[np.object_]
@@ -67,10 +68,14 @@ def build_catalogue(profile: ShopProfile, rng: np.random.Generator) -> Catalogue
     products, users = profile.products, profile.users
     product_json = np.empty((products, MAX_QUANTITY + 1), dtype=object)
     revenue_json = np.empty((products, MAX_QUANTITY + 1), dtype=object)
+    product_aisle = np.empty(products, dtype=np.int64)
     categories = list(_CATEGORIES.items())
     for product in range(products):
-        category, (nouns, middle) = categories[int(rng.integers(len(categories)))]
-        name = f"{_ADJECTIVES[int(rng.integers(len(_ADJECTIVES)))]} {nouns[int(rng.integers(len(nouns)))]} {product}"
+        kind = int(rng.integers(len(categories)))
+        category, (nouns, middle) = categories[kind]
+        adjective, noun = int(rng.integers(len(_ADJECTIVES))), int(rng.integers(len(nouns)))
+        product_aisle[product] = kind * len(nouns) + noun
+        name = f"{_ADJECTIVES[adjective]} {nouns[noun]} {product}"
         cents = max(99, round(middle * float(np.exp(rng.normal(0.0, 0.6)))) * 100 - 1)
         # Spread evenly over popular and other products, at any rate.
         is_yen = product * _GOLDEN_RATIO % 1 < profile.second_currency
@@ -88,6 +93,7 @@ def build_catalogue(profile: ShopProfile, rng: np.random.Generator) -> Catalogue
             session_json[i, j] = f'"device_type":"{device}","country":"{country}"'.encode()
     return Catalogue(
         product_weights=cumulative(np.arange(1, products + 1, dtype=np.float64) ** -profile.product_skew),
+        product_aisle=product_aisle,
         user_weights=cumulative(np.exp(rng.normal(0.0, 1.0, users) * profile.user_skew)),
         device_weights=cumulative(np.array(_DEVICE_SHARES)),
         user_ids=np.array([f"user-{user:07d}".encode() for user in range(users)], dtype=object),

@@ -18,6 +18,7 @@ class ShopProfile(DeliveryHabits):
         "cart_rate",
         "remove_rate",
         "purchase_rate",
+        "taste",
         "second_currency",
         "without_revenue",
     )
@@ -40,6 +41,9 @@ class ShopProfile(DeliveryHabits):
     products: int = 500
     product_skew: float = 1.0
     """Popular products: the exponent of Zipf's law. 0: all alike."""
+
+    taste: float = 0.7
+    """Views that go to what the shopper likes, the others to what is popular. 0: all shoppers are alike."""
 
     bounce_rate: float = 0.35
     """Sessions with one page view and nothing else."""

@@ -13,6 +13,7 @@ from jobs.simulator.encoding import Encoder
 from jobs.simulator.profile import ShopProfile
 from jobs.simulator.shopper import SessionLibrary, build_library
 from jobs.simulator.simulated_topic import SimulatedTopic
+from jobs.simulator.tastes import Tastes, build_tastes
 
 _SECOND = 1_000_000
 _ACTION = np.dtype(
@@ -31,9 +32,11 @@ _ACTION = np.dtype(
 class _Sessions(BegunActions):
     """Actions of all shoppers."""
 
-    def __init__(self, catalogue: Catalogue, library: SessionLibrary, profile: ShopProfile, seed: int) -> None:
+    def __init__(
+        self, catalogue: Catalogue, tastes: Tastes, library: SessionLibrary, profile: ShopProfile, seed: int
+    ) -> None:
         super().__init__(library.mean_length, _ACTION, np.random.default_rng([seed, 1]))
-        self._catalogue, self._library, self._profile = catalogue, library, profile
+        self._catalogue, self._tastes, self._library, self._profile = catalogue, tastes, library, profile
         self._begun = 0
 
     def _begin(self, count: int, begin: int, end: int) -> NDArray[np.void]:
@@ -44,7 +47,8 @@ class _Sessions(BegunActions):
         first = np.cumsum(length) - length
         session = np.repeat(np.arange(count), length)
         step = np.arange(total) - np.repeat(first - library.first[drawn], length)
-        products = np.searchsorted(catalogue.product_weights, rng.random(int(slots.sum())), side="right")
+        choices = rng.random(int(slots.sum()))
+        popular = np.searchsorted(catalogue.product_weights, choices, side="right")
         think = np.exp(rng.normal(0.0, 1.0, total) * profile.think_spread) * (profile.think_seconds * _SECOND)
         # At least 2 ms, for most timestamps are in milliseconds and a session's events must not share one.
         think = np.maximum(think, 2000.0)
@@ -53,6 +57,7 @@ class _Sessions(BegunActions):
         passed = np.cumsum(think)
         started = passed[first] - think[first] if count else passed
         user = np.searchsorted(catalogue.user_weights, rng.random(count), side="right")
+        products = self._tastes.draw(choices, popular, user, slots)
         # Most sessions are on the customer's own device.
         other = np.searchsorted(catalogue.device_weights, rng.random(count), side="right")
         device = np.where(rng.random(count) < 0.85, catalogue.user_device[user], other)
@@ -78,10 +83,11 @@ class Shop(SimulatedTopic):
         super().__init__(profile, seed)
         self._shop = profile
         self._catalogue = build_catalogue(profile, np.random.default_rng([seed, 0]))
+        self._tastes = build_tastes(self._catalogue, profile.taste, np.random.default_rng([seed, 8]))
         self._library = build_library(profile, seed)
 
     def _open_actions(self) -> _Sessions:
-        return _Sessions(self._catalogue, self._library, self._shop, self.seed)
+        return _Sessions(self._catalogue, self._tastes, self._library, self._shop, self.seed)
 
     def _open_encoder(self, run: int) -> Encoder:
         return Encoder(self._catalogue, self.seed, run, self._shop.without_revenue)

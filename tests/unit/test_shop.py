@@ -326,3 +326,28 @@ def test_a_shop_of_two_currencies_names_each_and_yen_have_no_cents() -> None:
     assert len({value for _, _, value in records}) == tally.valid
     plain, _ = history(dataclasses.replace(profile, second_currency=0.0, without_revenue=0.0), 5, hours=4)
     assert [key for _, key, _ in plain] == [key for _, key, _ in records]
+
+
+def test_a_taste_changes_products_and_nothing_else() -> None:
+    def tell(taste: float) -> list[dict[str, Any]]:
+        records, _ = history(CLEAN.with_rates({"taste": taste}), 9)
+        return [json.loads(value) for _, _, value in records if value is not None]
+
+    alike, tasteful = tell(0.0), tell(0.7)
+    kept = ("event_id", "timestamp", "user_id", "session_id", "event_type", "quantity", "device_type", "country")
+    assert [[event[name] for name in kept] for event in alike] == [[event[name] for name in kept] for event in tasteful]
+    assert [event["product_id"] for event in alike] != [event["product_id"] for event in tasteful]
+
+
+def test_who_likes_an_aisle_looks_at_products_of_its_kind() -> None:
+    def share_of_one_kind(taste: float) -> float:
+        records, _ = history(CLEAN.with_rates({"taste": taste, "users": 5_000}), 9, hours=4, rate=4)
+        sessions = defaultdict(list)
+        for _, _, value in records:
+            event = json.loads(value or b"")
+            noun = event["product_name"].split(" ", 1)[1].rsplit(" ", 1)[0]
+            sessions[event["session_id"]].append((event["category"], noun))
+        shares = [max(Counter(kinds).values()) / len(kinds) for kinds in sessions.values() if len(kinds) > 5]
+        return sum(shares) / len(shares)
+
+    assert share_of_one_kind(0.9) > share_of_one_kind(0.0) + 0.2
