@@ -36,6 +36,8 @@ def defs() -> dg.Definitions:
     from platform_assets.fraud.page_asset import build_page_asset, has_alerts
     from platform_assets.relays import load_relays
     from platform_assets.reports import build_report_assets, select_reports
+    from platform_assets.reports.whole import select_whole_tables
+    from platform_assets.reports.whole.assets import build_whole_assets
     from platform_assets.stream_assets import build_stream_assets
     from platform_assets.streaming.repair.expiry import check_policy
     from platform_assets.streams import load_all_streams, load_stream_groups
@@ -53,7 +55,8 @@ def defs() -> dg.Definitions:
     groups = load_stream_groups()
     streams = [stream for group in groups for stream in group.streams]
     relays = load_relays(name for group in groups for name in group.relays)
-    reports = select_reports([table for stream in streams for table in stream.tables])
+    tables = [table for stream in streams for table in stream.tables]
+    reports, wholes = select_reports(tables), select_whole_tables(tables)
     check_policy(load_all_streams(), settings.retention_days)
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
     with_fraud = has_payments(streams)
@@ -66,6 +69,7 @@ def defs() -> dg.Definitions:
             *build_report_assets(settings.reports_engine, settings.first_day, reports),
             *(build_fraud_assets(settings.first_day) if with_fraud else ()),
             *pages,
+            *build_whole_assets(wholes),
         ],
         asset_checks=[
             *build_checks(streams, settings.topic, settings.reports_engine, settings.first_day, limits, busy, relays),

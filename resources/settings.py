@@ -209,6 +209,11 @@ class Settings(BaseSettings):
         SecretStr, Field(description="Webhook that is told of trouble and of its end, as JSON; empty: none")
     ] = SecretStr("")
 
+    # Who asks for a user's recommendations learns something about the user: nobody can before somebody says so.
+    recommendations_port: Annotated[
+        int, Field(ge=0, le=65535, description="Port of `headrace recommend --serve` on 127.0.0.1; 0: it is off")
+    ] = 0
+
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
 
     @field_validator("*")

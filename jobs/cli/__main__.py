@@ -14,6 +14,7 @@ from jobs.cli import (
     model_commands,
     new_topic_command,
     platform_commands,
+    recommend_command,
     simulate_command,
     stream_commands,
     user_commands,
@@ -40,6 +41,7 @@ _COMMANDS = (
     user_commands.forget_user,
     model_commands.model,
     card_commands.card,
+    recommend_command.recommend,
     simulate_command.simulate,
     new_topic_command.new_topic,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
+    from resources.lakehouse import LakehouseResource
 
 
 @contextmanager
@@ -48,6 +50,7 @@ def open_application(
         context = build_stream_context(
             settings, kafka, lakehouse, group.streams, relays, close_windows=close_windows, check_lease=check_lease
         )
+        context = replace(context, followers=_build_followers(group.streams, lakehouse, check_lease))
         spark = SparkResource.from_settings(_give_slots(settings, context), app_name=f"stream-{group.name}")
         with spark.running((lock_fd,)) as session:
             build: Callable[[], RunningGroup] = partial(QueryGroup, session, group.streams, context)
@@ -66,6 +69,16 @@ def _give_slots(settings: Settings, context: StreamContext) -> Settings:
     if slots is None or needed <= int(slots[1]):
         return settings
     return settings.model_copy(update={"spark_master": f"local[{needed}]"})
+def _build_followers(
+    streams: Sequence[Stream], lakehouse: LakehouseResource, check_lease: Callable[[], None] | None
+) -> tuple[Callable[[], None], ...]:
+    """The work that follows the streams in their own process; the group with the shop's events has some."""
+    from platform_assets.reports.whole.session_update import SessionUpdate
+    from platform_assets.topics.events import EVENTS
+
+    if EVENTS not in (stream.main_table for stream in streams):
+        return ()
+    return (SessionUpdate(lakehouse, check_lease).follow,)
 
 
 @contextmanager

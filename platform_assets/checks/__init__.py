@@ -34,9 +34,11 @@ def build_checks(
         build_ingest_freshness_checks,
         build_report_freshness_checks,
         build_stream_freshness_checks,
+        build_whole_freshness_checks,
     )
     from platform_assets.checks.hop_ledger import build_hop_ledger_checks
     from platform_assets.checks.ledger import build_ledger_checks
+    from platform_assets.checks.measured_recall import build_recall_checks
     from platform_assets.checks.parity import build_parity_checks
     from platform_assets.checks.repeated_events import build_repeated_events_checks
     from platform_assets.checks.report_consistency import build_report_consistency_checks
@@ -48,6 +50,7 @@ def build_checks(
     from platform_assets.fraud.assets import has_payments
     from platform_assets.reports import list_report_tables, select_reports
     from platform_assets.reports.day_states import REPORT_DAYS
+    from platform_assets.reports.whole import select_whole_tables
     from platform_assets.tables.fraud import CARD_RELEASES, FRAUD_TABLES
     from platform_assets.tables.platform import PLATFORM_TABLES
     from platform_assets.topics.fraud_scores import FRAUD_SCORES
@@ -55,14 +58,15 @@ def build_checks(
     kafka, topics = select_ingest(streams), name_topics(streams, shop_topic)
     tables = [table for stream in streams for table in stream.tables]
     kept = [table for relay in relays for table in relay.tables]
-    reports = list_report_tables(select_reports(tables))
+    reports, wholes = list_report_tables(select_reports(tables)), select_whole_tables(tables)
     fraud = (*FRAUD_TABLES, CARD_RELEASES) if has_payments(streams) else ()
+    contracts = [*tables, *PLATFORM_TABLES, *reports, *(whole.table for whole in wholes), REPORT_DAYS, *kept, *fraud]
     return [
         *build_ledger_checks(kafka),
         *build_event_time_checks(kafka, limits or EventTimeLimits()),
         *build_hop_ledger_checks(streams),
         *build_time_to_loss_checks(kafka, topics),
-        *build_schema_contract_checks([*tables, *PLATFORM_TABLES, *reports, REPORT_DAYS, *kept, *fraud]),
+        *build_schema_contract_checks(contracts),
         *build_table_files_checks(tables),
         *chain.from_iterable(build_ingest_freshness_checks([s.main_table], topics[s.name]) for s in kafka),
         *build_stream_freshness_checks(streams),
@@ -72,5 +76,7 @@ def build_checks(
         *build_busy_users_checks(streams, busy or BusyUserLimits()),
         *([build_scored_check(), *build_scoring_checks()] if relays and FRAUD_SCORES in tables else []),
         *build_report_freshness_checks(reports, first_day=first_day),
+        *build_whole_freshness_checks(wholes),
+        *build_recall_checks(wholes),
         *build_report_consistency_checks(reports),
     ]

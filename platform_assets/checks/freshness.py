@@ -21,6 +21,7 @@ from platform_assets.tables.spec import TableSpec
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
+    from platform_assets.reports.whole.whole_table import WholeTable
     from platform_assets.streaming.ingest.lost_ranges import LostRange
 
 # A stream commits every few seconds. One that has unread records and has been silent for this long is stuck, also
@@ -29,6 +30,9 @@ STREAM_LIMIT = timedelta(minutes=5)
 
 # Reports run hourly, behind other batch runs. Two missed runs are an error.
 REPORT_LIMIT = timedelta(hours=2, minutes=30)
+
+# Tables that are computed whole are computed each night. One missed run is an error, the time of one is not.
+WHOLE_LIMIT = timedelta(hours=26)
 
 # Commits searched for the newest one that wrote rows; upkeep (OPTIMIZE, VACUUM) never makes this many in a row.
 _COMMITS_SEARCHED = 100
@@ -126,6 +130,11 @@ def build_stream_freshness_checks(
         _build_derived_check(stream.main_table, stream.source.table.name, limit, query=stream.name)
         for stream in select_derived(streams)
     ]
+
+
+def build_whole_freshness_checks(wholes: "Iterable[WholeTable]") -> list[dg.AssetChecksDefinition]:
+    """One check `freshness` for each table that is computed whole, by its accepted records; needs `lakehouse`."""
+    return [_build_derived_check(whole.table, whole.source.table.name, WHOLE_LIMIT) for whole in wholes]
 
 
 def build_ingest_freshness_checks(

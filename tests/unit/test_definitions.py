@@ -10,14 +10,17 @@ from platform_assets.reports import REPORT_TABLES
 from platform_assets.reports.daily_page import DAILY_PAGE_KEY
 from platform_assets.reports.day_states import REPORT_DAYS
 from platform_assets.reports.days import CLOSED_DAYS_KEY
+from platform_assets.reports.whole import select_whole_tables
 from platform_assets.stream_assets import topic_asset_key
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import PLATFORM_TABLES
 from resources.settings import load_settings
 
+STREAM_TABLES = [table for stream in load_streams() for table in stream.tables]
+BATCH_TABLES = [*REPORT_TABLES, *(whole.table for whole in select_whole_tables(STREAM_TABLES))]
 TABLES = [
-    *(table for stream in load_streams() for table in stream.tables),
-    *REPORT_TABLES,
+    *STREAM_TABLES,
+    *BATCH_TABLES,
     *PLATFORM_TABLES,
     REPORT_DAYS,
 ]
@@ -44,13 +47,13 @@ def test_every_table_has_a_schema_check_and_every_main_table_a_freshness_check(d
     checks = {(key.asset_key, key.name) for key in definitions.get_repository_def().asset_graph.asset_check_keys}
     for table in TABLES:
         assert (dg.AssetKey(table.asset_path), "schema_contract") in checks
-    for table in [*(stream.main_table for stream in load_streams()), *REPORT_TABLES]:
+    for table in [*(stream.main_table for stream in load_streams()), *BATCH_TABLES]:
         assert (dg.AssetKey(table.asset_path), "freshness") in checks
 
 
 def test_streams_cannot_be_materialized_by_hand(definitions: dg.Definitions) -> None:
     executable = definitions.get_repository_def().asset_graph.materializable_asset_keys
-    assert executable == {*(dg.AssetKey(table.asset_path) for table in REPORT_TABLES), DAILY_PAGE_KEY}
+    assert executable == {*(dg.AssetKey(table.asset_path) for table in BATCH_TABLES), DAILY_PAGE_KEY}
 
 
 def test_no_two_queries_share_a_table() -> None:

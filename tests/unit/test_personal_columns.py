@@ -9,13 +9,19 @@ from platform_assets.reports import REPORT_TABLES
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.reports.day_states import REPORT_DAYS
 from platform_assets.reports.presentation import render_preview
+from platform_assets.reports.whole import ALL_WHOLE_TABLES
 from platform_assets.streams import load_streams
 from platform_assets.tables.platform import PLATFORM_TABLES
 from platform_assets.tables.spec import TableSpec
 from resources.lakehouse import LakehouseResource
 
-TABLES = [*(table for stream in load_streams() for table in stream.tables), *PLATFORM_TABLES, *REPORT_TABLES]
-PERSONAL = {"user_id", "event_id", "view_event_id", "purchase_event_id", "key", "value", "session_id"}
+TABLES = [
+    *(table for stream in load_streams() for table in stream.tables),
+    *PLATFORM_TABLES,
+    *REPORT_TABLES,
+    *(whole.table for whole in ALL_WHOLE_TABLES),
+]
+PERSONAL = {"user_id", "event_id", "view_event_id", "purchase_event_id", "key", "value", "session_id", "member_id"}
 
 
 @pytest.mark.parametrize("table", [*TABLES, REPORT_DAYS], ids=lambda table: table.name)

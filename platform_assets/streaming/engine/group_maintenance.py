@@ -95,6 +95,7 @@ class GroupMaintenance:
         tasks = [
             Task(self._context.upkeep_seconds, self._look_after_tables),
             Task(_IDLE_LOOK_SECONDS, self._advance_idle_frontier),
+            *(Task(self._context.upkeep_seconds, follow) for follow in self._context.followers),
         ]
         self._work = PeriodicWork(tasks, lambda text: classify_failure("history", text, self._context))
         self._work.start()
@@ -177,6 +178,8 @@ class GroupMaintenance:
         self._remove_expired()
         for _ in range(2):
             self._upkeep.run()
+        for follow in self._context.followers:
+            follow()
 
     def _remove_expired(self) -> None:
         """Removes rows of days that are kept no longer, as many as one round does, and writes them down."""

@@ -1,0 +1,56 @@
+"""The check `recall`: the recommendations find more of what users turn to next than the list of best sellers does."""
+
+# No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
+from collections.abc import Iterable, Mapping
+
+import dagster as dg
+
+from platform_assets.reports.whole.product_recommendations import PRODUCT_RECOMMENDATIONS_TABLE
+from platform_assets.reports.whole.whole_table import WholeTable, find_commit
+
+RECALL = "recall"
+# Of fewer users' recall the sampling error is more than two percentage points: it would be red by chance.
+_LEAST_USERS = 500
+
+
+def build_recall_checks(wholes: Iterable[WholeTable]) -> list[dg.AssetChecksDefinition]:
+    """The check on gold.product_recommendations, where it is among these; needs the resource `lakehouse`."""
+    return [_build_check() for whole in wholes if whole.table == PRODUCT_RECOMMENDATIONS_TABLE]
+
+
+def judge_recall(measured: Mapping[str, float]) -> dg.AssetCheckResult:
+    """Fails where recall@10 is below that of the most popular products, measured by enough users."""
+    if not measured:
+        return dg.AssetCheckResult(passed=True, description="No user came back yet to measure by.")
+    ours, popular, users = measured["recall_at_10"], measured["popular_recall_at_10"], measured["users"]
+    covered = measured["coverage"]
+    said = f"recall@10 {ours:.3f}, most popular {popular:.3f}, by {users:,.0f} users; coverage {covered:.3f}"
+    return dg.AssetCheckResult(
+        passed=ours >= popular or users < _LEAST_USERS,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{said}." if users >= _LEAST_USERS else f"{said}: too few users to judge by.",
+        metadata={name: float(value) for name, value in measured.items()},
+    )
+
+
+def _build_check() -> dg.AssetChecksDefinition:
+    table = PRODUCT_RECOMMENDATIONS_TABLE
+
+    @dg.asset_check(
+        asset=list(table.asset_path),
+        name=RECALL,
+        description="Recall@10 over the newest days, measured by the nightly run, is not below the most popular's.",
+        required_resource_keys={"lakehouse"},
+    )
+    def recall(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        found = context.resources.lakehouse.find_table(table.name)
+        commit = None if found is None else find_commit(found)
+        if commit is None:
+            return dg.AssetCheckResult(
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{table.name} was not computed yet. Materialize it.",
+            )
+        return judge_recall(commit.measured)
+
+    return recall
