@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.operations.forgetting.topics import build_erasers
 from jobs.operations.recommendations import build_server, open_lookup, serve_recommendations
 from platform_assets.checks.measured_recall import judge_recall
 from platform_assets.checks.schema_contract import find_contract_breaches
@@ -36,6 +37,14 @@ from platform_assets.reports.whole.product_recommendations import PRODUCT_RECOMM
 from platform_assets.reports.whole.recommendation_lookup import RecommendationLookup
 from platform_assets.reports.whole.session_update import OPEN_SESSION, SessionUpdate
 from platform_assets.reports.whole.whole_table import find_commit
+from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.delta.writer import DeltaWriter
+from platform_assets.streaming.register.found_traces import NOTHING_ELSE
+from platform_assets.streaming.register.traces import TraceFinder
+from platform_assets.streams import load_streams
+from platform_assets.topics.events import EVENTS as EVENTS_TABLE
+from platform_assets.topics.events import TOPIC as EVENTS_TOPIC
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -294,3 +303,17 @@ def test_a_commit_of_a_whole_table_is_one_of_a_report(lakehouse: LakehouseResour
     texts = [commit.get("userMetadata") for commit in lakehouse.delta_table(TABLE.name).history(10)]
     parsed = next(found for text in texts if (found := ReportCommit.parse(text)) is not None)
     assert parsed.days is None and set(parsed.inputs) == {"silver.events", "gold.product_neighbours"}
+
+
+def test_a_forgotten_user_is_taken_out_of_night_and_session(lakehouse: LakehouseResource) -> None:
+    compute_night(lakehouse)
+    append_events(lakehouse, [event("ann", NOW - timedelta(minutes=2), "page_view", "b1")], 100)
+    SessionUpdate(lakehouse).update(NOW)
+    before = read_rows(lakehouse, TABLE.name)
+    context = StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
+    eraser = build_erasers("ann", "hash", load_streams(), context)[EVENTS_TABLE.name]
+    assert eraser.personal[TABLE] == "user_id"
+    rows = TraceFinder("ann", EVENTS_TOPIC.tables, NOTHING_ELSE, context).find_own(TABLE, "user_id", ["user_id"])
+    assert len(rows) == 6
+    DeltaWriter(TABLE, context).erase(rows, "true", CommitInfo(CommitKind.ERASURE, "hash"))
+    assert read_rows(lakehouse, TABLE.name) == [row for row in before if row["user_id"] != "ann"]
