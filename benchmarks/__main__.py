@@ -29,6 +29,7 @@ BENCHMARKS = (
     "waits",
     "customers",
     "check_memory",
+    "recommendations",
     "busy_user",
     "large_records",
     "scoring",

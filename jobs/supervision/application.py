@@ -69,6 +69,8 @@ def _give_slots(settings: Settings, context: StreamContext) -> Settings:
     if slots is None or needed <= int(slots[1]):
         return settings
     return settings.model_copy(update={"spark_master": f"local[{needed}]"})
+
+
 def _build_followers(
     streams: Sequence[Stream], lakehouse: LakehouseResource, check_lease: Callable[[], None] | None
 ) -> tuple[Callable[[], None], ...]:

@@ -16,5 +16,5 @@ ALL_WHOLE_TABLES = (PRODUCT_NEIGHBOURS, PRODUCT_RECOMMENDATIONS, PRODUCT_COMMUNI
 
 
 def select_whole_tables(tables: Collection[TableSpec]) -> tuple[WholeTable, ...]:
-    """Those of the topics whose tables of accepted records are among these."""
+    """The tables of the topics whose tables of accepted records are among these."""
     return tuple(whole for whole in ALL_WHOLE_TABLES if whole.source.table in tables)

@@ -52,7 +52,7 @@ class Recommended(NamedTuple):
 def find_neighbours(
     user: NDArray[np.int64], product: NDArray[np.int64], weight: NDArray[np.float64], products: int, most: int
 ) -> Neighbours:
-    """At most `most` neighbours of each product, best first, with scores above 0.
+    """Finds at most `most` neighbours of each product, best first, with scores above 0.
 
     A row is a user's whole weight for a product, above 0; no two rows are of one user and product. Weights count by
     their logarithm: one who looks a hundred times is not a hundred users. Of a catalogue of more than `MOST_PRODUCTS`
@@ -79,7 +79,7 @@ def find_neighbours(
 def recommend(
     user: NDArray[np.int64], product: NDArray[np.int64], weight: NDArray[np.float64], similar: Any, most: int
 ) -> Recommended:
-    """At most `most` products for each user that he has no row of. `similar` as `Neighbours.as_matrix` gives it.
+    """Finds at most `most` products for each user that he has no row of. `similar` as `Neighbours.as_matrix` gives it.
 
     A score is the sum of what the user's products say, each by the logarithm of its weight.
     """
@@ -123,7 +123,7 @@ def keep_best(
 
 
 def _find_reasons(own: Any, similar: Any, row: NDArray[np.int64], product: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each recommended product the one of the user's that says most for it; of equal ones the first.
+    """Finds the product of the user's own that says most for each recommended one; of equal ones the first.
 
     Each row is paired with all products of its user, and the pair's score is looked for by one number for both.
     """

@@ -61,7 +61,7 @@ def compare(known: Interactions, later: Sequence[tuple[str, str]]) -> Mapping[st
 
 
 def find_wanted(known: Interactions, later: Sequence[tuple[str, str]]) -> dict[int, set[int]]:
-    """By user the products that are new to him, of those that are known; every n-th user where there are too many."""
+    """Finds the products that are new to each user, of those that are known; of too many users every n-th."""
     users = {name: number for number, name in enumerate(known.users)}
     products = {name: number for number, name in enumerate(known.products)}
     had = set(zip(known.user.tolist(), known.product.tolist(), strict=True))

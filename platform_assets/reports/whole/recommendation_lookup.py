@@ -35,7 +35,7 @@ class RecommendationLookup:
         self._relations: dict[str, str] = {}
 
     def look_up(self, user: str, country: str | None = None, most: int = 10) -> list[dict[str, Any]]:
-        """At most `most` rows, best first: of the user; where there are too few, of the country, then of anywhere."""
+        """Finds at most `most` rows, best first: of the user; where there are too few, of the country, then of anywhere."""
         self._refresh()
         found: list[dict[str, Any]] = []
         for basis in _BASES:
