@@ -50,7 +50,7 @@ def open_application(
         context = build_stream_context(
             settings, kafka, lakehouse, group.streams, relays, close_windows=close_windows, check_lease=check_lease
         )
-        context = replace(context, followers=_build_followers(group.streams, lakehouse, check_lease))
+        context = replace(context, followers=build_followers(group.streams, lakehouse, check_lease))
         spark = SparkResource.from_settings(_give_slots(settings, context), app_name=f"stream-{group.name}")
         with spark.running((lock_fd,)) as session:
             build: Callable[[], RunningGroup] = partial(QueryGroup, session, group.streams, context)
@@ -71,7 +71,7 @@ def _give_slots(settings: Settings, context: StreamContext) -> Settings:
     return settings.model_copy(update={"spark_master": f"local[{needed}]"})
 
 
-def _build_followers(
+def build_followers(
     streams: Sequence[Stream], lakehouse: LakehouseResource, check_lease: Callable[[], None] | None
 ) -> tuple[Callable[[], None], ...]:
     """The work that follows the streams in their own process; the group with the shop's events has some."""

@@ -33,9 +33,10 @@ class RecommendationLookup:
         self._connection.execute("SET parquet_metadata_cache = true")
         self._version: int | None = None
         self._relations: dict[str, str] = {}
+        self._kept: dict[str, str] = {}
 
     def look_up(self, user: str, country: str | None = None, most: int = 10) -> list[dict[str, Any]]:
-        """Finds at most `most` rows, best first: of the user; where there are too few, of the country, then of anywhere."""
+        """Finds at most `most` rows, best first: of the user; then, if too few, of the country, and of anywhere."""
         self._refresh()
         found: list[dict[str, Any]] = []
         for basis in _BASES:
@@ -82,7 +83,9 @@ class RecommendationLookup:
             by_basis.setdefault(action["partition.basis"], []).append(action["path"])
         place = urlsplit(self._table.table_uri)
         if place.scheme == "file":
-            self._relations = {basis: _of_files(place.path, paths) for basis, paths in by_basis.items()}
+            self._relations = {
+                basis: self._keep(basis, _of_files(place.path, paths)) for basis, paths in by_basis.items()
+            }
         else:
             from platform_assets.delta_reader import register_pinned
 
@@ -91,6 +94,15 @@ class RecommendationLookup:
                 basis: f"(SELECT * FROM recommendations WHERE basis = '{basis}')" for basis in by_basis
             }  # fmt: skip
         self._version = self._table.version()
+
+    def _keep(self, basis: str, files: str) -> str:
+        """Reads what is small into memory, once for the same files; the name under which SQL knows it."""
+        if basis == "history":
+            return files
+        if self._kept.get(basis) != files:
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {basis}_rows AS SELECT * FROM {files}")
+            self._kept[basis] = files
+        return f"{basis}_rows"
 
 
 def _of_files(root: str, paths: list[str]) -> str:
