@@ -317,3 +317,14 @@ def test_a_forgotten_user_is_taken_out_of_night_and_session(lakehouse: Lakehouse
     assert len(rows) == 6
     DeltaWriter(TABLE, context).erase(rows, "true", CommitInfo(CommitKind.ERASURE, "hash"))
     assert read_rows(lakehouse, TABLE.name) == [row for row in before if row["user_id"] != "ann"]
+
+
+def test_a_shop_without_events_has_empty_tables(tmp_path: Path) -> None:
+    lakehouse = LakehouseResource(root=str(tmp_path / "lake"))
+    append_events(lakehouse, [])
+    measured = compute_night(lakehouse)
+    assert read_rows(lakehouse, TABLE.name) == [] == read_rows(lakehouse, PRODUCT_NEIGHBOURS.table.name)
+    assert not [name for name in measured if "recall" in name]
+    assert SessionUpdate(lakehouse).update(NOW) == 0
+    with open_lookup(lakehouse) as lookup:
+        assert lookup.look_up("ann", "DE") == []
