@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from platform_assets.errors import NotReadyError, SettingError
-from platform_assets.reports.whole.product_recommendations import PRODUCT_RECOMMENDATIONS_TABLE
+from platform_assets.reports.whole.recommendation_tables import PRODUCT_RECOMMENDATIONS_TABLE
 
 if TYPE_CHECKING:
     from platform_assets.reports.whole.recommendation_lookup import RecommendationLookup

@@ -31,10 +31,11 @@ _NOT_THE_HOSTS = frozenset(
         "crash_loop_minutes",
         "reports_engine",
         "reports_memory_mib",
+        "recommendations_port",
     }
 )
-# All that the streaming job imports: a test holds this list against the imports. Reports and checks are not among it:
-# a change of one would restart the streams.
+# All that the streaming job imports: a test holds this list against the imports. Reports and checks are not among it,
+# but for what recommendations in a session take: a change of one would restart the streams.
 _CODE = (
     "platform_assets/tables",
     "platform_assets/streaming",
@@ -47,7 +48,12 @@ _CODE = (
     "platform_assets/errors.py",
     "platform_assets/folders.py",
     "platform_assets/int96_files.py",
+    "platform_assets/reports/concurrent_runs.py",
     "platform_assets/reports/days.py",
+    "platform_assets/reports/whole/interactions.py",
+    "platform_assets/reports/whole/recommendation_tables.py",
+    "platform_assets/reports/whole/session_update.py",
+    "platform_assets/reports/whole/whole_commit.py",
     "resources",
     "jobs/definitions/streaming_job.py",
     "jobs/operations/stream_groups.py",

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
-from platform_assets.reports.whole.product_recommendations import PRODUCT_RECOMMENDATIONS_TABLE
-from platform_assets.reports.whole.whole_table import WholeTable, find_commit
+from platform_assets.reports.whole.recommendation_tables import PRODUCT_RECOMMENDATIONS_TABLE
+from platform_assets.reports.whole.whole_commit import find_commit
+from platform_assets.reports.whole.whole_table import WholeTable
 
 RECALL = "recall"
 # Of fewer users' recall the sampling error is more than two percentage points: it would be red by chance.

@@ -36,7 +36,7 @@ from platform_assets.reports.whole.product_neighbours import PRODUCT_NEIGHBOURS
 from platform_assets.reports.whole.product_recommendations import PRODUCT_RECOMMENDATIONS
 from platform_assets.reports.whole.recommendation_lookup import RecommendationLookup
 from platform_assets.reports.whole.session_update import OPEN_SESSION, SessionUpdate
-from platform_assets.reports.whole.whole_table import find_commit
+from platform_assets.reports.whole.whole_commit import find_commit
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.writer import DeltaWriter

@@ -12,7 +12,8 @@ from platform_assets.reports.assets import REPORTS_POOL
 from platform_assets.reports.daily_report import PinnedTable, pin_table, remove_replaced_files
 from platform_assets.reports.presentation import PREVIEW_ROWS, build_column_schema, describe_rows
 from platform_assets.reports.report_engine import Engines, opened_engines
-from platform_assets.reports.whole.whole_table import WholeCommit, WholeTable, write_rows
+from platform_assets.reports.whole.whole_commit import WholeCommit, write_rows
+from platform_assets.reports.whole.whole_table import WholeTable
 
 # One run a night, and the time of one that was missed.
 _FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))

@@ -9,26 +9,12 @@ from platform_assets.reports.daily_report import InputRows
 from platform_assets.reports.report_engine import ReportEngine
 from platform_assets.reports.report_sources import SHOP
 from platform_assets.reports.whole.interactions import HISTORY_DAYS, Interactions, write_weights_sql
+from platform_assets.reports.whole.recommendation_tables import PRODUCT_NEIGHBOURS_TABLE
 from platform_assets.reports.whole.whole_table import Computed, WholeInput, WholeTable
-from platform_assets.tables.spec import Column, TableSpec
 from platform_assets.topics.events import EVENTS
 
 # A shop's page shows ten; what is left out by a user's own products and by stock must leave ten.
 MOST_NEIGHBOURS = 50
-
-PRODUCT_NEIGHBOURS_TABLE = TableSpec(
-    name="gold.product_neighbours",
-    description="Which products a product leads to: what users who deal with the one deal with too, and by how much.",
-    grain="one ordered pair of different products",
-    key=("product_id", "other_product_id"),
-    columns=(
-        Column("product_id", "string", "Product", nullable=False),
-        Column("rank", "int", "1 is the best neighbour", nullable=False),
-        Column("other_product_id", "string", "Product to which it leads", nullable=False),
-        Column("score", "double", "Coefficient of the linear model; above 0", nullable=False),
-        Column("computed_at", "timestamp", "When it was computed", nullable=False),
-    ),
-)
 
 
 def compute_neighbours(engine: ReportEngine, inputs: Sequence[InputRows], now: datetime) -> Computed:

@@ -20,9 +20,12 @@ from platform_assets.reports.whole.interactions import (
     write_weights_sql,
 )
 from platform_assets.reports.whole.measured_recall import measure
-from platform_assets.reports.whole.product_neighbours import PRODUCT_NEIGHBOURS_TABLE
+from platform_assets.reports.whole.recommendation_tables import (
+    MOST_RECOMMENDED,
+    PRODUCT_NEIGHBOURS_TABLE,
+    PRODUCT_RECOMMENDATIONS_TABLE,
+)
 from platform_assets.reports.whole.whole_table import Computed, WholeInput, WholeTable
-from platform_assets.tables.spec import Column, TableSpec
 from platform_assets.topics.events import EVENTS
 
 if TYPE_CHECKING:
@@ -30,29 +33,9 @@ if TYPE_CHECKING:
 
     from platform_assets.reports.whole.item_similarity import Recommended
 
-# Twice what a page shows: what is sold out, or was bought since, is left out by the page.
-MOST_RECOMMENDED = 20
-IN_SESSION = "basis = 'session'"
+# What the stream group writes stays as it is.
 BY_NIGHT = "basis IN ('history', 'country')"
 
-PRODUCT_RECOMMENDATIONS_TABLE = TableSpec(
-    name="gold.product_recommendations",
-    description="Products to show to a user: new to him, best first; and what is popular in each country.",
-    grain="one user or country, and rank, by each basis",
-    key=("basis", "user_id", "country", "rank"),
-    columns=(
-        Column("basis", "string", "history, session (the user is in the shop; goes first) or country", nullable=False),
-        Column("user_id", "string", "For whom; null by country"),
-        Column("country", "string", "For whom is there and not known; null: anywhere, and of a user's rows"),
-        Column("rank", "int", "1 is best", nullable=False),
-        Column("product_id", "string", "What to show", nullable=False),
-        Column("score", "double", "What it is ranked by; to be compared within a user or country", nullable=False),
-        Column("reason", "string", "The product that leads to it, or where it is popular", nullable=False),
-        Column("computed_at", "timestamp", "When it was computed", nullable=False),
-    ),
-    partition_columns=("basis",),
-    statistics_columns=("computed_at",),
-)
 
 
 def compute_recommendations(engine: ReportEngine, inputs: Sequence[InputRows], now: datetime) -> Computed:

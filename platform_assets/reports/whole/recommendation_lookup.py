@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 
-from platform_assets.reports.whole.product_recommendations import PRODUCT_RECOMMENDATIONS_TABLE
+from platform_assets.reports.whole.recommendation_tables import PRODUCT_RECOMMENDATIONS_TABLE
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

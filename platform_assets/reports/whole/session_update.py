@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.reports.whole.interactions import write_weights_sql
-from platform_assets.reports.whole.product_neighbours import PRODUCT_NEIGHBOURS_TABLE
-from platform_assets.reports.whole.product_recommendations import (
+from platform_assets.reports.whole.recommendation_tables import (
     IN_SESSION,
     MOST_RECOMMENDED,
+    PRODUCT_NEIGHBOURS_TABLE,
     PRODUCT_RECOMMENDATIONS_TABLE,
 )
-from platform_assets.reports.whole.whole_table import WholeCommit, find_commit, write_rows
+from platform_assets.reports.whole.whole_commit import WholeCommit, find_commit, write_rows
 from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE
 from platform_assets.topics.events import EVENTS
 
