@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 BY_NIGHT = "basis IN ('history', 'country')"
 
 
-
 def compute_recommendations(engine: ReportEngine, inputs: Sequence[InputRows], now: datetime) -> Computed:
     """Implements `WholeTable.compute`."""
     import pyarrow as pa
