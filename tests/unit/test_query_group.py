@@ -13,8 +13,9 @@ import pytest
 
 from platform_assets.errors import CheckpointMismatchError, QueryFailedError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.engine import query_group
+from platform_assets.streaming.engine import query_group, relay_group
 from platform_assets.streaming.engine.query_group import QueryGroup
+from platform_assets.streaming.engine.relay_group import RelayGroup
 from platform_assets.streaming.engine.table_query import SOURCE_ATTEMPTS, SOURCE_TIMED_OUT, TableQuery
 from platform_assets.streaming.stream_spec import Stream, select_derived
 from platform_assets.streams import load_streams
@@ -130,3 +131,36 @@ def test_a_start_that_is_refused_is_refused_by_its_own_error(monkeypatch: pytest
     monkeypatch.setattr(group, "_waiting", [STREAM.name])
     with pytest.raises(CheckpointMismatchError, match=r"^the checkpoint is gone$"):
         group.reconcile()
+
+
+class DyingQuery:
+    """A query that dies between the look for its error and the next one: it cannot be made to on purpose."""
+
+    def __init__(self) -> None:
+        self.started_at = 1.0
+        self._looks = 0
+
+    def _look(self) -> bool:
+        """Whether it is alive, which it is for one look alone."""
+        self._looks += 1
+        return self._looks == 1
+
+    @property
+    def is_active(self) -> bool:
+        return self._look()
+
+    def failure(self) -> QueryFailedError | None:
+        return None if self._look() else QueryFailedError("the disk is on fire")
+
+
+@pytest.mark.parametrize("kind", [QueryGroup, RelayGroup])
+def test_a_query_that_dies_between_two_looks_has_not_finished(
+    monkeypatch: pytest.MonkeyPatch, kind: type[QueryGroup | RelayGroup]
+) -> None:
+    monkeypatch.setattr(relay_group, "count_task_slots", lambda _session: 1)
+    group = kind(_NO_SESSION, [], StreamContext("/nowhere", {}, "earliest", 1, 1.0, 1, None))
+    monkeypatch.setattr(group, "_bounded", True)
+    monkeypatch.setattr(group, "_queries", {"dying": DyingQuery()})
+    assert not group.is_finished()
+    with pytest.raises(QueryFailedError, match="on fire"):
+        raise group.failure() or AssertionError("a dead query and no failure")

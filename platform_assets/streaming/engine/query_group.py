@@ -143,9 +143,10 @@ class QueryGroup:
         The last stage is followed by what a group that goes on does besides its queries: repair of what came late, for
         as long as the context says, removal of what has expired, upkeep of the tables. It raises `HeadraceError`.
         """
-        if not self._bounded or self.failure() is not None:
+        # Ended first, then why: of a query that dies between two looks the other order would see neither.
+        if not self._bounded or self._is_active() or self.failure() is not None:
             return False
-        if any(query.is_active for query in self._queries.values()):
+        if self._is_active():  # `failure` has started one again
             return False
         assert self._maintenance is not None
         if self._waiting:
@@ -177,6 +178,9 @@ class QueryGroup:
         except (Py4JError, OSError):
             # The JVM is gone, and with it the queries: nothing is left to stop, the checkpoint says where to go on.
             return
+
+    def _is_active(self) -> bool:
+        return any(query.is_active for query in self._queries.values())
 
     def _is_reading_first_records(self) -> bool:
         """Whether a query over Kafka was started lately, and has neither ended a batch nor found nothing to do."""

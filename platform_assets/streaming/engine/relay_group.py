@@ -101,7 +101,8 @@ class RelayGroup:
 
     def is_finished(self) -> bool:
         """Whether all queries of a bounded run have read what was there."""
-        return self._bounded and self.failure() is None and not any(each.is_active for each in self._queries.values())
+        # Ended first, then why: of a query that dies between two looks the other order would see neither.
+        return self._bounded and not any(each.is_active for each in self._queries.values()) and self.failure() is None
 
     def stop(self, grace_seconds: float) -> None:
         """Stops the queries, and the refresh within the grace. Never raises for a dead JVM."""
