@@ -54,6 +54,13 @@ MODES = ("real-time", "micro-batch", "plain")
 WARM_UP_SECONDS = 45.0
 _ROWS = 20_000
 _ALERTS = 0.1
+# What each card has paid by each of three payments on the day before.
+_USUAL_AMOUNT = 40
+_TEXTS = {
+    "merchant_category": ["grocery", "fuel", "restaurant", "electronics", "fashion", "travel", "cash"],
+    "channel": ["chip", "contactless", "online", "recurring"],
+    "country": ["DE", "FR", "PL", "US"], "currency": ["EUR", "USD"], "kind": ["payment", "refund"],
+}  # fmt: skip
 
 
 def main() -> None:
@@ -89,14 +96,9 @@ def _train() -> TrainedModel:
         "event_time": pa.array([began + timedelta(minutes=place) for place in range(_ROWS)], pa.timestamp("us", "UTC")),
         "label": is_fraud,
     }
-    texts = {
-        "merchant_category": ["grocery", "fuel", "restaurant", "electronics", "fashion", "travel", "cash"],
-        "channel": ["chip", "contactless", "online", "recurring"],
-        "country": ["DE", "FR", "PL", "US"], "currency": ["EUR", "USD"], "kind": ["payment", "refund"],
-    }  # fmt: skip
     for each in FEATURES:
         if each.kind == "category":
-            columns[each.name] = rng.choice(texts[each.name], _ROWS)
+            columns[each.name] = rng.choice(_TEXTS[each.name], _ROWS)
         else:
             columns[each.name] = np.where(is_fraud, 0.8, 0.0) + rng.normal(3.0, 1.2, _ROWS)
     kinds = {each.name: each.kind for each in FEATURES}
@@ -106,13 +108,21 @@ def _train() -> TrainedModel:
 
 
 def _find_threshold(trained: TrainedModel) -> float:
-    """Finds it by payments as they are sent, of which little is known."""
+    """Finds it by payments as they are sent, with what `_fill` tells of their cards."""
     rng = np.random.default_rng(4)
     count = 5_000
     rows: dict[str, Any] = {
         each.name: pa.nulls(count, pa.string() if each.kind == "category" else pa.float64()) for each in FEATURES
     }
-    rows["ln_amount"] = pa.array(rng.normal(3.5, 1.2, count))
+    amounts, channels = rng.normal(3.5, 1.2, count), rng.choice(_TEXTS["channel"], count)
+    countries = rng.choice(["DE", "FR", "PL"], count)
+    rows |= {
+        "ln_amount": amounts, "amount_to_usual": amounts - np.log(_USUAL_AMOUNT), "known_days": np.ones(count),
+        "country_is_new": (countries != "DE").astype(float), "country": countries, "channel": channels,
+        "device_is_new": pa.array(np.ones(count), mask=~np.isin(channels, ["online", "recurring"])),
+        "merchant_category": rng.choice(_TEXTS["merchant_category"], count), "currency": ["EUR"] * count,
+        "kind": ["payment"] * count, "hour_of_day": np.full(count, float(datetime.now(UTC).hour)),
+    }  # fmt: skip
     return float(np.quantile(trained.scorecard.score(pa.table(rows)), 1 - _ALERTS))
 
 
@@ -203,7 +213,7 @@ def _fill(lakehouse: LakehouseResource, trained: TrainedModel) -> None:
     day = datetime(now.year, now.month, now.day, tzinfo=UTC) - timedelta(days=1)
     days = {
         "window_start": day, "window_end": day + timedelta(days=1), "currency": "EUR", "payment_count": 3,
-        "total_amount": 120, "countries": ["DE"], "devices": [],
+        "total_amount": 3 * _USUAL_AMOUNT, "countries": ["DE"], "devices": [],
     }  # fmt: skip
     _write(lakehouse, CARD_DAYS, [days | {"card_id": f"card-{number:07d}"} for number in range(CARDS)])
     model = {
