@@ -82,8 +82,8 @@ class CardFeatures:
         found: pa.Table = self._connection.sql(sql).to_arrow_table()
         return found.cast(schema)
 
-    def refresh(self, as_of: datetime) -> int:
-        """Replaces the table by the rows as of a moment, in one commit; gives the number of cards.
+    def refresh(self, as_of: datetime) -> pa.Table:
+        """Replaces the table by the rows as of a moment, in one commit; gives the rows.
 
         One process may do so at a time. Every few calls it removes the versions that no reader is at any more.
         """
@@ -99,7 +99,7 @@ class CardFeatures:
         self._refreshes += 1
         if self._refreshes % _REFRESHES_OF_ONE_UPKEEP == 0:
             _remove_old_versions(self._table)
-        return len(rows)
+        return rows
 
     def _read_profiles(self, as_of: datetime) -> None:
         """Keeps the profiles of this hour in a table of the connection."""

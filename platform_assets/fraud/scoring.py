@@ -7,6 +7,7 @@ reads: a promotion or a roll-back to a version that is built in needs no restart
 from __future__ import annotations
 
 import logging
+import shutil
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,9 +19,12 @@ from platform_assets.fraud.features import FEATURES
 from platform_assets.fraud.score_rows import score_records
 from platform_assets.fraud.scorecard import Scorecard
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.engine.lookup_rows import LookupRows
 from platform_assets.tables.fraud import FRAUD_CHAMPIONS, FRAUD_MODELS, FRAUD_SERVING
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
+from resources.scratch import make_scratch_folder
+from resources.settings import load_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -55,6 +59,12 @@ class FraudScoring:
         self._open = ExitStack()
         connection = self._open.enter_context(DuckDBResource(memory_mib=_MEMORY_MIB).connected())
         self._cards = CardFeatures(self._lakehouse, connection)
+        folder = make_scratch_folder(load_settings().home / "relays")
+        self._open.callback(shutil.rmtree, folder, ignore_errors=True)
+        self._lookups = {
+            spec.name: LookupRows(folder / spec.name, build_arrow_schema(spec).empty_table())
+            for spec in (CARD_FEATURES, FRAUD_SERVING)
+        }
         self._scorecards: dict[int, Scorecard] = {}
         self._built_in: frozenset[int] | None = None
         self._wanted: tuple[int | None, int | None, float] = (None, None, 1.0)
@@ -69,7 +79,8 @@ class FraudScoring:
         try:
             self._read_versions()
             self._serve()
-            self._cards.refresh(datetime.now(UTC) - _STREAMS_LAG)
+            rows = self._cards.refresh(datetime.now(UTC) - _STREAMS_LAG)
+            self._lookups[CARD_FEATURES.name].replace(rows)
         except (DeltaError, OSError, duckdb.Error) as error:
             if self._built_in is None:  # the query cannot be planned without these tables
                 raise
@@ -88,7 +99,12 @@ class FraudScoring:
         self._built_in = frozenset(self._scorecards)
         self._serve()
 
+        # Executors on other machines do not see the files of this one.
+        is_local = str(session.sparkContext.master).startswith("local")
+
         def read(spec: TableSpec) -> DataFrame:
+            if is_local:
+                return self._lookups[spec.name].read(session)
             return session.read.format("delta").load(self._context.table_uri(spec.name))
 
         return score_records(
@@ -148,6 +164,7 @@ class FraudScoring:
 
         uri, options = self._lakehouse.table_uri(FRAUD_SERVING.name), self._lakehouse.storage_options()
         row = {"topic": self._source, "champion": champion, "shadow": shadow, "threshold": threshold}
-        table = create_table(uri, FRAUD_SERVING, options)
-        write_deltalake(table, pa.Table.from_pylist([row], build_arrow_schema(FRAUD_SERVING)), mode="overwrite")
+        rows = pa.Table.from_pylist([row], build_arrow_schema(FRAUD_SERVING))
+        write_deltalake(create_table(uri, FRAUD_SERVING, options), rows, mode="overwrite")
+        self._lookups[FRAUD_SERVING.name].replace(rows)
         self._served = self._wanted

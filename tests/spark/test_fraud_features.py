@@ -72,7 +72,7 @@ def test_serving_equals_training(
     probes.append(transaction("never seen", NOON, currency="XXX", country=None, channel=None))
     history = [each for each in transactions if each["event_time"] < as_of]
     write_gold(lakehouse, history)
-    assert CardFeatures(lakehouse, connection).refresh(as_of)
+    assert len(CardFeatures(lakehouse, connection).refresh(as_of))
     uri = lakehouse.table_uri(CARD_FEATURES.name)
     served = select_features(join_cards(spark, transactions_table(probes), uri))
 
