@@ -34,7 +34,7 @@ def list_cards() -> None:
 @click.option("--reason", required=True, help="Why, for those who read it later.")
 def release(card_id: str, reason: str) -> None:
     """Release a CARD that an alert holds."""
-    from jobs.operations.card_holds import release_card
+    from jobs.operations.card_holds import describe_release, release_card
     from resources.embedded_broker import running_broker
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
@@ -43,4 +43,4 @@ def release(card_id: str, reason: str) -> None:
     with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
         over = release_card(lakehouse, kafka, card_id, getpass.getuser(), reason)
-    print(f"Card {card_id} is released; it was held since {over.since:%Y-%m-%d %H:%M:%S} UTC.")
+    print(describe_release(card_id, over))

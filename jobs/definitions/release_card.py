@@ -18,7 +18,7 @@ def build_release_job() -> dg.JobDefinition:
         },
     )
     def release(context: dg.OpExecutionContext) -> None:
-        from jobs.operations.card_holds import release_card
+        from jobs.operations.card_holds import describe_release, release_card
 
         config, resources = context.op_config, context.resources
         by = f"run {context.run_id[:8]}"
@@ -26,8 +26,7 @@ def build_release_job() -> dg.JobDefinition:
             over = release_card(resources.lakehouse, resources.kafka, config["card_id"], by, config["reason"])
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
-        since = f"{over.since:%Y-%m-%d %H:%M:%S} UTC"
-        context.log.info(f"Card {config['card_id']} is released; it was held since {since}.")
+        context.log.info(describe_release(config["card_id"], over))
 
     @dg.job(
         name="release_card",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, UsageError
-from platform_assets.fraud.held_cards import HeldCard, find_holds, list_held
+from platform_assets.fraud.held_cards import HeldCard, find_holds, find_releases, list_held
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.card_holds import HOLDS_TOPIC, RELEASED
 from platform_assets.tables.fraud import CARD_RELEASES
@@ -25,12 +25,15 @@ _SEND_SECONDS = 15.0
 _PARTITIONER = "murmur2_random"
 
 
-def release_card(lakehouse: LakehouseResource, kafka: KafkaResource, card_id: str, by: str, reason: str) -> HeldCard:
-    """Releases a card; returns the hold that is over.
+def release_card(
+    lakehouse: LakehouseResource, kafka: KafkaResource, card_id: str, by: str, reason: str
+) -> HeldCard | None:
+    """Releases a card; returns the hold that is over, None for a card that was released before.
 
-    The table comes first: it says who did it, and the stream that publishes holds looks there. Raises `UsageError` for
-    a card that is not held or an empty reason. Raises `BrokerUnavailableError` before anything is written, or where the
-    topic did not get it: the card is released all the same then, and `list_held` says so.
+    The table comes first: it says who did it, and the stream that publishes holds looks there. Of a card that was
+    released before, the topic is told again. Raises `UsageError` for a card that is neither, or an empty reason. Raises
+    `BrokerUnavailableError` before anything is written, or where the topic did not get it: the card is released all
+    the same then, `list_held` says so, and another call tells the topic.
     """
     import pyarrow as pa
     from deltalake import write_deltalake
@@ -39,7 +42,11 @@ def release_card(lakehouse: LakehouseResource, kafka: KafkaResource, card_id: st
         raise UsageError("Say why the card is released: somebody will want to know.")
     held = {each.card_id: each for each in list_held(lakehouse)}
     if card_id not in held:
-        raise UsageError(f"Card {card_id} is not held. headrace card list has those that are.")
+        if (earlier := find_releases(lakehouse).get(card_id)) is None:
+            raise UsageError(f"Card {card_id} is not held. headrace card list has those that are.")
+        if _is_published(kafka):
+            _publish(kafka.producer(partitioner=_PARTITIONER), earlier)
+        return None
     over = held[card_id]
     row = {
         # Not before the hold, whatever this machine's clock says: the card would stay held.
@@ -59,6 +66,13 @@ def release_card(lakehouse: LakehouseResource, kafka: KafkaResource, card_id: st
     return over
 
 
+def describe_release(card_id: str, over: HeldCard | None) -> str:
+    """What `release_card` has done, as a sentence."""
+    if over is None:
+        return f"Card {card_id} was released before. The topic {HOLDS_TOPIC} has been told once more."
+    return f"Card {card_id} is released; it was held since {over.since:%Y-%m-%d %H:%M:%S} UTC."
+
+
 def _is_published(kafka: KafkaResource) -> bool:
     try:
         return bool(kafka.partitions(HOLDS_TOPIC))
@@ -74,7 +88,7 @@ def _publish(producer: Producer, row: Mapping[str, Any]) -> None:
     if producer.flush(_SEND_SECONDS):
         raise BrokerUnavailableError(
             f"Card {row['card_id']} is released in {CARD_RELEASES.name}, and the topic {HOLDS_TOPIC} was not told: no "
-            "broker took the record. Tell those who read the topic."
+            "broker took the record. The same command tells it once more."
         )
 
 

@@ -39,15 +39,17 @@ def list_held(lakehouse: LakehouseResource) -> list[HeldCard]:
 
 def find_holds(lakehouse: LakehouseResource) -> dict[str, dict[str, Any]]:
     """The row of `CARD_HOLDS` by which each card is held now, by the card."""
-    released: dict[str, datetime] = {}
-    for row in _read(lakehouse, CARD_RELEASES.name):
-        released[row["card_id"]] = max(row["as_of"], released.get(row["card_id"], row["as_of"]))
-    held: dict[str, dict[str, Any]] = {}
+    released, held = find_releases(lakehouse), dict[str, dict[str, Any]]()
     for row in _read(lakehouse, CARD_HOLDS.name):
-        is_over = row["card_id"] in released and row["as_of"] <= released[row["card_id"]]
+        is_over = row["card_id"] in released and row["as_of"] <= released[row["card_id"]]["as_of"]
         if not is_over and (row["card_id"] not in held or row["as_of"] > held[row["card_id"]]["as_of"]):
             held[row["card_id"]] = row
     return held
+
+
+def find_releases(lakehouse: LakehouseResource) -> dict[str, dict[str, Any]]:
+    """The newest row of `CARD_RELEASES` of each card that was ever released, by the card."""
+    return {row["card_id"]: row for row in sorted(_read(lakehouse, CARD_RELEASES.name), key=lambda row: row["as_of"])}
 
 
 def _read(lakehouse: LakehouseResource, name: str) -> list[dict[str, Any]]:

@@ -115,6 +115,21 @@ def holds(spark: SparkSession, kafka: KafkaResource, settings: Settings) -> Iter
         yield found
 
 
+def test_a_release_that_the_topic_did_not_get_is_told_by_the_same_command(holds: Holds) -> None:
+    holds.publish(holds.hold("a", datetime.now(UTC)))
+    # As a release leaves it whose broker went away after the table was written.
+    row = {
+        "card_id": holds.name("a"), "as_of": datetime.now(UTC), "state": "released", "by": "a test",
+        "reason": "a reason", "customer_id": "ann",
+    }  # fmt: skip
+    table = create_table(holds.lakehouse.table_uri(CARD_RELEASES.name), CARD_RELEASES)
+    write_deltalake(table, pa.Table.from_pylist([row], build_arrow_schema(CARD_RELEASES)), mode="append")
+    assert holds.states() == {"a": "held"}
+    holds.release("a")
+    assert holds.states() == {"a": "released"}
+    assert len(holds.lakehouse.delta_table(CARD_RELEASES.name).to_pyarrow_table()) == 1
+
+
 # A hold that comes at once, one that comes late, any batch once more, and a release.
 EVENTS = st.lists(
     st.tuples(st.sampled_from("ab"), st.sampled_from(["now", "late", "again", "release"]), st.integers(0, 5)),

@@ -91,10 +91,11 @@ def test_alerts_are_in_their_table_once(
     held = {each.card_id for each in list_held(lakehouse)}
     assert held == {each["card_id"] for each in holding}
     over = release_card(lakehouse, kafka, min(held), "a test", "it was the customer")
-    assert over.card_id == min(held)
+    assert over is not None and over.card_id == min(held)
     assert {each.card_id for each in list_held(lakehouse)} == held - {over.card_id}
+    assert release_card(lakehouse, kafka, over.card_id, "a test", "once more") is None
     with pytest.raises(UsageError, match="is not held"):
-        release_card(lakehouse, kafka, over.card_id, "a test", "once more")
+        release_card(lakehouse, kafka, "a card of nobody", "a test", "once more")
     told: dict[str, str] = {}
     for _, key, value in read_all(kafka, HOLDS_TOPIC):
         # Other tests publish there too.

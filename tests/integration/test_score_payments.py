@@ -13,6 +13,7 @@ from confluent_kafka.admin import NewPartitions
 from platform_assets.errors import NotReadyError, TaskSlotsError
 from platform_assets.fraud.features import FEATURES
 from platform_assets.streaming.engine.relay_group import RelayGroup
+from tests.integration.relay_process import RelayPlace, running_relay
 from tests.integration.scored_payments import ScoredPayments, make_payment, make_scorecard, score_by_hand
 
 if TYPE_CHECKING:
@@ -160,6 +161,32 @@ def test_a_stop_leaves_nothing_out(build: Build, spark_log: Path) -> None:
     by_id = {each["score_id"]: each for each in scored.scores()}
     assert by_id.keys() == {f"t{number}" for number in range(sent)}
     assert _count_interrupts(spark_log) == said_before
+
+
+def test_a_killed_relay_leaves_nothing_out(build: Build, settings: Settings, kafka: KafkaResource) -> None:
+    scored, card = build(), make_scorecard(1)
+    scored.add_model(card)
+    scored.promote(card)
+    topics = (scored.relay.source.kafka_topic, *scored.relay.outputs)
+    place = RelayPlace(str(settings.home / "killed"), kafka.servers(), scored.context.lakehouse_root, topics)
+    total = 4_000
+    with running_relay(place):
+        scored.send(make_payment(number) for number in range(total // 2))
+        while not scored.scores():  # in the middle of a batch: it has passed on some, and recorded none
+            scored.send(make_payment(number) for number in range(total // 2, total // 2 + 1))
+    group = scored.start()
+    try:
+        scored.send(make_payment(number) for number in range(total // 2, total))
+        scored.wait(group, lambda: len({each["score_id"] for each in scored.scores()}) == total)
+    finally:
+        group.stop(30)
+    found: dict[str, set[float]] = {}
+    for each in scored.scores():
+        found.setdefault(each["score_id"], set()).add(each["score"])
+    assert found.keys() == {f"t{number}" for number in range(total)}
+    assert all(len(scores) == 1 for scores in found.values()), "what is passed on again has the same score"
+    for number in range(0, total, 97):
+        assert found[f"t{number}"] == {pytest.approx(score_by_hand(card, make_payment(number)), rel=1e-12)}
 
 
 def _count_interrupts(log: Path) -> int:
