@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from jobs.simulator.begun_actions import BegunActions
 from jobs.simulator.encoded_values import mix_ids
 from jobs.simulator.fraud_reports import FraudReports
+from jobs.simulator.fraud_rings import FraudRings
 from jobs.simulator.payment_catalogue import (
     CHIP,
     CONTACTLESS,
@@ -47,6 +48,7 @@ class _Payments(BegunActions):
         rng = np.random.default_rng([seed, 1])
         self._catalogue, self._profile = catalogue, profile
         self._fraud = FraudSeries(catalogue, profile, rng)
+        self._rings = FraudRings(profile, profile.population or seed)
         rounds = sum((1 - 1 / profile.round_payments) ** n for n in range(_LONGEST_ROUND))
         series = self._fraud.mean_length
         self._share = profile.fraud * rounds / (series - profile.fraud * (series - rounds))
@@ -64,7 +66,8 @@ class _Payments(BegunActions):
         pattern, step = begun[of], np.arange(len(of)) - first[of]
         actions = np.zeros(len(of), ACTION)
         actions["is_fraud"] = pattern > 0
-        actions["at"] = self._spread(first, of, pattern, rng.uniform(begin, end, count))
+        starts = rng.uniform(begin, end, count)
+        actions["at"] = self._spread(first, of, pattern, starts)
         in_series = np.flatnonzero(pattern)
         last = (first + length - 1)[of[in_series]]
         # Rounded up, so that no series ends before its last transaction.
@@ -76,7 +79,7 @@ class _Payments(BegunActions):
         actions["card"] = np.where(begun > 0, stolen, card)[of]
         self._choose_places(actions, pattern, of)
         self._set_amounts(actions, pattern, first[of], step)
-        strange = rng.integers(0, 2**30, count, dtype=np.uint32)[of]
+        strange = self._rings.choose_devices(rng.integers(0, 2**30, count, dtype=np.uint32), starts)[of]
         has_own = (pattern == 0) | (pattern == REFUND_ABUSE)
         actions["device"] = np.where(has_own, self._name_devices(actions), _STRANGE | strange)
         self._give_back(actions, pattern, step)
@@ -177,4 +180,4 @@ class CardPayments(SimulatedTopic):
         return _Payments(self._catalogue, self._payments, self.seed)
 
     def _open_encoder(self, run: int) -> PaymentEncoder:
-        return PaymentEncoder(self._catalogue, self.seed)
+        return PaymentEncoder(self._catalogue, self._payments.population or self.seed)

@@ -26,6 +26,7 @@ class PaymentProfile(DeliveryHabits):
         "takeover",
         "price_probing",
         "refund_abuse",
+        "rings",
         "reported",
         "false_reports",
     )
@@ -41,6 +42,8 @@ class PaymentProfile(DeliveryHabits):
         ("round_minutes", 0.01, 600),
         ("reversal_seconds", 0.01, 600),
         ("fraud_seconds", 0.01, 600),
+        ("ring_devices", 1, 100_000),
+        ("ring_days", 0.01, 400),
         ("report_hours", 0.001, 2000),
     )
 
@@ -79,6 +82,12 @@ class PaymentProfile(DeliveryHabits):
     takeover: float = 0.25
     price_probing: float = 0.2
     refund_abuse: float = 0.15
+    rings: float = 0.6
+    """Series on a device that is used for many stolen cards (`jobs.simulator.fraud_rings`); of abused refunds none."""
+    ring_devices: int = 5
+    """Devices that are so used at any time."""
+    ring_days: float = 7.0
+    """How long each of them is, until another one takes its place."""
 
     reported: float = 0.85
     """Fraud that is ever reported, a whole series or none of it (`jobs.simulator.fraud_reports`)."""

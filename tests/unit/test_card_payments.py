@@ -200,7 +200,7 @@ PATTERNS = ("card_testing", "takeover", "price_probing", "refund_abuse")
 
 def find_series(pattern: str, after_hours: int = 1) -> list[list[dict[str, Any]]]:
     """The transactions of each card that this pattern alone has hit, in order, begun in the middle of a history."""
-    rates = {name: float(name == pattern) for name in PATTERNS}
+    rates = {name: float(name == pattern) for name in PATTERNS} | {"rings": 0.0}
     found = transactions(CLEAN.with_rates({"fraud": 0.02, "without_country": 0, **rates}), 10, hours=16)
     # The first hours lack what began before them.
     assert 0.01 < sum(each["is_fraud"] for each in found) / len(found) < 0.025
@@ -258,6 +258,53 @@ def test_abused_refunds_give_one_purchase_back_again_and_again() -> None:
     assert any(len(own) > 4 for own in series)
 
 
+def devices_of_series(profile: PaymentProfile, hours: float, seed: int = 10) -> dict[str, set[str]]:
+    """The cards that were robbed on each device, of all patterns."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for each in transactions(profile, seed, hours, rate=0.5):
+        if each["is_fraud"] and each["kind"] == "payment":
+            found[each["device"]].add(each["card_id"])
+    return found
+
+
+def test_a_ring_pays_by_many_stolen_cards_from_few_devices_that_change_after_days() -> None:
+    profile = CLEAN.with_rates({"fraud": 0.05, "rings": 0.6, "refund_abuse": 0, "daily_swing": 0})
+    used = devices_of_series(profile.with_rates({"ring_devices": 3, "ring_days": 400}), hours=48)
+    shared = {device: cards for device, cards in used.items() if len(cards) > 3}
+    # At most one of three changes within two days.
+    assert 3 <= len(shared) <= 4 and min(map(len, shared.values())) > 20
+    in_rings, alone = sum(map(len, shared.values())), len(used) - len(shared)
+    assert within(in_rings, in_rings + alone, 0.6)
+    assert len(devices_of_series(profile.with_rates({"rings": 0}), hours=48)) > 2 * alone
+    # In two days of which each is the life of a device, three begin with one and take two more.
+    changing = devices_of_series(profile.with_rates({"ring_devices": 3, "ring_days": 1}), hours=48)
+    assert 6 <= sum(len(cards) > 3 for cards in changing.values()) <= 9
+    own = {each["device"] for each in transactions(CLEAN.with_rates({"fraud": 0}), 10, hours=48, rate=0.5)}
+    assert not own & changing.keys()
+
+
+def test_a_later_run_goes_on_with_the_devices_of_the_rings() -> None:
+    profile = CLEAN.with_rates({"fraud": 0.05, "rings": 1, "refund_abuse": 0, "ring_days": 400, "population": 3})
+
+    def ask(seed: int, begin: int) -> set[str]:
+        rows = (read(value) for _, _, value in CardPayments(profile, seed).history(begin, begin + 24 * HOUR, 0.5))
+        used = Counter(each["device"] for each in rows if each["is_fraud"] and each["channel"] == "online")
+        return {device for device, count in used.items() if count > 20}
+
+    first = ask(1, START)
+    assert len(first) >= 5
+    # The same seed, and another one with the same population; one of the five may change in between.
+    assert len(first & ask(1, START + 30 * HOUR)) >= 4 and len(first & ask(2, START + 30 * HOUR)) >= 4
+    assert not first & ask(1, START + 500 * 24 * HOUR)
+
+
+def test_rings_change_nothing_but_devices() -> None:
+    with_rings, without = (transactions(CLEAN.with_rates({"fraud": 0.05, "rings": share}), 4, 3) for share in (1, 0))
+    assert [{**each, "device": ""} for each in with_rings] == [{**each, "device": ""} for each in without]
+    changed = [a for a, b in zip(with_rings, without, strict=True) if a != b]
+    assert changed and all(each["is_fraud"] for each in changed)
+
+
 def test_patterns_come_together_and_none_without_fraud() -> None:
     found = transactions(CLEAN.with_rates({"fraud": 0.02}), 10, hours=10)
     assert 0.012 < sum(each["is_fraud"] for each in found) / len(found) < 0.025
@@ -301,7 +348,7 @@ def test_each_malformed_record_breaks_the_rule_it_is_named_for(fault: str) -> No
     assert len(set(broken)) > 1 or fault == "tombstone"
 
 
-@pytest.mark.parametrize("changes", [{"refunds": -0.1}, {"customers": 0}, {"fraud_seconds": 0}, {"users": 5}])
+@pytest.mark.parametrize("changes", [{"refunds": -0.1}, {"customers": 0}, {"fraud_seconds": 0}, {"ring_days": 0}, {"ring_devices": 0}, {"users": 5}])
 def test_a_bad_profile_is_refused_by_name(changes: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(changes))):
         PaymentProfile().with_rates(changes)
