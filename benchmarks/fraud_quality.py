@@ -1,9 +1,11 @@
-"""Measures how well the fraud model finds planted fraud, next to rules written by hand, on a seed it never saw.
+"""Measures how well the fraud model finds planted fraud, next to one without devices and to rules written by hand.
 
 Two histories of simulated payments, of other cards and customers: of the one the model is trained as the asset
 `fraud_model` does, with what was reported until its end; of the other it scores what came after the first 28 days, and
-is judged by the simulation's truth. Tables are written straight from the simulated records, without Kafka; the table
-`gold.card_days` by its stream's rule. Run: `make bench ARGS=fraud_quality` (about three minutes on two cores).
+is judged by the simulation's truth. The model is trained twice on the same rows: with all features, and without the one
+that counts reported cards of the payment's device. Tables are written straight from the simulated records, without
+Kafka; the table `gold.card_days` by its stream's rule. Run: `make bench ARGS=fraud_quality` (about three minutes on two
+cores).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from jobs.simulator.payment_profile import PaymentProfile
 from jobs.simulator.simulated_topic import CompanionRecord
 from platform_assets.fraud.hand_rules import score_by_rules
 from platform_assets.fraud.model_training import KINDS
+from platform_assets.fraud.quality import draw_curve
 from platform_assets.fraud.training import fit
 from platform_assets.fraud.training_rows import LABEL_DELAY, read_training_rows
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
@@ -41,6 +44,7 @@ from resources.lakehouse import LakehouseResource
 
 REPORTS = "reports"
 _RECALLS = (0.5, 0.7, 0.8, 0.9)
+_LEFT_OUT = "device_fraud_cards"
 _PROFILE = timedelta(days=28)
 _MICROS = 1_000_000
 
@@ -52,26 +56,40 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.05, help="payments a second")
     parser.add_argument("--customers", type=int, default=2_000)
     parser.add_argument("--fraud", type=float, default=0.01)
+    parser.add_argument(
+        "--other-devices", type=float, default=0.05, help="days on which a card pays online with a device of that day"
+    )
     parser.add_argument("--seeds", type=int, nargs=2, default=[1, 2])
     args = parser.parse_args()
     end = datetime(2026, 11, 1, tzinfo=UTC)
-    profile = PaymentProfile(customers=args.customers, fraud=args.fraud, duplicates=0.0).with_malformed(0.0)
+    profile = PaymentProfile(
+        customers=args.customers, fraud=args.fraud, other_devices=args.other_devices, duplicates=0.0
+    ).with_malformed(0.0)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         trained, unseen = (_read_history(Path(folder), seed, profile, args, end) for seed in args.seeds)
         began = time.perf_counter()
         model = fit(trained, KINDS, end - LABEL_DELAY, 0.5, 1, datetime.now(UTC))
         seconds = time.perf_counter() - began
+        without = {name: kind for name, kind in KINDS.items() if name != _LEFT_OUT}
+        plain = fit(trained, without, end - LABEL_DELAY, 0.5, 1, datetime.now(UTC))
     known = pc.greater(unseen["event_time"], pa.scalar(end - timedelta(days=args.days) + _PROFILE))
     rows = unseen.filter(known)
     truth = np.asarray(rows["is_fraud"].to_numpy(zero_copy_only=False), np.bool_)
     print(f"Trained on {len(trained):,} rows in {seconds:.1f} s.")
     print(f"Measured on {len(rows):,} payments of another seed, {truth.sum():,} of them fraud.")
-    for name, scores in (("model", model.scorecard.score(rows)), ("hand rules", score_by_rules(rows))):
-        found = ", ".join(f"{_precision_at(scores, truth, recall):.0%} at {recall:.0%}" for recall in _RECALLS)
-        print(f"{name:>10}: precision {found} recall")
-    alerts = model.scorecard.score(rows) >= model.scorecard.threshold
-    said = f"{truth[alerts].mean():.0%} of them fraud, {alerts[truth].mean():.0%} of the fraud"
-    print(f"    alerts: {alerts.sum():,}, {said}")
+    for name, fitted in (("model", model), (f"without {_LEFT_OUT}", plain)):
+        scores = fitted.scorecard.score(rows)
+        _print_curve(name, scores, truth)
+        alerts = scores >= fitted.scorecard.threshold
+        said = f"{truth[alerts].mean():.1%} of them fraud, {alerts[truth].mean():.1%} of the fraud"
+        print(f"    {alerts.sum():,} alerts, {said}")
+    _print_curve("hand rules", score_by_rules(rows), truth)
+
+
+def _print_curve(name: str, scores: Any, truth: Any) -> None:
+    found = ", ".join(f"{_precision_at(scores, truth, recall):.1%} at {recall:.0%}" for recall in _RECALLS)
+    average = draw_curve(scores, truth).average_precision
+    print(f"{name}: precision {found} recall; average precision {average:.3f}")
 
 
 def _precision_at(scores: Any, truth: Any, recall: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -99,8 +99,10 @@ def know_card(transactions: Iterable[Transaction], card: str, as_of: datetime) -
     return {name: value for name, value in known.items() if value != []} or None
 
 
-def expect_features(paid: Transaction, known: Known | None) -> dict[str, Any]:
-    """The features of a transaction, by their names."""
+def expect_features(
+    paid: Transaction, known: Known | None, reported: Mapping[str | None, int] | None = None
+) -> dict[str, Any]:
+    """The features of a transaction, by their names; `reported`: how many reported cards each device has."""
     known, amount, currency = known or {}, float(paid["amount"]), paid["currency"]
     usual = known.get("usual_amounts", {}).get(currency)
     is_online = paid["channel"] in ("online", "recurring")
@@ -112,6 +114,7 @@ def expect_features(paid: Transaction, known: Known | None) -> dict[str, Any]:
         "amount_to_hour": _ln_ratio(amount, known.get("hour_mean_amounts", {}).get(currency)),
         "country_is_new": _is_new(paid["country"], known.get("countries")),
         "device_is_new": _is_new(paid["device"], known.get("devices")) if is_online else None,
+        "device_fraud_cards": float((reported or {}).get(paid["device"], 0)) if is_online and paid["device"] else None,
         "hour_amount_to_usual": _ln_ratio(known.get("hour_amounts", {}).get(currency), usual),
         "hour_of_day": float(paid["event_time"].hour),
         **{name: float(known[name]) if name in known else None for name in counts},

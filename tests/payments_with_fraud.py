@@ -47,12 +47,12 @@ def write_payments(lakehouse: LakehouseResource, count: int = 6_000, seed: int =
     )
 
 
-def write_reports(lakehouse: LakehouseResource, reported: list[tuple[str, datetime]]) -> None:
-    """Appends reports of fraud to silver.fraud_reports: of which transaction, and when."""
+def write_reports(lakehouse: LakehouseResource, reported: list[tuple[str, datetime]], card: str = "c") -> None:
+    """Appends reports of fraud to silver.fraud_reports: of which transaction, and when; all of one card."""
     rows = [
         {
             "report_id": f"r-{of}", "transaction_id": of, "verdict": "fraud", "event_time": at, "event_date": at.date(),
-            "card_id": "c", "customer_id": "u", "source": "customer", "topic": "r", "kafka_partition": 0,
+            "card_id": card, "customer_id": "u", "source": "customer", "topic": "r", "kafka_partition": 0,
             "kafka_offset": n, "kafka_timestamp": at, "ingested_at": at, "is_anonymous": False,
         }
         for n, (of, at) in enumerate(reported)

@@ -27,7 +27,8 @@ from jobs.simulator.payment_profile import PaymentProfile
 from jobs.simulator.simulated_topic import SimulatedTopic
 
 _SECOND = 1_000_000
-_WEEK = 7 * 24 * 3600 * _SECOND
+_DAY = 24 * 3600 * _SECOND
+_WEEK = 7 * _DAY
 # A round is cut here: without a bound one of them would hold as many payments as it likes.
 _LONGEST_ROUND = 8
 # Above this many hundredths of a euro a card must be put into the terminal.
@@ -35,7 +36,7 @@ _CONTACTLESS_UP_TO = 5000
 # At least 2 ms, for most timestamps are in milliseconds and two payments of a round must not share one.
 _LEAST_MICROS = 2000.0
 # Whose device it is, in the high bits of its number, so that no two are the same one.
-_TERMINAL, _OWN, _STRANGE = (np.uint32(kind << 30) for kind in range(3))
+_TERMINAL, _OWN, _STRANGE, _OTHER = (np.uint32(kind << 30) for kind in range(4))
 _TERMINALS_OF_ONE_MERCHANT = 4
 # What an action holds. No amount of the profile comes near to it.
 _LARGEST_AMOUNT = 4_000_000_000
@@ -54,7 +55,7 @@ class _Payments(BegunActions):
         self._share = profile.fraud * rounds / (series - profile.fraud * (series - rounds))
         mean = (1 - self._share) * rounds * (1 + profile.reversals * (1 - profile.refunds)) + self._share * series
         super().__init__(mean, ACTION, rng)
-        self._salt = int(np.random.default_rng([seed, 5]).integers(0, 2**63))
+        self._salt, self._device_salt = np.random.default_rng([seed, 5]).integers(0, 2**63, 2).tolist()
 
     def _begin(self, count: int, begin: int, end: int) -> NDArray[np.void]:
         rng, profile, fraud = self._rng, self._profile, self._fraud
@@ -145,11 +146,16 @@ class _Payments(BegunActions):
         return np.asarray(np.minimum(amounts, _LARGEST_AMOUNT), dtype=np.uint32)
 
     def _name_devices(self, actions: NDArray[np.void]) -> NDArray[np.uint32]:
-        """A terminal of the merchant; online the customer's own device."""
+        """A terminal of the merchant; online the customer's own device, or another one on a day on which it is."""
         is_online = actions["channel"] >= ONLINE
         number = self._rng.integers(0, _TERMINALS_OF_ONE_MERCHANT, len(actions), dtype=np.uint32)
         terminal = _TERMINAL | actions["merchant"].astype(np.uint32) << np.uint32(8) | number
-        return np.asarray(np.where(is_online, _OWN | actions["card"], terminal), dtype=np.uint32)
+        # Drawn for each day by the card's number: what is bought on that day is bought on one device.
+        drawn = mix_ids((actions["at"] // _DAY).astype(np.uint64) << np.uint64(32) | actions["card"], self._device_salt)
+        is_other = (drawn >> np.uint64(11)) / 2.0**53 < self._profile.other_devices
+        other = _OTHER | (drawn & np.uint64(2**30 - 1)).astype(np.uint32)
+        own = np.where(is_other, other, _OWN | actions["card"])
+        return np.asarray(np.where(is_online, own, terminal), dtype=np.uint32)
 
     def _reverse(self, actions: NDArray[np.void]) -> NDArray[np.void]:
         rng, profile = self._rng, self._profile

@@ -18,6 +18,7 @@ class PaymentProfile(DeliveryHabits):
         *DeliveryHabits.rates,
         "second_card",
         "travellers",
+        "other_devices",
         "without_country",
         "refunds",
         "reversals",
@@ -65,6 +66,8 @@ class PaymentProfile(DeliveryHabits):
     """Median time between two payments of a round."""
     travellers: float = 0.03
     """Cards that are abroad in a week; all others are at home, but for what they buy online."""
+    other_devices: float = 0.0
+    """Days of a card on which it pays online with a device of that day alone: a browser at work, a borrowed phone."""
     without_country: float = 0.01
     """Payments whose country is not sent."""
     refunds: float = 0.02

@@ -9,9 +9,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.delta_reader import as_timestamptz, register_pinned
+from platform_assets.delta_reader import as_timestamptz
 from platform_assets.fraud.card_features_table import CARD_FEATURES
-from platform_assets.fraud.card_profiles import PROFILE_COLUMNS, build_profiles_sql, find_profile_span
+from platform_assets.fraud.card_profiles import (
+    PROFILE_COLUMNS,
+    build_profiles_sql,
+    find_profile_span,
+    find_reading,
+    floor_moment,
+)
+from platform_assets.fraud.registered_tables import register_table
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams import spend_by_card, velocity
 from platform_assets.streams.card_days import CARD_DAYS
@@ -24,10 +31,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-# The rows of a day go on changing until its watermark has passed, and after a stop for longer: profiles are read once
-# more a while after midnight, and each hour, or a day would be missing in them until the next one.
-_DAY_SETTLES_AFTER = timedelta(minutes=15)
-_PROFILES_LAST = timedelta(hours=1)
 # Each version is a file of all cards, 7 MB of 200,000: a day at one each ten seconds would be 60 GB. A reader is done
 # with a version after seconds; it has about five minutes for it.
 _VERSIONS_KEPT = 30
@@ -103,11 +106,11 @@ class CardFeatures:
 
     def _read_profiles(self, as_of: datetime) -> None:
         """Keeps the profiles of this hour in a table of the connection."""
-        wanted = (find_profile_span(as_of)[1], _floor(as_of - _DAY_SETTLES_AFTER, _PROFILES_LAST))
+        wanted = find_reading(as_of)
         if wanted == self._profiles_of:
             return
         first, end = find_profile_span(as_of)
-        self._register(CARD_DAYS, "card_days", ("window_start", first, end))
+        register_table(self._lakehouse, self._connection, CARD_DAYS, "card_days", ("window_start", first, end))
         sql = build_profiles_sql("card_days", as_of)
         columns = ", ".join(("card_id", *PROFILE_COLUMNS))
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE card_profiles AS SELECT {columns} FROM ({sql})")
@@ -115,19 +118,9 @@ class CardFeatures:
 
     def _register_first_to_end(self, spec: TableSpec, name: str, as_of: datetime, slide: timedelta) -> str:
         """SQL: whether a row of the table is of the window that ends first after a moment."""
-        end = _floor(as_of, slide) + slide
-        self._register(spec, name, ("window_end", end, end))
+        end = floor_moment(as_of, slide) + slide
+        register_table(self._lakehouse, self._connection, spec, name, ("window_end", end, end))
         return f"window_end = {as_timestamptz(end)}"
-
-    def _register(self, spec: TableSpec, name: str, bounds: tuple[str, datetime, datetime]) -> None:
-        """Names the rows of a table's files that may have rows within the bounds; none where there is no table yet."""
-        table = self._lakehouse.find_table(spec.name)
-        if table is None:
-            columns = build_arrow_schema(spec).empty_table()
-            self._connection.register(f"no_{name}", columns)
-            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM no_{name}")
-        else:
-            register_pinned(self._connection, name, table, bounds, build_arrow_schema(spec))
 
 
 def _remove_old_versions(table: DeltaTable) -> None:
@@ -137,9 +130,3 @@ def _remove_old_versions(table: DeltaTable) -> None:
     table.update_incremental()
     table.create_checkpoint()
     table.cleanup_metadata()
-
-
-def _floor(moment: datetime, step: timedelta) -> datetime:
-    """The newest whole step of UTC that is not after a moment."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return epoch + (moment - epoch) // step * step

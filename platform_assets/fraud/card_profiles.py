@@ -17,6 +17,11 @@ PROFILE_COLUMNS = ("known_days", "usual_amounts", "countries", "devices")
 # each reader of the table would hold a list of thousands.
 MOST_NAMES = 50
 
+# The rows of a day go on changing until its watermark has passed, and after a stop for longer: profiles are read once
+# more a while after midnight, and each hour, or a day would be missing in them until the next one.
+_DAY_SETTLES_AFTER = timedelta(minutes=15)
+_PROFILES_LAST = timedelta(hours=1)
+
 
 def find_profile_span(as_of: datetime) -> tuple[datetime, datetime]:
     """First moment of the days that make the profiles of a moment (UTC), and the first moment after them.
@@ -25,6 +30,17 @@ def find_profile_span(as_of: datetime) -> tuple[datetime, datetime]:
     """
     day = as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return day - timedelta(days=PROFILE_DAYS), day
+
+
+def find_reading(as_of: datetime) -> tuple[datetime, datetime]:
+    """Names the reading that serves at a moment: its day, and the hour of it. What was read at an equal one is new."""
+    return find_profile_span(as_of)[1], floor_moment(as_of - _DAY_SETTLES_AFTER, _PROFILES_LAST)
+
+
+def floor_moment(moment: datetime, step: timedelta) -> datetime:
+    """The newest whole step of UTC that is not after a moment."""
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return epoch + (moment - epoch) // step * step
 
 
 def build_profiles_sql(days: str, as_of: datetime) -> str:

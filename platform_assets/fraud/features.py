@@ -2,8 +2,8 @@
 
 Each is one SQL expression that Spark (on a stream, in real-time mode too) and DuckDB read alike; DuckDB needs
 `DUCKDB_FUNCTIONS` first. Its columns are those of a transaction as in `silver.transactions` and, with `CARD_PREFIX`
-before their names, those of the card's row of `gold.card_features`: all null where the card has no row. What is not
-known is null, never a number that stands for it.
+before their names, those of the card's row of `gold.card_features`: all null where the card has no row; and
+`FRAUD_DEVICES`. What is not known is null, never a number that stands for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from typing import Literal
 
 CARD_PREFIX = "card_"
 """What the names of columns of `gold.card_features` begin with in an expression."""
+
+FRAUD_DEVICES = "fraud_devices"
+"""The column of `platform.fraud_serving` with a number of reported cards for each device that has any; null: not known.
+
+The transaction's own device is all that an expression asks it for.
+"""
 
 PROFILE_DAYS = 28
 """Days before the current one that make a card's profile: whole weeks, for people pay otherwise at weekends."""
@@ -58,6 +64,16 @@ def _is_new(value: str, known: str, condition: str) -> str:
     return f"CASE WHEN {condition} AND {value} IS NOT NULL THEN CAST(NOT {is_known} AS DOUBLE) END"
 
 
+_HAS_OWN_DEVICE = "channel IN ('online', 'recurring')"
+
+
+def _count_reported_cards() -> str:
+    """SQL: how many cards that the device is linked to were reported; 0 for a device of which nothing is known."""
+    known = f"device IS NOT NULL AND {FRAUD_DEVICES} IS NOT NULL"
+    found = f"CAST(try_element_at({FRAUD_DEVICES}, device) AS DOUBLE)"
+    return f"CASE WHEN {_HAS_OWN_DEVICE} AND {known} THEN coalesce({found}, CAST(0 AS DOUBLE)) END"
+
+
 def _count(column: str) -> str:
     return f"CAST({CARD_PREFIX}{column} AS DOUBLE)"
 
@@ -77,7 +93,9 @@ FEATURES = (
     Feature("country_is_new", "number", f"the card has not paid in this country in the last {PROFILE_DAYS} days",
             _is_new("country", "countries", "TRUE")),
     Feature("device_is_new", "number", f"the card has not been used with this device in the last {PROFILE_DAYS} days",
-            _is_new("device", "devices", "channel IN ('online', 'recurring')")),
+            _is_new("device", "devices", _HAS_OWN_DEVICE)),
+    Feature("device_fraud_cards", "number", "cards that were used with this device were reported as fraud",
+            _count_reported_cards()),
     Feature("recent_payments", "number", "the card has paid several times within ten minutes",
             _count("recent_payments")),
     Feature("recent_countries", "number", "the card has paid in several countries within ten minutes",

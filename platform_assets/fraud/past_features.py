@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from platform_assets.delta_reader import as_timestamptz
-from platform_assets.fraud.features import CARD_PREFIX, FEATURES, FEATURES_LAG
+from platform_assets.fraud.features import CARD_PREFIX, FEATURES, FEATURES_LAG, FRAUD_DEVICES
 from platform_assets.streaming.moments import MICROSECOND
 from platform_assets.streaming.result_span import in_words
 from platform_assets.streams import spend_by_card, velocity
@@ -28,7 +28,8 @@ def build_features_sql(first: datetime, end: datetime) -> str:
     """A query for the transactions with `first` <= `as_of` < `end` (one UTC day), and their features by name.
 
     `as_of` is the time of a transaction less `FEATURES_LAG`. It reads the relations `transactions` (rows of
-    `silver.transactions`) and `card_profiles` (of that day, as `build_profiles_sql` gives them).
+    `silver.transactions`), `card_profiles` and `fraud_devices` (of that day, as `build_profiles_sql` and
+    `build_fraud_devices_sql` give them).
     """
     features = ", ".join(f'{feature.serving_sql} AS "{feature.name}"' for feature in FEATURES)
     return f"""
@@ -85,5 +86,6 @@ _KNOWN_SQL = f"""
     nullif(hour_payments, 0) AS {CARD_PREFIX}hour_payments,
     CASE WHEN currency_payments > 0 THEN map([currency], [{_AMOUNT}]) END AS {CARD_PREFIX}hour_amounts,
     CASE WHEN currency_payments > 0 THEN map([currency], [{_AMOUNT} / currency_payments]) END
-      AS {CARD_PREFIX}hour_mean_amounts
-  FROM chosen LEFT JOIN card_profiles p USING (card_id)"""
+      AS {CARD_PREFIX}hour_mean_amounts,
+    CASE WHEN d.cards IS NULL THEN MAP {{}} ELSE map([device], [d.cards]) END AS {FRAUD_DEVICES}
+  FROM chosen LEFT JOIN card_profiles p USING (card_id) LEFT JOIN fraud_devices d USING (device)"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.fraud.features import CARD_PREFIX, FEATURES
+from platform_assets.fraud.features import CARD_PREFIX, FEATURES, FRAUD_DEVICES
 from platform_assets.fraud.scorecard_sql import part_sql, quote_text, score_sql, write_double
 
 if TYPE_CHECKING:
@@ -41,14 +41,15 @@ def score_records(
     """Rows for Kafka (`topic`, `partition`, `key`, `value`) from rows of Spark's Kafka source.
 
     `cards` has the columns of `CARD_FEATURES`, each card once. `serving` has one row for the records' `topic`:
-    `champion` and `shadow` (versions of `scorecards`, or null) and `threshold`. `topics` are those of scores and of
-    alerts: an alert goes to both, and from `hold_score` on it holds its card. Each record becomes exactly one score.
+    `champion` and `shadow` (versions of `scorecards`, or null), `threshold` and `FRAUD_DEVICES`. `topics` are those of
+    scores and of alerts: an alert goes to both, and from `hold_score` on it holds its card. Each record becomes exactly
+    one score.
     """
     from pyspark.sql import functions as F
 
     read = _read(records)
     known = cards.select(*(F.col(name).alias(f"{CARD_PREFIX}{name}") for name in cards.columns))
-    served = serving.select(F.col("topic").alias("source_topic"), "champion", "shadow", "threshold")
+    served = serving.select(F.col("topic").alias("source_topic"), "champion", "shadow", "threshold", FRAUD_DEVICES)
     rows = read.join(F.broadcast(known), F.col("card_id") == F.col(f"{CARD_PREFIX}card_id"), "left")
     rows = rows.join(F.broadcast(served), "source_topic", "left")
     own = set(rows.columns)

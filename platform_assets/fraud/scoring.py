@@ -10,12 +10,13 @@ import logging
 import shutil
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import UsageError
 from platform_assets.fraud.card_features import CardFeatures
 from platform_assets.fraud.card_features_table import CARD_FEATURES
-from platform_assets.fraud.features import FEATURES
+from platform_assets.fraud.features import FEATURES, FRAUD_DEVICES
+from platform_assets.fraud.fraud_devices import FraudDevices
 from platform_assets.fraud.score_rows import score_records
 from platform_assets.fraud.scorecard import Scorecard
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
@@ -65,21 +66,26 @@ class FraudScoring:
             spec.name: LookupRows(folder / spec.name, build_arrow_schema(spec).empty_table())
             for spec in (CARD_FEATURES, FRAUD_SERVING)
         }
+        self._fraud_devices = FraudDevices(self._lakehouse, connection)
+        self._devices: dict[str, int] | None = None
         self._scorecards: dict[int, Scorecard] = {}
         self._built_in: frozenset[int] | None = None
         self._wanted: tuple[int | None, int | None, float] = (None, None, 1.0)
-        self._served: tuple[int | None, int | None, float] | None = None
+        self._served: dict[str, Any] | None = None
         self._unusable: set[int] = set()
 
     def refresh(self) -> None:
-        """See `Relay`. The rows of `gold.card_features`, and the versions that are to be served."""
+        """See `Relay`. The rows of `gold.card_features`, the versions that are to be served, devices of fraud."""
         import duckdb
         from deltalake.exceptions import DeltaError
 
         try:
             self._read_versions()
+            self._serve()  # before the devices: a roll-back must not wait until they are read
+            as_of = datetime.now(UTC) - _STREAMS_LAG
+            self._devices = self._fraud_devices.read(as_of)
             self._serve()
-            rows = self._cards.refresh(datetime.now(UTC) - _STREAMS_LAG)
+            rows = self._cards.refresh(as_of)
             self._lookups[CARD_FEATURES.name].replace(rows)
         except (DeltaError, OSError, duckdb.Error) as error:
             if self._built_in is None:  # the query cannot be planned without these tables
@@ -153,18 +159,24 @@ class FraudScoring:
         self._scorecards[version] = card
 
     def _serve(self) -> None:
-        """Writes which version judges, once it is built into the query that reads this."""
+        """Writes which version judges, once it is built into the query that reads this, and the devices of fraud.
+
+        In the one row that each batch joins anyway: a table more is a join more, and planning it would hold up scores.
+        """
         champion, shadow, threshold = self._wanted
         if self._built_in is not None and champion is not None and champion not in {*self._built_in, *self._unusable}:
             return  # the query is about to be started again, with this version
-        if self._wanted == self._served:
+        row = {"topic": self._source, "champion": champion, "shadow": shadow, "threshold": threshold}
+        row[FRAUD_DEVICES] = self._devices
+        if row == self._served:
             return
         import pyarrow as pa
         from deltalake import write_deltalake
 
         uri, options = self._lakehouse.table_uri(FRAUD_SERVING.name), self._lakehouse.storage_options()
-        row = {"topic": self._source, "champion": champion, "shadow": shadow, "threshold": threshold}
-        rows = pa.Table.from_pylist([row], build_arrow_schema(FRAUD_SERVING))
+        # Arrow takes a map as a list of pairs.
+        devices = None if self._devices is None else list(self._devices.items())
+        rows = pa.Table.from_pylist([row | {FRAUD_DEVICES: devices}], build_arrow_schema(FRAUD_SERVING))
         write_deltalake(create_table(uri, FRAUD_SERVING, options), rows, mode="overwrite")
         self._lookups[FRAUD_SERVING.name].replace(rows)
-        self._served = self._wanted
+        self._served = row

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.delta_reader import as_timestamptz, register_pinned
 from platform_assets.fraud.card_profiles import build_profiles_sql, find_profile_span
 from platform_assets.fraud.features import DUCKDB_FUNCTIONS, FEATURES, FEATURES_LAG
+from platform_assets.fraud.fraud_devices import build_fraud_devices_sql
 from platform_assets.fraud.past_features import LONGEST_RECENT, build_features_sql
+from platform_assets.fraud.registered_tables import register_table
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streams.card_days import CARD_DAYS
-from platform_assets.tables.spec import TableSpec
 from platform_assets.topics.fraud_reports import FRAUD_REPORTS
 from platform_assets.topics.transactions import TRANSACTIONS
 
@@ -95,11 +96,12 @@ def _read_day(
     end = min(day + _DAY, until - FEATURES_LAG)
     days = ((day - LONGEST_RECENT).date(), (end + FEATURES_LAG).date())
     register_pinned(connection, "transactions", transactions, ("event_date", *days), build_arrow_schema(TRANSACTIONS))
-    _register(lakehouse, connection, CARD_DAYS, "card_days", ("window_start", *find_profile_span(day)))
+    register_table(lakehouse, connection, CARD_DAYS, "card_days", ("window_start", *find_profile_span(day)))
     # Most cards rest on most days.
     own = f"SELECT card_id FROM transactions WHERE event_time >= {as_timestamptz(day)}"
     profiles = build_profiles_sql(f"(SELECT * FROM card_days WHERE card_id IN ({own}))", day)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE card_profiles AS {profiles}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE fraud_devices AS {build_fraud_devices_sql(day)}")
     begun = "" if since is None else f"AND event_time >= {as_timestamptz(since)}"
     honest_at = f"event_time + INTERVAL '{LABEL_DELAY // timedelta(hours=1)} hours'"
     is_old = f"{honest_at} <= {as_timestamptz(until)}"
@@ -116,28 +118,12 @@ def _read_day(
 
 def _read_labels(lakehouse: Any, connection: duckdb.DuckDBPyConnection, until: datetime) -> None:
     """The newest verdict of each transaction that has one; of two at one moment fraud holds."""
-    _register(lakehouse, connection, FRAUD_REPORTS, "fraud_reports", None)
+    register_table(lakehouse, connection, FRAUD_REPORTS, "fraud_reports", None)
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE fraud_labels AS
         SELECT transaction_id, max_by(verdict, row(event_time, verdict = 'fraud')) = 'fraud' AS is_fraud,
                max(event_time) AS known_at
         FROM fraud_reports WHERE event_time < {as_timestamptz(until)} GROUP BY transaction_id""")
-
-
-def _register(
-    lakehouse: Any,
-    connection: duckdb.DuckDBPyConnection,
-    spec: TableSpec,
-    name: str,
-    bounds: tuple[str, datetime, datetime] | None,
-) -> None:
-    """Names the rows of a table in this connection; none where there is no table yet. See `register_pinned`."""
-    table, columns = lakehouse.find_table(spec.name), build_arrow_schema(spec)
-    if table is None:
-        connection.register(f"no_{name}", columns.empty_table())
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM no_{name}")
-    else:
-        register_pinned(connection, name, table, bounds, columns)
 
 
 def _build_schema() -> pa.Schema:

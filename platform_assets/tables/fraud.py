@@ -52,8 +52,10 @@ FRAUD_SERVING = TableSpec(
         Column("champion", "bigint", "The version that judges; null: none does"),
         Column("shadow", "bigint", "The version that is scored along with it; null: none"),
         Column("threshold", "double", "A score from here on is an alert"),
+        Column("fraud_devices", "map<string,int>", "Cards that were reported as fraud, by the devices with which they "
+               "were used; null: not known"),
     ),
-)
+)  # fmt: skip
 
 CARD_RELEASES = TableSpec(
     name="platform.card_releases",

@@ -14,15 +14,18 @@ from hypothesis import given
 
 from platform_assets.fraud.card_features import CardFeatures
 from platform_assets.fraud.card_features_table import CARD_FEATURES
-from platform_assets.fraud.features import CARD_PREFIX, DUCKDB_FUNCTIONS, FEATURES, FEATURES_LAG
+from platform_assets.fraud.features import CARD_PREFIX, DUCKDB_FUNCTIONS, FEATURES, FEATURES_LAG, FRAUD_DEVICES
+from platform_assets.fraud.fraud_devices import FraudDevices
 from platform_assets.fraud.training_rows import read_training_rows
 from platform_assets.streaming.arrow_types import as_arrow
+from platform_assets.tables.fraud import FRAUD_SERVING
 from platform_assets.topics.transactions import TRANSACTIONS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.generated_cases import examples
-from tests.known_cards import DAY, NOON, assert_same_features, histories, write_gold, write_transactions
+from tests.known_cards import DAY, MIDNIGHT, NOON, assert_same_features, histories, write_gold, write_transactions
+from tests.payments_with_fraud import write_reports
 from tests.spark.card_cases import Transaction, transaction, transactions_table
 
 if TYPE_CHECKING:
@@ -74,7 +77,11 @@ def test_serving_equals_training(
     write_gold(lakehouse, history)
     assert len(CardFeatures(lakehouse, connection).refresh(as_of))
     uri = lakehouse.table_uri(CARD_FEATURES.name)
-    served = select_features(join_cards(spark, transactions_table(probes), uri))
+    write_reports(lakehouse, [("some", MIDNIGHT - DAY), ("some more", MIDNIGHT)], "c1")
+    devices = FraudDevices(lakehouse, connection).read(as_of)
+    rows = join_cards(spark, transactions_table(probes), uri)
+    serving = spark.createDataFrame([(devices,)], f"{FRAUD_DEVICES} map<string,int>")
+    served = select_features(rows.crossJoin(serving))
 
     # What comes later is there when the model learns.
     everything = [*probes, *transactions]
@@ -101,19 +108,20 @@ def test_spark_and_duckdb_say_the_same_of_odd_values(spark: SparkSession) -> Non
     paid = [
         {"transaction_id": f"t{n}", "kind": kind, "event_time": times[n % 3], "amount": amount, "currency": currency,
          "country": country, "channel": channel, "device": device, "merchant_category": None,
-         **{f"{CARD_PREFIX}{name}": value for name, value in card.items()}}
-        for n, (kind, amount, currency, country, channel, device, card) in enumerate(
-            (kind, amount, currency, country, channel, device, card)
+         FRAUD_DEVICES: devices, **{f"{CARD_PREFIX}{name}": value for name, value in card.items()}}
+        for n, (kind, amount, currency, country, channel, device, card, devices) in enumerate(
+            (kind, amount, currency, country, channel, device, card, devices)
             for kind in ("refund", None)
             for amount in (None, Decimal("0.00"), Decimal("0.01"), Decimal("9999999999999999.99"), Decimal("-1.00"))
             for currency in (None, "EUR", "it's", "\U0001f600", "none")
             for country in (None, "DE", "it's", "")
             for channel, device in ((None, ""), ("online", ""), ("recurring", None), ("online", "é"))
-            for card in (known, nothing)
+            for card, devices in ((known, {"": 3, "é": 2**31 - 1}), (nothing, {}), (nothing, None))
         )
     ]  # fmt: skip
     types = {c.name: c.type for c in TRANSACTIONS.columns}
     types |= {f"{CARD_PREFIX}{c.name}": c.type for c in CARD_FEATURES.columns}
+    types |= {c.name: c.type for c in FRAUD_SERVING.columns if c.name == FRAUD_DEVICES}
     schema = pa.schema([(name, as_arrow(types[name])) for name in paid[0]])
     rows = pa.Table.from_pylist(
         [{n: list(v.items()) if isinstance(v, dict) else v for n, v in each.items()} for each in paid], schema

@@ -298,6 +298,23 @@ def test_a_later_run_goes_on_with_the_devices_of_the_rings() -> None:
     assert not first & ask(1, START + 500 * 24 * HOUR)
 
 
+def test_a_card_pays_with_another_device_on_a_share_of_its_days() -> None:
+    profile = CLEAN.with_rates({"fraud": 0, "customers": 300, "second_card": 0, "reversals": 0})
+    online = [
+        [each for each in transactions(profile.with_rates({"other_devices": share}), 4, 48)
+         if each["channel"] in ("online", "recurring")]
+        for share in (0.2, 0)
+    ]  # fmt: skip
+    own = {each["card_id"]: each["device"] for each in online[1]}
+    assert all(each["device"] == own[each["card_id"]] for each in online[1])
+    days: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for each in online[0]:
+        days[each["card_id"], each["timestamp"][:10]].add(each["device"])
+    assert all(len(devices) == 1 for devices in days.values())
+    others = [device for (card, _), devices in days.items() for device in devices if device != own[card]]
+    assert within(len(others), len(days), 0.2) and len(set(others)) == len(others)
+
+
 def test_rings_change_nothing_but_devices() -> None:
     with_rings, without = (transactions(CLEAN.with_rates({"fraud": 0.05, "rings": share}), 4, 3) for share in (1, 0))
     assert [{**each, "device": ""} for each in with_rings] == [{**each, "device": ""} for each in without]
@@ -348,7 +365,10 @@ def test_each_malformed_record_breaks_the_rule_it_is_named_for(fault: str) -> No
     assert len(set(broken)) > 1 or fault == "tombstone"
 
 
-@pytest.mark.parametrize("changes", [{"refunds": -0.1}, {"customers": 0}, {"fraud_seconds": 0}, {"ring_days": 0}, {"ring_devices": 0}, {"users": 5}])
+BAD = [{"refunds": -0.1}, {"customers": 0}, {"fraud_seconds": 0}, {"ring_days": 0}, {"ring_devices": 0}, {"users": 5}]
+
+
+@pytest.mark.parametrize("changes", BAD)
 def test_a_bad_profile_is_refused_by_name(changes: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(changes))):
         PaymentProfile().with_rates(changes)
