@@ -166,8 +166,10 @@ class FraudScoring:
         champion, shadow, threshold = self._wanted
         if self._built_in is not None and champion is not None and champion not in {*self._built_in, *self._unusable}:
             return  # the query is about to be started again, with this version
-        row = {"topic": self._source, "champion": champion, "shadow": shadow, "threshold": threshold}
-        row[FRAUD_DEVICES] = self._devices
+        row: dict[str, Any] = {
+            "topic": self._source, "champion": champion, "shadow": shadow, "threshold": threshold,
+            FRAUD_DEVICES: self._devices,
+        }  # fmt: skip
         if row == self._served:
             return
         import pyarrow as pa

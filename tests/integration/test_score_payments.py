@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from confluent_kafka.admin import NewPartitions
 
 from platform_assets.errors import NotReadyError, TaskSlotsError
 from platform_assets.fraud.features import FEATURES
+from platform_assets.fraud.scorecard import Part
 from platform_assets.streaming.engine.relay_group import RelayGroup
 from tests.integration.relay_process import RelayPlace, running_relay
 from tests.integration.scored_payments import ScoredPayments, make_payment, make_scorecard, score_by_hand
+from tests.known_cards import write_gold
+from tests.payments_with_fraud import write_reports
+from tests.spark.card_cases import transaction
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -82,6 +88,34 @@ def test_each_record_gets_one_score_whatever_it_holds(build: Build) -> None:
     assert {each["score_id"] for each in alerts} == {n for n, each in by_id.items() if each["verdict"] == "alert"}
     assert by_id["t5"]["reasons"] == [words["ln_amount"], words["merchant_category"]]
     assert all(each["scored_at"] >= each["received_at"] for each in found)
+
+
+def test_a_payment_from_a_device_of_reported_cards_says_so(build: Build, lakehouse: LakehouseResource) -> None:
+    scored, yesterday = build(), datetime.now(UTC) - timedelta(days=1, minutes=1)
+    write_gold(lakehouse, [transaction(f"c{n}", yesterday, channel="online", device="ring") for n in range(3)])
+    for place in range(2):
+        write_reports(lakehouse, [(f"t{place}", yesterday)], f"c{place}")
+    part = Part("device_fraud_cards", "number", -0.4, (-1.0, 0.5, 4.0), (0.3, 0.3, 0.2, 0.2), (0.0, 1.0))
+    card = dataclasses.replace(make_scorecard(1), parts=(part,))
+    scored.add_model(card)
+    scored.promote(card)
+    payments = [
+        make_payment(0, channel="online", device="ring"),
+        make_payment(1, channel="recurring", device="not known"),
+        make_payment(2, channel="chip", device="ring"),
+        make_payment(3, channel="online", device=None),
+    ]
+    group = scored.start()
+    try:
+        scored.send(payments)
+        found = {each["score_id"]: each for each in scored.wait_for_scores(group, len(payments))}
+    finally:
+        group.stop(30)
+    counts = {"t0": 2.0, "t1": 0.0, "t2": None, "t3": None}
+    for name, count in counts.items():
+        expected = float(card.score(pa.table({part.feature: pa.array([count], pa.float64())}))[0])
+        assert found[name]["score"] == pytest.approx(expected, rel=1e-12)
+    assert found["t0"]["reasons"] == ["cards that were used with this device were reported as fraud"]
 
 
 def test_a_version_is_swapped_and_rolled_back_without_a_stop(build: Build) -> None:

@@ -1,4 +1,4 @@
-"""Devices of reported cards: what was known before each day, and nothing later, in training and where payments are scored."""
+"""Devices of reported cards: what was known before each day and nothing later, in training and where payments pass."""
 
 from __future__ import annotations
 
