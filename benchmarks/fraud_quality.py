@@ -59,11 +59,16 @@ def main() -> None:
     parser.add_argument(
         "--other-devices", type=float, default=0.05, help="days on which a card pays online with a device of that day"
     )
+    parser.add_argument("--ring-devices", type=int, default=5, help="devices that are used for many stolen cards")
     parser.add_argument("--seeds", type=int, nargs=2, default=[1, 2])
     args = parser.parse_args()
     end = datetime(2026, 11, 1, tzinfo=UTC)
     profile = PaymentProfile(
-        customers=args.customers, fraud=args.fraud, other_devices=args.other_devices, duplicates=0.0
+        customers=args.customers,
+        fraud=args.fraud,
+        other_devices=args.other_devices,
+        ring_devices=args.ring_devices,
+        duplicates=0.0,
     ).with_malformed(0.0)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         trained, unseen = (_read_history(Path(folder), seed, profile, args, end) for seed in args.seeds)

@@ -35,7 +35,7 @@ def build_fraud_devices_sql(as_of: datetime) -> str:
 
     Over the relations `card_days` and `fraud_reports` (rows of both tables). A card counts if the newest verdict of one
     of its transactions was fraud then; links and reports are those of the days of a profile. Devices with none have no
-    row; of more than `MOST_DEVICES` those stay that reported cards used last.
+    row; of more than `MOST_DEVICES` those stay that have the most cards, and of equal ones those that were used last.
     """
     first, day = (as_timestamptz(moment) for moment in find_profile_span(as_of))
     return f"""
@@ -49,7 +49,7 @@ WITH reported AS (
   WHERE window_start >= {first} AND window_start < {day} AND card_id IN (SELECT card_id FROM reported)
 )
 SELECT device, CAST(count(DISTINCT card_id) AS INTEGER) AS cards FROM links
-GROUP BY device ORDER BY max(window_start) DESC, cards DESC, device LIMIT {MOST_DEVICES}"""
+GROUP BY device ORDER BY cards DESC, max(window_start) DESC, device LIMIT {MOST_DEVICES}"""
 
 
 class FraudDevices:

@@ -146,12 +146,12 @@ def pay_online(card: str, device: str, at: datetime) -> Transaction:
     return transaction(card, at, channel="online", device=device)
 
 
-def test_of_too_many_devices_those_stay_that_were_used_last(
+def test_of_too_many_devices_those_stay_that_have_most_cards_and_were_used_last(
     lakehouse: LakehouseResource, connection: duckdb.DuckDBPyConnection
 ) -> None:
     days = [(f"d{n:04}", MIDNIGHT - DAY) for n in range(MOST_DEVICES - 1)]
-    days += [("busy", MIDNIGHT - 2 * DAY), *((f"old {n}", MIDNIGHT - 2 * DAY) for n in range(3))]
-    paid = [pay_online("c", device, at) for device, at in days] + [pay_online("b", "busy", MIDNIGHT - 3 * DAY)]
+    days += [(f"old {n}", MIDNIGHT - 2 * DAY) for n in range(3)] + [("busy", MIDNIGHT - 20 * DAY)]
+    paid = [pay_online("c", device, at) for device, at in days] + [pay_online("b", "busy", MIDNIGHT - 20 * DAY)]
     write_gold(lakehouse, paid)
     write_reports(lakehouse, paid, [(0, "fraud", MIDNIGHT - HOUR), (len(paid) - 1, "fraud", MIDNIGHT - HOUR)])
     found = FraudDevices(lakehouse, connection).read(NOON)
