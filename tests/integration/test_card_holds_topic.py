@@ -268,7 +268,8 @@ def test_the_command_and_the_job_release_a_card(
             return build_release_job().execute_in_process(config, resources=resources, raise_on_error=False)
 
         assert execute("b").success
-        assert not execute("b").success
+        assert execute("b").success, "the topic is told again"
+        assert not execute("a card of nobody").success
         assert run(card_command, ["list"]).output == "No card is held.\n"
     finally:
         load_settings.cache_clear()

@@ -220,7 +220,7 @@ def test_a_killed_relay_leaves_nothing_out(build: Build, settings: Settings, kaf
     assert found.keys() == {f"t{number}" for number in range(total)}
     assert all(len(scores) == 1 for scores in found.values()), "what is passed on again has the same score"
     for number in range(0, total, 97):
-        assert found[f"t{number}"] == {pytest.approx(score_by_hand(card, make_payment(number)), rel=1e-12)}
+        assert min(found[f"t{number}"]) == pytest.approx(score_by_hand(card, make_payment(number)), rel=1e-12)
 
 
 def _count_interrupts(log: Path) -> int:
