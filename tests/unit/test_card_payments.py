@@ -301,7 +301,7 @@ def test_a_later_run_goes_on_with_the_devices_of_the_rings() -> None:
 def test_a_card_pays_with_another_device_on_a_share_of_its_days() -> None:
     profile = CLEAN.with_rates({"fraud": 0, "customers": 300, "second_card": 0, "reversals": 0})
     online = [
-        [each for each in transactions(profile.with_rates({"other_devices": share}), 4, 48)
+        [each for each in transactions(profile.with_rates({"other_devices": share}), 4, 48, 0.5)
          if each["channel"] in ("online", "recurring")]
         for share in (0.2, 0)
     ]  # fmt: skip
