@@ -39,7 +39,7 @@ class LookupRows:
     def replace(self, rows: pa.Table) -> None:
         """The next batch that is planned looks up these rows, of the same columns.
 
-        Raises OSError when the file can't be written; batches go on with the rows of before then.
+        Raises OSError when the file can't be written; batches go on with the earlier rows.
         """
         with self._lock:
             self._rows = rows
