@@ -37,7 +37,7 @@ class LookupRows:
         self._lock = threading.Lock()
 
     def replace(self, rows: pa.Table) -> None:
-        """The next batch that is planned looks up these rows, of the same columns.
+        """Gives these rows, of the same columns, to each batch that is planned from now on.
 
         Raises OSError when the file can't be written; batches go on with the earlier rows.
         """
