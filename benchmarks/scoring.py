@@ -104,11 +104,11 @@ def _train() -> TrainedModel:
     kinds = {each.name: each.kind for each in FEATURES}
     mature = began + timedelta(minutes=_ROWS)
     trained = fit(pa.table(columns), kinds, mature, 0.5, 1, datetime.now(UTC))
-    return replace(trained, scorecard=replace(trained.scorecard, threshold=_find_threshold(trained)))
+    return replace(trained, scorecard=replace(trained.scorecard, threshold=_find_threshold(trained, is_known=True)))
 
 
-def _find_threshold(trained: TrainedModel) -> float:
-    """Finds it by payments as they are sent, with what `_fill` tells of their cards."""
+def _find_threshold(trained: TrainedModel, is_known: bool) -> float:
+    """Finds it by payments as they are sent, with what `_fill` tells of their cards or, unless `is_known`, nothing."""
     rng = np.random.default_rng(4)
     count = 5_000
     rows: dict[str, Any] = {
@@ -116,12 +116,17 @@ def _find_threshold(trained: TrainedModel) -> float:
     }
     amounts, channels = rng.normal(3.5, 1.2, count), rng.choice(_TEXTS["channel"], count)
     countries = rng.choice(["DE", "FR", "PL"], count)
+    if is_known:
+        rows |= {
+            "amount_to_usual": amounts - np.log(_USUAL_AMOUNT), "known_days": np.ones(count),
+            "country_is_new": (countries != "DE").astype(float),
+            "hour_of_day": np.full(count, float(datetime.now(UTC).hour)),
+            "device_is_new": pa.array(np.ones(count), mask=~np.isin(channels, ["online", "recurring"])),
+        }  # fmt: skip
     rows |= {
-        "ln_amount": amounts, "amount_to_usual": amounts - np.log(_USUAL_AMOUNT), "known_days": np.ones(count),
-        "country_is_new": (countries != "DE").astype(float), "country": countries, "channel": channels,
-        "device_is_new": pa.array(np.ones(count), mask=~np.isin(channels, ["online", "recurring"])),
+        "ln_amount": amounts, "country": countries, "channel": channels,
         "merchant_category": rng.choice(_TEXTS["merchant_category"], count), "currency": ["EUR"] * count,
-        "kind": ["payment"] * count, "hour_of_day": np.full(count, float(datetime.now(UTC).hour)),
+        "kind": ["payment"] * count,
     }  # fmt: skip
     return float(np.quantile(trained.scorecard.score(pa.table(rows)), 1 - _ALERTS))
 
@@ -188,7 +193,9 @@ def _plain(
 ) -> Iterator[Any]:
     settings.home.mkdir(parents=True)
     model, card = settings.home / "model.pickle", trained.scorecard
-    model.write_bytes(pickle.dumps((trained.classifier, trained.cuts, card.threshold, card.slope, card.intercept)))
+    # It knows nothing of cards, and would take each payment for fraud by the others' threshold.
+    threshold = _find_threshold(trained, is_known=False)
+    model.write_bytes(pickle.dumps((trained.classifier, trained.cuts, threshold, card.slope, card.intercept)))
     command = [sys.executable, "-m", "benchmarks.plain_scorer", kafka.servers(), *topics, str(model)]
     process = subprocess.Popen(command)
     watched = psutil.Process(process.pid)
