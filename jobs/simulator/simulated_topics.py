@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from platform_assets.streaming.topic_spec import Topic
     from resources.kafka import KafkaResource
     from resources.settings import Settings
+
+# A letter that is wrong, missing or too many in a name of eight: the shop's events went to a topic that nobody reads.
+_NEARLY = 0.85
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,16 @@ class Simulation:
 def find_simulation(name: str | None) -> Simulation:
     """The simulation by its name in `--topic`; any other name is a topic of the broker for the shop's events.
 
-    A topic without a simulation of its own, by its name or that on the broker, is simulated by its contract.
+    A topic without a simulation of its own, by its name or that on the broker, is simulated by its contract. Raises
+    `UsageError` for a name that is nearly that of another topic: the shop's events would go to a new one.
     """
-    return NAMED.get(name or "") or _find_by_contract(name) or SHOP
+    if (found := NAMED.get(name or "") or _find_by_contract(name)) is not None:
+        return found
+    if name is not None and (meant := _find_nearly_named(name)) is not None:
+        raise UsageError(
+            f"There is no topic {name}. Did you mean {meant}? Or, for the shop's events: --kafka-topic {name}"
+        )
+    return SHOP
 
 
 def find_of_profile(profile: DeliveryHabits) -> Simulation:
@@ -94,6 +105,13 @@ def _find_by_contract(name: str | None) -> Simulation | None:
 
             return _simulate_by_contract(topic, build_profile(topic))
     return None
+
+
+def _find_nearly_named(name: str) -> str | None:
+    from platform_assets.topics import load_topics
+
+    others = [topic.name for topic in load_topics() if topic.name != "events"]
+    return next(iter(difflib.get_close_matches(name, others, 1, _NEARLY)), None)
 
 
 def _simulate_by_contract(topic: Topic, profile: type[DeliveryHabits]) -> Simulation:

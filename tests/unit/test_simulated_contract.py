@@ -167,4 +167,8 @@ def test_a_topic_without_a_simulation_of_its_own_is_found_by_name(monkeypatch: p
     assert found.title == "Records by the contract of orders"
     assert find_of_profile(found.profile()).title == found.title
     assert find_simulation("any-other-topic") is SHOP and find_simulation("events") is SHOP
+    assert find_simulation("events-2") is SHOP
+    for typo in ("transaction", "transactoins", "oders"):
+        with pytest.raises(UsageError, match=r"There is no topic .*Did you mean .*--kafka-topic"):
+            find_simulation(typo)
     assert find_simulation("transactions").title == "Simulated card payments"
