@@ -120,9 +120,12 @@ class _Demo:
     @contextmanager
     def sending(self, stream: Stream) -> Iterator[None]:
         """Lets the simulator send live records to the topic of this stream for the length of the block."""
-        options = fraud_demonstration.LIVE_OPTIONS if stream.name == "transactions" else ()
-        with sending(stream, "--rate", LIVE_RATE, "--seed", SEED + "1", *options, environment=self._environment):
-            self.say(f"Live records are sent for the stream {stream.name}: {LIVE_RATE} a second")
+        options: tuple[str, ...] = ()
+        rate = LIVE_RATE
+        if stream.name == "transactions":
+            options, rate = fraud_demonstration.LIVE_OPTIONS, fraud_demonstration.LIVE_RATE
+        with sending(stream, "--rate", rate, "--seed", SEED + "1", *options, environment=self._environment):
+            self.say(f"Live records are sent for the stream {stream.name}: {rate} a second")
             yield
 
     def wait_for(self, what: str, count: Callable[[], tuple[int, int]]) -> None:

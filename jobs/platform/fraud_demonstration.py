@@ -26,6 +26,8 @@ HISTORY_HOURS = "480"
 # Of 20,000 customers each would have paid four times by then, and nothing would be usual for a card.
 _FEW_CUSTOMERS = ("--habit", "customers=2000")
 HISTORY_OPTIONS = ("--rate", "0.05", "--habit", "fraud=0.02", *_FEW_CUSTOMERS)
+# With 50 a second each card would pay each minute, and one payment in four was an alert: in the history none did.
+LIVE_RATE = "3"
 # So that somebody who looks on sees some alerts within a minute.
 LIVE_OPTIONS = ("--habit", "fraud=0.03", *_FEW_CUSTOMERS)
 _ALERTS_TO_SHOW = 3
