@@ -82,6 +82,7 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
                     said = fraud.train()
                 demo.say(said)
                 demo.say(fraud.swap())
+                demo.say(fraud.write_page())
         demo.wait_for("the last live events to be read", counts.records)
         demo.demand("reports with rows", counts.reports)
         passed = demo.run_checks()

@@ -10,7 +10,10 @@ import dagster as dg
 
 from jobs.operations.explained_payments import explain_payment
 from jobs.platform.model_run import train_now
+from jobs.platform.run_in_process import run_quietly
+from platform_assets.errors import RunFailedError
 from platform_assets.fraud import champions
+from platform_assets.fraud.alerts_page import ALERTS_PAGE
 from platform_assets.fraud.model_register import ModelRegister
 from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.streams.fraud_alerts import FRAUD_ALERTS
@@ -74,6 +77,13 @@ class FraudDemonstration:
         promoted = champions.promote_version(self._lakehouse, self._settings, newest, by, anyway=True)
         back = champions.roll_back(self._lakehouse, self._settings, by, "shown in the demonstration")
         return f"Version {promoted.champion} was promoted, and rolled back to version {back.champion}"
+
+    def write_page(self) -> str:
+        """Writes the page of the newest alerts, as the job does each hour. Raises `RunFailedError`."""
+        with dg.DagsterInstance.get() as instance:
+            if not run_quietly("fraud_alerts_page", instance).success:
+                raise RunFailedError("The page of alerts could not be written: the run fraud_alerts_page says why.")
+        return f"The alerts as a page: {self._settings.lakehouse}/{ALERTS_PAGE}"
 
     def _read(self, table: str, column: str) -> list[object]:
         found = self._lakehouse.find_table(table)
