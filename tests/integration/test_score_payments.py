@@ -90,6 +90,46 @@ def test_each_record_gets_one_score_whatever_it_holds(build: Build) -> None:
     assert all(each["scored_at"] >= each["received_at"] for each in found)
 
 
+def test_texts_too_long_for_kafka_and_odd_values_end_nothing(build: Build) -> None:
+    """A score repeats what the record says, the ids twice: what is too long to be sent again counts as not there."""
+    scored, card = build(), make_scorecard(1)
+    scored.add_model(card)
+    scored.promote(card)
+    long = "x" * 700_000
+    quoted = dict.fromkeys(("merchant_id", "customer_id", "currency", "country", "kind"), '"' * 1000)
+    values: list[Any] = [
+        make_payment(0, merchant_id="x" * 2_000_000),
+        make_payment(1, transaction_id=long),
+        make_payment(2, card_id=long),
+        make_payment(3, merchant_category=long, device=long, channel=long),
+        make_payment(4, **dict.fromkeys(quoted, "\x01" * 300000)),
+        make_payment(5, **quoted),
+        make_payment(6, merchant_id={"a": ["b"]}, currency=[1], country=True, device=7),
+        make_payment(7, amount=float("nan")),
+        make_payment(8, amount=float("inf")),
+        make_payment(9, timestamp="+294247-01-10T04:00:54Z"),
+        make_payment(10, timestamp="-9999-01-01T00:00:00Z"),
+        b'{"transaction_id": "t11", "card_id": "a", "amount": 1, "amount": 5000, "amount": {}}',
+        b'{"transaction_id": "t12", "card_id": "\xff\xfe", "country": "\\ud800"}',
+        b'{"transaction_id": "t13", "card_id": ' + b"[" * 20_000,
+        b'{"transaction_id": "t14", "card_id": "a", "amount": ' + b"9" * 100_000 + b"}",
+        b"",
+        make_payment(16),
+    ]
+    group = scored.start()
+    try:
+        scored.send(values)
+        found = {each["source_offset"]: each for each in scored.wait_for_scores(group, len(values))}
+    finally:
+        group.stop(30)
+    assert sorted(found) == list(range(len(values)))
+    assert [n for n, each in found.items() if each["verdict"] == "unscored"] == [1, 2, 13, 14, 15]
+    assert "merchant_id" not in found[0] and "merchant_id" not in found[4]
+    assert found[3]["marks"] == ["no merchant_category", "no channel", "unknown card"]
+    assert {name: found[5][name] for name in quoted} == quoted
+    assert found[16]["score"] == pytest.approx(score_by_hand(card, values[16]), rel=1e-12)
+
+
 def test_a_payment_from_a_device_of_reported_cards_says_so(build: Build, lakehouse: LakehouseResource) -> None:
     scored, yesterday = build(), datetime.now(UTC) - timedelta(days=1, minutes=1)
     write_gold(lakehouse, [transaction(f"c{n}", yesterday, channel="online", device="ring") for n in range(3)])
