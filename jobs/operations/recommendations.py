@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # A page shows ten; a caller that wants more than this reads the table.
 _MOST = 100
+# One request at a time: a browser opens connections in advance, and one that stays silent would stop all others.
+_SILENT_SECONDS = 2.0
 
 
 def open_lookup(lakehouse: LakehouseResource) -> RecommendationLookup:
@@ -41,7 +44,7 @@ def build_server(lookup: RecommendationLookup, port: int) -> HTTPServer:
     for a port that is taken.
     """
     try:
-        return HTTPServer(("127.0.0.1", port), _build_handler(lookup.look_up))
+        return _Server(("127.0.0.1", port), _build_handler(lookup.look_up))
     except OSError as error:
         raise SettingError(
             f"HEADRACE_RECOMMENDATIONS_PORT: port {port} cannot be had ({error.strerror}). Choose another one."
@@ -57,16 +60,22 @@ def serve_recommendations(lakehouse: LakehouseResource, port: int) -> None:
         server.serve_forever()
 
 
+class _Server(HTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has hung up is nothing to tell of."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def _build_handler(look_up: Callable[..., list[dict[str, Any]]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = _SILENT_SECONDS
+
         def do_GET(self) -> None:
-            asked = urlsplit(self.path)
-            given = {name: values[0] for name, values in parse_qs(asked.query).items()}
-            most = given.get("most", "10")
-            if asked.path != "/recommendations" or "user" not in given or not most.isdecimal():
+            if (asked := _read_question(self.path)) is None:
                 self._answer(400, {"error": "GET /recommendations?user=U, and perhaps &country=C&most=10"})
                 return
-            self._answer(200, look_up(given["user"], given.get("country"), min(int(most), _MOST)))
+            self._answer(200, look_up(*asked))
 
         def log_message(self, format: str, *args: Any) -> None:
             """Writes nothing: a line would name the user, and stay when the user is forgotten."""
@@ -80,3 +89,16 @@ def _build_handler(look_up: Callable[..., list[dict[str, Any]]]) -> type[BaseHTT
             self.wfile.write(text)
 
     return Handler
+
+
+def _read_question(target: str) -> tuple[str, str | None, int] | None:
+    """User, country and number of a request's target; None for one that asks for something else."""
+    try:
+        asked = urlsplit(target)
+        given = {name: values[0] for name, values in parse_qs(asked.query).items()}
+        most = int(given.get("most", "10"))
+    except ValueError:  # neither an address nor a number, or one of thousands of digits
+        return None
+    if asked.path != "/recommendations" or "user" not in given or most < 0:
+        return None
+    return given["user"], given.get("country"), min(most, _MOST)

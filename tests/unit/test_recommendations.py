@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -224,9 +225,17 @@ def test_the_endpoint_answers_what_a_look_up_does(lakehouse: LakehouseResource) 
         url = f"http://127.0.0.1:{answers[0].server_port}/recommendations"
         with urllib.request.urlopen(f"{url}?user=ann&most=2", timeout=10) as response:
             assert [row["product_id"] for row in json.load(response)] == ["a2", "a3"]
-        for wrong in ("", "?user=ann&most=-1"):
+        for wrong in ("", "?user=ann&most=-1", "?user=ann&most=1.5", f"?user=ann&most={'9' * 5000}"):
             with pytest.raises(urllib.error.HTTPError, match="400"):
                 urllib.request.urlopen(url + wrong, timeout=10)
+        with socket.create_connection(answers[0].server_address) as broken:
+            broken.sendall(b"GET http://[ HTTP/1.0\r\n\r\n")
+            assert b" 400 " in broken.recv(100)
+        with (
+            socket.create_connection(answers[0].server_address),
+            urllib.request.urlopen(f"{url}?user=ann&most=1", timeout=10) as response,
+        ):
+            assert len(json.load(response)) == 1, "a client that stays silent stops no other"
     finally:
         answers[0].shutdown()
         thread.join(20)
