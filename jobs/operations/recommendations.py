@@ -61,6 +61,10 @@ def serve_recommendations(lakehouse: LakehouseResource, port: int) -> None:
 
 
 class _Server(HTTPServer):
+    # Those who wait for their turn. Of more than the default of five the kernel drops the next ones: they try again
+    # after one second, three, seven, and give up.
+    request_queue_size = 128
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that has hung up is nothing to tell of."""
         if not isinstance(sys.exception(), ConnectionError):

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,19 @@ def test_the_endpoint_answers_what_a_look_up_does(lakehouse: LakehouseResource) 
     finally:
         answers[0].shutdown()
         thread.join(20)
+
+
+def test_many_ask_at_once_and_all_get_an_answer(lakehouse: LakehouseResource) -> None:
+    compute_night(lakehouse)
+    with ExitStack() as opened:
+        server = opened.enter_context(build_server(opened.enter_context(open_lookup(lakehouse)), 0))
+        address = server.server_address[0], server.server_port
+        clients = [opened.enter_context(socket.create_connection(address, timeout=10)) for _ in range(50)]
+        for client in clients:
+            client.sendall(b"GET /recommendations?user=ann HTTP/1.0\r\n\r\n")
+        for client in clients:
+            server.handle_request()
+            assert b" 200 " in client.recv(100)
 
 
 def test_what_is_not_there_yet_or_switched_off_says_so(tmp_path: Path) -> None:
