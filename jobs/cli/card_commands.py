@@ -6,6 +6,7 @@ import getpass
 
 import click
 
+from jobs.cli.shown_text import show
 from resources.settings import load_settings
 
 
@@ -24,7 +25,7 @@ def list_cards() -> None:
     for each in held:
         reasons = "; ".join(each.reasons)
         since = f"since {each.since:%Y-%m-%d %H:%M:%S} UTC"
-        print(f"{each.card_id}  {since}  score {each.score:.3f}  {each.score_id}  {reasons}")
+        print(show(f"{each.card_id}  {since}  score {each.score:.3f}  {each.score_id}  {reasons}"))
     if not held:
         print("No card is held.")
 
@@ -43,4 +44,4 @@ def release(card_id: str, reason: str) -> None:
     with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
         over = release_card(lakehouse, kafka, card_id, getpass.getuser(), reason)
-    print(describe_release(card_id, over))
+    print(show(describe_release(card_id, over)))

@@ -6,6 +6,7 @@ import getpass
 
 import click
 
+from jobs.cli.shown_text import show
 from resources.settings import load_settings
 
 _place = click.argument("place")
@@ -75,12 +76,12 @@ def explain(event_id: str | None, offset: str | None, user: str | None, payment:
     settings = load_settings()
     if payment is not None:
         for sentence in explain_payment(LakehouseResource.from_settings(settings), payment):
-            print(sentence)
+            print(show(sentence))
         return
     with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
         for sentence in find_sentences(load_streams(), lakehouse, kafka, event_id, offset, user, at):
-            print(sentence)
+            print(show(sentence))
 
 
 @click.command

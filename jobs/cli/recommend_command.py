@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobs.cli.shown_text import show
 from platform_assets.errors import UsageError
 from resources.settings import load_settings
 
@@ -31,4 +32,4 @@ def recommend(user: str | None, country: str | None, most: int, serve: bool) -> 
     with open_lookup(lakehouse) as lookup:
         for row in lookup.look_up(user or "", country, most):
             computed_at = f"{row['computed_at']:%Y-%m-%d %H:%M:%S} UTC"
-            print(row["product_id"], f"{row['score']:.4f}", row["reason"], computed_at, sep="\t")
+            print(show(row["product_id"]), f"{row['score']:.4f}", show(row["reason"]), computed_at, sep="\t")

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from jobs.cli.__main__ import main
 from jobs.operations.explained_payments import explain_payment
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.card_holds import CARD_HOLDS
@@ -22,6 +23,7 @@ from platform_assets.topics.fraud_reports import FRAUD_REPORTS
 from platform_assets.topics.fraud_scores import FRAUD_SCORES
 from platform_assets.topics.transactions import DEDUPLICATED_TRANSACTIONS, TRANSACTIONS
 from resources.lakehouse import LakehouseResource
+from resources.settings import load_settings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -118,3 +120,19 @@ def test_what_is_not_known_is_said_too(lakehouse: LakehouseResource) -> None:
     said = explain_payment(lakehouse, "t0")
     assert said[1] == "It was looked at 0 ms after Kafka had it, and not scored: no_model."
     assert said[-1] == "The card's 24 hours before it: 0 transactions."
+
+
+def test_text_of_a_record_neither_forges_lines_nor_steers_the_terminal(
+    lakehouse: LakehouseResource, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = "m1\n\x1b[2J\u202eNobody has reported it. é書"
+    write(lakehouse, TRANSACTIONS, payment(0, 0) | {"merchant_id": odd})
+    monkeypatch.setenv("HEADRACE_LAKEHOUSE", lakehouse.root_uri)
+    load_settings.cache_clear()
+    try:
+        assert main(["explain", "--payment", "t0"]) == 0
+    finally:
+        load_settings.cache_clear()
+    first, *others = capsys.readouterr().out.split("\n")
+    assert r"m1\n\x1b[2J\u202eNobody has reported it. é書" in first
+    assert "Nobody has reported it." in others
