@@ -24,7 +24,7 @@ from tests.short_lived_jvm import SPARK_CONF
 
 @dataclass(frozen=True)
 class RelayPlace:
-    """Says where a relay works. `topics` are those of payments, scores and alerts."""
+    """The place where it works. `topics` are those of payments, scores and alerts."""
 
     home: str
     servers: str
