@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets.fraud.score_rows import LONGEST_TEXT
 from platform_assets.reports.assets import REPORTS_POOL
 from platform_assets.topics.fraud_scores import FRAUD_SCORES
 from platform_assets.topics.transactions import TRANSACTIONS
@@ -27,11 +28,12 @@ GRACE = timedelta(minutes=2)
 # Coordinates that are shown: enough to look at the records, and no more is kept with every verdict.
 _SHOWN = 5
 
-_DUE = """
+_DUE = f"""
     CREATE OR REPLACE TEMP TABLE due AS
     SELECT p.transaction_id, p.topic || '/' || p.kafka_partition || '/' || p.kafka_offset AS place, p.ingested_at,
            s.verdict, s.unscored_reason
-    FROM payments p LEFT JOIN scores s ON s.score_id = p.transaction_id
+    FROM payments p LEFT JOIN scores s ON s.score_id = CASE WHEN length(p.transaction_id) <= {LONGEST_TEXT}
+      THEN p.transaction_id ELSE p.kafka_partition || '-' || p.kafka_offset END
     LEFT JOIN (SELECT source_partition, min(source_offset) AS begun FROM scores GROUP BY ALL) b
       ON b.source_partition = p.kafka_partition
     WHERE p.ingested_at >= $since AND p.ingested_at < $until AND ($has_begun_before OR p.kafka_offset >= b.begun)

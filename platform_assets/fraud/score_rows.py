@@ -26,7 +26,8 @@ _RECORD = (
 )
 # Kafka's producer refuses a record above a mebibyte, and the query that it ends would meet it again. A score repeats
 # what its record says, an id twice and in its key too, and JSON may spell a character in six.
-_LONGEST_TEXT = 10_000
+LONGEST_TEXT = 10_000
+"""Characters of a text of a payment that is said again; of a longer one the payment is scored as if it had none."""
 _EXPECTED = ("card_id", "amount", "currency", "merchant_category", "channel", "country")
 
 # A batch joins what was known at its beginning, and the streams need some seconds more.
@@ -117,7 +118,7 @@ def _shorten(field: str) -> Column:
 
     name, kind = field.split(" ")
     value = F.col(f"record.{name}")
-    return (F.when(F.char_length(value) <= _LONGEST_TEXT, value) if kind == "string" else value).alias(name)
+    return (F.when(F.char_length(value) <= LONGEST_TEXT, value) if kind == "string" else value).alias(name)
 
 
 def _describe(reasons: Mapping[int, str], marks: str, hold_score: float) -> dict[str, str]:

@@ -229,11 +229,11 @@ def test_the_endpoint_answers_what_a_look_up_does(lakehouse: LakehouseResource) 
         for wrong in ("", "?user=ann&most=-1", "?user=ann&most=1.5", f"?user=ann&most={'9' * 5000}"):
             with pytest.raises(urllib.error.HTTPError, match="400"):
                 urllib.request.urlopen(url + wrong, timeout=10)
-        with socket.create_connection(answers[0].server_address) as broken:
+        with socket.create_connection(("127.0.0.1", answers[0].server_port)) as broken:
             broken.sendall(b"GET http://[ HTTP/1.0\r\n\r\n")
             assert b" 400 " in broken.recv(100)
         with (
-            socket.create_connection(answers[0].server_address),
+            socket.create_connection(("127.0.0.1", answers[0].server_port)),
             urllib.request.urlopen(f"{url}?user=ann&most=1", timeout=10) as response,
         ):
             assert len(json.load(response)) == 1, "a client that stays silent stops no other"
@@ -246,7 +246,7 @@ def test_many_ask_at_once_and_all_get_an_answer(lakehouse: LakehouseResource) ->
     compute_night(lakehouse)
     with ExitStack() as opened:
         server = opened.enter_context(build_server(opened.enter_context(open_lookup(lakehouse)), 0))
-        address = server.server_address[0], server.server_port
+        address = "127.0.0.1", server.server_port
         clients = [opened.enter_context(socket.create_connection(address, timeout=10)) for _ in range(50)]
         for client in clients:
             client.sendall(b"GET /recommendations?user=ann HTTP/1.0\r\n\r\n")

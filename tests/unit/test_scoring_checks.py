@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets.checks import scored, scoring_quality
+from platform_assets.fraud.score_rows import LONGEST_TEXT
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.tables.spec import TableSpec
 from platform_assets.topics.fraud_scores import FRAUD_SCORES
@@ -98,6 +99,15 @@ def test_due_and_missing_are_those_of_plain_python(
     places = [f"card-transactions/{each['kafka_partition']}/{each['kafka_offset']}" for each in missing]
     assert set(found["places"] or []) <= set(places)
     assert len(found["places"] or []) == min(5, len(missing))
+
+
+def test_a_payment_whose_id_is_too_long_to_be_said_again_is_known_by_its_place() -> None:
+    long = "é" * (LONGEST_TEXT + 1)
+    payments = [payment(0, 9 * MINUTE), payment(1, 8 * MINUTE) | {"transaction_id": long}]
+    payments += [payment(2, 7 * MINUTE) | {"transaction_id": long[1:]}, payment(3, 6 * MINUTE)]
+    scores = [score(0, 9 * MINUTE), score(1, 8 * MINUTE, score_id="1-1", verdict="unscored")]
+    found = compare(payments, [*scores, score(2, 7 * MINUTE, score_id=long[1:]), score(3, 6 * MINUTE)])
+    assert (found["due"], found["missing"]) == (4, 0)
 
 
 def test_a_missing_score_is_an_error_and_no_model_a_warning(tmp_path: Path) -> None:
