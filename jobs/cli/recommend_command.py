@@ -23,7 +23,7 @@ def recommend(user: str | None, country: str | None, most: int, serve: bool) -> 
     from resources.lakehouse import LakehouseResource
 
     settings = load_settings()
-    if serve == (user is not None):
+    if serve == bool(user):
         raise UsageError("Give --user U, or --serve.")
     lakehouse = LakehouseResource.from_settings(settings)
     if serve:

@@ -32,8 +32,8 @@ def open_lookup(lakehouse: LakehouseResource) -> RecommendationLookup:
         return RecommendationLookup(lakehouse)
     except TableNotFoundError:
         raise NotReadyError(
-            f"{PRODUCT_RECOMMENDATIONS_TABLE.name} was not computed yet. The nightly run does it; or materialize it in "
-            "the UI."
+            f"{PRODUCT_RECOMMENDATIONS_TABLE.name} was not computed yet. The nightly run does it, where the "
+            "shop's events are read (clickstream in HEADRACE_GROUPS); or materialize it in the UI."
         ) from None
 
 
