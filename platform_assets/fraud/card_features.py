@@ -15,9 +15,9 @@ from platform_assets.fraud.card_profiles import (
     PROFILE_COLUMNS,
     build_profiles_sql,
     find_profile_span,
-    find_reading,
     floor_moment,
 )
+from platform_assets.fraud.paced_reading import PacedReading
 from platform_assets.fraud.registered_tables import register_table
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams import spend_by_card, velocity
@@ -61,7 +61,7 @@ class CardFeatures:
 
     def __init__(self, lakehouse: Any, connection: duckdb.DuckDBPyConnection) -> None:
         self._lakehouse, self._connection = lakehouse, connection
-        self._profiles_of: tuple[datetime, datetime] | None = None
+        self._reading = PacedReading(lakehouse, CARD_DAYS)
         self._table: DeltaTable | None = None
         self._refreshes = 0
 
@@ -105,16 +105,15 @@ class CardFeatures:
         return rows
 
     def _read_profiles(self, as_of: datetime) -> None:
-        """Keeps the profiles of this hour in a table of the connection."""
-        wanted = find_reading(as_of)
-        if wanted == self._profiles_of:
+        """Keeps the profiles in a table of the connection."""
+        if not self._reading.is_due(as_of):
             return
         first, end = find_profile_span(as_of)
         register_table(self._lakehouse, self._connection, CARD_DAYS, "card_days", ("window_start", first, end))
         sql = build_profiles_sql("card_days", as_of)
         columns = ", ".join(("card_id", *PROFILE_COLUMNS))
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE card_profiles AS SELECT {columns} FROM ({sql})")
-        self._profiles_of = wanted
+        self._reading.note()
 
     def _register_first_to_end(self, spec: TableSpec, name: str, as_of: datetime, slide: timedelta) -> str:
         """SQL: whether a row of the table is of the window that ends first after a moment."""

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.delta_reader import as_timestamptz
-from platform_assets.fraud.card_profiles import find_profile_span, find_reading
+from platform_assets.fraud.card_profiles import find_profile_span
+from platform_assets.fraud.paced_reading import PacedReading
 from platform_assets.fraud.registered_tables import register_table
 from platform_assets.streams.card_days import CARD_DAYS
 from platform_assets.topics.fraud_reports import FRAUD_REPORTS
@@ -55,33 +56,32 @@ GROUP BY device ORDER BY cards DESC, max(window_start) DESC, device LIMIT {MOST_
 class FraudDevices:
     """Reads the devices again and again: one object for a process, over a connection that nobody else uses meanwhile.
 
-    What it has read it keeps: within an hour `read` costs nothing. Tables that do not exist yet count as empty.
+    What it has read it keeps (`PacedReading`). Tables that do not exist yet count as empty.
     """
 
     def __init__(self, lakehouse: Any, connection: duckdb.DuckDBPyConnection) -> None:
         self._lakehouse, self._connection = lakehouse, connection
         self._found: dict[str, int] | None = None
         self._day: datetime | None = None
-        self._read_at: tuple[datetime, datetime] | None = None
+        self._reading = PacedReading(lakehouse, CARD_DAYS, FRAUD_REPORTS)
 
     def read(self, as_of: datetime) -> dict[str, int] | None:
         """Reported cards by device, as known before the day of `as_of`; None where nothing that new can be read.
 
-        They are read when a day begins, and as often as the profiles of cards. What goes wrong is said in the log, and
-        tried again with the next call; until then the counts of before go on, for a few hours of the next day at most.
+        They are read as often as the profiles of cards. What goes wrong is said in the log, and tried again with the
+        next call; until then the earlier counts go on, for a few hours of the next day at most.
         """
         import duckdb
         from deltalake.exceptions import DeltaError
 
-        wanted = find_reading(as_of)
-        if wanted != self._read_at:
-            try:
-                self._found, self._day = self._compute(as_of), wanted[0]
-                self._read_at = wanted
-            except (DeltaError, OSError, duckdb.Error) as error:
-                _log.warning("Devices of reported cards could not be read, and are tried again: %s", error)
+        try:
+            if self._reading.is_due(as_of):
+                self._found, self._day = self._compute(as_of), find_profile_span(as_of)[1]
+                self._reading.note()
+        except (DeltaError, OSError, duckdb.Error) as error:
+            _log.warning("Devices of reported cards could not be read, and are tried again: %s", error)
         if self._day is not None and as_of >= self._day + timedelta(days=1) + _LASTS:
-            self._found = self._read_at = None
+            self._found = None
         return self._found
 
     def _compute(self, as_of: datetime) -> dict[str, int]:

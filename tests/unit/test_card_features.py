@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from platform_assets.fraud.card_features import CardFeatures
 from platform_assets.fraud.card_features_table import CARD_FEATURES
 from platform_assets.fraud.card_profiles import MOST_NAMES
+from platform_assets.fraud.paced_reading import PacedReading
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.table_schema import find_column_breaches
 from platform_assets.streams.card_days import CARD_DAYS
@@ -97,10 +98,40 @@ def test_yesterday_is_read_again_after_it_has_settled(
     assert features.compute(MIDNIGHT - MICROSECOND)["known_days"].to_pylist() == [None]
     assert ask(timedelta(0)) == {"first"}
     write_gold(lakehouse, [first, late])
-    assert ask(14 * MINUTE) == {"first"}
     assert ask(15 * MINUTE) == {"first", "late"}
     assert ask(DAY) == {"first", "late"}
     assert ask(28 * DAY) == set()
+
+
+def test_a_history_that_is_being_read_is_known_before_the_hour_is_over(
+    lakehouse: LakehouseResource, connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("platform_assets.fraud.paced_reading.time.monotonic", lambda: clock[0])
+    features, as_of = CardFeatures(lakehouse, connection), NOON
+    assert len(features.compute(as_of)) == 0
+    for known in (1, 2):
+        write_gold(lakehouse, [transaction(f"c{n}", NOON - DAY) for n in range(known)])
+        clock[0] += 1
+        assert len(features.compute(as_of)) == known
+
+
+def test_readings_in_between_take_a_hundredth_of_the_time(
+    lakehouse: LakehouseResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("platform_assets.fraud.paced_reading.time.monotonic", lambda: clock[0])
+    reading = PacedReading(lakehouse, CARD_DAYS)
+    assert reading.is_due(NOON) and reading.is_due(NOON), "until it was done"
+    clock[0] += 5  # what a reading of 200,000 cards takes
+    reading.note()
+    assert not reading.is_due(NOON)
+    write_gold(lakehouse, [transaction("c", NOON - DAY)])
+    clock[0] += 499
+    assert not reading.is_due(NOON)
+    assert reading.is_due(NOON + 60 * MINUTE), "the usual times stay"
+    clock[0] += 2
+    assert reading.is_due(NOON)
 
 
 def test_a_refresh_replaces_all_rows_at_once_and_keeps_few_versions(
