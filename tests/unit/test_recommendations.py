@@ -284,6 +284,9 @@ def test_a_shop_with_tastes_is_recommended_better_than_by_popularity() -> None:
     swapped = {**measured, "recall_at_10": measured["popular_recall_at_10"], "popular_recall_at_10": 0.9}
     assert not judge_recall(swapped).passed
     assert judge_recall({**swapped, "users": 20.0}).passed and judge_recall({}).passed
+    young = judge_recall({**swapped, "days": 0.1})
+    assert young.passed and young.description is not None and "too few days" in young.description
+    assert not judge_recall({**swapped, "days": 1.0}).passed
 
 
 triples = st.tuples(st.integers(0, 7), st.integers(0, 5), st.floats(0.1, 9))

@@ -20,6 +20,8 @@ _MOST_USERS = 5_000
 def measure(engine: ReportEngine, inputs: Sequence[InputRows], now: datetime) -> Mapping[str, float]:
     """Recall and coverage of the model and of what is most popular, by name; empty without users to measure by.
 
+    With the number of users, and of days that were measured.
+
     Only products that a user had not dealt with before count, for him: what he knows is recommended by nobody.
     """
     span = engine.fetch("SELECT min(event_time) AS first, max(event_time) AS last FROM events", inputs).to_pylist()[0]
@@ -30,7 +32,8 @@ def measure(engine: ReportEngine, inputs: Sequence[InputRows], now: datetime) ->
     known = Interactions.of_rows(engine.fetch(write_weights_sql(split), inputs))
     tested = f"(SELECT * FROM events WHERE event_time >= TIMESTAMPTZ '{split.isoformat()}') AS tested"
     later = engine.fetch(write_weights_sql(now, tested), inputs)
-    return compare(known, list(zip(later["user_id"].to_pylist(), later["product_id"].to_pylist(), strict=True)))
+    measured = compare(known, list(zip(later["user_id"].to_pylist(), later["product_id"].to_pylist(), strict=True)))
+    return {**measured, "days": (last - split) / timedelta(days=1)} if measured else {}
 
 
 def compare(known: Interactions, later: Sequence[tuple[str, str]]) -> Mapping[str, float]:
