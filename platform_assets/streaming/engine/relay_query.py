@@ -22,6 +22,7 @@ from platform_assets.streaming.ingest.kafka_ranges import build_options
 from platform_assets.streaming.progress import QueryProgress, is_batch, read_progresses
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
@@ -103,7 +104,7 @@ class RelayQuery:
         try:
             self._query.stop()
             deadline = time.monotonic() + _TASKS_SECONDS
-            while context.statusTracker().getActiveStageIds() and time.monotonic() < deadline:
+            while _has_tasks(context) and time.monotonic() < deadline:
                 time.sleep(_TASKS_POLL_SECONDS)
         finally:
             context.setLogLevel("WARN")
@@ -181,3 +182,10 @@ class RelayQuery:
             self._checkpoint.folder.remove("")
             return "earliest"
         return "latest"
+
+
+def _has_tasks(context: SparkContext) -> bool:
+    """Whether tasks run, or their end was not reported yet: a stage is over before its tasks are."""
+    if context.statusTracker().getActiveStageIds():
+        return True
+    return any(executor.numRunningTasks() for executor in context._jsc.sc().statusTracker().getExecutorInfos())
