@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.simulator.begun_actions import BegunActions
-from jobs.simulator.encoded_values import mix_ids
+from jobs.simulator.encoded_values import as_fractions, mix_ids
 from jobs.simulator.fraud_reports import FraudReports
 from jobs.simulator.fraud_rings import FraudRings
 from jobs.simulator.payment_catalogue import (
@@ -124,7 +124,7 @@ class _Payments(BegunActions):
         home = self._catalogue.card_home[actions["card"]]
         week = (actions["at"] // _WEEK).astype(np.uint64)
         drawn = mix_ids(week << np.uint64(32) | actions["card"].astype(np.uint64), self._salt)
-        travels = (drawn >> np.uint64(11)) / 2.0**53 < self._profile.travellers
+        travels = as_fractions(drawn) < self._profile.travellers
         return np.where(travels, drawn % np.uint64(len(COUNTRIES)), home).astype(np.uint8)
 
     def _set_amounts(
@@ -152,7 +152,7 @@ class _Payments(BegunActions):
         terminal = _TERMINAL | actions["merchant"].astype(np.uint32) << np.uint32(8) | number
         # Drawn for each day by the card's number: what is bought on that day is bought on one device.
         drawn = mix_ids((actions["at"] // _DAY).astype(np.uint64) << np.uint64(32) | actions["card"], self._device_salt)
-        is_other = (drawn >> np.uint64(11)) / 2.0**53 < self._profile.other_devices
+        is_other = as_fractions(drawn) < self._profile.other_devices
         other = _OTHER | (drawn & np.uint64(2**30 - 1)).astype(np.uint32)
         own = np.where(is_other, other, _OWN | actions["card"])
         return np.asarray(np.where(is_online, own, terminal), dtype=np.uint32)

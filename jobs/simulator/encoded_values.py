@@ -42,6 +42,11 @@ def mix_ids(numbers: NDArray[np.uint64], salt: int) -> NDArray[np.uint64]:
     return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
 
 
+def as_fractions(mixed: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Numbers from 0 to 1, without 1, of the upper bits of mixed ids: always the same for the same id."""
+    return np.asarray((mixed >> np.uint64(11)) / 2.0**53)
+
+
 def spell_times(timestamps: NDArray[np.int64], in_microseconds: NDArray[np.bool_]) -> list[bytes]:
     """ISO-8601 without the zone: six decimals where asked, else three (cut, never rounded up)."""
     full = np.datetime_as_string(timestamps.view("M8[us]"), unit="us").astype("S26")

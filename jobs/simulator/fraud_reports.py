@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.simulator.deliveries import DUPLICATE, FAULT_SHIFT
-from jobs.simulator.encoded_values import mix_ids, spell_times, spell_uuids
+from jobs.simulator.encoded_values import as_fractions, mix_ids, spell_times, spell_uuids
 from jobs.simulator.payment_catalogue import PaymentCatalogue
 from jobs.simulator.payment_encoding import PAYMENT
 from jobs.simulator.payment_profile import PaymentProfile
@@ -115,7 +115,7 @@ class FraudReports:
 
     def _draw(self, keys: NDArray[np.uint64], salt: int) -> NDArray[np.float64]:
         """A number from 0 to 1, always the same for the same key."""
-        return np.asarray((mix_ids(keys, self._salts[salt]) >> np.uint64(11)) / 2.0**53)
+        return as_fractions(mix_ids(keys, self._salts[salt]))
 
     def _draw_delays(self, keys: NDArray[np.uint64], salt: int) -> NDArray[np.float64]:
         """Log-normal, in microseconds, from two draws."""

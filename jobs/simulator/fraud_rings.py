@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.simulator.encoded_values import mix_ids
+from jobs.simulator.encoded_values import as_fractions, mix_ids
 from jobs.simulator.payment_profile import PaymentProfile
 
 _DAY = 24 * 3600 * 1_000_000
@@ -30,7 +30,7 @@ class FraudRings:
         """
         profile = self._profile
         chance = mix_ids(drawn.astype(np.uint64), self._salts[0])
-        in_ring = (chance >> np.uint64(11)) / 2.0**53 < profile.rings
+        in_ring = as_fractions(chance) < profile.rings
         place = chance % np.uint64(profile.ring_devices)
         # They do not change all on one day: each is a part of its life ahead of the one before.
         age = starts / (profile.ring_days * _DAY) + place / profile.ring_devices

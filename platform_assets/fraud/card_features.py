@@ -18,7 +18,7 @@ from platform_assets.fraud.card_profiles import (
     floor_moment,
 )
 from platform_assets.fraud.paced_reading import PacedReading
-from platform_assets.fraud.registered_tables import register_table
+from platform_assets.registered_tables import register_table
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams import spend_by_card, velocity
 from platform_assets.streams.card_days import CARD_DAYS

@@ -17,11 +17,6 @@ PROFILE_COLUMNS = ("known_days", "usual_amounts", "countries", "devices")
 # each reader of the table would hold a list of thousands.
 MOST_NAMES = 50
 
-# The rows of a day go on changing until its watermark has passed, and after a stop for longer: profiles are read once
-# more a while after midnight, and each hour, or a day would be missing in them until the next one.
-_DAY_SETTLES_AFTER = timedelta(minutes=15)
-_PROFILES_LAST = timedelta(hours=1)
-
 
 def find_profile_span(as_of: datetime) -> tuple[datetime, datetime]:
     """First moment of the days that make the profiles of a moment (UTC), and the first moment after them.
@@ -30,11 +25,6 @@ def find_profile_span(as_of: datetime) -> tuple[datetime, datetime]:
     """
     day = as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return day - timedelta(days=PROFILE_DAYS), day
-
-
-def find_reading(as_of: datetime) -> tuple[datetime, datetime]:
-    """Names the reading that serves at a moment: its day, and the hour of it. What was read at an equal one is new."""
-    return find_profile_span(as_of)[1], floor_moment(as_of - _DAY_SETTLES_AFTER, _PROFILES_LAST)
 
 
 def floor_moment(moment: datetime, step: timedelta) -> datetime:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.delta_reader import as_timestamptz
 from platform_assets.fraud.card_profiles import find_profile_span
 from platform_assets.fraud.paced_reading import PacedReading
-from platform_assets.fraud.registered_tables import register_table
+from platform_assets.registered_tables import register_table
 from platform_assets.streams.card_days import CARD_DAYS
 from platform_assets.topics.fraud_reports import FRAUD_REPORTS
 

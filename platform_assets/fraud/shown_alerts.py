@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.delta_reader import register_pinned
 from platform_assets.fraud.held_cards import find_holds
-from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.registered_tables import register_table
 from platform_assets.streams.fraud_alerts import FRAUD_ALERTS
-from platform_assets.tables.spec import TableSpec
 from platform_assets.topics.fraud_reports import FRAUD_REPORTS
 from platform_assets.topics.transactions import TRANSACTIONS
 
 if TYPE_CHECKING:
-    from datetime import date
-
     import duckdb
 
     from resources.lakehouse import LakehouseResource
@@ -58,7 +54,7 @@ class ShownAlert:
 
 def read_alerts(lakehouse: LakehouseResource, connection: duckdb.DuckDBPyConnection) -> list[ShownAlert]:
     """The newest alerts, the newest first; none where there is no table of them yet."""
-    _register(lakehouse, connection, FRAUD_ALERTS)
+    register_table(lakehouse, connection, FRAUD_ALERTS, "fraud_alerts")
     newest = f"SELECT * FROM fraud_alerts ORDER BY scored_at DESC, score_id LIMIT {MOST_ALERTS}"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE shown AS {newest}")
     alerts = _fetch(connection, "SELECT * FROM shown ORDER BY scored_at DESC, score_id")
@@ -66,8 +62,8 @@ def read_alerts(lakehouse: LakehouseResource, connection: duckdb.DuckDBPyConnect
         return []
     times = [row["event_time"] for row in alerts]
     days = ("event_date", (min(times) - timedelta(days=1)).date(), max(times).date())
-    _register(lakehouse, connection, TRANSACTIONS, days)
-    _register(lakehouse, connection, FRAUD_REPORTS)
+    register_table(lakehouse, connection, TRANSACTIONS, "transactions", days)
+    register_table(lakehouse, connection, FRAUD_REPORTS, "fraud_reports")
     own = {row["alert_id"]: row for row in _fetch(connection, _OWN)}
     before, reports = _group(_fetch(connection, _BEFORE)), _group(_fetch(connection, _REPORTS))
     held = find_holds(lakehouse)
@@ -101,20 +97,6 @@ _REPORTS = """
     FROM shown s JOIN fraud_reports r ON r.card_id = s.card_id AND r.event_time >= s.event_time
       OR r.transaction_id = s.score_id
     ORDER BY r.event_time DESC, r.transaction_id"""
-
-
-def _register(
-    lakehouse: LakehouseResource,
-    connection: duckdb.DuckDBPyConnection,
-    spec: TableSpec,
-    days: tuple[str, date, date] | None = None,
-) -> None:
-    """Names a table's rows by the last part of its name; none where nobody has made it yet."""
-    name, schema = spec.name.split(".")[1], build_arrow_schema(spec)
-    if (table := lakehouse.find_table(spec.name)) is None:
-        connection.register(name, schema.empty_table())
-    else:
-        register_pinned(connection, name, table, days, schema)
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from platform_assets.fraud.card_profiles import build_profiles_sql, find_profile
 from platform_assets.fraud.features import DUCKDB_FUNCTIONS, FEATURES, FEATURES_LAG
 from platform_assets.fraud.fraud_devices import build_fraud_devices_sql
 from platform_assets.fraud.past_features import LONGEST_RECENT, build_features_sql
-from platform_assets.fraud.registered_tables import register_table
+from platform_assets.registered_tables import register_table
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streams.card_days import CARD_DAYS
 from platform_assets.topics.fraud_reports import FRAUD_REPORTS

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.registered_tables import register_rows, register_table
 from platform_assets.reports.whole.interactions import write_weights_sql
 from platform_assets.reports.whole.recommendation_tables import (
     IN_SESSION,
@@ -23,11 +24,8 @@ from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE
 from platform_assets.topics.events import EVENTS
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
     from deltalake import DeltaTable
-
-    from platform_assets.tables.spec import TableSpec
 
 # A session of the shop ends with a pause of half an hour.
 OPEN_SESSION = timedelta(minutes=30)
@@ -86,30 +84,12 @@ class SessionUpdate:
         since = now - OPEN_SESSION
         with duckdb.connect(config={"memory_limit": f"{_MEMORY_MIB}MiB", "threads": 1}) as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            self._register(connection, "all_events", EVENTS, events, ("event_time", since, now))
-            self._register(connection, "neighbours", PRODUCT_NEIGHBOURS_TABLE, neighbours)
-            pairs = self._lakehouse.find_table(VIEW_TO_PURCHASE.name)
-            self._register(connection, "view_to_purchase", VIEW_TO_PURCHASE, pairs, ("purchase_time", since, now))
-            known = self._lakehouse.find_table(PRODUCT_RECOMMENDATIONS_TABLE.name)
-            self._register(connection, "known", PRODUCT_RECOMMENDATIONS_TABLE, known)
+            register_rows(connection, EVENTS, events, "all_events", ("event_time", since, now))
+            register_rows(connection, PRODUCT_NEIGHBOURS_TABLE, neighbours, "neighbours")
+            bought = ("purchase_time", since, now)
+            register_table(self._lakehouse, connection, VIEW_TO_PURCHASE, "view_to_purchase", bought)
+            register_table(self._lakehouse, connection, PRODUCT_RECOMMENDATIONS_TABLE, "known")
             return connection.sql(_write_sql(since, now)).to_arrow_table()
-
-    def _register(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        name: str,
-        spec: TableSpec,
-        table: DeltaTable | None,
-        bounds: tuple[str, datetime, datetime] | None = None,
-    ) -> None:
-        from platform_assets.delta_reader import register_pinned
-        from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-
-        columns = build_arrow_schema(spec)
-        if table is None:
-            connection.register(name, columns.empty_table())
-        else:
-            register_pinned(connection, name, table, bounds, columns)
 
 
 def _write_sql(since: datetime, now: datetime) -> str:

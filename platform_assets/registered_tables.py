@@ -11,6 +11,7 @@ from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     import duckdb
+    from deltalake import DeltaTable
 
 
 def register_table(
@@ -18,13 +19,24 @@ def register_table(
     connection: duckdb.DuckDBPyConnection,
     spec: TableSpec,
     name: str,
-    bounds: tuple[str, date, date] | None,
+    bounds: tuple[str, date, date] | None = None,
+) -> None:
+    """Does `register_rows` at the table's newest version."""
+    register_rows(connection, spec, lakehouse.find_table(spec.name), name, bounds)
+
+
+def register_rows(
+    connection: duckdb.DuckDBPyConnection,
+    spec: TableSpec,
+    table: DeltaTable | None,
+    name: str,
+    bounds: tuple[str, date, date] | None = None,
 ) -> None:
     """Names a table's rows, of the files that may have rows within the bounds; none where there is no table yet.
 
     See `register_pinned`. A name may be given again, to other rows.
     """
-    table, columns = lakehouse.find_table(spec.name), build_arrow_schema(spec)
+    columns = build_arrow_schema(spec)
     if table is None:
         connection.register(f"no_{name}", columns.empty_table())
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM no_{name}")
