@@ -48,6 +48,7 @@ _CODE = (
     "platform_assets/errors.py",
     "platform_assets/folders.py",
     "platform_assets/int96_files.py",
+    "platform_assets/registered_tables.py",
     "platform_assets/reports/concurrent_runs.py",
     "platform_assets/reports/days.py",
     "platform_assets/reports/whole/interactions.py",
