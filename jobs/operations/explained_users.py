@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 
 from jobs.operations.explained_tables import ExplainedTables, show_clock
-from platform_assets.streaming.register.forgotten_users import hash_user
+from platform_assets.streaming.register.forgotten_names import hash_user
 from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.spec import TableSpec
 

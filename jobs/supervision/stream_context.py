@@ -15,6 +15,7 @@ from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_I
 from platform_assets.streaming.repair.expiry import check_policy
 from platform_assets.streaming.stream_spec import Stream, name_topics, select_derived
 from platform_assets.streams import load_all_streams
+from resources.range_reader import RangeReader
 
 if TYPE_CHECKING:
     from platform_assets.streaming.relay_spec import RelayStream
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-# The JVM holds some eight copies of a batch's records at once (the worker's message, Arrow's buffer that grows by
-# doubling, the task's result in three forms, the driver's): with a 32nd of the heap, a quarter of it. A backlog's usual
-# batch of 200,000 events takes less. With a 16th, 60 random values of 16 MB ended the JVM.
-_HEAP_PER_BATCH = 32
 
 
 def build_stream_context(
@@ -67,7 +64,6 @@ def build_stream_context(
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
         kafka_trigger_seconds=settings.trigger_seconds,
         max_record_bytes=settings.max_record_bytes,
-        batch_bytes=settings.spark_heap_mib * 1024 * 1024 // _HEAP_PER_BATCH,
         event_rules=_build_rules(settings),
         deduplication_horizon_micros=minutes * 60_000_000 if settings.deduplication else None,
         storage_options=lakehouse.storage_options(),
@@ -79,6 +75,7 @@ def build_stream_context(
         vacuum_hours=settings.vacuum_hours,
         retention_days=settings.retention_days,
         check_lease=check_lease,
+        read_records=RangeReader(kafka.client_config()),
         ingest={name: _build_ingest(topic, kafka) for name, topic in topics.items()}
         | {relay.name: _build_relay_ingest(relay, kafka) for relay in relays},
         real_time_batch_seconds=settings.real_time_batch_seconds if settings.real_time else None,

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from platform_assets.streaming.event_rules import EventRules
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import pyarrow as pa
+
     from platform_assets.streaming.topic_snapshot import Ends, Relayed, TopicSnapshot
+
+
+class ReadRecords(Protocol):
+    """Reads ranges of a topic. May be sent to another process."""
+
+    def __call__(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> Iterator[pa.RecordBatch]:
+        """The committed records in ranges of (partition, from_offset, until_offset), one range a partition.
+
+        Batches of key, value, partition, offset and timestamp (UTC), bounded in bytes; a partition's in order. Raises a
+        `HeadraceError` where Kafka no longer holds an offset, or does not answer.
+        """
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class StreamContext:
     `read_in_place` are tables that are not under the root, by name: what a replay reads and does not write.
 
     `kafka_options` are options of Spark's Kafka source (`kafka.*` and others) and may hold secrets: they are left out
-    of the repr. `batch_bytes` of the records of a batch are in the JVM at a time. `event_rules` are what of the event
+    of the repr; `read_records` reads the records themselves, in Spark's tasks. `event_rules` are what of the event
     contract is the topic's own. `deduplication_horizon_micros` None turns deduplication off. `storage_options` are the
     object store's, for delta-rs; secrets too. A shop without an event for `idle_timeout_seconds` has its windows closed
     (None: never); `close_windows` does so at the end of a
@@ -66,7 +79,6 @@ class StreamContext:
     deduplication_horizon_micros: int | None
     event_rules: EventRules = field(default_factory=EventRules)
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
-    batch_bytes: int = 32 * 1024 * 1024
     idle_timeout_seconds: float | None = None
     upkeep_seconds: float = 60.0
     close_windows: bool = False
@@ -79,6 +91,7 @@ class StreamContext:
     retention_days: Mapping[str, int] = field(default_factory=dict)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
     followers: tuple[Callable[[], None], ...] = field(default=(), repr=False)
+    read_records: ReadRecords | None = field(default=None, repr=False)
     read_in_place: Mapping[str, str] = field(default_factory=dict)
     real_time_batch_seconds: float | None = None
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 INPUT = "input"
 ROWS = "rows"
 
+# As many as Spark keeps reports, and some that have none yet.
+_COUNTS_KEPT = 200
+_counted: dict[str, dict[int, int]] = {}
 _known_reports: WeakKeyDictionary[StreamingQuery, list[tuple[str, dict[str, Any]]]] = WeakKeyDictionary()
 
 
@@ -75,7 +78,24 @@ def is_batch(report: dict[str, Any]) -> bool:
     return "addBatch" in report["durationMs"]
 
 
+def count_rows(query_id: str, batch_id: int, rows: int) -> None:
+    """Says how many rows a batch has read, where the tasks that read them are no part of Spark's plan of it."""
+    counted = _counted.setdefault(query_id, {})
+    counted[batch_id] = rows
+    for old in sorted(counted)[:-_COUNTS_KEPT]:
+        del counted[old]
+
+
 def rows_of(report: dict[str, Any]) -> int:
     """Rows that the micro-batch read. Spark's own number counts a row once for each scan, and marks."""
     observed = report.get("observedMetrics", {}).get(INPUT)
-    return int(report["numInputRows"] if observed is None else observed[ROWS])
+    if observed is not None:
+        return int(observed[ROWS])
+    counted = _counted.get(report["id"], {})
+    return counted.get(report["batchId"], int(report["numInputRows"]))
+
+
+def rate_of(report: dict[str, Any]) -> float:
+    """Rows a second of the micro-batch's time."""
+    millis = report["durationMs"].get("triggerExecution", 0)
+    return rows_of(report) * 1_000 / millis if millis else 0.0

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from platform_assets.streaming.event_rules import EventRules, fold
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_contract import compile_contract
-from platform_assets.streaming.ingest.record_parser import build_parser, read_messages
+from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.topic_spec import Topic
 from platform_assets.topics.events import TOPIC, fill_revenue
 
@@ -227,7 +227,7 @@ def test_first_broken_rule_names_the_reason(change: dict[str, Any], reason: Reas
 
 @given(st.lists(records, min_size=1, max_size=12))
 def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(values: list[bytes | None]) -> None:
-    batch = pa.table(
+    batch = pa.record_batch(
         {
             "key": pa.array([b"k"] * len(values), pa.binary()),
             "value": pa.array(values, pa.binary()),
@@ -236,8 +236,7 @@ def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(val
             "timestamp": pa.array([ARRIVAL_MICROS] * len(values)).cast(pa.timestamp("us", tz="UTC")),
         }
     )
-    messages = build_parser(TOPIC, ARRIVAL_MICROS, MAX_BYTES, EventRules())(iter(batch.to_batches()))
-    rows = read_messages(TOPIC, pa.Table.from_batches(messages)).to_pylist()
+    rows = parse_batch(batch, TOPIC, ARRIVAL_MICROS, MAX_BYTES, EventRules()).to_pylist()
     assert [row["kafka_offset"] for row in rows] == list(range(len(values)))
     for row, value in zip(rows, values, strict=True):
         expected = judge(value)
@@ -252,7 +251,7 @@ def test_parsed_batch_has_one_row_a_record_in_order_and_keeps_rejected_bytes(val
 
 def parse(event: dict[str, Any], rules: EventRules | None = None, topic: Topic = TOPIC) -> dict[str, Any]:
     """One event's row."""
-    batch = pa.table(
+    batch = pa.record_batch(
         {
             "key": pa.array([None], pa.binary()),
             "value": pa.array([json.dumps(event).encode()]),
@@ -261,8 +260,8 @@ def parse(event: dict[str, Any], rules: EventRules | None = None, topic: Topic =
             "timestamp": pa.array([ARRIVAL_MICROS]).cast(pa.timestamp("us", tz="UTC")),
         }
     )
-    messages = build_parser(topic, ARRIVAL_MICROS, MAX_BYTES, rules or EventRules())(iter(batch.to_batches()))
-    (row,) = read_messages(TOPIC, pa.Table.from_batches(messages)).to_pylist()
+    row: dict[str, Any]
+    (row,) = parse_batch(batch, topic, ARRIVAL_MICROS, MAX_BYTES, rules or EventRules()).to_pylist()
     return row
 
 

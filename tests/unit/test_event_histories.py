@@ -6,6 +6,7 @@ Spark has no part in what is decided; it reads Kafka, and writes down what a bat
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -20,9 +21,8 @@ from platform_assets.streaming.checkpoint.checkpoint import OffsetRange, Planned
 from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.event_rules import EventRules
-from platform_assets.streaming.ingest.batch_records import Portion
 from platform_assets.streaming.ingest.event_writer import EventWriter
-from platform_assets.streaming.ingest.record_parser import build_parser, read_messages
+from platform_assets.streaming.ingest.record_files import WrittenRecords, write_records
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streaming.topic_snapshot import Ends
 from platform_assets.streams import load_streams
@@ -43,6 +43,7 @@ class Process:
         self._context = StreamContext(
             root, {}, "earliest", MAX_OFFSETS, 1.0, MAX_BYTES, HORIZON, EventRules(zone),
             ingest={STREAM.name: KafkaIngest(TOPIC, fetch_ends=fetch_ends)}, check_lease=self._count_commit,
+            read_records=lambda *_: iter(()),
         )  # fmt: skip
         self.restart()
 
@@ -82,18 +83,15 @@ class Process:
     def _write(self, step: Step, number: int) -> None:
         ranges = tuple(OffsetRange(TOPIC, partition, begin, until) for partition, begin, until in step.ranges)
         planned = PlannedBatch(number, step.arrival, ranges)
-        # A batch without a record is one portion too.
-        starts = range(0, max(len(step.records), 1), step.portion)
-        portions = [self._read_portion(step, start) for start in starts]
-        self._writer._write_tables(self._writer._judge(portions, planned), planned, APP, None)
+        written = [self._run_task(step, start, planned) for start in range(0, len(step.records), step.portion)]
+        self._writer._write_tables(self._writer._judge(written, planned), planned, APP, None)
 
-    def _read_portion(self, step: Step, start: int) -> Portion:
+    def _run_task(self, step: Step, start: int, planned: PlannedBatch) -> WrittenRecords:
         records = as_kafka_batch(step.records[start : start + step.portion])
-        parser = build_parser(STREAM.topic, step.arrival, MAX_BYTES, self._context.event_rules)
-        names = ("message", "kafka_partition", "until_offset", "weight")
-        types = zip(names, (pa.binary(), pa.int32(), pa.int64(), pa.int64()), strict=True)
-        parsed = read_messages(STREAM.topic, pa.Table.from_batches(parser(iter([records])), pa.schema(types)))
-        return Portion(len(parsed), lambda: parsed)
+        # A task gets its records in several batches as well.
+        batches = [records.slice(at, 2) for at in range(0, len(records), 2)]
+        order = dataclasses.replace(self._writer._order(planned), read=lambda *_: iter(batches))
+        return write_records(order, [])
 
     def _count_commit(self) -> None:
         if self._commits_left is None:

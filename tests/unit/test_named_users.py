@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.streaming.register.forgotten_users import hash_user
+from platform_assets.streaming.register.forgotten_names import hash_user
 from platform_assets.streaming.register.named_users import (
     Mention,
     Sought,

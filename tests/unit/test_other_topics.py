@@ -240,11 +240,12 @@ def test_an_erasure_leaves_a_topic_without_users_alone(lakehouse: LakehouseResou
     assert find_erasures(row, "silver.readings") == [(version, 2)] and find_erasures(row, "silver.events") == []
     hops = pa.table({"until_version": [0, version]})
     assert [_count_erased(lakehouse, stream, hops) for stream in (RUNS, BEATS)] == [2, 0]
-    assert Register(context).find_rows(pa.table({"device": ["dev-1", "dev-2"]}), "device").tolist() == [True, False]
+    names = Register(context).names
+    assert names.find_rows(pa.table({"device": ["dev-1", "dev-2"]}), "device").tolist() == [True, False]
     refused = {"device": [None], "_reason": ["no JSON"], "_key": [None], "_value": [b'{"device": "dev-1"']}
     roles = READINGS.main_table.roles
-    assert Register(context).judge_records(pa.table(refused), roles).tolist() == [Mention.CERTAIN]
-    assert Register(context).find_rows(pa.table({"level": [0.5]}), None).tolist() == [False]
+    assert names.judge_records(pa.table(refused), roles).tolist() == [Mention.CERTAIN]
+    assert names.find_rows(pa.table({"level": [0.5]}), None).tolist() == [False]
 
 
 def test_the_register_tells_the_erasures_of_each_table_apart() -> None:

@@ -20,6 +20,7 @@ from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import open_table
+from platform_assets.streaming.delta.portion_files import write_files
 from platform_assets.tables.spec import Column, TableSpec
 from tests.generated_cases import examples
 
@@ -70,8 +71,8 @@ def test_rows_are_those_of_delta_rs_and_no_filter_loses_one(
     root = tmp_path_factory.mktemp("rows")
     ours, theirs = make(root / "ours"), make(root / "theirs")
     rows = [row for portion in portions for row in portion]
-    assert ours.append_portions(lambda: map(as_table, portions), len(rows), commit())
-    assert not ours.append_portions(lambda: map(as_table, portions), len(rows), commit()), "it is there already"
+    assert ours.append_files(write_files(ours.folder, map(as_table, portions)), commit())
+    assert not ours.append_files(write_files(ours.folder, map(as_table, portions)), commit()), "it is there already"
     theirs.append(as_table(rows), commit())
     found, expected = (open_table(table.uri) for table in (ours, theirs))
     assert sorted(map(key, found.to_pyarrow_table().to_pylist())) == sorted(
@@ -90,11 +91,12 @@ def test_rows_are_those_of_delta_rs_and_no_filter_loses_one(
 def test_the_commit_is_of_the_batch_and_another_batch_is_refused(tmp_path: Path) -> None:
     table = make(tmp_path)
     rows = as_table([{"n": 1, "day": date(2026, 6, 10)}])
-    table.append_portions(lambda: iter([rows]), 1, commit())
+    table.append_files(write_files(table.folder, [rows]), commit())
     found = table.find_commit(lambda info: info.query == "q")
     assert found is not None and (found[1].batch, found[1].rows, table.committed_batch("app")) == (0, 1, 0)
     with pytest.raises(CheckpointMismatchError):
-        make(tmp_path).append_portions(lambda: iter([rows]), 1, CommitInfo.of_batch("q", "app", 0, source=7))
+        other = make(tmp_path)
+        other.append_files(write_files(other.folder, [rows]), CommitInfo.of_batch("q", "app", 0, source=7))
 
 
 def test_what_is_cut_short_leaves_no_row(tmp_path: Path) -> None:
@@ -105,23 +107,24 @@ def test_what_is_cut_short_leaves_no_row(tmp_path: Path) -> None:
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="the disk is full"):
-        table.append_portions(read, 1, commit())
+        table.append_files(write_files(table.folder, read()), commit())
     assert DeltaTable(table.uri).version() == 0
-    table.append_portions(lambda: iter([as_table([{"n": 1}])]), 1, commit())
+    table.append_files(write_files(table.folder, [as_table([{"n": 1}])]), commit())
     assert len(open_table(table.uri).to_pyarrow_table()) == 1
 
 
 _PEAK = """
 import random, resource, sys
 import pyarrow as pa
+from platform_assets.streaming.delta.portion_files import write_files
 from tests.unit.test_portion_files import as_table, commit, make
 from pathlib import Path
 
 table = make(Path(sys.argv[1]))
 read = lambda count: (as_table([{"n": n, "raw": random.randbytes(16 << 20)}]) for n in range(count))
-table.append_portions(lambda: read(3), 3, commit(0))
+table.append_files(write_files(table.folder, read(3)), commit(0))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-table.append_portions(lambda: read(30), 30, commit(1))
+table.append_files(write_files(table.folder, read(30)), commit(1))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

@@ -24,9 +24,9 @@ from platform_assets.streaming.delta.delta_tables import create_table, open_tabl
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.late_events import as_late, build_repairs
 from platform_assets.streaming.event_rules import EventRules
-from platform_assets.streaming.ingest.batch_records import Portion
 from platform_assets.streaming.ingest.event_writer import EventWriter
-from platform_assets.streaming.ingest.record_parser import build_parser, parse_batch, parsed_schema, read_messages
+from platform_assets.streaming.ingest.record_files import WrittenRecords, write_records
+from platform_assets.streaming.ingest.record_parser import parse_batch, parsed_schema
 from platform_assets.streaming.register.forgotten_users import Register, new_row
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streaming.topic_spec import EventTime, Record, Topic
@@ -181,7 +181,7 @@ class World:
         self._left: int | None = None
         self.context = StreamContext(
             root, {}, "earliest", 100, 1.0, MAX_BYTES, HORIZON, EventRules(),
-            ingest={self.stream.name: KafkaIngest("t")}, check_lease=self._count,
+            ingest={self.stream.name: KafkaIngest("t")}, check_lease=self._count, read_records=lambda *_: iter(()),
         )  # fmt: skip
         Register(self.context).write(str(FORGOTTEN), new_row("me", "asked", NOW))
         self.writer = EventWriter(self.stream, self.context)
@@ -216,11 +216,12 @@ class World:
         self._judge(arrival, placed, ranges)
 
     def _write(self, planned: PlannedBatch, placed: list[Any], portion: int) -> None:
-        parts = [placed[start : start + portion] for start in range(0, max(len(placed), 1), portion)]
-        portions = [self._parse(part, planned.arrival_micros) for part in parts]
-        self.writer._write_tables(self.writer._judge(portions, planned), planned, "app", None)
+        parts = [placed[start : start + portion] for start in range(0, len(placed), portion)]
+        written = [self._run_task(part, planned) for part in parts]
+        self.writer._write_tables(self.writer._judge(written, planned), planned, "app", None)
 
-    def _parse(self, placed: list[Any], arrival: int) -> Portion:
+    def _run_task(self, placed: list[Any], planned: PlannedBatch) -> WrittenRecords:
+        arrival = planned.arrival_micros
         values = [
             b"[{}]" if found is None
             else dump(
@@ -231,14 +232,8 @@ class World:
             )
             for _, found in placed
         ]  # fmt: skip
-        parser = build_parser(order_lists.TOPIC, arrival, MAX_BYTES, EventRules())
-        messages = list(parser(iter([as_kafka_batch(values, [place for place, _ in placed])])))
-        if placed:
-            assert messages[-1]["until_offset"][0].as_py() == placed[-1][0][1] + 1
-        names = ("message", "kafka_partition", "until_offset", "weight")
-        types = zip(names, (pa.binary(), pa.int32(), pa.int64(), pa.int64()), strict=True)
-        parsed = read_messages(order_lists.TOPIC, pa.Table.from_batches(messages, pa.schema(types)))
-        return Portion(len(parsed), lambda: parsed)
+        batch = as_kafka_batch(values, [place for place, _ in placed])
+        return write_records(dataclasses.replace(self.writer._order(planned), read=lambda *_: iter([batch])), [])
 
     def _judge(self, arrival: int, placed: list[Any], ranges: tuple[OffsetRange, ...]) -> None:
         verdicts: dict[tuple[int, int], str] = {}

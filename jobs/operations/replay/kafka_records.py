@@ -123,7 +123,7 @@ def find_lost(
         return _as_rows(rows, np.zeros(0, np.int64), topic), []
     accepted = rows.filter(rows["_reason"].is_null())
     roles = stream.main_table.roles
-    is_forgotten = Register(context).find_rows(accepted, roles.user_id)
+    is_forgotten = Register(context).names.find_rows(accepted, roles.user_id)
     new = ~(_find_repeated(session, context, stream, accepted) | is_forgotten)
     is_over = _find_expired(context, stream, accepted)
     gone = int((new & is_over).sum())

@@ -7,6 +7,7 @@ again, and writes on top.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import QueryFailedError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from deltalake.table import TableMerger
 
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.delta.portion_files import TableFolder
 
 # Besides one query only upkeep commits to its table: this many losses in a row mean a second writer that never rests.
 MAX_CONFLICTS = 20
@@ -38,13 +40,19 @@ class RetriedCommits(DeltaReader):
         self._check_lease = context.check_lease or (lambda: None)
         self._int96 = Int96Guard(context.storage_options)
 
-    def _conform(self, rows: pa.Table) -> pa.Table:
-        import pyarrow as pa
+    @cached_property
+    def folder(self) -> TableFolder:
+        """Where the table's files lie, and what its rows are like."""
+        from platform_assets.streaming.delta.portion_files import TableFolder
 
-        for name in self._schema.names[len(self._spec.columns) :]:
-            if name not in rows.column_names:
-                rows = rows.append_column(name, pa.nulls(len(rows)))
-        return rows.select(self._schema.names).cast(self._schema)
+        return TableFolder(
+            self._table.table_uri, self._schema, len(self._spec.columns),
+            tuple(self._table.metadata().partition_columns),
+            frozenset(self._spec.statistics_columns or self._schema.names), dict(self._storage_options or {}),
+        )  # fmt: skip
+
+    def _conform(self, rows: pa.Table) -> pa.Table:
+        return self.folder.conform(rows)
 
     def _merge(
         self,

@@ -47,7 +47,7 @@ class TableWriter:
         self._span = spec.span
         self._context = context
         self._publisher = KafkaPublisher(spec, context)
-        self._register = Register(context) if spec.span.by_user else None
+        self._forgotten = Register(context).names if spec.span.by_user else None
         self._late = DeltaBatchWriter(LATE_EVENTS, context)
         self._checkpoint = Checkpoint.of(context, spec.main_table.name)
         uri = context.table_uri(self._source.table.name)
@@ -120,9 +120,9 @@ class TableWriter:
         """What was read before its user was forgotten is in the state for as long as it is open."""
         import pyarrow as pa
 
-        if self._register is None:
+        if self._forgotten is None:
             return rows
-        is_forgotten = self._register.find_rows(rows, self._span.user_column)
+        is_forgotten = self._forgotten.find_rows(rows, self._span.user_column)
         return rows.filter(pa.array(~is_forgotten)) if is_forgotten.any() else rows
 
     def _find_late(self, batch_id: int, plan: Plan) -> pa.Table:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _PYTHON_ERROR = re.compile(r"[\w.]*(Error|Exception): |[a-z_]\w*(\.\w+)*\.[A-Z]\w*: ")
 # What Spark and py4j put around the error of a worker or a callback says nothing of it.
 _WRAPPERS = ("thrown from the Python worker", "raised by the Python Proxy")
+# What our own code in Spark's workers raises says already what is wrong, and what to do.
+_OWN_ERRORS = {
+    of.__name__: of for of in (BrokerUnavailableError, LostCommitsError, LostOffsetsError, MissingTopicError)
+}
+_OWN_ERROR = re.compile(rf"\b({'|'.join(_OWN_ERRORS)}): (.+)")
 # Spark repeats a cause with each layer; people read the first lines.
 MAX_CAUSE_CHARS = 400
 
@@ -45,8 +50,8 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
             f"{_cause(text)} Nothing is skipped without a decision: see headrace acknowledge-loss, which shows what is "
             "gone."
         )
-    if "lostcommitserror" in lower:
-        return LostCommitsError(_cause(text).partition(": ")[2])
+    if (own := _OWN_ERROR.search(text)) is not None:
+        return _OWN_ERRORS[own[1]](own[2].strip())
     if "unknowntopicorpartition" in lower:
         topic = _find_topic(query, text, context)
         return MissingTopicError(

@@ -10,7 +10,7 @@ from platform_assets.errors import HeadraceError
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.engine.foreach_batch import BatchWriter, ForeachBatch
 from platform_assets.streaming.engine.query_errors import classify_failure
-from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, read_progresses, rows_of
+from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, rate_of, read_progresses, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +141,7 @@ class StreamQuery(ABC):
             query_id=str(self._query.id),
             batch_id=-1 if last is None else int(last["batchId"]),
             rows_in=self._rows_in[1],
-            rows_per_second=0.0 if last is None else float(last.get("processedRowsPerSecond", 0.0)),
+            rows_per_second=0.0 if last is None else rate_of(last),
             lag_records=lag_of(reports[-1]) if reports else None,
             watermark=reports[-1].get("eventTime", {}).get("watermark") if reports else None,
             table_versions={name: table.version for name, table in self.tables.items()},

@@ -2,13 +2,12 @@
 
 Records of forgotten users come into none of them: only their coordinates are written down.
 
-One Spark job a batch reads Kafka and parses, and brings the parsed records to the driver as Arrow; there their
-coordinates and ids decide what is a duplicate and what the ledger says, and each table gets its rows in a commit of its
-own. The main table commits last and carries the batch's ledger, so "the batch is done" is one atomic fact. A crash
-anywhere before it leads to a replay of the same offsets with the same verdicts, in which tables that have the batch
-already are left alone. The commit also carries the frontier that the streams over the table go by. In memory are
-numbers about all records of a batch, and of the records themselves one portion, which is the whole batch unless they
-are large (`batch_records`). Verdicts go by the numbers, so that they do not depend on how a batch was cut.
+One Spark job a batch reads Kafka, parses, and writes files into the tables' folders (`record_files`). The driver gets
+the files and a few numbers a record, by which it decides what is a duplicate and what the ledger says; then each table
+gets its files in a commit of its own. The main table commits last and carries the batch's ledger, so "the batch is
+done" is one atomic fact. A crash anywhere before it leads to a replay of the same offsets with the same verdicts, in
+which tables that have the batch already are left alone. The commit also carries the frontier that the streams over the
+table go by.
 """
 
 from __future__ import annotations
@@ -31,16 +30,9 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.reader import DeltaReader, create_stream_table
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.ingest.batch_ledger import Verdicts, build_batch_commit, build_entries
-from platform_assets.streaming.ingest.batch_records import read_batch
 from platform_assets.streaming.ingest.deduplication import Duplicates, Known, RecentIds, hash_ids
 from platform_assets.streaming.ingest.event_content import hash_contents, list_content, open_connection
-from platform_assets.streaming.ingest.judged_records import (
-    JudgedBatch,
-    count_by_type,
-    number_records,
-    read_coordinates,
-    to_int64s,
-)
+from platform_assets.streaming.ingest.judged_records import JudgedBatch
 from platform_assets.streaming.ingest.kafka_clock import KafkaClock
 from platform_assets.streaming.ingest.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.ingest.lost_ranges import (
@@ -50,18 +42,25 @@ from platform_assets.streaming.ingest.lost_ranges import (
     find_lost_ranges,
 )
 from platform_assets.streaming.ingest.open_transactions import OpenTransactions
+from platform_assets.streaming.ingest.read_tasks import plan_tasks
+from platform_assets.streaming.ingest.record_files import NUMBER, BatchOrder, WrittenRecords, run_tasks, unpack
+from platform_assets.streaming.ingest.record_numbers import (
+    count_by_type,
+    find_events,
+    number_nothing,
+    read_coordinates,
+    to_int64s,
+)
 from platform_assets.streaming.ingest.sent_again import find_sent_again
+from platform_assets.streaming.progress import count_rows
 from platform_assets.streaming.register.forgotten_users import Register
-from platform_assets.streaming.register.named_users import Mention
 from platform_assets.tables.platform import ERASED_RECORDS, LOST_RANGES, REQUEUED_RECORDS
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
-    from platform_assets.streaming.arrays import Int64s
     from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
     from platform_assets.streaming.context import StreamContext
-    from platform_assets.streaming.ingest.batch_records import Portion
     from platform_assets.streaming.stream_spec import KafkaStream
     from platform_assets.streaming.topic_snapshot import Ends
 
@@ -79,7 +78,9 @@ class EventWriter:
         self._events, self._quarantined, self._deduplicated = self._tables.values()
         self._lost = DeltaReader(LOST_RANGES, context)
         self._erased = DeltaBatchWriter(ERASED_RECORDS, context)
-        self._register = Register(context)
+        self._forgotten = Register(context).names
+        # Of a batch without records, the columns of its numbers.
+        self._nothing = number_nothing(spec.topic, with_hashes=context.deduplication_horizon_micros is not None)
         self._event_id = spec.topic.roles.event_id
         create_stream_table(REQUEUED_RECORDS, context)
         self._ingest = context.ingest[spec.name]
@@ -187,9 +188,23 @@ class EventWriter:
         planned = self._checkpoint.read_planned_batch(batch_id)
         app = self._checkpoint.read_txn_app_id(self._query)
         held_since = self._find_held_since(planned)
-        with read_batch(batch_df, planned, self._topic, self._context) as portions:
-            self._check_topic(planned)
-            self._write_tables(self._judge(portions, planned), planned, app, held_since)
+        session = batch_df.sparkSession
+        # The batch's own frame is Spark's way to read the same ranges: nobody runs it.
+        tasks = plan_tasks(planned.ranges, session.sparkContext.defaultParallelism)
+        written = run_tasks(session, self._order(planned), tasks)
+        count_rows(self._checkpoint.read_generation() or "", batch_id, sum(task.count for task in written))
+        self._check_topic(planned)
+        self._write_tables(self._judge(written, planned), planned, app, held_since, session)
+
+    def _order(self, planned: PlannedBatch) -> BatchOrder:
+        """What the tasks of a batch are told."""
+        read = self._context.read_records
+        assert read is not None, "A stream over Kafka needs a reader."
+        topic = planned.ranges[0].topic if planned.ranges else ""
+        return BatchOrder(
+            self._topic, topic, planned.arrival_micros, self._context.max_record_bytes, self._context.event_rules,
+            read, self._forgotten, self._events.folder, self._quarantined.folder, self._horizon_micros,
+        )  # fmt: skip
 
     def _find_held_since(self, planned: PlannedBatch) -> int | None:
         """What waits behind open transactions: asked before the batch is read, close to when it was planned."""
@@ -204,35 +219,35 @@ class EventWriter:
             lost = [LostRange(r.topic, r.kafka_partition, r.from_offset, None, 0) for r in planned.ranges]
             raise LostOffsetsError(describe(lost))
 
-    def _judge(self, portions: Sequence[Portion], planned: PlannedBatch) -> JudgedBatch:
+    def _judge(self, written: Sequence[WrittenRecords], planned: PlannedBatch) -> JudgedBatch:
+        found = [numbers for task in written if (numbers := unpack(task.numbers)) is not None]
+        numbers = pa.concat_tables(found) if found else self._nothing
         none = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
         if self._horizon_micros is None or self._event_id is None:
-            seen = [self._look_at(portion.load(), []) for portion in portions]
-            return JudgedBatch(self._topic, portions, pa.concat_tables(seen), none)
+            return JudgedBatch(self._topic, written, numbers, none)
         if self._recent is None:
             self._recent = self._read_recent_ids(self._event_id, planned.arrival_micros, self._horizon_micros)
-        seen, older = [], []
-        for portion in portions:
-            records = portion.load()
-            hashes = [*hash_ids(records[self._event_id]), hash_contents(self._hashing, self._topic, records)]
-            seen.append(self._look_at(records, hashes))
-            sent = records.select([self._event_id, "event_time"]).filter(_find_events(seen[-1]))
-            again = find_sent_again(self._topic, self._events, sent, planned.arrival_micros, self._horizon_micros)
-            older.append(Known.nothing(len(sent)) if again is None else again)
-        numbers = pa.concat_tables(seen)
-        is_event = _find_events(numbers)
-        events = numbers.filter(is_event)
-        found = self._recent.find_duplicates(
+        is_event = find_events(numbers)
+        events, places = numbers.filter(is_event), np.flatnonzero(is_event)
+        older = self._find_sent_again(written, planned.arrival_micros - self._horizon_micros, len(numbers))
+        repeated = self._recent.find_duplicates(
             to_int64s(events, "hash1"), to_int64s(events, "hash2"), read_coordinates(events),
             to_int64s(events, "content"), planned.arrival_micros,
-            {r.kafka_partition: r.from_offset for r in planned.ranges}, Known.concat(older),
+            {r.kafka_partition: r.from_offset for r in planned.ranges}, older.take(places),
         )  # fmt: skip
-        duplicates = replace(found, positions=np.flatnonzero(is_event)[found.positions])
-        return JudgedBatch(self._topic, portions, numbers, duplicates)
+        return JudgedBatch(self._topic, written, numbers, replace(repeated, positions=places[repeated.positions]))
 
-    def _look_at(self, records: pa.Table, hashes: Sequence[Int64s]) -> pa.Table:
-        mentions = self._register.judge_records(records, self._topic.roles)
-        return number_records(self._topic, records, mentions, hashes)
+    def _find_sent_again(self, written: Sequence[WrittenRecords], until: int, records: int) -> Known:
+        """What the batch's records repeat that was accepted up to a moment, and in no memory is any more."""
+        known, start = Known.nothing(records), 0
+        for task in written:
+            late = unpack(task.old)
+            again = None if late is None else find_sent_again(self._topic, self._events, late, until)
+            if late is not None and again is not None:
+                places = start + late[NUMBER].to_numpy()
+                known.coordinates[places], known.contents[places] = again.coordinates, again.contents
+            start += task.count
+        return known
 
     def _read_recent_ids(self, event_id: str, arrival_micros: int, horizon_micros: int) -> RecentIds:
         """The ids that the main table holds within the horizon: at a start, and after a long stop."""
@@ -250,10 +265,15 @@ class EventWriter:
                 recent.add(*ids, read_coordinates(rows), contents, to_int64s(rows, "ingested_at"))
         return recent
 
-    def _write_tables(self, batch: JudgedBatch, planned: PlannedBatch, app: str, held_since: int | None) -> None:
+    def _write_tables(
+        self, batch: JudgedBatch, planned: PlannedBatch, app: str, held_since: int | None,
+        session: SparkSession | None = None,
+    ) -> None:  # fmt: skip
         side_commit = build_batch_commit(self._query, app, planned, self._topic_id)
-        batch.append_duplicates(self._deduplicated, planned, side_commit)
-        batch.append_rejected(self._quarantined, planned, side_commit)
+        files, repeated = batch.take_out_duplicates(session, self._events, self._deduplicated)
+        if repeated:
+            self._deduplicated.append_files(repeated, side_commit)
+        batch.append_rejected(self._quarantined, side_commit)
         batch.append_erased(self._erased, planned, side_commit)
         accepted = batch.numbers.filter(pa.array(batch.is_accepted))
         verdicts = Verdicts(
@@ -276,7 +296,7 @@ class EventWriter:
             self._query, app, planned, self._topic_id, entries, frontier, rows_by_type,
             None if fetch_is_compacted is None else fetch_is_compacted(),
         )  # fmt: skip
-        is_new = batch.append_accepted(self._events, planned, commit)
+        is_new = self._events.append_files(files, commit)
         # One that was there already counts in the frontier that its commit has, and not once more.
         self._frontier = frontier if is_new else None
         if is_new and frontier.micros != before.micros:
@@ -294,8 +314,3 @@ class EventWriter:
         if sum(r.length for r in planned.ranges) <= self._max_offsets - len(planned.ranges):
             return set()
         return {r.kafka_partition for r in planned.ranges if r.length}
-
-
-def _find_events(numbers: pa.Table) -> pa.Array:
-    """Which records are events, new or repeated."""
-    return pa.array(~numbers["is_rejected"].to_numpy() & (numbers["mention"].to_numpy() == Mention.NONE))

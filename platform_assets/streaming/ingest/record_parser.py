@@ -6,7 +6,7 @@ gets a `reason`, so that a single pass over Kafka feeds every table of the strea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.ipc
 
 from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.event_rules import BLANKS, EventRules
@@ -32,19 +31,8 @@ if TYPE_CHECKING:
 
 MICROS_PER_DAY = 24 * 3600 * 1_000_000
 
-# Parsed batches cross the JVM as whole Arrow messages: unpacking them into Spark's rows and packing those again for
-# the driver would cost more than parsing them. Compressed, for the JVM copies each message several times: zstd costs
-# 0.3 CPU-s per million records and saves 1 to 2.5, and three quarters of the memory.
-MESSAGE_DDL = "message binary, kafka_partition int, until_offset bigint, weight bigint"
-_COMPRESSION = "zstd"
-# The JVM holds a message in some eight copies at once, Python unpacked, in two: events shrink to a fifth, raw bytes may
-# not shrink at all.
-_UNPACKED_PER_PACKED = 4
-
 REFUSALS = ("_reason", "_detail", "_key", "_value")
 """Columns of a rejected record. No field begins like this: a topic may well have a field that is called value."""
-
-Parser = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @lru_cache(maxsize=64)
@@ -56,48 +44,6 @@ def parsed_schema(topic: Topic) -> pa.Schema:
     own = {column.name: as_arrow(column.type) for column in topic.tables[0].columns}
     first = dict(zip(REFUSALS, (pa.string(), pa.string(), pa.binary(), pa.binary()), strict=True))
     return pa.schema(first | {name: of for name, of in own.items() if name not in ("topic", "ingested_at")})
-
-
-def build_parser(
-    topic: Topic, arrival_micros: int, max_bytes: int, rules: EventRules, shares: Mapping[int, int] | None = None
-) -> Parser:
-    """A function for `DataFrame.mapInArrow` over (key, value, partition, offset, timestamp) of Kafka records.
-
-    `arrival_micros` is the micro-batch's own time, the same on every replay, so that a record's verdict is too.
-    Returns rows of `MESSAGE_DDL` for `read_messages`, in the order of the input: each a number of records of one
-    partition up to an offset, and what they weigh: their bytes as a message, or a fourth of those in memory where that
-    is more. `shares` is how much of each partition may be brought along; beyond it rows have no message.
-    """
-
-    def parse_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        options = pa.ipc.IpcWriteOptions(compression=_COMPRESSION)
-        schema, brought = parsed_schema(topic), 0
-        for batch in filter(len, batches):
-            parsed = parse_batch(batch, topic, arrival_micros, max_bytes, rules)
-            message = pa.BufferOutputStream()
-            with pa.ipc.new_stream(message, schema, options=options) as stream:
-                stream.write_batch(parsed)
-            packed = message.getvalue()
-            weight = max(packed.size, parsed.nbytes // _UNPACKED_PER_PACKED)
-            partition, last = (parsed.column(name)[-1].as_py() for name in ("kafka_partition", "kafka_offset"))
-            brought += weight
-            fits = shares is None or brought <= shares[partition]
-            yield pa.record_batch(
-                {
-                    "message": pa.array([packed.to_pybytes() if fits else None], pa.binary()),
-                    "kafka_partition": pa.array([partition], pa.int32()),
-                    "until_offset": pa.array([last + 1], pa.int64()),
-                    "weight": pa.array([weight], pa.int64()),
-                }
-            )
-
-    return parse_batches
-
-
-def read_messages(topic: Topic, messages: pa.Table) -> pa.Table:
-    """The parsed records (`parsed_schema`) in collected rows of `MESSAGE_DDL`, all of which have a message."""
-    parsed = [pa.ipc.open_stream(message.as_buffer()).read_all() for message in messages.column("message")]
-    return pa.concat_tables(parsed) if parsed else parsed_schema(topic).empty_table()
 
 
 def parse_batch(
@@ -231,8 +177,8 @@ class _Batch:
 
     def _transpose(self) -> dict[str, Sequence[Any]]:
         names = [field.name for field in self._contract.fields]
-        values = zip(*map(msgspec.structs.astuple, self._records), strict=True)
-        return dict(zip(names, values, strict=True))
+        # Field by field: a tuple a record would be one more object for the garbage collector to look at.
+        return {name: list(map(attrgetter(name), self._records)) for name in names}
 
     def _build_times(self, is_accepted: pa.Array) -> dict[str, pa.Array]:
         days = (self._micros // MICROS_PER_DAY).astype(np.int32)

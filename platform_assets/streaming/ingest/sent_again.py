@@ -20,6 +20,7 @@ from platform_assets.streaming.ingest.event_content import hash_sql
 from platform_assets.streaming.sender_clocks import FAR_MICROS
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from deltalake import DeltaTable
 
     from platform_assets.streaming.arrays import Int64s
@@ -32,22 +33,21 @@ _ROUNDING_MICROS = 1_000
 _NUMBER = "_number"
 
 
-def find_sent_again(
-    topic: Topic, table: DeltaReader, records: pa.Table, arrival_micros: int, horizon_micros: int
-) -> Known | None:
-    """Which of `records` (id and `event_time`) the topic's `table` has from before the horizon; None: none of them.
-
-    `table` holds the accepted events. What came within the horizon does not count, so that a batch that is written
-    again gives the same verdicts.
-    """
-    times: Int64s = records["event_time"].cast(pa.int64()).to_numpy()
-    until = arrival_micros - horizon_micros
+def find_old(records: pa.Table, until: int) -> npt.NDArray[np.bool_]:
+    """Which events (a mask) may repeat one that was accepted up to a moment (microseconds): all others are younger."""
     # A clock may be ahead by as much when an event is sent first: its time is not older than its arrival.
-    is_old = times < until + FAR_MICROS
-    if not is_old.any():
+    return _read_times(records) < until + FAR_MICROS
+
+
+def find_sent_again(topic: Topic, table: DeltaReader, late: pa.Table, until: int) -> Known | None:
+    """Which of these events (id and `event_time`; those of `find_old`) the topic's `table` has; None: none of them.
+
+    `table` holds the accepted events. What came after `until`, within the horizon, does not count, so that a batch that
+    is written again gives the same verdicts.
+    """
+    if not len(late):
         return None
-    late, events = records.filter(pa.array(is_old)), table.read_snapshot()
-    moments = np.sort(times[is_old])
+    events, moments = table.read_snapshot(), np.sort(_read_times(late))
     files = [
         action
         for action in pa.table(events.get_add_actions(flatten=True)).to_pylist()
@@ -56,11 +56,16 @@ def find_sent_again(
     rows = _look_up(topic, events, files, late, until) if files else None
     if rows is None:
         return None
-    known, numbers = Known.nothing(len(records)), np.flatnonzero(is_old)[rows[_NUMBER].to_numpy()]
+    known, numbers = Known.nothing(len(late)), rows[_NUMBER].to_numpy()
     columns = (rows[name].cast(pa.int64()).to_numpy() for name in ("kafka_partition", "kafka_offset"))
     known.coordinates[numbers] = pack_coordinates(*columns)
     known.contents[numbers] = rows["content"].to_numpy().view(np.int64)
     return known
+
+
+def _read_times(records: pa.Table) -> Int64s:
+    times: Int64s = records["event_time"].cast(pa.int64()).to_numpy()
+    return times
 
 
 def _look_up(

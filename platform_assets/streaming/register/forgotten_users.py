@@ -8,30 +8,22 @@ The salt is made with the first row. Lose the register, and the next read of Kaf
 
 from __future__ import annotations
 
-import hmac
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
-from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.writer import DeltaWriter
-from platform_assets.streaming.register.named_users import Mention, Sought, judge_record
+from platform_assets.streaming.register.forgotten_names import ForgottenNames, hash_user
 from platform_assets.tables.coordinates import COORDINATES
 from platform_assets.tables.platform import ERASED_RECORDS, FORGOTTEN_USERS
-from platform_assets.tables.spec import EventRoles
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from platform_assets.streaming.context import StreamContext
 
 ON_ARRIVAL, UNSURE_ON_ARRIVAL = "on_arrival", "unsure_on_arrival"
@@ -40,9 +32,6 @@ ON_ARRIVAL, UNSURE_ON_ARRIVAL = "on_arrival", "unsure_on_arrival"
 # Rows of the register by code that knew one topic name no table, and have columns for this one.
 _FIRST_TABLE = "silver.events"
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
-# Names of fields and values that are the same in many records.
-_WORDS_KEPT = 100_000
-_LONGEST_KEPT = 256
 
 
 class Register:
@@ -74,50 +63,10 @@ class Register:
         info = CommitInfo(CommitKind.FORGOTTEN_USERS, len(self._rows))
         self._table.put(rows, "true", info)
 
-    def find(self, users: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bool_]:
-        """Which of these user_ids are forgotten; a null is nobody."""
-        if not self._rows or not len(users):
-            return np.zeros(len(users), bool)
-        texts = users.cast(pa.string())
-        known = [user for user in pc.unique(texts).to_pylist() if user is not None and self.hash(user) in self._rows]
-        return np.array(pc.is_in(texts, value_set=pa.array(known, pa.string())).to_numpy(zero_copy_only=False), bool)
-
-    def find_rows(self, rows: pa.Table | pa.RecordBatch, user_column: str | None) -> npt.NDArray[np.bool_]:
-        """Which of these rows are of forgotten users; none where no column names users."""
-        return np.zeros(len(rows), bool) if user_column is None else self.find(rows.column(user_column))
-
-    def judge_records(self, records: pa.Table, roles: EventRoles) -> npt.NDArray[np.int8]:
-        """How each parsed record of a topic names a forgotten user, a `Mention`; `roles` are those of its table.
-
-        An accepted one by its user alone; a rejected one by all that is in its key and its value.
-        """
-        found = np.where(self.find_rows(records, roles.user_id), Mention.CERTAIN, Mention.NONE).astype(np.int8)
-        if self._rows:
-            rejected = np.flatnonzero(records.column("_reason").is_valid().to_numpy())
-            raw = records.select(["_key", "_value"]).take(rejected).to_pylist()
-            sought = replace(self._sought, fields=frozenset(roles.user_fields))
-            found[rejected] = [judge_record(row["_key"], row["_value"], sought) for row in raw]
-        return found
-
-    @cached_property
-    def _sought(self) -> Sought:
-        """All who are forgotten. Of a row by older code nobody knows how long the name is."""
-        lengths = frozenset(row["id_bytes"] for row in self._rows.values())
-        kept = lru_cache(_WORDS_KEPT)(lambda text: self.hash(text) in self._rows)
-
-        def holds(text: bytes) -> bool:
-            if None not in lengths and len(text) not in lengths:
-                return False
-            # What is kept is bounded in bytes too: a value of a record may be a page of HTML.
-            return kept(text) if len(text) <= _LONGEST_KEPT else self.hash(text) in self._rows
-
-        return Sought(holds, lengths)
-
-
-def hash_user(user: str | bytes, salt: str) -> str:
-    """The column `user_hash`."""
-    text = user.encode() if isinstance(user, str) else user
-    return hmac.digest(bytes.fromhex(salt), text, "sha256").hex()
+    @property
+    def names(self) -> ForgottenNames:
+        """Those who are in it, as a value."""
+        return ForgottenNames(self._salt, {key: row["id_bytes"] for key, row in self._rows.items()})
 
 
 def build_erased(records: pa.Table, was: str | pa.Array, erased_at: datetime | None = None) -> pa.Table:

@@ -19,8 +19,8 @@ from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
-from platform_assets.streaming.ingest.judged_records import count_by_type
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST
+from platform_assets.streaming.ingest.record_numbers import count_by_type
 from platform_assets.streaming.ingest.record_parser import parse_batch, parsed_schema
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.register.forgotten_users import Register
@@ -84,7 +84,7 @@ class Requeuer:
         self._quarantined = DeltaReader(quarantined, context)
         self._marks = DeltaBatchWriter(REQUEUED_RECORDS, context)
         self._lost = DeltaReader(LOST_RANGES, context)
-        self._register = Register(context)
+        self._forgotten = Register(context).names
 
     def plan(self, record_filter: RecordFilter, by: str, now: datetime) -> Requeue:
         """Parses the chosen records anew. Raises `UsageError` for those of a topic that was created again since."""
@@ -97,7 +97,7 @@ class Requeuer:
         self._refuse_older_topics(rows)
         parsed = self._parse(rows, now)
         places = _read_places(parsed)
-        forgotten = self._register.find_rows(parsed, self._roles.user_id)
+        forgotten = self._forgotten.find_rows(parsed, self._roles.user_id)
         reasons: dict[Coordinates, str] = {}
         for (place, _), reason, is_forgotten in zip(places, parsed["_reason"].to_pylist(), forgotten, strict=True):
             if reason is not None or is_forgotten:
