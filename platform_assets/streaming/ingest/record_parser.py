@@ -110,13 +110,16 @@ class _Batch:
         oversized = pa.compute.greater(lengths, self._max_bytes).fill_null(True)
         odd: set[int] = set(np.flatnonzero(oversized).tolist())
         decode, nothing = self._contract.decode_plain, self._contract.nothing
+        values = [None if row in odd else value for row, value in enumerate(self._values)] if odd else self._values
         records: list[Any] = []
-        for row, value in enumerate(self._values):
+        decoded = map(decode, values)
+        while len(records) < len(values):
             try:
-                records.append(nothing if row in odd else decode(value))
+                # What was decoded before an error stays in the list.
+                records.extend(decoded)
             except NOT_PLAIN:
+                odd.add(len(records))
                 records.append(nothing)
-                odd.add(row)
         return records, odd
 
     def _judge_plain(self, odd: set[int]) -> None:
@@ -177,8 +180,8 @@ class _Batch:
 
     def _transpose(self) -> dict[str, Sequence[Any]]:
         names = [field.name for field in self._contract.fields]
-        # Field by field: a tuple a record would be one more object for the garbage collector to look at.
-        return {name: list(map(attrgetter(name), self._records)) for name in names}
+        values = zip(*map(msgspec.structs.astuple, self._records), strict=True)
+        return dict(zip(names, values, strict=True))
 
     def _build_times(self, is_accepted: pa.Array) -> dict[str, pa.Array]:
         days = (self._micros // MICROS_PER_DAY).astype(np.int32)
