@@ -79,7 +79,8 @@ class AcceptedIds:
     @staticmethod
     def of(hash1: Int64s, hash2: Int64s, coordinates: Int64s, arrivals: Int64s, contents: Int64s) -> AcceptedIds:
         """Sorts the columns into a run."""
-        order = np.argsort(hash1)
+        # Two runs, one behind the other, are merged by this kind of sorting; others begin anew.
+        order = np.argsort(hash1, kind="stable")
         return AcceptedIds(hash1[order], hash2[order], coordinates[order], arrivals[order], contents[order])
 
     def merge(self, other: AcceptedIds, oldest_arrival: int) -> AcceptedIds:
