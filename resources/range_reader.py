@@ -31,6 +31,7 @@ _AHEAD_KIB = 4 * 1024
 _WAIT_SECONDS = 0.05
 # As long as a broker takes to come back; longer, and the query fails, to be started again with patience.
 _SILENCE_SECONDS = 60.0
+_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class RangeReader:
     """Reads with these options of librdkafka, which may hold secrets. May be sent to another process."""
 
     options: Mapping[str, str] = field(repr=False)
+    most_records: int = _MOST_RECORDS
+    """Of one batch."""
 
     def __call__(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> Iterator[pa.RecordBatch]:
         """The committed records in ranges of (partition, from_offset, until_offset), one range a partition.
@@ -51,37 +54,41 @@ class RangeReader:
             return
         consumer = _open_consumer(json.dumps(dict(self.options), sort_keys=True))
         try:
-            yield from _read(consumer, topic, {p: start for p, start, _ in ranges}, left)
+            yield from self._read(consumer, topic, {p: start for p, start, _ in ranges}, left)
         except Exception:
             _open_consumer.cache_clear()
             consumer.close()
             raise
         consumer.unassign()
 
+    def _read(
+        self, consumer: Consumer, topic: str, starts: Mapping[int, int], left: dict[int, int]
+    ) -> Iterator[pa.RecordBatch]:
+        """Empties `left`, the ends of the ranges by partition, as they are reached."""
+        from confluent_kafka import TopicPartition
 
-def _read(consumer: Consumer, topic: str, starts: Mapping[int, int], left: dict[int, int]) -> Iterator[pa.RecordBatch]:
-    """Empties `left`, the ends of the ranges by partition, as they are reached."""
-    from confluent_kafka import TopicPartition
-
-    consumer.assign([TopicPartition(topic, partition, starts[partition]) for partition in left])
-    count, heard_at = _FIRST_RECORDS, time.monotonic()
-    while left:
-        messages = consumer.consume(count, _WAIT_SECONDS)
-        if not messages:
-            _check_silence(topic, heard_at)
-            continue
-        heard_at = time.monotonic()
-        ends = {m.partition() for m in messages if (said := m.error()) is not None and _is_end(said, topic)}
-        batch = _build_batch([m for m in messages if m.error() is None] if ends else messages)
-        inside, reached = _cut(batch, left)
-        if len(inside):
-            count = max(1, min(_MOST_RECORDS, _BATCH_BYTES * len(inside) // max(inside.nbytes, 1)))
-            yield inside
-        done = (reached | ends) & left.keys()
-        for partition in done:
-            del left[partition]
-        if left and done:
-            consumer.incremental_unassign([TopicPartition(topic, partition) for partition in done])
+        consumer.assign([TopicPartition(topic, partition, starts[partition]) for partition in left])
+        count, heard_at = min(_FIRST_RECORDS, self.most_records), time.monotonic()
+        log_ends: dict[int, int] = {}
+        while left:
+            messages = consumer.consume(count, _WAIT_SECONDS)
+            if not messages:
+                if time.monotonic() - heard_at > _SILENCE_SECONDS:
+                    raise _explain_silence(consumer, topic, left, log_ends)
+                continue
+            heard_at = time.monotonic()
+            said = [message for message in messages if message.error() is not None]
+            log_ends |= {m.partition() or 0: m.offset() or 0 for m in said if _is_end(m.error(), topic)}
+            batch = _build_batch([message for message in messages if message.error() is None] if said else messages)
+            inside, reached = _cut(batch, left)
+            if len(inside):
+                count = max(1, min(self.most_records, _BATCH_BYTES * len(inside) // max(inside.nbytes, 1)))
+                yield inside
+            done = {p for p, until in left.items() if p in reached or log_ends.get(p, -1) >= until}
+            for partition in done:
+                del left[partition]
+            if left and done:
+                consumer.incremental_unassign([TopicPartition(topic, partition) for partition in done])
 
 
 def _cut(batch: pa.RecordBatch, left: Mapping[int, int]) -> tuple[pa.RecordBatch, set[int]]:
@@ -98,26 +105,43 @@ def _cut(batch: pa.RecordBatch, left: Mapping[int, int]) -> tuple[pa.RecordBatch
     return (batch if is_inside.all() else batch.filter(is_inside)), reached
 
 
-def _check_silence(topic: str, heard_at: float) -> None:
-    if time.monotonic() - heard_at > _SILENCE_SECONDS:
-        raise BrokerUnavailableError(
-            f"Kafka sent no record of {topic} for {_SILENCE_SECONDS:g} s. Check that the broker runs, and its log."
-        )
+def _explain_silence(consumer: Consumer, topic: str, left: Mapping[int, int], log_ends: Mapping[int, int]) -> Exception:
+    """Why no record comes: a new leader's log may end before what was planned from the old one's."""
+    from confluent_kafka import KafkaException
+
+    short = {partition: end for partition, end in log_ends.items() if end < left.get(partition, 0)}
+    if short:
+        said = ", ".join(f"partition {p} ends at {end}, before {left[p]}" for p, end in sorted(short.items()))
+        return LostOffsetsError(f"Kafka no longer holds offsets of {topic} that are to be read: {said}.")
+    try:
+        is_there = bool(consumer.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions)
+    except KafkaException:
+        is_there = True
+    if not is_there:
+        return _explain_missing(topic)
+    return BrokerUnavailableError(
+        f"Kafka sent no record of {topic} for {_SILENCE_SECONDS:g} s. Check that the broker runs, and its log."
+    )
 
 
-def _is_end(error: KafkaError, topic: str) -> bool:
+def _is_end(error: KafkaError | None, topic: str) -> bool:
     """Whether this says that a partition has no more to read now; all else is raised."""
     from confluent_kafka import KafkaError, KafkaException
 
+    assert error is not None
     if error.code() == KafkaError._PARTITION_EOF:
         return True
     if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
         raise LostOffsetsError(f"Kafka no longer holds offsets of {topic} that are to be read: {error.str()}")
     if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
-        raise MissingTopicError(f"Topic {topic} is gone from the broker. Create it again, or name another.")
+        raise _explain_missing(topic)
     if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
         return False
     raise KafkaException(error)
+
+
+def _explain_missing(topic: str) -> MissingTopicError:
+    return MissingTopicError(f"Topic {topic} is gone from the broker. Create it again, or name another.")
 
 
 def _build_batch(messages: Sequence[Message]) -> pa.RecordBatch:

@@ -1,11 +1,11 @@
-"""Batches whose records do not fit the memory: read in portions, with the same outcome, however large they are."""
+"""Batches that several tasks read, a few records at a time: the same outcome, however large the records are."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,18 @@ import pytest
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.ingest import read_tasks
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.topics.events import TOPIC
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
+from resources.range_reader import RangeReader
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
 
 NOW = datetime.now(UTC)
 TABLES = ("silver.events", "silver.quarantined_events", "silver.deduplicated_events", "platform.erased_records")
-ROWS_AT_A_TIME = "spark.sql.execution.arrow.maxRecordsPerBatch"
 TIMES = {"ingested_at", "quarantined_at", "deduplicated_at", "arrived_at", "erased_at"}
 
 
@@ -36,15 +37,12 @@ def event(event_id: str, **fields: Any) -> bytes:
 
 @pytest.fixture
 def streams(spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings,
-            topic: Callable[..., str]) -> Iterator[StreamsUnderTest]:  # fmt: skip
-    """Records go to Python twenty at a time: pieces that small records can be cut into."""
-    spark.conf.set(ROWS_AT_A_TIME, "20")
-    yield StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(3))
-    spark.conf.unset(ROWS_AT_A_TIME)
+            topic: Callable[..., str]) -> StreamsUnderTest:  # fmt: skip
+    return StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic(3))
 
 
 def send_all_kinds(streams: StreamsUnderTest) -> None:
-    """Three portions at least of what a batch of 100,000 bytes may hold, with records of each kind in each of them."""
+    """Records of each kind in each of three partitions, some repeated in another."""
     for partition in range(3):
         wide = [event(f"e{n}", user_id=f"u{n % 5}", note=os.urandom(400).hex()) for n in range(40)]
         own = [event(f"p{partition}-{n}", user_id="gone" if n % 4 == 0 else "u") for n in range(8)]
@@ -60,10 +58,10 @@ def forget(streams: StreamsUnderTest, user: str) -> None:
 def die_before_committing(patch: pytest.MonkeyPatch, uri: str) -> None:
     commit = DeltaBatchWriter._commit
 
-    def crash(self: DeltaBatchWriter, *batch: Any) -> None:
+    def crash(self: DeltaBatchWriter, *batch: Any) -> bool:
         if self.uri == uri:
             raise CheckpointMismatchError("killed here by the test")
-        commit(self, *batch)
+        return commit(self, *batch)
 
     patch.setattr(DeltaBatchWriter, "_commit", crash)
 
@@ -82,14 +80,20 @@ def read_ledger(streams: StreamsUnderTest) -> list[dict[str, Any]]:
     return streams.rows("platform.ledger", "select * exclude (arrived_at) from t order by batch_id, kafka_partition")
 
 
-def with_portions(streams: StreamsUnderTest, batch_bytes: int) -> StreamsUnderTest:
-    return dataclasses.replace(streams, context=dataclasses.replace(streams.context, batch_bytes=batch_bytes))
+def in_pieces(streams: StreamsUnderTest, patch: pytest.MonkeyPatch, records: int) -> StreamsUnderTest:
+    """The streams whose tasks are for so many records, and read a third of them at a time."""
+    patch.setattr(read_tasks, "_LEAST_RECORDS", records)
+    reader = streams.context.read_records
+    assert isinstance(reader, RangeReader)
+    few = dataclasses.replace(reader, most_records=records // 3)
+    return dataclasses.replace(streams, context=dataclasses.replace(streams.context, read_records=few))
 
 
 @pytest.mark.parametrize("horizon_micros", [3_600_000_000, 1_000_000])
-def test_a_batch_in_portions_has_the_outcome_of_a_whole_one(
-    streams: StreamsUnderTest, lakehouse: LakehouseResource, tmp_path: Path, horizon_micros: int
-) -> None:
+def test_a_batch_in_pieces_has_the_outcome_of_a_whole_one(
+    streams: StreamsUnderTest, lakehouse: LakehouseResource, tmp_path: Path, horizon_micros: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """The short horizon makes the second run look in the files for what the first has accepted."""
     context = dataclasses.replace(streams.context, deduplication_horizon_micros=horizon_micros)
     streams = dataclasses.replace(streams, context=context)
@@ -99,7 +103,8 @@ def test_a_batch_in_portions_has_the_outcome_of_a_whole_one(
     whole = streams.copy_to(tmp_path / "whole")
     send_all_kinds(streams)
 
-    with_portions(streams, 100_000).drain("events")
+    with monkeypatch.context() as patch:
+        in_pieces(streams, patch, 60).drain("events")
     whole.drain("events")
 
     found = read_all(streams)
@@ -114,18 +119,18 @@ def test_a_batch_in_portions_has_the_outcome_of_a_whole_one(
 
 
 @pytest.mark.parametrize("crash_before", TABLES)
-def test_a_crash_within_a_batch_of_portions_loses_and_doubles_nothing(
+def test_a_crash_within_a_batch_of_pieces_loses_and_doubles_nothing(
     streams: StreamsUnderTest, crash_before: str, lakehouse: LakehouseResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forget(streams, "gone")
-    small = with_portions(streams, 100_000)
     send_all_kinds(streams)
     with monkeypatch.context() as patch:
+        small = in_pieces(streams, patch, 60)
         die_before_committing(patch, streams.context.table_uri(crash_before))
         with pytest.raises(CheckpointMismatchError, match="killed here"):
             small.drain("events")
     # Cut in another way than before.
-    with_portions(streams, 200_000).drain("events")
+    in_pieces(streams, monkeypatch, 90).drain("events")
 
     assert audit_stream(KafkaStream(TOPIC), lakehouse, streams.kafka).breaches == ()
     assert len(streams.rows("silver.events")) == 40 + 1 + 3 * 6
