@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         Literal["earliest", "latest"], Field(description="Where a stream without a checkpoint begins")
     ] = "earliest"
     max_offsets_per_trigger: Annotated[int, Field(ge=1, description="Upper bound of one micro-batch, in records")] = (
-        200_000
+        500_000
     )
     trigger_seconds: Annotated[float, Field(ge=0, description="Interval of the stream `events`")] = 1.0
     real_time: Annotated[

@@ -209,14 +209,14 @@ def test_aborted_transactions_are_gaps(streams: StreamsUnderTest) -> None:
 
 
 def die_before_writing(patch: pytest.MonkeyPatch, uri: str) -> None:
-    append = DeltaBatchWriter.append_files
+    commit = DeltaBatchWriter._commit
 
     def crash(self: DeltaBatchWriter, *batch: Any) -> bool:
         if self.uri == uri:
             raise CheckpointMismatchError("killed here by the test")
-        return append(self, *batch)
+        return commit(self, *batch)
 
-    patch.setattr(DeltaBatchWriter, "append_files", crash)
+    patch.setattr(DeltaBatchWriter, "_commit", crash)
 
 
 def send_and_die(streams: StreamsUnderTest, crash_before: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import CheckpointMismatchError
-from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.ingest import read_tasks
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.stream_spec import KafkaStream
@@ -24,6 +23,7 @@ from resources.lakehouse import LakehouseResource
 from resources.range_reader import RangeReader
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
+from tests.integration.test_events_stream import die_before_writing
 
 NOW = datetime.now(UTC)
 TABLES = ("silver.events", "silver.quarantined_events", "silver.deduplicated_events", "platform.erased_records")
@@ -53,17 +53,6 @@ def send_all_kinds(streams: StreamsUnderTest) -> None:
 def forget(streams: StreamsUnderTest, user: str) -> None:
     row = dict.fromkeys(("forgotten_by", "reason", "events_version", "events_erased", "earlier_erasures"))
     Register(streams.context).write(user, {**row, "forgotten_at": NOW, "erased_at": NOW})
-
-
-def die_before_committing(patch: pytest.MonkeyPatch, uri: str) -> None:
-    commit = DeltaBatchWriter._commit
-
-    def crash(self: DeltaBatchWriter, *batch: Any) -> bool:
-        if self.uri == uri:
-            raise CheckpointMismatchError("killed here by the test")
-        return commit(self, *batch)
-
-    patch.setattr(DeltaBatchWriter, "_commit", crash)
 
 
 def read_all(streams: StreamsUnderTest) -> dict[str, list[dict[str, Any]]]:
@@ -126,7 +115,7 @@ def test_a_crash_within_a_batch_of_pieces_loses_and_doubles_nothing(
     send_all_kinds(streams)
     with monkeypatch.context() as patch:
         small = in_pieces(streams, patch, 60)
-        die_before_committing(patch, streams.context.table_uri(crash_before))
+        die_before_writing(patch, streams.context.table_uri(crash_before))
         with pytest.raises(CheckpointMismatchError, match="killed here"):
             small.drain("events")
     # Cut in another way than before.
