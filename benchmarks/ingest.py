@@ -104,7 +104,7 @@ def run_by_hand(settings: Settings, passes: int, folder: Path) -> list[dict[str,
             if messages:
                 rows.append(_read_by_hand(messages, schema))
                 last = {m.partition(): m.offset() for m in messages}
-                left = {p: end for p, end in left.items() if last.get(p, -1) + 1 < end}
+                left = {p: end for p, end in left.items() if (last.get(p) or 0) + 1 < end}
             if rows and (not left or sum(map(len, rows)) >= _ROWS_OF_A_COMMIT):
                 write_deltalake(target / "table", pl.concat(rows).to_arrow(), mode="append")
                 rows = []

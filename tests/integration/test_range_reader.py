@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -37,7 +38,7 @@ def send(kafka: KafkaResource, topic: str, partition: int, done: list[tuple[str,
             sender.abort_transaction()
 
 
-def read(reader: RangeReader, topic: str, ranges: list[tuple[int, int, int]]) -> list[dict[str, object]]:
+def read(reader: RangeReader, topic: str, ranges: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
     rows = [row for batch in reader(topic, ranges) for row in batch.to_pylist()]
     # Of which partition records come first is nobody's to say.
     return sorted(rows, key=lambda row: row["partition"])
