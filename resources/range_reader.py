@@ -26,7 +26,10 @@ _FIRST_RECORDS = 16
 _MOST_RECORDS = 5_000
 _BATCH_BYTES = 8 * 1024 * 1024
 # What librdkafka fetches ahead: it is thrown away at the end of a range, and fetched again by the next one's reader.
-_AHEAD_KIB = 4 * 1024
+_AHEAD_KIB = 8 * 1024
+# Kafka sends compressed records, and librdkafka unpacks in one go what it was sent. LZ4 packs a value of 16 MB that is
+# all one letter into 64 kB: of the default of 1 MiB that would be 256 MB for each partition.
+_FETCH_BYTES = 256 * 1024
 # librdkafka waits for as many records as are asked for: behind a gap there may be fewer.
 _WAIT_SECONDS = 0.05
 # As long as a broker takes to come back; longer, and the query fails, to be started again with patience.
@@ -172,6 +175,7 @@ def _open_consumer(options: str) -> Consumer:
         "enable.partition.eof": True,
         "auto.offset.reset": "error",
         "queued.max.messages.kbytes": _AHEAD_KIB,
+        "fetch.message.max.bytes": _FETCH_BYTES,
         # A full queue rests for so long before the next fetch; by default for a second.
         "fetch.queue.backoff.ms": 1,
         # A range that ends with the marker of a transaction ends with an answer without records, which is held back
