@@ -30,7 +30,7 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.reader import DeltaReader, create_stream_table
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.ingest.batch_ledger import Verdicts, build_batch_commit, build_entries
-from platform_assets.streaming.ingest.deduplication import Duplicates, Known, RecentIds, hash_ids
+from platform_assets.streaming.ingest.deduplication import Duplicates, Known, RecentIds, hash_ids, pack_coordinates
 from platform_assets.streaming.ingest.event_content import hash_contents, list_content, open_connection
 from platform_assets.streaming.ingest.judged_records import JudgedBatch
 from platform_assets.streaming.ingest.kafka_clock import KafkaClock
@@ -45,7 +45,6 @@ from platform_assets.streaming.ingest.open_transactions import OpenTransactions
 from platform_assets.streaming.ingest.read_tasks import plan_tasks
 from platform_assets.streaming.ingest.record_files import NUMBER, BatchOrder, WrittenRecords, run_tasks, unpack
 from platform_assets.streaming.ingest.record_numbers import (
-    count_by_type,
     find_events,
     number_nothing,
     read_coordinates,
@@ -228,7 +227,11 @@ class EventWriter:
         if self._recent is None:
             self._recent = self._read_recent_ids(self._event_id, planned.arrival_micros, self._horizon_micros)
         is_event = find_events(numbers)
-        events, places = numbers.filter(is_event), np.flatnonzero(is_event)
+        # A copy of all would be most of what the driver holds of a large batch.
+        events, places = (
+            numbers if is_event.true_count == len(numbers) else numbers.filter(is_event),
+            np.flatnonzero(is_event),
+        )
         older = self._find_sent_again(written, planned.arrival_micros - self._horizon_micros, len(numbers))
         repeated = self._recent.find_duplicates(
             to_int64s(events, "hash1"), to_int64s(events, "hash2"), read_coordinates(events),
@@ -275,23 +278,22 @@ class EventWriter:
             self._deduplicated.append_files(repeated, side_commit)
         batch.append_rejected(self._quarantined, side_commit)
         batch.append_erased(self._erased, planned, side_commit)
-        accepted = batch.numbers.filter(pa.array(batch.is_accepted))
         verdicts = Verdicts(
             batch.column("kafka_partition"), batch.column("kafka_offset"), batch.is_rejected, batch.is_duplicate,
             batch.is_erased,
         )  # fmt: skip
         entries = build_entries(planned, verdicts.one_an_offset() if self._topic.is_list else verdicts)
         before = self._read_frontier()
-        partitions, sent, senders = (
-            to_int64s(accepted, name) for name in ("kafka_partition", "kafka_timestamp", "sender")
+        partitions, offsets, sent, senders = (
+            batch.accepted(name) for name in ("kafka_partition", "kafka_offset", "kafka_timestamp", "sender")
         )
         frontier = before.advance(
-            partitions, to_int64s(accepted, "event_time"), sent, planned.arrival_micros, self._find_unread(planned),
+            partitions, batch.accepted("event_time"), sent, planned.arrival_micros, self._find_unread(planned),
             senders, held_since,
         )  # fmt: skip
-        self._clock.observe(partitions, to_int64s(accepted, "kafka_offset"), sent, senders)
+        self._clock.observe(partitions, offsets, sent, senders)
         fetch_is_compacted = self._ingest.fetch_is_compacted if any(entry.gaps for entry in entries) else None
-        rows_by_type = count_by_type(accepted, "_type" if self._topic.roles.event_type else None)
+        rows_by_type = batch.count_by_type()
         commit = build_batch_commit(
             self._query, app, planned, self._topic_id, entries, frontier, rows_by_type,
             None if fetch_is_compacted is None else fetch_is_compacted(),
@@ -302,9 +304,9 @@ class EventWriter:
         if is_new and frontier.micros != before.micros:
             self._moved_at = time.monotonic()
         if self._recent is not None:
-            hash1, hash2, contents = (to_int64s(accepted, name) for name in ("hash1", "hash2", "content"))
-            arrivals = np.full(len(accepted), planned.arrival_micros, dtype=np.int64)
-            self._recent.add(hash1, hash2, read_coordinates(accepted), contents, arrivals)
+            hash1, hash2, contents = (batch.accepted(name) for name in ("hash1", "hash2", "content"))
+            arrivals = np.full(len(offsets), planned.arrival_micros, dtype=np.int64)
+            self._recent.add(hash1, hash2, pack_coordinates(partitions, offsets), contents, arrivals)
 
     def _find_unread(self, planned: PlannedBatch) -> set[int]:
         """The partitions that may hold more than the batch took: none, unless the limit has cut it.

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from platform_assets.streaming.ingest.deduplication import Duplicates
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST
-from platform_assets.streaming.ingest.record_numbers import read_coordinates, to_int64s
+from platform_assets.streaming.ingest.record_numbers import count_by_type, read_coordinates, to_int64s
 from platform_assets.streaming.ingest.record_rows import ARRIVED, add_arrival
 from platform_assets.streaming.ingest.taken_out import FileToClean, clean_files
 from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, build_erased
@@ -48,6 +48,16 @@ class JudgedBatch:
     def column(self, name: str) -> Int64s:
         """A column of the numbers."""
         return to_int64s(self.numbers, name)
+
+    def accepted(self, name: str) -> Int64s:
+        """A column of the numbers, of the accepted records."""
+        found: Int64s = self.column(name)[self.is_accepted]
+        return found
+
+    def count_by_type(self) -> dict[str, int]:
+        """Accepted records by type; all under one name, which is none, where the topic has no types."""
+        of = "_type" if self.topic.roles.event_type else None
+        return count_by_type(self.numbers.select([of or "mention"]).filter(pa.array(self.is_accepted)), of)
 
     @cached_property
     def is_rejected(self) -> Any:
