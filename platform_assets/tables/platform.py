@@ -10,7 +10,7 @@ from platform_assets.tables.spec import Column, TableSpec
 LEDGER = TableSpec(
     name="platform.ledger",
     description="What each micro-batch did with every offset it read; the projection of the tables' commits.",
-    grain="query x batch x topic partition",
+    grain="query x batch x topic partition; of days that are over, query x day x topic partition",
     key=("query", "txn_app_id", "batch_id", "topic", "kafka_partition"),
     columns=(
         Column("query", "string", "The streaming query"),
@@ -29,6 +29,9 @@ LEDGER = TableSpec(
         Column("gaps", "string", "JSON: ranges [from, until) in which Kafka had no record"),
         Column("arrived_at", "timestamp", "The micro-batch's time"),
         Column("is_compacted", "boolean", "Whether the topic was compacted when the batch found gaps; null: not known"),
+        Column("first_batch_id", "bigint", "First micro-batch of a rolled-up row, batch_id the last; null: only one"),
+        Column("first_arrived_at", "timestamp", "Time of its first micro-batch, arrived_at of its last; null: one"),
+        Column("batches", "bigint", "Micro-batches in a rolled-up row; null: the row is of one"),
     ),
     statistics_columns=("batch_id", "kafka_partition", "from_offset", "until_offset"),
 )

@@ -67,7 +67,8 @@ class KafkaReplay(RowReplay[KafkaStream]):
         self._derived = [follower for follower in derived if follower.source.table.name == stream.main_table.name]
         self._id = stream.main_table.roles.event_id
         self._scope = scope
-        losses = Losses(DeltaReader(LOST_RANGES, context).read_arrow().to_pylist())
+        self._lost_ranges = DeltaReader(LOST_RANGES, context).read_arrow().to_pylist()
+        losses = Losses(self._lost_ranges)
         self._topic = context.ingest[stream.name].topic
         self._topic_micros = max(losses.times_begun_again(self._topic), default=0)
         self._topic_since = datetime.fromtimestamp(self._topic_micros / 1e6, UTC)
@@ -124,7 +125,9 @@ class KafkaReplay(RowReplay[KafkaStream]):
         """The accounts of the batches that have read this topic: not an older one of the same name."""
         events = self._lakehouse.find_table(self._stream.main_table.name)
         ledger = self._lakehouse.find_table("platform.ledger")
-        entries = [] if events is None or ledger is None else read_all_entries(self._stream.name, events, ledger)
+        if events is None or ledger is None:
+            return []
+        entries = read_all_entries(self._stream.name, events, ledger, self._lost_ranges)
         return [e for e in entries if e.topic == self._topic and e.arrival_micros > self._topic_micros]
 
     @cached_property

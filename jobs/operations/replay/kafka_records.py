@@ -186,7 +186,10 @@ def _find_expired(context: StreamContext, stream: KafkaStream, records: pa.Table
 
 
 def find_arrivals(entries: Sequence[Entry], records: pa.Table) -> Int64s:
-    """When the batch that read each record had its time, in microseconds. Each must be in one of the entries."""
+    """When the batch that read each record had its time, in microseconds. Each must be in one of the entries.
+
+    Of a day whose accounts are rolled up only the time of the last batch is known: it stands for all.
+    """
     arrivals = np.zeros(len(records), np.int64)
     partitions, offsets = (records[name].to_numpy() for name in PLACE)
     for partition in np.unique(partitions):

@@ -19,6 +19,7 @@ from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
 from platform_assets.streaming.engine.topic_ends import TopicEnds
 from platform_assets.streaming.ledgers.hop_ledger import HopLedger
+from platform_assets.streaming.ledgers.ledger_days import LedgerDays
 from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
 from platform_assets.streaming.moments import EPOCH, MICROSECOND
 from platform_assets.streaming.progress import lag_of, read_progresses
@@ -26,7 +27,7 @@ from platform_assets.streaming.repair.expiry import Expiry
 from platform_assets.streaming.repair.late_repair import LateRepair, Look
 from platform_assets.streaming.stream_spec import KafkaStream, select_downstream
 from platform_assets.streaming.topic_snapshot import HeldRecords
-from platform_assets.tables.platform import COMPLETE_UNTIL
+from platform_assets.tables.platform import COMPLETE_UNTIL, LEDGER
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -60,6 +61,7 @@ class GroupMaintenance:
         streams = [query.stream for query in self._queries]
         derived_streams = [query.stream for query in derived]
         self._history = HistoryWriter(context, [query.stream for query in ingest])
+        self._ledger_days = LedgerDays(context, [query.stream.name for query in ingest])
         self._hops = HopLedger(derived_streams, context)
         self._changed_days = ChangedDays([stream.main_table for stream in streams], context)
         self._upkeep = TableUpkeep(streams, context)
@@ -176,6 +178,7 @@ class GroupMaintenance:
         # Before the upkeep: a commit must not be removed from a log before it is accounted for.
         self._write_history()
         self._remove_expired()
+        self._roll_up()
         for _ in range(2):
             self._upkeep.run()
         for follow in self._context.followers:
@@ -186,9 +189,15 @@ class GroupMaintenance:
         for name in self._expiry.run(datetime.now(UTC)):
             self._upkeep.note_replaced(name)
 
+    def _roll_up(self) -> None:
+        """Makes the ledger's days that are over short."""
+        if self._ledger_days.roll_up(datetime.now(UTC)):
+            self._upkeep.note_replaced(LEDGER.name)
+
     def _look_after_tables(self) -> None:
         self._write_history()
         self._remove_expired()
+        self._roll_up()
         self._upkeep.run()
         # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs at the same time
         # made a join's first batch take three minutes.
