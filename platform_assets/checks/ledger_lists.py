@@ -13,7 +13,8 @@ import numpy as np
 
 from platform_assets.checks.acknowledged_losses import Losses
 from platform_assets.checks.ledger_entries import MAX_EXAMPLES, Entry
-from platform_assets.checks.ledger_places import TWICE, Findings, Places, Where, describe, describe_missing
+from platform_assets.checks.ledger_places import TWICE, Findings, Places, describe, describe_missing
+from platform_assets.checks.ledger_rows import Where
 from platform_assets.tables.coordinates import Coordinates
 
 if TYPE_CHECKING:

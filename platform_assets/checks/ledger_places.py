@@ -13,21 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from platform_assets.checks.acknowledged_losses import Losses
-from platform_assets.checks.ledger_entries import ARRIVAL_COLUMNS, MAX_EXAMPLES, Entry, to_micros
+from platform_assets.checks.ledger_entries import MAX_EXAMPLES, Entry, to_micros
+from platform_assets.checks.ledger_rows import RowReader, Where
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
 # A count that says "too many" needs no exact number, and a byte must not overflow.
 _MANY = 3
 # Counting by the span of a batch takes eight bytes an offset of it: of rows far apart their number is the measure.
 _SPARSE = 4
-# Batches, and files, that Arrow reads ahead: by default four files of sixteen batches, which are most of the memory.
-_READ_AHEAD = 2
-
-Where = tuple[str, int]
-"""A topic (under its name at that time) and a partition."""
 
 
 @dataclass
@@ -64,6 +59,7 @@ class Places:
 
     def __init__(self, entries: Sequence[Entry], losses: Losses, share: tuple[int, int] = (0, 1)) -> None:
         self._losses = losses
+        self._reader = RowReader(losses)
         self._spans = _find_spans(entries)
         self._share = share
         number, shares = share
@@ -164,24 +160,10 @@ class Places:
             counts[found] = np.minimum(counts[found] + np.minimum(times, _MANY), _MANY)
 
     def _read(
-        self, place: str, rows: Any, names: Sequence[str] = ("kafka_offset",), only: Any = None
+        self, place: str, rows: Any, names: Sequence[str] = ("kafka_offset",)
     ) -> Iterator[tuple[Where, list[npt.NDArray[np.int64]]]]:
         """These columns of the rows, by topic and partition: all of this share, and perhaps others."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        arrival = ARRIVAL_COLUMNS[place]
-        columns = ["topic", "kafka_partition", *names]
-        columns += [arrival] if self._losses.has_logs_begun_again else []
-        for batch in _read_batches(rows, columns, self._select_share() if only is None else only):
-            partitions, *found = (batch.column(name).to_numpy() for name in ("kafka_partition", *names))
-            texts = batch.column("topic").cast(pa.string())
-            for topic in pc.unique(texts).to_pylist():
-                is_topic = pc.equal(texts, topic).to_numpy(zero_copy_only=False)
-                for partition in np.flatnonzero(np.bincount(partitions[is_topic])).tolist():
-                    own = is_topic & (partitions == partition)
-                    for name, is_named in self._split_logs(topic, partition, own, batch, arrival):
-                        yield (name, partition), [column[is_named] for column in found]
+        return self._reader.read(place, rows, names, self._select_share())
 
     def _select_share(self) -> Any:
         """A filter for rows of this share, and for those of no share: these are in the first or the last. None: all.
@@ -205,20 +187,6 @@ class Places:
             chosen |= inside if number == shares - 1 else inside & (offset < high)
         return chosen
 
-    def _split_logs(
-        self, topic: str, partition: int, rows: npt.NDArray[np.bool_], batch: pa.RecordBatch, arrival: str
-    ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-        """The rows (a mask) of one partition by the topic's name at the time of their arrival."""
-        import pyarrow as pa
-
-        times = self._losses.times_begun_again(topic, partition)
-        if not times:
-            yield topic, rows
-            return
-        numbers = np.searchsorted(times, batch.column(arrival).cast(pa.int64()).to_numpy(), side="right")
-        for number in np.unique(numbers[rows]):
-            yield self._losses.numbered(topic, int(number)), rows & (numbers == number)
-
     def _name_places(self, tables: Mapping[str, Any], where: Where, offset: int) -> str:
         """The places of one offset, joined by "and": one that is there twice is named twice."""
         import pyarrow.compute as pc
@@ -227,7 +195,7 @@ class Places:
         found = [
             place
             for place, rows in tables.items()
-            for at, (offsets,) in self._read(place, rows, only=is_here)
+            for at, (offsets,) in self._reader.read(place, rows, row_filter=is_here)
             if at == where
             for _ in range(int((offsets == offset).sum()))
         ]
@@ -242,16 +210,6 @@ def _find_spans(entries: Sequence[Entry]) -> dict[Where, tuple[int, int]]:
         low, high = spans.get(where, (entry.from_offset, entry.until_offset))
         spans[where] = min(low, entry.from_offset), max(high, entry.until_offset)
     return spans
-
-
-def _read_batches(rows: Any, columns: Sequence[str], row_filter: Any) -> Iterator[pa.RecordBatch]:
-    """These columns of an Arrow dataset or table; a table is in memory already, and is not filtered."""
-    if hasattr(rows, "select"):
-        yield from rows.select(columns).to_batches()
-    else:
-        yield from rows.to_batches(
-            columns=list(columns), filter=row_filter, batch_readahead=_READ_AHEAD, fragment_readahead=_READ_AHEAD
-        )
 
 
 TWICE = "is in more than one place"

@@ -153,7 +153,7 @@ def _find_sound(rows: pa.Table) -> npt.NDArray[np.bool_]:
         edges = [int(start[at]), *(offset for gap in gaps for offset in gap), int(end[at])]
         is_inside = all(low <= high for low, high in pairwise(edges))
         missing[at] = sum(until - since for since, until in gaps) if is_inside else -1
-    return (missing >= 0) & (read == outcomes) & (read + missing == end - start)
+    return (missing >= 0) & (end >= start) & (read == outcomes) & (read + missing == end - start)
 
 
 def read_gaps(text: str) -> tuple[tuple[int, int], ...]:
@@ -165,11 +165,11 @@ def _join(rows: pa.Table, starts: Int64s) -> pa.Table:
     """One row from each start to the next."""
     ends = np.append(starts[1:], len(rows)) - 1
     joined: dict[str, Any] = {name: rows[name].take(pa.array(ends)) for name in rows.column_names}
-    for name in ("from_offset", FIRST_BATCH):
-        joined[name] = rows[name].take(pa.array(starts))
+    joined["from_offset"] = rows["from_offset"].take(pa.array(starts))
     for name in _SUMMED:
         joined[name] = pa.array(np.add.reduceat(_ints(rows, name), starts))
-    for name, reduce in (("table_version", np.maximum), ("arrived_at", np.maximum), (FIRST_ARRIVAL, np.minimum)):
+    bounds = dict.fromkeys(("batch_id", "table_version", "arrived_at"), np.maximum)
+    for name, reduce in (bounds | dict.fromkeys((FIRST_BATCH, FIRST_ARRIVAL), np.minimum)).items():
         joined[name] = pa.array(reduce.reduceat(_ints(rows, name), starts)).cast(rows.schema.field(name).type)
     joined["gaps"] = _join_gaps(rows["gaps"], starts, ends)
     return pa.table(joined, schema=rows.schema)
