@@ -39,8 +39,8 @@ Cuts = Mapping[tuple[str, int], Sequence[int]]
 """By topic and partition: when its log began again, in microseconds, oldest first. Nothing is joined across."""
 
 
-# Rows that are rolled up at a time: a day of one-second batches of twelve partitions is a million.
-_PORTION_ROWS = 256 * 1024
+# Rows that are rolled up at a time, of some 200 bytes: a day of one-second batches of twelve partitions is a million.
+_PORTION_ROWS = 64 * 1024
 
 
 def read_rolled_up(ledger: DeltaTable, query: str, cuts: Cuts | None = None, row_filter: Any = None) -> pa.Table:
@@ -62,8 +62,10 @@ def read_portions(ledger: DeltaTable, query: str, row_filter: Any = None) -> Ite
     """Rows of a query in `platform.ledger` as they are, with the columns that the table has."""
     dataset = ledger.to_pyarrow_dataset()
     known = [name for name in build_arrow_schema(LEDGER).names if name in dataset.schema.names]
+    # Arrow's own pool keeps a hundred megabytes of what it has given back.
     portions = dataset.to_batches(
-        columns=known, filter=row_filter, batch_size=_PORTION_ROWS, batch_readahead=1, fragment_readahead=1
+        columns=known, filter=row_filter, batch_size=_PORTION_ROWS, batch_readahead=1, fragment_readahead=1,
+        memory_pool=pa.system_memory_pool(),
     )
     for portion in portions:
         # In files that delta-rs has rewritten Arrow cannot compare texts by itself.
