@@ -1,8 +1,9 @@
 """What accounts of many small batches cost: the ledger check and `explain` over a month of one-second batches.
 
 `ledger_audit` writes a million rows a batch; here a batch has a few, and the batches are many: each second one, of
-three partitions. The ledger is written as the streams write it and measured as it is, then rolled up as the group does,
-and measured again: all days but the last. Each measurement runs in a process of its own; "nothing" is what such a process takes by itself.
+three partitions. The ledger is written as the streams write it and measured as it is, then rolled up as the group does
+(all days but the last), and measured again. Each measurement runs in a process of its own; "nothing" is what such a
+process takes by itself.
 Run: `make bench ARGS=ledger_history` (some minutes, 1 GB of disk), `--days 7` for less.
 """
 
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -67,17 +69,17 @@ def _measure(root: str, question: str) -> str:
 
 def _ask(question: str, root: str, batches_a_day: int) -> None:
     lakehouse = LakehouseResource(root=root)
-    work = {
-        "nothing": lambda: None,
+    questions: dict[str, Callable[[], str]] = {
+        "nothing": lambda: "",
         "check": partial(_check, lakehouse, Path(root, "proof")),
         "check from its proof": partial(_check, lakehouse, Path(root, "proof")),
         "explain old": partial(_explain, lakehouse, 7),
         "explain new": partial(_explain, lakehouse, None),
         "replay": partial(_read_accounts, lakehouse),
         "roll up": partial(_roll_up, root, batches_a_day),
-    }[question]
+    }
     began, used = time.perf_counter(), time.process_time()
-    said = work() or ""
+    said = questions[question]()
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
     print(f"{seconds:.1f} s ({cpu:.1f} CPU-s, {_peak_mib():,.0f} MiB) {said}")
 

@@ -154,7 +154,7 @@ def read_entries_at(
     """
     import pyarrow.compute as pc
 
-    from platform_assets.streaming.ledgers.rolled_up import read_portions
+    from platform_assets.streaming.ledgers.rolled_up import read_rows
 
     def has(entry: Entry) -> bool:
         return entry.kafka_partition == partition and entry.from_offset <= offset < entry.until_offset
@@ -162,7 +162,7 @@ def read_entries_at(
     if ledger is None:
         return [entry for entry in read_entries(events) if has(entry)]
     is_here = (pc.field("from_offset") <= offset) & (pc.field("until_offset") > offset)
-    portions = read_portions(ledger, query, is_here & (pc.field("kafka_partition") == partition))
+    portions = read_rows(ledger, query, is_here & (pc.field("kafka_partition") == partition))
     rows = sorted((row for rows in portions for row in rows.to_pylist()), key=lambda row: row["table_version"])
     return _add_newer(query, events, ledger, entries_of_ledger(rows), has)
 

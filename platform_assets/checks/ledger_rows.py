@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-# Batches, and files, that Arrow reads ahead: by default four files of sixteen batches, which are most of the memory.
-_READ_AHEAD = 2
+# Coordinates are short, and each portion costs some calls of numpy.
+_ROWS_AT_A_TIME = 64 * 1024
 
 Where = tuple[str, int]
 """A topic (under its name at that time) and a partition."""
@@ -64,9 +64,10 @@ class RowReader:
 
 def _read_batches(rows: Any, columns: Sequence[str], row_filter: Any) -> Iterator[pa.RecordBatch]:
     """These columns of an Arrow dataset or table; a table is in memory already, and is not filtered."""
+    from platform_assets.delta_reader import read_portions
+
     if hasattr(rows, "select"):
         yield from rows.select(columns).to_batches()
     else:
-        yield from rows.to_batches(
-            columns=list(columns), filter=row_filter, batch_readahead=_READ_AHEAD, fragment_readahead=_READ_AHEAD
-        )
+        for portion in read_portions(rows, columns, row_filter, _ROWS_AT_A_TIME):
+            yield from portion.to_batches()

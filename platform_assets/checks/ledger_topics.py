@@ -23,6 +23,8 @@ def count_rows(rows: Dataset, topics: frozenset[str]) -> int:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from platform_assets.delta_reader import read_portions
+
     known = pa.array(sorted(topics), pa.string())
-    batches = rows.to_batches(columns=["topic"], fragment_readahead=1)
-    return sum(pc.sum(pc.is_in(batch["topic"].cast(pa.string()), value_set=known)).as_py() or 0 for batch in batches)
+    portions = read_portions(rows, ["topic"])
+    return sum(pc.sum(pc.is_in(portion["topic"], value_set=known)).as_py() or 0 for portion in portions)

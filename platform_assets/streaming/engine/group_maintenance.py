@@ -18,6 +18,7 @@ from platform_assets.streaming.engine.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
 from platform_assets.streaming.engine.topic_ends import TopicEnds
+from platform_assets.streaming.ledgers.history_days import HistoryDays
 from platform_assets.streaming.ledgers.hop_ledger import HopLedger
 from platform_assets.streaming.ledgers.ledger_days import LedgerDays
 from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
@@ -62,6 +63,7 @@ class GroupMaintenance:
         derived_streams = [query.stream for query in derived]
         self._history = HistoryWriter(context, [query.stream for query in ingest])
         self._ledger_days = LedgerDays(context, [query.stream.name for query in ingest])
+        self._history_days = HistoryDays(context)
         self._hops = HopLedger(derived_streams, context)
         self._changed_days = ChangedDays([stream.main_table for stream in streams], context)
         self._upkeep = TableUpkeep(streams, context)
@@ -178,7 +180,7 @@ class GroupMaintenance:
         # Before the upkeep: a commit must not be removed from a log before it is accounted for.
         self._write_history()
         self._remove_expired()
-        self._roll_up()
+        self._shorten_history()
         for _ in range(2):
             self._upkeep.run()
         for follow in self._context.followers:
@@ -189,15 +191,18 @@ class GroupMaintenance:
         for name in self._expiry.run(datetime.now(UTC)):
             self._upkeep.note_replaced(name)
 
-    def _roll_up(self) -> None:
-        """Makes the ledger's days that are over short."""
-        if self._ledger_days.roll_up(datetime.now(UTC)):
+    def _shorten_history(self) -> None:
+        """Rolls up the ledger's days that are over, and removes history that is kept no longer."""
+        now = datetime.now(UTC)
+        if self._ledger_days.roll_up(now):
             self._upkeep.note_replaced(LEDGER.name)
+        for name in self._history_days.remove(now):
+            self._upkeep.note_replaced(name)
 
     def _look_after_tables(self) -> None:
         self._write_history()
         self._remove_expired()
-        self._roll_up()
+        self._shorten_history()
         self._upkeep.run()
         # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs at the same time
         # made a join's first batch take three minutes.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # `headrace explain` names the very batch of a record of a day that is not rolled up: the newest ones are asked for.
 _OVER_FOR = timedelta(hours=6)
-# A ledger of older code has years of days: the batches' history is not to wait for them.
+# A ledger of older code has years of days: the other upkeep must not wait for them.
 _DAYS_OF_ONE_ROUND = 7
 # Other groups append once a minute: who loses to so many in a row has a broken clock, or a second writer of its own.
 _TRIES = 3
@@ -57,12 +57,12 @@ class LedgerDays:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        from platform_assets.delta_reader import read_portions
+
         is_over = pc.field("batches").is_null() & (pc.field("arrived_at") < _midnight(until))
-        dataset = self._table.to_pyarrow_dataset()
-        for batch in dataset.to_batches(columns=["query", "arrived_at"], filter=is_over, fragment_readahead=1):
-            queries = batch["query"].cast(pa.string())
+        for portion in read_portions(self._table.to_pyarrow_dataset(), ["query", "arrived_at", "batches"], is_over):
             for query in self._queries:
-                times = batch["arrived_at"].filter(pc.equal(queries, query))
+                times = portion["arrived_at"].filter(pc.equal(portion["query"], query))
                 yield from ((day, query) for day in pc.unique(times.cast(pa.date32())).to_pylist())
 
     def _replace(self, day: date, query: str) -> bool:

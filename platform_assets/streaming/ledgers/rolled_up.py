@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from platform_assets.delta_reader import PORTION_ROWS, read_portions
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.moments import count_micros
 from platform_assets.tables.platform import LEDGER
@@ -39,10 +40,6 @@ Cuts = Mapping[tuple[str, int], Sequence[int]]
 """By topic and partition: when its log began again, in microseconds, oldest first. Nothing is joined across."""
 
 
-# Rows that are rolled up at a time, of some 200 bytes: a day of one-second batches of twelve partitions is a million.
-_PORTION_ROWS = 64 * 1024
-
-
 def read_rolled_up(ledger: DeltaTable, query: str, cuts: Cuts | None = None, row_filter: Any = None) -> pa.Table:
     """Rows of a query in `platform.ledger` (a filter over Arrow expressions chooses among them), rolled up.
 
@@ -50,28 +47,22 @@ def read_rolled_up(ledger: DeltaTable, query: str, cuts: Cuts | None = None, row
     """
     found = [build_arrow_schema(LEDGER).empty_table()]
     waiting = 0
-    for portion in read_portions(ledger, query, row_filter):
+    for portion in read_rows(ledger, query, row_filter):
         found.append(_complete(portion))
         waiting += len(portion)
-        if waiting >= _PORTION_ROWS:
+        if waiting >= PORTION_ROWS:
             found, waiting = [roll_up(pa.concat_tables(found), cuts)], 0
     return roll_up(pa.concat_tables(found), cuts)
 
 
-def read_portions(ledger: DeltaTable, query: str, row_filter: Any = None) -> Iterator[pa.Table]:
+def read_rows(ledger: DeltaTable, query: str, row_filter: Any = None) -> Iterator[pa.Table]:
     """Rows of a query in `platform.ledger` as they are, with the columns that the table has."""
     dataset = ledger.to_pyarrow_dataset()
     known = [name for name in build_arrow_schema(LEDGER).names if name in dataset.schema.names]
-    # Arrow's own pool keeps a hundred megabytes of what it has given back.
-    portions = dataset.to_batches(
-        columns=known, filter=row_filter, batch_size=_PORTION_ROWS, batch_readahead=1, fragment_readahead=1,
-        memory_pool=pa.system_memory_pool(),
-    )
-    for portion in portions:
-        # In files that delta-rs has rewritten Arrow cannot compare texts by itself.
-        own = portion.filter(pc.equal(portion["query"].cast(pa.string()), query))
+    for portion in read_portions(dataset, known, row_filter):
+        own = portion.filter(pc.equal(portion["query"], query))
         if len(own):
-            yield pa.Table.from_batches([own])
+            yield own
 
 
 def find_cuts(lost_ranges: Iterable[Mapping[str, Any]]) -> Cuts:
