@@ -22,6 +22,7 @@ from typing import Any
 
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.checks.ledger_proof import Proof
+from platform_assets.delta_reader import read_portions
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table, name_transaction, open_table
 from platform_assets.streaming.stream_spec import select_ingest
@@ -102,8 +103,9 @@ def _explain(lakehouse: LakehouseResource, offset: int | None) -> str:
     from jobs.operations.explain import explain
 
     if offset is None:
-        rows = lakehouse.delta_table(LEDGER.name).to_pyarrow_dataset().scanner(columns=["until_offset"])
-        offset = max(batch["until_offset"].to_numpy().max() for batch in rows.to_batches() if len(batch)) - 1
+        rows = lakehouse.delta_table(LEDGER.name).to_pyarrow_dataset()
+        portions = read_portions(rows, ["until_offset"])
+        offset = max(portion["until_offset"].to_numpy().max() for portion in portions if len(portion)) - 1
     return explain(load_streams(), lakehouse, KafkaResource(), offset=f"{TOPIC}/1/{offset}")[0]
 
 

@@ -74,7 +74,7 @@ class Places:
 
     @classmethod
     def count_shares(cls, entries: Sequence[Entry]) -> int:
-        """In how many shares these accounts are looked at: one where they are few."""
+        """The number of shares in which these accounts are looked at: one where they are few."""
         offsets = sum(high - low for low, high in _find_spans(entries).values())
         return max(1, -(-offsets // cls.offsets_of_one_share))
 
@@ -203,7 +203,7 @@ class Places:
 
 
 def _find_spans(entries: Sequence[Entry]) -> dict[Where, tuple[int, int]]:
-    """From which offset until which these accounts are, by topic and partition."""
+    """The first offset of these accounts and the one behind the last, by topic and partition."""
     spans: dict[Where, tuple[int, int]] = {}
     for entry in entries:
         where = (entry.topic, entry.kafka_partition)

@@ -250,7 +250,7 @@ def test_tables_are_opened_by_the_reader_alone() -> None:
 
 
 def test_portions_are_the_rows_of_a_filter_a_few_at_a_time(tmp_path: Path) -> None:
-    """Of files with and without a column, by partitions, with row groups that are left out."""
+    """The files are with and without a column, by partitions, and row groups are left out."""
     uri = str(tmp_path / "a lake" / "orders")
     for start in (0, 100):
         rows = pa.table({"place": ["a b", "50%"] * 50, "n": pa.array(range(start, start + 100), pa.int64())})

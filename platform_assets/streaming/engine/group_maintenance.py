@@ -111,8 +111,14 @@ class GroupMaintenance:
         looks = self._look()
         # Before the repairs too: a reader that waits until a table is final must not wait a minute for them.
         self._write_states(looks)
-        if self._repair.repair(looks, seconds, lambda: self._work is not None and self._work.is_stopping):
-            self._write_states(self._look())
+        while self._repair.repair(looks, seconds, self._is_stopping):
+            is_cut, looks = any(look.is_cut for look in looks), self._look()
+            self._write_states(looks)
+            if seconds is not None or not is_cut or self._is_stopping():
+                break
+
+    def _is_stopping(self) -> bool:
+        return self._work is not None and self._work.is_stopping
 
     def _look(self) -> Sequence[Look]:
         """How far the tables are, after all parts of endless sessions are listed that are over by then.
