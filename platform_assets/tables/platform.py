@@ -80,7 +80,7 @@ COMPLETE_UNTIL = TableSpec(
 HOP_LEDGER = TableSpec(
     name="platform.hop_ledger",
     description="Which versions of its source each batch of a stream over a table read, and what came of their rows.",
-    grain="query x batch (batches that could not be accounted for one by one share a row)",
+    grain="query x batch (batches of a day that is over, and such as could not be told apart, share a row)",
     key=("query", "txn_app_id", "batch_id"),
     columns=(
         Column("query", "string", "The streaming query"),
@@ -98,8 +98,9 @@ HOP_LEDGER = TableSpec(
         Column("rows_out", "bigint", "Rows written: appended, or inserted and replaced"),
         Column("rows_late", "bigint", "Rows that came too late, listed in platform.late_events for their repair"),
         Column("rows_in_state", "bigint", "Rows in the query's state after it; null where not known"),
-        Column("rows_expired", "bigint", "Rows that left the state in the last of these batches; null where not known"),
-        Column("planned_at", "timestamp", "The micro-batch's time"),
+        Column("rows_expired", "bigint", "Rows that left the state in these batches, as far as known; null: not known"),
+        Column("planned_at", "timestamp", "The last micro-batch's time"),
+        Column("batches", "bigint", "Rows that were rolled up in this one; null: it is as it was written"),
     ),
     statistics_columns=("query", "batch_id", "until_version"),
 )

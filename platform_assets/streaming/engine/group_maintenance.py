@@ -28,7 +28,7 @@ from platform_assets.streaming.repair.expiry import Expiry
 from platform_assets.streaming.repair.late_repair import LateRepair, Look
 from platform_assets.streaming.stream_spec import KafkaStream, select_downstream
 from platform_assets.streaming.topic_snapshot import HeldRecords
-from platform_assets.tables.platform import COMPLETE_UNTIL, LEDGER
+from platform_assets.tables.platform import COMPLETE_UNTIL, HOP_LEDGER
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -62,7 +62,10 @@ class GroupMaintenance:
         streams = [query.stream for query in self._queries]
         derived_streams = [query.stream for query in derived]
         self._history = HistoryWriter(context, [query.stream for query in ingest])
-        self._ledger_days = LedgerDays(context, [query.stream.name for query in ingest])
+        self._ledger_days = [
+            LedgerDays(context, [query.stream.name for query in ingest]),
+            LedgerDays(context, [query.stream.name for query in derived], HOP_LEDGER),
+        ]
         self._history_days = HistoryDays(context)
         self._hops = HopLedger(derived_streams, context)
         self._changed_days = ChangedDays([stream.main_table for stream in streams], context)
@@ -198,10 +201,11 @@ class GroupMaintenance:
             self._upkeep.note_replaced(name)
 
     def _shorten_history(self) -> None:
-        """Rolls up the ledger's days that are over, and removes history that is kept no longer."""
+        """Rolls up the ledgers' days that are over, and removes history that is kept no longer."""
         now = datetime.now(UTC)
-        if self._ledger_days.roll_up(now):
-            self._upkeep.note_replaced(LEDGER.name)
+        for days in self._ledger_days:
+            if days.roll_up(now):
+                self._upkeep.note_replaced(days.name)
         for name in self._history_days.remove(now):
             self._upkeep.note_replaced(name)
 

@@ -1,4 +1,4 @@
-"""Rolls up the days of `platform.ledger` that are over: rows of a day and query give way to few, in one commit.
+"""Rolls up the days of a ledger that are over: rows of a day and query give way to few, in one commit.
 
 The rows of a day are read and replaced at one version of the table: what another group appends meanwhile is a conflict,
 and the day is read again. A row that comes later for such a day (of a batch that was planned before a crash) joins the
@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.streaming.delta.delta_tables import create_table, open_table
 from platform_assets.streaming.delta.retried_commits import no_hooks
 from platform_assets.tables.platform import LEDGER, LOST_RANGES
+from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pyarrow as pa
 
     from platform_assets.streaming.context import StreamContext
 
@@ -32,12 +35,17 @@ _log = logging.getLogger(__name__)
 
 
 class LedgerDays:
-    """Call `roll_up` after the ledger is written, from the same thread; `queries` are those whose rows it writes."""
+    """Call `roll_up` after the ledger is written, from the same thread; `queries` are those whose rows it writes.
 
-    def __init__(self, context: StreamContext, queries: Sequence[str]) -> None:
+    `spec` is `LEDGER` or `HOP_LEDGER`. A row whose `batches` is null is as it was written.
+    """
+
+    def __init__(self, context: StreamContext, queries: Sequence[str], spec: TableSpec = LEDGER) -> None:
+        self.name = spec.name
         self._context = context
         self._queries = queries
-        self._table = create_table(context.table_uri(LEDGER.name), LEDGER, context.storage_options)
+        self._time = "arrived_at" if spec is LEDGER else "planned_at"
+        self._table = create_table(context.table_uri(spec.name), spec, context.storage_options)
         self._until: date | None = None
 
     def roll_up(self, now: datetime) -> bool:
@@ -59,10 +67,10 @@ class LedgerDays:
 
         from platform_assets.delta_reader import read_portions
 
-        is_over = pc.field("batches").is_null() & (pc.field("arrived_at") < _midnight(until))
-        for portion in read_portions(self._table.to_pyarrow_dataset(), ["query", "arrived_at", "batches"], is_over):
+        is_over = pc.field("batches").is_null() & (pc.field(self._time) < _midnight(until))
+        for portion in read_portions(self._table.to_pyarrow_dataset(), ["query", self._time, "batches"], is_over):
             for query in self._queries:
-                times = portion["arrived_at"].filter(pc.equal(portion["query"], query))
+                times = portion[self._time].filter(pc.equal(portion["query"], query))
                 yield from ((day, query) for day in pc.unique(times.cast(pa.date32())).to_pylist())
 
     def _replace(self, day: date, query: str) -> bool:
@@ -70,16 +78,13 @@ class LedgerDays:
         from deltalake import CommitProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
-        from platform_assets.streaming.ledgers.rolled_up import find_cuts, read_rolled_up
-
         first, last = _midnight(day), _midnight(day + timedelta(days=1))
-        of_day = (pc.field("arrived_at") >= first) & (pc.field("arrived_at") < last)
-        condition = f"query = '{query}' and arrived_at >= {_literal(first)} and arrived_at < {_literal(last)}"
-        cuts = find_cuts(self._read_losses())
+        of_day = (pc.field(self._time) >= first) & (pc.field(self._time) < last)
+        condition = f"query = '{query}' and {self._time} >= {_literal(first)} and {self._time} < {_literal(last)}"
         for _ in range(_TRIES):
             try:
                 write_deltalake(
-                    self._table, read_rolled_up(self._table, query, cuts, of_day), mode="overwrite",
+                    self._table, self._read_rolled_up(query, of_day), mode="overwrite",
                     predicate=condition, commit_properties=CommitProperties(max_commit_retries=0),
                     post_commithook_properties=no_hooks(),
                 )  # fmt: skip
@@ -89,6 +94,14 @@ class LedgerDays:
                 return True
         _log.info("%s of %s is rolled up later: others write the ledger at this moment.", day, query)
         return False
+
+    def _read_rolled_up(self, query: str, row_filter: Any) -> pa.Table:
+        from platform_assets.streaming.ledgers import rolled_up, rolled_up_hops
+
+        if self.name == LEDGER.name:
+            cuts = rolled_up.find_cuts(self._read_losses())
+            return rolled_up.read_rolled_up(self._table, query, cuts, row_filter)
+        return rolled_up_hops.read_rolled_up_hops(self._table, query, row_filter)
 
     def _read_losses(self) -> list[dict[str, Any]]:
         from deltalake.exceptions import TableNotFoundError
