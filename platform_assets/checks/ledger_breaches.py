@@ -7,7 +7,7 @@ from typing import Any
 
 from platform_assets.checks.acknowledged_losses import Hole, Losses
 from platform_assets.checks.ledger_entries import MAX_EXAMPLES, Entry, place
-from platform_assets.checks.ledger_gaps import GapReader
+from platform_assets.checks.ledger_gaps import GapReader, read_gaps
 
 
 def find_ledger_breaches(entries: Sequence[Entry], holes: Sequence[Hole] = ()) -> list[str]:
@@ -84,8 +84,7 @@ def find_gap_breaches(entries: Sequence[Entry], kafka: GapReader) -> list[str]:
     """Records that a second read finds where the writer found none."""
     breaches = []
     for topic in sorted({entry.topic for entry in entries}):
-        ranges = [(e.kafka_partition, start, end) for e in entries if e.topic == topic for start, end in e.gaps]
-        found = kafka.find_records(topic, ranges) if ranges else []
+        found = [place for ranges in read_gaps(entries, topic) for place in kafka.find_records(topic, ranges)]
         breaches += [
             f"{topic}/{p}/{o} has a record, but the stream recorded a gap there." for p, o in found[:MAX_EXAMPLES]
         ]
