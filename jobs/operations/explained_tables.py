@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from platform_assets.checks.ledger_entries import Entry, read_all_entries, read_entries_at
+from platform_assets.checks.ledger_entries import Entry, read_all_entries, read_entries_with
 from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.tables.coordinates import Coordinates
@@ -83,7 +83,7 @@ class ExplainedTables:
         ledger = self.lakehouse.find_table("platform.ledger")
         if events is None:
             return None
-        found = read_entries_at(query, events, ledger, record.kafka_partition, record.kafka_offset)
+        found = read_entries_with(query, events, ledger, {record.kafka_partition: [record.kafka_offset]})
         return next((entry for entry in found if entry.topic == record.topic), None)
 
     def find_record(self, table: str, record: Coordinates, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ of years is a second of memory otherwise.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import msgspec
 from platform_assets.streaming.ledgers.platform_tables import name_projection
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from deltalake import DeltaTable
 
     from platform_assets.folders import Folder
@@ -169,26 +170,50 @@ def read_all_entries(
     return _add_newer(query, events, ledger, entries_of_ledger(rows))
 
 
-def read_entries_at(
-    query: str, events: DeltaTable, ledger: DeltaTable | None, partition: int, offset: int
+def read_entries_with(
+    query: str, events: DeltaTable, ledger: DeltaTable | None, offsets: Mapping[int, Collection[int]]
 ) -> list[Entry]:
-    """The accounts of `read_all_entries` with this offset of a partition of any topic, of one batch where that is kept.
+    """The accounts of `read_all_entries` with one of these offsets, by partition, of a topic; oldest first.
 
-    Of a day that is rolled up it is the account of many batches.
+    They are of one batch each where that is kept. Of a day that is rolled up it is the account of many batches.
     """
+    import numpy as np
     import pyarrow.compute as pc
 
     from platform_assets.streaming.ledgers.rolled_up import read_rows
 
-    def has(entry: Entry) -> bool:
-        return entry.kafka_partition == partition and entry.from_offset <= offset < entry.until_offset
+    wanted = {partition: np.unique(list(own)) for partition, own in offsets.items() if own}
 
-    if ledger is None:
-        return [entry for entry in read_entries(events) if has(entry)]
-    is_here = (pc.field("from_offset") <= offset) & (pc.field("until_offset") > offset)
-    portions = read_rows(ledger, query, is_here & (pc.field("kafka_partition") == partition))
-    rows = sorted((row for rows in portions for row in rows.to_pylist()), key=lambda row: row["table_version"])
+    def has(entry: Entry) -> bool:
+        own = wanted.get(entry.kafka_partition)
+        low, high = (0, 0) if own is None else np.searchsorted(own, [entry.from_offset, entry.until_offset])
+        return bool(low < high)
+
+    if ledger is None or not wanted:
+        return [entry for entry in read_entries(events) if has(entry)] if wanted else []
+    low, high = min(own[0] for own in wanted.values()), max(own[-1] for own in wanted.values())
+    is_near = (pc.field("from_offset") <= int(high)) & (pc.field("until_offset") > int(low))
+    rows = [
+        row
+        for portion in read_rows(ledger, query, is_near & pc.field("kafka_partition").isin(list(wanted)))
+        for row in portion.filter(_find_holding(portion, wanted)).to_pylist()
+    ]
+    rows.sort(key=lambda row: row["table_version"])
     return _add_newer(query, events, ledger, entries_of_ledger(rows), has)
+
+
+def _find_holding(rows: pa.Table, wanted: Mapping[int, Any]) -> pa.Array:
+    """Which rows have one of these sorted offsets of their partition."""
+    import numpy as np
+    import pyarrow as pa
+
+    names = ("kafka_partition", "from_offset", "until_offset")
+    partitions, start, end = (rows[name].to_numpy() for name in names)
+    found = np.zeros(len(rows), bool)
+    for partition, offsets in wanted.items():
+        holds = np.searchsorted(offsets, start) < np.searchsorted(offsets, end)
+        found |= holds & (partitions == partition)
+    return pa.array(found)
 
 
 def _add_newer(

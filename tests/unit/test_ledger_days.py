@@ -12,7 +12,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from platform_assets.checks.ledger_breaches import find_ledger_breaches
-from platform_assets.checks.ledger_entries import Batches, Entry, read_all_entries, read_entries_at
+from platform_assets.checks.ledger_entries import Batches, Entry, read_all_entries, read_entries_with
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table, name_transaction, open_table
 from platform_assets.streaming.ledgers import rolled_up
@@ -134,7 +134,7 @@ def test_the_very_batch_is_found_of_a_recent_record_and_of_older_ones_the_days(c
     LedgerDays(context, ["events"]).roll_up(NOW)
 
     def find(offset: int) -> list[tuple[int, int]]:
-        found = read_entries_at("events", open_events(NEWEST), open_ledger(context), 0, offset)
+        found = read_entries_with("events", open_events(NEWEST), open_ledger(context), {0: [offset], 7: [5]})
         return [(entry.first, entry.batch_id) for entry in found]
 
     assert find(245) == [(24, 47)]
