@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # Up to here every feature that a table may need of its reader is known to Arrow.
 _PLAIN_READER_VERSION = 2
 
-# Of the ledgers' columns two megabytes, of which a computation makes several copies.
-PORTION_ROWS = 8 * 1024
+# Of the ledgers' columns a megabyte, of which a computation makes several copies.
+PORTION_ROWS = 4 * 1024
 
 # Delta's log has times in milliseconds, rounded down: the upper bound is meant with all of its last one.
 _ROUNDING = timedelta(milliseconds=1)
