@@ -129,7 +129,8 @@ class Settings(BaseSettings):
 
     # Checks and reports look at the last days only; the rest is for people who ask how it was.
     history_days: Annotated[
-        int, Field(ge=7, le=36_500, description="Days for which the queries' progress and repaired late events are kept")
+        int,
+        Field(ge=7, le=36_500, description="Days for which the queries' progress and repaired late events are kept"),
     ] = 90
 
     retention_days: Annotated[
