@@ -21,6 +21,7 @@ BENCHMARKS = (
     "many_topics",
     "event_log",
     "ledger_audit",
+    "ledger_history",
     "day_reads",
     "cost",
     "catch_up",

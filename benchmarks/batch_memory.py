@@ -1,4 +1,4 @@
-"""How much memory the stream `events` takes for one batch of so many records, deduplication on.
+"""How much memory the stream `events` takes for one batch, by the number of its records, deduplication on.
 
 A process of its own for each size reads a topic of clean events in a single batch. The driver's Python and the JVM are
 measured by their highest resident memory, Python workers by the highest of their sums, looked at five times a second.

@@ -1,7 +1,8 @@
 """What the ledger check costs at 1, 10 and 100 million rows: the full audit, and one that goes on from a proof.
 
 Rows are made up (coordinates and times; all other columns null) and written by the stream's own writer, a million a
-batch, so that log and accounts are those of a real table. Each audit runs in a process of its own.
+batch, so that the table is a real one; `ledger_history` has accounts of many small batches. Each audit runs in a
+process of its own.
 Run: `make bench ARGS=ledger_audit` (some ten minutes, 3 GB of disk).
 """
 

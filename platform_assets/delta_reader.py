@@ -8,7 +8,7 @@ each value is at least null, which none is. A filter that believes it loses rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # Up to here every feature that a table may need of its reader is known to Arrow.
 _PLAIN_READER_VERSION = 2
+
+# Of the ledgers' columns a megabyte, of which a computation makes several copies.
+PORTION_ROWS = 4 * 1024
 
 # Delta's log has times in milliseconds, rounded down: the upper bound is meant with all of its last one.
 _ROUNDING = timedelta(milliseconds=1)
@@ -191,3 +194,32 @@ def _build_promise(action: Mapping[str, Any], schema: pa.Schema) -> Expression:
 
 def _has_exact_bounds(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind))
+
+
+def read_portions(
+    dataset: Dataset, columns: Sequence[str], row_filter: Expression | None = None, rows: int = PORTION_ROWS
+) -> Iterator[pa.Table]:
+    """These columns of a dataset's rows, some rows at a time: that is all that memory holds of them.
+
+    `row_filter` speaks of these columns, and of no text. Arrow's own `to_batches` reads ahead of a slow caller, up to a
+    gigabyte, whatever it is told of batches and files.
+    """
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([dataset.schema.field(name) for name in columns])
+    for fragment in dataset.get_fragments(row_filter):
+        chosen = fragment if row_filter is None else fragment.subset(row_filter, schema=dataset.schema)
+        groups = [group.id for group in chosen.row_groups]
+        constants = ds.get_partition_keys(fragment.partition_expression)
+        with fragment.open() as source, pq.ParquetFile(source, pre_buffer=True) as file:
+            known = [name for name in columns if name in file.schema_arrow.names]
+            for batch in file.iter_batches(rows, groups, known):
+                missing = {
+                    field.name: pa.repeat(pa.scalar(constants.get(field.name), field.type), len(batch))
+                    for field in schema
+                    if field.name not in known
+                }
+                found = {name: missing[name] if name in missing else batch[name] for name in columns}
+                part = pa.table(found).cast(schema)
+                yield part if row_filter is None else part.filter(row_filter)

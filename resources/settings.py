@@ -127,6 +127,12 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="How long files that a stream's table has replaced are kept for other readers")
     ] = 24
 
+    # Checks and reports look at the last days only; the rest is for people who ask how it was.
+    history_days: Annotated[
+        int,
+        Field(ge=7, le=36_500, description="Days for which the queries' progress and repaired late events are kept"),
+    ] = 90
+
     retention_days: Annotated[
         dict[str, Annotated[int, Field(ge=1)]],
         Field(description="JSON; days that a stream's table keeps, by table; a table not named keeps all"),

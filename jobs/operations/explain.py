@@ -122,10 +122,13 @@ class RecordExplainer:
         list, what became of each in it; with `index` of that one.
         """
         entries = [e for e in self._entries if (e.topic, e.kafka_partition) == (record.topic, record.kafka_partition)]
-        batch = next((e for e in entries if e.from_offset <= record.kafka_offset < e.until_offset), None)
+        batch = self._tables.read_batch(self._ingest.name, self._accepted, record)
         if batch is None:
             return [self._explain_unread(record, entries)]
         read = f"batch {batch.batch_id} of {self._ingest.name}"
+        if batch.first != batch.batch_id:
+            # Whichever it was, its time stands in the record's own row.
+            read = f"one of the batches {batch.first} to {batch.batch_id} of {self._ingest.name}"
         if found := self._explain_rows(record, index, read):
             return found
         for row in self._tables.find_record(self._quarantined, record, ["reason", "detail", "quarantined_at"]):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from platform_assets.checks.ledger_entries import Entry, read_all_entries
+from platform_assets.checks.ledger_entries import Entry, read_all_entries, read_entries_with
 from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.tables.coordinates import Coordinates
@@ -71,10 +71,20 @@ class ExplainedTables:
         return self.states.get(query, {}).get("complete_until")
 
     def read_entries(self, query: str, accepted: str) -> list[Entry]:
-        """The accounts of all batches of the stream over Kafka, by its main table; none before its first."""
+        """The accounts of all batches of the stream over Kafka, by its main table, rolled up; none before its first."""
         events = self.lakehouse.find_table(accepted)
         ledger = self.lakehouse.find_table("platform.ledger")
-        return [] if events is None else read_all_entries(query, events, ledger)
+        losses = self.read("platform.lost_ranges")
+        return [] if events is None else read_all_entries(query, events, ledger, losses)
+
+    def read_batch(self, query: str, accepted: str, record: Coordinates) -> Entry | None:
+        """The account of the batch that read this record, or of its day's batches; None where none has read it."""
+        events = self.lakehouse.find_table(accepted)
+        ledger = self.lakehouse.find_table("platform.ledger")
+        if events is None:
+            return None
+        found = read_entries_with(query, events, ledger, {record.kafka_partition: [record.kafka_offset]})
+        return next((entry for entry in found if entry.topic == record.topic), None)
 
     def find_record(self, table: str, record: Coordinates, columns: list[str]) -> Iterator[dict[str, Any]]:
         """These columns of the rows of one record."""

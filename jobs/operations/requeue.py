@@ -50,14 +50,16 @@ def requeue_records(
         context = build_stream_context(settings, kafka, lakehouse, group.ingest)
     if not accept:
         now = datetime.now(UTC)
-        return _sum_up(Requeuer(stream, context).plan(record_filter, by, now) for stream in group.ingest)
+        requeuers = (Requeuer(stream, context) for stream in group.ingest)
+        return _sum_up(portion for each in requeuers for portion in each.plan_portions(record_filter, by, now))
     with hold_group(group, "requeue", settings, instance, by, "quarantined records are re-ingested"):
         planned = []
         for stream in group.ingest:
             requeuer = Requeuer(stream, context)
             requeuer.finish()
-            planned.append(requeuer.plan(record_filter, by, datetime.now(UTC)))
-            requeuer.commit(planned[-1])
+            for portion in requeuer.plan_portions(record_filter, by, datetime.now(UTC)):
+                requeuer.commit(portion)
+                planned.append(portion)
     return _sum_up(planned)
 
 

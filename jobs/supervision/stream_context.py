@@ -73,6 +73,7 @@ def build_stream_context(
         local_folders=local_folders,
         min_free_bytes=min_free_bytes,
         vacuum_hours=settings.vacuum_hours,
+        history_days=settings.history_days,
         retention_days=settings.retention_days,
         check_lease=check_lease,
         read_records=RangeReader(kafka.client_config()),

@@ -167,10 +167,18 @@ def read_last_batch(progress: "DeltaTable", query: str) -> datetime | None:
     """When the query's newest recorded micro-batch began; None when it has none in `platform.query_progress`."""
     import pyarrow.compute as pc
 
-    # Filtered by name afterwards: Arrow has no filters for the text columns of files that delta-rs has compacted.
-    started = progress.to_pyarrow_dataset().to_table(columns=["query", "started_at"])
-    newest: datetime | None = pc.max(started.filter(pc.field("query") == query)["started_at"]).as_py()
-    return newest
+    from platform_assets.delta_reader import read_portions
+
+    dataset = progress.to_pyarrow_dataset()
+    # All of its history only where a query has none of the last day: it is stopped, or new.
+    for only in (pc.field("started_at") >= datetime.now(UTC) - timedelta(days=1), None):
+        newest: datetime | None = None
+        for portion in read_portions(dataset, ["query", "started_at"], only):
+            found = pc.max(portion["started_at"].filter(pc.equal(portion["query"], query))).as_py()
+            newest = max((moment for moment in (newest, found) if moment is not None), default=None)
+        if newest is not None:
+            return newest
+    return None
 
 
 def _build_derived_check(

@@ -63,6 +63,10 @@ _MISCOUNTS = f"""
     select format('Batch {{}} read {{}} rows of versions {{}} to {{}}, whose writer wrote {{}}.',
                   batch_id, rows_read, from_version + 1, until_version, rows_in)
     from hops where rows_read != rows_in order by batch_id limit {MAX_EXAMPLES}"""
+_COLUMNS = [
+    "query", "txn_app_id", "first_batch_id", "batch_id", "from_version", "from_files", "until_version", "until_files",
+    "rows_passed", "rows_in", "rows_read", "rows_out", "rows_late", "rows_in_state", "rows_expired", "planned_at",
+]  # fmt: skip
 _SUMS = ("rows_passed", "rows_in", "rows_read", "rows_out", "rows_late", "rows_expired")
 
 
@@ -121,12 +125,17 @@ def _read_hops(lakehouse: Any, stream: TableStream) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from platform_assets.delta_reader import read_portions
+
     table = lakehouse.find_table("platform.hop_ledger")
     if table is None:
         return pa.table({})
-    rows = table.to_pyarrow_table().filter(pc.field("query") == stream.name)
-    if not len(rows):
-        return rows
+    portions = read_portions(table.to_pyarrow_dataset(), _COLUMNS)
+    own = (portion.filter(pc.field("query") == stream.name) for portion in portions)
+    parts = [part for part in own if len(part)]
+    if not parts:
+        return pa.table({})
+    rows = pa.concat_tables(parts)
     newest = rows["txn_app_id"][pc.index(rows["planned_at"], pc.max(rows["planned_at"])).as_py()]
     return rows.filter(pc.equal(rows["txn_app_id"], newest))
 
@@ -174,7 +183,13 @@ def _find_versions(hops: "pa.Table") -> tuple[int, int]:
 def _count_late(lakehouse: Any, query: str) -> dict[str, int]:
     import pyarrow.compute as pc
 
+    from platform_assets.delta_reader import read_portions
+
     # Filtered by name afterwards: Arrow has no filters for the text columns of files that delta-rs has merged.
-    rows = lakehouse.delta_table("platform.late_events").to_pyarrow_dataset().to_table(["query", "repaired_at"])
-    repaired = rows.filter(pc.field("query") == query)["repaired_at"]
-    return {"late_waiting": repaired.null_count, "late_repaired": len(repaired) - repaired.null_count}
+    rows = lakehouse.delta_table("platform.late_events").to_pyarrow_dataset()
+    waiting = repaired = 0
+    for portion in read_portions(rows, ["query", "repaired_at"]):
+        own = portion.filter(pc.field("query") == query)["repaired_at"]
+        waiting += own.null_count
+        repaired += len(own) - own.null_count
+    return {"late_waiting": waiting, "late_repaired": repaired}

@@ -25,6 +25,7 @@ from platform_assets.checks.ledger_breaches import (
 )
 from platform_assets.checks.ledger_entries import (
     ARRIVAL_COLUMNS,
+    Batches,
     Entry,
     read_all_entries,
     read_checkpoint_batch,
@@ -32,7 +33,7 @@ from platform_assets.checks.ledger_entries import (
 )
 from platform_assets.checks.ledger_gaps import PERHAPS_COMPACTED, GapReader, count_gaps, describe_gaps
 from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof, find_appended, find_batches, open_files
-from platform_assets.checks.ledger_topics import find_topics, select_topics
+from platform_assets.checks.ledger_topics import count_rows, find_topics
 from platform_assets.folders import Folder
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.repair.expiry import find_expired
@@ -90,19 +91,18 @@ def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: P
         for outcome, table in tables.items():
             appended[outcome] = find_appended(stream.name, table, logs[outcome], proof.tables[outcome])
     events = tables["accepted"]
-    losses = Losses(_read_rows(lakehouse, "platform.lost_ranges"))
+    lost_ranges = _read_rows(lakehouse, "platform.lost_ranges")
+    losses = Losses(lost_ranges)
     being_erased = _find_being_erased(erased, _read_rows(lakehouse, _FORGOTTEN))
     if proof is None or being_erased or len(appended) < len(tables) or None in appended.values():
         proof = None
-        entries = read_all_entries(stream.name, events, lakehouse.find_table("platform.ledger"))
+        entries = read_all_entries(stream.name, events, lakehouse.find_table("platform.ledger"), lost_ranges)
         datasets = {outcome: table.to_pyarrow_dataset() for outcome, table in tables.items()}
     else:
         newer = events.version() - proof.tables["accepted"][1]
         entries = read_entries(events, newer) if newer else []
         datasets = {o: open_files(tables[o], logs[o], found.files) for o, found in appended.items() if found}
     topics = find_topics(entries, proof)
-    # All streams over Kafka write their erased records into one table.
-    datasets |= {o: select_topics(rows, topics) for o, rows in datasets.items() if names[o] == _ERASED}
     being_erased = [row for row in being_erased if row["topic"] in topics]
     requeued = [row for row in _read_rows(lakehouse, "platform.requeued_records") if row["topic"] in topics]
     expired = partial(_count_expired, lakehouse, {names[o]: table.version() for o, table in tables.items()})
@@ -163,8 +163,7 @@ def _prove(found: _Evidence, kafka: GapReader, proof: Proof | None) -> Audit:
     totals["requeued"] = len({(Coordinates.of(row), row["requeued_at"]) for row in found.requeued})
     totals["expired"] = found.count_expired()
     erased = found.tables.get("erased")
-    erased_in_all = [] if erased is None else select_topics(erased.to_pyarrow_dataset(), found.topics)
-    totals["erased_in_all"] = len(erased_in_all)
+    totals["erased_in_all"] = 0 if erased is None else count_rows(erased.to_pyarrow_dataset(), found.topics)
     holds = _build_proof(found, entries, totals, proof)
     return Audit(tuple(breaches), totals, losses.describe(), holds, erasing=bool(found.being_erased))
 
@@ -175,7 +174,7 @@ def _build_proof(found: _Evidence, entries: Sequence[Entry], totals: Mapping[str
     for entry in entries:
         where = (entry.topic, entry.kafka_partition)
         until[where] = max(until.get(where, 0), entry.until_offset)
-    done = {(entry.txn_app_id, entry.batch_id) for entry in found.entries}
+    done = Batches(found.entries)
     versions = {}
     for outcome, table in found.tables.items():
         appended = found.appended.get(outcome) or find_batches(found.query, table, NEWEST_COMMITS)
@@ -187,7 +186,7 @@ def _build_proof(found: _Evidence, entries: Sequence[Entry], totals: Mapping[str
 def _count(entries: Sequence[Entry], holes: Sequence[Hole]) -> dict[str, int]:
     totals = {name: sum(getattr(entry, name) for entry in entries) for name in ("rows_in", *ARRIVAL_COLUMNS)}
     totals["offsets_without_record"] = sum(end - start for entry in entries for start, end in entry.gaps)
-    totals["batches"] = len({(entry.txn_app_id, entry.batch_id) for entry in entries})
+    totals["batches"] = len(Batches(entries))
     totals["acknowledged_as_lost"] = sum(hole.high - hole.low for hole in holes)
     return totals
 

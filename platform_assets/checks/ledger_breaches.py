@@ -7,7 +7,7 @@ from typing import Any
 
 from platform_assets.checks.acknowledged_losses import Hole, Losses
 from platform_assets.checks.ledger_entries import MAX_EXAMPLES, Entry, place
-from platform_assets.checks.ledger_gaps import GapReader
+from platform_assets.checks.ledger_gaps import GapReader, read_gaps
 
 
 def find_ledger_breaches(entries: Sequence[Entry], holes: Sequence[Hole] = ()) -> list[str]:
@@ -24,7 +24,7 @@ def find_ledger_breaches(entries: Sequence[Entry], holes: Sequence[Hole] = ()) -
         if before is not None and entry.from_offset != before.until_offset and hole not in known:
             kind = "lost" if entry.from_offset > before.until_offset else "read twice"
             low, high = sorted((before.until_offset, entry.from_offset))
-            batches = f"batch {before.batch_id} and {entry.batch_id}"
+            batches = f"batch {before.batch_id} and {entry.first}"
             breaches.append(f"{where}: offsets {low} to {high - 1} were {kind} between {batches}.")
         reached[entry.topic, entry.kafka_partition] = entry
         outcomes = entry.accepted + entry.quarantined + entry.deduplicated + entry.erased
@@ -57,30 +57,34 @@ def find_row_breaches(
     (rows of `platform.erased_records`) are among the erased, and perhaps still where they were. `count_expired` returns
     how many rows a policy has removed from these versions of the tables. It is called last, because expiry is recorded
     after it is done. `is_list`: records hold lists, see `ListPlaces`.
-    Takes a byte an offset of memory.
+    Takes a byte of memory for each offset that is counted at a time: see `Places`.
     """
     from platform_assets.checks.ledger_lists import ListPlaces
-    from platform_assets.checks.ledger_places import Places
+    from platform_assets.checks.ledger_places import Findings, Places
 
-    places = (ListPlaces if is_list else Places)(entries, losses or Losses(()))
-    for entry in entries:
-        for start, end in entry.gaps:
-            places.add_range("gap", entry.topic, entry.kafka_partition, start, end)
-    for hole in holes:
-        places.add_range("gap", hole.topic, hole.kafka_partition, hole.low, hole.high)
-    for outcome, rows in tables.items():
-        places.add_rows(outcome, rows)
-    places.discount(requeued, "requeued_at")
-    places.discount(being_erased, "arrived_at", least=2)
-    return places.find_breaches(tables, count_expired())
+    kind = ListPlaces if is_list else Places
+    shares = kind.count_shares(entries)
+    found = Findings()
+    for share in range(shares):
+        places = kind(entries, losses or Losses(()), (share, shares))
+        for entry in entries:
+            for start, end in entry.gaps:
+                places.add_range("gap", entry.topic, entry.kafka_partition, start, end)
+        for hole in holes:
+            places.add_range("gap", hole.topic, hole.kafka_partition, hole.low, hole.high)
+        for outcome, rows in tables.items():
+            places.add_rows(outcome, rows)
+        places.discount(requeued, "requeued_at")
+        places.discount(being_erased, "arrived_at", least=2)
+        found.add(places.collect(tables))
+    return places.tell(found, tables, count_expired())
 
 
 def find_gap_breaches(entries: Sequence[Entry], kafka: GapReader) -> list[str]:
     """Records that a second read finds where the writer found none."""
     breaches = []
     for topic in sorted({entry.topic for entry in entries}):
-        ranges = [(e.kafka_partition, start, end) for e in entries if e.topic == topic for start, end in e.gaps]
-        found = kafka.find_records(topic, ranges) if ranges else []
+        found = [place for ranges in read_gaps(entries, topic) for place in kafka.find_records(topic, ranges)]
         breaches += [
             f"{topic}/{p}/{o} has a record, but the stream recorded a gap there." for p, o in found[:MAX_EXAMPLES]
         ]

@@ -6,13 +6,15 @@ these three count as one. Of an offset with an erased record the others may be f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from platform_assets.checks.ledger_entries import MAX_EXAMPLES
-from platform_assets.checks.ledger_places import TWICE, Places, Where, describe, describe_missing
+from platform_assets.checks.acknowledged_losses import Losses
+from platform_assets.checks.ledger_entries import MAX_EXAMPLES, Entry
+from platform_assets.checks.ledger_places import TWICE, Findings, Places, describe, describe_missing
+from platform_assets.checks.ledger_rows import Where
 from platform_assets.tables.coordinates import Coordinates
 
 if TYPE_CHECKING:
@@ -26,19 +28,21 @@ _COLUMNS = ("kafka_offset", "record_index", "record_length")
 class ListPlaces(Places):
     """Takes some bytes an offset, and one a record of a list. The tables of these records are read twice."""
 
-    def __init__(self, *known: Any) -> None:
-        super().__init__(*known)
+    # Each offset takes 15 bytes here, and each record one more.
+    offsets_of_one_share = Places.offsets_of_one_share // 16
+
+    def __init__(self, entries: Sequence[Entry], losses: Losses, share: tuple[int, int] = (0, 1)) -> None:
+        super().__init__(entries, losses, share)
         self._is_read = {where: np.zeros(len(counts), bool) for where, counts in self._counts.items()}
         self._is_erased = {where: np.zeros(len(counts), bool) for where, counts in self._counts.items()}
         self._lengths = {where: np.zeros(len(counts), np.int32) for where, counts in self._counts.items()}
-        self._expired_records = 0
 
     def discount(self, records: Iterable[Mapping[str, Any]], time_column: str, least: int = 1) -> None:
         """See `Places`; records of one list are one Kafka record."""
         distinct = {(Coordinates.of(row), row[time_column]): row for row in records}
         super().discount(distinct.values(), time_column, least)
 
-    def find_breaches(self, tables: Mapping[str, Any], expired: int = 0) -> list[str]:
+    def collect(self, tables: Mapping[str, Any]) -> Findings:
         """See `Places`; also the records of lists that are in two places or in none."""
         by_record = {place: rows for place, rows in tables.items() if place in _BY_RECORD}
         for place, rows in by_record.items():
@@ -46,12 +50,17 @@ class ListPlaces(Places):
                 if where in self._lengths:
                     known, inside = self._find_known(where, offsets)
                     np.maximum.at(self._lengths[where], inside, np.maximum(lengths, indexes + 1)[known])
-        doubled, lost, missing = self._count_records(by_record)
-        self._expired_records = min(expired, missing)
+        found = super().collect(tables)
+        found.doubled_records, found.lost_records, found.missing_records = self._count_records(by_record)
+        return found
+
+    def tell(self, found: Findings, tables: Mapping[str, Any], expired: int = 0) -> list[str]:
+        """See `Places`."""
+        of_records = min(expired, found.missing_records)
         return [
-            *super().find_breaches(tables, expired - self._expired_records),
-            *describe(doubled, TWICE),
-            *describe_missing(lost, missing, self._expired_records),
+            *super().tell(found, tables, expired - of_records),
+            *describe(found.doubled_records, TWICE),
+            *describe_missing(found.lost_records, found.missing_records, of_records),
         ]
 
     def _allow(self, missing: int, expired: int) -> tuple[int, int]:

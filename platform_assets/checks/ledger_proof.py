@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from platform_assets.checks.ledger_entries import Entry
+from platform_assets.checks.ledger_entries import Batches, Entry
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.commit_log import CommitLog
 
@@ -71,7 +71,7 @@ class Appended:
     batches: tuple[tuple[int, str, int], ...]
     """(version, transaction's application, batch), oldest first."""
 
-    def proved_version(self, newest: int, done: set[tuple[str, int]]) -> int:
+    def proved_version(self, newest: int, done: Batches) -> int:
         """The version before the batch in flight: before the newest ones that are not `done`."""
         for version, app, batch in reversed(self.batches):
             if (app, batch) in done:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets.checks.ledger_entries import Entry
 from platform_assets.checks.ledger_proof import Proof
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from pyarrow.dataset import Dataset
 
 
 def find_topics(entries: Sequence[Entry], proof: Proof | None) -> frozenset[str]:
@@ -18,10 +18,13 @@ def find_topics(entries: Sequence[Entry], proof: Proof | None) -> frozenset[str]
     return frozenset((*(entry.topic for entry in entries), *proved))
 
 
-def select_topics(rows: Any, topics: frozenset[str]) -> pa.Table:
-    """The rows of these topics, of an Arrow dataset or table with coordinates."""
+def count_rows(rows: Dataset, topics: frozenset[str]) -> int:
+    """How many rows of a table that streams share are of these topics."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = rows if isinstance(rows, pa.Table) else rows.to_table()
-    return table.filter(pc.is_in(table["topic"].cast(pa.string()), value_set=pa.array(sorted(topics), pa.string())))
+    from platform_assets.delta_reader import read_portions
+
+    known = pa.array(sorted(topics), pa.string())
+    portions = read_portions(rows, ["topic"])
+    return sum(pc.sum(pc.is_in(portion["topic"], value_set=known)).as_py() or 0 for portion in portions)

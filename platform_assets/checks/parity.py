@@ -7,14 +7,14 @@ setting `reports_engine`).
 Both sides are read as they were when the group last wrote down how far it was (`platform.complete_until`):
 the source at the version that the query had read, the table as the stream had left it then. Compared is what was
 final then, without what touches a late event that still waited for its repair; rows that are in one but not in the
-other are breaches. Zero tolerance. The newest events are compared, as many as one run can afford; a small lakehouse is
-compared whole.
+other are breaches. Zero tolerance. The newest events are compared, as many as one run can afford, and one older day in
+its turn (by the rule); a small lakehouse is compared whole.
 """
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -50,6 +50,7 @@ class Comparison:
     rows: int
     differences: int
     first: list[dict[str, Any]]
+    older_day: date | None = None
 
 
 def build_parity_checks(streams: Iterable[Stream], engine: EngineName) -> list[dg.AssetChecksDefinition]:
@@ -80,6 +81,37 @@ def compare(
         start = _leave_out_expired(lakehouse, stream, register_newest(connection, events, stream.source, max_events))
         rows, differences, first = compare_with_rule(connection, stream, table, late, state, start, _SHOWN)
     return Comparison(start, state["watermark"], rows, differences, [_describe(row) for row in first])
+
+
+def compare_older_day(
+    resources: Any, stream: TableStream, state: dict[str, Any], newest: Comparison, now: datetime,
+    max_events: int = MAX_EVENTS,
+) -> Comparison | None:  # fmt: skip
+    """Compares a day before those of `newest` with the rule, by the turn of the hour; None where there is none."""
+    from platform_assets.checks.parity_by_rule import compare_with_rule
+    from platform_assets.checks.parity_in_turn import choose_day, register_day
+    from platform_assets.reports.duckdb_engine import clear_errors
+
+    if newest.start is None:
+        return None
+    lakehouse = resources.lakehouse
+    table, events, late = (
+        lakehouse.delta_table(name)
+        for name in (stream.main_table.name, stream.source.table.name, "platform.late_events")
+    )
+    table.load_as_version(_find_version(table, state["table_version"]))
+    events.load_as_version(_find_source_version(lakehouse, events, stream, state["source_version"]))
+    kept_from = find_kept_from(stream, find_expired(lakehouse))
+    found = choose_day(stream, events, min(newest.start, newest.until), kept_from, now, max_events)
+    if found is None:
+        return None
+    with resources.duckdb.connected() as connection, clear_errors():
+        register_day(connection, events, stream, found)
+        of_day = state | {"watermark": found.until}
+        rows, differences, first = compare_with_rule(
+            connection, stream, table, late, of_day, found.since, _SHOWN, is_newest=False
+        )
+    return Comparison(found.since, found.until, rows, differences, [_describe(row) for row in first], found.day)
 
 
 def _compare_with_twin(
@@ -181,7 +213,10 @@ def _build_check(stream: TableStream, engine: EngineName) -> dg.AssetChecksDefin
         state = read_complete_until(uri, stream.name, lakehouse.storage_options())
         if state is None or state["complete_until"] is None:
             return _judge_nothing(lakehouse, stream, datetime.now(UTC))
-        return _judge(stream, compare(context.resources, stream, state, engine), state)
+        found, older = compare(context.resources, stream, state, engine), None
+        if engine != "spark":
+            older = compare_older_day(context.resources, stream, state, found, datetime.now(UTC))
+        return _judge(stream, found, state, older)
 
     return parity
 
@@ -204,17 +239,25 @@ def _judge_nothing(lakehouse: Any, stream: TableStream, now: datetime) -> dg.Ass
     )
 
 
-def _judge(stream: TableStream, found: Comparison, state: dict[str, Any]) -> dg.AssetCheckResult:
+def _judge(
+    stream: TableStream, found: Comparison, state: dict[str, Any], older: Comparison | None = None
+) -> dg.AssetCheckResult:
     since = "the beginning" if found.start is None else f"{found.start:%Y-%m-%d %H:%M}"
     compared = f"{found.rows:,} final rows from {since} until {found.until:%Y-%m-%d %H:%M:%S} UTC"
-    rows = hide_users(found.first, f"parity of {stream.main_table.name}", stream.span.user_column)
+    differing = found.first
+    if older is not None:
+        compared += f", and {older.rows:,} of {older.older_day}, in its turn"
+        differing = [*found.first, *older.first][:_SHOWN]
+    differences = found.differences + (older.differences if older else 0)
+    rows = hide_users(differing, f"parity of {stream.main_table.name}", stream.span.user_column)
     first = f" The first: {rows[0]}. {_WHAT_TO_DO}" if rows else ""
     return dg.AssetCheckResult(
-        passed=not found.differences,
-        description=f"{found.differences} differences in {compared}.{first}",
+        passed=not differences,
+        description=f"{differences} differences in {compared}.{first}",
         metadata={
             "compared_rows": found.rows,
-            "differences": found.differences,
+            "differences": differences,
+            "headrace/older_day": str(older.older_day) if older else "none",
             "late_events_pending": state["late_events_pending"],
             "headrace/source_version": state["source_version"],
             "headrace/table_version": state["table_version"],

@@ -24,10 +24,13 @@ def compare_with_rule(
     state: dict[str, Any],
     start: datetime | None,
     shown: int,
+    *,
+    is_newest: bool = True,
 ) -> tuple[int, int, list[dict[str, Any]]]:
     """Final rows by the rule over the registered events; how many only one side has; the first `shown` of these.
 
     As `table_difference.select_final` and `count_copies` have it for Spark. What memory does not hold is spilled.
+    `is_newest`: nothing lies behind the registered events; otherwise `state` has the watermark up to which they go.
     """
     register_pinned(connection, "present", table, columns=build_arrow_schema(stream.main_table))
     register_pinned(connection, "late_events", late)
@@ -39,7 +42,7 @@ def compare_with_rule(
     is_final = is_comparable(stream.span, "r", state["watermark"], start, "duckdb")
     # Nothing begins after the newest event, however far the watermark is: such a row is somebody else's.
     newest = f"(SELECT max({stream.source.time_column}) FROM events)"
-    is_found = f"({is_final} OR r.{stream.span.start_column} > {newest})"
+    is_found = f"({is_final} OR r.{stream.span.start_column} > {newest})" if is_newest else is_final
     for name, rows, condition in (("wanted", f"({stream.rule})", is_final), ("found", "present", is_found)):
         chosen = _select_settled(stream, rows, condition)
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {chosen}")

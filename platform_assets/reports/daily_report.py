@@ -24,6 +24,7 @@ import dagster as dg
 from platform_assets.errors import TableSchemaError
 from platform_assets.reports.days import DayRange
 from platform_assets.reports.report_sources import SHOP, ReportSource
+from platform_assets.streaming.delta.unnamed_files import remove_unnamed_files
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -205,9 +206,13 @@ def pin_table(lakehouse: Any, spec: TableSpec) -> PinnedTable:
 
 
 def remove_replaced_files(table: DeltaTable) -> None:
-    """Removes the files that runs have replaced, but for those of the last `_VACUUM_HOURS`, which a reader may have."""
+    """Removes the files that runs have replaced, but for those of the last `_VACUUM_HOURS`, which a reader may have.
+
+    And those of a run that was killed a week ago, which no version names.
+    """
     table.update_incremental()
     table.vacuum(_VACUUM_HOURS, dry_run=False, enforce_retention_duration=False)
+    remove_unnamed_files(table, _VACUUM_HOURS)
 
 
 def _literal(value: date) -> str:

@@ -64,7 +64,8 @@ class StreamContext:
     `publish_topics` are the topics to which streams that name them are published. A group stops while less than
     `min_free_bytes` are free in one of `local_folders`. Files that a table has replaced are removed after
     `vacuum_hours`, once the group has read them; rows of days before the last `retention_days` of their table go (none
-    named: they stay). `ingest` is what the streams over Kafka read, by the stream's name. `check_lease` is called
+    named: they stay). The history of progress and of repairs goes after `history_days`.
+    `ingest` is what the streams over Kafka read, by the stream's name. `check_lease` is called
     before each commit, from any thread, and raises `GroupOwnedError` when another driver has taken over. `followers`
     are called every `upkeep_seconds` and at the end of a bounded run, on the thread of the upkeep; they raise nothing.
     Batches of relays last for `real_time_batch_seconds` (None: not in real-time mode, but for as short as they get).
@@ -88,6 +89,7 @@ class StreamContext:
     local_folders: tuple[str, ...] = ()
     min_free_bytes: int = 0
     vacuum_hours: int = 24
+    history_days: int = 90
     retention_days: Mapping[str, int] = field(default_factory=dict)
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
     followers: tuple[Callable[[], None], ...] = field(default=(), repr=False)

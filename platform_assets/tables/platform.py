@@ -10,7 +10,7 @@ from platform_assets.tables.spec import Column, TableSpec
 LEDGER = TableSpec(
     name="platform.ledger",
     description="What each micro-batch did with every offset it read; the projection of the tables' commits.",
-    grain="query x batch x topic partition",
+    grain="query x batch x topic partition; of days that are over, query x day x topic partition",
     key=("query", "txn_app_id", "batch_id", "topic", "kafka_partition"),
     columns=(
         Column("query", "string", "The streaming query"),
@@ -29,6 +29,9 @@ LEDGER = TableSpec(
         Column("gaps", "string", "JSON: ranges [from, until) in which Kafka had no record"),
         Column("arrived_at", "timestamp", "The micro-batch's time"),
         Column("is_compacted", "boolean", "Whether the topic was compacted when the batch found gaps; null: not known"),
+        Column("first_batch_id", "bigint", "First micro-batch of a rolled-up row, batch_id the last; null: only one"),
+        Column("first_arrived_at", "timestamp", "Time of its first micro-batch, arrived_at of its last; null: one"),
+        Column("batches", "bigint", "Micro-batches in a rolled-up row; null: the row is of one"),
     ),
     statistics_columns=("batch_id", "kafka_partition", "from_offset", "until_offset"),
 )
@@ -77,7 +80,7 @@ COMPLETE_UNTIL = TableSpec(
 HOP_LEDGER = TableSpec(
     name="platform.hop_ledger",
     description="Which versions of its source each batch of a stream over a table read, and what came of their rows.",
-    grain="query x batch (batches that could not be accounted for one by one share a row)",
+    grain="query x batch (batches of a day that is over, and such as could not be told apart, share a row)",
     key=("query", "txn_app_id", "batch_id"),
     columns=(
         Column("query", "string", "The streaming query"),
@@ -95,8 +98,9 @@ HOP_LEDGER = TableSpec(
         Column("rows_out", "bigint", "Rows written: appended, or inserted and replaced"),
         Column("rows_late", "bigint", "Rows that came too late, listed in platform.late_events for their repair"),
         Column("rows_in_state", "bigint", "Rows in the query's state after it; null where not known"),
-        Column("rows_expired", "bigint", "Rows that left the state in the last of these batches; null where not known"),
-        Column("planned_at", "timestamp", "The micro-batch's time"),
+        Column("rows_expired", "bigint", "Rows that left the state in these batches, as far as known; null: not known"),
+        Column("planned_at", "timestamp", "The last micro-batch's time"),
+        Column("batches", "bigint", "Rows that were rolled up in this one; null: it is as it was written"),
     ),
     statistics_columns=("query", "batch_id", "until_version"),
 )

@@ -70,7 +70,7 @@ def read_ledger(streams: StreamsUnderTest) -> list[dict[str, Any]]:
 
 
 def in_pieces(streams: StreamsUnderTest, patch: pytest.MonkeyPatch, records: int) -> StreamsUnderTest:
-    """The streams whose tasks are for so many records, and read a third of them at a time."""
+    """The streams with this number of records a task at least, which reads a third of them at a time."""
     patch.setattr(read_tasks, "_LEAST_RECORDS", records)
     reader = streams.context.read_records
     assert isinstance(reader, RangeReader)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,8 @@ from tests.power_cuts import PowerFailure, Steps
 from tests.spark.test_parity import run_check
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from platform_assets.streaming.repair.requeue import Requeue
 
 STREAMS = {stream.name: stream for stream in load_streams()}
@@ -110,6 +114,37 @@ def test_records_are_taken_in_once_and_counted(streams: StreamsUnderTest) -> Non
     lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
     said = "\n".join(explain(list(STREAMS.values()), lakehouse, streams.kafka, event_id="long"))
     assert "had been quarantined as oversized, and was re-ingested by a test" in said
+
+
+def test_in_portions_the_outcome_is_that_of_the_whole(
+    streams: StreamsUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = streams, streams.copy_to(tmp_path / "parts")
+    expected = requeue(whole)
+    monkeypatch.setattr("platform_assets.streaming.repair.requeue.BYTES_OF_ONE_PORTION", 1)
+
+    def plan() -> Iterator[Requeue]:
+        requeuer = Requeuer(EVENTS, parts.context)
+        requeuer.finish()
+        return requeuer.plan_portions(RecordFilter(), "a test", NOW)
+
+    def count(found: list[Requeue]) -> list[int]:
+        return [sum(each.count(outcome) for each in found) for outcome in ("accepted", "deduplicated")]
+
+    looked_at = list(plan())
+    assert len(looked_at) > 3 and count(looked_at) == count([expected])
+    assert sum((Counter(each.refused) for each in looked_at), Counter()) == expected.refused
+    # The command dies after the second portion, and is called again.
+    taken = []
+    for portion in islice(plan(), 2):
+        Requeuer(EVENTS, parts.context).commit(portion)
+        taken.append(portion)
+    for portion in plan():
+        Requeuer(EVENTS, parts.context).commit(portion)
+        taken.append(portion)
+    assert count(taken) == count([expected])
+    assert accepted(parts) == accepted(whole)
+    assert audit(parts).breaches == ()
 
 
 def test_a_choice_names_reasons_times_and_places(streams: StreamsUnderTest) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -23,7 +24,7 @@ from pyarrow.fs import PyFileSystem
 
 from platform_assets.checks.ledger_proof import open_files
 from platform_assets.checks.recomputed.snapshots import Snapshot, collect
-from platform_assets.delta_reader import register_pinned
+from platform_assets.delta_reader import read_portions, register_pinned
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import open_table
 from resources.lakehouse import LakehouseResource
@@ -246,3 +247,20 @@ def test_tables_are_opened_by_the_reader_alone() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "DeltaTable"
     ]
     assert [place.split(":")[0] for place in found] == ["platform_assets/delta_reader.py"], found
+
+
+def test_portions_are_the_rows_of_a_filter_a_few_at_a_time(tmp_path: Path) -> None:
+    """The files are with and without a column, by partitions, and row groups are left out."""
+    uri = str(tmp_path / "a lake" / "orders")
+    for start in (0, 100):
+        rows = pa.table({"place": ["a b", "50%"] * 50, "n": pa.array(range(start, start + 100), pa.int64())})
+        extra = rows.append_column("later", pa.array(range(100), pa.int32())) if start else rows
+        write_deltalake(uri, extra, mode="append", schema_mode="merge", partition_by=["place"])
+    dataset = open_table(uri).to_pyarrow_dataset()
+    columns = ["place", "later", "n"]
+    for condition in (None, pc.field("n") >= 90, (pc.field("n") < 110) & pc.field("later").is_null()):
+        expected = dataset.to_table(columns=columns, filter=condition).sort_by("n")
+        portions = list(read_portions(dataset, columns, condition, 7))
+        assert max(map(len, portions)) <= 7
+        assert pa.concat_tables(portions).sort_by("n") == expected
+    assert list(read_portions(dataset, ["n"], pc.field("n") > 500)) == []

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from platform_assets.checks.ledger_entries import Entry
-from platform_assets.checks.ledger_gaps import OF_TRANSACTIONS, PERHAPS_COMPACTED, count_gaps, describe_gaps
+from platform_assets.checks.ledger_entries import Entry, StoredGaps, entries_of_ledger
+from platform_assets.checks.ledger_gaps import (
+    OF_TRANSACTIONS,
+    PERHAPS_COMPACTED,
+    count_gaps,
+    describe_gaps,
+    read_gaps,
+)
 
 ENTRY = Entry("app", 0, "t", 0, 0, 20, 13, 13, 0, 0, gaps=((2, 4), (10, 15)))
 
@@ -48,3 +56,27 @@ def test_what_is_not_certain_is_said_as_a_bound() -> None:
     assert describe_gaps({OF_TRANSACTIONS: 0, PERHAPS_COMPACTED: 0}) == ""
     assert "at most" in describe_gaps({OF_TRANSACTIONS: 0, PERHAPS_COMPACTED: 5})
     assert "at most" not in describe_gaps({OF_TRANSACTIONS: 5, PERHAPS_COMPACTED: 0})
+
+
+def test_gaps_are_read_in_portions_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [replace(ENTRY, kafka_partition=partition) for partition in range(5)] + [replace(ENTRY, topic="other")]
+    whole = [place for ranges in read_gaps(entries, "t") for place in ranges]
+    assert whole == [(partition, start, end) for partition in range(5) for start, end in ENTRY.gaps]
+    monkeypatch.setattr("platform_assets.checks.ledger_gaps._GAPS_AT_A_TIME", 3)
+    portions = list(read_gaps(entries, "t"))
+    assert [len(ranges) for ranges in portions] == [4, 4, 2]
+    assert [place for ranges in portions for place in ranges] == whole
+    assert list(read_gaps(entries, "nobody's")) == []
+
+
+def test_many_gaps_stay_the_text_that_they_are() -> None:
+    gaps = [[2 * n, 2 * n + 1] for n in range(2_000)]
+    row = {
+        "txn_app_id": "app", "batch_id": 0, "topic": "t", "kafka_partition": 0, "from_offset": 0,
+        "until_offset": 4_000, "rows_in": 2_000, "accepted": 2_000, "quarantined": 0, "deduplicated": 0,
+        "gaps": json.dumps(gaps), "arrived_at": datetime(2026, 3, 1, tzinfo=UTC),
+    }  # fmt: skip
+    entry, again = entries_of_ledger([row, row])
+    assert isinstance(entry.gaps, StoredGaps)
+    assert entry == again and entry.gaps == tuple(map(tuple, gaps))
+    assert entry.gaps != tuple(map(tuple, gaps[1:]))

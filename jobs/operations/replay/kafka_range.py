@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from jobs.operations.replay.comparison import Comparison, compare_rows
 from jobs.operations.replay.kafka_records import (
+    PLACE,
     find_lost,
     intersect,
     join_by_place,
@@ -25,7 +26,7 @@ from jobs.operations.replay.kafka_records import (
 )
 from jobs.operations.replay.row_replay import ReplayScope, RowReplay
 from platform_assets.checks.acknowledged_losses import Losses
-from platform_assets.checks.ledger_entries import Entry, read_all_entries
+from platform_assets.checks.ledger_entries import Entry, read_all_entries, read_entries_with
 from platform_assets.errors import UsageError
 from platform_assets.streaming.checkpoint.checkpoint import OffsetRange
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
@@ -36,6 +37,7 @@ from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.tables.platform import LATE_EVENTS, LOST_RANGES
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
     from platform_assets.streaming.context import StreamContext
@@ -67,7 +69,8 @@ class KafkaReplay(RowReplay[KafkaStream]):
         self._derived = [follower for follower in derived if follower.source.table.name == stream.main_table.name]
         self._id = stream.main_table.roles.event_id
         self._scope = scope
-        losses = Losses(DeltaReader(LOST_RANGES, context).read_arrow().to_pylist())
+        self._lost_ranges = DeltaReader(LOST_RANGES, context).read_arrow().to_pylist()
+        losses = Losses(self._lost_ranges)
         self._topic = context.ingest[stream.name].topic
         self._topic_micros = max(losses.times_begun_again(self._topic), default=0)
         self._topic_since = datetime.fromtimestamp(self._topic_micros / 1e6, UTC)
@@ -88,7 +91,7 @@ class KafkaReplay(RowReplay[KafkaStream]):
             same = same if self._id is None else same.where(f"r.`{self._id}` = l.`{self._id}`")
             replayed = same.select(*(F.col(f"{'l' if name in _KEPT else 'r'}.{name}") for name in names))
             lost, notes = find_lost(
-                session, self._context, stream, records, self._ranges, self._entries, self._topic_since
+                session, self._context, stream, records, self._ranges, self._read_accounts, self._topic_since
             )
             if len(lost):
                 replayed = replayed.union(session.createDataFrame(lost.select(names)))
@@ -124,7 +127,22 @@ class KafkaReplay(RowReplay[KafkaStream]):
         """The accounts of the batches that have read this topic: not an older one of the same name."""
         events = self._lakehouse.find_table(self._stream.main_table.name)
         ledger = self._lakehouse.find_table("platform.ledger")
-        entries = [] if events is None or ledger is None else read_all_entries(self._stream.name, events, ledger)
+        if events is None or ledger is None:
+            return []
+        return self._select_own(read_all_entries(self._stream.name, events, ledger, self._lost_ranges))
+
+    def _read_accounts(self, records: pa.Table) -> list[Entry]:
+        """The accounts of the batches that have read these records."""
+        events = self._lakehouse.find_table(self._stream.main_table.name)
+        offsets: dict[int, set[int]] = {}
+        for partition, offset in zip(*(records[name].to_pylist() for name in PLACE), strict=True):
+            offsets.setdefault(partition, set()).add(offset)
+        if events is None:
+            return []
+        ledger = self._lakehouse.find_table("platform.ledger")
+        return self._select_own(read_entries_with(self._stream.name, events, ledger, offsets))
+
+    def _select_own(self, entries: Sequence[Entry]) -> list[Entry]:
         return [e for e in entries if e.topic == self._topic and e.arrival_micros > self._topic_micros]
 
     @cached_property

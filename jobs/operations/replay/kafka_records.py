@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -103,12 +103,12 @@ def read_rows(
 
 def find_lost(
     session: SparkSession, context: StreamContext, stream: KafkaStream, records: DataFrame,
-    ranges: Sequence[OffsetRange], entries: Sequence[Entry], since: datetime,
+    ranges: Sequence[OffsetRange], read_accounts: Callable[[pa.Table], Sequence[Entry]], since: datetime,
 ) -> tuple[pa.Table, list[str]]:  # fmt: skip
     """Rows for the main table of records that a batch has read and no table has; and of others of these, in sentences.
 
-    They arrive when that batch did. Left out: what the parser refuses, what repeats an accepted event, forgotten users,
-    and days that the table keeps no longer.
+    They arrive when that batch did: `read_accounts` gives the accounts in which records are. Left out: what the parser
+    refuses, what repeats an accepted event, forgotten users, and days that the table keeps no longer.
     """
     topic = context.ingest[stream.name].topic
     tables = dict(zip(ARRIVAL_COLUMNS.values(), (*stream.tables, ERASED_RECORDS), strict=True))
@@ -128,7 +128,7 @@ def find_lost(
     is_over = _find_expired(context, stream, accepted)
     gone = int((new & is_over).sum())
     found = accepted.filter(pa.array(new & ~is_over))
-    arrivals = find_arrivals(entries, found)
+    arrivals = find_arrivals(read_accounts(found), found)
     names = (_INDEX, *reversed(PLACE)) if is_list else tuple(reversed(PLACE))
     order = np.lexsort((*(found[name].to_numpy() for name in names), arrivals))
     found, arrivals = found.take(pa.array(order)), arrivals[order]
@@ -186,7 +186,10 @@ def _find_expired(context: StreamContext, stream: KafkaStream, records: pa.Table
 
 
 def find_arrivals(entries: Sequence[Entry], records: pa.Table) -> Int64s:
-    """When the batch that read each record had its time, in microseconds. Each must be in one of the entries."""
+    """When the batch that read each record had its time, in microseconds. Each must be in one of the entries.
+
+    Of a day whose accounts are rolled up only the time of the last batch is known: it stands for all.
+    """
     arrivals = np.zeros(len(records), np.int64)
     partitions, offsets = (records[name].to_numpy() for name in PLACE)
     for partition in np.unique(partitions):

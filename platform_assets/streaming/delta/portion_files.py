@@ -40,7 +40,7 @@ _BOUND_CHARS = 64
 
 @dataclass(frozen=True)
 class TableFolder:
-    """Where and how rows of a table are written. May be sent to another process.
+    """A table's folder, and what its rows are like. May be sent to another process.
 
     `schema`: the columns that the table has; of those beyond the first `own_columns` this code knows nothing, and
     leaves them null. `counted`: of which columns a file's log entry has statistics. `storage_options` may hold secrets.

@@ -42,7 +42,7 @@ class RetriedCommits(DeltaReader):
 
     @cached_property
     def folder(self) -> TableFolder:
-        """Where the table's files lie, and what its rows are like."""
+        """The table's folder, for those who write files into it."""
         from platform_assets.streaming.delta.portion_files import TableFolder
 
         return TableFolder(

@@ -57,7 +57,13 @@ def name_hours(times: Sequence[datetime]) -> str:
 
     The first hours one by one; what follows them is one range.
     """
-    hours = sorted(Counter(time.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for time in times).items())
+    hours = (time.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for time in times)
+    return name_counted_hours(Counter(hours))
+
+
+def name_counted_hours(counts: Mapping[datetime, int]) -> str:
+    """What `name_hours` gives for as many times in these hours."""
+    hours = sorted(counts.items())
     named = [(hour, hour, count) for hour, count in hours[:_HOURS_NAMED]]
     if rest := hours[_HOURS_NAMED:]:
         named.append((rest[0][0], rest[-1][0], sum(count for _, count in rest)))

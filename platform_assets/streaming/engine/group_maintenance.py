@@ -18,7 +18,9 @@ from platform_assets.streaming.engine.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
 from platform_assets.streaming.engine.topic_ends import TopicEnds
+from platform_assets.streaming.ledgers.history_days import HistoryDays
 from platform_assets.streaming.ledgers.hop_ledger import HopLedger
+from platform_assets.streaming.ledgers.ledger_days import LedgerDays
 from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
 from platform_assets.streaming.moments import EPOCH, MICROSECOND
 from platform_assets.streaming.progress import lag_of, read_progresses
@@ -26,7 +28,7 @@ from platform_assets.streaming.repair.expiry import Expiry
 from platform_assets.streaming.repair.late_repair import LateRepair, Look
 from platform_assets.streaming.stream_spec import KafkaStream, select_downstream
 from platform_assets.streaming.topic_snapshot import HeldRecords
-from platform_assets.tables.platform import COMPLETE_UNTIL
+from platform_assets.tables.platform import COMPLETE_UNTIL, HOP_LEDGER
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -60,6 +62,11 @@ class GroupMaintenance:
         streams = [query.stream for query in self._queries]
         derived_streams = [query.stream for query in derived]
         self._history = HistoryWriter(context, [query.stream for query in ingest])
+        self._ledger_days = [
+            LedgerDays(context, [query.stream.name for query in ingest]),
+            LedgerDays(context, [query.stream.name for query in derived], HOP_LEDGER),
+        ]
+        self._history_days = HistoryDays(context)
         self._hops = HopLedger(derived_streams, context)
         self._changed_days = ChangedDays([stream.main_table for stream in streams], context)
         self._upkeep = TableUpkeep(streams, context)
@@ -107,8 +114,14 @@ class GroupMaintenance:
         looks = self._look()
         # Before the repairs too: a reader that waits until a table is final must not wait a minute for them.
         self._write_states(looks)
-        if self._repair.repair(looks, seconds, lambda: self._work is not None and self._work.is_stopping):
-            self._write_states(self._look())
+        while self._repair.repair(looks, seconds, self._is_stopping):
+            is_cut, looks = any(look.is_cut for look in looks), self._look()
+            self._write_states(looks)
+            if seconds is not None or not is_cut or self._is_stopping():
+                break
+
+    def _is_stopping(self) -> bool:
+        return self._work is not None and self._work.is_stopping
 
     def _look(self) -> Sequence[Look]:
         """How far the tables are, after all parts of endless sessions are listed that are over by then.
@@ -176,6 +189,7 @@ class GroupMaintenance:
         # Before the upkeep: a commit must not be removed from a log before it is accounted for.
         self._write_history()
         self._remove_expired()
+        self._shorten_history()
         for _ in range(2):
             self._upkeep.run()
         for follow in self._context.followers:
@@ -186,9 +200,19 @@ class GroupMaintenance:
         for name in self._expiry.run(datetime.now(UTC)):
             self._upkeep.note_replaced(name)
 
+    def _shorten_history(self) -> None:
+        """Rolls up the ledgers' days that are over, and removes history that is kept no longer."""
+        now = datetime.now(UTC)
+        for days in self._ledger_days:
+            if days.roll_up(now):
+                self._upkeep.note_replaced(days.name)
+        for name in self._history_days.remove(now):
+            self._upkeep.note_replaced(name)
+
     def _look_after_tables(self) -> None:
         self._write_history()
         self._remove_expired()
+        self._shorten_history()
         self._upkeep.run()
         # After a crash under load the first batches are the largest ones: at 2,000 events/s repairs at the same time
         # made a join's first batch take three minutes.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import TableSchemaError
@@ -20,6 +21,7 @@ from platform_assets.folders import Folder
 from platform_assets.int96_files import Int96Guard
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.delta_tables import open_table
+from platform_assets.streaming.delta.unnamed_files import remove_unnamed_files
 from platform_assets.streaming.stream_spec import Stream, select_derived
 from platform_assets.tables.platform import PLATFORM_TABLES
 
@@ -58,6 +60,8 @@ class TableUpkeep:
         self._int96 = {name: Int96Guard(context.storage_options) for name in self._tables}
         self._to_vacuum: set[str] = set()
         self._to_clean: set[str] = set()
+        # A listing of the folder, which need not be every few minutes.
+        self._cleared: dict[str, date] = {}
         self._readers = [
             (stream.source.table.name, Checkpoint.of(context, stream.main_table.name))
             for stream in select_derived(streams)
@@ -91,6 +95,7 @@ class TableUpkeep:
             if name in self._to_vacuum and self._is_read_beyond(name, seen_before):
                 self._to_vacuum.remove(name)
                 table.vacuum(self._context.vacuum_hours, dry_run=False, enforce_retention_duration=False)
+                self._remove_unnamed(name, table)
             self._tables[name] = version
 
     def _is_compaction_due(self, name: str, table: DeltaTable) -> bool:
@@ -124,6 +129,12 @@ class TableUpkeep:
             _log.info("Another group cleans the log of %s at this moment (%s).", name, str(error).splitlines()[0])
         else:
             self._to_clean.remove(name)
+
+    def _remove_unnamed(self, name: str, table: DeltaTable) -> None:
+        today = datetime.now(UTC).date()
+        if self._cleared.get(name) != today:
+            self._cleared[name] = today
+            remove_unnamed_files(table, self._context.vacuum_hours)
 
     def note_replaced(self, name: str) -> None:
         """Files of this table were replaced or taken out: they are to be removed as those that compaction replaces."""

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
 
+def name_projection(query: str) -> str:
+    """The Delta transaction of `platform.ledger` that says up to which version the query's commits are in it."""
+    return f"headrace/ledger/{query}"
+
+
 class HistoryWriter:
     """Appends to the platform tables. Used from one thread at a time."""
 
@@ -54,7 +59,7 @@ class HistoryWriter:
     def _project_ledger(self, query: str, uri: str) -> None:
         from deltalake import CommitProperties
 
-        app = f"headrace/ledger/{query}"
+        app = name_projection(query)
         source = open_table(uri, self._context.storage_options)
         self._ledger.update_incremental()
         projected = self._ledger.transaction_version(app)

@@ -1,4 +1,4 @@
-"""Who is forgotten, as a value that can be sent to another process: finds rows and raw records that name them."""
+"""The names of forgotten users, as a value for any process: it finds rows and raw records that name them."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Register:
 
     @property
     def names(self) -> ForgottenNames:
-        """Those who are in it, as a value."""
+        """The names in it, as a value for any process."""
         return ForgottenNames(self._salt, {key: row["id_bytes"] for key, row in self._rows.items()})
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,17 +20,18 @@ from typing import TYPE_CHECKING
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import CommitLog
-from platform_assets.streaming.delta.delta_tables import as_sql
+from platform_assets.streaming.delta.delta_tables import as_sql, build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.derive.query_state import QueryState, name_hours
+from platform_assets.streaming.derive.query_state import QueryState
 from platform_assets.streaming.moments import at_micros
 from platform_assets.streaming.repair.expiry import Expired, find_kept_from, read_expired
 from platform_assets.streaming.repair.late_pairs import TooManyPairsError, split_evenly
 from platform_assets.streaming.repair.late_portions import split_by_events
 from platform_assets.streaming.repair.repair_difference import compare
 from platform_assets.streaming.repair.touched_rows import InterruptedReadError, TouchedRows
+from platform_assets.streaming.repair.waiting_events import WaitingEvents
 from platform_assets.streaming.stream_spec import TableSource, TableStream
 from platform_assets.tables.platform import EXPIRED_ROWS, LATE_EVENTS
 
@@ -48,11 +49,15 @@ _Waiting = tuple[str, datetime, str | None]
 
 @dataclass(frozen=True)
 class Look:
-    """A stream's state, and its late events (rows of `LATE_EVENTS`) around which nothing is open any more."""
+    """A stream's state, and its late events (rows of `LATE_EVENTS`) around which nothing is open any more.
+
+    `is_cut`: there are more of them, for the next look.
+    """
 
     stream: TableStream
     state: QueryState
     due: pa.Table
+    is_cut: bool = False
 
 
 class LateRepair:
@@ -77,8 +82,12 @@ class LateRepair:
 
     def look(self) -> list[Look]:
         """How far each stream's table is that has finished a batch, and what can be repaired of it. Changes nothing."""
-        late, expired = self._read_late(), self._read_expired()
-        return [look for stream in self._streams if (look := self._look(stream, late, expired)) is not None]
+        expired = self._read_expired()
+        found = [waits for stream in self._streams if (waits := self._start(stream, expired)) is not None]
+        for portion in self._read_late():
+            for waits in found:
+                waits.take(portion)
+        return [self._finish(waits) for waits in found]
 
     def repair(
         self, looks: Sequence[Look], seconds: float | None = None, is_stopping: Callable[[], bool] = lambda: False
@@ -110,32 +119,27 @@ class LateRepair:
         """Ends what a portion reads through Spark, if it does just now. From any thread; the repair then returns."""
         self._touched.interrupt()
 
-    def _look(self, stream: TableStream, late: pa.Table, expired: Mapping[str, Expired]) -> Look | None:
-        import pyarrow.compute as pc
-
+    def _start(self, stream: TableStream, expired: Mapping[str, Expired]) -> WaitingEvents | None:
         last = Checkpoint.of(self._context, stream.main_table.name).read_last_plan()
         if last is None:
             return None
         done, plan = last
-        watermark, version = at_micros(plan.watermark_micros), plan.source["version"]
-        pending = late.filter(pc.field("query") == stream.name)
-        if (kept_from := _find_repaired_from(stream, expired)) is not None:
-            pending = pending.filter(pc.field("event_time") >= kept_from)
+        watermark, kept_from = at_micros(plan.watermark_micros), _find_repaired_from(stream, expired)
+        return WaitingEvents(stream, done, plan.source["version"], watermark, kept_from, self._leave_out_open)
+
+    def _finish(self, found: WaitingEvents) -> Look:
+        table = found.stream.main_table.name
         state = QueryState(
-            query=stream.name,
-            table=stream.main_table.name,
-            watermark=watermark,
-            pending_late_events=len(pending),
-            exceptions=name_hours(pending["event_time"].to_pylist()),
-            batch_id=done,
-            source_version=version,
-            table_version=self._tables[stream.main_table.name].version,
+            query=found.stream.name,
+            table=table,
+            watermark=found.watermark,
+            pending_late_events=found.count,
+            exceptions=found.name_hours(),
+            batch_id=found.done,
+            source_version=found.version,
+            table_version=self._tables[table].version,
         )
-        due = self._leave_out_open(stream, pending, watermark)
-        changed_in = pc.field("source_version")
-        is_read = (pc.field("batch_id") <= done) & (changed_in.is_null() | (changed_in <= version))
-        is_closed = pc.field("event_time") <= watermark - stream.span.longest_open
-        return Look(stream, state, due.filter(is_read & is_closed))
+        return Look(found.stream, state, found.due(build_arrow_schema(LATE_EVENTS)), found.is_cut)
 
     def _leave_out_open(self, stream: TableStream, pending: pa.Table, watermark: datetime) -> pa.Table:
         """Leaves out late events that wait for something an earlier look found open and that must still be open."""
@@ -152,11 +156,12 @@ class LateRepair:
 
         if not (expired := self._read_expired()):
             return
-        late = self._read_late()
-        for stream in self._streams:
-            if (kept_from := _find_repaired_from(stream, expired)) is not None:
-                is_own = (pc.field("query") == stream.name) & (pc.field("event_time") < kept_from)
-                self._set_repaired(stream, late.filter(is_own))
+        starts = [(stream, _find_repaired_from(stream, expired)) for stream in self._streams]
+        over = [(stream, start) for stream, start in starts if start is not None]
+        for portion in self._read_late() if over else ():
+            for stream, start in over:
+                is_own = (pc.field("query") == stream.name) & (pc.field("event_time") < start)
+                self._set_repaired(stream, portion.filter(is_own))
 
     def _split(self, look: Look) -> list[pa.Table]:
         source = look.stream.source
@@ -168,12 +173,15 @@ class LateRepair:
     def _read_expired(self) -> Mapping[str, Expired]:
         return read_expired(self._expired.read_arrow().to_pylist())
 
-    def _read_late(self) -> pa.Table:
-        """The events of all streams that wait for their repair."""
+    def _read_late(self) -> Iterator[pa.Table]:
+        """The events of all streams that wait for their repair, in portions."""
         import pyarrow.compute as pc
 
-        # Filtered by the query's name afterwards: see `CommitLog.read_rows` on filters over text.
-        return self._late.read_arrow(row_filter=pc.field("repaired_at").is_null())
+        from platform_assets.delta_reader import read_portions
+
+        dataset = self._late.read_snapshot().to_pyarrow_dataset()
+        names = [column.name for column in LATE_EVENTS.columns]
+        return read_portions(dataset, names, pc.field("repaired_at").is_null())
 
     def _repair_portion(self, stream: TableStream, late: pa.Table, version: int, watermark: datetime) -> pa.Table:
         """Repairs what these events touch; returns those of them of which nothing is open any more."""

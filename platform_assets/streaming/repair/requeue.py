@@ -2,13 +2,14 @@
 
 A record stays in quarantine, as what it was; `platform.requeued_records` says that it counts as accepted (or as a
 repetition) since. That table is written first and names each record's outcome, so a requeue that was cut short is
-finished from it, in the same way, by the next one. Nobody else may write the stream's tables meanwhile.
+finished from it, in the same way, by the next one. Nobody else may write the stream's tables meanwhile. Of many
+records each portion is a requeue of its own.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import accumulate
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
 _APP = "headrace/requeue"
+# Of what is parsed and written at a time: quarantine may hold gigabytes of records that were too large.
+BYTES_OF_ONE_PORTION = 64 * 1024 * 1024
+# A row without its value, as Python holds it.
+_BYTES_OF_ONE_ROW = 1000
+# Rows are read so many at a time: of 5 MB each they are 160 MB.
+_ROWS_AT_A_TIME = 32
+_IDS_AT_A_TIME = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -87,13 +95,64 @@ class Requeuer:
         self._forgotten = Register(context).names
 
     def plan(self, record_filter: RecordFilter, by: str, now: datetime) -> Requeue:
-        """Parses the chosen records anew. Raises `UsageError` for those of a topic that was created again since."""
+        """What would become of the chosen records: of the first of them, where they are more than a portion."""
+        return next(self.plan_portions(record_filter, by, now), Requeue([]))
+
+    def plan_portions(self, record_filter: RecordFilter, by: str, now: datetime) -> Iterator[Requeue]:
+        """Parses the chosen records anew, some megabytes at a time; each may be committed before the next is asked for.
+
+        Raises `UsageError` for those of a topic that was created again since.
+        """
+        known, newest = self._read_known()
+        taken: dict[str, Coordinates] = {}
+        for rows in self._choose(record_filter, known):
+            yield self._plan(rows, newest, taken, by, now)
+
+    def _read_known(self) -> tuple[set[Coordinates], int]:
+        """The records that were re-ingested before, and the newest number of a requeue."""
+        from platform_assets.delta_reader import read_portions
+
+        known, newest = set[Coordinates](), 0
+        for portion in read_portions(self._marks.read_snapshot().to_pyarrow_dataset(), [*COORDINATES, "requeue"]):
+            known.update(map(Coordinates.of, portion.to_pylist()))
+            newest = max(newest, *portion["requeue"].to_pylist()) if len(portion) else newest
+        return known, newest
+
+    def _choose(self, record_filter: RecordFilter, known: Set[Coordinates]) -> Iterator[list[dict[str, Any]]]:
+        """The chosen rows of quarantined records that are not known, in portions, each in the order of places."""
+        import pyarrow.compute as pc
+
+        arrived, when = pc.field("quarantined_at"), None
+        if record_filter.since is not None:
+            when = arrived >= record_filter.since
+        if record_filter.until is not None:
+            when = arrived < record_filter.until if when is None else when & (arrived < record_filter.until)
+        rows: list[dict[str, Any]] = []
+        size = 0
+        for row in self._read_quarantined(when):
+            if Coordinates.of(row) in known or not record_filter.holds(row):
+                continue
+            rows.append(row)
+            size += _BYTES_OF_ONE_ROW + len(row["value"] or b"")
+            if size >= BYTES_OF_ONE_PORTION:
+                yield sorted(rows, key=Coordinates.of)
+                rows, size = [], 0
+        if rows:
+            yield sorted(rows, key=Coordinates.of)
+
+    def _read_quarantined(self, row_filter: Any) -> Iterator[dict[str, Any]]:
+        from platform_assets.delta_reader import read_portions
+
+        dataset = self._quarantined.read_snapshot().to_pyarrow_dataset()
+        for portion in read_portions(dataset, dataset.schema.names, row_filter, _ROWS_AT_A_TIME):
+            yield from portion.to_pylist()
+
+    def _plan(
+        self, rows: list[dict[str, Any]], newest: int, taken: dict[str, Coordinates], by: str, now: datetime
+    ) -> Requeue:
+        """Plans these rows. `taken`: the ids that earlier portions take in, with their records; it gets these too."""
         import pyarrow as pa
 
-        earlier = self._marks.read_arrow().to_pylist()
-        known = {Coordinates.of(mark) for mark in earlier}
-        found = [row for row in self._quarantined.read_arrow().to_pylist() if record_filter.holds(row)]
-        rows = sorted((row for row in found if Coordinates.of(row) not in known), key=Coordinates.of)
         self._refuse_older_topics(rows)
         parsed = self._parse(rows, now)
         places = _read_places(parsed)
@@ -105,17 +164,18 @@ class Requeuer:
         refused = Counter(reasons.values())
         quarantined = {Coordinates.of(row): row for row in rows}
         ids = pa.nulls(len(parsed), pa.string()) if self._roles.event_id is None else parsed[self._roles.event_id]
-        kept = self._find_accepted(pa.array(ids.drop_null().to_pylist(), pa.string()))
+        kept = self._find_accepted(pa.array(ids.drop_null().to_pylist(), pa.string())) | taken
         planned = []
         # Marks of a user who was forgotten are gone, the transactions that wrote them are not.
         written = (self._marks.committed_batch(app) or 0 for app in (self._app, _APP))
-        number = max((*written, *(mark["requeue"] for mark in earlier))) + 1
+        number = max((*written, newest)) + 1
         for (place, index), event_id in zip(places, ids.to_pylist(), strict=True):
             if place in reasons:
                 continue
             repeated = kept.get(event_id)
             if event_id is not None:
                 kept.setdefault(event_id, place)
+                taken.setdefault(event_id, kept[event_id])
             planned.append(
                 {
                     **dict(zip(COORDINATES, place, strict=True)),
@@ -144,14 +204,22 @@ class Requeuer:
     def finish(self) -> int:
         """Writes what the newest requeue has recorded and not yet taken in; returns how many rows."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
-        # The marks are of all topics: those of records of this stream's quarantine are its own.
+        from platform_assets.delta_reader import read_portions
+
+        number = max(self._marks.committed_batch(app) or 0 for app in (self._app, _APP))
         marks: dict[Coordinates, list[dict[str, Any]]] = {}
-        for mark in self._marks.read_arrow().to_pylist():
-            marks.setdefault(Coordinates.of(mark), []).append(mark)
-        rows = [row for row in self._quarantined.read_arrow().to_pylist() if Coordinates.of(row) in marks]
-        number = max((marks[Coordinates.of(row)][0]["requeue"] for row in rows), default=0)
-        rows = [row for row in rows if marks[Coordinates.of(row)][0]["requeue"] == number]
+        dataset = self._marks.read_snapshot().to_pyarrow_dataset()
+        for portion in read_portions(dataset, dataset.schema.names, pc.field("requeue") == number):
+            for mark in portion.to_pylist():
+                marks.setdefault(Coordinates.of(mark), []).append(mark)
+        if not marks or not self._find_unwritten([mark for own in marks.values() for mark in own], number):
+            return 0
+        # The marks are of all topics: those of records of this stream's quarantine are its own.
+        offsets = [place.kafka_offset for place in marks]
+        is_near = (pc.field("kafka_offset") >= min(offsets)) & (pc.field("kafka_offset") <= max(offsets))
+        rows = [row for row in self._read_quarantined(is_near) if Coordinates.of(row) in marks]
         rows.sort(key=Coordinates.of)
         own_marks = [mark for row in rows for mark in sorted(marks[Coordinates.of(row)], key=_read_index)]
         if not (unwritten := self._find_unwritten(own_marks, number)):
@@ -247,13 +315,15 @@ class Requeuer:
 
     def _find_accepted(self, event_ids: pa.Array) -> dict[str, Coordinates]:
         """Which of these ids the accepted records have, ever, and where the record that was kept lies."""
-        import pyarrow as pa
         import pyarrow.compute as pc
+
+        from platform_assets.delta_reader import read_portions
 
         found: dict[str, Coordinates] = {}
         if len(event_ids) and (name := self._roles.event_id) is not None:
-            for batch in self._events.read_batches([name, *COORDINATES]):
-                own = batch.filter(pc.is_in(batch[name].cast(pa.string()), event_ids))
+            events = self._events.read_snapshot().to_pyarrow_dataset()
+            for portion in read_portions(events, [name, *COORDINATES], None, _IDS_AT_A_TIME):
+                own = portion.filter(pc.is_in(portion[name], event_ids))
                 found |= {row[name]: Coordinates.of(row) for row in own.to_pylist()}
         return found
 
