@@ -1,6 +1,7 @@
 """The check that nothing was lost or doubled on the way from Kafka into the tables. Zero tolerance.
 
-It shares no code with the writer: Arrow reads the rows, numpy counts them, librdkafka reads Kafka a second time.
+Of the writer's code it shares only what joins the accounts of a day: Arrow reads the rows, numpy counts them, and a
+reader of its own, by the same client library, reads Kafka a second time.
 What a person has acknowledged as lost (`platform.lost_ranges`) is no breach, and is said with every verdict.
 Three proofs: the batches' ranges follow one another without a hole or an overlap, from the first offset read to the
 checkpoint's last batch, and each batch's numbers add up; each offset of these ranges is in exactly one of the stream's

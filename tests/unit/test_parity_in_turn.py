@@ -33,7 +33,7 @@ EACH_DAY = 12
 
 def write_events(root: str) -> None:
     table = create_table(f"{root}/silver/events", EVENTS)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for n in range(DAYS * EACH_DAY):
         begins = START + timedelta(days=n // EACH_DAY, hours=2 * (n % EACH_DAY) + 1, minutes=55)
         for minute in (0, 4, 9):
