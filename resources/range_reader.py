@@ -75,11 +75,6 @@ class RangeReader:
         log_ends: dict[int, int] = {}
         while left:
             messages = consumer.consume(count, _WAIT_SECONDS)
-            if not messages:
-                if time.monotonic() - heard_at > _SILENCE_SECONDS:
-                    raise _explain_silence(consumer, topic, left, log_ends)
-                continue
-            heard_at = time.monotonic()
             said = [message for message in messages if message.error() is not None]
             log_ends |= {m.partition() or 0: m.offset() or 0 for m in said if _is_end(m.error(), topic)}
             batch = _build_batch([message for message in messages if message.error() is None] if said else messages)
@@ -87,6 +82,9 @@ class RangeReader:
             if len(inside):
                 count = max(1, min(self.most_records, _BATCH_BYTES * len(inside) // max(inside.nbytes, 1)))
                 yield inside
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > _SILENCE_SECONDS:
+                raise _explain_silence(consumer, topic, left, log_ends)
             done = {p for p, until in left.items() if p in reached or log_ends.get(p, -1) >= until}
             for partition in done:
                 del left[partition]
@@ -138,7 +136,9 @@ def _is_end(error: KafkaError | None, topic: str) -> bool:
         raise LostOffsetsError(f"Kafka no longer holds offsets of {topic} that are to be read: {error.str()}")
     if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
         raise _explain_missing(topic)
-    if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+    # Nobody joins the group, so the right to it is not needed; a connection is made anew.
+    passing = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.GROUP_AUTHORIZATION_FAILED)
+    if error.retriable() or error.code() in passing:
         return False
     raise KafkaException(error)
 
