@@ -16,11 +16,9 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from platform_assets.errors import LostOffsetsError
@@ -30,8 +28,6 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.reader import DeltaReader, create_stream_table
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.ingest.batch_ledger import Verdicts, build_batch_commit, build_entries
-from platform_assets.streaming.ingest.deduplication import Duplicates, Known, RecentIds, hash_ids, pack_coordinates
-from platform_assets.streaming.ingest.event_content import hash_contents, list_content, open_connection
 from platform_assets.streaming.ingest.judged_records import JudgedBatch
 from platform_assets.streaming.ingest.kafka_clock import KafkaClock
 from platform_assets.streaming.ingest.lost_checkpoint import find_recorded_offsets
@@ -43,14 +39,11 @@ from platform_assets.streaming.ingest.lost_ranges import (
 )
 from platform_assets.streaming.ingest.open_transactions import OpenTransactions
 from platform_assets.streaming.ingest.read_tasks import plan_tasks
-from platform_assets.streaming.ingest.record_files import NUMBER, BatchOrder, WrittenRecords, run_tasks, unpack
+from platform_assets.streaming.ingest.record_files import BatchOrder, WrittenRecords, run_tasks, unpack
 from platform_assets.streaming.ingest.record_numbers import (
-    find_events,
     number_nothing,
-    read_coordinates,
-    to_int64s,
 )
-from platform_assets.streaming.ingest.sent_again import find_sent_again
+from platform_assets.streaming.ingest.repeated_records import RepeatFinder
 from platform_assets.streaming.progress import count_rows
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.tables.platform import ERASED_RECORDS, LOST_RANGES, REQUEUED_RECORDS
@@ -80,7 +73,6 @@ class EventWriter:
         self._forgotten = Register(context).names
         # Of a batch without records, the columns of its numbers.
         self._nothing = number_nothing(spec.topic, with_hashes=context.deduplication_horizon_micros is not None)
-        self._event_id = spec.topic.roles.event_id
         create_stream_table(REQUEUED_RECORDS, context)
         self._ingest = context.ingest[spec.name]
         self._topic_id = ""
@@ -89,10 +81,9 @@ class EventWriter:
         if self._ingest.fetch_ends is not None and self._ingest.fetch_times is not None:
             self._open = OpenTransactions(self._clock.fetch_ends, self._ingest.fetch_times)
         self._context = context
-        self._horizon_micros = context.deduplication_horizon_micros if self._event_id is not None else None
+        self._horizon_micros = context.deduplication_horizon_micros if spec.topic.roles.event_id is not None else None
+        self._repeats = RepeatFinder(spec.topic, self._events, self._horizon_micros)
         self._max_offsets = context.max_offsets_per_trigger
-        self._hashing = open_connection()
-        self._recent: RecentIds | None = None
         self._frontier: Frontier | None = None
         self._moved_at: float | None = None
         self._working = threading.Lock()
@@ -221,52 +212,7 @@ class EventWriter:
     def _judge(self, written: Sequence[WrittenRecords], planned: PlannedBatch) -> JudgedBatch:
         found = [numbers for task in written if (numbers := unpack(task.numbers)) is not None]
         numbers = pa.concat_tables(found) if found else self._nothing
-        none = Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
-        if self._horizon_micros is None or self._event_id is None:
-            return JudgedBatch(self._topic, written, numbers, none)
-        if self._recent is None:
-            self._recent = self._read_recent_ids(self._event_id, planned.arrival_micros, self._horizon_micros)
-        is_event = find_events(numbers)
-        # A copy of all would be most of what the driver holds of a large batch.
-        events, places = (
-            numbers if is_event.true_count == len(numbers) else numbers.filter(is_event),
-            np.flatnonzero(is_event),
-        )
-        older = self._find_sent_again(written, planned.arrival_micros - self._horizon_micros, len(numbers))
-        repeated = self._recent.find_duplicates(
-            to_int64s(events, "hash1"), to_int64s(events, "hash2"), read_coordinates(events),
-            to_int64s(events, "content"), planned.arrival_micros,
-            {r.kafka_partition: r.from_offset for r in planned.ranges}, older.take(places),
-        )  # fmt: skip
-        return JudgedBatch(self._topic, written, numbers, replace(repeated, positions=places[repeated.positions]))
-
-    def _find_sent_again(self, written: Sequence[WrittenRecords], until: int, records: int) -> Known:
-        """What the batch's records repeat that was accepted up to a moment, and in no memory is any more."""
-        known, start = Known.nothing(records), 0
-        for task in written:
-            late = unpack(task.old)
-            again = None if late is None else find_sent_again(self._topic, self._events, late, until)
-            if late is not None and again is not None:
-                places = start + late[NUMBER].to_numpy()
-                known.coordinates[places], known.contents[places] = again.coordinates, again.contents
-            start += task.count
-        return known
-
-    def _read_recent_ids(self, event_id: str, arrival_micros: int, horizon_micros: int) -> RecentIds:
-        """The ids that the main table holds within the horizon: at a start, and after a long stop."""
-        import pyarrow.compute as pc
-
-        oldest = pa.scalar(arrival_micros - horizon_micros, pa.int64()).cast(_UTC_MICROS)
-        needed = [*list_content(self._topic), event_id, "kafka_partition", "kafka_offset", "ingested_at"]
-        columns = list(dict.fromkeys(needed))
-        recent = RecentIds(horizon_micros)
-        for batch in self._events.read_batches(columns, pc.field("ingested_at") > oldest):
-            rows = pa.Table.from_batches([batch])
-            if len(rows):
-                ids = hash_ids(rows.column(event_id).cast(pa.string()))
-                contents = hash_contents(self._hashing, self._topic, rows)
-                recent.add(*ids, read_coordinates(rows), contents, to_int64s(rows, "ingested_at"))
-        return recent
+        return JudgedBatch(self._topic, written, numbers, self._repeats.find(written, numbers, planned))
 
     def _write_tables(
         self, batch: JudgedBatch, planned: PlannedBatch, app: str, held_since: int | None,
@@ -303,10 +249,7 @@ class EventWriter:
         self._frontier = frontier if is_new else None
         if is_new and frontier.micros != before.micros:
             self._moved_at = time.monotonic()
-        if self._recent is not None:
-            hash1, hash2, contents = (batch.accepted(name) for name in ("hash1", "hash2", "content"))
-            arrivals = np.full(len(offsets), planned.arrival_micros, dtype=np.int64)
-            self._recent.add(hash1, hash2, pack_coordinates(partitions, offsets), contents, arrivals)
+        self._repeats.remember(batch, planned.arrival_micros)
 
     def _find_unread(self, planned: PlannedBatch) -> set[int]:
         """The partitions that may hold more than the batch took: none, unless the limit has cut it.
