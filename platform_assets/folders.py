@@ -28,9 +28,9 @@ def open_folder(
 
     if (local := _find_local(uri)) is not None:
         return SubTreeFileSystem(local, LocalFileSystem())
-    from deltalake.fs import DeltaStorageHandler
+    from platform_assets.object_files import ObjectStoreHandler
 
-    return PyFileSystem(DeltaStorageHandler(uri, dict(storage_options or {}) or None, dict(sizes or {}) or None))
+    return PyFileSystem(ObjectStoreHandler(uri, dict(storage_options or {}) or None, dict(sizes or {}) or None))
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,15 @@ class Folder:
             return None
 
     def list_files(self, path: str = "") -> list[str]:
-        """The files under a path, sorted, relative to this folder; none where there is no such path."""
+        """The files under a path, sorted, relative to this folder; none where there is no such path.
+
+        An empty file of an object store is none: Hadoop marks folders by such, and no file of ours or Spark's is empty.
+        """
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(path, recursive=True, allow_not_found=True)
-        return sorted(found.path for found in self.files.get_file_info(selector) if found.is_file)
+        found = [file for file in self.files.get_file_info(selector) if file.is_file]
+        return sorted(file.path for file in found if file.size or self._local is not None)
 
     def write_file(self, path: str, content: bytes) -> str:
         """Writes a file and returns its URI. A reader sees it whole, old or new, also after a crash."""

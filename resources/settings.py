@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from platform_assets.errors import SettingError
+from resources import object_store
 
 # delta-rs, by which tables are read and written, ends where a path has one of these, opens another path, or (? and #)
 # finds no commit in the log: what streams read back at a start would be nothing.
@@ -294,10 +295,20 @@ class Settings(BaseSettings):
                 "begins like the URI of an object store, and has no // behind its colon. Write both slashes, or ./ "
                 "before the path of a folder on this machine"
             )
+        elif trouble := object_store.find_trouble(root, self.storage_options) or self._find_unsafe_writer(root):
+            raise ValueError(trouble)
         elif "://" not in root:
             root = str(Path(root).expanduser().absolute())
             _check_readable(root)
         object.__setattr__(self, "lakehouse", root)
+
+    def _find_unsafe_writer(self, root: str) -> str:
+        if not object_store.is_s3(root) or self.reports_engine == "duckdb":
+            return ""
+        return (
+            "in S3 no report can be written by Spark: Delta's writer does not commit by conditional put there, and "
+            "could overwrite another's commit. Set HEADRACE_REPORTS_ENGINE=duckdb"
+        )
 
     @property
     def dagster_home(self) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from platform_assets.errors import SettingError
-from resources import class_archive
+from resources import class_archive, object_store
 from resources.settings import Settings
 
 _LOG4J = Path(__file__).with_name("spark_log4j2.properties")
@@ -47,6 +47,7 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
         **_delta(),
         **_state_store(settings),
         **_memory_over_time(),
+        **object_store.hadoop_conf(settings.lakehouse, settings.storage_options),
     }
     if settings.spark_master.startswith("local"):
         conf |= _single_machine(settings)

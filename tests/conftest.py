@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 from resources.embedded_broker import BrokerState, EmbeddedBroker
+from resources.jars import s3_jars, spark_jars
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings, load_settings
@@ -108,7 +109,9 @@ def spark_log(spark_home: Path) -> Path:
 def spark(spark_home: Path) -> Iterator[SparkSession]:
     """One session for the whole run, configured as the platform's own, with all jars."""
     settings = Settings(home=spark_home, kafka_bootstrap_servers="", spark_heap_mib=1024, spark_conf=SPARK_CONF)
-    with SparkResource.from_settings(settings, "tests").running() as session:
+    # Those of S3 too: a test of a lakehouse there tells the session where it is (`tests/integration/s3_lakehouse.py`).
+    jars = ",".join(jar.as_uri() for jar in (*spark_jars(), *s3_jars()))
+    with SparkResource.from_settings(settings, "tests", **{"spark.jars": jars}).running() as session:
         yield session
 
 
