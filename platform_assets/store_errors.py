@@ -1,4 +1,4 @@
-"""What delta-rs and Hadoop say of an object store that refuses or does not answer, as one error that says what to do."""
+"""What libraries say of an object store that refuses or does not answer, as one error that says what to do."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import re
 from platform_assets.errors import HeadraceError, StorageError, StoreUnavailableError
 
 # Words of S3 in both libraries' texts, or of the libraries themselves; a text without any is about something else.
-_OF_A_STORE = re.compile(r"s3|object at location|awssdk|amazonaws|lacked the necessary privileges", re.IGNORECASE)
-_NO_BUCKET = re.compile(r"NoSuchBucket|UnknownStoreException|specified bucket does not exist", re.IGNORECASE)
+_OF_A_STORE = re.compile(
+    r"s3|object at location|awssdk|amazonaws|lacked the necessary privileges|AWS Error", re.IGNORECASE
+)
+_NO_BUCKET = re.compile(r"No_?Such_?Bucket|UnknownStoreException|specified bucket does not exist", re.IGNORECASE)
 _REFUSED = re.compile(
-    r"InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|ExpiredToken|lacked the necessary privileges|403 Forbidden"
-    r"|Status Code: 40[13]|NoAwsCredentials|NoAuthWithAWS|Unable to load credentials|missing valid authentication",
+    r"Invalid_?Access_?Key_?Id|Signature_?Does_?Not_?Match|Access_?Denied|ExpiredToken|403 Forbidden"
+    r"|lacked the necessary privileges|Status Code: 40[13]|NoAwsCredentials"
+    r"|NoAuthWithAWS|Unable to load credentials|missing valid authentication",
     re.IGNORECASE,
 )
 _UNANSWERED = re.compile(
     r"error sending request|HTTP error|timed out|\b5\d\d (Internal|Bad|Service|Gateway)|Server Error|Status Code: 5\d\d"
-    r"|SlowDown|AWSServiceThrottled|AWSServiceIOException|AWSClientIOException|AWSStatus500|AWSApiCallTimeout"
+    r"|Slow_?Down|NETWORK_CONNECTION|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|AWSServiceThrottled|AWSServiceIOException|AWSClientIOException|AWSStatus500|AWSApiCallTimeout"
     r"|Unable to execute HTTP request|Connection refused|after \d+ retries",
     re.IGNORECASE,
 )

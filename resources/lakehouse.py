@@ -13,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 import dagster as dg
 from pydantic import PrivateAttr
 
+from platform_assets import object_store
 from platform_assets.errors import SettingError, StorageError
 from platform_assets.folders import Folder
 from platform_assets.store_errors import find_store_error
-from resources import object_store
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:

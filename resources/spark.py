@@ -23,9 +23,9 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from platform_assets.errors import MissingDependencyError, TerminalError
+from platform_assets.object_store import is_s3
 from resources.jars import s3_jars, spark_jars
 from resources.java import java_home
-from resources.object_store import is_s3
 from resources.processes import ProcessIdentity, identify
 from resources.scratch import make_scratch_folder
 from resources.settings import Settings, load_settings

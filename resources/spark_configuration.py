@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from platform_assets import object_store
 from platform_assets.errors import SettingError
-from resources import class_archive, object_store
+from resources import class_archive
 from resources.settings import Settings
 
 _LOG4J = Path(__file__).with_name("spark_log4j2.properties")

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyarrow.fs import S3FileSystem
+from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
 KEY, SECRET = "headrace-key", "headrace-secret"
 BUCKET = "lake"
-_START_SECONDS = 60.0
+_SECONDS = 60.0
 # The master's, the volume's and the filer's ports are of no interest to anybody, but each listens.
 _PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
           "s3.port", "s3.port.grpc")  # fmt: skip
@@ -32,50 +30,82 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass
 class S3Server:
-    """A running server, with the bucket `lake`."""
+    """A server, which knows one account and has the bucket `lake`."""
 
-    port: int
-    process: subprocess.Popen[bytes]
+    folder: Path
+    ports: dict[str, int]
+    process: subprocess.Popen[bytes] | None = None
 
-    def options(self, port: int | None = None) -> dict[str, str]:
-        """`HEADRACE_STORAGE_OPTIONS` for it, or for another port that leads to it. Few tries: a test waits for them."""
+    @property
+    def options(self) -> dict[str, str]:
+        """`HEADRACE_STORAGE_OPTIONS` for it. Few tries: a test waits for them."""
         return {
-            "aws_endpoint_url": f"http://127.0.0.1:{port or self.port}", "aws_access_key_id": KEY,
+            "aws_endpoint_url": f"http://127.0.0.1:{self.ports['s3.port']}", "aws_access_key_id": KEY,
             "aws_secret_access_key": SECRET, "max_retries": "2", "retry_timeout": "10s",
         }  # fmt: skip
 
+    def start(self) -> None:
+        """Starts it, with what it had when it was stopped; returns when it answers."""
+        command = [_find_binary(), "-logtostderr=true", "server", *_OPTIONS]
+        command += [f"-s3.config={self.folder}/identities.json", f"-dir={self.folder}/data"]
+        command += [f"-{name}={port}" for name, port in self.ports.items()]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """Kills it, as a crash would: a client is refused from now on."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """For the block it answers nobody."""
-        self.process.send_signal(signal.SIGSTOP)
+    def away(self) -> Iterator[None]:
+        """For the block nobody answers."""
+        self.stop()
         try:
             yield
         finally:
-            self.process.send_signal(signal.SIGCONT)
+            self.start()
+
+    def _wait_until_ready(self) -> None:
+        """Until it has made the bucket: it answers before it can."""
+        deadline = time.monotonic() + _SECONDS
+        files = S3FileSystem(
+            access_key=KEY, secret_key=SECRET, endpoint_override=f"127.0.0.1:{self.ports['s3.port']}", scheme="http",
+            region="us-east-1", allow_bucket_creation=True, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
+        )  # fmt: skip
+        while True:
+            assert self.process is not None and self.process.poll() is None and time.monotonic() < deadline, (
+                self.folder / "log"
+            ).read_text(errors="replace")[-2000:]
+            try:
+                files.create_dir(BUCKET)
+                with files.open_output_stream(f"{BUCKET}/started") as probe:
+                    probe.write(b"x")
+                files.delete_file(f"{BUCKET}/started")
+                return
+            except OSError:
+                time.sleep(0.1)
 
 
 @contextmanager
 def running_s3() -> Iterator[S3Server]:
-    """The server, which knows one account and has one bucket."""
+    """A started server for the block."""
     folder = Path(tempfile.mkdtemp(prefix="headrace-s3-"))
-    ports = dict(zip(_PORTS, _find_ports(len(_PORTS)), strict=True))
     credentials = [{"accessKey": KEY, "secretKey": SECRET}]
     identity = {"name": "headrace", "credentials": credentials, "actions": ["Admin"]}
     (folder / "identities.json").write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
-    command = [_find_binary(), "-logtostderr=true", "server", *_OPTIONS, f"-s3.config={folder}/identities.json"]
-    command += [f"-dir={folder}/data", *(f"-{name}={port}" for name, port in ports.items())]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    server = S3Server(ports["s3.port"], process)
+    server = S3Server(folder, dict(zip(_PORTS, _find_ports(len(_PORTS)), strict=True)))
     try:
-        _wait_until_ready(server, folder / "log")
+        server.start()
         yield server
     finally:
-        process.kill()  # nobody needs its data any more
-        process.wait()
+        server.stop()
         shutil.rmtree(folder)
 
 
@@ -91,20 +121,3 @@ def _find_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
-
-
-def _wait_until_ready(server: S3Server, log: Path) -> None:
-    """Until it has made the bucket: it answers before it can."""
-    deadline = time.monotonic() + _START_SECONDS
-    address = {
-        "access_key": KEY, "secret_key": SECRET, "endpoint_override": f"127.0.0.1:{server.port}", "scheme": "http",
-        "region": "us-east-1",
-    }  # fmt: skip
-    while True:
-        assert server.process.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz", timeout=5).close()
-            S3FileSystem(allow_bucket_creation=True, **address).create_dir(BUCKET)
-            return
-        except OSError:
-            time.sleep(0.1)

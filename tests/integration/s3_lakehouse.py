@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resources.object_store import hadoop_conf
+from platform_assets.object_store import hadoop_conf
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
