@@ -81,6 +81,7 @@ def test_every_record_is_in_one_table_and_the_derived_one_equals_its_twin(
     prove_sound(streams, NAME)
 
 
+@pytest.mark.long
 def test_a_restored_backup_goes_on_in_another_place_of_the_store(
     streams: StreamsUnderTest, settings_of_store: Settings, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_restored_backup_goes_on_in_another_place_of_the_store(
     assert len(there.rows("silver.events")) > len(streams.rows("silver.events"))
 
 
+@pytest.mark.long
 def test_a_stream_is_recomputed(streams: StreamsUnderTest, lakehouse: LakehouseResource) -> None:
     before = rows(streams, NAME)
     streams.let_go_of_state()
@@ -111,6 +113,7 @@ def test_a_stream_is_recomputed(streams: StreamsUnderTest, lakehouse: LakehouseR
     prove_sound(streams, NAME)
 
 
+@pytest.mark.long
 def test_a_replay_is_swapped_in_and_taken_back(streams: StreamsUnderTest, lakehouse: LakehouseResource) -> None:
     before = rows(streams, NAME)
     shadow = Shadow(STREAMS[NAME], streams.context, lakehouse)
@@ -127,6 +130,7 @@ def test_a_replay_is_swapped_in_and_taken_back(streams: StreamsUnderTest, lakeho
     prove_sound(streams, NAME)
 
 
+@pytest.mark.long
 def test_a_user_is_forgotten(streams: StreamsUnderTest, kafka: KafkaResource, lakehouse: LakehouseResource) -> None:
     user, streams_of_user = "u1", [EVENTS, STREAMS[NAME]]
     assert search_files(lakehouse, user).found
