@@ -111,7 +111,7 @@ class Folder:
             self.files.delete_file(name)
 
     def _remove_in_s3(self, path: str) -> None:
-        """With the marks that Hadoop has put for folders, for which Spark would take a removed checkpoint for one."""
+        """Removes the marks of Hadoop's folders too: by these Spark would take a removed checkpoint for one."""
         from pyarrow.fs import FileType
 
         kind = self.files.get_file_info(path).type

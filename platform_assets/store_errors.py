@@ -18,7 +18,8 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 _UNANSWERED = re.compile(
-    r"error sending request|HTTP error|timed out|\b5\d\d (Internal|Bad|Service|Gateway)|Server Error|Status Code: 5\d\d|HTTP status 5\d\d"
+    r"error sending request|HTTP error|timed out|\b5\d\d (Internal|Bad|Service|Gateway)|Server Error|Status Code: 5\d\d"
+    r"|HTTP status 5\d\d"
     r"|Slow_?Down|NETWORK_CONNECTION|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|AWSServiceThrottled|AWSServiceIOException|AWSClientIOException|AWSStatus500|AWSApiCallTimeout"
     r"|Unable to execute HTTP request|Connection refused|after \d+ retries",
     re.IGNORECASE,

@@ -46,11 +46,12 @@ class Settings(BaseSettings):
 
     home: Annotated[Path, Field(description="Dagster home, broker data, logs, caches")] = Path(".headrace")
     lakehouse: Annotated[
-        str, Field(description="Root of all tables and checkpoints: a path or an object store URI")
+        str, Field(description="Root of all tables and checkpoints: a path, or s3://bucket/prefix")
     ] = ""
     # Neither this nor spark_conf is shown where settings are: both hold keys of object stores.
     storage_options: Annotated[
-        dict[str, str], Field(repr=False, description="JSON; object-store options for readers outside Spark")
+        dict[str, str],
+        Field(repr=False, description="JSON; options of the lakehouse's object store, for every library"),
     ] = {}
 
     kafka_bootstrap_servers: Annotated[

@@ -64,7 +64,7 @@ class S3Server:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """For the block nobody answers."""
+        """Lets nobody answer during the block."""
         self.stop()
         try:
             yield
@@ -72,7 +72,7 @@ class S3Server:
             self.start()
 
     def _wait_until_ready(self) -> None:
-        """Until it has made the bucket: it answers before it can."""
+        """Waits until it has made the bucket: it answers before it can."""
         deadline = time.monotonic() + _SECONDS
         files = S3FileSystem(
             access_key=KEY, secret_key=SECRET, endpoint_override=f"127.0.0.1:{self.ports['s3.port']}", scheme="http",

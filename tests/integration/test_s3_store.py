@@ -87,7 +87,7 @@ def test_a_removed_folder_leaves_nothing_by_which_spark_would_know_it(server: S3
         ("s3a://no-such-bucket/x", {}, "no bucket no-such-bucket. Create it"),
     ],
 )
-def test_what_a_person_must_mend_is_named(
+def test_what_a_person_must_do_is_named(
     server: S3Server, tmp_path: Path, root: str, options: dict[str, str], says: str
 ) -> None:
     with pytest.raises(StorageError, match=says) as raised:
