@@ -108,10 +108,10 @@ def spark_log(spark_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def spark(spark_home: Path) -> Iterator[SparkSession]:
     """One session for the whole run, configured as the platform's own, with all jars."""
-    settings = Settings(home=spark_home, kafka_bootstrap_servers="", spark_heap_mib=1024, spark_conf=SPARK_CONF)
-    # Those of S3 too: a test of a lakehouse there tells the session where it is (`tests/integration/s3_lakehouse.py`).
-    jars = ",".join(jar.as_uri() for jar in (*spark_jars(), *s3_jars()))
-    with SparkResource.from_settings(settings, "tests", **{"spark.jars": jars}).running() as session:
+    # The jars of S3 too: a test of a lakehouse there says where it is (`tests/integration/s3_lakehouse.py`).
+    conf = {**SPARK_CONF, "spark.jars": ",".join(jar.as_uri() for jar in (*spark_jars(), *s3_jars()))}
+    settings = Settings(home=spark_home, kafka_bootstrap_servers="", spark_heap_mib=1024, spark_conf=conf)
+    with SparkResource.from_settings(settings, "tests").running() as session:
         yield session
 
 

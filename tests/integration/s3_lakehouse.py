@@ -35,7 +35,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None
 def told(session: SparkSession, settings: Settings) -> Iterator[None]:
     """Gives a running session for the block what one gets at its start when its lakehouse is in S3."""
     conf = hadoop_conf(settings.lakehouse, settings.storage_options)
-    hadoop = session.sparkContext._jsc.hadoopConfiguration()  # type: ignore[attr-defined]
+    hadoop = session.sparkContext._jsc.hadoopConfiguration()
     for key, value in conf.items():
         if key.startswith(_HADOOP):
             hadoop.set(key.removeprefix(_HADOOP), value)

@@ -18,7 +18,7 @@ from jobs.operations.replay.swap import is_half_done, swap_in, undo_swap
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import StorageError
 from platform_assets.streaming.register.found_traces import NOTHING_ELSE
-from platform_assets.streaming.stream_spec import select_ingest
+from platform_assets.streaming.stream_spec import Stream, select_ingest
 from platform_assets.streams import load_stream_groups, load_streams
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -132,7 +132,8 @@ def test_a_replay_is_swapped_in_and_taken_back(streams: StreamsUnderTest, lakeho
 
 @pytest.mark.long
 def test_a_user_is_forgotten(streams: StreamsUnderTest, kafka: KafkaResource, lakehouse: LakehouseResource) -> None:
-    user, streams_of_user = "u1", [EVENTS, STREAMS[NAME]]
+    user = "u1"
+    streams_of_user: list[Stream] = [EVENTS, STREAMS[NAME]]
     assert search_files(lakehouse, user).found
     erasure = Erasure(user, streams_of_user, streams.context, "a test", "asked to", NOTHING_ELSE)
     _, erased = erasure.take_out(streams.session, lambda: _drain(streams), lambda line: None)

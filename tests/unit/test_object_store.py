@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from platform_assets.errors import StorageError, StoreUnavailableError
@@ -34,7 +36,7 @@ def test_delta_rs_commits_by_conditional_put_and_gets_what_it_was_given() -> Non
 
 
 def test_spark_is_told_the_same_and_no_secret_stands_on_its_command_line() -> None:
-    settings = Settings(home="/home/x", lakehouse=ROOT, storage_options=OPTIONS, kafka_bootstrap_servers="")
+    settings = Settings(home=Path("/home/x"), lakehouse=ROOT, storage_options=OPTIONS, kafka_bootstrap_servers="")
     conf = spark_conf(settings, [])
     wanted = {"endpoint": "http://127.0.0.1:8333/", "path.style.access": "true", "endpoint.region": "us-east-1"}
     assert {f"{S3A}.{key}": value for key, value in wanted.items()}.items() <= conf.items()
