@@ -38,8 +38,8 @@ class ArrowReadTable(DeltaTable):
 
     delta-rs hands Arrow a file system that is written in Python. Arrow's threads close such files a moment after the
     last row has been handed over; a process that ends within that moment is aborted ("terminate called without an
-    active exception", https://github.com/apache/arrow/issues/34314), its work done but its exit code 134. Only an
-    object store is still read that way.
+    active exception", https://github.com/apache/arrow/issues/34314), its work done but its exit code 134. Only object
+    stores other than S3 are still read that way.
     """
 
     def to_pyarrow_dataset(self, *args: Any, **kwargs: Any) -> Dataset:
@@ -144,7 +144,11 @@ def _build_dataset(table: DeltaTable, schema: pa.Schema, actions: Sequence[Mappi
     sizes = {unquote(action["path"]): action["size_bytes"] for action in actions}
     folder = open_folder(table.table_uri, table._storage_options, sizes)
     parquet = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
-    fragments = [parquet.make_fragment(unquote(a["path"]), folder, _build_promise(a, schema)) for a in actions]
+    fragments = [
+        parquet.make_fragment(path, folder, _build_promise(action, schema), file_size=sizes[path])
+        for action in actions
+        for path in (unquote(action["path"]),)
+    ]
     return ds.FileSystemDataset(fragments, schema, parquet, folder)
 
 

@@ -6,7 +6,8 @@
     │   ├── NotReadyError
     │   ├── QueryFailedError
     │   ├── RunFailedError
-    │   └── ServiceEndedError
+    │   ├── ServiceEndedError
+    │   └── StoreUnavailableError
     └── TerminalError             trying again cannot help: the group waits for a person
         ├── SettingError
         ├── TopicSpecError
@@ -59,6 +60,10 @@ class RunFailedError(TransientError):
 
 class ServiceEndedError(TransientError):
     """One of the platform's processes ended by itself; the message names its log or its output."""
+
+
+class StoreUnavailableError(TransientError):
+    """The object store of the lakehouse did not answer, or asked for patience."""
 
 
 class SettingError(TerminalError):

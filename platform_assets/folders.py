@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from platform_assets.object_store import arrow_options, is_s3, normalize_uri
+
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
@@ -20,17 +22,20 @@ def open_folder(
 ) -> FileSystem:
     """A table's folder, or a whole root, as Arrow's file system: paths are relative to it.
 
-    `uri` is a local path or any that delta-rs knows. A local one is read without Python (`ArrowReadTable` says why) and
-    without delta-rs, which takes 60 MiB in each process that uses it. `sizes` are those of files in it, in bytes, by
-    their path: of others an object store is asked at each opening.
+    `uri` is a local path or any that delta-rs knows. A local one and S3 are read without Python (`ArrowReadTable` says
+    why) and without delta-rs, which takes 60 MiB in each process that uses it. `sizes` are those of files in it, in
+    bytes, by their path: of others another store is asked at each opening.
     """
-    from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
+    from pyarrow.fs import LocalFileSystem, PyFileSystem, S3FileSystem, SubTreeFileSystem
 
     if (local := _find_local(uri)) is not None:
         return SubTreeFileSystem(local, LocalFileSystem())
-    from deltalake.fs import DeltaStorageHandler
+    if is_s3(uri):
+        place = normalize_uri(uri).partition("://")[2]
+        return SubTreeFileSystem(place, S3FileSystem(**arrow_options(storage_options or {})))
+    from platform_assets.object_files import ObjectStoreHandler
 
-    return PyFileSystem(DeltaStorageHandler(uri, dict(storage_options or {}) or None, dict(sizes or {}) or None))
+    return PyFileSystem(ObjectStoreHandler(uri, dict(storage_options or {}) or None, dict(sizes or {}) or None))
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,15 @@ class Folder:
             return None
 
     def list_files(self, path: str = "") -> list[str]:
-        """The files under a path, sorted, relative to this folder; none where there is no such path."""
+        """The files under a path, sorted, relative to this folder; none where there is no such path.
+
+        An empty file of another store is none: Hadoop marks folders by such, and no file of ours or Spark's is empty.
+        """
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(path, recursive=True, allow_not_found=True)
-        return sorted(found.path for found in self.files.get_file_info(selector) if found.is_file)
+        found = [file for file in self.files.get_file_info(selector) if file.is_file]
+        return sorted(file.path for file in found if file.size or self._local is not None or is_s3(self.uri))
 
     def write_file(self, path: str, content: bytes) -> str:
         """Writes a file and returns its URI. A reader sees it whole, old or new, also after a crash."""
@@ -91,12 +100,36 @@ class Folder:
             else:
                 place.unlink(missing_ok=True)
             return
+        if is_s3(self.uri):
+            self._remove_in_s3(path)
+            return
         # An object store has no folders to remove, and the handler can remove single files only.
         found = self.list_files(path)
         if not found and path and self.read_file(path) is not None:
             found = [path]
         for name in found:
             self.files.delete_file(name)
+
+    def _remove_in_s3(self, path: str) -> None:
+        """Removes the marks of Hadoop's folders too: by these Spark would take a removed checkpoint for one."""
+        from pyarrow.fs import FileType
+
+        kind = self.files.get_file_info(path).type
+        if kind == FileType.File:
+            self.files.delete_file(path)
+        elif kind == FileType.Directory:
+            self.files.delete_dir_contents(path)
+            self._remove_empty(path)
+
+    def _remove_empty(self, path: str) -> None:
+        """Removes folders that a store keeps as such (SeaweedFS), from the innermost; Amazon's has none."""
+        from pyarrow.fs import FileSelector, FileType
+
+        for found in self.files.get_file_info(FileSelector(path, allow_not_found=True)):
+            if found.type == FileType.Directory:
+                self._remove_empty(found.path)
+                self.files.create_dir(found.path, recursive=False)  # a mark can be removed, and the folder goes with it
+                self.files.delete_dir(found.path)
 
     def move(self, path: str, new_path: str) -> None:
         """Moves all that lies under a path to another, where nothing is; called again after a crash, to its end.
@@ -113,6 +146,13 @@ class Folder:
                 self.write_file(f"{new_path}{name.removeprefix(path)}", source.readall())
         for name in reversed(found):
             self.files.delete_file(name)
+
+
+def has_folders(files: FileSystem) -> bool:
+    """Whether a file's folder must be there before the file: so it is on a disk alone."""
+    from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+
+    return isinstance(files, SubTreeFileSystem) and isinstance(files.base_fs, LocalFileSystem)
 
 
 def _find_local(uri: str) -> str | None:

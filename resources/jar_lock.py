@@ -19,7 +19,7 @@ _COORDINATES = Path(__file__).with_name("jars.toml")
 
 
 def write_lock(lock: Path = JARS_LOCK) -> None:
-    """Resolves both sets from the coordinates and rewrites the lock. Needs the network."""
+    """Resolves all sets from the coordinates and rewrites the lock. Needs the network."""
     lines = ["# Written by `make lock-jars` from jars.toml: set, path in a Maven repository, size, sha256."]
     for jar_set in JAR_SETS:
         for path, jar in sorted(_resolve(jar_set).items(), key=lambda found: found[1].name):
@@ -46,8 +46,9 @@ def select_missing(candidates: dict[str, Path], shipped: frozenset[str]) -> dict
 def _resolve(jar_set: JarSet) -> dict[str, Path]:
     import jgo
 
-    by_artifact: dict[str, tuple[str, Path]] = {}
-    for coordinates in tomllib.loads(_COORDINATES.read_text())[jar_set]["resolutions"]:
+    wanted = tomllib.loads(_COORDINATES.read_text())[jar_set]
+    by_artifact = _fetch_alone(wanted.get("without_dependencies", []))
+    for coordinates in wanted["resolutions"]:
         try:
             environment = jgo.build("+".join(coordinates))
         except Exception as error:  # the resolver raises whatever its HTTP and XML layers raise
@@ -61,8 +62,25 @@ def _resolve(jar_set: JarSet) -> dict[str, Path]:
             if name in files:
                 path = f"{found.groupId.replace('.', '/')}/{found.artifactId}/{found.version}/{name}"
                 by_artifact.setdefault(artifact_id(name), (path, files[name]))
-    shipped = _shipped_by_pyspark() if jar_set == "spark" else frozenset()
-    return select_missing(dict(by_artifact.values()), shipped)
+    unwanted = frozenset(wanted.get("left_out", [])) | (frozenset() if jar_set == "broker" else _shipped_by_pyspark())
+    return select_missing(dict(by_artifact.values()), unwanted)
+
+
+def _fetch_alone(coordinates: list[str]) -> dict[str, tuple[str, Path]]:
+    """The artifacts themselves, by their names, with their repository paths."""
+    from jgo.maven import MavenContext
+
+    context, found = MavenContext(), {}
+    for group, artifact, version in (one.split(":") for one in coordinates):
+        try:
+            jar = Path(context.project(group, artifact).at_version(version).artifact().resolve())
+        except Exception as error:  # as above
+            raise MissingDependencyError(
+                f"The jar {group}:{artifact}:{version} cannot be fetched ({type(error).__name__}: {error}). Check the "
+                "network, then run `make lock-jars` again."
+            ) from error
+        found[artifact] = f"{group.replace('.', '/')}/{artifact}/{version}/{jar.name}", jar
+    return found
 
 
 def _shipped_by_pyspark() -> frozenset[str]:

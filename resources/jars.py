@@ -5,6 +5,7 @@ nothing here touches the network: a stamp remembers the size and modification ti
 A platform that has its jars imports nothing here but the standard library.
 
     python -m resources.jars         fetch and verify (what `make setup` does)
+    python -m resources.jars s3      these, and those for a lakehouse in S3
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Literal, get_args
 from platform_assets.errors import MissingDependencyError
 from resources import file_lock
 
-JarSet = Literal["spark", "broker"]
+JarSet = Literal["spark", "s3", "broker"]
 JAR_SETS: tuple[JarSet, ...] = get_args(JarSet)
 JARS_LOCK = Path(__file__).with_name("jars.lock")
 
@@ -63,6 +64,11 @@ def spark_jars(cache: Path | None = None) -> list[Path]:
     return _jars("spark", cache or default_cache())
 
 
+def s3_jars(cache: Path | None = None) -> list[Path]:
+    """What Spark needs besides for a lakehouse in S3; fetched where the root is there. Otherwise as `spark_jars`."""
+    return _jars("s3", cache or default_cache())
+
+
 def broker_jars(cache: Path | None = None) -> list[Path]:
     """The embedded broker's class path; otherwise as `spark_jars`."""
     return _jars("broker", cache or default_cache())
@@ -81,17 +87,17 @@ def default_cache() -> Path:
 
 
 def read_lock(path: Path | None = None) -> dict[JarSet, tuple[LockedJar, ...]]:
-    """The locked jars of both sets, sorted by name. Raises `MissingDependencyError` when the lock cannot be read."""
+    """The locked jars of each set, sorted by name. Raises `MissingDependencyError` when the lock cannot be read."""
     path = path or JARS_LOCK
-    locked: dict[JarSet, list[LockedJar]] = {"spark": [], "broker": []}
+    locked: dict[str, list[LockedJar]] = {jar_set: [] for jar_set in JAR_SETS}
     try:
         for line in path.read_text().splitlines():
             if line and not line.startswith("#"):
                 jar_set, place, size, digest = line.split()
-                locked["spark" if jar_set == "spark" else "broker"].append(LockedJar(place, int(size), digest))
-    except (OSError, ValueError) as error:
+                locked[jar_set].append(LockedJar(place, int(size), digest))
+    except (OSError, ValueError, KeyError) as error:
         raise MissingDependencyError(f"{path} cannot be read ({error}). Restore it, or run `make lock-jars`.") from None
-    return {jar_set: tuple(sorted(jars, key=lambda jar: jar.name)) for jar_set, jars in locked.items()}
+    return {jar_set: tuple(sorted(locked[jar_set], key=lambda jar: jar.name)) for jar_set in JAR_SETS}
 
 
 def sha256(path: Path) -> str:
@@ -190,7 +196,7 @@ def _matches(path: Path, jar: LockedJar) -> bool:
 def main() -> None:
     """Command line, see the module's docstring."""
     try:
-        found = (spark_jars(), broker_jars())
+        found = [spark_jars(), broker_jars(), *([s3_jars()] if "s3" in sys.argv[1:] else [])]
     except (MissingDependencyError, TimeoutError) as error:
         sys.exit(str(error))
     for jars in found:

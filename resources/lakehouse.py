@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -12,8 +13,10 @@ from urllib.parse import unquote, urlsplit
 import dagster as dg
 from pydantic import PrivateAttr
 
-from platform_assets.errors import StorageError
+from platform_assets import object_store
+from platform_assets.errors import SettingError, StorageError
 from platform_assets.folders import Folder
+from platform_assets.store_errors import find_store_error
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -62,10 +65,13 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
     def check_writable(self) -> None:
         """Creates the root when it is local, and proves by a probe that files can be written in it.
 
-        Raises `StorageError` naming the path and what to do. A remote root is not contacted: a commit proves it.
+        Raises `StorageError` naming the path and what to do; for S3 also `StoreUnavailableError` and `SettingError`.
+        Another remote root is not contacted: a commit proves it.
         """
         root = self.local_root
         if root is None:
+            if object_store.is_s3(self.root_uri):
+                self._check_store()
             return
         probe = root / f".headrace-probe-{os.getpid()}"
         try:
@@ -79,6 +85,19 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
                 f"The lakehouse {root} cannot be written ({error.strerror}). Give this user the right to write there, "
                 "free space, or set HEADRACE_LAKEHOUSE to another place."
             ) from None
+
+    def _check_store(self) -> None:
+        options = self.storage_options()
+        if trouble := object_store.find_trouble(self.root_uri, options):
+            raise SettingError(f"The lakehouse {self.root_uri}: {trouble}.")
+        probe = f".headrace-probe-{uuid.uuid4().hex}"
+        try:
+            self.folder.write_file(probe, b"x")
+            self.folder.files.delete_file(probe)
+        except OSError as error:
+            raise find_store_error(self.root_uri, str(error)) or StorageError(
+                f"The lakehouse {self.root_uri} cannot be written ({type(error).__name__}). See docs/object-store.md."
+            ) from error
 
     def free_bytes(self) -> int | None:
         """Free space for this user under the root; None when it is not local. The root need not exist yet."""
@@ -114,13 +133,13 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
 
     def storage_options(self) -> dict[str, str]:
         """Object-store options for readers outside Spark (delta-rs, DuckDB). May hold secrets: never log it."""
-        return dict((self._settings or load_settings()).storage_options)
+        return object_store.delta_options(self.root_uri, (self._settings or load_settings()).storage_options)
 
 
 def normalize_root(root: str) -> str:
-    """One spelling for each place: absolute path for local ones (`file:` URIs too), no slash at the end."""
+    """One spelling for each place: absolute path for local ones (`file:` too), `s3://` for S3, no slash at the end."""
     if root.startswith("file:"):
         return str(Path(unquote(urlsplit(root).path)))
     if "://" in root:
-        return root.rstrip("/")
+        return object_store.normalize_uri(root)
     return str(Path(root).expanduser().absolute())

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from platform_assets import object_store
 from platform_assets.errors import SettingError
 
 # delta-rs, by which tables are read and written, ends where a path has one of these, opens another path, or (? and #)
@@ -45,11 +46,12 @@ class Settings(BaseSettings):
 
     home: Annotated[Path, Field(description="Dagster home, broker data, logs, caches")] = Path(".headrace")
     lakehouse: Annotated[
-        str, Field(description="Root of all tables and checkpoints: a path or an object store URI")
+        str, Field(description="Root of all tables and checkpoints: a path, or s3://bucket/prefix")
     ] = ""
     # Neither this nor spark_conf is shown where settings are: both hold keys of object stores.
     storage_options: Annotated[
-        dict[str, str], Field(repr=False, description="JSON; object-store options for readers outside Spark")
+        dict[str, str],
+        Field(repr=False, description="JSON; options of the lakehouse's object store, for every library"),
     ] = {}
 
     kafka_bootstrap_servers: Annotated[
@@ -300,10 +302,20 @@ class Settings(BaseSettings):
                 "begins like the URI of an object store, and has no // behind its colon. Write both slashes, or ./ "
                 "before the path of a folder on this machine"
             )
+        elif trouble := object_store.find_trouble(root, self.storage_options) or self._find_unsafe_writer(root):
+            raise ValueError(trouble)
         elif "://" not in root:
             root = str(Path(root).expanduser().absolute())
             _check_readable(root)
         object.__setattr__(self, "lakehouse", root)
+
+    def _find_unsafe_writer(self, root: str) -> str:
+        if not object_store.is_s3(root) or self.reports_engine == "duckdb":
+            return ""
+        return (
+            "in S3 no report can be written by Spark: Delta's writer does not commit by conditional put there, and "
+            "could overwrite another's commit. Set HEADRACE_REPORTS_ENGINE=duckdb"
+        )
 
     @property
     def dagster_home(self) -> Path:

@@ -23,7 +23,8 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from platform_assets.errors import MissingDependencyError, TerminalError
-from resources.jars import spark_jars
+from platform_assets.object_store import is_s3
+from resources.jars import s3_jars, spark_jars
 from resources.java import java_home
 from resources.processes import ProcessIdentity, identify
 from resources.scratch import make_scratch_folder
@@ -167,7 +168,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
 
     def _launch(self, inherited_descriptors: tuple[int, ...]) -> None:
         settings = self._settings or load_settings()  # Dagster's copy of a resource has no private attributes
-        jars = spark_jars()
+        jars = spark_jars() + (s3_jars() if is_s3(settings.lakehouse) else [])
         os.environ["JAVA_HOME"] = str(java_home())
         os.environ["SPARK_WORKER_INTERPRETER"] = sys.executable
         os.environ.setdefault("PYSPARK_PYTHON", _worker_python(settings))
@@ -186,6 +187,8 @@ class SparkResource(dg.ConfigurableResource[Any]):
         conf = spark_conf(settings, jars, log_file=logs.with_suffix(".log"))
         conf |= {"spark.app.name": self.app_name, **self.spark_config}
         conf.setdefault("spark.local.dir", str(self._folder))
+        # What is on its way to S3: by default below /tmp, where a kill would leave it for good.
+        conf.setdefault("spark.hadoop.fs.s3a.buffer.dir", conf["spark.local.dir"])
         public = SparkConf(loadDefaults=False).setAll([(k, v) for k, v in conf.items() if not is_secret(k)])
         with logs.with_suffix(".out").open("ab") as output:
             self._output = logs.with_suffix(".out"), output.tell()

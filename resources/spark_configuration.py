@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from platform_assets import object_store
 from platform_assets.errors import SettingError
 from resources import class_archive
 from resources.settings import Settings
@@ -47,6 +48,7 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
         **_delta(),
         **_state_store(settings),
         **_memory_over_time(),
+        **object_store.hadoop_conf(settings.lakehouse, settings.storage_options),
     }
     if settings.spark_master.startswith("local"):
         conf |= _single_machine(settings)

@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 from resources.embedded_broker import BrokerState, EmbeddedBroker
+from resources.jars import s3_jars, spark_jars
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings, load_settings
@@ -107,7 +108,9 @@ def spark_log(spark_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def spark(spark_home: Path) -> Iterator[SparkSession]:
     """One session for the whole run, configured as the platform's own, with all jars."""
-    settings = Settings(home=spark_home, kafka_bootstrap_servers="", spark_heap_mib=1024, spark_conf=SPARK_CONF)
+    # The jars of S3 too: a test of a lakehouse there says where it is (`tests/integration/s3_lakehouse.py`).
+    conf = {**SPARK_CONF, "spark.jars": ",".join(jar.as_uri() for jar in (*spark_jars(), *s3_jars()))}
+    settings = Settings(home=spark_home, kafka_bootstrap_servers="", spark_heap_mib=1024, spark_conf=conf)
     with SparkResource.from_settings(settings, "tests").running() as session:
         yield session
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 
@@ -53,7 +52,7 @@ def rows(streams: StreamsUnderTest, name: str) -> list[str]:
 
 def prove_sound(streams: StreamsUnderTest, name: str) -> None:
     """The table equals its twin, and its account has no hole."""
-    verdict = run_check(streams.session, Path(streams.context.lakehouse_root), name)
+    verdict = run_check(streams.session, streams.context.lakehouse_root, name)
     assert verdict.passed, verdict.description
     (check,) = build_hop_ledger_checks([STREAMS[name]])
     resources = {"lakehouse": LakehouseResource(root=streams.context.lakehouse_root)}

@@ -106,7 +106,7 @@ class StreamsUnderTest:
 
     def rows(self, table: str, sql: str = "select * from t") -> list[dict[str, Any]]:
         """Rows of a table, read by delta-rs and queried by DuckDB as `t`."""
-        t = DeltaTable(self.context.table_uri(table)).to_pyarrow_dataset()
+        t = self.table(table).to_pyarrow_dataset()
         connection = duckdb.connect()
         connection.execute("set timezone = 'UTC'")
         connection.register("t", t)
@@ -114,7 +114,11 @@ class StreamsUnderTest:
 
     def version(self, table: str) -> int:
         """The table's newest version."""
-        return DeltaTable(self.context.table_uri(table)).version()
+        return self.table(table).version()
+
+    def table(self, name: str) -> DeltaTable:
+        """The table at its newest version."""
+        return DeltaTable(self.context.table_uri(name), storage_options=dict(self.context.storage_options))
 
 
 def build_purchases(number: int) -> list[bytes]:

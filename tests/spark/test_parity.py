@@ -69,7 +69,7 @@ def name() -> str:
     return QUICK[0]
 
 
-def run_check(spark: SparkSession, root: Path, name: str, engine: EngineName = "duckdb") -> dg.AssetCheckResult:
+def run_check(spark: SparkSession, root: Path | str, name: str, engine: EngineName = "duckdb") -> dg.AssetCheckResult:
     (check,) = build_parity_checks([STREAMS[name]], engine)
     needed = {"lakehouse", engine}
     resources = {key: resource for key, resource in build_resources(spark, root).items() if key in needed}
@@ -78,7 +78,7 @@ def run_check(spark: SparkSession, root: Path, name: str, engine: EngineName = "
     return verdict
 
 
-def build_resources(spark: SparkSession, root: Path) -> dict[str, Any]:
+def build_resources(spark: SparkSession, root: Path | str) -> dict[str, Any]:
     duckdb, lakehouse = DuckDBResource(memory_mib=256), LakehouseResource(root=str(root))
     return {"duckdb": duckdb, "lakehouse": lakehouse, "spark": SimpleNamespace(spark_session=spark)}
 

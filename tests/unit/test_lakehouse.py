@@ -18,7 +18,8 @@ from resources.settings import Settings, load_settings
         ("/data/lake/", "/data/lake"),
         ("file:/data/lake", "/data/lake"),
         ("file:///data/my%20lake/", "/data/my lake"),
-        ("s3a://bucket/lake/", "s3a://bucket/lake"),
+        ("s3a://bucket/lake/", "s3://bucket/lake"),
+        ("s3://bucket/", "s3://bucket"),
         ("abfss://c@account.dfs.core.windows.net/lake", "abfss://c@account.dfs.core.windows.net/lake"),
     ],
 )
@@ -39,10 +40,10 @@ def test_paths_follow_from_the_name(tmp_path: Path) -> None:
 
 
 def test_remote_root_has_no_local_side() -> None:
-    lakehouse = LakehouseResource(root="s3a://bucket/lake")
+    lakehouse = LakehouseResource(root="gs://bucket/lake")
     lakehouse.check_writable()
     assert lakehouse.free_bytes() is None
-    assert lakehouse.table_uri("gold.sessions") == "s3a://bucket/lake/gold/sessions"
+    assert lakehouse.table_uri("gold.sessions") == "gs://bucket/lake/gold/sessions"
 
 
 def test_writable_root_is_created_and_left_empty(tmp_path: Path) -> None:
@@ -76,6 +77,6 @@ def test_a_root_that_no_table_can_be_read_at_is_refused_by_its_name(name: str, m
     load_settings.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["a b", "100%", "50%off", "it's", "file:///data/my%20lake", "s3a://bucket/a%20b"])
+@pytest.mark.parametrize("name", ["a b", "100%", "50%off", "it's", "file:///data/my%20lake", "s3a://bucket/a=b/c.d"])
 def test_other_roots_are_taken(name: str) -> None:
     assert Settings(lakehouse=name, kafka_bootstrap_servers="").lakehouse.endswith(name)

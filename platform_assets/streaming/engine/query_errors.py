@@ -15,6 +15,7 @@ from platform_assets.errors import (
     QueryFailedError,
     StorageError,
 )
+from platform_assets.store_errors import find_store_error
 
 if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
@@ -40,6 +41,8 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
             f"No space is left under {context.lakehouse_root}: query {query} has stopped, nothing is lost. "
             "Free space or move HEADRACE_LAKEHOUSE; it goes on where it was."
         )
+    if (refused := find_store_error(context.lakehouse_root, text)) is not None:
+        return refused
     if "permission denied" in lower:
         return StorageError(
             f"{context.lakehouse_root} cannot be written: query {query} has stopped. Fix its permissions."
