@@ -6,6 +6,7 @@ The folder decides the tier: everything below `tests/<tier>/` carries the marker
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,10 @@ _TIERS = ("unit", "spark", "integration", "cases", "chaos")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Runs before the tests are imported, because their decorators ask for the profile."""
+    # A shell without job control has what it starts with `&` ignore SIGINT, and Dagster then SIGTERM as well: processes
+    # that tests start inherit that, and a test that ends one by SIGTERM would wait for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     is_quick = config.option.markexpr == "not long"
     hypothesis.settings.load_profile(generated_cases.QUICK if is_quick else "headrace")
 
