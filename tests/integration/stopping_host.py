@@ -65,17 +65,17 @@ def main() -> None:
 
 
 def _stop_before_commit(stop_at: int) -> None:
-    write, commits, transactions = deltalake.write_deltalake, 0, OpenTransactions()
+    commit, commits, transactions = deltalake.DeltaTable.create_write_transaction, 0, OpenTransactions()
 
-    def stop_and_write(table: Any, *args: Any, **kwargs: Any) -> None:
+    def stop_and_commit(table: Any, *args: Any, **kwargs: Any) -> None:
         nonlocal commits
         if table.table_uri.rstrip("/").endswith("silver/events"):
             commits += 1
             if commits == stop_at:
                 transactions.stop_process()
-        write(table, *args, **kwargs)
+        commit(table, *args, **kwargs)
 
-    deltalake.write_deltalake = stop_and_write  # type: ignore[assignment]
+    deltalake.DeltaTable.create_write_transaction = stop_and_commit  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

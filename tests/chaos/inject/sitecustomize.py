@@ -1,9 +1,9 @@
 """Lies on the Python path of a platform under chaos; Python loads it at the start of each process.
 
 Three things that nobody can do from outside: to kill a process between two steps of a write, to let it hang there, and
-to give it another clock. The code under test is unchanged: `deltalake.write_deltalake` is wrapped as soon as somebody
-imports it, and looks for a file that names the step; `time.time` is ahead by CHAOS_CLOCK_SKEW_SECONDS in every second
-process.
+to give it another clock. The code under test is unchanged: `deltalake.write_deltalake`, and the commit of files that
+are written already, are wrapped as soon as somebody imports them, and look for a file that names the step; `time.time`
+is ahead by CHAOS_CLOCK_SKEW_SECONDS in every second process.
 """
 
 from __future__ import annotations
@@ -53,7 +53,15 @@ def _wrap_writes(deltalake: Any) -> None:
         write(table, *args, **kwargs)
         _obey("after", table, order)
 
+    commit = deltalake.DeltaTable.create_write_transaction
+
+    def commit_and_obey(table: Any, *args: Any, **kwargs: Any) -> None:
+        _obey("before", table, order)
+        commit(table, *args, **kwargs)
+        _obey("after", table, order)
+
     deltalake.write_deltalake = write_and_obey
+    deltalake.DeltaTable.create_write_transaction = commit_and_obey
 
 
 def _obey(moment: str, table: Any, order: Path) -> None:
