@@ -75,7 +75,7 @@ def _stop_before_commit(stop_at: int) -> None:
                 transactions.stop_process()
         commit(table, *args, **kwargs)
 
-    deltalake.DeltaTable.create_write_transaction = stop_and_commit  # type: ignore[method-assign]
+    deltalake.DeltaTable.create_write_transaction = stop_and_commit  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
