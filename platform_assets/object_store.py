@@ -21,6 +21,10 @@ _ENDPOINT = ("endpoint", "endpoint_url", "endpoint_url_s3")
 # By default Arrow gives up after one second and three: on a busy machine an answer takes longer. It tries three times.
 _CONNECT_SECONDS = 5.0
 _SILENCE_SECONDS = 10.0
+_PLACE_AND_ACCOUNT = frozenset(
+    (*_ENDPOINT, "access_key_id", "secret_access_key", "session_token", "token", "region", "default_region",
+     "allow_http", "virtual_hosted_style_request")
+)  # fmt: skip
 _CONDITIONAL_PUT = "aws_conditional_put"
 _AZURE_HOST = re.compile(r"abfss?://[^@/]+@([\w.-]+)")
 
@@ -80,6 +84,18 @@ def arrow_options(options: Mapping[str, str]) -> dict[str, Any]:
         # A file below its limit for parts is one request, and what is not there is found out at the first read.
         "allow_delayed_open": True,
     }  # fmt: skip
+
+
+def polars_options(options: Mapping[str, str]) -> dict[str, str]:
+    """What Polars reads with: the account and the place, under delta-rs's names. May hold secrets.
+
+    The others stay behind: it wants numbers for some of them where delta-rs has texts.
+    """
+    return {
+        name: value
+        for name, value in options.items()
+        if _plain(name) in _PLACE_AND_ACCOUNT or name.lower().startswith(("google_", "azure_"))
+    }
 
 
 def hadoop_conf(root: str, options: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from platform_assets.errors import StorageError, StoreUnavailableError
-from platform_assets.object_store import arrow_options, delta_options, find_trouble, hadoop_conf, normalize_uri
+from platform_assets.object_store import (
+    arrow_options,
+    delta_options,
+    find_trouble,
+    hadoop_conf,
+    normalize_uri,
+    polars_options,
+)
 from platform_assets.store_errors import find_store_error
 from resources.settings import Settings
 from resources.spark_configuration import is_secret, spark_conf
@@ -66,6 +73,12 @@ def test_arrow_is_told_the_same() -> None:
         "access_key": "an id", "secret_key": "a secret", "scheme": "http", "endpoint_override": "127.0.0.1:8333",
     }  # fmt: skip
     assert found["force_virtual_addressing"] is True
+
+
+def test_polars_is_told_the_place_and_the_account_only() -> None:
+    options = delta_options("s3://b/p", OPTIONS | {"max_retries": "2", "AWS_TIMEOUT": "5s"})
+    assert polars_options(options).keys() == {*OPTIONS, "aws_allow_http", "aws_region"} - {"timeout"}
+    assert polars_options({"google_service_account": "f"}) == {"google_service_account": "f"}
 
 
 def test_other_stores_get_their_accounts() -> None:

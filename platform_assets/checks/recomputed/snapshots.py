@@ -17,6 +17,7 @@ import polars as pl
 
 from platform_assets.delta_reader import read_newest_schema
 from platform_assets.errors import TableSchemaError
+from platform_assets.object_store import polars_options
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.tables.spec import TableSpec
 
@@ -81,7 +82,7 @@ class Snapshot:
             )
         uri = table.table_uri
         self._root = unquote(urlsplit(uri).path) if uri.startswith("file:") else f"{uri.rstrip('/')}/"
-        self._options = getattr(table, "_storage_options", None)
+        self._options = polars_options(getattr(table, "_storage_options", None) or {}) or None
         promised = pl.Schema() if spec is None else pl.Schema(build_arrow_schema(spec))
         self._schema = pl.Schema(promised | pl.Schema(read_newest_schema(table)))
         self._partition_columns = table.metadata().partition_columns
