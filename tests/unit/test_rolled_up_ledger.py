@@ -74,7 +74,9 @@ def break_it(rows: tuple[Row, ...], fault: str, at: int) -> list[Row]:
         own["until_offset"] -= 1
         own["rows_in"] -= 1
         own["accepted"] -= 1
-    elif fault == "overlap":
+    elif fault == "overlap" and own["from_offset"] > min(
+        row["from_offset"] for row in found if row["kafka_partition"] == own["kafka_partition"]
+    ):  # before the first of all there is nothing to overlap
         own["from_offset"] -= 1
         own["rows_in"] += 1
         own["accepted"] += 1
