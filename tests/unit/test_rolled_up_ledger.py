@@ -263,3 +263,21 @@ def test_numbers_of_batches_are_those_of_all_partitions_together() -> None:
     assert len(found) == 11
     assert [number for number in range(25) if ("a", number) in found] == [*range(3, 13), 20]
     assert ("b", 4) not in found
+
+
+def test_a_batch_without_offsets_that_comes_late_to_a_rolled_up_day_is_no_breach() -> None:
+    def account(batch: int, low: int, high: int) -> Row:
+        return {
+            "query": "q", "txn_app_id": "a", "batch_id": batch, "table_version": batch, "topic": "t",
+            "kafka_partition": 0, "from_offset": low, "until_offset": high, "rows_in": high - low,
+            "accepted": high - low, "quarantined": 0, "deduplicated": 0, "erased": 0, "gaps": "[]",
+            "arrived_at": START + timedelta(seconds=batch), "is_compacted": None,
+        }  # fmt: skip
+
+    day = roll_up(as_table([account(0, 0, 1), account(2, 1, 3)]))
+    later = roll_up(pa.concat_tables([day, roll_up(as_table([account(1, 1, 1)]))]))
+    assert find_ledger_breaches(read(later)) == []
+    missed = roll_up(as_table([account(0, 0, 1), account(1, 2, 2)]))
+    assert [breach.split(" between")[0] for breach in find_ledger_breaches(read(missed))] == [
+        "t/0: offsets 1 to 1 were lost"
+    ]
