@@ -148,11 +148,16 @@ class Folder:
             self.files.delete_file(name)
 
 
-def has_folders(files: FileSystem) -> bool:
-    """Whether a file's folder must be there before the file: so it is on a disk alone."""
+def make_folder_of(files: FileSystem, path: str) -> None:
+    """Makes the folder of a file that is to be written, where there must be one before: on a disk alone.
+
+    A store would keep a mark of it, with a request of its own.
+    """
     from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-    return isinstance(files, SubTreeFileSystem) and isinstance(files.base_fs, LocalFileSystem)
+    folder = path.rpartition("/")[0]
+    if folder and isinstance(files, SubTreeFileSystem) and isinstance(files.base_fs, LocalFileSystem):
+        files.create_dir(folder, recursive=True)
 
 
 def _find_local(uri: str) -> str | None:

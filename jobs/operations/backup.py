@@ -18,7 +18,7 @@ import msgspec
 
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import StorageError
-from platform_assets.folders import has_folders
+from platform_assets.folders import make_folder_of
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.stream_spec import StreamGroup
 from resources.lakehouse import LakehouseResource
@@ -97,8 +97,7 @@ def copy_file(source: FileSystem, target: FileSystem, path: str, new_path: str =
     new_path = new_path or path
     try:
         with source.open_input_stream(path) as read:
-            if has_folders(target):
-                target.create_dir(new_path.rpartition("/")[0], recursive=True)
+            make_folder_of(target, new_path)
             with target.open_output_stream(new_path) as written:
                 shutil.copyfileobj(read, written)
     except FileNotFoundError:

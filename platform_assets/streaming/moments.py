@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+MICROS_PER_DAY = 24 * 3600 * 1_000_000
 
 
 def count_micros(moment: datetime) -> int:

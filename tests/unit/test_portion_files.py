@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import open_table
-from platform_assets.streaming.delta.portion_files import write_files
+from platform_assets.streaming.delta.portion_files import NewFile, PortionWriter, TableFolder
 from platform_assets.tables.spec import Column, TableSpec
 from tests.generated_cases import examples
 
@@ -43,6 +44,13 @@ _row = st.fixed_dictionaries(
         "day": st.none() | st.sampled_from([date(2026, 6, 9), date(2026, 6, 10)]),
     }
 )
+
+
+def write_files(where: TableFolder, portions: Iterable[pa.Table]) -> list[NewFile]:
+    writer = PortionWriter(where)
+    for portion in portions:
+        writer.write(portion)
+    return writer.close()
 
 
 def make(root: Path) -> DeltaBatchWriter:
@@ -116,8 +124,7 @@ def test_what_is_cut_short_leaves_no_row(tmp_path: Path) -> None:
 _PEAK = """
 import random, resource, sys
 import pyarrow as pa
-from platform_assets.streaming.delta.portion_files import write_files
-from tests.unit.test_portion_files import as_table, commit, make
+from tests.unit.test_portion_files import as_table, commit, make, write_files
 from pathlib import Path
 
 table = make(Path(sys.argv[1]))

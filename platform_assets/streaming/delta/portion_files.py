@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from platform_assets.folders import open_folder
+from platform_assets.folders import make_folder_of, open_folder
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -86,14 +86,6 @@ class NewFile:
     statistics: str
 
 
-def write_files(where: TableFolder, portions: Iterable[pa.Table]) -> list[NewFile]:
-    """Writes rows with the table's columns, and some more if need be. Raises as `PortionWriter`."""
-    writer = PortionWriter(where)
-    for portion in portions:
-        writer.write(portion)
-    return writer.close()
-
-
 class PortionWriter:
     """Writes portions of rows, each into the file of its partition. Raises what the file system raises.
 
@@ -130,8 +122,7 @@ class FileWriter:
         self._partition = {name: None if value is None else str(value) for name, value in partition.items()}
         parts = [f"{name}={_NULL if text is None else quote(text)}" for name, text in self._partition.items()]
         self._path = "/".join([*parts, f"part-{uuid.uuid4()}.zstd.parquet"])
-        if parts:
-            self._folder.create_dir("/".join(parts), recursive=True)
+        make_folder_of(self._folder, self._path)
         self._stream = self._folder.open_output_stream(self._path)
         self._writer = pq.ParquetWriter(
             self._stream, schema, compression="zstd",

@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from platform_assets.streaming.topic_snapshot import Ends
 
 _log = logging.getLogger(__name__)
-_UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
 class EventWriter:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from platform_assets.streaming.arrays import to_int64s
 from platform_assets.streaming.ingest.deduplication import Duplicates
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST
-from platform_assets.streaming.ingest.record_numbers import count_by_type, read_coordinates, to_int64s
+from platform_assets.streaming.ingest.record_numbers import count_by_type, read_coordinates
 from platform_assets.streaming.ingest.record_rows import ARRIVED, add_arrival
 from platform_assets.streaming.ingest.taken_out import FileToClean, clean_files
+from platform_assets.streaming.moments import MICROS_PER_DAY
 from platform_assets.streaming.register.forgotten_users import ON_ARRIVAL, UNSURE_ON_ARRIVAL, build_erased
 from platform_assets.streaming.register.named_users import Mention
 
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from platform_assets.streaming.delta.portion_files import NewFile
     from platform_assets.streaming.ingest.record_files import WrittenRecords
     from platform_assets.streaming.topic_spec import Topic
-
-_MICROS_PER_DAY = 24 * 3600 * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ class JudgedBatch:
     def _find_unclean(self) -> Iterator[FileToClean]:
         """The tasks' files that hold repeated records, and which these are."""
         found = self.duplicates
-        indexes = self.column(PLACE_IN_LIST[0]) if self.topic.is_list else np.zeros(len(self.numbers), np.int64)
-        days = self.column("event_time")[found.positions] // _MICROS_PER_DAY
-        coordinates = read_coordinates(self.numbers)[found.positions]
+        repeated = self.numbers.take(pa.array(found.positions))
+        indexes = to_int64s(repeated, PLACE_IN_LIST[0]) if self.topic.is_list else np.zeros(len(repeated), np.int64)
+        days, coordinates = to_int64s(repeated, "event_time") // MICROS_PER_DAY, read_coordinates(repeated)
         start = 0
         for task in self.written:
             own = (found.positions >= start) & (found.positions < start + task.count)
@@ -130,6 +130,6 @@ class JudgedBatch:
                 chosen = np.flatnonzero(own & (days == day))
                 if len(chosen):
                     yield FileToClean(
-                        file, coordinates[chosen], indexes[found.positions[chosen]], found.kept[chosen],
+                        file, coordinates[chosen], indexes[chosen], found.kept[chosen],
                         found.is_same[chosen],
                     )  # fmt: skip

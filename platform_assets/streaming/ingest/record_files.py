@@ -1,7 +1,7 @@
 """Reads, parses and writes the records of a batch, in Spark's tasks: no record passes through the driver.
 
 A task writes what it accepts and what it rejects into files of the two tables, which nobody has committed yet. To the
-driver go the files and a few numbers a record (`judged_records.number_records`), by which it decides what repeats what
+driver go the files and a few numbers a record (`record_numbers.number_records`), by which it decides what repeats what
 and what the ledger says. Memory: one batch of the reader's and one row group of each file, however many records.
 """
 

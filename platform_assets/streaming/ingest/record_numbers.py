@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from platform_assets.streaming.arrays import to_int64s
 from platform_assets.streaming.ingest.deduplication import hash_ids, pack_coordinates
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST
 from platform_assets.streaming.ingest.record_parser import parsed_schema
@@ -67,12 +68,6 @@ def count_by_type(events: pa.Table, type_column: str | None) -> dict[str, int]:
 def read_coordinates(records: pa.Table) -> Int64s:
     """The coordinates of each record, in the form of `pack_coordinates`."""
     return pack_coordinates(to_int64s(records, "kafka_partition"), to_int64s(records, "kafka_offset"))
-
-
-def to_int64s(table: pa.Table, column: str) -> Int64s:
-    """A column of whole numbers or times without nulls."""
-    found: Int64s = table.column(column).cast(pa.int64()).to_numpy()
-    return found
 
 
 def _hash_senders(users: pa.ChunkedArray) -> pa.Array:

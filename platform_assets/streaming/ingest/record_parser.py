@@ -23,13 +23,12 @@ from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_columns import NOT_HELD, build_column, find_not_held
 from platform_assets.streaming.ingest.record_contract import NOT_PLAIN, RecordContract, compile_contract
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST, ListBatch
+from platform_assets.streaming.moments import MICROS_PER_DAY
 from platform_assets.streaming.topic_spec import Topic
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-
-MICROS_PER_DAY = 24 * 3600 * 1_000_000
 
 REFUSALS = ("_reason", "_detail", "_key", "_value")
 """Columns of a rejected record. No field begins like this: a topic may well have a field that is called value."""

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from platform_assets.streaming.arrays import Int64s
 from platform_assets.streaming.ingest.deduplication import OFFSET_BITS
+from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.ingest.event_content import describe_contents
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST
 from platform_assets.streaming.ingest.record_parser import REFUSALS
@@ -18,12 +19,11 @@ from platform_assets.tables.coordinates import COORDINATES
 
 ARRIVED = "_arrived_at"
 _RECORD = {name: name for name in (*COORDINATES, "kafka_timestamp")}
-_UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
 def add_arrival(records: pa.Table, topic: str, arrival_micros: int) -> pa.Table:
     """The records of a topic of this name with `topic` and the time of their batch, `ARRIVED`."""
-    arrived = pa.repeat(pa.scalar(arrival_micros, pa.int64()).cast(_UTC_MICROS), len(records))
+    arrived = pa.repeat(pa.scalar(arrival_micros, pa.int64()).cast(UTC_MICROS), len(records))
     return records.append_column("topic", pa.repeat(topic, len(records))).append_column(ARRIVED, arrived)
 
 

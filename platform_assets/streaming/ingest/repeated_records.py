@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from platform_assets.streaming.arrays import to_int64s
 from platform_assets.streaming.checkpoint.checkpoint import PlannedBatch
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.deduplication import (
@@ -19,16 +20,15 @@ from platform_assets.streaming.ingest.deduplication import (
     hash_ids,
     pack_coordinates,
 )
+from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.ingest.event_content import hash_contents, list_content, open_connection
 from platform_assets.streaming.ingest.record_files import NUMBER, WrittenRecords, unpack
-from platform_assets.streaming.ingest.record_numbers import find_events, read_coordinates, to_int64s
+from platform_assets.streaming.ingest.record_numbers import find_events, read_coordinates
 from platform_assets.streaming.ingest.sent_again import find_sent_again
 from platform_assets.streaming.topic_spec import Topic
 
 if TYPE_CHECKING:
     from platform_assets.streaming.ingest.judged_records import JudgedBatch
-
-_UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
 class RepeatFinder:
@@ -84,7 +84,7 @@ class RepeatFinder:
         """The ids that the table holds within the horizon: at a start, and after a long stop."""
         event_id = self._topic.roles.event_id
         assert event_id is not None, "A horizon is of a topic with ids."
-        oldest = pa.scalar(arrival_micros - horizon_micros, pa.int64()).cast(_UTC_MICROS)
+        oldest = pa.scalar(arrival_micros - horizon_micros, pa.int64()).cast(UTC_MICROS)
         needed = [*list_content(self._topic), event_id, "kafka_partition", "kafka_offset", "ingested_at"]
         recent, hashing = RecentIds(horizon_micros), open_connection()
         for batch in self._events.read_batches(list(dict.fromkeys(needed)), pc.field("ingested_at") > oldest):

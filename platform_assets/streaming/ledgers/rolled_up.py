@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.delta_reader import PORTION_ROWS, read_portions
+from platform_assets.streaming.arrays import to_int64s
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streaming.moments import count_micros
+from platform_assets.streaming.moments import MICROS_PER_DAY, count_micros
 from platform_assets.tables.platform import LEDGER
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ FIRST_BATCH, FIRST_ARRIVAL, BATCHES = "first_batch_id", "first_arrived_at", "bat
 NO_GAPS = "[]"
 
 _SUMMED = ("rows_in", "accepted", "quarantined", "deduplicated", "erased", BATCHES)
-_DAY_MICROS = 24 * 3600 * 1_000_000
 _GROUPED = ("query", "txn_app_id", "topic")
 
 Cuts = Mapping[tuple[str, int], Sequence[int]]
@@ -83,8 +83,10 @@ def roll_up(rows: pa.Table, cuts: Cuts | None = None) -> pa.Table:
     rows = _complete(rows)
     if not len(rows):
         return rows
-    group = np.stack([*(_number(rows[name]) for name in _GROUPED), _ints(rows, "kafka_partition"), *_times(rows, cuts)])
-    order = np.lexsort((_ints(rows, "from_offset"), _ints(rows, FIRST_BATCH), *group[::-1]))
+    group = np.stack(
+        [*(_number(rows[name]) for name in _GROUPED), to_int64s(rows, "kafka_partition"), *_times(rows, cuts)]
+    )
+    order = np.lexsort((to_int64s(rows, "from_offset"), to_int64s(rows, FIRST_BATCH), *group[::-1]))
     rows, group = rows.take(pa.array(order)), group[:, order]
     return _join(rows, np.flatnonzero(~_continues(rows, group)))
 
@@ -106,10 +108,6 @@ def _complete(rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _ints(rows: pa.Table, name: str) -> Int64s:
-    return rows[name].cast(pa.int64()).to_numpy()
-
-
 def _number(texts: pa.ChunkedArray) -> Int64s:
     """A number for each distinct text."""
     return texts.combine_chunks().dictionary_encode().indices.cast(pa.int64()).to_numpy()
@@ -117,19 +115,19 @@ def _number(texts: pa.ChunkedArray) -> Int64s:
 
 def _times(rows: pa.Table, cuts: Cuts | None) -> tuple[Int64s, Int64s]:
     """The day of each row, and how often the log of its partition had begun again."""
-    arrivals = _ints(rows, "arrived_at")
+    arrivals = to_int64s(rows, "arrived_at")
     numbers = np.zeros(len(rows), np.int64)
     for (topic, partition), times in (cuts or {}).items():
-        is_own = np.asarray(pc.equal(rows["topic"], topic)) & (_ints(rows, "kafka_partition") == partition)
+        is_own = np.asarray(pc.equal(rows["topic"], topic)) & (to_int64s(rows, "kafka_partition") == partition)
         numbers[is_own] = np.searchsorted(np.array(times), arrivals[is_own], side="right")
-    return arrivals // _DAY_MICROS, numbers
+    return arrivals // MICROS_PER_DAY, numbers
 
 
 def _continues(rows: pa.Table, group: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Whether each row reads on from the one before it, and both are sound."""
     is_sound = _find_sound(rows)
     known = pc.fill_null(rows["is_compacted"].cast(pa.int8()), -1).to_numpy()
-    start, end = _ints(rows, "from_offset"), _ints(rows, "until_offset")
+    start, end = to_int64s(rows, "from_offset"), to_int64s(rows, "until_offset")
     follows = np.zeros(len(rows), bool)
     follows[1:] = (group[:, 1:] == group[:, :-1]).all(axis=0) & is_sound[1:] & is_sound[:-1]
     follows[1:] &= (start[1:] == end[:-1]) & (known[1:] == known[:-1])
@@ -138,8 +136,8 @@ def _continues(rows: pa.Table, group: npt.NDArray[np.int64]) -> npt.NDArray[np.b
 
 def _find_sound(rows: pa.Table) -> npt.NDArray[np.bool_]:
     """Whether a row's numbers add up, and its gaps lie in its range, one behind the other."""
-    start, end, read = (_ints(rows, name) for name in ("from_offset", "until_offset", "rows_in"))
-    outcomes = sum(_ints(rows, name) for name in ("accepted", "quarantined", "deduplicated", "erased"))
+    start, end, read = (to_int64s(rows, name) for name in ("from_offset", "until_offset", "rows_in"))
+    outcomes = sum(to_int64s(rows, name) for name in ("accepted", "quarantined", "deduplicated", "erased"))
     missing = np.zeros(len(rows), np.int64)
     for at in np.flatnonzero(np.asarray(pc.not_equal(rows["gaps"], NO_GAPS))):
         gaps = read_gaps(rows["gaps"][int(at)].as_py())
@@ -160,10 +158,10 @@ def _join(rows: pa.Table, starts: Int64s) -> pa.Table:
     joined: dict[str, Any] = {name: rows[name].take(pa.array(ends)) for name in rows.column_names}
     joined["from_offset"] = rows["from_offset"].take(pa.array(starts))
     for name in _SUMMED:
-        joined[name] = pa.array(np.add.reduceat(_ints(rows, name), starts))
+        joined[name] = pa.array(np.add.reduceat(to_int64s(rows, name), starts))
     bounds = dict.fromkeys(("batch_id", "table_version", "arrived_at"), np.maximum)
     for name, reduce in (bounds | dict.fromkeys((FIRST_BATCH, FIRST_ARRIVAL), np.minimum)).items():
-        joined[name] = pa.array(reduce.reduceat(_ints(rows, name), starts)).cast(rows.schema.field(name).type)
+        joined[name] = pa.array(reduce.reduceat(to_int64s(rows, name), starts)).cast(rows.schema.field(name).type)
     joined["gaps"] = _join_gaps(rows["gaps"], starts, ends)
     return pa.table(joined, schema=rows.schema)
 

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.delta_reader import read_portions
+from platform_assets.streaming.arrays import to_int64s
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.moments import MICROS_PER_DAY
 from platform_assets.tables.platform import HOP_LEDGER
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 _GROUPED = ("query", "txn_app_id", "source_table")
 _FIRST = ("first_batch_id", "from_version", "from_files")
 _SUMMED = ("rows_passed", "rows_in", "rows_read", "rows_out", "rows_late", "rows_expired", "batches")
-_DAY_MICROS = 24 * 3600 * 1_000_000
 
 
 def read_rolled_up_hops(hops: DeltaTable, query: str, row_filter: Any) -> pa.Table:
@@ -41,8 +42,8 @@ def roll_up_hops(rows: pa.Table) -> pa.Table:
     place = rows.schema.get_field_index("batches")
     rows = rows.set_column(place, rows.schema.field(place), pc.coalesce(rows["batches"], pa.scalar(1, pa.int64())))
     numbers = [rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in _GROUPED]
-    group = np.stack([*numbers, _ints(rows, "planned_at") // _DAY_MICROS])
-    order = np.lexsort((_ints(rows, "batch_id"), *group[::-1]))
+    group = np.stack([*numbers, to_int64s(rows, "planned_at") // MICROS_PER_DAY])
+    order = np.lexsort((to_int64s(rows, "batch_id"), *group[::-1]))
     rows, group = rows.take(pa.array(order)), group[:, order]
     starts = np.flatnonzero(~_continues(rows, group))
     ends = np.append(starts[1:], len(rows)) - 1
@@ -56,19 +57,15 @@ def roll_up_hops(rows: pa.Table) -> pa.Table:
     return pa.table(joined, schema=rows.schema)
 
 
-def _ints(rows: pa.Table, name: str) -> npt.NDArray[np.int64]:
-    return rows[name].cast(pa.int64()).to_numpy()
-
-
 def _continues(rows: pa.Table, group: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Whether each row reads on from the one before it, and nothing is to be said of either."""
     read, known = (pc.fill_null(rows[name], -1).to_numpy() for name in ("rows_read", "rows_in"))
-    is_plain = (read == known) & np.asarray(rows["rows_passed"].is_valid()) & (_ints(rows, "first_batch_id") > 0)
+    is_plain = (read == known) & np.asarray(rows["rows_passed"].is_valid()) & (to_int64s(rows, "first_batch_id") > 0)
     for name in ("rows_read", "rows_in_state", "rows_expired"):
         is_plain &= np.asarray(rows[name].is_valid())
     follows = np.zeros(len(rows), bool)
     follows[1:] = (group[:, 1:] == group[:, :-1]).all(axis=0) & is_plain[1:] & is_plain[:-1]
-    follows[1:] &= _ints(rows, "first_batch_id")[1:] == _ints(rows, "batch_id")[:-1] + 1
+    follows[1:] &= to_int64s(rows, "first_batch_id")[1:] == to_int64s(rows, "batch_id")[:-1] + 1
     for begin, end in (("from_version", "until_version"), ("from_files", "until_files")):
-        follows[1:] &= _ints(rows, begin)[1:] == _ints(rows, end)[:-1]
+        follows[1:] &= to_int64s(rows, begin)[1:] == to_int64s(rows, end)[:-1]
     return follows
