@@ -103,6 +103,15 @@ class Settings(BaseSettings):
     max_offsets_per_trigger: Annotated[int, Field(ge=1, description="Upper bound of one micro-batch, in records")] = (
         500_000
     )
+    # A batch's time bounds how long a stop waits, and its new state must fit with what is there. At five times 2,000
+    # events/s 300,000 rows are half a minute of backlog.
+    max_rows_per_batch: Annotated[
+        int, Field(ge=1, description="Rows that one micro-batch of a stream over a table reads of a backlog")
+    ] = 300_000
+    # Rows with long texts: what a task reads of a file is in memory, row group by row group.
+    max_mib_per_batch: Annotated[
+        int, Field(ge=1, description="MiB of files that one micro-batch of a stream over a table reads of a backlog")
+    ] = 128
     trigger_seconds: Annotated[float, Field(ge=0, description="Interval of the stream `events`")] = 1.0
     real_time: Annotated[
         bool, Field(description="Relays pass records on in Spark's real-time mode; false: in batches, with one slot")
@@ -193,6 +202,13 @@ class Settings(BaseSettings):
     spark_conf: Annotated[
         dict[str, str], Field(repr=False, description="JSON; further Spark configuration, wins over ours")
     ] = {}
+    # The fixed cost of a micro-batch is per task and per state store.
+    shuffle_partitions: Annotated[
+        int,
+        Field(
+            ge=1, le=10_000, description="Parts of a new query's state, each a task; a query with state keeps its own"
+        ),
+    ] = 2
     state_memory_mib: Annotated[int, Field(ge=16, description="RocksDB memory of all state stores together")] = 512
 
     streaming_mode: Annotated[

@@ -52,6 +52,9 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
     }
     if settings.spark_master.startswith("local"):
         conf |= _single_machine(settings)
+    else:
+        # Reports on Spark: their shuffles begin with Spark's own number, whatever the streams' states have.
+        conf |= {"spark.sql.adaptive.coalescePartitions.initialPartitionNum": "200"}
     user_conf = dict(settings.spark_conf)
     options = user_conf.pop("spark.driver.extraJavaOptions", "")
     _refuse_secrets(options)
@@ -156,6 +159,8 @@ def _delta() -> dict[str, str]:
 def _state_store(settings: Settings) -> dict[str, str]:
     prefix = "spark.sql.streaming.stateStore"
     return {
+        # Frozen for a query at its first start.
+        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
         f"{prefix}.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
         # Uploads what changed instead of a snapshot of all state with each batch.
         f"{prefix}.rocksdb.changelogCheckpointing.enabled": "true",
@@ -196,8 +201,6 @@ def _single_machine(settings: Settings) -> dict[str, str]:
         # Nothing listens on an address that others can reach, and a host name that does not resolve is no failure.
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
-        # The fixed cost of a micro-batch is per task and per state store. Frozen for a query at its first start.
-        "spark.sql.shuffle.partitions": "2",
         "spark.default.parallelism": "2",
         # A local shuffle is disk to page cache: no time is won by waiting for a "local" slot.
         "spark.locality.wait": "0",

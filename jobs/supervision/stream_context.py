@@ -62,6 +62,8 @@ def build_stream_context(
         kafka_options=kafka.spark_options(),
         starting_offsets=settings.starting_offsets,
         max_offsets_per_trigger=settings.max_offsets_per_trigger,
+        max_rows_per_batch=settings.max_rows_per_batch,
+        max_bytes_per_batch=settings.max_mib_per_batch * 1024 * 1024,
         kafka_trigger_seconds=settings.trigger_seconds,
         max_record_bytes=settings.max_record_bytes,
         event_rules=_build_rules(settings),

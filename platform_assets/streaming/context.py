@@ -65,6 +65,8 @@ class StreamContext:
     `min_free_bytes` are free in one of `local_folders`. Files that a table has replaced are removed after
     `vacuum_hours`, once the group has read them; rows of days before the last `retention_days` of their table go (none
     named: they stay). The history of progress and of repairs goes after `history_days`.
+    A batch of a stream over a table reads at most `max_rows_per_batch` rows of all types, and `max_bytes_per_batch` of
+    files.
     `ingest` is what the streams over Kafka read, by the stream's name. `check_lease` is called
     before each commit, from any thread, and raises `GroupOwnedError` when another driver has taken over. `followers`
     are called every `upkeep_seconds` and at the end of a bounded run, on the thread of the upkeep; they raise nothing.
@@ -96,6 +98,8 @@ class StreamContext:
     read_records: ReadRecords | None = field(default=None, repr=False)
     read_in_place: Mapping[str, str] = field(default_factory=dict)
     real_time_batch_seconds: float | None = None
+    max_rows_per_batch: int = 300_000
+    max_bytes_per_batch: int = 128 * 1024 * 1024
 
     def table_uri(self, name: str) -> str:
         """The location of the table `<layer>.<table>`."""

@@ -34,8 +34,8 @@ def read_portions(fails_after: int = 9) -> Iterator[pa.RecordBatch]:
 
 def test_a_batch_is_one_commit_and_is_not_written_again(tmp_path: Path) -> None:
     table = open_table(tmp_path)
-    table.append_batches(read_portions, 8, BATCH)
-    table.append_batches(read_portions, 8, BATCH)
+    table.overwrite(read_portions, 8, BATCH)
+    table.overwrite(read_portions, 8, BATCH)
     found = DeltaTable(table.uri)
     assert found.version() == 1
     assert sorted(found.to_pyarrow_table()["n"].to_pylist()) == [0, 1, 10, 11, 20, 21, 30, 31]
@@ -46,9 +46,9 @@ def test_a_batch_is_one_commit_and_is_not_written_again(tmp_path: Path) -> None:
 def test_what_is_cut_short_leaves_nothing(tmp_path: Path) -> None:
     table = open_table(tmp_path)
     with pytest.raises(Exception, match="cut short"):
-        table.append_batches(lambda: read_portions(fails_after=2), 8, BATCH)
+        table.overwrite(lambda: read_portions(fails_after=2), 8, BATCH)
     assert DeltaTable(table.uri).version() == 0
-    open_table(tmp_path).append_batches(read_portions, 8, BATCH)
+    open_table(tmp_path).overwrite(read_portions, 8, BATCH)
     assert len(DeltaTable(table.uri).to_pyarrow_table()) == 8
 
 
@@ -57,7 +57,7 @@ def test_a_driver_that_was_replaced_writes_nothing(tmp_path: Path) -> None:
         raise GroupOwnedError("Another host has the group.")
 
     with pytest.raises(GroupOwnedError):
-        open_table(tmp_path, refuse).append_batches(read_portions, 8, BATCH)
+        open_table(tmp_path, refuse).overwrite(read_portions, 8, BATCH)
     assert DeltaTable(open_table(tmp_path).uri).version() == 0
 
 

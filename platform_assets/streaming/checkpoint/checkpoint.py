@@ -17,6 +17,8 @@ from platform_assets.folders import Folder
 if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
+_STATE_PARTS = "spark.sql.shuffle.partitions"
+
 TopicOffsets = dict[str, dict[int, int]]  # topic -> kafka_partition -> offset
 
 
@@ -105,6 +107,14 @@ class Checkpoint:
         _version, metadata, source = text.splitlines()[:3]
         found = json.loads(metadata)
         return Plan(int(found["batchTimestampMs"]) * 1000, int(found["batchWatermarkMs"]) * 1000, json.loads(source))
+
+    def read_state_parts(self) -> int | None:
+        """How many parts the query's state has, which Spark froze at the first start; None before the first batch."""
+        planned = self.list_planned_batches()
+        if not planned or (text := self.read_text(f"offsets/{planned[-1]}")) is None:
+            return None
+        conf: dict[str, str] = json.loads(text.splitlines()[1]).get("conf", {})
+        return int(conf[_STATE_PARTS]) if _STATE_PARTS in conf else None
 
     def read_last_plan(self) -> tuple[int, Plan] | None:
         """The newest batch that is done, and its plan; None before the first. Raises as `read_plan`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.delta.commit_info import CommitInfo
@@ -23,6 +23,7 @@ from platform_assets.tables.platform import PLATFORM_TABLES
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import CommitProperties
+    from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.delta.portion_files import NewFile
@@ -80,12 +81,21 @@ class DeltaBatchWriter(DeltaWriter):
             ),
         )  # fmt: skip
 
-    def append_batches(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, info: CommitInfo) -> bool:
-        """Appends rows that come in portions: what is in memory does not grow with their number. Otherwise as `append`.
+    def upsert_files(self, session: SparkSession, files_uri: str, rows: int, info: CommitInfo) -> None:
+        """As `upsert`, of the rows of Parquet files in a folder, by Spark's tasks. Not on S3 (`spark_merge`).
 
-        `rows` is their number; `batches` is called anew for each try.
+        `rows` is their number, `session` one query's own.
         """
-        return self._write_batches("append", batches, rows, info)
+        from platform_assets.streaming.delta.spark_merge import merge_files
+
+        metadata = commit_metadata(replace(info, rows=rows))["userMetadata"]
+
+        def merge(_: CommitProperties) -> None:
+            uri = self._open_rewritable().table_uri
+            merge_files(session, uri, files_uri, self._spec.key, metadata, _require_transaction(info))
+            self._table.update_incremental()
+
+        self._commit(info, rows, merge)
 
     def append_files(self, files: Sequence[NewFile], info: CommitInfo) -> bool:
         """Appends the rows of files that lie in the table's folder already. Otherwise as `append`.
@@ -109,17 +119,9 @@ class DeltaBatchWriter(DeltaWriter):
     def overwrite(self, batches: Callable[[], Iterator[pa.RecordBatch]], rows: int, info: CommitInfo) -> None:
         """Puts these rows in the place of all, in one commit, as if the query had written them up to this batch.
 
-        As `append_batches`.
+        They come in portions: what is in memory does not grow with their number, `rows`. `batches` is called anew for
+        each try. Otherwise as `append`.
         """
-        self._write_batches("overwrite", batches, rows, info)
-
-    def _write_batches(
-        self,
-        mode: Literal["append", "overwrite"],
-        batches: Callable[[], Iterator[pa.RecordBatch]],
-        rows: int,
-        info: CommitInfo,
-    ) -> bool:
         import pyarrow as pa
         from deltalake import write_deltalake
 
@@ -127,11 +129,11 @@ class DeltaBatchWriter(DeltaWriter):
             for batch in batches():
                 yield from self._conform(pa.Table.from_batches([batch])).to_batches()
 
-        return self._commit(
+        self._commit(
             info,
             rows,
             lambda properties: write_deltalake(
-                self._table, pa.RecordBatchReader.from_batches(self._schema, conform()), mode=mode,
+                self._table, pa.RecordBatchReader.from_batches(self._schema, conform()), mode="overwrite",
                 commit_properties=properties, post_commithook_properties=no_hooks(),
             ),
         )  # fmt: skip

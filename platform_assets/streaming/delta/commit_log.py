@@ -8,7 +8,7 @@ root works that it opens.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ class AppendedFile:
     rows: int
     from_micros: int | None
     until_micros: int | None
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Commit:
     def rows(self) -> int:
         """Appended rows."""
         return sum(file.rows for file in self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the appended files."""
+        return sum(file.size_bytes for file in self.files)
 
 
 class CommitLog:
@@ -133,6 +139,7 @@ class CommitLog:
                 unquote(action["path"]), action["num_records"],
                 to_micros((action["min"] or {}).get(self._time_column)),
                 to_micros((action["max"] or {}).get(self._time_column)),
+                action["size_bytes"],
             )
             for action in pa.table(table.get_add_actions()).to_pylist()
         ]  # fmt: skip
@@ -145,6 +152,22 @@ class CommitLog:
         `type_column` has the types; it may be None where none are named.
         """
         import pyarrow as pa
+
+        return pa.concat_tables(self.read_groups(path, columns, event_types, type_column))
+
+    def read_groups(
+        self,
+        path: str,
+        columns: Sequence[str],
+        event_types: Sequence[str] = (),
+        type_column: str | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> Iterator[pa.Table]:
+        """As `read_rows`, one row group of the file after the other; `share` (which, of how many): of these alone.
+
+        A share has groups that follow each other, and may have none; each group is in one share.
+        """
+        import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
@@ -155,18 +178,19 @@ class CommitLog:
         # Columns that lie near each other come in one request of an object store, as in `pq.read_table`.
         with pq.ParquetFile(path, filesystem=self.filesystem, pre_buffer=True) as file:
             # A file of older code lacks the columns that were added since: a dataset refuses to read them.
-            rows = file.read(columns=sorted(read.intersection(file.schema_arrow.names)))
-        # What delta-rs rewrites (compaction, merge) holds view types, which Arrow's filters do not know yet
-        # (https://github.com/apache/arrow/issues/49368).
-        rows = rows.cast(
-            pa.schema([f.with_type(pa.string()) if f.type == pa.string_view() else f for f in rows.schema])
-        )
-        if event_types:
-            rows = rows.filter(pc.is_in(rows.column(type_column), pa.array(event_types)))
-        for name in columns:
-            if name not in rows.column_names:
-                rows = rows.append_column(name, pa.nulls(len(rows)))
-        return rows.select(list(columns))
+            known = sorted(read.intersection(file.schema_arrow.names))
+            which, shares = share
+            first, end = (file.num_row_groups * number // shares for number in (which, which + 1))
+            # A file without rows has no group, and is read as it is.
+            parts = [[number] for number in range(first, end)] if file.num_row_groups else [[]]
+            for groups in parts:
+                rows = _as_plain_texts(file.read_row_groups(groups, columns=known))
+                if event_types:
+                    rows = rows.filter(pc.is_in(rows.column(type_column), pa.array(event_types)))
+                for name in columns:
+                    if name not in rows.column_names:
+                        rows = rows.append_column(name, pa.nulls(len(rows)))
+                yield rows.select(list(columns))
 
     def _find_frontier(self, version: int) -> int | None:
         while (commit := self.read(version)) is not None:
@@ -193,7 +217,18 @@ class CommitLog:
         """The file of an `add` action."""
         statistics = json.loads(add.get("stats") or "{}")
         low, high = (statistics.get(side, {}).get(self._time_column) for side in ("minValues", "maxValues"))
-        return AppendedFile(unquote(add["path"]), statistics.get("numRecords", 0), to_micros(low), to_micros(high))
+        rows = statistics.get("numRecords", 0)
+        return AppendedFile(unquote(add["path"]), rows, to_micros(low), to_micros(high), add["size"])
+
+
+def _as_plain_texts(rows: pa.Table) -> pa.Table:
+    """The rows without view types, which files of delta-rs have that it has rewritten (compaction, merge).
+
+    Arrow's filters do not know these yet (https://github.com/apache/arrow/issues/49368).
+    """
+    import pyarrow as pa
+
+    return rows.cast(pa.schema([f.with_type(pa.string()) if f.type == pa.string_view() else f for f in rows.schema]))
 
 
 def _frontier_of_others(files: tuple[AppendedFile, ...], info: dict[str, Any]) -> int | None:

@@ -15,8 +15,11 @@ Spark runs this class in a Python process of its own for each query, and `read` 
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
@@ -33,9 +36,6 @@ if TYPE_CHECKING:
 FORMAT = "headrace_commits"
 FRONTIER_COLUMN = "frontier"
 
-# A backlog is read in batches of at most this: a batch's time bounds how long a stop waits, and its new state must fit
-# with what is there. At five times 2,000 events/s a batch is half a minute of backlog.
-MAX_ROWS_OF_ONE_BATCH = 300_000
 # Below this a second task costs more than it wins: each has a Python worker's start and end.
 _ROWS_OF_ONE_TASK = 20_000
 # What a task holds in Arrow at once. A commit of a second is a file of a few thousand rows, and each Arrow batch that
@@ -43,6 +43,7 @@ _ROWS_OF_ONE_TASK = 20_000
 _ROWS_OF_ONE_ARROW_BATCH = 50_000
 
 Offset = dict[str, Any]
+FileShare = tuple[str, int, int]
 
 WHOLE_VERSION = -1
 BEFORE_FIRST: Offset = {"version": -1, "files": WHOLE_VERSION, "frontier": None}
@@ -52,7 +53,8 @@ class CommitSource(DataSource):
     """`spark.readStream.format(FORMAT)`.
 
     Options: `uri`, `ddl` (columns to read), `time_column`, `event_types` (JSON list; empty: all) and the `type_column`
-    that has them, `storage_options` (JSON).
+    that has them, `storage_options` (JSON); `max_rows` and `max_bytes` of a batch, of all types and as the files are;
+    `max_tasks` of a batch.
     """
 
     @classmethod
@@ -69,10 +71,30 @@ class CommitSource(DataSource):
         return CommitReader(dict(self.options), schema)
 
 
-class FileSlice(InputPartition):
-    """What one task reads: files, and whether it also brings the mark, a row with nothing but the frontier."""
+@dataclass(frozen=True)
+class BatchLimit:
+    """How much of a backlog one batch reads: rows of all types, and bytes of files. None: no limit.
 
-    def __init__(self, files: list[str], frontier: int | None, has_mark: bool) -> None:
+    A single commit is always read, and of a first state a single file.
+    """
+
+    rows: int | None = None
+    size_bytes: int | None = None
+
+    def is_passed(self, rows: int, size_bytes: int) -> bool:
+        """Whether that is more than one batch reads."""
+        return (self.rows is not None and rows > self.rows) or (
+            self.size_bytes is not None and size_bytes > self.size_bytes
+        )
+
+
+class FileSlice(InputPartition):
+    """What one task reads: shares of files, and whether it also brings the mark, a row with nothing but the frontier.
+
+    A share is a path, which share it is, and of how many.
+    """
+
+    def __init__(self, files: list[FileShare], frontier: int | None, has_mark: bool) -> None:
         self.files = files
         self.frontier = frontier
         self.has_mark = has_mark
@@ -87,6 +109,8 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         self._event_types: list[str] = json.loads(options["event_types"])
         self._type_column = options["type_column"]
         self._storage_options: dict[str, str] = json.loads(options["storage_options"])
+        self._limit = BatchLimit(int(options["max_rows"]), int(options["max_bytes"]))
+        self._max_tasks = int(options["max_tasks"])
         self._columns = [name for name in schema.names if name != FRONTIER_COLUMN]
         self._schema = schema
         self._log: CommitLog | None = None
@@ -98,8 +122,9 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return dict(BEFORE_FIRST)
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802
-        """See `MAX_ROWS_OF_ONE_BATCH`."""
-        return ReadMaxRows(MAX_ROWS_OF_ONE_BATCH)
+        """That there is one; what it is, `BatchLimit` says, which Spark has no word for."""
+        assert self._limit.rows is not None
+        return ReadMaxRows(self._limit.rows)
 
     def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802
         """A bounded query reads up to what is there now."""
@@ -108,23 +133,21 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def latestOffset(self, start: Offset, limit: ReadLimit) -> Offset:  # noqa: N802
         """The end of the next batch: whole commits, at least one. Raises `LostCommitsError`."""
         log = self._open_log()
-        max_rows = None if isinstance(limit, ReadAllAvailable) else getattr(limit, "max_rows", MAX_ROWS_OF_ONE_BATCH)
+        own = BatchLimit() if isinstance(limit, ReadAllAvailable) else self._limit
         if start["version"] < 0:
             version = log.newest_version() if self._last_version is None else self._last_version
-            return self._plan_state(log, {**start, "version": version, "files": 0}, max_rows)
+            return self._plan_state(log, {**start, "version": version, "files": 0}, own)
         if start["files"] != WHOLE_VERSION:
-            return self._plan_state(log, start, max_rows)
+            return self._plan_state(log, start, own)
         self._check_next_commit(log, start["version"])
-        return plan_commits(log, start, max_rows, self._last_version)
+        return plan_commits(log, start, own, self._last_version)
 
     def partitions(self, start: Offset, end: Offset) -> list[InputPartition]:
         """The files between two offsets, in tasks of about equal rows; the first one brings the mark."""
         if start == end:
             return []
-        files = find_files(self._open_log(), start, end)
-        tasks = 2 if sum(file.rows for file in files) > _ROWS_OF_ONE_TASK else 1
-        shares = [[file.path for file in files[number::tasks]] for number in range(tasks)]
-        return [FileSlice(paths, end["frontier"], number == 0) for number, paths in enumerate(shares)]
+        tasks = share_out(find_files(self._open_log(), start, end), self._max_tasks)
+        return [FileSlice(shares, end["frontier"], number == 0) for number, shares in enumerate(tasks)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """The rows of the files, as the table has them, and the frontier."""
@@ -134,11 +157,15 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         assert isinstance(partition, FileSlice)
         target = to_arrow_schema(self._schema, timezone="UTC")
         held: list[pa.Table] = []
-        for path in partition.files:
-            held.append(self._open_log().read_rows(path, self._columns, self._event_types, self._type_column))
-            if sum(map(len, held)) >= _ROWS_OF_ONE_ARROW_BATCH:
-                yield from _with_frontier(held, partition.frontier, target)
-                held = []
+        log = self._open_log()
+        for path, *share in partition.files:
+            for rows in log.read_groups(
+                path, self._columns, self._event_types, self._type_column, (share[0], share[1])
+            ):
+                held.append(rows)
+                if sum(map(len, held)) >= _ROWS_OF_ONE_ARROW_BATCH:
+                    yield from _with_frontier(held, partition.frontier, target)
+                    held = []
         if partition.has_mark:
             held.append(pa.table({name: pa.nulls(1) for name in self._columns}))
         yield from _with_frontier(held, partition.frontier, target)
@@ -148,11 +175,13 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             self._log = CommitLog(self._uri, self._time_column, self._storage_options)
         return self._log
 
-    def _plan_state(self, log: CommitLog, start: Offset, max_rows: int | None) -> Offset:
+    def _plan_state(self, log: CommitLog, start: Offset, limit: BatchLimit) -> Offset:
         files, frontier = log.read_table(start["version"])
-        taken, rows = start["files"], 0
-        while taken < len(files) and (max_rows is None or not rows or rows + files[taken].rows <= max_rows):
-            rows += files[taken].rows
+        taken, rows, size = start["files"], 0, 0
+        while taken < len(files):
+            rows, size = rows + files[taken].rows, size + files[taken].size_bytes
+            if taken > start["files"] and limit.is_passed(rows, size):
+                break
             taken += 1
         if taken == len(files):
             frontier = later(frontier, start["frontier"])
@@ -172,13 +201,37 @@ def has_read(offset: Offset, version: int) -> bool:
     return reached > version or (reached == version and offset["files"] == WHOLE_VERSION)
 
 
-def plan_commits(log: CommitLog, start: Offset, max_rows: int | None, last_version: int | None = None) -> Offset:
-    """The offset after as many whole commits up to `last_version` as `max_rows` allows; the first one always."""
-    version, frontier, rows = start["version"], start["frontier"], 0
+def share_out(files: Sequence[AppendedFile], max_tasks: int) -> list[list[FileShare]]:
+    """The files of each task: of about equal rows, at most `max_tasks`; one where nothing is to be read.
+
+    A file that is larger than a task's share is read by several, each some of its row groups. The largest files are
+    handed out first, each to the task that has the fewest rows.
+    """
+    total = sum(file.rows for file in files)
+    count = max(1, min(max_tasks, math.ceil(total / _ROWS_OF_ONE_TASK)))
+    parts = [
+        (file.rows / shares, (file.path, number, shares))
+        for file in files
+        for shares in [max(1, math.ceil(file.rows * count / total))]
+        if file.rows
+        for number in range(shares)
+    ]
+    tasks: list[list[FileShare]] = [[] for _ in range(count)]
+    heap = [(0.0, number) for number in range(count)]
+    for rows, share in sorted(parts, key=lambda part: -part[0]):
+        taken, number = heapq.heappop(heap)
+        tasks[number].append(share)
+        heapq.heappush(heap, (taken + rows, number))
+    return tasks
+
+
+def plan_commits(log: CommitLog, start: Offset, limit: BatchLimit, last_version: int | None = None) -> Offset:
+    """The offset after as many whole commits up to `last_version` as one batch reads; the first with rows always."""
+    version, frontier, rows, size = start["version"], start["frontier"], 0, 0
     while (last_version is None or version < last_version) and (commit := log.read(version + 1)) is not None:
-        if rows and max_rows is not None and rows + commit.rows > max_rows:
+        if rows and limit.is_passed(rows + commit.rows, size + commit.size_bytes):
             break
-        rows += commit.rows
+        rows, size = rows + commit.rows, size + commit.size_bytes
         version = commit.version
         frontier = later(frontier, commit.frontier)
     return {"version": version, "files": WHOLE_VERSION, "frontier": frontier}

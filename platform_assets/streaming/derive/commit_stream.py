@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from platform_assets.streaming.progress import INPUT, ROWS
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.stream_spec import TableSource
 
 
@@ -21,7 +21,7 @@ def register_source(session: SparkSession) -> None:
     session.dataSource.register(CommitSource)
 
 
-def read_commits(session: SparkSession, source: TableSource, uri: str, storage_options: Mapping[str, str]) -> DataFrame:
+def read_commits(session: SparkSession, source: TableSource, context: StreamContext) -> DataFrame:
     """The source's columns as a stream; `time_column` carries the watermark, which is frontier less delay.
 
     Spark moves a watermark by the maximum of the column that `withWatermark` names, and closes windows over the column
@@ -35,12 +35,15 @@ def read_commits(session: SparkSession, source: TableSource, uri: str, storage_o
     rows = (
         session.readStream.format(FORMAT)
         .options(
-            uri=uri,
+            uri=context.table_uri(source.table.name),
             ddl=source.ddl,
             time_column=time,
             event_types=json.dumps(source.event_types),
             type_column=source.table.roles.event_type or "",
-            storage_options=json.dumps(dict(storage_options)),
+            storage_options=json.dumps(dict(context.storage_options)),
+            max_rows=context.max_rows_per_batch,
+            max_bytes=context.max_bytes_per_batch,
+            max_tasks=session.sparkContext.defaultParallelism,
         )
         .load()
         .withWatermark(FRONTIER_COLUMN, f"{delay_ms} milliseconds")

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
+from platform_assets.object_store import is_s3
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, Plan
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streaming.derive.batch_files import collect_few, kept_on_disk, read_portions, write_files
+from platform_assets.streaming.derive.batch_results import BatchResults, ResultOrder, make_results, read_files
+from platform_assets.streaming.derive.batch_scratch import open_scratch
 from platform_assets.streaming.derive.commit_source import find_files
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import build_repairs, find_late_events, keep_late
-from platform_assets.streaming.derive.long_sessions import take_out_long
 from platform_assets.streaming.moments import at_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.tables.platform import LATE_EVENTS
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.delta.portion_files import TableFolder
     from platform_assets.streaming.stream_spec import TableStream
-
-Rows = TypeVar("Rows", "pa.Table", "pa.RecordBatch")
-
 
 # A device that was reset to the year 2000 would have the sessions of all years since read, by one event.
 _NEAR = timedelta(days=1)
@@ -37,7 +38,8 @@ _NEAR = timedelta(days=1)
 class TableWriter:
     """`BatchWriter` of a stream whose source is a table. A batch is one commit; one without rows makes none.
 
-    What came too late is listed first, so that a batch that is done has its late events on record.
+    What came too late is listed first, so that a batch that is done has its late events on record. Rows come to the
+    driver where they are few (`batch_results`), and are files of Spark's tasks else.
     """
 
     def __init__(self, spec: TableStream, context: StreamContext) -> None:
@@ -60,74 +62,49 @@ class TableWriter:
 
     def write(self, batch_df: DataFrame, batch_id: int) -> None:
         """See `BatchWriter`."""
-        session = batch_df.sparkSession
         app = self._checkpoint.read_txn_app_id(self._spec.name)
         plan = self._checkpoint.read_plan(batch_id)
         info = CommitInfo.of_batch(self._spec.name, app, batch_id, source=plan.source)
         late = self._find_late(batch_id, plan)
-        if self._span.of_pairs:
-            self._list(late, info)
-            self._write_pairs(batch_df, info)
-            return
-        rows = self._leave_out_forgotten(batch_df.toArrow())
-        if self._span.longest is not None:
-            rows, long = take_out_long(rows, self._span)
-            planned_at = at_micros(plan.time_micros)
-            late = _join(late, build_repairs(self._spec, long, planned_at))
-        self._list(late, info)
-        self._write_rows(session, rows, info)
+        with self._open_folder(batch_df) as folder:
+            results = make_results(batch_df, ResultOrder(folder, self._span, self._forgotten))
+            if results.long is not None:
+                late = _join(late, build_repairs(self._spec, results.long, at_micros(plan.time_micros)))
+            if len(late):
+                self._late.append(late, info)
+            if results.count:
+                self._commit(batch_df.sparkSession, results, folder, info)
 
-    def _list(self, late: pa.Table, info: CommitInfo) -> None:
-        if len(late):
-            self._late.append(late, info)
+    def _open_folder(self, batch_df: DataFrame) -> AbstractContextManager[TableFolder]:
+        """Where the tasks write: appended rows into the table's own folder, others next to it, for as long as needed.
 
-    def _write_rows(self, session: SparkSession, rows: pa.Table, info: CommitInfo) -> None:
-        if not len(rows):
-            return
-        if self._spec.write_mode == "upsert":
-            self.table.upsert(rows, info)
-        else:
-            self.table.append(rows, info)
-        self._publisher.publish(session, rows, str(info.batch), self.table.version)
+        Many rows that replace others are put into files for Spark to merge them.
+        """
+        if self._spec.write_mode == "append":
+            return nullcontext(self.table.folder)
+        return open_scratch(self.table.folder, self._spec.name, batch_df.sparkSession, self._context)
 
-    def _write_pairs(self, batch_df: DataFrame, info: CommitInfo) -> None:
-        """Writes the rows of a batch that may be larger than memory, in one commit."""
-        with kept_on_disk(batch_df) as kept:
-            rows = collect_few(kept)
-            if rows is not None:
-                self._write_rows(batch_df.sparkSession, self._leave_out_forgotten(rows), info)
+    def _commit(self, session: SparkSession, results: BatchResults, folder: TableFolder, info: CommitInfo) -> None:
+        if results.files:
+            results = results.put_into_files(folder)
+        portions = [] if results.rows is None else [results.rows]
+        if self._spec.write_mode == "append":
+            if results.rows is not None:
+                self.table.append(results.rows, info)
             else:
-                self._write_portions(kept, info)
-
-    def _write_portions(self, batch_df: DataFrame, info: CommitInfo) -> None:
-        import pyarrow as pa
-
-        session = batch_df.sparkSession
-        with write_files(batch_df, self._spec.name, self._context) as files:
-
-            def read(columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-                return map(self._leave_out_forgotten, read_portions(files, columns))
-
-            count = sum(map(len, read([self._span.user_column])))
-            if not count:
-                return
-            self.table.append_batches(read, count, info)
-            for portion in read() if self._publisher.is_active else ():
-                rows = pa.Table.from_batches([portion])
+                self.table.append_files(results.files, info)
+        elif results.rows is not None:
+            self.table.upsert(results.rows, info)
+        elif is_s3(self.table.uri):
+            # Delta's Spark writer has no conditional put: one of two commits could be lost.
+            self.table.upsert(pa.concat_tables(read_files(folder, results.files)), info)
+        else:
+            self.table.upsert_files(session, folder.uri, results.count, info)
+        if self._publisher.is_active:
+            for rows in (*portions, *read_files(folder, results.files)):
                 self._publisher.publish(session, rows, str(info.batch), self.table.version)
 
-    def _leave_out_forgotten(self, rows: Rows) -> Rows:
-        """What was read before its user was forgotten is in the state for as long as it is open."""
-        import pyarrow as pa
-
-        if self._forgotten is None:
-            return rows
-        is_forgotten = self._forgotten.find_rows(rows, self._span.user_column)
-        return rows.filter(pa.array(~is_forgotten)) if is_forgotten.any() else rows
-
     def _find_late(self, batch_id: int, plan: Plan) -> pa.Table:
-        import pyarrow as pa
-
         if batch_id == 0:
             return pa.table({})
         before = self._checkpoint.read_plan(batch_id - 1)
@@ -175,8 +152,6 @@ def split_by_pauses(times: Iterable[datetime], pause: timedelta) -> list[tuple[d
 
 
 def _join(late: pa.Table, listed: pa.Table) -> pa.Table:
-    import pyarrow as pa
-
     schema = build_arrow_schema(LATE_EVENTS)
     return pa.concat_tables(
         [part.select(schema.names).cast(schema) for part in (late, listed) if len(part)] or [listed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from platform_assets.errors import HeadraceError
     from platform_assets.streaming.context import StreamContext
     from platform_assets.streaming.stream_spec import TableStream
+
+_log = logging.getLogger(__name__)
 
 # Spark starts a Python process for the source of each query over a table, and gives it ten seconds (not a setting).
 # On a loaded machine that is too short, so they are started one after the other, and again when they were too slow.
@@ -51,11 +54,19 @@ class TableQuery(StreamQuery):
     def _read_source(self) -> DataFrame:
         if self._checkpoint.read_generation() is None:
             require_checkpoint(self.name, self.table)
-        source = self.stream.source
-        uri = self._context.table_uri(source.table.name)
-        rows = self.stream.transform(read_commits(self._session, source, uri, self._context.storage_options))
+        rows = self.stream.transform(read_commits(self._session, self.stream.source, self._context))
         state_plan.check(self._checkpoint, self.name, state_plan.describe(rows, self.stream))
+        self._tell_of_state_parts()
         return rows
+
+    def _tell_of_state_parts(self) -> None:
+        wanted, found = self._session.conf.get("spark.sql.shuffle.partitions"), self._checkpoint.read_state_parts()
+        if found is not None and str(found) != wanted:
+            _log.warning(
+                "The state of query %s has %d parts, and keeps them: HEADRACE_SHUFFLE_PARTITIONS=%s is for new state. "
+                "To have it made again in so many parts: headrace replay %s --swap.",
+                self.name, found, wanted, self.name,
+            )  # fmt: skip
 
     def _judge_end(self, error: str) -> HeadraceError | None:
         """See `StreamQuery`. A query whose source did not start in Spark's time is started again, a few times."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from platform_assets.errors import LostOffsetsError
+from platform_assets.streaming.arrow_messages import unpack
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, PlannedBatch
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
@@ -39,7 +40,7 @@ from platform_assets.streaming.ingest.lost_ranges import (
 )
 from platform_assets.streaming.ingest.open_transactions import OpenTransactions
 from platform_assets.streaming.ingest.read_tasks import plan_tasks
-from platform_assets.streaming.ingest.record_files import BatchOrder, WrittenRecords, run_tasks, unpack
+from platform_assets.streaming.ingest.record_files import BatchOrder, WrittenRecords, run_tasks
 from platform_assets.streaming.ingest.record_numbers import (
     number_nothing,
 )

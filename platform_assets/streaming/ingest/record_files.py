@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.ipc
 
+from platform_assets.streaming.arrow_messages import pack
 from platform_assets.streaming.delta.portion_files import NewFile, PortionWriter, TableFolder
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.deduplication import hash_ids
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.context import ReadRecords
 
-_COMPRESSION = "zstd"
 # A batch of the reader's is 5,000 records: with the default of 700 it was looked at seven times.
 _OBJECTS_BETWEEN_LOOKS = 50_000
 NUMBER = "_record"
@@ -103,22 +102,6 @@ def write_records(order: BatchOrder, ranges: Sequence[Range]) -> WrittenRecords:
         numbers.append(seen)
         count += len(records)
     return WrittenRecords(count, pack(numbers), pack(old), tuple(accepted.close()), tuple(quarantined.close()))
-
-
-def pack(tables: Sequence[pa.Table]) -> bytes:
-    """Tables of equal columns as one compressed message; empty for none."""
-    if not tables:
-        return b""
-    message = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression=_COMPRESSION, unify_dictionaries=True)
-    with pa.ipc.new_stream(message, tables[0].schema, options=options) as stream:
-        stream.write_table(pa.concat_tables(tables).combine_chunks())
-    return bytes(message.getvalue())
-
-
-def unpack(message: bytes) -> pa.Table | None:
-    """The opposite of `pack`; None for no table."""
-    return pa.ipc.open_stream(message).read_all() if message else None
 
 
 def _look_at(order: BatchOrder, records: pa.Table) -> pa.Table:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.streaming.arrays import to_int64s
+from platform_assets.streaming.arrow_messages import unpack
 from platform_assets.streaming.checkpoint.checkpoint import PlannedBatch
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.ingest.deduplication import (
@@ -22,7 +23,7 @@ from platform_assets.streaming.ingest.deduplication import (
 )
 from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.ingest.event_content import hash_contents, list_content, open_connection
-from platform_assets.streaming.ingest.record_files import NUMBER, WrittenRecords, unpack
+from platform_assets.streaming.ingest.record_files import NUMBER, WrittenRecords
 from platform_assets.streaming.ingest.record_numbers import find_events, read_coordinates
 from platform_assets.streaming.ingest.sent_again import find_sent_again
 from platform_assets.streaming.topic_spec import Topic
