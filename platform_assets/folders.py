@@ -155,9 +155,9 @@ def make_folder_of(files: FileSystem, path: str) -> None:
     """
     from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-    folder = path.rpartition("/")[0]
-    if folder and isinstance(files, SubTreeFileSystem) and isinstance(files.base_fs, LocalFileSystem):
-        files.create_dir(folder, recursive=True)
+    if isinstance(files, SubTreeFileSystem) and isinstance(files.base_fs, LocalFileSystem):
+        # Not by the folder's own file system, to which the folder itself is no path.
+        files.base_fs.create_dir(files.base_path + path.rpartition("/")[0], recursive=True)
 
 
 def _find_local(uri: str) -> str | None:

@@ -205,9 +205,7 @@ class Settings(BaseSettings):
     # The fixed cost of a micro-batch is per task and per state store.
     shuffle_partitions: Annotated[
         int,
-        Field(
-            ge=1, le=10_000, description="Parts of a new query's state, each a task; a query with state keeps its own"
-        ),
+        Field(ge=1, le=10_000, description="Parts of a new query's state, each a task; one with state keeps its own"),
     ] = 2
     state_memory_mib: Annotated[int, Field(ge=16, description="RocksDB memory of all state stores together")] = 512
 

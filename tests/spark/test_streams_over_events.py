@@ -11,10 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.streaming.derive import batch_results
 from platform_assets.streaming.repair.twin import run_twin as run_batch_twin
 from platform_assets.streaming.stream_spec import select_derived
 from platform_assets.streams import load_streams
@@ -89,6 +92,27 @@ def test_stream_in_batches_with_restarts_equals_its_twin(
 ) -> None:
     lakehouse = LakehouseResource(root=str(tmp_path_factory.mktemp("lakehouse")))
     SHOP.assert_restarts_change_nothing(spark, lakehouse, vary(events, chance), chance)
+
+
+def test_where_each_task_writes_files_and_spark_merges_nothing_else_changes(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row is too many for the driver here: every batch is as one with more rows than it takes."""
+    for name in ("_FEW_ROWS", "_LEAST_ROWS"):
+        monkeypatch.setattr(batch_results, name, 0)
+    chance = random.Random(7)
+    times = sorted(NOON + chance.random() * timedelta(hours=2) for _ in range(200))
+    events = [event(f"u{chance.randrange(20)}", at, chance.choice(["page_view", "purchase"])) for at in times]
+    lakehouse, names = LakehouseResource(root=str(tmp_path)), ["sessions", "revenue_by_category", "view_to_purchase"]
+    arrived = arrive(spark, lakehouse, [events[:120], [*events[120:], CLOSER]], names)
+    for name in names:
+        stream = STREAMS[name]
+        asked = arrived if stream.write_mode == "upsert" else arrived[:-1]
+        table = DeltaTable(lakehouse.table_uri(stream.main_table.name))
+        assert in_order(stream, read_rows(lakehouse, stream.main_table.name)) == ask_rule(name, asked), name
+        engines = {commit.get("engineInfo", "").split(":")[0].split("/")[0] for commit in table.history()[:-1]}
+        assert engines == {"Apache-Spark" if stream.write_mode == "upsert" else "delta-rs"}, name
+        assert {action["num_records"] > 0 for action in pa.table(table.get_add_actions()).to_pylist()} == {True}
 
 
 @pytest.mark.long
@@ -184,8 +208,11 @@ def test_a_window_ends_before_its_last_moment(spark: SparkSession) -> None:
 
 
 @pytest.mark.long
-def test_a_hot_user_and_a_hot_product_lose_nothing(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_hot_user_and_a_hot_product_lose_nothing(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fifth of all events is one user's, half of all are about one product: thousands of pairs under one key."""
+    monkeypatch.setattr(batch_results, "_FEW_ROWS", 1_000)  # some tasks' rows come to the driver, others are in files
     chance = random.Random(11)
     times = sorted(NOON + chance.random() * timedelta(hours=2) for _ in range(3_000))
     events = [

@@ -82,7 +82,7 @@ class DeltaBatchWriter(DeltaWriter):
         )  # fmt: skip
 
     def upsert_files(self, session: SparkSession, files_uri: str, rows: int, info: CommitInfo) -> None:
-        """As `upsert`, of the rows of Parquet files in a folder, by Spark's tasks. Not on S3 (`spark_merge`).
+        """Does as `upsert` with the rows of Parquet files in a folder, by Spark's tasks. Not on S3 (`spark_merge`).
 
         `rows` is their number, `session` one query's own.
         """
@@ -91,8 +91,8 @@ class DeltaBatchWriter(DeltaWriter):
         metadata = commit_metadata(replace(info, rows=rows))["userMetadata"]
 
         def merge(_: CommitProperties) -> None:
-            uri = self._open_rewritable().table_uri
-            merge_files(session, uri, files_uri, self._spec.key, metadata, _require_transaction(info))
+            self._open_rewritable()
+            merge_files(session, self.uri, files_uri, self._spec.key, metadata, _require_transaction(info))
             self._table.update_incremental()
 
         self._commit(info, rows, merge)

@@ -163,7 +163,7 @@ class CommitLog:
         type_column: str | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[pa.Table]:
-        """As `read_rows`, one row group of the file after the other; `share` (which, of how many): of these alone.
+        """Reads as `read_rows`, one row group after the other; with `share` (which, of how many) only some of them.
 
         A share has groups that follow each other, and may have none; each group is in one share.
         """

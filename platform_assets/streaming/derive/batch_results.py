@@ -8,7 +8,7 @@ what these files are. Nobody has committed them yet; those of a task that was cu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FEW_ROWS = 200_000
 _FEW_BYTES = 32 * 1024 * 1024
 # With hundreds of tasks each still sends what is not worth a file.
-_LEAST_ROWS = 1_000
+_LEAST_ROWS, _LEAST_BYTES = 1_000, 200_000
 _SENT = "rows binary, long binary, files binary"
 
 
@@ -36,14 +36,15 @@ _SENT = "rows binary, long binary, files binary"
 class ResultOrder:
     """What the tasks of a batch are told. `forgotten`: whose rows are left out, by `span.user_column`; None: nobody's.
 
-    What was read before its user was forgotten is in the state for as long as it is open.
+    What was read before its user was forgotten is in the state for as long as it is open. More than `few_rows` or
+    `few_bytes` a task writes into files.
     """
 
     folder: TableFolder
     span: ResultSpan
     forgotten: ForgottenNames | None
-    few_rows: int = _FEW_ROWS
-    few_bytes: int = _FEW_BYTES
+    few_rows: int
+    few_bytes: int
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,13 @@ def read_files(folder: TableFolder, files: Iterable[NewFile]) -> Iterator[pa.Tab
                 yield rows.select(folder.schema.names)
 
 
-def make_results(batch_df: DataFrame, order: ResultOrder) -> BatchResults:
+def make_results(
+    batch_df: DataFrame, folder: TableFolder, span: ResultSpan, forgotten: ForgottenNames | None
+) -> BatchResults:
     """Has Spark make the batch, once. On the thread of its query; raises what Spark raises for a failed job."""
     tasks = int(batch_df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
-    order = replace(
-        order,
-        few_rows=max(_LEAST_ROWS, order.few_rows // tasks),
-        few_bytes=max(_LEAST_ROWS, order.few_bytes // tasks),
-    )
+    few_rows, few_bytes = max(_LEAST_ROWS, _FEW_ROWS // tasks), max(_LEAST_BYTES, _FEW_BYTES // tasks)
+    order = ResultOrder(folder, span, forgotten, few_rows, few_bytes)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield write_results(order, batches)

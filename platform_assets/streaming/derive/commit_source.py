@@ -122,7 +122,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return dict(BEFORE_FIRST)
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802
-        """That there is one; what it is, `BatchLimit` says, which Spark has no word for."""
+        """Says that there is one; what it is, `BatchLimit` says, which Spark has no word for."""
         assert self._limit.rows is not None
         return ReadMaxRows(self._limit.rows)
 
@@ -209,11 +209,11 @@ def share_out(files: Sequence[AppendedFile], max_tasks: int) -> list[list[FileSh
     """
     total = sum(file.rows for file in files)
     count = max(1, min(max_tasks, math.ceil(total / _ROWS_OF_ONE_TASK)))
+    # A file of another writer's may not say how many rows it has: it counts as none, and is read.
     parts = [
         (file.rows / shares, (file.path, number, shares))
         for file in files
-        for shares in [max(1, math.ceil(file.rows * count / total))]
-        if file.rows
+        for shares in [max(1, math.ceil(file.rows * count / max(total, 1)))]
         for number in range(shares)
     ]
     tasks: list[list[FileShare]] = [[] for _ in range(count)]

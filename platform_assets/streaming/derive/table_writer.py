@@ -15,7 +15,7 @@ from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-from platform_assets.streaming.derive.batch_results import BatchResults, ResultOrder, make_results, read_files
+from platform_assets.streaming.derive.batch_results import BatchResults, make_results, read_files
 from platform_assets.streaming.derive.batch_scratch import open_scratch
 from platform_assets.streaming.derive.commit_source import find_files
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
@@ -67,7 +67,7 @@ class TableWriter:
         info = CommitInfo.of_batch(self._spec.name, app, batch_id, source=plan.source)
         late = self._find_late(batch_id, plan)
         with self._open_folder(batch_df) as folder:
-            results = make_results(batch_df, ResultOrder(folder, self._span, self._forgotten))
+            results = make_results(batch_df, folder, self._span, self._forgotten)
             if results.long is not None:
                 late = _join(late, build_repairs(self._spec, results.long, at_micros(plan.time_micros)))
             if len(late):
@@ -76,7 +76,7 @@ class TableWriter:
                 self._commit(batch_df.sparkSession, results, folder, info)
 
     def _open_folder(self, batch_df: DataFrame) -> AbstractContextManager[TableFolder]:
-        """Where the tasks write: appended rows into the table's own folder, others next to it, for as long as needed.
+        """Opens where the tasks write: appended rows into the table's own folder, others into one for this block.
 
         Many rows that replace others are put into files for Spark to merge them.
         """

@@ -64,7 +64,7 @@ class TableQuery(StreamQuery):
         if found is not None and str(found) != wanted:
             _log.warning(
                 "The state of query %s has %d parts, and keeps them: HEADRACE_SHUFFLE_PARTITIONS=%s is for new state. "
-                "To have it made again in so many parts: headrace replay %s --swap.",
+                "To rebuild it in that many parts: headrace replay %s --swap.",
                 self.name, found, wanted, self.name,
             )  # fmt: skip
 
