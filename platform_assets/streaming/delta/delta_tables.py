@@ -27,6 +27,20 @@ def build_arrow_schema(spec: TableSpec) -> pa.Schema:
     return pa.schema([pa.field(c.name, as_arrow(c.type), c.nullable) for c in spec.columns])
 
 
+def find_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
+    """Opens the table; None where there is none.
+
+    Not by `is_deltatable`, which lets no other thread run until a store has answered, the one that sends heartbeats
+    neither (`findings/delta-rs-looks-for-a-table-alone.sh`).
+    """
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return open_table(uri, options)
+    except TableNotFoundError:
+        return None
+
+
 def create_table(
     uri: str, spec: TableSpec, storage_options: Mapping[str, str] | None = None, log_retention: str = LOG_RETENTION
 ) -> DeltaTable:
@@ -39,8 +53,7 @@ def create_table(
     from deltalake.exceptions import CommitFailedError
 
     options = dict(storage_options or {})
-    if DeltaTable.is_deltatable(uri, options):
-        table = open_table(uri, options)
+    if (table := find_table(uri, options)) is not None:
         try:
             evolve_table(table, spec, _build_schema(spec))
         except CommitFailedError:  # another group has met the same older table, or writes its rows
@@ -59,7 +72,7 @@ def create_table(
         )  # fmt: skip
     except CommitFailedError:
         # Two groups that start together make the platform's tables: this one came second.
-        if not DeltaTable.is_deltatable(uri, options):
+        if find_table(uri, options) is None:
             raise
     return open_table(uri, options)
 

@@ -6,6 +6,7 @@ again, and writes on top.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Besides one query only upkeep commits to its table: this many losses in a row mean a second writer that never rests.
 MAX_CONFLICTS = 20
+_MARK = "headraceCommit"
+"""The field of a commit's information that has a mark of its own."""
 
 
 class RetriedCommits(DeltaReader):
@@ -82,28 +85,39 @@ class RetriedCommits(DeltaReader):
         """Makes a commit that is no batch's, while a query may write."""
         from deltalake import CommitProperties
 
+        # An object store may lose its answer to a commit: the client asks again, and is told that somebody was first.
+        mark = uuid.uuid4().hex
+        metadata = {**commit_metadata(info), _MARK: mark}
         # Like a batch's: a conflict is met by looking again, for a query may have written meanwhile.
-        properties = CommitProperties(custom_metadata=commit_metadata(info), max_commit_retries=0)
+        properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
         with self._lock:
             self._table.update_incremental()
-            self._try(lambda: write(properties), what)
+            self._try(lambda: write(properties), what, mark)
 
-    def _try(self, write: Callable[[], object], what: str) -> None:
+    def _try(self, write: Callable[[], object], what: str, mark: str = "") -> None:
+        """Makes a commit, again and again while others are first. `mark`: what nobody else's commit has."""
         from deltalake.exceptions import CommitFailedError
 
         for _ in range(MAX_CONFLICTS):
             self._check_lease()
+            before = self._table.version()
             try:
                 write()
             except CommitFailedError:
                 self._table.update_incremental()
-                continue
+                if not (mark and self._has_commit(mark, since=before)):
+                    continue
             self.version = self._table.version()
             return
         raise QueryFailedError(
             f"{what} lost {MAX_CONFLICTS} times against other writers of {self.uri}. "
             "Stop what else writes there; it is tried again."
         )
+
+    def _has_commit(self, mark: str, since: int) -> bool:
+        """Whether a version after `since` is the commit with this mark."""
+        news = self._table.version() - since
+        return news > 0 and any(commit.get(_MARK) == mark for commit in self._table.history(news))
 
 
 def match_rows(bounds: str, names: Iterable[str]) -> str:

@@ -172,7 +172,12 @@ class GroupMaintenance:
         if self._work is not None:
             self._work.stop(timeout_seconds, self._repair.interrupt)
         if self.error is None:
-            self._write_history()
+            from deltalake.exceptions import DeltaError
+
+            try:
+                self._write_history()
+            except DeltaError as error:
+                raise classify_failure("history", str(error), self._context) from error
 
     def _write_history(self) -> None:
         spark_queries = [spark_query for query in self._queries for spark_query in query.spark_queries]

@@ -14,15 +14,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
+from platform_assets.streaming.delta.appended_once import append_once
 from platform_assets.streaming.delta.commit_log import AppendedFile, CommitLog
 from platform_assets.streaming.delta.delta_tables import (
     build_arrow_schema,
     create_table,
-    name_transaction,
     open_table,
     read_commit_infos,
 )
-from platform_assets.streaming.delta.retried_commits import no_hooks
 from platform_assets.streaming.derive.commit_source import BEFORE_FIRST, WHOLE_VERSION, find_files
 from platform_assets.streaming.progress import INPUT, ROWS, is_batch, read_progresses
 from platform_assets.streaming.stream_spec import TableStream
@@ -69,7 +68,6 @@ class HopLedger:
 
     def _project(self, stream: TableStream, reports: _Reports) -> None:
         import pyarrow as pa
-        from deltalake import CommitProperties, write_deltalake
 
         checkpoint = Checkpoint.of(self._context, stream.main_table.name)
         done = checkpoint.read_last_committed_batch()
@@ -105,11 +103,7 @@ class HopLedger:
                 }
             )
             first, reached = batch + 1, plan.source
-        properties = CommitProperties(app_transactions=[name_transaction(app, batches[-1])])
-        data = pa.Table.from_pylist(rows, build_arrow_schema(HOP_LEDGER))
-        write_deltalake(
-            self._table, data, mode="append", commit_properties=properties, post_commithook_properties=no_hooks()
-        )
+        append_once(self._table, pa.Table.from_pylist(rows, build_arrow_schema(HOP_LEDGER)), app, batches[-1])
         self._reached[app] = reached
 
     def _find_reached(self, app: str, last: int) -> _Offset:

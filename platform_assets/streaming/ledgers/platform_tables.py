@@ -10,24 +10,23 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from platform_assets.streaming.delta.appended_once import append_once
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import (
     build_arrow_schema,
     create_table,
-    name_transaction,
     open_table,
     read_commit_infos,
 )
-from platform_assets.streaming.delta.retried_commits import no_hooks
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.platform import LEDGER, QUERY_PROGRESS
-from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deltalake import CommitProperties, DeltaTable
     from pyspark.sql.streaming import StreamingQuery
 
     from platform_assets.streaming.context import StreamContext
@@ -48,6 +47,8 @@ class HistoryWriter:
             for spec in (LEDGER, QUERY_PROGRESS)
         )
         self._sources = [(stream.name, context.table_uri(stream.main_table.name)) for stream in streams]
+        # Each stream is of one group, and two groups write this table at the same time.
+        self._progress_app = f"headrace/progress/{self._sources[0][0] if self._sources else ''}"
         self._written: dict[str, int] = {}
 
     def write(self, queries: list[StreamingQuery]) -> None:
@@ -57,8 +58,6 @@ class HistoryWriter:
         self._append_progress(queries)
 
     def _project_ledger(self, query: str, uri: str) -> None:
-        from deltalake import CommitProperties
-
         app = name_projection(query)
         source = open_table(uri, self._context.storage_options)
         self._ledger.update_incremental()
@@ -69,8 +68,7 @@ class HistoryWriter:
         commits = reversed(read_commit_infos(source, unseen))
         rows = [row for version, info in commits for row in ledger_rows(version, info)]
         if rows:
-            transaction = [name_transaction(app, source.version())]
-            _append(self._ledger, LEDGER, rows, CommitProperties(app_transactions=transaction))
+            append_once(self._ledger, pa.Table.from_pylist(rows, build_arrow_schema(LEDGER)), app, source.version())
 
     def _append_progress(self, queries: list[StreamingQuery]) -> None:
         rows = []
@@ -82,18 +80,10 @@ class HistoryWriter:
             if fresh:
                 self._written[run_id] = fresh[-1]["batchId"]
         if rows:
-            _append(self._progress, QUERY_PROGRESS, rows)
-
-
-def _append(
-    table: DeltaTable, spec: TableSpec, rows: list[dict[str, Any]], properties: CommitProperties | None = None
-) -> None:
-    import pyarrow as pa
-    from deltalake import write_deltalake
-
-    data = pa.Table.from_pylist(rows, build_arrow_schema(spec))
-    # Upkeep alone keeps the log: a clean-up behind this commit would meet another group's.
-    write_deltalake(table, data, mode="append", commit_properties=properties, post_commithook_properties=no_hooks())
+            self._progress.update_incremental()
+            before = self._progress.transaction_version(self._progress_app)
+            data = pa.Table.from_pylist(rows, build_arrow_schema(QUERY_PROGRESS))
+            append_once(self._progress, data, self._progress_app, 0 if before is None else before + 1)
 
 
 def ledger_rows(version: int, info: CommitInfo) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from platform_assets.streaming.delta.changed_days import is_partitioned_by_day
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.delta.delta_tables import find_table
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import as_late, build_repairs
@@ -161,9 +162,7 @@ class Eraser:
         return DeltaWriter(spec, self._context)
 
     def _exists(self, spec: TableSpec) -> bool:
-        from deltalake import DeltaTable
-
-        return DeltaTable.is_deltatable(self._context.table_uri(spec.name), dict(self._context.storage_options))
+        return find_table(self._context.table_uri(spec.name), self._context.storage_options) is not None
 
 
 def _in_days(column: str, days: pa.ChunkedArray) -> str:
