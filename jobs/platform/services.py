@@ -19,7 +19,7 @@ import psutil
 
 import platform_assets
 from jobs.platform.code_server import CodeServer
-from jobs.supervision.dagster_home import ensure_dagster_home, set_pool_limits
+from jobs.supervision.dagster_home import ensure_dagster_home, find_dagster_home, set_pool_limits
 from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
@@ -200,7 +200,9 @@ def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> None:
 
 def prepare_environment(settings: Settings) -> dict[str, str]:
     """Makes the home usable and returns the environment for Dagster's processes; sets `DAGSTER_HOME` here too."""
-    home = ensure_dagster_home(settings)
+    home = find_dagster_home(settings)
+    if home == settings.dagster_home:
+        ensure_dagster_home(settings)
     os.environ["DAGSTER_HOME"] = str(home)
     try:
         (settings.home / "logs").mkdir(parents=True, exist_ok=True)
