@@ -84,7 +84,6 @@ def claim_lease(
     *,
     wait_seconds: float = 0.0,
     replaces_runs: bool = False,
-    silence_seconds: float = _SILENCE_SECONDS,
 ) -> None:
     """Claims the lease, once the group is free; the caller holds the group's lock of this host.
 
@@ -98,7 +97,7 @@ def claim_lease(
         if seen.heartbeat is not None and (is_operation(seen.heartbeat) or not replaces_runs):
             hold = _judge(seen.heartbeat, instance, policy)
         if hold is Hold.SILENT:
-            time.sleep(silence_seconds)  # the swap then fails if the record has changed
+            time.sleep(_SILENCE_SECONDS)  # the swap then fails if the record has changed
         if hold is not Hold.HELD and lease.claim(seen, build):
             return
         if time.monotonic() >= deadline:

@@ -63,14 +63,14 @@ def own_groups(
     settings: Settings,
     instance: dg.DagsterInstance | None = None,
     *,
-    wait_seconds: float = _PATIENCE_SECONDS,
+    wait_seconds: float | None = None,
 ) -> Iterator[OwnedGroups]:
     """Takes the locks and the leases of these groups, and beats for them until the block ends.
 
     `instance`: that of `settings` where none is given. No run of any host writes meanwhile, and no other operation. A
     block that is killed holds the groups until its heartbeat is old, as a run does. Raises `GroupOwnedError` for a
-    group that is owned for longer than `wait_seconds` (on this host: than a look at the lock takes), and, when the
-    block has ended, for one that was taken over meanwhile; `InstanceUnavailableError`, `StorageError`.
+    group that is owned for longer than `wait_seconds` (None: a moment; by its lock: than a look at it takes), and for
+    one that was taken over before the block has ended; `InstanceUnavailableError`, `StorageError`.
     """
     with ExitStack() as stack:
         lock_fds = [stack.enter_context(hold_group_lock(settings.home, name, mode)) for name in names]
@@ -79,7 +79,7 @@ def own_groups(
             yield OwnedGroups(lock_fds)
             return
         operation, policy, leases = name_operation(mode), build_policy(settings), list[_OperationLease]()
-        deadline = time.monotonic() + wait_seconds
+        deadline = time.monotonic() + (_PATIENCE_SECONDS if wait_seconds is None else wait_seconds)
         for name in names:
             lease = _OperationLease(shared, name, operation)
             lease.claim(policy, max(0.0, deadline - time.monotonic()))

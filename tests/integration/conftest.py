@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -119,6 +120,28 @@ def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         text = text.replace("hostname: postgres", "hostname: 127.0.0.1").replace("port: 5432", f"port: {port}")
         (home / "dagster.yaml").write_text(text)
         yield
+
+
+@pytest.fixture
+def start_host(platform: Platform) -> Iterator[Callable[[str, int], subprocess.Popen[bytes]]]:
+    """Starts hosts with the storage and the lakehouse of the platform, and a home, hence a lock, of their own.
+
+    Takes the machine's name and the commit to stop at. What still runs when the test ends is killed; its JVM follows.
+    """
+    hosts: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str, stop_at: int) -> subprocess.Popen[bytes]:
+        home = platform.settings.home
+        ours = {"HEADRACE_HOME": str(home / name), "HEADRACE_LAKEHOUSE": platform.settings.lakehouse}
+        command = [sys.executable, "-m", "tests.integration.stopping_host", name, str(stop_at)]
+        with (home / f"{name}.log").open("ab") as log:
+            hosts.append(subprocess.Popen(command, cwd=ROOT, env=platform.environment | ours, stdout=log, stderr=log))
+        return hosts[-1]
+
+    yield start
+    for host in hosts:
+        host.kill()
+        host.wait()
 
 
 @pytest.fixture
