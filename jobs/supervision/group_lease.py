@@ -42,7 +42,7 @@ class GroupLease:
         self._lock = threading.Lock()
 
     def read(self) -> LeaseRecord:
-        """The record as it is now, whoever holds the lease."""
+        """The record as it is now, of any holder."""
         return read_lease(self._instance, self.group)
 
     def claim(self, seen: LeaseRecord, build: Callable[[int], HostReport]) -> bool:

@@ -1,4 +1,4 @@
-"""Who owns a group by its last heartbeat: a run, or an operation such as a backup. Pure.
+"""The owner of a group, by its last heartbeat: a run, or an operation such as a backup. Pure.
 
 An operation beats under an id of its own with the phase `operating`, and ends with `released`. Code that knows of no
 operations finds no run of that id and leaves the record alone, but its hosts see the epoch, and stop.

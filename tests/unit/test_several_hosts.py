@@ -313,7 +313,7 @@ def test_a_heartbeat_that_an_older_epoch_left_behind_is_written_over(instance: d
 def test_an_operation_that_is_killed_holds_its_group_until_its_heartbeat_is_old(
     instance: dg.DagsterInstance, on_host: Callable[[str], Settings], tmp_path: Path
 ) -> None:
-    """On its own host nobody waits: there the process is seen to be dead."""
+    """Nobody waits on its own host: there the process is seen to be dead."""
     mine = Settings(home=tmp_path / "home")
     command = [sys.executable, "-c", HOLDER, str(mine.home)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
