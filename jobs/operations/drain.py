@@ -39,10 +39,10 @@ def drain_streams(
     The same loop and engine as the supervised run, under the same lock and lease: refused with one line while another
     process of any host owns the group, and the supervisor launches nothing until it ends. 0: done; 1: failed or
     refused, with one line that says why (a query that failed is begun twice more before); 130: stopped by SIGINT or
-    SIGTERM after the batches in flight. What is not read then is read by the next drain or run. Lines go to stderr unless `write_line` is given.
-    `close_windows`: windows and sessions whose time is over by the clock are closed, as if the shop had been silent;
-    else those near the last event stay open. `events` tell Dagster what was written; `instance` is that of the
-    settings where none is given.
+    SIGTERM after the batches in flight. What is not read then is read by the next drain or run. Lines go to stderr
+    unless `write_line` is given. `close_windows`: windows and sessions whose time is over by the clock are closed, as
+    if the shop had been silent; else those near the last event stay open. `events` tell Dagster what was written;
+    `instance` is that of the settings where none is given.
     """
     write = write_line or write_to_stderr
     try:

@@ -62,4 +62,6 @@ def describe(beat: Heartbeat, now: float) -> str:
     """What a person reads about the owner, with the name of its host."""
     mode, run_id = (beat.run_id.partition(":")[0], "") if is_operation(beat) else ("run", beat.run_id)
     process = beat.process
-    return describe_owner(mode, run_id, f"pid {process.pid} on {process.host}, heard of {max(0.0, now - beat.at):.0f} s ago")
+    return describe_owner(
+        mode, run_id, f"pid {process.pid} on {process.host}, heard of {max(0.0, now - beat.at):.0f} s ago"
+    )
