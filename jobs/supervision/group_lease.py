@@ -127,10 +127,9 @@ def identify_myself() -> ProcessIdentity:
 def _describe_owner(lease: GroupLease, policy: Policy) -> str:
     beat = lease.read().heartbeat
     owner = "another process" if beat is None else describe(beat, time.time())
-    text = (
-        f"The stream group {lease.group} is owned by {owner}. Stop it first (headrace pause {lease.group}, or end that "
-        "process)."
-    )
+    is_run = beat is not None and not is_operation(beat)
+    way = f"Stop it first (headrace pause {lease.group}, or end that process)." if is_run else "Wait for its end."
+    text = f"The stream group {lease.group} is owned by {owner}. {way}"
     if beat is None or is_alive(beat.process) is not None:
         return text
     limit = policy.silence_limit(beat.phase)

@@ -20,6 +20,7 @@ import pytest
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report
+from jobs.supervision.lease_owner import is_operation
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -154,7 +155,7 @@ def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
         process.terminate()
         process.wait()
         report = read_report(platform.instance, GROUP.name)
-        if report is not None:
+        if report is not None and not is_operation(report.heartbeat):  # that would be this process
             for identity in (report.heartbeat.process, report.heartbeat.jvm):
                 if identity is not None:
                     kill(identity)

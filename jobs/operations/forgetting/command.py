@@ -19,7 +19,7 @@ from jobs.operations.replay.shadow import FOLDER
 from jobs.supervision.application import borrow_application
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.host import Application, host_group
-from jobs.supervision.owned_groups import own_groups
+from jobs.supervision.owned_groups import OwnedGroups, own_groups
 from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError, UsageError
@@ -138,7 +138,7 @@ def forget_user(
     with KafkaResource.from_settings(settings) as kafka, ExitStack() as held:
         # A replay writes rows too. The JVM keeps its locks: a killed one's writes are over when they are free.
         replays = held.enter_context(own_groups([f"replay-{s.name}" for s in streams], "forget", settings, instance))
-        owned = [replays]
+        owned: list[OwnedGroups] = []
 
         def demand() -> None:
             for each in owned:
@@ -160,7 +160,7 @@ def forget_user(
                     _drain(lambda: borrow_application(session, spark.jvm_pid, derived, context), settings, write)
 
                 found, rows = erasure.take_out(session, drain, say)
-            demand()
+            replays.demand()
             lakehouse.folder.remove(FOLDER)
             wait_for_readers(instance, wait_seconds, say)
             lakehouse.folder.remove(ALERTS_PAGE)

@@ -18,7 +18,7 @@ from jobs.operations.replay.swap import abandon, is_half_done, swap_in, undo_swa
 from jobs.operations.replay.time_range import RangeReplay
 from jobs.operations.stream_groups import find_groups
 from jobs.supervision.held_group import hold_group
-from jobs.supervision.owned_groups import own_groups
+from jobs.supervision.owned_groups import OwnedGroups, own_groups
 from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import NotReadyError, UsageError
@@ -73,8 +73,10 @@ def replay_stream(
     with KafkaResource.from_settings(settings) as kafka, ExitStack() as locks:
         # Against a second replay; the JVM keeps them, so a killed one's writes are over when they are free.
         locked = dict.fromkeys([name, *(s.name for s in derived)])
-        owned = [locks.enter_context(own_groups([f"replay-{of}" for of in locked], "replay", settings, instance))]
-        lock_fds = owned[0].lock_fds
+        lock_fds = locks.enter_context(
+            own_groups([f"replay-{of}" for of in locked], "replay", settings, instance)
+        ).lock_fds
+        owned: list[OwnedGroups] = []
 
         def demand() -> None:
             for each in owned:
