@@ -3,6 +3,7 @@
     HeadraceError
     ├── TransientError            trying again may help: the supervisor restarts with back-off
     │   ├── BrokerUnavailableError
+    │   ├── InstanceUnavailableError
     │   ├── NotReadyError
     │   ├── QueryFailedError
     │   ├── RunFailedError
@@ -44,6 +45,10 @@ class TerminalError(HeadraceError):
 
 class BrokerUnavailableError(TransientError):
     """No Kafka broker answered within the time limit."""
+
+
+class InstanceUnavailableError(TransientError):
+    """The storage of Dagster's instance did not answer: who owns a stream group is not known."""
 
 
 class QueryFailedError(TransientError):

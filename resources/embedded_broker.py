@@ -59,10 +59,14 @@ class EmbeddedBroker:
     `stop`, by kill -9 too, counts as stopped; the JVM then follows within about ten seconds.
     """
 
-    def __init__(self, home: Path, port: int = 0) -> None:
-        """`port` 0: the port of last time when it is free, else any free one. Nothing is started here."""
+    def __init__(self, home: Path, port: int = 0, partition_mib: int = 0) -> None:
+        """`port` 0: the port of last time when it is free, else any free one. Nothing is started here.
+
+        `partition_mib` is how much each partition keeps; 0: a share of the disk.
+        """
         self._folder = home / "broker"
         self._configured_port = port
+        self._partition_bytes = partition_mib * 1024 * 1024
         self._registration: int | None = None
 
     @property
@@ -159,7 +163,7 @@ class EmbeddedBroker:
         _forget_ended_guards()
         self._wait_for_previous()
         port, controller_port = self._choose_ports()
-        launch_file = write_launch_file(self._folder, port, controller_port)
+        launch_file = write_launch_file(self._folder, port, controller_port, self._partition_bytes)
         log = self._folder / "guard.log"
         with log.open("wb") as output:
             guard = subprocess.Popen(
@@ -224,7 +228,7 @@ def running_broker(settings: Settings) -> Iterator[str]:
     if not settings.uses_embedded_broker:
         yield settings.kafka_bootstrap_servers
         return
-    broker = EmbeddedBroker(settings.home, settings.kafka_port)
+    broker = EmbeddedBroker(settings.home, settings.kafka_port, settings.kafka_partition_mib)
     state = broker.start()
     try:
         yield state.bootstrap_servers

@@ -97,7 +97,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             return self.bootstrap_servers
         if self._embedded is None:
             settings = self._settings_or_environment()
-            self._embedded = EmbeddedBroker(settings.home, settings.kafka_port)
+            self._embedded = EmbeddedBroker(settings.home, settings.kafka_port, settings.kafka_partition_mib)
         return self._embedded.start().bootstrap_servers
 
     def client_config(self) -> dict[str, str]:

@@ -61,6 +61,10 @@ class Settings(BaseSettings):
         SecretStr, Field(description="JSON; librdkafka options such as security.protocol, sasl.*, ssl.*")
     ] = SecretStr("{}")
     kafka_port: Annotated[int, Field(ge=0, le=65535, description="Embedded broker's port; 0: any free one")] = 0
+    # Kafka deletes whole segments of 256 MiB: a smaller limit would keep as much.
+    kafka_partition_mib: Annotated[
+        int, Field(ge=0, description="What each partition of the embedded broker keeps; 0: a share of the free disk")
+    ] = 0
     topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="Topic of shop events")] = (
         "ecommerce-events"
     )

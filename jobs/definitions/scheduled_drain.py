@@ -46,6 +46,7 @@ def build_drain_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
             write_line,
             close_windows=context.op_config["close_windows"],
             events=TableEvents.of_run(group, context, settings.first_day),
+            instance=context.instance,
         )
         if code == EXIT_INTERRUPTED:
             raise dg.DagsterExecutionInterruptedError

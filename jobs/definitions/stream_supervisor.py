@@ -17,8 +17,10 @@ from dagster_shared.serdes import deserialize_value, serialize_value
 from jobs.supervision.cursor import format_cursor, parse_cursor
 from jobs.supervision.decide import decide
 from jobs.supervision.fingerprint import build_fingerprint
+from jobs.supervision.group_lease import is_any_alive
 from jobs.supervision.group_lock import are_streams_held_back, read_lock
-from jobs.supervision.lease import GroupRecords, read_records, write_stop
+from jobs.supervision.lease import GroupRecords, HostReport, read_records, write_stop
+from jobs.supervision.lease_owner import view_operation
 from jobs.supervision.model import (
     Action,
     CancelRun,
@@ -156,11 +158,18 @@ class _Tick:
         # The lock is read after the runs: a run that ended in between is found to hold it, never the other way round.
         return {
             group: _Observation(
-                time.time(), runs[group], records[group], read_lock(self.settings.home, group),
+                time.time(), runs[group], records[group], self._read_lock(group, records[group].report),
                 is_alive(report.heartbeat.process) if (report := records[group].report) else None,
             )
             for group in groups
         }  # fmt: skip
+
+    def _read_lock(self, group: str, report: HostReport | None) -> LockView:
+        """The lock of this host, or what stands for it: the lease of an operation on another one."""
+        lock = read_lock(self.settings.home, group)
+        if lock.held or report is None:
+            return lock
+        return view_operation(report.heartbeat, is_any_alive(report.heartbeat), time.time(), self.policy)
 
     def supervise(
         self, group: StreamGroup, spec: GroupSpec, seen: _Observation, state: SupervisorState

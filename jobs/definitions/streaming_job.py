@@ -12,6 +12,7 @@ from jobs.supervision.fingerprint import build_fingerprint
 from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.host import HostEnd, host_group
 from jobs.supervision.model import ExitKind
+from jobs.supervision.policy import build_policy
 from jobs.supervision.run_host_port import RunHostPort
 from jobs.supervision.run_records import GROUP_TAG, build_run_tags, record_exit
 from jobs.supervision.table_events import TableEvents
@@ -53,7 +54,7 @@ def _host(context: dg.OpExecutionContext, group: StreamGroup, settings: Settings
     try:
         with hold_group_lock(settings.home, group.name, "run", run_id) as lock_fd:
             events = TableEvents.of_run(group, context, settings.first_day)
-            port = RunHostPort(instance, group.name, run_id, events, log)
+            port = RunHostPort(instance, group.name, run_id, events, log, policy=build_policy(settings))
             end = host_group(
                 lambda: open_application(group, settings, lock_fd, check_lease=port.check_lease),
                 port,

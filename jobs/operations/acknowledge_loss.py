@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from jobs.supervision.group_lock import hold_group_lock
+from jobs.supervision.owned_groups import own_groups
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.errors import SettingError, UsageError
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
@@ -42,20 +42,21 @@ def acknowledge_loss(
 
     A stream's checkpoint is removed, for it says to read what is gone; the next one begins behind the table's last
     commit and the ranges. In this order, so that a crash between them only means to call it again. Raises
-    `GroupOwnedError` while the group runs, `BrokerUnavailableError`, `UsageError` for a place to go on from that is
-    missing or none.
+    `GroupOwnedError` while the group runs on any host, `BrokerUnavailableError`, `UsageError` for a place to go on from
+    that is missing or none.
     """
     lakehouse = LakehouseResource.from_settings(settings)
     with (
-        hold_group_lock(settings.home, group.name, "acknowledge"),
+        own_groups([group.name], "acknowledge", settings) as owned,
         KafkaResource.from_settings(settings) as kafka,
     ):
-        context = build_stream_context(settings, kafka, lakehouse, group.ingest)
+        context = build_stream_context(settings, kafka, lakehouse, group.ingest, check_lease=owned.demand)
         lost = []
         for stream in group.ingest:
             own = _find_lost(stream, context, kafka, go_on_from if reason else None)
             if own and reason:
                 _record(own, stream, context, by, reason)
+                owned.demand()
                 lakehouse.remove_checkpoint(stream.main_table.name)
             lost += own
         return lost

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobs.supervision.group_lock import hold_group_lock
+from jobs.supervision.owned_groups import own_groups
 from platform_assets.errors import StorageError
 from platform_assets.folders import make_folder_of
 from platform_assets.streaming.delta.delta_tables import open_table
@@ -36,15 +35,16 @@ _LOG = "/_delta_log/"
 def back_up(groups: Sequence[StreamGroup], settings: Settings, place: str) -> dict[str, int]:
     """Copies the lakehouse to an empty `place` (a path or URI); returns the tables' versions there.
 
-    Raises `GroupOwnedError` while one of the groups runs, `StorageError` when the place is not empty or the copy does
-    not read. A copy that was cut short can't be restored: remove it.
+    Raises `GroupOwnedError` while one of the groups runs on any host, `StorageError` when the place is not empty or the
+    copy does not read. A copy that was cut short can't be restored: remove it.
     """
     source, target = LakehouseResource.from_settings(settings), _open(place, settings)
-    with _held(groups, settings, "backup"):
+    with own_groups([group.name for group in groups], "backup", settings) as owned:
         _demand_empty(target)
         _copy(source, target)
         versions = _read_versions(target)
         manifest = {"tables": versions, "root": source.root_uri, "created_at": datetime.now(UTC).isoformat()}
+        owned.demand()  # a copy of tables that somebody wrote meanwhile is none
         target.folder.write_file(MANIFEST, json.dumps(manifest, indent=1).encode())
     return versions
 
@@ -56,9 +56,10 @@ def restore(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
     it was made, as long as Kafka holds what came since.
     """
     source, target = _open(place, settings), LakehouseResource.from_settings(settings)
-    with _held(groups, settings, "restore"):
+    with own_groups([group.name for group in groups], "restore", settings) as owned:
         wanted = _read_manifest(source)
         _demand_empty(target)
+        owned.demand()
         _copy(source, target)
         versions = _read_versions(target)
         if versions != wanted:
@@ -68,14 +69,6 @@ def restore(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
 
 def _open(place: str, settings: Settings) -> LakehouseResource:
     return LakehouseResource.from_settings(settings.model_copy(update={"lakehouse": place}))
-
-
-def _held(groups: Sequence[StreamGroup], settings: Settings, mode: Literal["backup", "restore"]) -> ExitStack:
-    stack = ExitStack()
-    with stack:
-        for group in groups:
-            stack.enter_context(hold_group_lock(settings.home, group.name, mode))
-        return stack.pop_all()
 
 
 def _demand_empty(lakehouse: LakehouseResource) -> None:

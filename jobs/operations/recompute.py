@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from jobs.supervision.group_lock import hold_group_lock
+from jobs.supervision.owned_groups import own_groups
 from platform_assets.errors import QueryFailedError, UsageError
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table
@@ -24,20 +25,21 @@ def recompute_stream(group: StreamGroup, name: str, settings: Settings) -> str:
     Returns which rows that cannot bring back, as a sentence; empty where it brings back all.
 
     The table stays where it is and keeps its history; readers see it empty until it has been computed again. Cut short,
-    it is to be called again: the stream does not start before. Raises `GroupOwnedError` while the group runs, and
-    `UsageError` for a stream over Kafka, whose table holds what Kafka may have forgotten.
+    it is to be called again: the stream does not start before. Raises `GroupOwnedError` while the group runs on any
+    host, and `UsageError` for a stream over Kafka, whose table holds what Kafka may have forgotten.
     """
     stream = next(stream for stream in group.streams if stream.name == name)
     if not isinstance(stream, TableStream):
         raise UsageError(f"Stream {name} reads Kafka: its rows can't be computed again from a table.")
-    with hold_group_lock(settings.home, group.name, "recompute"):
+    with own_groups([group.name], "recompute", settings) as owned:
         lakehouse = LakehouseResource.from_settings(settings)
-        empty_stream(stream, lakehouse)
+        empty_stream(stream, lakehouse, owned.demand)
     return warn_of_expired(stream, lakehouse)
 
 
-def empty_stream(stream: TableStream, lakehouse: LakehouseResource) -> None:
-    """Removes what the stream has made. The caller holds the group's lock."""
+def empty_stream(stream: TableStream, lakehouse: LakehouseResource, demand: Callable[[], None]) -> None:
+    """Removes what the stream has made. `demand` raises where the caller does not own the group any more."""
+    demand()
     # In this order: rows without a checkpoint are refused, a checkpoint without rows would go on over the hole.
     lakehouse.remove_checkpoint(stream.main_table.name)
     of_stream = f"query = '{stream.name}'"
@@ -46,6 +48,7 @@ def empty_stream(stream: TableStream, lakehouse: LakehouseResource) -> None:
         (stream.main_table.name, None),
         (LATE_EVENTS.name, of_stream),
     ):
+        demand()
         _delete(lakehouse.table_uri(table), condition, stream.name, lakehouse.storage_options())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -52,7 +53,8 @@ def requeue_records(
         now = datetime.now(UTC)
         requeuers = (Requeuer(stream, context) for stream in group.ingest)
         return _sum_up(portion for each in requeuers for portion in each.plan_portions(record_filter, by, now))
-    with hold_group(group, "requeue", settings, instance, by, "quarantined records are re-ingested"):
+    with hold_group(group, "requeue", settings, instance, by, "quarantined records are re-ingested") as owned:
+        context = replace(context, check_lease=owned.demand)
         planned = []
         for stream in group.ingest:
             requeuer = Requeuer(stream, context)

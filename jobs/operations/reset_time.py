@@ -6,12 +6,13 @@ until the right time is there: repaired, but late, and called complete before it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from jobs.operations.recompute import empty_stream
-from jobs.supervision.group_lock import hold_group_lock
+from jobs.supervision.owned_groups import own_groups
 from platform_assets.errors import NotReadyError
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import commit_metadata, open_table, read_commit_infos
@@ -52,14 +53,16 @@ def reset_time(group: StreamGroup, settings: Settings) -> list[TimeReset]:
     and `NotReadyError` where there is nothing to do.
     """
     lakehouse = LakehouseResource.from_settings(settings)
-    with hold_group_lock(settings.home, group.name, "reset-time"):
-        found = [_reset(ingest, group, lakehouse) for ingest in group.ingest]
+    with own_groups([group.name], "reset-time", settings) as owned:
+        found = [_reset(ingest, group, lakehouse, owned.demand) for ingest in group.ingest]
     if not (done := [each for each in found if isinstance(each, TimeReset)]):
         raise NotReadyError(" ".join(dict.fromkeys(each for each in found if isinstance(each, str))))
     return done
 
 
-def _reset(ingest: KafkaStream, group: StreamGroup, lakehouse: LakehouseResource) -> TimeReset | str:
+def _reset(
+    ingest: KafkaStream, group: StreamGroup, lakehouse: LakehouseResource, demand: Callable[[], None]
+) -> TimeReset | str:
     """Sets the time of one topic's events back; a sentence where there is nothing to do."""
     from deltalake.exceptions import TableNotFoundError
 
@@ -87,9 +90,10 @@ def _reset(ingest: KafkaStream, group: StreamGroup, lakehouse: LakehouseResource
     if reached == before and not ahead:
         return f"The time of {name} is {now:%Y-%m-%d %H:%M:%S} UTC, as far as its events have brought it."
     if reached != before:
+        demand()
         _write_frontier(table, ingest.name, reached)
     for stream in ahead:
-        empty_stream(stream, lakehouse)
+        empty_stream(stream, lakehouse, demand)
     return TimeReset(name, _moment(before.micros), now, tuple(stream.name for stream in ahead))
 
 

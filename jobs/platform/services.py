@@ -19,7 +19,7 @@ import psutil
 
 import platform_assets
 from jobs.platform.code_server import CodeServer
-from jobs.supervision.dagster_home import ensure_dagster_home, set_pool_limits
+from jobs.supervision.dagster_home import ensure_dagster_home, find_dagster_home, set_pool_limits
 from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
@@ -29,6 +29,7 @@ from platform_assets.streams import load_stream_groups, load_streams
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
+from resources.log_files import bound_logs
 from resources.settings import Settings
 
 # The same file as a person's `dagster dev`: the same location name, hence the same sensors and schedules.
@@ -38,6 +39,8 @@ SERVICE_STOP_SECONDS = 20.0
 # How long the whole stop may take beyond the streams' own grace: Spark's end, the JVM's, the lock's release.
 STOP_MARGIN_SECONDS = 25.0
 POLL_SECONDS = 0.2
+# A look costs a tenth of a millisecond; a program in a loop of errors writes some megabytes meanwhile.
+_LOG_LOOK_SECONDS = 10.0
 
 
 class Services:
@@ -47,6 +50,7 @@ class Services:
         self._settings = settings
         self._environment = environment
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._next_log_look = 0.0
         # The processes that were there when the stop began: one whose parent has ended since is in no tree any more.
         self._ending: list[psutil.Process] = []
         log = self.log_path("code-server")
@@ -78,7 +82,13 @@ class Services:
         return self._settings.home / "logs" / f"{name}.log"
 
     def check(self) -> None:
-        """Raises `ServiceEndedError` when a service has ended by itself, or what `CodeServer.check` says."""
+        """Raises `ServiceEndedError` when a service has ended by itself, or what `CodeServer.check` says.
+
+        Called again and again while the platform runs; bounds the logs as well.
+        """
+        if (now := time.monotonic()) >= self._next_log_look:
+            self._next_log_look = now + _LOG_LOOK_SECONDS
+            bound_logs(self._settings.home / "logs")
         self._code_server.check()
         for name, process in self._processes.items():
             if (code := process.poll()) is not None:
@@ -200,7 +210,9 @@ def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> None:
 
 def prepare_environment(settings: Settings) -> dict[str, str]:
     """Makes the home usable and returns the environment for Dagster's processes; sets `DAGSTER_HOME` here too."""
-    home = ensure_dagster_home(settings)
+    home = find_dagster_home(settings)
+    if home == settings.dagster_home:
+        ensure_dagster_home(settings)
     os.environ["DAGSTER_HOME"] = str(home)
     try:
         (settings.home / "logs").mkdir(parents=True, exist_ok=True)

@@ -42,8 +42,10 @@ def open_application(
     from platform_assets.streaming.engine.relay_group import RelayGroup
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
+    from resources.log_files import bound_logs
     from resources.spark import SparkResource
 
+    bound_logs(settings.home / "logs")  # what earlier JVMs printed, where no platform looks at it
     with KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
         relays = load_relays(group.relays)

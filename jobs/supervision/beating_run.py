@@ -20,11 +20,7 @@ def judge_beating(live: LiveRun, beat: Heartbeat) -> Verdict:
 
 def _suspect_silent(live: LiveRun, beat: Heartbeat) -> Verdict | None:
     policy, silent = live.seen.policy, live.seen.now - beat.at
-    limit = policy.heartbeat_timeout
-    if beat.phase == "starting":
-        limit = policy.start_timeout
-    elif beat.phase == "stopping":
-        limit = policy.stop_grace + policy.heartbeat_timeout
+    limit = policy.silence_limit(beat.phase)
     # Far in the future: the clock was set back, and a host that lives beats again at once.
     if abs(silent) <= limit:
         return None

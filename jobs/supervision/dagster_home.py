@@ -1,16 +1,20 @@
-"""The Dagster instance that Headrace runs on: `<HEADRACE_HOME>/dagster/dagster.yaml`."""
+"""The Dagster instance that Headrace runs on: `<HEADRACE_HOME>/dagster/dagster.yaml`, or one that hosts share."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
 from jobs.supervision.run_records import GROUP_TAG
-from platform_assets.errors import StorageError
+from platform_assets.errors import InstanceUnavailableError, StorageError
 from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
 from resources.settings import Settings
 
+_LAUNCHER = "jobs.supervision.launcher"
 _MARK = "# Written by Headrace at each start. Delete this line to keep your own changes.\n"
 
 _TEMPLATE = """\
@@ -23,7 +27,7 @@ telemetry:
 
 # Marks runs failed whose process is gone. The limits must exceed the longest graceful stop.
 run_launcher:
-  module: jobs.supervision.launcher
+  module: {launcher}
   class: LocalHealthRunLauncher
 run_monitoring:
   enabled: true
@@ -85,7 +89,9 @@ compute_logs:
 
 def render_dagster_yaml(settings: Settings) -> str:
     """The file's text for these settings."""
-    return _MARK + _TEMPLATE.format(cancel_timeout=settings.stop_grace_seconds + 60, group_tag=GROUP_TAG)
+    return _MARK + _TEMPLATE.format(
+        launcher=_LAUNCHER, cancel_timeout=settings.stop_grace_seconds + 60, group_tag=GROUP_TAG
+    )  # fmt: skip
 
 
 def ensure_dagster_home(settings: Settings) -> Path:
@@ -108,6 +114,41 @@ def ensure_dagster_home(settings: Settings) -> Path:
             "Make the folder writable, or set HEADRACE_HOME to another one."
         ) from error
     return home
+
+
+def find_dagster_home(settings: Settings) -> Path:
+    """The folder of the instance: `<HEADRACE_HOME>/dagster`, unless `DAGSTER_HOME` names one that hosts share.
+
+    That is one whose `dagster.yaml` a person has written for Headrace (it has its launcher, as `deploy/dagster.yaml`
+    does). One that Headrace has written belongs to the home that it is in.
+    """
+    if named := os.environ.get("DAGSTER_HOME"):
+        path = Path(named, "dagster.yaml")
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if _LAUNCHER in text and not text.startswith(_MARK):
+            return Path(named)
+    return settings.dagster_home
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance | None]:
+    """The instance for the length of the block; None where none was ever made, so that nobody shares it.
+
+    Raises `InstanceUnavailableError` where its storage does not answer.
+    """
+    home = find_dagster_home(settings)
+    if not (home / "dagster.yaml").exists():
+        yield None
+        return
+    try:
+        instance = dg.DagsterInstance.from_config(str(home))
+    except Exception as error:  # the driver's own, of any storage
+        raise InstanceUnavailableError(
+            f"The Dagster instance of {home} does not answer ({type(error).__name__}): another host may own the "
+            "streams. Call this again when its database is back."
+        ) from error
+    with instance:
+        yield instance
 
 
 def set_pool_limits(instance: dg.DagsterInstance) -> None:

@@ -159,16 +159,25 @@ def _read_content(path: Path) -> dict[str, Any]:
 def _describe(content: dict[str, Any]) -> str:
     process = content.get("process") or {}
     who = f"pid {process.get('pid', 'unknown')} on {process.get('host', 'this host')}"
-    match content.get("mode"):
+    return describe_owner(str(content.get("mode")), str(content.get("run_id")), who)
+
+
+def describe_owner(mode: str, run_id: str, who: str) -> str:
+    """What a person reads about an owner: what it does, and `who`, its process."""
+    match mode:
         case "run":
-            return f"run {str(content.get('run_id'))[:8]} ({who})"
+            return f"run {run_id[:8]} ({who})"
         case "drain":
             return f"a drain ({who})"
         case "acknowledge":
             return f"an acknowledgement that is being recorded ({who})"
         case "recompute":
             return f"a recomputation that is being prepared ({who})"
-        case "backup" | "restore" | "replay" | "requeue" as mode:
+        case "forget":
+            return f"a user's erasure ({who})"
+        case "reset-time":
+            return f"a time that is being set back ({who})"
+        case "backup" | "restore" | "replay" | "requeue":
             return f"a {mode} ({who})"
         case _:
             return f"a process that has not said who it is ({who})"

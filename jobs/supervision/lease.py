@@ -42,6 +42,45 @@ def write_heartbeat(instance: dg.DagsterInstance, group: str, report: HostReport
 
 
 @dataclass(frozen=True)
+class LeaseRecord:
+    """The heartbeat that holds a group's lease, and its text in the storage: what a swap expects to find there."""
+
+    text: str | None
+    heartbeat: Heartbeat | None
+
+
+def read_lease(instance: dg.DagsterInstance, group: str) -> LeaseRecord:
+    """Reads what a following `swap_heartbeat` is based on."""
+    key = f"headrace/heartbeat/{group}"
+    text = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
+    report = _parse_report(_parse(text))
+    return LeaseRecord(text, None if report is None else report.heartbeat)
+
+
+def swap_heartbeat(instance: dg.DagsterInstance, group: str, seen: str | None, report: HostReport) -> str | None:
+    """Writes a heartbeat where the text `seen` still stands (None: nothing), in one step; returns its text.
+
+    Returns None, and writes nothing, where somebody has written since. Of two holders that have seen the same one wins.
+    """
+    from dagster._core.storage.runs.schema import KeyValueStoreTable as Values
+    from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
+    from sqlalchemy.exc import IntegrityError
+
+    storage, key = instance.daemon_cursor_storage, f"headrace/heartbeat/{group}"
+    assert isinstance(storage, SqlRunStorage)  # SQLite, Postgres and in memory
+    text = _format({**asdict(report.heartbeat), "queries": report.queries})
+    try:
+        with storage.connect() as connection:
+            if seen is None:
+                connection.execute(Values.insert().values(key=key, value=text))
+                return text
+            is_seen = (Values.c.key == key) & (Values.c.value == seen)
+            return text if connection.execute(Values.update().where(is_seen).values(value=text)).rowcount else None
+    except IntegrityError:  # the key is there since
+        return None
+
+
+@dataclass(frozen=True)
 class GroupRecords:
     """All that is on record about a group."""
 
@@ -148,14 +187,19 @@ def _parse_control(control: dict[str, Any] | None, stop: dict[str, Any] | None) 
 
 
 def _write(instance: dg.DagsterInstance, key: str, value: dict[str, Any]) -> None:
-    instance.daemon_cursor_storage.set_cursor_values({key: json.dumps({"v": _VERSION, **value})})
+    instance.daemon_cursor_storage.set_cursor_values({key: _format(value)})
+
+
+def _format(value: dict[str, Any]) -> str:
+    return json.dumps({"v": _VERSION, **value})
+
+
+def _parse(text: str | None) -> dict[str, Any] | None:
+    # Not by msgspec: a reason may have half a surrogate pair, from the bytes of a command line.
+    value: dict[str, Any] = json.loads(text) if text else {}
+    return value if value.pop("v", None) == _VERSION else None
 
 
 def _read(instance: dg.DagsterInstance, keys: Set[str]) -> dict[str, dict[str, Any]]:
-    values = {}
-    for key, text in instance.daemon_cursor_storage.get_cursor_values(set(keys)).items():
-        # Not by msgspec: a reason may have half a surrogate pair, from the bytes of a command line.
-        value: dict[str, Any] = json.loads(text) if text else {}
-        if value.pop("v", None) == _VERSION:
-            values[key] = value
-    return values
+    found = instance.daemon_cursor_storage.get_cursor_values(set(keys)).items()
+    return {key: value for key, text in found if (value := _parse(text)) is not None}

@@ -40,6 +40,12 @@ class Policy:
         """Seconds a query may be busy with one batch, after `stops` runs in a row were stopped for such a batch."""
         return self.stuck_timeout * 2.0 ** min(stops, self.stuck_doublings)
 
+    def silence_limit(self, phase: str) -> float:
+        """Seconds after which a heartbeat of this phase is old: one who starts or stops says so once, and is busy."""
+        if phase == "starting":
+            return self.start_timeout
+        return self.stop_grace + self.heartbeat_timeout if phase == "stopping" else self.heartbeat_timeout
+
     def delay(self, failures: int, run_id: str) -> float:
         """Seconds to wait after the last of `failures` (1 or more) failures in a row, jittered by the run's id.
 

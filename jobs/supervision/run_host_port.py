@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -11,24 +10,26 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from jobs.supervision.group_lease import GroupLease, claim_lease, identify_myself
 from jobs.supervision.host import HostPhase, StreamRequests
-from jobs.supervision.lease import HostReport, read_control, read_report, read_stop, write_heartbeat
+from jobs.supervision.lease import HostReport, read_control, read_stop
 from jobs.supervision.model import ExitKind, Heartbeat
+from jobs.supervision.policy import Policy
 from jobs.supervision.run_records import record_commit, record_exit
 from jobs.supervision.stall import Stall, StallWatch
 from jobs.supervision.table_events import TableEvents
-from platform_assets.errors import GroupOwnedError, MissingDependencyError
-from resources.processes import ProcessIdentity, identify
+from platform_assets.errors import GroupOwnedError
+from resources.processes import ProcessIdentity
 
 if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
 
 
 class RunHostPort:
-    """The `HostPort` of one Dagster run. Create it after the group's lock was taken: its first beat claims the lease.
+    """The `HostPort` of one Dagster run. Create it after the group's lock was taken: that claims the lease.
 
-    The lease's epoch rises with each host. A host that finds a higher epoch than its own has been replaced by one on
-    another machine, where the lock file does not reach, and stops.
+    Raises `GroupOwnedError` while an operation owns the group, on whatever host. A host that finds that it was replaced
+    by one on another machine, where the lock file does not reach, stops.
     """
 
     def __init__(
@@ -39,27 +40,22 @@ class RunHostPort:
         events: TableEvents,
         log: logging.Logger,
         clock: Callable[[], float] = time.time,
+        policy: Policy | None = None,
     ) -> None:
-        me = identify(os.getpid())
-        if me is None:  # /proc without ourselves: no supervision is possible on such a host
-            raise MissingDependencyError(
-                "This process cannot read its own entry under /proc. Mount /proc in the container."
-            )
-        self._me = me
+        self._me = identify_myself()
         self._instance = instance
         self._group = group
         self._run_id = run_id
         self._events = events
         self._log = log
         self._clock = clock
-        before = read_report(instance, group)
-        self._epoch = 1 if before is None else before.heartbeat.epoch + 1
+        self._lease = GroupLease(instance, group, run_id)
+        claim_lease(self._lease, self._build_first, instance, policy or Policy(), replaces_runs=True)
         self._stalls = StallWatch()
         self._requests = StreamRequests()
         self._first_batches: dict[str, int] = {}
         self._has_committed = False
         self._is_superseded = False
-        self._claimed = False
 
     def report(self, phase: HostPhase, progress: Mapping[str, QueryProgress], jvm: ProcessIdentity | None) -> None:
         """Beats, marks the first commit, logs asset events that are due.
@@ -68,16 +64,13 @@ class RunHostPort:
         is logged, and if it lasts the supervisor grows suspicious by the heartbeat's age.
         """
         try:
-            if self._claimed and self._is_replaced():
+            stall = self._stalls.look(progress, time.monotonic()) or Stall("", 0.0)
+            epoch, seconds = self._lease.epoch, round(stall.seconds, 1)
+            beat = Heartbeat(self._run_id, self._clock(), self._me, phase, epoch, jvm, stall.query, seconds)
+            queries = {name: asdict(query) for name, query in progress.items()}
+            if not self._lease.beat(HostReport(beat, queries)):
                 self._is_superseded = True
                 return
-            stall = self._stalls.look(progress, time.monotonic()) or Stall("", 0.0)
-            beat = Heartbeat(
-                self._run_id, self._clock(), self._me, phase, self._epoch, jvm, stall.query, round(stall.seconds, 1)
-            )
-            queries = {name: asdict(query) for name, query in progress.items()}
-            write_heartbeat(self._instance, self._group, HostReport(beat, queries))
-            self._claimed = True
             self._mark_commit(progress)
             self._events.publish(progress, time.monotonic())
         except Exception:  # noqa: BLE001
@@ -89,7 +82,7 @@ class RunHostPort:
         What happens between this look and the commit is the table's transaction's to refuse.
         """
         try:
-            is_replaced = self._is_replaced()
+            is_replaced = self._lease.is_replaced()
         except Exception:  # noqa: BLE001
             return  # the beat reads the same record, and says so
         if is_replaced:
@@ -117,16 +110,8 @@ class RunHostPort:
             self._requests = StreamRequests(frozenset(control.paused_streams), control.streams_restart_at)
         return self._requests
 
-    def _is_replaced(self) -> bool:
-        """Whether another host holds the lease.
-
-        If two hosts claim the same epoch, the one whose heartbeat is stored holds it: each reads before it beats.
-        """
-        report = read_report(self._instance, self._group)
-        if report is None:
-            return False
-        beat = report.heartbeat
-        return beat.epoch > self._epoch or (beat.epoch == self._epoch and beat.run_id != self._run_id)
+    def _build_first(self, epoch: int) -> HostReport:
+        return HostReport(Heartbeat(self._run_id, self._clock(), self._me, "starting", epoch))
 
     def _find_stop(self, signalled: bool) -> tuple[ExitKind, str] | None:
         if self._is_superseded:

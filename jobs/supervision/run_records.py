@@ -61,6 +61,12 @@ def read_runs_by_group(instance: dg.DagsterInstance, groups: Sequence[str], limi
     return newest
 
 
+def read_run(instance: dg.DagsterInstance, run_id: str) -> RunView | None:
+    """The run of this id; None where Dagster has none (any more)."""
+    records = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]), 1)
+    return _view(records[0]) if records else None
+
+
 def _view(record: dg.RunRecord) -> RunView:
     run = record.dagster_run
     tags = run.tags

@@ -20,6 +20,7 @@ import psutil
 
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.lease import read_report
+from jobs.supervision.lease_owner import is_operation
 from jobs.supervision.model import Heartbeat, Phase, RunView
 from jobs.supervision.run_records import read_runs
 from platform_assets.streams import load_stream_groups
@@ -122,7 +123,8 @@ class LivePlatform:
                 process.terminate()
                 process.wait(LIMIT_SECONDS)
         report = read_report(self.instance, self.group.name)
-        for identity in (report.heartbeat.process, report.heartbeat.jvm) if report is not None else ():
+        host = None if report is None or is_operation(report.heartbeat) else report.heartbeat
+        for identity in (host.process, host.jvm) if host is not None else ():
             if identity is not None:
                 kill(identity)  # streams whose platform was killed
         self.instance.dispose()
@@ -201,7 +203,9 @@ class LivePlatform:
     def starting_host(self, after: str) -> Heartbeat | None:
         """A live host of a later run, as soon as it has said anything."""
         report = read_report(self.instance, self.group.name)
-        if report is None or report.heartbeat.run_id == after or not is_alive(report.heartbeat.process):
+        if report is None or report.heartbeat.run_id == after or is_operation(report.heartbeat):
+            return None
+        if not is_alive(report.heartbeat.process):
             return None
         return report.heartbeat
 

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import pytest
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report
+from jobs.supervision.lease_owner import is_operation
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -122,6 +124,28 @@ def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.fixture
+def start_host(platform: Platform) -> Iterator[Callable[[str, int], subprocess.Popen[bytes]]]:
+    """Starts hosts with the storage and the lakehouse of the platform, and a home, hence a lock, of their own.
+
+    Takes the machine's name and the commit to stop at. What still runs when the test ends is killed; its JVM follows.
+    """
+    hosts: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str, stop_at: int) -> subprocess.Popen[bytes]:
+        home = platform.settings.home
+        ours = {"HEADRACE_HOME": str(home / name), "HEADRACE_LAKEHOUSE": platform.settings.lakehouse}
+        command = [sys.executable, "-m", "tests.integration.stopping_host", name, str(stop_at)]
+        with (home / f"{name}.log").open("ab") as log:
+            hosts.append(subprocess.Popen(command, cwd=ROOT, env=platform.environment | ours, stdout=log, stderr=log))
+        return hosts[-1]
+
+    yield start
+    for host in hosts:
+        host.kill()
+        host.wait()
+
+
+@pytest.fixture
 def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon; afterwards it, its runs' hosts and their JVMs are gone."""
     with platform.start_daemon() as process:
@@ -131,7 +155,7 @@ def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
         process.terminate()
         process.wait()
         report = read_report(platform.instance, GROUP.name)
-        if report is not None:
+        if report is not None and not is_operation(report.heartbeat):  # that would be this process
             for identity in (report.heartbeat.process, report.heartbeat.jvm):
                 if identity is not None:
                     kill(identity)

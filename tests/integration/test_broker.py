@@ -52,6 +52,7 @@ def test_offsets_lag_and_retention(kafka: KafkaResource, topic: Callable[..., st
     assert kafka.offsets_at(name, before) == {0: 0, 1: 0}
     assert kafka.offsets_at(name, datetime.now(UTC) + timedelta(minutes=1)) == {0: 3, 1: 0}
     assert kafka.retention(name) == timedelta(days=7)
+    assert (kafka.retention_bytes(name) or 0) >= 256 * 1024 * 1024
 
 
 def test_open_transaction_ends_the_committed_offsets(kafka: KafkaResource, topic: Callable[..., str]) -> None:

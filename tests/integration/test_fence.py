@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -15,29 +14,7 @@ import pytest
 from jobs.supervision.lease import read_report
 from jobs.supervision.model import ExitKind, Heartbeat
 from tests.integration.streaming_definitions import GROUP
-from tests.integration.supervised_platform import ROOT, Platform, wait_for
-
-
-@pytest.fixture
-def start_host(platform: Platform) -> Iterator[Callable[[str, int], subprocess.Popen[bytes]]]:
-    """Starts hosts with the storage and the lakehouse of the platform, and a home, hence a lock, of their own.
-
-    Takes the machine's name and the commit to stop at. What still runs when the test ends is killed; its JVM follows.
-    """
-    hosts: list[subprocess.Popen[bytes]] = []
-
-    def start(name: str, stop_at: int) -> subprocess.Popen[bytes]:
-        home = platform.settings.home
-        ours = {"HEADRACE_HOME": str(home / name), "HEADRACE_LAKEHOUSE": platform.settings.lakehouse}
-        command = [sys.executable, "-m", "tests.integration.stopping_host", name, str(stop_at)]
-        with (home / f"{name}.log").open("ab") as log:
-            hosts.append(subprocess.Popen(command, cwd=ROOT, env=platform.environment | ours, stdout=log, stderr=log))
-        return hosts[-1]
-
-    yield start
-    for host in hosts:
-        host.kill()
-        host.wait()
+from tests.integration.supervised_platform import Platform, wait_for
 
 
 @pytest.mark.long

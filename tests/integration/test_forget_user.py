@@ -145,7 +145,7 @@ def forget(
         streams.drain(*names_of(streams))
 
     (found,), rows = erasure.take_out(streams.session, drain or drain_all, lambda line: None)
-    erasure.remove_files()
+    erasure.remove_files(lambda: None)
     return found, rows
 
 

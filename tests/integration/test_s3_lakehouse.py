@@ -106,7 +106,7 @@ def test_a_restored_backup_goes_on_in_another_place_of_the_store(
 def test_a_stream_is_recomputed(streams: StreamsUnderTest, lakehouse: LakehouseResource) -> None:
     before = rows(streams, NAME)
     streams.let_go_of_state()
-    empty_stream(STREAMS[NAME], lakehouse)
+    empty_stream(STREAMS[NAME], lakehouse, lambda: None)
     assert rows(streams, NAME) == []
     streams.drain("events", NAME)
     assert len(rows(streams, NAME)) >= len(before) > 0
@@ -137,7 +137,7 @@ def test_a_user_is_forgotten(streams: StreamsUnderTest, kafka: KafkaResource, la
     assert search_files(lakehouse, user).found
     erasure = Erasure(user, streams_of_user, streams.context, "a test", "asked to", NOTHING_ELSE)
     _, erased = erasure.take_out(streams.session, lambda: _drain(streams), lambda line: None)
-    erasure.remove_files()
+    erasure.remove_files(lambda: None)
     assert erased["silver.events"] > 0 and erased[STREAMS[NAME].main_table.name] > 0
     assert search_files(lakehouse, user).found == ()
     assert audit_stream(EVENTS, lakehouse, kafka).breaches == ()

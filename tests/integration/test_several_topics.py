@@ -133,7 +133,7 @@ def test_a_requeue_that_was_cut_short_is_finished_after_another_topics(
 def test_a_user_is_forgotten_in_each_topic(two: TwoTopics) -> None:
     erasure = Erasure("u1", two.streams, two.context, "a test", "asked to")
     found, rows = erasure.take_out(two.session, lambda: two.drain(derived_only=True), lambda line: None)
-    erasure.remove_files()
+    erasure.remove_files(lambda: None)
     assert {traces.table: len(traces.events) for traces in found} == {"silver.events": 10, "silver.orders": 10}
     assert (rows["silver.events"], rows["silver.orders"]) == (10, 10)
     audits = two.audit()

@@ -17,9 +17,9 @@ from jobs.operations.forgetting.topics import build_erasers, list_user_fields, l
 from jobs.operations.forgetting.waiting import list_what_waits
 from jobs.operations.replay.shadow import FOLDER
 from jobs.supervision.application import borrow_application
-from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.host import Application, host_group
+from jobs.supervision.owned_groups import OwnedGroups, own_groups
 from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import Terminal, WriteLine
 from platform_assets.errors import InterruptedByUserError, UsageError
@@ -96,9 +96,10 @@ class Erasure:
         drain()
         return found, dict(rows)
 
-    def remove_files(self) -> None:
-        """Runs VACUUM and marks the erasure as done."""
+    def remove_files(self, demand: Callable[[], None]) -> None:
+        """Runs VACUUM and marks the erasure as done. `demand` raises where the groups are not ours any more."""
         for eraser in self._erasers.values():
+            demand()  # a file that another host is about to commit would go too
             eraser.vacuum()
         self._register.write(self._user, {**self._row, "erased_at": datetime.now(UTC)})
 
@@ -136,28 +137,34 @@ def forget_user(
     lakehouse = LakehouseResource.from_settings(settings)
     with KafkaResource.from_settings(settings) as kafka, ExitStack() as held:
         # A replay writes rows too. The JVM keeps its locks: a killed one's writes are over when they are free.
-        lock_fds = [held.enter_context(hold_group_lock(settings.home, f"replay-{s.name}", "forget")) for s in streams]
-        context = build_stream_context(settings, kafka, lakehouse, streams)
+        replays = held.enter_context(own_groups([f"replay-{s.name}" for s in streams], "forget", settings, instance))
+        owned: list[OwnedGroups] = []
+
+        def demand() -> None:
+            for each in owned:
+                each.demand()
+
+        context = build_stream_context(settings, kafka, lakehouse, streams, check_lease=demand)
         context = replace(context, repair_seconds=_REPAIR_SECONDS)
         with ExitStack() as rest:
             for group in groups:
-                rest.enter_context(
-                    hold_group(
-                        group, "forget", settings, instance, by, _PAUSED_FOR, lambda: Register(context).is_half_done()
-                    )
+                holding = hold_group(
+                    group, "forget", settings, instance, by, _PAUSED_FOR, lambda: Register(context).is_half_done()
                 )
+                owned.append(rest.enter_context(holding))
             erasure = Erasure(user, streams, context, by, reason, also)
             spark = SparkResource.from_settings(settings, app_name="forget-user")
-            with spark.running(tuple(lock_fds)) as session:
+            with spark.running(replays.lock_fds) as session:
 
                 def drain() -> None:
                     _drain(lambda: borrow_application(session, spark.jvm_pid, derived, context), settings, write)
 
                 found, rows = erasure.take_out(session, drain, say)
+            replays.demand()
             lakehouse.folder.remove(FOLDER)
             wait_for_readers(instance, wait_seconds, say)
             lakehouse.folder.remove(ALERTS_PAGE)
-            erasure.remove_files()
+            erasure.remove_files(demand)
         waits = list_what_waits(found, select_derived(streams), context, kafka)
     say("the streams go on; reports of the user's days are computed again")
     if not compute_changed_days(instance, lakehouse):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -17,8 +17,8 @@ from jobs.operations.replay.shadow import Shadow, fill_shadow
 from jobs.operations.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from jobs.operations.replay.time_range import RangeReplay
 from jobs.operations.stream_groups import find_groups
-from jobs.supervision.group_lock import hold_group_lock
 from jobs.supervision.held_group import hold_group
+from jobs.supervision.owned_groups import OwnedGroups, own_groups
 from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import NotReadyError, UsageError
@@ -73,8 +73,16 @@ def replay_stream(
     with KafkaResource.from_settings(settings) as kafka, ExitStack() as locks:
         # Against a second replay; the JVM keeps them, so a killed one's writes are over when they are free.
         locked = dict.fromkeys([name, *(s.name for s in derived)])
-        lock_fds = [locks.enter_context(hold_group_lock(settings.home, f"replay-{of}", "replay")) for of in locked]
-        live = build_stream_context(settings, kafka, lakehouse, group.streams)
+        lock_fds = locks.enter_context(
+            own_groups([f"replay-{of}" for of in locked], "replay", settings, instance)
+        ).lock_fds
+        owned: list[OwnedGroups] = []
+
+        def demand() -> None:
+            for each in owned:
+                each.demand()
+
+        live = build_stream_context(settings, kafka, lakehouse, group.streams, check_lease=demand)
         shadow, rows = None, _open_row_replay(stream, live, lakehouse, kafka, derived, scope or ReplayScope())
         if isinstance(stream, TableStream):
             shadow = Shadow(stream, live, lakehouse)
@@ -94,11 +102,17 @@ def replay_stream(
         def is_cut_short() -> bool:
             return rows.is_half_done() or (shadow is not None and is_half_done(shadow))
 
-        def hold() -> AbstractContextManager[None]:
+        @contextmanager
+        def hold() -> Iterator[None]:
             reason = f"replay of {name}; call it again if it has ended"
-            return hold_group(group, "replay", settings, instance, by, reason, is_cut_short)
+            with hold_group(group, "replay", settings, instance, by, reason, is_cut_short) as held:
+                owned.append(held)
+                try:
+                    yield
+                finally:
+                    owned.remove(held)
 
-        with spark.running(tuple(lock_fds)) as session:
+        with spark.running(lock_fds) as session:
             if shadow is None or scope is not None:
                 return replay_rows(session, rows, action, hold, say)
 

@@ -68,6 +68,7 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
         journal = _begin(shadow)
     unload_state_stores(session)  # those of the replay that has filled the shadow in this process
     aside = f"{_kept(shadow)}/checkpoint"
+    _demand(shadow)
     _move_checkpoint(shadow, shadow.live_checkpoint_folder, aside, journal.generation)
     if checkpoint.read_generation() is not None:  # else it has been moved, which is the last step
         last = checkpoint.read_last_plan()
@@ -79,6 +80,7 @@ def swap_in(session: SparkSession, shadow: Shadow) -> int:
         _replace_accounts(shadow, {spec.name: _read_own(shadow, spec, of_shadow=True) for spec in _ACCOUNTS}, version)
         hops = open_table(shadow.context.table_uri(HOP_LEDGER.name), shadow.context.storage_options).to_pyarrow_table()
         DeltaBatchWriter(HOP_LEDGER, shadow.live).append(hops, info)
+        _demand(shadow)
         shadow.lakehouse.folder.move(shadow.checkpoint_folder, shadow.live_checkpoint_folder)
     _publish_changes(session, shadow, journal.version)
     shadow.lakehouse.folder.remove(shadow.folder)
@@ -102,10 +104,12 @@ def undo_swap(session: SparkSession, shadow: Shadow) -> int:
     aside = f"{_kept(shadow)}/checkpoint"
     table = DeltaWriter(shadow.stream.main_table, shadow.live)
     if shadow.lakehouse.folder.read_file(f"{aside}/metadata") is not None or journal.generation is None:
+        _demand(shadow)
         shadow.lakehouse.remove_checkpoint(shadow.stream.main_table.name)
         table.restore(journal.version, CommitInfo(CommitKind.REPLAY_UNDONE, shadow.stream.name))
         _replace_accounts(shadow, {spec.name: _load_kept(shadow, spec) for spec in _ACCOUNTS}, table.version)
         if journal.generation is not None:
+            _demand(shadow)
             shadow.lakehouse.folder.move(aside, shadow.live_checkpoint_folder)
     shadow.lakehouse.folder.remove(_kept(shadow))
     return table.version
@@ -116,6 +120,12 @@ def abandon(shadow: Shadow) -> None:
     if is_half_done(shadow):
         raise NotReadyError(f"A swap is half done. Finish it: headrace replay {shadow.stream.name} --swap (or --undo)")
     shadow.lakehouse.folder.remove(shadow.folder)
+
+
+def _demand(shadow: Shadow) -> None:
+    """Raises where the group is not ours any more: the live stream's folder is touched next."""
+    if shadow.live.check_lease is not None:
+        shadow.live.check_lease()
 
 
 def _demand_files(shadow: Shadow, version: int) -> None:
