@@ -94,7 +94,9 @@ class SparkResource(dg.ConfigurableResource[Any]):
             return ""
         with self._output[0].open("rb") as output:
             length = output.seek(0, os.SEEK_END)
-            output.seek(max(self._output[1], length - _MAX_OUTPUT_BYTES))
+            # Shorter than it was: the file was cut (`log_files`), and all of it is new.
+            start = self._output[1] if self._output[1] <= length else 0
+            output.seek(max(start, length - _MAX_OUTPUT_BYTES))
             return output.read().decode(errors="replace")
 
     def start(self, inherited_descriptors: tuple[int, ...] = ()) -> SparkSession:
