@@ -3,6 +3,7 @@
     HeadraceError
     ├── TransientError            trying again may help: the supervisor restarts with back-off
     │   ├── BrokerUnavailableError
+    │   ├── ClusterUnavailableError
     │   ├── NotReadyError
     │   ├── QueryFailedError
     │   ├── RunFailedError
@@ -44,6 +45,10 @@ class TerminalError(HeadraceError):
 
 class BrokerUnavailableError(TransientError):
     """No Kafka broker answered within the time limit."""
+
+
+class ClusterUnavailableError(TransientError):
+    """The Spark master gave the application no executor within the time limit."""
 
 
 class QueryFailedError(TransientError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from platform_assets import object_store
 from platform_assets.errors import SettingError
 from resources import class_archive
+from resources.cluster_configuration import cluster_conf
 from resources.settings import Settings
 
 _LOG4J = Path(__file__).with_name("spark_log4j2.properties")
@@ -32,8 +33,8 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
 
     `jars` are local files; nothing is resolved from the network at start. `log_file` receives the JVM's log (None: its
     stderr). The user's `HEADRACE_SPARK_CONF` wins over everything here; its `spark.driver.extraJavaOptions` are
-    appended to ours, where the JVM lets the later one win. Raises `SettingError` for a secret among these: nothing but
-    the command line takes them to the JVM.
+    appended to ours, where the JVM lets the later one win, and so are those of executors. Raises `SettingError` for a
+    secret among these: nothing but the command line takes them to the JVM.
     """
     conf = {
         "spark.app.name": "headrace",
@@ -50,9 +51,9 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
         **_memory_over_time(),
         **object_store.hadoop_conf(settings.lakehouse, settings.storage_options),
     }
-    if settings.spark_master.startswith("local"):
-        conf |= _single_machine(settings)
+    conf |= cluster_conf(settings) if settings.is_on_cluster else _single_machine(settings)
     user_conf = dict(settings.spark_conf)
+    user_conf.pop("spark.executor.extraJavaOptions", "")  # among ours, behind them
     options = user_conf.pop("spark.driver.extraJavaOptions", "")
     _refuse_secrets(options)
     conf["spark.driver.extraJavaOptions"] = f"{conf['spark.driver.extraJavaOptions']} {options}".strip()

@@ -1,0 +1,77 @@
+"""Whether a cluster has given an application executors, and whether they can run this project's Python."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from platform_assets.errors import ClusterUnavailableError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+
+# A node of Kubernetes that has to fetch an image needs minutes. For ever would be a start of which nobody is told.
+_WAIT_SECONDS = 300.0
+_LOOK_SECONDS = 0.2
+# What of Spark's pages of an error names its cause.
+_CAUSE = re.compile(
+    r"\[PYTHON_VERSION_MISMATCH\].*|(ModuleNotFound|Import)Error: .*|.*Cannot run program.*|.*(No port number|EOF).*"
+)
+
+
+def await_executors(context: SparkContext, python: str, seconds: float = _WAIT_SECONDS) -> None:
+    """Returns when an executor has run a task in Python.
+
+    Raises `ClusterUnavailableError` when there is no executor in time, and `MissingDependencyError` when they cannot
+    run our code: `python` is the interpreter that they were to start.
+    """
+    from py4j.protocol import Py4JError
+
+    deadline = time.monotonic() + seconds
+    try:
+        while (found := _count_executors(context)) == 0 and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+    except Py4JError as error:
+        raise unavailable(context.master or "", str(error)) from error
+    if found == 0:
+        raise unavailable(context.master or "", f"no executor in {seconds:.0f} seconds")
+    _run_python(context, found, python)
+
+
+def unavailable(master: str, reason: str) -> ClusterUnavailableError:
+    """The error for a cluster that does not take the application, or gives it nothing."""
+    line = reason.strip().partition("\n")[0].strip()
+    return ClusterUnavailableError(
+        f"The cluster {master} gave no executor ({line}). See whether it runs, has HEADRACE_EXECUTOR_CORES and "
+        "HEADRACE_EXECUTOR_MEMORY_MIB free on a worker, and reaches HEADRACE_DRIVER_HOST (docs/cluster.md)."
+    )
+
+
+def _count_executors(context: SparkContext) -> int:
+    scala = context._jsc.sc()
+    if scala.isStopped():
+        raise unavailable(context.master or "", "the master ended the application")
+    return int(scala.getExecutorMemoryStatus().size()) - 1  # the driver is among them
+
+
+def _run_python(context: SparkContext, executors: int, python: str) -> None:
+    """Runs our code in some tasks. pyspark itself compares the interpreters' versions."""
+    from py4j.protocol import Py4JError
+
+    try:
+        context.parallelize(range(executors), executors).mapPartitions(_find_code).collect()
+    except Py4JError as error:
+        found = _CAUSE.search(str(error))
+        reason = found[0].strip() if found else str(error).strip().partition("\n")[0]
+        raise MissingDependencyError(
+            f"Executors cannot run this project's Python ({reason}). Each worker needs {python} of this machine's "
+            "version: install it there, or set HEADRACE_EXECUTOR_PYTHON. An executor's stderr says more."
+        ) from error
+
+
+def _find_code(_: Iterable[int]) -> Iterator[str]:
+    import platform_assets
+
+    yield str(platform_assets.__file__)
