@@ -58,6 +58,7 @@ def build_archive(path: Path, packages: Iterable[str] = _PACKAGES) -> int:
         with tarfile.open(draft, "w:gz", compresslevel=_GZIP_LEVEL) as archive:
             _add_text(archive, _LABEL, json.dumps(label, indent=1, sort_keys=True).encode(), 0o644)
             _add_text(archive, "python", _PYTHON.read_bytes(), 0o755)
+            _add_text(archive, "python-version", python_version().encode(), 0o644)
             for name, source in (*_find_code(), *_find_package_files(label["packages"])):
                 archive.add(source, f"lib/{name}", recursive=False, filter=_readable_by_all)
         draft.replace(path)
@@ -66,7 +67,7 @@ def build_archive(path: Path, packages: Iterable[str] = _PACKAGES) -> int:
     return path.stat().st_size
 
 
-def check_archive(path: Path) -> None:
+def check_archive(path: Path, packages: Iterable[str] = _PACKAGES) -> None:
     """Raises `MissingDependencyError` where the archive is missing, or was made of other code or packages."""
     try:
         found = read_label(path)
@@ -74,7 +75,7 @@ def check_archive(path: Path) -> None:
         raise MissingDependencyError(
             f"Executors on other machines need an archive of this project, and {path} is none. Run `headrace pack`."
         ) from None
-    if differences := list(_compare(found, describe())):
+    if differences := list(_compare(found, describe(packages))):
         raise MissingDependencyError(
             f"The archive for executors, {path}, is of another state of this project ({', '.join(differences[:3])}). "
             "Run `headrace pack`."

@@ -3,6 +3,16 @@
 # which lie next to this script in the unpacked archive. They come before Spark's own archives of pyspark, so that driver
 # and executors have the same. HEADRACE_EXECUTOR_PYTHON names the interpreter.
 here=$(cd "$(dirname "$0")" && pwd -P)
+if ! command -v "$HEADRACE_EXECUTOR_PYTHON" > /dev/null; then
+    echo "headrace: there is no $HEADRACE_EXECUTOR_PYTHON here: install it, or set HEADRACE_EXECUTOR_PYTHON" >&2
+    exit 127
+fi
+unset PYTHONHOME
+if [ "$("$HEADRACE_EXECUTOR_PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+        != "$(cat "$here/python-version")" ]; then
+    # Packages of another version do not load. With Spark's own pyspark it tells the driver which two versions have met.
+    exec "$HEADRACE_EXECUTOR_PYTHON" "$@"
+fi
 IFS=:
 kept=
 for entry in $PYTHONPATH; do
@@ -12,9 +22,4 @@ for entry in $PYTHONPATH; do
     esac
 done
 export PYTHONPATH="$here/lib$kept" PYTHONNOUSERSITE=1
-unset PYTHONHOME
-if ! command -v "$HEADRACE_EXECUTOR_PYTHON" > /dev/null; then
-    echo "headrace: there is no $HEADRACE_EXECUTOR_PYTHON on $(hostname): install it, or set HEADRACE_EXECUTOR_PYTHON" >&2
-    exit 127
-fi
 exec "$HEADRACE_EXECUTOR_PYTHON" "$@"

@@ -25,7 +25,7 @@ from pydantic import PrivateAttr
 from platform_assets.errors import MissingDependencyError, TerminalError
 from platform_assets.object_store import is_s3
 from resources.cluster_configuration import PYTHON, executor_python, prepare_driver_folder
-from resources.executors import await_executors, unavailable
+from resources.executors import await_executors, naming_cluster
 from resources.jars import s3_jars, spark_jars
 from resources.java import java_home
 from resources.processes import ProcessIdentity, identify
@@ -213,12 +213,13 @@ class SparkResource(dg.ConfigurableResource[Any]):
                 raise
         self._jvm = gateway.proc
         _forget_gateway()
-        _make_context(gateway, conf, settings)
-        delegate = LazyPySparkResource(spark_config=conf)
-        assert delegate.spark_context is not None  # adopts the context now, not at the first use
-        self._delegate = delegate
-        if settings.is_on_cluster:
-            await_executors(delegate.spark_context, executor_python(settings))
+        with naming_cluster(settings.spark_master) if settings.is_on_cluster else contextlib.nullcontext():
+            SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))
+            delegate = LazyPySparkResource(spark_config=conf)
+            assert delegate.spark_context is not None  # adopts the context now, not at the first use
+            self._delegate = delegate
+            if settings.is_on_cluster:
+                await_executors(delegate.spark_context, executor_python(settings))
 
     def _not_started(self, logs: Path, error: Exception) -> MissingDependencyError:
         output = logs.with_suffix(".out")
@@ -228,18 +229,6 @@ class SparkResource(dg.ConfigurableResource[Any]):
             f"Spark's JVM did not start ({reason}). See {output}; check HEADRACE_SPARK_CONF, HEADRACE_SPARK_HEAP_MIB "
             "and that Java works."
         )
-
-
-def _make_context(gateway: Any, conf: dict[str, str], settings: Settings) -> None:
-    from py4j.protocol import Py4JError
-    from pyspark import SparkConf, SparkContext
-
-    try:
-        SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))
-    except Py4JError as error:
-        if settings.is_on_cluster:
-            raise unavailable(settings.spark_master, str(error)) from error
-        raise
 
 
 def _choose_python(settings: Settings) -> None:

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
+import pyspark
 import pytest
 
 from resources.java import java_home
@@ -149,9 +149,9 @@ def await_line(daemon: SparkDaemon, pattern: str) -> str:
 
 def _link_spark(home: Path) -> Path:
     """Spark as a machine has it: the jars and scripts of the installed pyspark, which are no part of the archive."""
-    (installed,) = find_spec("pyspark").submodule_search_locations or ()  # type: ignore[union-attr]
-    for name in ("bin", "jars"):
-        shutil.copytree(Path(installed, name), home / name, copy_function=_link)
+    installed = Path(pyspark.__file__).parent
+    for name in ("bin", "jars", "python"):
+        shutil.copytree(installed / name, home / name, copy_function=_link)
     return home
 
 
