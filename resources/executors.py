@@ -13,8 +13,9 @@ from platform_assets.errors import ClusterUnavailableError, MissingDependencyErr
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
-# A node of Kubernetes that has to fetch an image needs minutes. For ever would be a start of which nobody is told.
-_WAIT_SECONDS = 300.0
+# A node of Kubernetes that has to fetch an image needs minutes. For ever would be a start of which nobody is told; and
+# after five minutes the supervisor takes a start for hung, without the reason.
+_WAIT_SECONDS = 180.0
 _LOOK_SECONDS = 0.2
 # What of Spark's pages of an error names its cause.
 _CAUSE = re.compile(
