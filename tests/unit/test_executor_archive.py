@@ -41,7 +41,7 @@ def test_its_code_and_packages_are_all_that_a_process_of_it_imports(archive: Pat
         "PATH": os.environ["PATH"], "HEADRACE_EXECUTOR_PYTHON": sys.executable,
         "PYTHONPATH": "/spark/python/lib/pyspark.zip:/more",
     }  # fmt: skip
-    command = [place / "python", "-S", "-c", f"{program}; print(sys.path)"]
+    command = [str(place / "python"), "-S", "-c", f"{program}; print(sys.path)"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     file, path = done.stdout.splitlines()
     assert Path(file) == place / "lib" / "platform_assets" / "object_store.py"
@@ -52,7 +52,7 @@ def test_an_interpreter_of_another_version_gets_sparks_own_path(archive: Path, t
     place = unpack(archive, tmp_path / "unpacked")
     (place / "python-version").write_text("2.7")
     environment = {"HEADRACE_EXECUTOR_PYTHON": sys.executable, "PYTHONPATH": "/spark/python/lib/pyspark.zip"}
-    command = [place / "python", "-S", "-c", "import sys; print(sys.path)"]
+    command = [str(place / "python"), "-S", "-c", "import sys; print(sys.path)"]
     done = subprocess.run(
         command, env={"PATH": os.environ["PATH"], **environment}, capture_output=True, text=True, check=True
     )
@@ -62,7 +62,7 @@ def test_an_interpreter_of_another_version_gets_sparks_own_path(archive: Path, t
 def test_a_missing_interpreter_is_named(archive: Path, tmp_path: Path) -> None:
     place = unpack(archive, tmp_path / "unpacked")
     environment = {"PATH": os.environ["PATH"], "HEADRACE_EXECUTOR_PYTHON": "python2.0"}
-    done = subprocess.run([place / "python"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([str(place / "python")], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 127 and "there is no python2.0" in done.stderr
 
 
