@@ -270,6 +270,13 @@ class Settings(BaseSettings):
             raise ValueError("no executor reaches the embedded broker of this machine: set KAFKA_BOOTSTRAP_SERVERS")
         return value
 
+    @field_validator("spark_conf")
+    @classmethod
+    def _without_master(cls, value: dict[str, str]) -> dict[str, str]:
+        if "spark.master" in value:  # by which a master on other machines would be taken without its archive
+            raise ValueError("spark.master is what HEADRACE_SPARK_MASTER says: set it there")
+        return value
+
     @field_validator("drain_cron")
     @classmethod
     def _readable_cron(cls, value: str) -> str:

@@ -9,7 +9,7 @@ from resources.settings import load_settings
 
 @click.command
 def pack() -> None:
-    """Make the archive of code and packages for executors on a cluster.
+    """Make the archive of code for executors on a cluster.
 
     It is for the Python version and the kind of machine that this runs on, and is sent to executors at each start.
     Run it again after each change of code or packages; a start on a cluster is refused until then.

@@ -42,6 +42,7 @@ def test_no_number_is_taken_that_ends_in_an_overflow(name: str, value: str, monk
         ("HEADRACE_RETENTION_DAYS", '{"silver.events": 0}', "greater than or equal to 1"),
         ("HEADRACE_STORAGE_OPTIONS", "[]", "dictionary"),
         ("HEADRACE_SPARK_CONF", "{", "must be a JSON object"),
+        ("HEADRACE_SPARK_CONF", '{"spark.master": "yarn"}', "HEADRACE_SPARK_MASTER"),
         ("HEADRACE_LAKEHOUSE", "s3a:/x", "Write both slashes"),
         ("HEADRACE_LAKEHOUSE", "gs:bucket/x", "Write both slashes"),
     ],
