@@ -4,6 +4,7 @@
     ├── TransientError            trying again may help: the supervisor restarts with back-off
     │   ├── BrokerUnavailableError
     │   ├── InstanceUnavailableError
+    │   ├── ClusterUnavailableError
     │   ├── NotReadyError
     │   ├── QueryFailedError
     │   ├── RunFailedError
@@ -49,6 +50,10 @@ class BrokerUnavailableError(TransientError):
 
 class InstanceUnavailableError(TransientError):
     """The storage of Dagster's instance did not answer: who owns a stream group is not known."""
+
+
+class ClusterUnavailableError(TransientError):
+    """The Spark master gave the application no executor within the time limit."""
 
 
 class QueryFailedError(TransientError):

@@ -21,10 +21,10 @@ _ENDPOINT = ("endpoint", "endpoint_url", "endpoint_url_s3")
 # By default Arrow gives up after one second and three: on a busy machine an answer takes longer. It tries three times.
 _CONNECT_SECONDS = 5.0
 _SILENCE_SECONDS = 10.0
+_ACCOUNT = ("access_key_id", "secret_access_key", "session_token", "token")
 _PLACE_AND_ACCOUNT = frozenset(
-    (*_ENDPOINT, "access_key_id", "secret_access_key", "session_token", "token", "region", "default_region",
-     "allow_http", "virtual_hosted_style_request")
-)  # fmt: skip
+    (*_ENDPOINT, *_ACCOUNT, "region", "default_region", "allow_http", "virtual_hosted_style_request")
+)
 _CONDITIONAL_PUT = "aws_conditional_put"
 _AZURE_HOST = re.compile(r"abfss?://[^@/]+@([\w.-]+)")
 
@@ -32,6 +32,11 @@ _AZURE_HOST = re.compile(r"abfss?://[^@/]+@([\w.-]+)")
 def is_s3(root: str) -> bool:
     """Whether a lakehouse's root is in S3, in either spelling."""
     return _S3.match(root) is not None
+
+
+def is_uri(root: str) -> bool:
+    """Whether a lakehouse's root is a URI of a store, and no path of a file system that is mounted here."""
+    return "://" in root and not root.startswith("file:")
 
 
 def normalize_uri(uri: str) -> str:
@@ -84,6 +89,22 @@ def arrow_options(options: Mapping[str, str]) -> dict[str, Any]:
         # A file below its limit for parts is one request, and what is not there is found out at the first read.
         "allow_delayed_open": True,
     }  # fmt: skip
+
+
+def with_variables(root: str, options: Mapping[str, str]) -> dict[str, str]:
+    """The options, and what is not among them but in this machine's environment: other machines do not have that.
+
+    May hold secrets: never log it.
+    """
+    if not is_s3(root):
+        return dict(options)
+    names = {_plain(name) for name in options}
+    found = dict(options)
+    for group in (_ENDPOINT, _ACCOUNT, ("region", "default_region")):
+        if names.isdisjoint(group):  # half an account, or two endpoints, would be of no use to anybody
+            variables = {f"aws_{name}": os.environ.get(f"AWS_{name.upper()}") for name in group}
+            found |= {name: value for name, value in variables.items() if value}
+    return found
 
 
 def polars_options(options: Mapping[str, str]) -> dict[str, str]:

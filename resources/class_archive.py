@@ -113,7 +113,9 @@ def _run_application(folder: Path, archive: Path) -> None:
     from resources.spark import SparkResource
 
     options = {"spark.driver.extraJavaOptions": f"-XX:ArchiveClassesAtExit={archive}"}
-    settings = Settings(home=folder, spark_conf=options, spark_heap_mib=_HEAP_MIB)
+    settings = Settings(
+        home=folder, lakehouse=str(folder), spark_master="local[4]", spark_conf=options, spark_heap_mib=_HEAP_MIB
+    )
     resource = SparkResource.from_settings(settings, "classes", stop_timeout_seconds=_WRITE_SECONDS)
     with resource.running() as spark:
         from pyspark.sql import functions as F

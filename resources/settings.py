@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from platform_assets import object_store
 from platform_assets.errors import SettingError
+from resources import cluster_settings
 
 # delta-rs, by which tables are read and written, ends where a path has one of these, opens another path, or (? and #)
 # finds no commit in the log: what streams read back at a start would be nothing.
@@ -206,12 +207,37 @@ class Settings(BaseSettings):
     spark_conf: Annotated[
         dict[str, str], Field(repr=False, description="JSON; further Spark configuration, wins over ours")
     ] = {}
-    # The fixed cost of a micro-batch is per task and per state store.
     shuffle_partitions: Annotated[
         int,
-        Field(ge=1, le=10_000, description="Parts of a new query's state, each a task; one with state keeps its own"),
-    ] = 2
+        Field(ge=0, le=10_000, description="Parts of a new query's state, each a task; 0: 2, or the executors' cores"),
+    ] = 0
     state_memory_mib: Annotated[int, Field(ge=16, description="RocksDB memory of all state stores together")] = 512
+
+    # These are for a master other than local[N]: docs/cluster.md.
+    executors: Annotated[int, Field(ge=1, le=10_000, description="Cluster: executors of one Spark application")] = 2
+    executor_cores: Annotated[int, Field(ge=1, le=1_000, description="Cluster: task slots of one executor")] = 2
+    executor_memory_mib: Annotated[int, Field(ge=512, description="Cluster: JVM heap of one executor")] = 1024
+    executor_python: Annotated[
+        str, Field(description="Cluster: Python on the workers, a name or a path; empty: python3.N, as here")
+    ] = ""
+    executor_archive: Annotated[
+        str, Field(description="Cluster: archive that `headrace pack` makes for executors; empty: in the home")
+    ] = ""
+    driver_host: Annotated[
+        str, Field(description="Cluster: address by which executors reach this machine; empty: its host name's")
+    ] = ""
+    driver_bind_address: Annotated[
+        str, Field(description="Cluster: address on which the driver listens; empty: that of HEADRACE_DRIVER_HOST")
+    ] = ""
+    driver_port: Annotated[
+        int, Field(ge=0, le=65535, description="Cluster: the driver's port for executors; 0: any free one")
+    ] = 0
+    driver_block_manager_port: Annotated[
+        int, Field(ge=0, le=65535, description="Cluster: the driver's port for blocks of data; 0: any free one")
+    ] = 0
+    lakehouse_is_shared: Annotated[
+        bool, Field(description="Cluster: a local HEADRACE_LAKEHOUSE is a mount that all machines have at this path")
+    ] = False
 
     streaming_mode: Annotated[
         Literal["continuous", "scheduled"],
@@ -254,9 +280,18 @@ class Settings(BaseSettings):
 
     @field_validator("spark_master")
     @classmethod
-    def _known_master(cls, value: str) -> str:
+    def _known_master(cls, value: str, info: ValidationInfo) -> str:
         if not _SPARK_MASTER.fullmatch(value):
             raise ValueError("must be local[N], spark://host:port, k8s://host:port or yarn")
+        if not info.data.get("kafka_bootstrap_servers") and cluster_settings.is_elsewhere(value):
+            raise ValueError("no executor reaches the embedded broker of this machine: set KAFKA_BOOTSTRAP_SERVERS")
+        return value
+
+    @field_validator("spark_conf")
+    @classmethod
+    def _without_master(cls, value: dict[str, str]) -> dict[str, str]:
+        if "spark.master" in value:  # by which a master on other machines would be taken without its archive
+            raise ValueError("spark.master is what HEADRACE_SPARK_MASTER says: set it there")
         return value
 
     @field_validator("drain_cron")
@@ -325,7 +360,11 @@ class Settings(BaseSettings):
         elif "://" not in root:
             root = str(Path(root).expanduser().absolute())
             _check_readable(root)
+        if self.is_on_cluster and not self.lakehouse_is_shared and not object_store.is_uri(root):
+            raise ValueError(cluster_settings.REFUSED_ROOT)
         object.__setattr__(self, "lakehouse", root)
+        if self.is_on_cluster:  # what only this machine's environment says no executor knows
+            object.__setattr__(self, "storage_options", object_store.with_variables(root, self.storage_options))
 
     def _find_unsafe_writer(self, root: str) -> str:
         if not object_store.is_s3(root) or self.reports_engine == "duckdb":
@@ -334,6 +373,11 @@ class Settings(BaseSettings):
             "in S3 no report can be written by Spark: Delta's writer does not commit by conditional put there, and "
             "could overwrite another's commit. Set HEADRACE_REPORTS_ENGINE=duckdb"
         )
+
+    @property
+    def is_on_cluster(self) -> bool:
+        """Whether Spark's tasks run in executors, which may be on other machines, instead of in the driver."""
+        return cluster_settings.is_cluster(self.spark_master)
 
     @property
     def dagster_home(self) -> Path:

@@ -24,6 +24,8 @@ from pydantic import PrivateAttr
 
 from platform_assets.errors import MissingDependencyError, TerminalError
 from platform_assets.object_store import is_s3
+from resources.cluster_configuration import PYTHON, executor_python, prepare_driver_folder
+from resources.executors import await_executors, naming_cluster
 from resources.jars import s3_jars, spark_jars
 from resources.java import java_home
 from resources.processes import ProcessIdentity, identify
@@ -173,7 +175,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         jars = spark_jars() + (s3_jars() if is_s3(settings.lakehouse) else [])
         os.environ["JAVA_HOME"] = str(java_home())
         os.environ["SPARK_WORKER_INTERPRETER"] = sys.executable
-        os.environ.setdefault("PYSPARK_PYTHON", _worker_python(settings))
+        _choose_python(settings)
         # RocksDB's memory is malloc's: with an arena for each of the JVM's threads what is freed is not used again.
         os.environ.setdefault("MALLOC_ARENA_MAX", "2")
         os.environ.pop("SPARK_HOME", None)  # another Spark's jars next to pyspark's own end in NoSuchMethodError
@@ -188,9 +190,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
             raise TerminalError("Another Spark application runs in this process. Stop it before starting a second one.")
         conf = spark_conf(settings, jars, log_file=logs.with_suffix(".log"))
         conf |= {"spark.app.name": self.app_name, **self.spark_config}
-        conf.setdefault("spark.local.dir", str(self._folder))
-        # What is on its way to S3: by default below /tmp, where a kill would leave it for good.
-        conf.setdefault("spark.hadoop.fs.s3a.buffer.dir", conf["spark.local.dir"])
+        _place_temporary_files(conf, self._folder, settings)
         public = SparkConf(loadDefaults=False).setAll([(k, v) for k, v in conf.items() if not is_secret(k)])
         with logs.with_suffix(".out").open("ab") as output:
             self._output = logs.with_suffix(".out"), output.tell()
@@ -201,9 +201,11 @@ class SparkResource(dg.ConfigurableResource[Any]):
                 "stderr": output,
                 "pass_fds": inherited_descriptors,
                 "start_new_session": True,
+                "cwd": self._folder if settings.is_on_cluster else None,
             }
             try:
-                gateway: Any = launch_gateway(public, popen_kwargs)
+                with _local_dirs(self._folder if settings.is_on_cluster else None):
+                    gateway: Any = launch_gateway(public, popen_kwargs)
             except PySparkRuntimeError as error:
                 raise self._not_started(logs, error) from error
             except BaseException:
@@ -213,10 +215,13 @@ class SparkResource(dg.ConfigurableResource[Any]):
                 raise
         self._jvm = gateway.proc
         _forget_gateway()
-        SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))
-        delegate = LazyPySparkResource(spark_config=conf)
-        assert delegate.spark_context is not None  # adopts the context now, not at the first use
-        self._delegate = delegate
+        with naming_cluster(settings.spark_master) if settings.is_on_cluster else contextlib.nullcontext():
+            SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))
+            delegate = LazyPySparkResource(spark_config=conf)
+            assert delegate.spark_context is not None  # adopts the context now, not at the first use
+            self._delegate = delegate
+            if settings.is_on_cluster:
+                await_executors(delegate.spark_context, executor_python(settings))
 
     def _not_started(self, logs: Path, error: Exception) -> MissingDependencyError:
         output = logs.with_suffix(".out")
@@ -228,10 +233,40 @@ class SparkResource(dg.ConfigurableResource[Any]):
         )
 
 
-def _worker_python(settings: Settings) -> str:
-    """What Spark's Python processes are started by: on this machine the interpreter without Spark's archives."""
-    is_here = settings.spark_master.startswith("local") and os.access(_WORKER_PYTHON, os.X_OK)
-    return str(_WORKER_PYTHON) if is_here else sys.executable
+def _choose_python(settings: Settings) -> None:
+    """Says what Spark's Python processes are started by: the user's choice, or an interpreter without Spark's archives.
+
+    On a cluster it is always the archive's, by which alone executors have our code.
+    """
+    if settings.is_on_cluster:
+        os.environ["PYSPARK_PYTHON"] = PYTHON
+    elif os.environ.get("PYSPARK_PYTHON", PYTHON) == PYTHON:
+        is_script = os.access(_WORKER_PYTHON, os.X_OK)
+        os.environ["PYSPARK_PYTHON"] = str(_WORKER_PYTHON) if is_script else sys.executable
+
+
+def _place_temporary_files(conf: dict[str, str], folder: Path, settings: Settings) -> None:
+    """Gives Spark this application's folder. Executors have places of their own, and are not told of this machine's."""
+    if settings.is_on_cluster:
+        archives = prepare_driver_folder(folder, settings, sys.executable)
+        conf["spark.archives"] = ",".join(filter(None, (conf.get("spark.archives"), archives)))
+        conf.setdefault("spark.hadoop.fs.s3a.buffer.dir", "s3a-buffer")  # in the working directory of each process
+        return
+    conf.setdefault("spark.local.dir", str(folder))
+    # What is on its way to S3: by default below /tmp, where a kill would leave it for good.
+    conf.setdefault("spark.hadoop.fs.s3a.buffer.dir", conf["spark.local.dir"])
+
+
+@contextlib.contextmanager
+def _local_dirs(folder: Path | None) -> Iterator[None]:
+    """Lets a JVM that starts in the block keep its own temporary files there; None: where its configuration says."""
+    if folder is not None:
+        os.environ["SPARK_LOCAL_DIRS"] = str(folder)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            del os.environ["SPARK_LOCAL_DIRS"]
 
 
 def _forget_gateway() -> None:

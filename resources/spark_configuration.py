@@ -9,6 +9,7 @@ from pathlib import Path
 from platform_assets import object_store
 from platform_assets.errors import SettingError
 from resources import class_archive
+from resources.cluster_configuration import cluster_conf
 from resources.settings import Settings
 
 _LOG4J = Path(__file__).with_name("spark_log4j2.properties")
@@ -32,8 +33,8 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
 
     `jars` are local files; nothing is resolved from the network at start. `log_file` receives the JVM's log (None: its
     stderr). The user's `HEADRACE_SPARK_CONF` wins over everything here; its `spark.driver.extraJavaOptions` are
-    appended to ours, where the JVM lets the later one win. Raises `SettingError` for a secret among these: nothing but
-    the command line takes them to the JVM.
+    appended to ours, where the JVM lets the later one win, and so are those of executors. Raises `SettingError` for a
+    secret among these: nothing but the command line takes them to the JVM.
     """
     conf = {
         "spark.app.name": "headrace",
@@ -50,12 +51,9 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
         **_memory_over_time(),
         **object_store.hadoop_conf(settings.lakehouse, settings.storage_options),
     }
-    if settings.spark_master.startswith("local"):
-        conf |= _single_machine(settings)
-    else:
-        # Reports on Spark: their shuffles begin with Spark's own number, whatever the streams' states have.
-        conf |= {"spark.sql.adaptive.coalescePartitions.initialPartitionNum": "200"}
+    conf |= cluster_conf(settings) if settings.is_on_cluster else _single_machine(settings)
     user_conf = dict(settings.spark_conf)
+    user_conf.pop("spark.executor.extraJavaOptions", "")  # among ours, behind them
     options = user_conf.pop("spark.driver.extraJavaOptions", "")
     _refuse_secrets(options)
     conf["spark.driver.extraJavaOptions"] = f"{conf['spark.driver.extraJavaOptions']} {options}".strip()
@@ -159,8 +157,6 @@ def _delta() -> dict[str, str]:
 def _state_store(settings: Settings) -> dict[str, str]:
     prefix = "spark.sql.streaming.stateStore"
     return {
-        # Frozen for a query at its first start.
-        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
         f"{prefix}.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
         # Uploads what changed instead of a snapshot of all state with each batch.
         f"{prefix}.rocksdb.changelogCheckpointing.enabled": "true",
@@ -201,6 +197,8 @@ def _single_machine(settings: Settings) -> dict[str, str]:
         # Nothing listens on an address that others can reach, and a host name that does not resolve is no failure.
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
+        # The fixed cost of a micro-batch is per task and per state store. Frozen for a query at its first start.
+        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions or 2),
         "spark.default.parallelism": "2",
         # A local shuffle is disk to page cache: no time is won by waiting for a "local" slot.
         "spark.locality.wait": "0",

@@ -89,7 +89,7 @@ def _describe(stream: TableStream, totals: Mapping[str, int]) -> str:
         f"once: {n['rows_out']} rows written, {n['rows_in_state']} in state, {n['rows_late']} late "
         f"({n['late_repaired']} repaired since, {n['late_waiting']} waiting)."
     )
-    unread = f" Of {n['batches_unread']} batches a crash took Spark's own count along."
+    unread = f" Of {n['batches_unread']} batches a crash took Spark's own count along, or tasks ran twice."
     return said + (unread if totals["batches_unread"] else "")
 
 

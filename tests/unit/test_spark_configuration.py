@@ -56,12 +56,6 @@ def test_a_jvm_for_minutes_has_room_for_the_code_of_all_streams(tmp_path: Path) 
     assert options == ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-Da=b"]
 
 
-def test_cluster_keeps_its_own_network_and_parallelism(tmp_path: Path) -> None:
-    conf = _conf(tmp_path, spark_master="spark://head:7077")
-    assert conf["spark.master"] == "spark://head:7077"
-    assert not {"spark.driver.host", "spark.driver.bindAddress", "spark.sql.shuffle.partitions"} & conf.keys()
-
-
 @pytest.mark.parametrize(
     ("key", "secret"),
     [

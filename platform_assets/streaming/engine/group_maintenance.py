@@ -67,7 +67,9 @@ class GroupMaintenance:
             LedgerDays(context, [query.stream.name for query in derived], HOP_LEDGER),
         ]
         self._history_days = HistoryDays(context)
-        self._hops = HopLedger(derived_streams, context)
+        self._hops = HopLedger(
+            derived_streams, context, has_executors=not str(session.sparkContext.master).startswith("local")
+        )
         self._changed_days = ChangedDays([stream.main_table for stream in streams], context)
         self._upkeep = TableUpkeep(streams, context)
         written = {name: table for query in self._queries for name, table in query.tables.items()}

@@ -63,8 +63,8 @@ class TableQuery(StreamQuery):
         wanted, found = self._session.conf.get("spark.sql.shuffle.partitions"), self._checkpoint.read_state_parts()
         if found is not None and str(found) != wanted:
             _log.warning(
-                "The state of query %s has %d parts, and keeps them: HEADRACE_SHUFFLE_PARTITIONS=%s is for new state. "
-                "To rebuild it in that many parts: headrace replay %s --swap.",
+                "The state of query %s has %d parts, and keeps them: HEADRACE_SHUFFLE_PARTITIONS, now %s, is for new "
+                "state. To rebuild it in that many parts: headrace replay %s --swap.",
                 self.name, found, wanted, self.name,
             )  # fmt: skip
 

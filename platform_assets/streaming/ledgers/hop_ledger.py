@@ -40,10 +40,11 @@ _Reports = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
 class HopLedger:
-    """Used from one thread at a time, by one application."""
+    """Used from one thread at a time, by one application; `has_executors` as in `read_report`."""
 
-    def __init__(self, streams: Sequence[TableStream], context: StreamContext) -> None:
+    def __init__(self, streams: Sequence[TableStream], context: StreamContext, *, has_executors: bool = False) -> None:
         self._context = context
+        self._has_executors = has_executors
         self._streams = streams
         self._table = create_table(context.table_uri(HOP_LEDGER.name), HOP_LEDGER, context.storage_options)
         self._reached: dict[str, _Offset] = {}
@@ -84,6 +85,7 @@ class HopLedger:
         for batch in batches:
             plan = checkpoint.read_plan(batch)
             report = reports.get((app.rpartition("/")[2], batch)) if first == batch else None
+            counts = source.count(reached, plan.source)
             rows.append(
                 {
                     "query": stream.name,
@@ -98,8 +100,8 @@ class HopLedger:
                     "rows_out": self._written[stream.main_table.name].take(app, first, batch),
                     "rows_late": self._written[LATE_EVENTS.name].take(app, first, batch),
                     "planned_at": datetime.fromtimestamp(plan.time_micros / 1e6, UTC),
-                    **source.count(reached, plan.source),
-                    **_read_report(report),
+                    **counts,
+                    **read_report(report, counts.get("rows_in"), has_executors=self._has_executors),
                 }
             )
             first, reached = batch + 1, plan.source
@@ -119,13 +121,20 @@ class HopLedger:
         return self._reached[app]
 
 
-def _read_report(report: Mapping[str, Any] | None) -> dict[str, int | None]:
-    """What only Spark can say of a batch."""
+def read_report(report: Mapping[str, Any] | None, rows_in: int | None, *, has_executors: bool) -> dict[str, int | None]:
+    """What only Spark can say of a batch; `rows_in` are the rows that it was to read, where that is known.
+
+    Where executors can be lost (`has_executors`) Spark runs tasks again whose output went with one, and counts their
+    rows once more: a count above `rows_in` says nothing then.
+    """
     if report is None:
         return {}
     states = report.get("stateOperators", [])
+    read = report.get("observedMetrics", {}).get(INPUT, {}).get(ROWS)
+    if has_executors and read is not None and rows_in is not None and read > rows_in:
+        read = None
     return {
-        "rows_read": report.get("observedMetrics", {}).get(INPUT, {}).get(ROWS),
+        "rows_read": read,
         "rows_in_state": sum(state["numRowsTotal"] for state in states),
         "rows_expired": sum(state["numRowsRemoved"] for state in states),
     }

@@ -10,8 +10,6 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from platform_assets.streaming.delta.appended_once import append_once
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import (
@@ -58,6 +56,8 @@ class HistoryWriter:
         self._append_progress(queries)
 
     def _project_ledger(self, query: str, uri: str) -> None:
+        import pyarrow as pa
+
         app = name_projection(query)
         source = open_table(uri, self._context.storage_options)
         self._ledger.update_incremental()
@@ -71,6 +71,8 @@ class HistoryWriter:
             append_once(self._ledger, pa.Table.from_pylist(rows, build_arrow_schema(LEDGER)), app, source.version())
 
     def _append_progress(self, queries: list[StreamingQuery]) -> None:
+        import pyarrow as pa
+
         rows = []
         for query in queries:
             run_id = str(query.runId)
