@@ -4,7 +4,8 @@ Headrace reads and parses Kafka once and runs its other streams over `silver.eve
 (`benchmarks.naive_group`) each query reads and parses Kafka itself. Each design runs in a process, a home and a broker
 of its own, one after the other, with the same Spark configuration and triggers, under the same simulated shop:
 warm-up under load, silence, load again. Cores are CPU-seconds of the driver, the JVM and the Python workers by seconds
-on the clock; broker and sender are not counted. RSS counts pages that Python workers share once for each worker.
+on the clock; broker and sender are not counted. RSS counts pages that Python workers share once for each worker, PSS
+once.
 
 Live figures can be compared only if the machine was not full (`machine busy`, everything on it) and batches did not
 take longer than their triggers (`slowest batch`): a design that falls behind costs what is left for it. In silence
@@ -38,7 +39,7 @@ from benchmarks.live_application import (
 )
 from benchmarks.naive_group import NaiveGroup
 from benchmarks.query_reports import read_newest_batches
-from benchmarks.spark_usage import CpuMeter, spark_rss_mib
+from benchmarks.spark_usage import CpuMeter, spark_pss_mib, spark_rss_mib
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
 from resources.settings import Settings
@@ -57,6 +58,7 @@ COLUMNS = {
     "idle cores": ".2f",
     "live cores": ".2f",
     "RSS MiB at end": ",.0f",
+    "PSS MiB at end": ",.0f",
     "slowest batch s": ".1f",
     "machine busy": ".2f",
 }
@@ -123,12 +125,13 @@ def _measure(args: argparse.Namespace) -> dict[str, float]:
         with running_shop(settings, args.rate, *options):
             run.pass_time(SETTLE_SECONDS)
             live_cores, machine_cores = _measure_cores(run, args.live)
-            rss = spark_rss_mib()
+            rss, pss = spark_rss_mib(), spark_pss_mib()
             batches = read_newest_batches(run.session)
     return {
         "idle cores": idle_cores,
         "live cores": live_cores,
         "RSS MiB at end": sum(rss.values()),
+        "PSS MiB at end": sum(pss.values()),
         "slowest batch s": max(batch.seconds for batch in batches.values()),
         "machine busy": machine_cores,
     }

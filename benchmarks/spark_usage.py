@@ -65,6 +65,16 @@ def spark_rss_mib() -> dict[str, float]:
     }
 
 
+def spark_pss_mib() -> dict[str, float]:
+    """Returns what `spark_rss_mib` does, with shared pages shared out among those that have them."""
+    processes = SparkProcesses.find()
+    return {
+        "jvm": _sum_pss_mib(processes.jvms),
+        "driver": _sum_pss_mib([processes.driver]),
+        "workers": _sum_pss_mib(processes.workers),
+    }
+
+
 def _is_spark(process: psutil.Process) -> bool:
     try:
         return any("org.apache.spark" in part for part in process.cmdline())
@@ -84,6 +94,16 @@ def _read_cpu_seconds() -> dict[psutil.Process, float]:
         if process in processes.jvms:  # commands that Hadoop runs; the workers' daemons end with the JVM
             found[process] += times.children_user + times.children_system
     return found
+
+
+def _sum_pss_mib(processes: list[psutil.Process]) -> float:
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:  # ended since it was listed
+            continue
+    return total / _MIB
 
 
 def _sum_rss_mib(processes: list[psutil.Process]) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.delta.commit_log import AppendedFile
     from platform_assets.streaming.delta.portion_files import TableFolder
     from platform_assets.streaming.stream_spec import TableStream
 
@@ -65,9 +67,12 @@ class TableWriter:
         app = self._checkpoint.read_txn_app_id(self._spec.name)
         plan = self._checkpoint.read_plan(batch_id)
         info = CommitInfo.of_batch(self._spec.name, app, batch_id, source=plan.source)
-        late = self._find_late(batch_id, plan)
+        before = None if batch_id == 0 else self._checkpoint.read_plan(batch_id - 1)
+        files = [] if before is None else find_files(self._log, before.source, plan.source)
+        late = pa.table({}) if before is None else self._find_late(files, batch_id, plan, before.watermark_micros)
+        most_rows = None if before is None else self._count_most(files)
         with self._open_folder(batch_df) as folder:
-            results = make_results(batch_df, folder, self._span, self._forgotten)
+            results = make_results(batch_df, folder, self._span, self._forgotten, most_rows)
             if results.long is not None:
                 late = _join(late, build_repairs(self._spec, results.long, at_micros(plan.time_micros)))
             if len(late):
@@ -104,14 +109,19 @@ class TableWriter:
             for rows in (*portions, *read_files(folder, results.files)):
                 self._publisher.publish(session, rows, str(info.batch), self.table.version)
 
-    def _find_late(self, batch_id: int, plan: Plan) -> pa.Table:
-        if batch_id == 0:
+    def _count_most(self, files: Sequence[AppendedFile]) -> int | None:
+        """How many rows a batch over these files has at most; None where nobody knows.
+
+        Rows that are not final, which others replace later, are only those that the batch's events have changed.
+        """
+        if self._spec.write_mode == "append" or not all(file.rows for file in files):
+            return None
+        size, slide = self._span.window or (timedelta(1), timedelta(1))
+        return sum(file.rows for file in files) * math.ceil(size / slide)
+
+    def _find_late(self, files: list[AppendedFile], batch_id: int, plan: Plan, watermark: int) -> pa.Table:
+        if not files or watermark == 0:
             return pa.table({})
-        before = self._checkpoint.read_plan(batch_id - 1)
-        watermark = before.watermark_micros
-        if before.source == plan.source or watermark == 0:
-            return pa.table({})
-        files = find_files(self._log, before.source, plan.source)
         late = find_late_events(self._log, files, self._source, self._span, watermark)
         if self._span.inactivity and len(late):
             late = keep_late(late, self._read_ends(late), self._span)
