@@ -13,9 +13,18 @@ import pytest
 from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.sql.types import StructType
 
+from platform_assets.errors import LostCommitsError
 from platform_assets.streaming.delta.commit_log import AppendedFile, CommitLog
-from platform_assets.streaming.derive.commit_source import BEFORE_FIRST, BatchLimit, plan_commits, share_out
+from platform_assets.streaming.derive import commit_source
+from platform_assets.streaming.derive.commit_source import (
+    BEFORE_FIRST,
+    BatchLimit,
+    CommitReader,
+    plan_commits,
+    share_out,
+)
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 FILES = st.lists(st.integers(0, 500_000), max_size=30).map(
@@ -85,3 +94,23 @@ def test_the_shares_of_a_file_are_its_rows(tmp_path: Path, groups: int, shares: 
     ]
     assert found == rows["n"].to_pylist()
     assert log.read_rows("f.parquet", ["n"]) == rows
+
+
+def test_a_commit_that_vanishes_under_a_running_query_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program has cleaned the log; the query would see nothing new for ever."""
+    write(tmp_path, [5])
+    options = {
+        "uri": str(tmp_path), "time_column": "event_time", "event_types": "[]", "type_column": "",
+        "storage_options": "{}", "max_rows": "100", "max_bytes": "1000000", "max_tasks": "2",
+    }  # fmt: skip
+    reader = CommitReader(options, StructType().add("event_time", "timestamp").add("frontier", "timestamp"))
+    limit = reader.getDefaultReadLimit()
+    offset = reader.latestOffset(reader.initialOffset(), limit)
+    assert reader.latestOffset(offset, limit) == offset and offset["version"] == 1
+    write_deltalake(tmp_path, pa.table({"event_time": [NOON]}), mode="append")
+    write_deltalake(tmp_path, pa.table({"event_time": [NOON]}), mode="append")
+    (tmp_path / "_delta_log" / f"{2:020d}.json").unlink()
+    assert reader.latestOffset(offset, limit) == offset, "it was looked a moment ago"
+    monkeypatch.setattr(commit_source, "_SECONDS_BETWEEN_CHECKS", 0.0)
+    with pytest.raises(LostCommitsError, match="no longer holds version 2"):
+        reader.latestOffset(offset, limit)

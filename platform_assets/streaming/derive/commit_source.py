@@ -18,6 +18,7 @@ from __future__ import annotations
 import heapq
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ _ROWS_OF_ONE_TASK = 20_000
 # What a task holds in Arrow at once. A commit of a second is a file of a few thousand rows, and each Arrow batch that
 # crosses to the JVM costs as much as a thousand rows.
 _ROWS_OF_ONE_ARROW_BATCH = 50_000
+
+# It lists the log, which an object store bills.
+_SECONDS_BETWEEN_CHECKS = 60.0
 
 Offset = dict[str, Any]
 FileShare = tuple[str, int, int]
@@ -114,7 +118,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         self._columns = [name for name in schema.names if name != FRONTIER_COLUMN]
         self._schema = schema
         self._log: CommitLog | None = None
-        self._checked = False
+        self._checked_at: float | None = None
         self._last_version: int | None = None
 
     def initialOffset(self) -> Offset:  # noqa: N802
@@ -189,10 +193,17 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return {"version": start["version"], "files": taken, "frontier": files[taken].from_micros}
 
     def _check_next_commit(self, log: CommitLog, version: int) -> None:
-        """Checks once a start that the log still holds the next commit. Later, upkeep waits for this query."""
-        if not self._checked and log.read(version + 1) is None and log.newest_version() > version:
+        """Checks now and then that the log still holds the next commit, where there is none to be seen.
+
+        Upkeep waits for this query; another program's clean-up does not, and would look like a silent shop.
+        """
+        now = time.monotonic()
+        if self._checked_at is not None and now - self._checked_at < _SECONDS_BETWEEN_CHECKS:
+            return
+        self._checked_at = now
+        # Looked for once more: it may have come between the two looks.
+        if log.read(version + 1) is None and log.newest_version() > version and log.read(version + 1) is None:
             raise _lost(log, version + 1)
-        self._checked = True
 
 
 def has_read(offset: Offset, version: int) -> bool:
