@@ -8,7 +8,7 @@ REFUSED_ROOT = (
     "a folder of this machine is no place for what executors on others write. Set it to s3://bucket/prefix, or set "
     "HEADRACE_LAKEHOUSE_IS_SHARED=true where all machines have the same folder mounted at this path"
 )
-_THIS_MACHINE = re.compile(r"(spark|k8s)://(https?://)?(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?/?", re.IGNORECASE)
+_THIS_MACHINE = re.compile(r"spark://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?/?", re.IGNORECASE)
 
 
 def is_cluster(master: str) -> bool:

@@ -148,8 +148,10 @@ def _find_code() -> Iterator[tuple[str, Path]]:
     root = Path(__file__).parents[1]
     for package in _CODE:
         for path in sorted((root / package).rglob("*")):
-            if path.is_file() and path.suffix != ".pyc":
-                yield path.relative_to(root).as_posix(), path
+            name = path.relative_to(root)
+            # An editor's open file would be other code at each look; a file of secrets is nobody's to send.
+            if path.is_file() and path.suffix != ".pyc" and not any(part.startswith(".") for part in name.parts):
+                yield name.as_posix(), path
 
 
 def _find_package_files(packages: Iterable[str]) -> Iterator[tuple[str, Path]]:

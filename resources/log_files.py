@@ -6,6 +6,7 @@ on at its new end. What is written between the copy and the emptying is lost.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def _bound(path: Path) -> None:
         return
     try:
         shutil.copyfile(path, path.with_name(f"{path.name}.1"))
-    finally:
-        with path.open("r+b") as file:
-            file.truncate(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # a full disk needs the space more than a reader the lines
+            raise
+    with path.open("r+b") as file:
+        file.truncate(0)

@@ -45,9 +45,10 @@ def judge_lease(beat: Heartbeat | None, run: RunView | None, alive: bool | None,
     # It says that it leaves before it closes anything, and Dagster calls it ended when all is closed.
     if run is not None and run.is_finished and run.exit_kind is not None and run.stop_step is not StopStep.KILLED:
         return Hold.FREE
-    if alive:
-        return Hold.HELD
-    return Hold.HELD if abs(now - beat.at) <= policy.silence_limit(beat.phase) else Hold.SILENT
+    is_fresh = abs(now - beat.at) <= policy.silence_limit(beat.phase)
+    # A process outlives its operation, whose end may not have come into the storage.
+    is_held = is_fresh or (alive is True and not is_operation(beat))
+    return Hold.HELD if is_held else Hold.SILENT
 
 
 def view_operation(beat: Heartbeat | None, alive: bool | None, now: float, policy: Policy) -> LockView:

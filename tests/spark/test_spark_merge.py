@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -16,6 +17,7 @@ from platform_assets.errors import CheckpointMismatchError, GroupOwnedError
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
+from platform_assets.streaming.delta.portion_files import NewFile, PortionWriter, TableFolder
 from platform_assets.tables.spec import Column, TableSpec
 
 if TYPE_CHECKING:
@@ -44,13 +46,15 @@ def read(uri: str) -> Sums:
     return found
 
 
-def write_files(folder: Path, sums: Sums) -> str:
-    folder.mkdir(parents=True)
+def write_files(folder: str, sums: Sums) -> list[NewFile]:
     rows = [(*key, total) for key, total in sums.items()]
-    for number, part in enumerate((rows[::2], rows[1::2])):
+    files: list[NewFile] = []
+    for part in (rows[::2], rows[1::2]):
+        writer = PortionWriter(TableFolder(folder, SCHEMA, 3))
         columns = [list(column) for column in zip(*part, strict=True)] or [[], [], []]
-        pq.write_table(pa.table(columns, schema=SCHEMA), folder / f"{number}.parquet")
-    return str(folder)
+        writer.write(pa.table(columns, schema=SCHEMA))
+        files += writer.close()
+    return files
 
 
 def test_batches_of_replaced_rows_are_merged_once(spark: SparkSession, tmp_path: Path) -> None:
@@ -65,15 +69,21 @@ def test_batches_of_replaced_rows_are_merged_once(spark: SparkSession, tmp_path:
             for _ in range(8)
         }
         expected |= sums
-        files = write_files(root / f"_scratch/{batch}", sums)
+        folder = f"{root}/_scratch/{batch}"
+        # A task that was started a second time, and whose first files nobody is told of.
+        write_files(folder, dict.fromkeys(sums, 99))
+        files = write_files(folder, sums)
         info = CommitInfo.of_batch("q", "app", batch, source=batch)
         for _ in range(2):
-            table.upsert_files(session, files, len(sums), info)
+            table.upsert_files(session, folder, files, info)
             assert (table.version, read(table.uri)) == (batch + 1, expected)
         found = table.find_commit(lambda known, batch=batch: known.batch == batch)  # type: ignore[misc]
         assert found is not None and (found[1].rows, found[1].source) == (len(sums), batch)
     with pytest.raises(CheckpointMismatchError):
-        table.upsert_files(session, files, len(sums), CommitInfo.of_batch("q", "app", 3, source=9))
+        table.upsert_files(session, folder, files, CommitInfo.of_batch("q", "app", 3, source=9))
+    Path(folder, files[0].path).unlink()
+    with pytest.raises(Exception, match="does not exist"):
+        table.upsert_files(session, folder, files, CommitInfo.of_batch("q", "app", 4, source=4))
     # Both engines take turns at one table.
     changed = pa.table([[NOON], ["a"], [7]], schema=SCHEMA)
     table.upsert(changed, CommitInfo.of_batch("q", "app", 4, source=4))
@@ -85,7 +95,30 @@ def test_a_driver_that_was_replaced_merges_nothing(spark: SparkSession, tmp_path
         raise GroupOwnedError("Another host has the group.")
 
     table = DeltaBatchWriter(SPEC, StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None, check_lease=refuse))
-    files = write_files(tmp_path / "files", {(NOON, "a"): 1})
+    files = write_files(str(tmp_path / "files"), {(NOON, "a"): 1})
     with pytest.raises(GroupOwnedError):
-        table.upsert_files(spark.newSession(), files, 1, CommitInfo.of_batch("q", "app", 0, source=0))
+        table.upsert_files(
+            spark.newSession(), str(tmp_path / "files"), files, CommitInfo.of_batch("q", "app", 0, source=0)
+        )
     assert DeltaTable(table.uri).version() == 0
+
+
+def test_the_hour_that_comes_twice_is_merged_into_and_not_doubled(spark: SparkSession, tmp_path: Path) -> None:
+    """This process may run by the time of a place that sets its clocks back."""
+    before, hour = os.environ.get("TZ"), datetime(2025, 10, 26, 0, 15, tzinfo=UTC)
+    try:
+        os.environ["TZ"] = "Europe/Berlin"
+        time.tzset()
+        table = DeltaBatchWriter(SPEC, StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None))
+        session = spark.newSession()
+        for batch in range(2):
+            moments = [hour + timedelta(minutes=15 * n) for n in range(10)]
+            for first in (moments[:4], moments[4:]):
+                folder = f"{tmp_path}/files/{batch}-{len(first)}"
+                files = write_files(folder, {(moment, "a"): batch for moment in first})
+                info = CommitInfo.of_batch("q", "app", 2 * batch + (len(first) == 6), source=0)
+                table.upsert_files(session, folder, files, info)
+        assert read(table.uri) == {(moment, "a"): 1 for moment in moments}
+    finally:
+        os.environ.pop("TZ") if before is None else os.environ.update(TZ=before)
+        time.tzset()

@@ -64,3 +64,13 @@ def test_what_the_broker_holds_counts_as_its_own(tmp_path: Path, monkeypatch: py
     before = find_partition_bytes(tmp_path)
     (tmp_path / "data" / "shop-events-0" / "0.log").write_bytes(b"x" * 24 * 1024 * 1024)
     assert find_partition_bytes(tmp_path) - before == pytest.approx(1024 * 1024, rel=0.05)
+
+
+def test_a_start_deletes_nothing_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resources.broker_configuration._SEGMENT_BYTES", 4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    for number, size in enumerate((1024 * 1024, 3 * 1024 * 1024)):
+        folder = tmp_path / "data" / f"shop-events-{number}"
+        folder.mkdir(parents=True)
+        (folder / "0.log").write_bytes(b"x" * size)
+    assert find_partition_bytes(tmp_path) >= 3 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -70,6 +71,23 @@ def test_a_batch_has_as_many_commits_as_its_limits_allow(
     size = None if files is None else sum(commit.size_bytes for commit in commits[:files])
     start = {**BEFORE_FIRST, "version": 0}
     assert plan_commits(log, start, BatchLimit(rows, size))["version"] == version
+
+
+def test_files_without_a_count_of_rows_are_read_in_batches_all_the_same(tmp_path: Path) -> None:
+    """Another writer may leave statistics out."""
+    log = write(tmp_path, [5] * 60)
+    for path in (tmp_path / "_delta_log").glob("*.json"):
+        actions = [json.loads(line) for line in path.read_text().splitlines()]
+        for action in actions:
+            action.get("add", {}).pop("stats", None)
+        path.write_text("\n".join(map(json.dumps, actions)))
+    one = log.read(1)
+    assert one is not None and one.rows == 0
+    start = {**BEFORE_FIRST, "version": 0}
+    assert plan_commits(log, start, BatchLimit(10, 3 * one.size_bytes))["version"] == 3
+    files, _ = log.read_table(60)
+    assert len(files) == 60 and {file.rows for file in files} == {0}
+    assert sum(map(len, share_out(files, 4))) == 60
 
 
 def test_a_log_says_how_large_its_files_are(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,25 @@ for line in sys.stdin:
 @pytest.fixture(autouse=True)
 def limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_files, "_LIMIT_BYTES", 100)
+
+
+def test_a_log_that_cannot_be_copied_stays(tmp_path: Path) -> None:
+    log = tmp_path / "dagster-daemon.log"
+    log.write_text("x" * 200)
+    (tmp_path / "dagster-daemon.log.1").mkdir()
+    bound_logs(tmp_path)
+    assert log.read_text() == "x" * 200
+
+
+def test_a_full_disk_gets_the_space_of_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log = tmp_path / "dagster-daemon.log"
+    log.write_text("x" * 200)
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    bound_logs(tmp_path)
+    assert log.read_text() == ""
 
 
 @pytest.mark.parametrize("name", ["dagster-daemon.log", "class-archive.log", "spark/stream-clickstream.out"])
@@ -49,14 +70,6 @@ def test_a_log_is_emptied_under_its_writer_and_what_it_had_is_kept_once(tmp_path
         writer.wait()
     bound_logs(tmp_path)
     assert path.read_text() == "b\n"
-
-
-def test_a_log_that_cannot_be_copied_is_emptied_all_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "code-server.log"
-    path.write_text("a" * 200)
-    (tmp_path / "code-server.log.1").mkdir()
-    bound_logs(tmp_path)
-    assert path.read_text() == ""
 
 
 def test_a_file_of_log4j_is_left_to_log4j(tmp_path: Path) -> None:

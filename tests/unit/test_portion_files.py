@@ -22,6 +22,7 @@ from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.delta.portion_files import NewFile, PortionWriter, TableFolder
+from platform_assets.streaming.derive.batch_results import read_files
 from platform_assets.tables.spec import Column, TableSpec
 from tests.generated_cases import examples
 
@@ -105,6 +106,24 @@ def test_the_commit_is_of_the_batch_and_another_batch_is_refused(tmp_path: Path)
     with pytest.raises(CheckpointMismatchError):
         other = make(tmp_path)
         other.append_files(write_files(other.folder, [rows]), CommitInfo.of_batch("q", "app", 0, source=7))
+
+
+def test_a_partition_is_a_folder_of_the_table_whatever_its_value(tmp_path: Path) -> None:
+    spec = TableSpec(
+        "gold.rows", "Rows", "one row", ("n",),
+        (Column("n", "bigint", "Number"), Column("text", "string", "Text"), Column("x", "double", "Number")),
+        partition_columns=("text", "x"),
+    )  # fmt: skip
+    table = DeltaBatchWriter(spec, StreamContext(str(tmp_path / "lake"), {}, "earliest", 1, 1.0, 1, None))
+    texts = ["x/../../../../out", "a/b", "%2F", "a b", "ü", "..", None]
+    rows = pa.table({"n": range(len(texts)), "text": texts, "x": [float("nan"), 0.5, None, 1.0, 2.0, 3.0, 4.0]})
+    files = write_files(table.folder, [rows])
+    assert table.append_files(files, commit())
+    assert {path.name for path in tmp_path.iterdir()} == {"lake"}
+    found = DeltaTable(table.uri).to_pyarrow_table(columns=["n", "text"])
+    assert sorted(found.to_pylist(), key=lambda row: row["n"]) == rows.select(["n", "text"]).to_pylist()
+    again = pa.concat_tables(read_files(table.folder, files))
+    assert sorted(again["n"].to_pylist()) == rows["n"].to_pylist()
 
 
 def test_what_is_cut_short_leaves_no_row(tmp_path: Path) -> None:

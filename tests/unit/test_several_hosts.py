@@ -443,6 +443,7 @@ THERE = ProcessIdentity("host-a", 5, "boot:1")
         (OPERATING, 31, None, Hold.SILENT),
         (RELEASED, 0, None, Hold.FREE),
         (OPERATING, 0, False, Hold.FREE),
+        (OPERATING, 31, True, Hold.SILENT),  # it is over, and could not say so: the process does other things since
         ("running", 1e6, True, Hold.HELD),  # another home of this machine: it hangs
         ("running", 0, False, Hold.FREE),
     ],

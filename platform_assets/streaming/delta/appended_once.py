@@ -24,16 +24,17 @@ def append_once(table: DeltaTable, rows: pa.Table, app: str, version: int) -> No
 
     properties = CommitProperties(app_transactions=[name_transaction(app, version)])
     for _ in range(MAX_CONFLICTS):
+        committed = table.transaction_version(app)
+        if committed is not None and committed >= version:
+            return
         try:
             # Upkeep alone keeps the log: a clean-up behind this commit would meet another group's.
             write_deltalake(table, rows, mode="append", commit_properties=properties,
                             post_commithook_properties=no_hooks())  # fmt: skip
-        except CommitFailedError:
+        except CommitFailedError:  # another writer was first, or the answer to this commit was lost
             table.update_incremental()
-            committed = table.transaction_version(app)
-            if committed is None or committed < version:
-                continue
-        return
+        else:
+            return
     raise QueryFailedError(
         f"Rows of {app} lost {MAX_CONFLICTS} times against other writers of {table.table_uri}. "
         "Stop what else writes there; it is tried again."

@@ -81,18 +81,21 @@ class DeltaBatchWriter(DeltaWriter):
             ),
         )  # fmt: skip
 
-    def upsert_files(self, session: SparkSession, files_uri: str, rows: int, info: CommitInfo) -> None:
-        """Does as `upsert` with the rows of Parquet files in a folder, by Spark's tasks. Not on S3 (`spark_merge`).
+    def upsert_files(self, session: SparkSession, folder_uri: str, files: Sequence[NewFile], info: CommitInfo) -> None:
+        """Does as `upsert` with the rows of files in another folder, by Spark's tasks. Not on S3 (`spark_merge`).
 
-        `rows` is their number, `session` one query's own.
+        `session` is one query's own.
         """
-        from platform_assets.streaming.delta.spark_merge import merge_files
+        from platform_assets.streaming.delta.spark_merge import RowsToMerge, merge_files
 
+        rows = sum(file.rows for file in files)
+        columns = tuple(column.name for column in self._spec.columns)
+        source = RowsToMerge(tuple(f"{folder_uri}/{file.path}" for file in files), rows, self._spec.key, columns)
         metadata = commit_metadata(replace(info, rows=rows))["userMetadata"]
 
         def merge(_: CommitProperties) -> None:
             self._open_rewritable()
-            merge_files(session, self.uri, files_uri, self._spec.key, metadata, _require_transaction(info))
+            merge_files(session, self.uri, source, metadata, _require_transaction(info))
             self._table.update_incremental()
 
         self._commit(info, rows, merge)

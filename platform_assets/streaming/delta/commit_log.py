@@ -136,7 +136,7 @@ class CommitLog:
         table = ArrowReadTable(self.uri, version=version, storage_options=self._storage_options)
         return [
             AppendedFile(
-                unquote(action["path"]), action["num_records"],
+                unquote(action["path"]), action["num_records"] or 0,
                 to_micros((action["min"] or {}).get(self._time_column)),
                 to_micros((action["max"] or {}).get(self._time_column)),
                 action["size_bytes"],

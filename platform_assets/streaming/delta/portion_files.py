@@ -9,6 +9,7 @@ nobody: upkeep removes them.
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -120,7 +121,7 @@ class FileWriter:
     def __init__(self, where: TableFolder, partition: Mapping[str, Any], schema: pa.Schema) -> None:
         self._folder = where.files
         self._partition = {name: None if value is None else str(value) for name, value in partition.items()}
-        parts = [f"{name}={_NULL if text is None else quote(text)}" for name, text in self._partition.items()]
+        parts = [f"{name}={_NULL if text is None else quote(text, safe='')}" for name, text in self._partition.items()]
         self._path = "/".join([*parts, f"part-{uuid.uuid4()}.zstd.parquet"])
         make_folder_of(self._folder, self._path)
         self._stream = self._folder.open_output_stream(self._path)
@@ -196,6 +197,8 @@ def _split(portion: pa.Table, partition_by: tuple[str, ...]) -> Iterable[tuple[t
 
 
 def _is(column: pa.ChunkedArray, value: Any) -> pa.ChunkedArray:
+    if isinstance(value, float) and math.isnan(value):
+        return pc.is_nan(column).fill_null(False)
     return column.is_null() if value is None else pc.equal(column, pa.scalar(value, column.type)).fill_null(False)
 
 

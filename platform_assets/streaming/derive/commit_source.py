@@ -239,9 +239,11 @@ def share_out(files: Sequence[AppendedFile], max_tasks: int) -> list[list[FileSh
 def plan_commits(log: CommitLog, start: Offset, limit: BatchLimit, last_version: int | None = None) -> Offset:
     """The offset after as many whole commits up to `last_version` as one batch reads; the first with rows always."""
     version, frontier, rows, size = start["version"], start["frontier"], 0, 0
+    has_files = False
     while (last_version is None or version < last_version) and (commit := log.read(version + 1)) is not None:
-        if rows and limit.is_passed(rows + commit.rows, size + commit.size_bytes):
+        if has_files and limit.is_passed(rows + commit.rows, size + commit.size_bytes):
             break
+        has_files = has_files or bool(commit.files)
         rows, size = rows + commit.rows, size + commit.size_bytes
         version = commit.version
         frontier = later(frontier, commit.frontier)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pyarrow.types import is_binary, is_nested
 
 from platform_assets.object_store import is_s3
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint, Plan
@@ -104,7 +105,7 @@ class TableWriter:
             # Delta's Spark writer has no conditional put: one of two commits could be lost.
             self.table.upsert(pa.concat_tables(read_files(folder, results.files)), info)
         else:
-            self.table.upsert_files(session, folder.uri, results.count, info)
+            self.table.upsert_files(session, folder.uri, results.files, info)
         if self._publisher.is_active:
             for rows in (*portions, *read_files(folder, results.files)):
                 self._publisher.publish(session, rows, str(info.batch), self.table.version)
@@ -112,9 +113,11 @@ class TableWriter:
     def _count_most(self, files: Sequence[AppendedFile]) -> int | None:
         """How many rows a batch over these files has at most; None where nobody knows.
 
-        Rows that are not final, which others replace later, are only those that the batch's events have changed.
+        Rows that are not final, which others replace later, are only those that the batch's events have changed. Of
+        lists and bytes a row may be of any size.
         """
-        if self._spec.write_mode == "append" or not all(file.rows for file in files):
+        is_wide = any(is_nested(field.type) or is_binary(field.type) for field in self.table.folder.schema)
+        if self._spec.write_mode == "append" or is_wide or not files or not all(file.rows for file in files):
             return None
         size, slide = self._span.window or (timedelta(1), timedelta(1))
         return sum(file.rows for file in files) * math.ceil(size / slide)

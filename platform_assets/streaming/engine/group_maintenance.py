@@ -61,7 +61,7 @@ class GroupMaintenance:
         self._queries: list[KafkaQuery | TableQuery] = [*ingest, *derived]
         streams = [query.stream for query in self._queries]
         derived_streams = [query.stream for query in derived]
-        self._history = HistoryWriter(context, [query.stream for query in ingest])
+        self._history = HistoryWriter(context, [query.stream for query in ingest], self._queries[0].name)
         self._ledger_days = [
             LedgerDays(context, [query.stream.name for query in ingest]),
             LedgerDays(context, [query.stream.name for query in derived], HOP_LEDGER),

@@ -38,15 +38,15 @@ def name_projection(query: str) -> str:
 class HistoryWriter:
     """Appends to the platform tables. Used from one thread at a time."""
 
-    def __init__(self, context: StreamContext, streams: Iterable[KafkaStream]) -> None:
+    def __init__(self, context: StreamContext, streams: Iterable[KafkaStream], first_query: str) -> None:
         self._context = context
         self._ledger, self._progress = (
             create_table(context.table_uri(spec.name), spec, context.storage_options)
             for spec in (LEDGER, QUERY_PROGRESS)
         )
         self._sources = [(stream.name, context.table_uri(stream.main_table.name)) for stream in streams]
-        # Each stream is of one group, and two groups write this table at the same time.
-        self._progress_app = f"headrace/progress/{self._sources[0][0] if self._sources else ''}"
+        # Each query is of one group, and two groups write this table at the same time.
+        self._progress_app = f"headrace/progress/{first_query}"
         self._written: dict[str, int] = {}
 
     def write(self, queries: list[StreamingQuery]) -> None:
