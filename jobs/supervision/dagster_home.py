@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +15,8 @@ from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import InstanceUnavailableError, StorageError
 from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
 from resources.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _LAUNCHER = "jobs.supervision.launcher"
 _MARK = "# Written by Headrace at each start. Delete this line to keep your own changes.\n"
@@ -127,7 +131,17 @@ def find_dagster_home(settings: Settings) -> Path:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         if _LAUNCHER in text and not text.startswith(_MARK):
             return Path(named)
+        if Path(named).absolute() != settings.dagster_home.absolute():
+            _warn_of_unused(named, str(settings.dagster_home))
     return settings.dagster_home
+
+
+@cache
+def _warn_of_unused(named: str, used: str) -> None:
+    _log.warning(
+        "DAGSTER_HOME=%s has no dagster.yaml written for Headrace: the instance in %s is used, which no host shares.",
+        named, used,
+    )  # fmt: skip
 
 
 @contextmanager

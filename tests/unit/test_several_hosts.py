@@ -425,6 +425,17 @@ def test_an_instance_that_does_not_open_refuses(tmp_path: Path, monkeypatch: pyt
         pytest.fail("nobody knows who owns it")
 
 
+def test_a_dagster_home_that_is_not_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(home=tmp_path / "home")
+    monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
+    assert find_dagster_home(settings) == settings.dagster_home and caplog.text == ""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "typing-error"))
+    assert find_dagster_home(settings) == settings.dagster_home
+    assert f"DAGSTER_HOME={tmp_path}/typing-error has no dagster.yaml written for Headrace" in caplog.text
+
+
 THERE = ProcessIdentity("host-a", 5, "boot:1")
 
 
