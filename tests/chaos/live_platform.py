@@ -257,6 +257,8 @@ class LivePlatform:
     def kill_everything(self) -> None:
         """Kills everything, as a power failure does: the platform, streams, broker and shop get no last word."""
         assert self._up is not None and self._shop is not None
+        # A broker that is asked at a bad moment does not answer within a second.
+        self.wait_for(lambda: self.broker.state() is not None and self.host() is not None, "broker and streams live")
         state, host = self.broker.state(), self.host()
         assert state is not None and host is not None
         roots = [self._up.pid, self._shop.pid, host.process.pid, state.guard.pid]
