@@ -70,10 +70,9 @@ class TableWriter:
         info = CommitInfo.of_batch(self._spec.name, app, batch_id, source=plan.source)
         before = None if batch_id == 0 else self._checkpoint.read_plan(batch_id - 1)
         files = [] if before is None else find_files(self._log, before.source, plan.source)
-        late = pa.table({}) if before is None else self._find_late(files, batch_id, plan, before.watermark_micros)
-        most_rows = None if before is None else self._count_most(files)
+        late = self._find_late(files, batch_id, plan, 0 if before is None else before.watermark_micros)
         with self._open_folder(batch_df) as folder:
-            results = make_results(batch_df, folder, self._span, self._forgotten, most_rows)
+            results = make_results(batch_df, folder, self._span, self._forgotten, self._count_most(files))
             if results.long is not None:
                 late = _join(late, build_repairs(self._spec, results.long, at_micros(plan.time_micros)))
             if len(late):
@@ -93,7 +92,6 @@ class TableWriter:
     def _commit(self, session: SparkSession, results: BatchResults, folder: TableFolder, info: CommitInfo) -> None:
         if results.files:
             results = results.put_into_files(folder)
-        portions = [] if results.rows is None else [results.rows]
         if self._spec.write_mode == "append":
             if results.rows is not None:
                 self.table.append(results.rows, info)
@@ -107,7 +105,8 @@ class TableWriter:
         else:
             self.table.upsert_files(session, folder.uri, results.files, info)
         if self._publisher.is_active:
-            for rows in (*portions, *read_files(folder, results.files)):
+            # One after the other: all of a large batch would not fit the memory.
+            for rows in read_files(folder, results.files) if results.rows is None else (results.rows,):
                 self._publisher.publish(session, rows, str(info.batch), self.table.version)
 
     def _count_most(self, files: Sequence[AppendedFile]) -> int | None:
