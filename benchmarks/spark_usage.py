@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
@@ -57,22 +59,12 @@ def spark_cpu_seconds() -> float:
 
 def spark_rss_mib() -> dict[str, float]:
     """Resident memory of `jvm`, `driver` and `workers`. Pages that forked workers share count once for each."""
-    processes = SparkProcesses.find()
-    return {
-        "jvm": _sum_rss_mib(processes.jvms),
-        "driver": _sum_rss_mib([processes.driver]),
-        "workers": _sum_rss_mib(processes.workers),
-    }
+    return _sum_mib(lambda process: process.memory_info().rss)
 
 
 def spark_pss_mib() -> dict[str, float]:
     """Returns what `spark_rss_mib` does, with shared pages shared out among those that have them."""
-    processes = SparkProcesses.find()
-    return {
-        "jvm": _sum_pss_mib(processes.jvms),
-        "driver": _sum_pss_mib([processes.driver]),
-        "workers": _sum_pss_mib(processes.workers),
-    }
+    return _sum_mib(lambda process: process.memory_full_info().pss)
 
 
 def _is_spark(process: psutil.Process) -> bool:
@@ -96,21 +88,12 @@ def _read_cpu_seconds() -> dict[psutil.Process, float]:
     return found
 
 
-def _sum_pss_mib(processes: list[psutil.Process]) -> float:
-    total = 0
-    for process in processes:
-        try:
-            total += process.memory_full_info().pss
-        except psutil.Error:  # ended since it was listed
-            continue
-    return total / _MIB
-
-
-def _sum_rss_mib(processes: list[psutil.Process]) -> float:
-    total = 0
-    for process in processes:
-        try:
-            total += process.memory_info().rss
-        except psutil.Error:  # ended since it was listed
-            continue
-    return total / _MIB
+def _sum_mib(read_bytes: Callable[[psutil.Process], int]) -> dict[str, float]:
+    found = SparkProcesses.find()
+    kinds = {"jvm": found.jvms, "driver": [found.driver], "workers": found.workers}
+    totals = dict.fromkeys(kinds, 0.0)
+    for kind, processes in kinds.items():
+        for process in processes:
+            with contextlib.suppress(psutil.Error):  # ended since it was listed
+                totals[kind] += read_bytes(process) / _MIB
+    return totals

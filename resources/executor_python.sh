@@ -13,13 +13,5 @@ if [ "$("$HEADRACE_EXECUTOR_PYTHON" -c 'import sys; print("%d.%d" % sys.version_
     # Packages of another version do not load. With Spark's own pyspark it tells the driver which two versions have met.
     exec "$HEADRACE_EXECUTOR_PYTHON" "$@"
 fi
-IFS=:
-kept=
-for entry in $PYTHONPATH; do
-    case $entry in
-        */pyspark.zip | */py4j-*-src.zip | */spark-core_*.jar) ;;
-        *) kept=$kept:$entry ;;
-    esac
-done
-export PYTHONPATH="$here/lib$kept" PYTHONNOUSERSITE=1
-exec "$HEADRACE_EXECUTOR_PYTHON" "$@"
+export PYTHONPATH="$here/lib:$PYTHONPATH" PYTHONNOUSERSITE=1 SPARK_WORKER_INTERPRETER="$HEADRACE_EXECUTOR_PYTHON"
+exec sh "$here/lib/resources/worker_python.sh" "$@"

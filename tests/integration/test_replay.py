@@ -17,7 +17,7 @@ from jobs.operations.replay.shadow import Shadow, fill_shadow
 from jobs.operations.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from platform_assets.errors import CheckpointMismatchError, NotReadyError, StorageError
 from platform_assets.folders import Folder
-from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
+from platform_assets.streaming.checkpoint.checkpoint import STATE_PARTS, Checkpoint
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.query_state import read_complete_until
@@ -41,9 +41,6 @@ TABLE = "gold.revenue_by_category"
 def streams(replayed: StreamsUnderTest) -> StreamsUnderTest:
     """Two hours that the stream `name` has read, with events that came late."""
     return replayed
-
-
-PARTS = "spark.sql.shuffle.partitions"
 
 
 def shadow_of(streams: StreamsUnderTest, name: str) -> Shadow:
@@ -89,7 +86,7 @@ def test_a_replay_has_as_many_parts_of_state_as_the_setting_says(
 ) -> None:
     checkpoint = Checkpoint.of(copied.context, STREAMS[name].main_table.name)
     right, before, shadow = rows(copied, name), checkpoint.read_state_parts(), shadow_of(copied, name)
-    copied.session.conf.set(PARTS, "3")
+    copied.session.conf.set(STATE_PARTS, "3")
     try:
         copied.drain(name)
         assert f"The state of query {name} has {before} parts, and keeps them" in caplog.text
@@ -100,7 +97,7 @@ def test_a_replay_has_as_many_parts_of_state_as_the_setting_says(
         copied.send(build_events(range(100, 130)))
         copied.drain("events", name)
     finally:
-        copied.session.conf.set(PARTS, "2")
+        copied.session.conf.set(STATE_PARTS, "2")
     assert checkpoint.read_state_parts() == 3 and "keeps them" not in caplog.text
     assert set(right) < set(rows(copied, name))
     prove_sound(copied, name)

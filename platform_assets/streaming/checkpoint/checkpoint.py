@@ -17,7 +17,8 @@ from platform_assets.folders import Folder
 if TYPE_CHECKING:
     from platform_assets.streaming.context import StreamContext
 
-_STATE_PARTS = "spark.sql.shuffle.partitions"
+STATE_PARTS = "spark.sql.shuffle.partitions"
+"""Spark's name of how many parts a query's state has, which are tasks of its batches."""
 
 TopicOffsets = dict[str, dict[int, int]]  # topic -> kafka_partition -> offset
 
@@ -114,7 +115,7 @@ class Checkpoint:
         if not planned or (text := self.read_text(f"offsets/{planned[-1]}")) is None:
             return None
         conf: dict[str, str] = json.loads(text.splitlines()[1]).get("conf", {})
-        return int(conf[_STATE_PARTS]) if _STATE_PARTS in conf else None
+        return int(conf[STATE_PARTS]) if STATE_PARTS in conf else None
 
     def read_last_plan(self) -> tuple[int, Plan] | None:
         """The newest batch that is done, and its plan; None before the first. Raises as `read_plan`."""

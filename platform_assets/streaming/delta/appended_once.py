@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from platform_assets.errors import QueryFailedError
 from platform_assets.streaming.delta.delta_tables import name_transaction
-from platform_assets.streaming.delta.retried_commits import MAX_CONFLICTS, no_hooks
+from platform_assets.streaming.delta.retried_commits import no_hooks, retry_conflicts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,22 +19,17 @@ def append_once(table: DeltaTable, rows: pa.Table, app: str, version: int) -> No
     when other writers win again and again; nothing is written then.
     """
     from deltalake import CommitProperties, write_deltalake
-    from deltalake.exceptions import CommitFailedError
+
+    def is_there() -> bool:
+        committed = table.transaction_version(app)
+        return committed is not None and committed >= version
 
     properties = CommitProperties(app_transactions=[name_transaction(app, version)])
-    for _ in range(MAX_CONFLICTS):
-        committed = table.transaction_version(app)
-        if committed is not None and committed >= version:
-            return
-        try:
-            # Upkeep alone keeps the log: a clean-up behind this commit would meet another group's.
-            write_deltalake(table, rows, mode="append", commit_properties=properties,
-                            post_commithook_properties=no_hooks())  # fmt: skip
-        except CommitFailedError:  # another writer was first, or the answer to this commit was lost
-            table.update_incremental()
-        else:
-            return
-    raise QueryFailedError(
-        f"Rows of {app} lost {MAX_CONFLICTS} times against other writers of {table.table_uri}. "
-        "Stop what else writes there; it is tried again."
-    )
+
+    def write() -> None:
+        # Upkeep alone keeps the log: a clean-up behind this commit would meet another group's.
+        write_deltalake(table, rows, mode="append", commit_properties=properties,
+                        post_commithook_properties=no_hooks())  # fmt: skip
+
+    if not is_there():
+        retry_conflicts(table, write, is_there, f"Rows of {app} lost", table.table_uri)

@@ -96,28 +96,45 @@ class RetriedCommits(DeltaReader):
 
     def _try(self, write: Callable[[], object], what: str, mark: str = "") -> None:
         """Makes a commit, again and again while others are first. `mark`: what nobody else's commit has."""
-        from deltalake.exceptions import CommitFailedError
 
-        for _ in range(MAX_CONFLICTS):
+        def write_as_owner() -> None:
             self._check_lease()
-            before = self._table.version()
-            try:
-                write()
-            except CommitFailedError:
-                self._table.update_incremental()
-                if not (mark and self._has_commit(mark, since=before)):
-                    continue
-            self.version = self._table.version()
-            return
-        raise QueryFailedError(
-            f"{what} lost {MAX_CONFLICTS} times against other writers of {self.uri}. "
-            "Stop what else writes there; it is tried again."
-        )
+            write()
 
-    def _has_commit(self, mark: str, since: int) -> bool:
-        """Whether a version after `since` is the commit with this mark."""
-        news = self._table.version() - since
-        return news > 0 and any(commit.get(_MARK) == mark for commit in self._table.history(news))
+        before = self._table.version()
+        is_there = (lambda: _has_commit(self._table, mark, before)) if mark else (lambda: False)
+        retry_conflicts(self._table, write_as_owner, is_there, f"{what} lost", self.uri)
+        self.version = self._table.version()
+
+
+def retry_conflicts(
+    table: DeltaTable, write: Callable[[], object], is_there: Callable[[], bool], what: str, place: str
+) -> None:
+    """Commits to a table, again and again while others are first, each time on top of what they wrote.
+
+    `is_there`: whether the commit is there although it was refused, for an object store may lose its answer. `what`
+    begins the message of the `QueryFailedError` that is raised when other writers win again and again.
+    """
+    from deltalake.exceptions import CommitFailedError
+
+    for _ in range(MAX_CONFLICTS):
+        try:
+            write()
+        except CommitFailedError:
+            table.update_incremental()
+            if not is_there():
+                continue
+        return
+    raise QueryFailedError(
+        f"{what} {MAX_CONFLICTS} times against other writers of {place}. "
+        "Stop what else writes there; it is tried again."
+    )
+
+
+def _has_commit(table: DeltaTable, mark: str, since: int) -> bool:
+    """Whether a version after `since` is the commit with this mark."""
+    news = table.version() - since
+    return news > 0 and any(commit.get(_MARK) == mark for commit in table.history(news))
 
 
 def match_rows(bounds: str, names: Iterable[str]) -> str:

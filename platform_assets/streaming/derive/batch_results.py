@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from platform_assets.streaming.arrow_messages import pack, unpack
+from platform_assets.streaming.checkpoint.checkpoint import STATE_PARTS
 from platform_assets.streaming.delta.portion_files import NewFile, PortionWriter, TableFolder
 from platform_assets.streaming.derive.long_sessions import take_out_long
 from platform_assets.streaming.register.forgotten_names import ForgottenNames
@@ -96,7 +97,7 @@ def make_results(
         order = ResultOrder(folder, span, forgotten, _FEW_ROWS, _FEW_BYTES)
         kept, long, files = _take(order, batch_df.toArrow().to_batches())
         return BatchResults(_concat(kept), _concat(long), tuple(files))
-    tasks = int(batch_df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    tasks = int(batch_df.sparkSession.conf.get(STATE_PARTS) or 1)
     few_rows, few_bytes = max(_LEAST_ROWS, _FEW_ROWS // tasks), max(_LEAST_BYTES, _FEW_BYTES // tasks)
     order = ResultOrder(folder, span, forgotten, few_rows, few_bytes)
 

@@ -162,10 +162,8 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         target = to_arrow_schema(self._schema, timezone="UTC")
         held: list[pa.Table] = []
         log = self._open_log()
-        for path, *share in partition.files:
-            for rows in log.read_groups(
-                path, self._columns, self._event_types, self._type_column, (share[0], share[1])
-            ):
+        for path, number, shares in partition.files:
+            for rows in log.read_groups(path, self._columns, self._event_types, self._type_column, (number, shares)):
                 held.append(rows)
                 if sum(map(len, held)) >= _ROWS_OF_ONE_ARROW_BATCH:
                     yield from _with_frontier(held, partition.frontier, target)

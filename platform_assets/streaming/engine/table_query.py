@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.checkpoint import state_plan
+from platform_assets.streaming.checkpoint.checkpoint import STATE_PARTS
 from platform_assets.streaming.derive.batch_scratch import remove_old_scratch
 from platform_assets.streaming.derive.commit_stream import read_commits
 from platform_assets.streaming.derive.table_writer import TableWriter
@@ -55,14 +56,15 @@ class TableQuery(StreamQuery):
     def _read_source(self) -> DataFrame:
         if self._checkpoint.read_generation() is None:
             require_checkpoint(self.name, self.table)
-        remove_old_scratch(self.name, self._session, self._context)
+        if self.stream.write_mode == "upsert":
+            remove_old_scratch(self.name, self._session, self._context)
         rows = self.stream.transform(read_commits(self._session, self.stream.source, self._context))
         state_plan.check(self._checkpoint, self.name, state_plan.describe(rows, self.stream))
         self._tell_of_state_parts()
         return rows
 
     def _tell_of_state_parts(self) -> None:
-        wanted, found = self._session.conf.get("spark.sql.shuffle.partitions"), self._checkpoint.read_state_parts()
+        wanted, found = self._session.conf.get(STATE_PARTS), self._checkpoint.read_state_parts()
         if found is not None and str(found) != wanted:
             _log.warning(
                 "The state of query %s has %d parts, and keeps them: HEADRACE_SHUFFLE_PARTITIONS, now %s, is for new "
