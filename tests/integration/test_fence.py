@@ -48,7 +48,7 @@ def _replace(
     successor = start_successor()
 
     def has_committed() -> bool:
-        assert successor.poll() is None, "the successor has ended: see its log in the home"
+        assert successor.poll() is None, f"the successor has ended:\n{_read_end_of_log(platform)}"
         return len(platform.coordinates()) > rows
 
     wait_for(has_committed, "the successor has committed what the first had in hand")
@@ -59,6 +59,11 @@ def _replace(
     assert ended.exit_kind is ExitKind.OWNED
     assert _beat(platform).epoch == replaced.epoch + 1
     return successor
+
+
+def _read_end_of_log(platform: Platform) -> str:
+    newest = max(platform.settings.home.glob("machine-*.log"), key=lambda path: path.name)
+    return newest.read_text()[-6000:]
 
 
 def _beat(platform: Platform) -> Heartbeat:
