@@ -1,0 +1,30 @@
+"""What every format gives: the shape of a schema, and a function from its bytes to a plain value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from platform_assets.streaming.formats.shapes import Shape
+
+
+class SchemaError(Exception):
+    """A schema cannot be used: its text is broken, or a value of it cannot be carried without loss. Says why."""
+
+
+class UndecodableError(Exception):
+    """Bytes are no value of their schema, or one that JSON has no form for. Says why, in few words."""
+
+
+@dataclass(frozen=True)
+class ValueReader:
+    """Reads the values of one schema, in this process only (its functions are compiled).
+
+    `read` takes the bytes behind the frame, whole, and gives the record's JSON form as Python has it: a dict of None,
+    bool, int, float (finite), Decimal, str, bytes (base64 in JSON), date, datetime, list and dict. It raises
+    `UndecodableError`, whatever the bytes, and never anything else; trailing bytes are an error. Of any thread.
+    """
+
+    shape: Shape
+    read: Callable[[bytes], dict[str, Any]]
