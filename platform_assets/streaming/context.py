@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.formats.registered_schema import SchemaSource
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,8 +56,8 @@ class StreamContext:
     `read_in_place` are tables that are not under the root, by name: what a replay reads and does not write.
 
     `kafka_options` are options of Spark's Kafka source (`kafka.*` and others) and may hold secrets: they are left out
-    of the repr; `read_records` reads the records themselves, in Spark's tasks. `event_rules` are what of the event
-    contract is the topic's own. `deduplication_horizon_micros` None turns deduplication off. `storage_options` are the
+    of the repr; `read_records` reads the records themselves, in Spark's tasks. `schemas` is the registry (None: there
+    is none). `event_rules` are what of the event contract is the topic's own. `deduplication_horizon_micros` None turns deduplication off. `storage_options` are the
     object store's, for delta-rs; secrets too. A shop without an event for `idle_timeout_seconds` has its windows closed
     (None: never); `close_windows` does so at the end of a
     bounded run. Every `upkeep_seconds` a group writes its history, repairs late events and keeps its tables.
@@ -96,6 +97,7 @@ class StreamContext:
     check_lease: Callable[[], None] | None = field(default=None, repr=False)
     followers: tuple[Callable[[], None], ...] = field(default=(), repr=False)
     read_records: ReadRecords | None = field(default=None, repr=False)
+    schemas: SchemaSource | None = field(default=None, repr=False)
     read_in_place: Mapping[str, str] = field(default_factory=dict)
     real_time_batch_seconds: float | None = None
     max_rows_per_batch: int = 300_000

@@ -89,6 +89,20 @@ class TextLines:
 
 
 @dataclass(frozen=True)
+class RegistryValues:
+    """Each value is in Confluent's frame, and the schema that wrote it is one of a registry: Avro, Protobuf or JSON.
+
+    `subjects` are the registry's names for what is written to the topic, to compare them with the contract; none: that
+    of the topic's name strategy, `<topic>-value`.
+    """
+
+    subjects: tuple[str, ...] = ()
+
+
+Values: TypeAlias = JsonValues | TextLines | RegistryValues
+
+
+@dataclass(frozen=True)
 class Topic:
     """A Kafka topic whose records follow one contract.
 
@@ -114,7 +128,7 @@ class Topic:
     event_id: tuple[str, ...] = ()
     subject: str | None = None
     event_type: str | None = None
-    values: JsonValues | TextLines = JsonValues()
+    values: Values = JsonValues()
     rules: tuple[Rule, ...] = ()
     spellings: Mapping[str, Callable[[str], Any]] = field(default_factory=dict, hash=False)
     complete: Callable[[Any], None] | None = None
@@ -127,8 +141,8 @@ class Topic:
         if not re.fullmatch("[a-zA-Z0-9._-]{0,249}", self.kafka_topic) or self.kafka_topic in (".", ".."):
             raise _wrong("kafka_topic", f"Kafka has no topic with the name {self.kafka_topic!r}.")
         self._check_roles()
-        if not isinstance(self.values, JsonValues | TextLines):
-            raise _wrong("values", "values must be JsonValues(...) or TextLines(...).")
+        if not isinstance(self.values, JsonValues | TextLines | RegistryValues):
+            raise _wrong("values", "values must be JsonValues(...), TextLines(...) or RegistryValues(...).")
         if not all(map(callable, self.rules)):
             raise _wrong("rules", "rules must be functions from a record to None, or to a reason and a detail.")
         if isinstance(self.values, TextLines):

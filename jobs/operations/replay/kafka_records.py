@@ -74,10 +74,10 @@ def read_records(
     from pyspark.sql.pandas.types import from_arrow_schema
 
     now_micros = count_micros(datetime.now(UTC))
-    max_bytes, rules = context.max_record_bytes, context.event_rules
+    max_bytes, rules, schemas = context.max_record_bytes, context.event_rules, context.schemas
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return (parse_batch(batch, topic, now_micros, max_bytes, rules) for batch in batches if len(batch))
+        return (parse_batch(batch, topic, now_micros, max_bytes, rules, schemas) for batch in batches if len(batch))
 
     # A topic's partition may be read in several ranges, which one read of Spark's takes one of.
     records = reduce(lambda one, other: one.union(other), (read_ranges(session, context, [part]) for part in ranges))

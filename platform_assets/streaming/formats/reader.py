@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,3 +28,19 @@ class ValueReader:
 
     shape: Shape
     read: Callable[[bytes], dict[str, Any]]
+    read_many: Callable[[Sequence[bytes]], list[dict[str, Any]] | None] | None = None
+    """The same for many, at less cost; None where one of them cannot be read, and who asks reads each by itself."""
+
+
+@dataclass(frozen=True)
+class SchemaReaders:
+    """The readers of one schema's types of records, in this process only.
+
+    `split` takes what stands behind the frame apart: which type of the schema it is (a place, empty where there is one
+    type), and the value. It raises `UndecodableError`. `find` gives the reader of a type, or raises `SchemaError`.
+    `is_json`: the value is JSON text already, and need not be read.
+    """
+
+    split: Callable[[bytes], tuple[tuple[int, ...], bytes]]
+    find: Callable[[tuple[int, ...]], ValueReader]
+    is_json: bool = False

@@ -33,3 +33,16 @@ FetchSchema: TypeAlias = Callable[[int], RegisteredSchema]
 Raises `UnknownSchemaError` where the registry has none of this id, `RegistryUnavailableError` where it does not answer,
 and `RegistryRefusedError` where it refuses.
 """
+
+
+@dataclass(frozen=True)
+class SchemaSource:
+    """Where schemas come from. Sent to tasks with each batch.
+
+    `quarantines`: a record whose schema the registry does not give, for it does not answer, is quarantined; else the
+    batch waits. `unresolved`: the batch runs again, and when it first ran the registry had none of just these schemas.
+    """
+
+    fetch: FetchSchema
+    quarantines: bool = False
+    unresolved: frozenset[int] | None = None

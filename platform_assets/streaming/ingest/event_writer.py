@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ from platform_assets.streaming.ingest.record_numbers import (
 from platform_assets.streaming.ingest.repeated_records import RepeatFinder
 from platform_assets.streaming.progress import count_rows
 from platform_assets.streaming.register.forgotten_users import Register
+from platform_assets.streaming.topic_spec import RegistryValues
 from platform_assets.tables.platform import ERASED_RECORDS, LOST_RANGES, REQUEUED_RECORDS
 
 if TYPE_CHECKING:
@@ -54,9 +56,11 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.formats.registered_schema import SchemaSource
     from platform_assets.streaming.stream_spec import KafkaStream
     from platform_assets.streaming.topic_snapshot import Ends
 
+_UNRESOLVED = "unresolved_schemas"
 _log = logging.getLogger(__name__)
 
 
@@ -181,19 +185,32 @@ class EventWriter:
         session = batch_df.sparkSession
         # The batch's own frame is Spark's way to read the same ranges: nobody runs it.
         tasks = plan_tasks(planned.ranges, session.sparkContext.defaultParallelism)
-        written = run_tasks(session, self._order(planned), tasks)
+        written = run_tasks(session, self._order(planned, self._find_schemas(batch_id, app)), tasks)
         count_rows(self._checkpoint.read_generation() or "", batch_id, sum(task.count for task in written))
         self._check_topic(planned)
         self._write_tables(self._judge(written, planned), planned, app, held_since, session)
 
-    def _order(self, planned: PlannedBatch) -> BatchOrder:
+    def _find_schemas(self, batch_id: int, app: str) -> SchemaSource | None:
+        """Where the tasks of a batch have schemas from: the same ones again, where a table has its rows already.
+
+        The quarantine is written first, so its commit says for which ids there was none.
+        """
+        schemas = self._context.schemas if isinstance(self._topic.values, RegistryValues) else None
+        if schemas is None or not self.has_any_of(batch_id, app):
+            return schemas
+        last = self._quarantined.read_last_batch()
+        is_own = last is not None and last.transaction == (app, batch_id)
+        unresolved = last.notes.get(_UNRESOLVED, ()) if last is not None and is_own else ()
+        return replace(schemas, unresolved=frozenset(unresolved))
+
+    def _order(self, planned: PlannedBatch, schemas: SchemaSource | None = None) -> BatchOrder:
         """What the tasks of a batch are told."""
         read = self._context.read_records
         assert read is not None, "A stream over Kafka needs a reader."
         topic = planned.ranges[0].topic if planned.ranges else ""
         return BatchOrder(
             self._topic, topic, planned.arrival_micros, self._context.max_record_bytes, self._context.event_rules,
-            read, self._forgotten, self._events.folder, self._quarantined.folder, self._horizon_micros,
+            read, self._forgotten, self._events.folder, self._quarantined.folder, self._horizon_micros, schemas,
         )  # fmt: skip
 
     def _find_held_since(self, planned: PlannedBatch) -> int | None:
@@ -220,9 +237,10 @@ class EventWriter:
     ) -> None:  # fmt: skip
         side_commit = build_batch_commit(self._query, app, planned, self._topic_id)
         files, repeated = batch.take_out_duplicates(session, self._events, self._deduplicated)
+        unresolved = {_UNRESOLVED: sorted(batch.unresolved)} if batch.unresolved else {}
+        batch.append_rejected(self._quarantined, replace(side_commit, notes={**side_commit.notes, **unresolved}))
         if repeated:
             self._deduplicated.append_files(repeated, side_commit)
-        batch.append_rejected(self._quarantined, side_commit)
         batch.append_erased(self._erased, planned, side_commit)
         verdicts = Verdicts(
             batch.column("kafka_partition"), batch.column("kafka_offset"), batch.is_rejected, batch.is_duplicate,

@@ -59,6 +59,11 @@ class JudgedBatch:
         of = "_type" if self.topic.roles.event_type else None
         return count_by_type(self.numbers.select([of or "mention"]).filter(pa.array(self.is_accepted)), of)
 
+    @property
+    def unresolved(self) -> frozenset[int]:
+        """The ids for which the registry gave no schema; their records are rejected."""
+        return frozenset().union(*(task.unresolved for task in self.written))
+
     @cached_property
     def is_rejected(self) -> Any:
         """Which records are quarantined."""

@@ -1,8 +1,9 @@
-"""Decodes the plain values of a topic. Fields that lie deeper than the record's own level are lifted out of it."""
+"""Makes records of a topic's plain values. Fields that lie deeper than the record's own level are lifted out of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, get_type_hints
 
 import msgspec
@@ -11,14 +12,24 @@ from platform_assets.streaming.record_types import RecordField
 
 
 def build_decoder(record: type[msgspec.Struct], fields: Sequence[RecordField]) -> Callable[[bytes], Any]:
-    """A function from a value to the record. It raises what msgspec raises, also for a field that nobody knows."""
+    """A function from JSON to the record. It raises what msgspec raises, also for a field that nobody knows."""
+    return _build(record, fields, lambda of: msgspec.json.Decoder(of).decode)
+
+
+def build_converter(record: type[msgspec.Struct], fields: Sequence[RecordField]) -> Callable[[Any], Any]:
+    """The same from a dict of Python's own types, which is the value's JSON form."""
+    return _build(record, fields, lambda of: partial(msgspec.convert, type=of))
+
+
+def _build(
+    record: type[msgspec.Struct], fields: Sequence[RecordField], read_as: Callable[[Any], Callable[[Any], Any]]
+) -> Callable[[Any], Any]:
     if all(len(each.path) == 1 for each in fields):
-        return msgspec.json.Decoder(record).decode
-    wire = _build_level(record, [(each, each.path) for each in fields], record.__name__)
-    decode = msgspec.json.Decoder(wire).decode
+        return read_as(record)
+    decode = read_as(_build_level(record, [(each, each.path) for each in fields], record.__name__))
     names = [(each.name, each.path) for each in fields]
 
-    def decode_and_lift(value: bytes) -> Any:
+    def decode_and_lift(value: Any) -> Any:
         decoded = decode(value)
         lifted = {name: _find(decoded, path) for name, path in names}
         return record(**{name: found for name, found in lifted.items() if found is not msgspec.UNSET})

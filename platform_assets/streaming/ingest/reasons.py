@@ -12,11 +12,17 @@ class Reason(StrEnum):
     """Stable codes, in the order in which the rules apply. A topic's own rules have codes of their own, and come last.
 
     `not_json` is of JSON, `no_match` of lines: not UTF-8, or not what the pattern says. `negative_amount`: below a
-    minimum of 0; `bad_value`: any other limit, pattern or list of choices.
+    minimum of 0; `bad_value`: any other limit, pattern or list of choices. Four are of values that
+    schemas of a registry wrote: no frame, an id without a schema, a schema that the contract cannot read, and bytes
+    that are no value of their schema.
     """
 
     TOMBSTONE = "tombstone"
     OVERSIZED = "oversized"
+    NOT_FRAMED = "not_framed"
+    UNKNOWN_SCHEMA = "unknown_schema"
+    UNREADABLE_SCHEMA = "unreadable_schema"
+    NOT_DECODABLE = "not_decodable"
     NOT_JSON = "not_json"
     NO_MATCH = "no_match"
     MISSING_FIELD = "missing_field"

@@ -19,7 +19,7 @@ from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.event_clock import EventClock
 from platform_assets.streaming.ingest.field_values import Number, name_json_type, read_value
 from platform_assets.streaming.ingest.json_values import find_at, list_unknown, parse_json
-from platform_assets.streaming.ingest.nested_paths import build_decoder
+from platform_assets.streaming.ingest.nested_paths import build_converter, build_decoder
 from platform_assets.streaming.ingest.reasons import Breaches, Reason, RejectedRecordError
 from platform_assets.streaming.record_types import RecordField, Unwrapped
 from platform_assets.streaming.topic_spec import TextLines, Topic
@@ -62,9 +62,15 @@ class RecordContract:
             return _refuse_plain
         return build_decoder(self.topic.record, self.fields)
 
+    @cached_property
+    def convert_plain(self) -> Callable[[Any], Any]:
+        """The same from a plain value of a schema's reader, which stands for its JSON form."""
+        return build_converter(self.topic.record, self.fields)
+
     def parse(self, value: bytes | None, max_bytes: int, arrival_micros: int, rules: EventRules) -> ParsedRecord:
         """One record's value. `arrival_micros` is when it arrived: its time may not be more than a day after it.
 
+        Of a topic whose values schemas of a registry wrote it is the JSON form (`opened_values`).
         Raises `RejectedRecordError` with the first broken rule and never anything else, whatever the bytes.
         """
         if value is None:

@@ -20,8 +20,10 @@ import pyarrow as pa
 from platform_assets.streaming.arrow_messages import pack
 from platform_assets.streaming.delta.portion_files import NewFile, PortionWriter, TableFolder
 from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.formats.registered_schema import SchemaSource
 from platform_assets.streaming.ingest.deduplication import hash_ids
 from platform_assets.streaming.ingest.event_content import hash_contents, open_connection
+from platform_assets.streaming.ingest.opened_values import find_unresolved
 from platform_assets.streaming.ingest.read_tasks import Range
 from platform_assets.streaming.ingest.record_numbers import find_events, number_records
 from platform_assets.streaming.ingest.record_parser import parse_batch
@@ -60,13 +62,15 @@ class BatchOrder:
     accepted: TableFolder
     quarantined: TableFolder
     horizon_micros: int | None
+    schemas: SchemaSource | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class WrittenRecords:
     """What one task has read: its files, and Arrow messages of the records' `numbers`, in the order of the reading.
 
-    `old` has id, `event_time` and `NUMBER` of those that may repeat one from before the horizon.
+    `old` has id, `event_time` and `NUMBER` of those that may repeat one from before the horizon. `unresolved` are the
+    ids for which the registry gave no schema.
     """
 
     count: int
@@ -74,6 +78,7 @@ class WrittenRecords:
     old: bytes
     accepted: tuple[NewFile, ...]
     quarantined: tuple[NewFile, ...]
+    unresolved: frozenset[int] = frozenset()
 
 
 def run_tasks(session: SparkSession, order: BatchOrder, tasks: Sequence[Sequence[Range]]) -> list[WrittenRecords]:
@@ -88,20 +93,26 @@ def write_records(order: BatchOrder, ranges: Sequence[Range]) -> WrittenRecords:
     """Reads the ranges and writes their records. Called in a task."""
     _spare_collector()
     accepted, quarantined = PortionWriter(order.accepted), PortionWriter(order.quarantined)
-    numbers, old = [], []
+    numbers, old, unresolved = [], [], frozenset[int]()
     count = 0
     for batch in order.read(order.kafka_topic, ranges):
-        found = parse_batch(batch, order.topic, order.arrival_micros, order.max_record_bytes, order.rules)
+        found = parse_batch(
+            batch, order.topic, order.arrival_micros, order.max_record_bytes, order.rules, order.schemas
+        )
         records = add_arrival(pa.Table.from_batches([found]), order.kafka_topic, order.arrival_micros)
         seen = _look_at(order, records)
         is_event = find_events(seen)
         accepted.write(as_accepted(records.filter(is_event)))
         quarantined.write(as_refused(records.filter(seen["is_rejected"])))
+        if order.schemas is not None:
+            unresolved |= find_unresolved(records)
         if order.horizon_micros is not None:
             old.append(_find_old(order, records, is_event, count))
         numbers.append(seen)
         count += len(records)
-    return WrittenRecords(count, pack(numbers), pack(old), tuple(accepted.close()), tuple(quarantined.close()))
+    return WrittenRecords(
+        count, pack(numbers), pack(old), tuple(accepted.close()), tuple(quarantined.close()), unresolved
+    )
 
 
 def _look_at(order: BatchOrder, records: pa.Table) -> pa.Table:

@@ -18,13 +18,16 @@ import pyarrow.compute
 
 from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.event_rules import BLANKS, EventRules
+from platform_assets.streaming.formats.registered_schema import SchemaSource
 from platform_assets.streaming.ingest.event_clock import UTC_MICROS
+from platform_assets.streaming.ingest.opened_records import OpenedRecords
+from platform_assets.streaming.ingest.opened_values import open_values, require_source
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_columns import NOT_HELD, build_column, find_not_held
-from platform_assets.streaming.ingest.record_contract import NOT_PLAIN, RecordContract, compile_contract
+from platform_assets.streaming.ingest.record_contract import NOT_PLAIN, ParsedRecord, RecordContract, compile_contract
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST, ListBatch
 from platform_assets.streaming.moments import MICROS_PER_DAY
-from platform_assets.streaming.topic_spec import Topic
+from platform_assets.streaming.topic_spec import RegistryValues, Topic
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,14 +49,19 @@ def parsed_schema(topic: Topic) -> pa.Schema:
 
 
 def parse_batch(
-    batch: pa.RecordBatch, topic: Topic, arrival_micros: int, max_bytes: int, rules: EventRules
-) -> pa.RecordBatch:
+    batch: pa.RecordBatch, topic: Topic, arrival_micros: int, max_bytes: int, rules: EventRules,
+    schemas: SchemaSource | None = None,
+) -> pa.RecordBatch:  # fmt: skip
     """(key, value, partition, offset, timestamp) of Kafka records as rows of `parsed_schema`, in the same order.
 
     A list of records is a row each, in its order; one row if it is rejected. Judges the plain records in bulk, the odd
-    ones by `RecordContract.parse`: the same verdicts, a quarter cheaper.
+    ones by `RecordContract.parse`: the same verdicts, a quarter cheaper. Values that schemas of a registry wrote are
+    opened first, and judged in their JSON form. Raises what `open_values` raises, for such a topic only.
     """
     contract = compile_contract(topic)
+    if isinstance(topic.values, RegistryValues):
+        opened = open_values(batch.column("value").to_pylist(), topic, require_source(topic, schemas), max_bytes)
+        return _Batch(batch, contract, arrival_micros, max_bytes, rules, OpenedRecords(opened, contract)).build()
     if not topic.is_list:
         return _Batch(batch, contract, arrival_micros, max_bytes, rules).build()
     lists = ListBatch.split(batch, max_bytes)
@@ -66,14 +74,16 @@ class _Batch:
     """The records of a batch while they are judged. Lists are parallel: one item a record."""
 
     def __init__(
-        self, batch: pa.RecordBatch, contract: RecordContract, arrival_micros: int, max_bytes: int, rules: EventRules
-    ) -> None:
+        self, batch: pa.RecordBatch, contract: RecordContract, arrival_micros: int, max_bytes: int, rules: EventRules,
+        opened: OpenedRecords | None = None,
+    ) -> None:  # fmt: skip
         self._batch, self._contract, self._rules = batch, contract, rules
         self._arrival_micros, self._max_bytes = arrival_micros, max_bytes
         self._values = batch.column("value").to_pylist()
-        self._unknown: dict[int, str] = {}
+        self._opened = opened
+        self._unknown: dict[int, str] = {} if opened is None else opened.unknown
         self._rejected: dict[int, RejectedRecordError] = {}
-        self._records, odd = self._decode()
+        self._records, odd = self._decode() if opened is None else opened.fill(len(self._values))
         times = list(map(attrgetter(contract.topic.event_time.field), self._records))
         self._micros, is_timely = contract.clock.read_all(times, arrival_micros, rules)
         odd.update(np.flatnonzero(~is_timely).tolist())
@@ -130,13 +140,16 @@ class _Batch:
     def _judge_odd(self, odd: set[int]) -> None:
         for row in odd:
             try:
-                self._records[row], self._micros[row], unknown = self._contract.parse(
-                    self._values[row], self._max_bytes, self._arrival_micros, self._rules
-                )
+                self._records[row], self._micros[row], unknown = self._parse(row)
                 if unknown is not None:
                     self._unknown[row] = unknown
             except RejectedRecordError as error:
                 self._reject(row, error)
+
+    def _parse(self, row: int) -> ParsedRecord:
+        if self._opened is None:
+            return self._contract.parse(self._values[row], self._max_bytes, self._arrival_micros, self._rules)
+        return self._contract.parse_slowly(self._opened.read_text(row), self._arrival_micros, self._rules)
 
     def _reject(self, row: int, error: RejectedRecordError) -> None:
         self._rejected[row] = error
@@ -172,7 +185,8 @@ class _Batch:
     def _explain_not_held(self, row: int, said: str) -> RejectedRecordError:
         """The reason by the contract; in Arrow's own words where the contract has none."""
         try:
-            self._contract.parse_slowly(self._values[row], self._arrival_micros, self._rules)
+            value = self._values[row] if self._opened is None else self._opened.read_text(row)
+            self._contract.parse_slowly(value, self._arrival_micros, self._rules)
         except RejectedRecordError as error:
             return error
         return RejectedRecordError(Reason.WRONG_TYPE, said)

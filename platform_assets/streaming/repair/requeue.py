@@ -85,7 +85,7 @@ class Requeuer:
         self._query, self._topic = stream.name, stream.topic
         # Streams over other topics requeue their own records, perhaps at this moment.
         self._app = f"{_APP}/{stream.name}"
-        self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
+        self._max_bytes, self._rules, self._schemas = context.max_record_bytes, context.event_rules, context.schemas
         events, quarantined, deduplicated = stream.tables
         self._roles = events.roles
         self._events, self._deduplicated = DeltaBatchWriter(events, context), DeltaBatchWriter(deduplicated, context)
@@ -303,7 +303,7 @@ class Requeuer:
             }
         )
         micros = count_micros(now)
-        batches = [parse_batch(kafka, self._topic, micros, self._max_bytes, self._rules)] if rows else []
+        batches = [parse_batch(kafka, self._topic, micros, self._max_bytes, self._rules, self._schemas)] if rows else []
         parsed = pa.Table.from_batches(batches, parsed_schema(self._topic))
         arrived = pa.array([now] * len(parsed), utc)
         if self._topic.is_list and len(parsed):

@@ -1,0 +1,87 @@
+"""Plain values of a schema's reader, fitted to a topic's contract, and as the JSON text that the contract judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import msgspec.inspect as inspection
+
+from platform_assets.streaming.formats.contract_fit import find_unknown
+from platform_assets.streaming.formats.shapes import Shape
+from platform_assets.streaming.moments import count_micros
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.record_types import RecordField
+    from platform_assets.streaming.topic_spec import Topic
+
+Plain = dict[str, Any]
+Adapt = Callable[[Any], Any]
+
+_NANOS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+write_json = msgspec.json.Encoder(decimal_format="number").encode
+"""The JSON form of a plain value, exact: decimals with all their digits, bytes as base64, moments as RFC 3339."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What is done to the plain values of one schema before a topic's contract judges them.
+
+    `adapt` by path: a moment as the text or the number that the contract has for it. `unknown` are the members at the
+    top that no field takes.
+    """
+
+    adapt: tuple[tuple[tuple[str, ...], Adapt], ...]
+    unknown: tuple[str, ...]
+
+    def apply(self, plains: Sequence[Plain]) -> None:
+        """Adapts values in place."""
+        for path, adapt in self.adapt:
+            *outer, last = path
+            for plain in plains:
+                within: Any = plain
+                for key in outer:
+                    within = within.get(key) if isinstance(within, dict) else None
+                if isinstance(within, dict) and within.get(last) is not None:
+                    within[last] = adapt(within[last])
+
+    def take_unknown(self, plain: Plain) -> str | None:
+        """Takes out of a value what no field takes, as JSON; None for nothing. Members nested deeper stay."""
+        found = {name: plain.pop(name) for name in self.unknown if name in plain}
+        return write_json(found).decode() if found else None
+
+
+def plan_adaptation(shape: Shape, topic: Topic) -> Adaptation:
+    """What the values of a schema need for a contract."""
+    adapted = [(each.path, adapt) for each in topic.fields if (adapt := _find(shape, each, topic)) is not None]
+    return Adaptation(tuple(adapted), tuple(find_unknown(shape, topic)))
+
+
+def _find(shape: Shape, each: RecordField, topic: Topic) -> Adapt | None:
+    kinds = {of.kind for record in shape.choices for of in _walk_to(record, each.path)}
+    if not kinds & {"timestamp", "local_timestamp", "date"}:
+        return None
+    unit = topic.event_time.unit if each.name == topic.event_time.field else each.marks.get("epoch")
+    if unit is not None:
+        return lambda value: count_micros(value) * 1_000 // _NANOS[unit] if isinstance(value, datetime) else value
+    if isinstance(each.inspected, inspection.StrType):
+        return lambda value: _write_time(value) if isinstance(value, date) else value
+    return None
+
+
+def _walk_to(shape: Shape, path: Sequence[str]) -> tuple[Shape, ...]:
+    if not path:
+        return shape.choices
+    member = shape.find(path[0])
+    if member is None:
+        return ()
+    return tuple(of for choice in member.shape.choices for of in _walk_to(choice, path[1:]))
+
+
+def _write_time(value: date) -> str:
+    """The text that JSON has for a day or a moment."""
+    text = value.isoformat()
+    return f"{text.removesuffix('+00:00')}Z" if text.endswith("+00:00") else text

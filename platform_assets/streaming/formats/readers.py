@@ -1,0 +1,17 @@
+"""The readers of a schema, by its format. A format's library is imported when a schema of it comes."""
+
+from __future__ import annotations
+
+from platform_assets.streaming.formats.reader import SchemaError, SchemaReaders
+from platform_assets.streaming.formats.registered_schema import RegisteredSchema
+
+
+def compile_schema(schema: RegisteredSchema) -> SchemaReaders:
+    """The readers of a schema. Takes milliseconds: a process does it once for an id. Raises `SchemaError`."""
+    match schema.format:
+        case "avro":
+            from platform_assets.streaming.formats.avro_values import read_avro
+
+            reader = read_avro(schema)
+            return SchemaReaders(lambda payload: ((), payload), lambda place: reader)
+    raise SchemaError(f"schemas in the format {schema.format} cannot be read")

@@ -1,0 +1,196 @@
+"""Opens the values of a topic whose records are written by schemas of a registry. Runs inside Spark's Python workers.
+
+Each value is read by the schema that wrote it, then judged by the topic's contract in its JSON form, as all topics
+are: one set of rules, whatever the format. What cannot be opened has a reason of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from platform_assets.errors import RegistryUnavailableError, SettingError, UnknownSchemaError
+from platform_assets.streaming.formats.contract_fit import find_misfits
+from platform_assets.streaming.formats.frame import HEADER_BYTES, find_schema_id
+from platform_assets.streaming.formats.plain_values import Adaptation, Plain, plan_adaptation
+from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader
+from platform_assets.streaming.formats.readers import compile_schema
+from platform_assets.streaming.formats.registered_schema import FetchSchema, RegisteredSchema, SchemaSource
+from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
+from platform_assets.streaming.topic_spec import Topic
+
+
+def require_source(topic: Topic, source: SchemaSource | None) -> SchemaSource:
+    """The source of schemas that a topic needs. Raises `SettingError` where no registry is set."""
+    if source is None:
+        raise SettingError(
+            f"The values of {topic.kafka_topic or topic.name} are written by schemas of a registry, and no registry is "
+            "set. Set HEADRACE_SCHEMA_REGISTRY_URL."
+        )
+    return source
+
+
+def find_unresolved(records: pa.Table) -> frozenset[int]:
+    """The ids for which the registry gave no schema, of parsed records (`parsed_schema`)."""
+    of_them = records.filter(pc.equal(records["_reason"], Reason.UNKNOWN_SCHEMA.value))
+    found = map(find_schema_id, of_them["_value"].to_pylist())
+    return frozenset(schema_id for schema_id in found if schema_id is not None)
+
+
+@dataclass(frozen=True)
+class OpenedType:
+    """A type of records whose values the contract can read. `read` None: they are JSON text already."""
+
+    reader: ValueReader
+    adaptation: Adaptation
+    is_json: bool
+
+
+@dataclass
+class OpenedValues:
+    """What the values of a batch hold, by row: plain values, JSON text, or why it is neither.
+
+    `groups`: rows of one type and their plain values, parallel. `unresolved`: the ids that the registry has not given.
+    """
+
+    groups: list[tuple[Adaptation, list[int], list[Plain]]] = field(default_factory=list)
+    texts: dict[int, bytes] = field(default_factory=dict)
+    refused: dict[int, RejectedRecordError] = field(default_factory=dict)
+    unresolved: set[int] = field(default_factory=set)
+
+
+def open_values(values: Sequence[bytes | None], topic: Topic, source: SchemaSource, max_bytes: int) -> OpenedValues:
+    """Opens the values of a batch; those of one schema are read together.
+
+    Raises `RegistryUnavailableError` where a schema is needed that the registry does not give, and is to be waited for;
+    what else the registry raises goes through.
+    """
+    opened = OpenedValues()
+    by_schema: defaultdict[int, list[int]] = defaultdict(list)
+    for row, value in enumerate(values):
+        try:
+            by_schema[_read_schema_id(value, max_bytes)].append(row)
+        except RejectedRecordError as error:
+            opened.refused[row] = error
+    for schema_id, rows in by_schema.items():
+        try:
+            schema = _find_schema(schema_id, topic, source, opened)
+        except RejectedRecordError as error:
+            opened.refused |= dict.fromkeys(rows, error)
+            continue
+        _open_rows(opened, schema, schema_id, {row: (values[row] or b"")[HEADER_BYTES:] for row in rows})
+    return opened
+
+
+def _read_schema_id(value: bytes | None, max_bytes: int) -> int:
+    if value is None:
+        raise RejectedRecordError(Reason.TOMBSTONE, "the value is null")
+    if len(value) > max_bytes:
+        raise RejectedRecordError(Reason.OVERSIZED, f"{len(value)} bytes, at most {max_bytes} are accepted")
+    if (schema_id := find_schema_id(value)) is None:
+        said = "the value does not begin with a zero byte and the id of a schema"
+        raise RejectedRecordError(Reason.NOT_FRAMED, said)
+    return schema_id
+
+
+class TopicSchema:
+    """A schema, and how a topic's contract reads each of its types. Raises `SchemaError` where it cannot be used."""
+
+    def __init__(self, schema: RegisteredSchema, topic: Topic) -> None:
+        self.readers = compile_schema(schema)
+        self._topic = topic
+        self._types: dict[tuple[int, ...], OpenedType | SchemaError] = {}
+
+    def find(self, place: tuple[int, ...]) -> OpenedType:
+        """A type of the schema. Raises `SchemaError`, in words, where the contract cannot read it."""
+        if place not in self._types:
+            try:
+                self._types[place] = self._open(place)
+            except SchemaError as error:
+                self._types[place] = error
+        found = self._types[place]
+        if isinstance(found, SchemaError):
+            raise found
+        return found
+
+    def _open(self, place: tuple[int, ...]) -> OpenedType:
+        reader = self.readers.find(place)
+        if misfits := find_misfits(reader.shape, self._topic):
+            raise SchemaError("; ".join(misfits))
+        return OpenedType(reader, plan_adaptation(reader.shape, self._topic), self.readers.is_json)
+
+
+def _find_schema(schema_id: int, topic: Topic, source: SchemaSource, opened: OpenedValues) -> TopicSchema:
+    """The schema of an id. Raises `RejectedRecordError` for one that there is not, or that cannot be used."""
+    try:
+        if source.unresolved is not None and schema_id in source.unresolved:
+            raise UnknownSchemaError(f"The registry gave no schema {schema_id} when the batch was first read.")
+        return _compile(source.fetch, topic, schema_id)
+    except SchemaError as error:
+        raise RejectedRecordError(Reason.UNREADABLE_SCHEMA, f"schema {schema_id}: {error}") from None
+    except UnknownSchemaError as error:
+        if source.unresolved is not None and schema_id not in source.unresolved:
+            # Other tables may have this batch's records already, read by that schema.
+            raise RegistryUnavailableError(f"{error} It had it when this batch was first read.") from None
+        said = str(error)
+    except RegistryUnavailableError as error:
+        if not source.quarantines or source.unresolved is not None:
+            raise
+        said = str(error)
+    opened.unresolved.add(schema_id)
+    raise RejectedRecordError(Reason.UNKNOWN_SCHEMA, f"schema {schema_id}: {said}")
+
+
+@lru_cache(maxsize=1024)
+def _compile(fetch: FetchSchema, topic: Topic, schema_id: int) -> TopicSchema:
+    """Compiled once a process, for a schema never changes. What raises is asked again with the next batch."""
+    return TopicSchema(fetch(schema_id), topic)
+
+
+def _open_rows(opened: OpenedValues, schema: TopicSchema, schema_id: int, payloads: Mapping[int, bytes]) -> None:
+    """Reads the payloads of one schema, given by row."""
+    by_place: defaultdict[tuple[int, ...], dict[int, bytes]] = defaultdict(dict)
+    for row, payload in payloads.items():
+        try:
+            place, value = schema.readers.split(payload)
+        except UndecodableError as error:
+            opened.refused[row] = _refuse_bytes(schema_id, error)
+        else:
+            by_place[place][row] = value
+    for place, own in by_place.items():
+        try:
+            found = schema.find(place)
+        except SchemaError as error:
+            refusal = RejectedRecordError(Reason.UNREADABLE_SCHEMA, f"schema {schema_id}: {error}")
+            opened.refused |= dict.fromkeys(own, refusal)
+            continue
+        if found.is_json:
+            opened.texts |= own
+        else:
+            _read_rows(opened, found, schema_id, own)
+
+
+def _read_rows(opened: OpenedValues, found: OpenedType, schema_id: int, values: Mapping[int, bytes]) -> None:
+    many = found.reader.read_many
+    plains = many(list(values.values())) if many is not None else None
+    rows = list(values)
+    if plains is None:
+        rows, plains = [], []
+        for row, value in values.items():
+            try:
+                plains.append(found.reader.read(value))
+            except UndecodableError as error:
+                opened.refused[row] = _refuse_bytes(schema_id, error)
+            else:
+                rows.append(row)
+    found.adaptation.apply(plains)
+    opened.groups.append((found.adaptation, rows, plains))
+
+
+def _refuse_bytes(schema_id: int, error: UndecodableError) -> RejectedRecordError:
+    return RejectedRecordError(Reason.NOT_DECODABLE, f"no value of schema {schema_id}: {error}")
