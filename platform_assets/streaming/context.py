@@ -57,8 +57,9 @@ class StreamContext:
 
     `kafka_options` are options of Spark's Kafka source (`kafka.*` and others) and may hold secrets: they are left out
     of the repr; `read_records` reads the records themselves, in Spark's tasks. `schemas` is the registry (None: there
-    is none). `event_rules` are what of the event contract is the topic's own. `deduplication_horizon_micros` None turns deduplication off. `storage_options` are the
-    object store's, for delta-rs; secrets too. A shop without an event for `idle_timeout_seconds` has its windows closed
+    is none). `event_rules` are what of the event contract is the topic's own.
+    `deduplication_horizon_micros` None turns deduplication off. `storage_options` are the object store's, for delta-rs;
+    secrets too. A shop without an event for `idle_timeout_seconds` has its windows closed
     (None: never); `close_windows` does so at the end of a
     bounded run. Every `upkeep_seconds` a group writes its history, repairs late events and keeps its tables.
     A bounded run repairs late events for `repair_seconds` at its end (None: until none can be repaired).

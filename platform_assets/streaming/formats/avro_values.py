@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import secrets
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
-from functools import lru_cache
 from typing import Any
 
-from platform_assets.streaming.formats.avro_schema import OWN, name_enum, read_avro_schema
+from platform_assets.streaming.formats.avro_schema import OWN, name_enum, read_avro_schema, take_logical_types
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
+from platform_assets.streaming.formats.shapes import Shape
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 a time on a wall clock
@@ -26,31 +27,73 @@ _MARK_BYTES = 8
 def read_avro(schema: RegisteredSchema) -> ValueReader:
     """The reader of a schema's values. Raises `SchemaError` where it cannot be used."""
     import fastavro
+
+    shape, own, referenced = read_avro_schema(schema.text, {each.name: each.text for each in schema.references})
+    _register_types(shape)
+    columns = [(name, _find_reader(key, node)) for name, key, node in take_logical_types(own)]
+    parsed, rows = _parse(own, referenced)
+    # The compiled reader goes as deep as a value says, and ends the process where its stack does.
+    is_recursive = any(each.is_recursive for each in shape.walk())
+    read = _import_slow_reader() if is_recursive else fastavro.schemaless_reader
+
+    def read_one(value: bytes) -> dict[str, Any]:
+        found = _read_one(value, read, parsed)
+        try:
+            _read_columns([found], columns)
+        except (ValueError, OverflowError, ArithmeticError) as error:
+            raise UndecodableError(str(error)) from None
+        return found
+
+    def read_many(values: Sequence[bytes]) -> list[dict[str, Any]] | None:
+        found = _read_many(values, read, rows)
+        try:
+            _read_columns(found or (), columns)
+        except (ValueError, OverflowError, ArithmeticError):
+            return None
+        return found
+
+    return ValueReader(shape, read_one, None if is_recursive else read_many)
+
+
+def _parse(own: Any, referenced: Sequence[Any]) -> tuple[Any, Any]:
+    """The schema as fastavro has it, and that of an array of its values with a mark behind each."""
     from fastavro import schema as schemas
 
-    references = {each.name: each.text for each in schema.references}
-    shape, own, referenced = read_avro_schema(schema.text, references)
-    _register_types()
-    for each in shape.walk():
-        if each.kind == "enum":
-            _register_enum(each.symbols)
     named: dict[str, Any] = {}
-    mark = {"type": "fixed", "name": f"{OWN.removesuffix('-')}.mark", "size": _MARK_BYTES}
+    names = OWN.removesuffix("-")
+    mark = {"type": "fixed", "name": f"{names}.mark", "size": _MARK_BYTES}
     try:
         for each in referenced:
             schemas.parse_schema(each, named_schemas=named)
         parsed = schemas.parse_schema(own, named_schemas=named)
-        row = {"name": f"{OWN.removesuffix('-')}.row", "type": "record", "fields": [
-            {"name": "value", "type": parsed}, {"name": "mark", "type": mark},
-        ]}  # fmt: skip
-        rows = schemas.parse_schema({"type": "array", "items": row}, named_schemas=named)
+        fields = [{"name": "value", "type": parsed}, {"name": "mark", "type": mark}]
+        row = {"name": f"{names}.row", "type": "record", "fields": fields}
+        return parsed, schemas.parse_schema({"type": "array", "items": row}, named_schemas=named)
     except (schemas.SchemaParseException, schemas.UnknownType, TypeError, ValueError, KeyError) as error:
         raise SchemaError(f"the schema is none that can be read: {error}") from None
-    # The compiled reader goes as deep as a value says, and ends the process where its stack does.
-    is_recursive = any(each.is_recursive for each in shape.walk())
-    read = _import_slow_reader() if is_recursive else fastavro.schemaless_reader
-    many = None if is_recursive else lambda values: _read_many(values, read, rows)
-    return ValueReader(shape, lambda value: _read_one(value, read, parsed), many)
+
+
+def _read_columns(plains: Sequence[dict[str, Any]], columns: Sequence[tuple[str, Callable[[Any], Any]]]) -> None:
+    """Reads the logical types of fields, in place. Raises what they raise."""
+    for name, read in columns:
+        if read is _read_finite:
+            for plain in plains:
+                if (value := plain[name]) is not None and value - value != 0:
+                    _read_finite(value)
+            continue
+        for plain in plains:
+            if (value := plain[name]) is not None:
+                plain[name] = read(value)
+
+
+def _find_reader(key: str, node: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """What a logical type makes of a value, by its name and its node in the schema."""
+    of, _, name = key.partition(f"-{OWN}")
+    if name.startswith("enum:"):
+        return _find_symbol(tuple(json.loads(name.removeprefix("enum:"))))
+    if name == "decimal":
+        return _find_decimal(node["precision"], node["scale"])
+    return _READERS[of, name]
 
 
 def _read_one(value: bytes, read: Callable[..., Any], parsed: Any) -> dict[str, Any]:
@@ -100,38 +143,45 @@ def _import_slow_reader() -> Callable[..., Any]:
     return schemaless_reader
 
 
-@lru_cache(maxsize=1)
-def _register_types() -> None:
+def _register_types(shape: Shape) -> None:
     """Has fastavro, in this process, read the logical types that `avro_schema` writes. No others have their names."""
     from fastavro import _read_py, read
 
+    own = {f"{of}-{OWN}{name}": _as_reader(act) for (of, name), act in _READERS.items()}
+    own |= {f"{of}-{OWN}decimal": _read_decimal for of in ("bytes", "fixed")}
+    symbols = {each.symbols for each in shape.walk() if each.kind == "enum"}
+    own |= {f"int-{name_enum(each)}": _as_reader(_find_symbol(each)) for each in symbols}
     for readers in (read.LOGICAL_READERS, _read_py.LOGICAL_READERS):
-        readers.update({f"{of}-{OWN}{name}": _as_reader(act) for (of, name), act in _READERS.items()})
-        for of in ("bytes", "fixed"):
-            readers[f"{of}-{OWN}decimal"] = _read_decimal
-
-
-def _register_enum(symbols: tuple[str, ...]) -> None:
-    from fastavro import _read_py, read
-
-    def find(data: int, writer_schema: Any = None, reader_schema: Any = None) -> str:
-        if not 0 <= data < len(symbols):
-            raise ValueError(f"an enum of {len(symbols)} symbols has no number {data}")
-        return symbols[data]
-
-    for readers in (read.LOGICAL_READERS, _read_py.LOGICAL_READERS):
-        readers[f"int-{name_enum(symbols)}"] = find
+        readers.update(own)
 
 
 def _as_reader(act: Callable[[Any], Any]) -> Callable[..., Any]:
     return lambda data, writer_schema=None, reader_schema=None: act(data)
 
 
+def _find_symbol(symbols: tuple[str, ...]) -> Callable[[int], str]:
+    count = len(symbols)
+
+    def find(data: int) -> str:
+        if not 0 <= data < count:
+            raise ValueError(f"an enum of {count} symbols has no number {data}")
+        return symbols[data]
+
+    return find
+
+
+def _find_decimal(precision: int, scale: int) -> Callable[[bytes], Decimal]:
+    def find(data: bytes) -> Decimal:
+        number = Decimal(int.from_bytes(data, "big", signed=True))
+        if number.adjusted() >= precision:
+            raise ValueError(f"a decimal has more than {precision} digits")
+        return number.scaleb(-scale, _EXACT)
+
+    return find
+
+
 def _read_decimal(data: bytes, writer_schema: Mapping[str, Any], reader_schema: Any = None) -> Decimal:
-    number = Decimal(int.from_bytes(data, "big", signed=True))
-    if number.adjusted() >= writer_schema["precision"]:
-        raise ValueError(f"a decimal has more than {writer_schema['precision']} digits")
-    return number.scaleb(-writer_schema["scale"], _EXACT)
+    return _find_decimal(writer_schema["precision"], writer_schema["scale"])(data)
 
 
 def _refuse_branch(data: Any) -> Any:
@@ -173,11 +223,11 @@ _READERS: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     ("int", "time-millis"): lambda count: _read_time(count, 1_000),
     ("long", "time-micros"): lambda count: _read_time(count, 1_000_000),
     ("long", "time-nanos"): lambda count: _read_time(count, 1_000_000_000),
-    ("long", "timestamp-millis"): lambda count: _EPOCH + timedelta(milliseconds=count),
-    ("long", "timestamp-micros"): lambda count: _EPOCH + timedelta(microseconds=count),
+    ("long", "timestamp-millis"): lambda count: _EPOCH + timedelta(0, 0, 0, count),
+    ("long", "timestamp-micros"): lambda count: _EPOCH + timedelta(0, 0, count),
     ("long", "timestamp-nanos"): lambda count: _read_nanos(count, "Z"),
-    ("long", "local-timestamp-millis"): lambda count: _LOCAL_EPOCH + timedelta(milliseconds=count),
-    ("long", "local-timestamp-micros"): lambda count: _LOCAL_EPOCH + timedelta(microseconds=count),
+    ("long", "local-timestamp-millis"): lambda count: _LOCAL_EPOCH + timedelta(0, 0, 0, count),
+    ("long", "local-timestamp-micros"): lambda count: _LOCAL_EPOCH + timedelta(0, 0, count),
     ("long", "local-timestamp-nanos"): lambda count: _read_nanos(count, ""),
     ("fixed", "duration"): _read_duration,
     ("fixed", "uuid"): lambda data: str(uuid.UUID(bytes=data)),

@@ -37,7 +37,7 @@ and `RegistryRefusedError` where it refuses.
 
 @dataclass(frozen=True)
 class SchemaSource:
-    """Where schemas come from. Sent to tasks with each batch.
+    """Fetches schemas, and says what happens where there is none. Sent to tasks with each batch.
 
     `quarantines`: a record whose schema the registry does not give, for it does not answer, is quarantined; else the
     batch waits. `unresolved`: the batch runs again, and when it first ran the registry had none of just these schemas.

@@ -191,7 +191,7 @@ class EventWriter:
         self._write_tables(self._judge(written, planned), planned, app, held_since, session)
 
     def _find_schemas(self, batch_id: int, app: str) -> SchemaSource | None:
-        """Where the tasks of a batch have schemas from: the same ones again, where a table has its rows already.
+        """Gives the schemas of a batch: the same ones again, where a table has its rows already.
 
         The quarantine is written first, so its commit says for which ids there was none.
         """
