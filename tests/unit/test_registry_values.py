@@ -189,6 +189,8 @@ def test_what_no_field_takes_is_kept_whatever_its_depth() -> None:
          "at is a timestamp in ns, which a column cuts to microseconds: keep it as a str"),
         ({"packed_at": {"type": "long", "logicalType": "timestamp-micros"}},
          "packed_at is a timestamp in us, and the contract wants a whole number"),
+        ({"packed_at": {"type": "long", "logicalType": "timestamp-nanos"}},
+         "packed_at is a timestamp in ns, and the contract wants a whole number"),
         ({"customer": None}, "customer is missing, and the contract has no default for it"),
         ({"customer": "null"}, "customer is always null, and the contract requires it"),
         ({"kind": {"type": "enum", "name": "K", "symbols": ["gift"]}},

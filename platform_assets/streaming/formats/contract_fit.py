@@ -67,8 +67,12 @@ def _judge_field(record: Shape, each: RecordField, topic: Topic) -> Iterator[str
 
 
 def _is_counted(shape: Shape, unit: str) -> bool:
-    """Whether a time can be counted in a unit without loss."""
-    return shape.kind == "timestamp" and shape.unit is not None and _UNITS.index(shape.unit) >= _UNITS.index(unit)
+    """Whether a time can be counted in a unit, and kept in a column of microseconds, without loss."""
+    return (
+        shape.kind == "timestamp"
+        and shape.unit not in (None, "ns")
+        and _UNITS.index(str(shape.unit)) >= _UNITS.index(unit)
+    )
 
 
 def _judge(shape: Shape, of: Unwrapped) -> str | None:
