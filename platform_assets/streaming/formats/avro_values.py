@@ -22,6 +22,8 @@ _FIRST_DAY = date(1970, 1, 1).toordinal()
 # The default context rounds to 28 digits.
 _EXACT = Context(prec=1_000_000)
 _MARK_BYTES = 8
+# No field of Avro's has such a name.
+_MARK = "(mark)"
 
 
 def read_avro(schema: RegisteredSchema) -> ValueReader:
@@ -52,7 +54,7 @@ def read_avro(schema: RegisteredSchema) -> ValueReader:
             return None
         return found
 
-    return ValueReader(shape, read_one, None if is_recursive else read_many)
+    return ValueReader(shape, read_one, None if is_recursive or rows is None else read_many)
 
 
 def _parse(own: Any, referenced: Sequence[Any]) -> tuple[Any, Any]:
@@ -61,13 +63,15 @@ def _parse(own: Any, referenced: Sequence[Any]) -> tuple[Any, Any]:
 
     named: dict[str, Any] = {}
     names = OWN.removesuffix("-")
-    mark = {"type": "fixed", "name": f"{names}.mark", "size": _MARK_BYTES}
+    mark = {"name": _MARK, "type": {"type": "fixed", "name": f"{names}.mark", "size": _MARK_BYTES}}
     try:
         for each in referenced:
             schemas.parse_schema(each, named_schemas=named)
-        parsed = schemas.parse_schema(own, named_schemas=named)
-        fields = [{"name": "value", "type": parsed}, {"name": "mark", "type": mark}]
-        row = {"name": f"{names}.row", "type": "record", "fields": fields}
+        parsed = schemas.parse_schema(own, named_schemas=dict(named))
+        if not isinstance(own, dict):  # a union of records
+            return parsed, None
+        # A record of its own with one field more: a second dict around each value would cost a third.
+        row = {**own, "name": f"{names}.row", "fields": [*own["fields"], mark]}
         return parsed, schemas.parse_schema({"type": "array", "items": row}, named_schemas=named)
     except (schemas.SchemaParseException, schemas.UnknownType, TypeError, ValueError, KeyError) as error:
         raise SchemaError(f"the schema is none that can be read: {error}") from None
@@ -123,9 +127,10 @@ def _read_many(values: Sequence[bytes], read: Callable[..., Any], rows: Any) -> 
         found = read(source, rows)
     except Exception:  # noqa: BLE001 each is read by itself then, which says what is wrong with it
         return None
-    if len(found) != len(values) or any(row["mark"] != mark for row in found):
+    if len(found) != len(values) or any(row.pop(_MARK) != mark for row in found):
         return None
-    return [row["value"] for row in found]
+    plains: list[dict[str, Any]] = found
+    return plains
 
 
 def _write_long(number: int) -> bytes:
