@@ -33,9 +33,9 @@ def read_avro(schema: RegisteredSchema) -> ValueReader:
     shape, own, referenced = read_avro_schema(schema.text, {each.name: each.text for each in schema.references})
     _register_types(shape)
     columns = [(name, _find_reader(key, node)) for name, key, node in take_logical_types(own)]
-    parsed, rows = _parse(own, referenced)
     # The compiled reader goes as deep as a value says, and ends the process where its stack does.
     is_recursive = any(each.is_recursive for each in shape.walk())
+    parsed, rows = _parse(own, referenced, is_alone=is_recursive or not isinstance(own, dict))
     read = _import_slow_reader() if is_recursive else fastavro.schemaless_reader
 
     def read_one(value: bytes) -> dict[str, Any]:
@@ -54,11 +54,14 @@ def read_avro(schema: RegisteredSchema) -> ValueReader:
             return None
         return found
 
-    return ValueReader(shape, read_one, None if is_recursive or rows is None else read_many)
+    return ValueReader(shape, read_one, None if rows is None else read_many)
 
 
-def _parse(own: Any, referenced: Sequence[Any]) -> tuple[Any, Any]:
-    """The schema as fastavro has it, and that of an array of its values with a mark behind each."""
+def _parse(own: Any, referenced: Sequence[Any], *, is_alone: bool) -> tuple[Any, Any]:
+    """The schema as fastavro has it, and that of an array of its values with a mark behind each.
+
+    The latter is None where values are read alone: of a union of records, or of one that holds itself.
+    """
     from fastavro import schema as schemas
 
     named: dict[str, Any] = {}
@@ -68,7 +71,7 @@ def _parse(own: Any, referenced: Sequence[Any]) -> tuple[Any, Any]:
         for each in referenced:
             schemas.parse_schema(each, named_schemas=named)
         parsed = schemas.parse_schema(own, named_schemas=dict(named))
-        if not isinstance(own, dict):  # a union of records
+        if is_alone:
             return parsed, None
         # A record of its own with one field more: a second dict around each value would cost a third.
         row = {**own, "name": f"{names}.row", "fields": [*own["fields"], mark]}
