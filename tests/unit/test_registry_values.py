@@ -194,12 +194,11 @@ def test_what_no_field_takes_is_kept_whatever_its_depth() -> None:
         ({"customer": None}, "customer is missing, and the contract has no default for it"),
         ({"customer": "null"}, "customer is always null, and the contract requires it"),
         ({"kind": {"type": "enum", "name": "K", "symbols": ["gift"]}},
-         "kind is a one of gift, none of which the contract has: refund, sale"),
+         "kind is one of gift, none of which the contract has: refund, sale"),
         ({"lines": None, "address": {"type": "record", "name": "A", "fields": [{"name": "zip", "type": "string"}]}},
          "address is a record, in which city is missing"),
         ({"lines": {"type": "array", "items": "int"}, "address": None},
-         "lines is a list of whole number of 32 bits, whose items are a whole number of 32 bits, "
-         "and the contract wants an object"),
+         "lines is a list whose items are each a whole number of 32 bits, and the contract wants an object"),
     ],
 )  # fmt: skip
 def test_a_schema_that_the_contract_cannot_read_is_named_with_the_difference(types: Any, said: str) -> None:

@@ -34,7 +34,7 @@ def read_avro_schema(text: str, references: Mapping[str, str]) -> tuple[Shape, A
     referenced = [walk.read(_load(each), "")[1] for each in references.values()]
     shape, schema = walk.read(_load(text), "")
     if not shape.choices or any(each.kind != "record" for each in shape.choices):
-        raise SchemaError(f"the schema is of a {shape.say()}, not of a record")
+        raise SchemaError(f"the schema is of {shape.say()}, not of a record")
     return shape, schema, referenced
 
 

@@ -63,7 +63,7 @@ def _judge_field(record: Shape, each: RecordField, topic: Topic) -> Iterator[str
     if is_time and any(_is_counted(shape, str(unit)) for shape in found.choices):
         return
     if (words := _judge(found, of)) is not None:
-        yield f"{name} is a {found.say()}, {words}"
+        yield f"{name} is {found.say()}, {words}"
 
 
 def _is_counted(shape: Shape, unit: str) -> bool:
@@ -102,7 +102,7 @@ def _judge_one(shape: Shape, of: Unwrapped) -> str | None:
     if shape.item is not None:
         item = inspected.value_type if isinstance(inspected, inspection.DictType) else inspected.item_type  # type: ignore[attr-defined]
         words = _judge(shape.item, unwrap(item))
-        return None if words is None else f"whose items are a {shape.item.say()}, {words}"
+        return words
     if shape.kind == "record" and not shape.is_recursive and isinstance(inspected, inspection.StructType):
         return _judge_members(shape, inspected)
     return None
@@ -116,7 +116,7 @@ def _judge_members(shape: Shape, struct: inspection.StructType) -> str | None:
                 return f"in which {member.encode_name} is missing"
             continue
         if (words := _judge(found.shape, of)) is not None:
-            return f"in which {member.encode_name} is a {found.shape.say()}, {words}"
+            return f"in which {member.encode_name} is {found.shape.say()}, {words}"
     return None
 
 

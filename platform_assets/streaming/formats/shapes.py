@@ -55,22 +55,24 @@ class Shape:
         return next((member for member in self.members if member.name == name), None)
 
     def say(self) -> str:
-        """The type in words, for people."""
+        """The type in words, for people, with its article."""
         match self.kind:
             case "union":
                 return " or ".join(branch.say() for branch in self.branches)
             case "decimal" if self.digits is not None:
-                return f"decimal({self.digits[0]},{self.digits[1]})"
+                return f"a decimal({self.digits[0]},{self.digits[1]})"
             case "timestamp" | "local_timestamp" | "time" if self.unit is not None:
-                return f"{self.kind.replace('_', ' ')} in {self.unit}"
+                return f"a {self.kind.replace('_', ' ')} in {self.unit}"
             case "list" | "map" if self.item is not None:
-                return f"{self.kind} of {self.item.say()}"
+                return f"a {self.kind} whose items are each {self.item.say()}"
             case "int":
-                return f"whole number of {self.bits} bits" if self.bits <= 64 else "whole number of 64 bits, unsigned"
+                return f"a whole number of {min(self.bits, 64)} bits{', unsigned' if self.bits > 64 else ''}"
             case "enum":
                 return f"one of {', '.join(self.symbols[:8])}{', ...' if len(self.symbols) > 8 else ''}"
+            case "null" | "bytes":
+                return self.kind
         words = {"float": "floating-point number", "bool": "boolean", "any": "value of any type"}
-        return words.get(self.kind, self.kind)
+        return f"a {words.get(self.kind, self.kind)}"
 
     def walk(self) -> Iterator[Shape]:
         """The shape and all that lie in it."""
