@@ -101,8 +101,7 @@ def _judge_one(shape: Shape, of: Unwrapped) -> str | None:
         return f"and the contract has {of.marks['digits'][1]} digits behind the point"
     if shape.item is not None:
         item = inspected.value_type if isinstance(inspected, inspection.DictType) else inspected.item_type  # type: ignore[attr-defined]
-        words = _judge(shape.item, unwrap(item))
-        return words
+        return _judge(shape.item, unwrap(item))
     if shape.kind == "record" and not shape.is_recursive and isinstance(inspected, inspection.StructType):
         return _judge_members(shape, inspected)
     return None

@@ -80,10 +80,10 @@ class RecordContract:
         if isinstance(self.topic.values, TextLines):
             return self.parse_slowly(value, arrival_micros, rules)
         try:
-            record = self.decode_plain(value)
-        except NOT_PLAIN:
+            return self._judge_plain(self.decode_plain(value), arrival_micros, rules)
+        except (*NOT_PLAIN, RejectedRecordError):
+            # Also for the reason: a decoder does not know all the rules that come before the broken one.
             return self.parse_slowly(value, arrival_micros, rules)
-        return self._judge_plain(record, arrival_micros, rules)
 
     def _judge_plain(self, record: Any, arrival_micros: int, rules: EventRules) -> ParsedRecord:
         breaches = Breaches()

@@ -90,7 +90,7 @@ class _Batch:
         if (event_id := contract.id_field) is not None:
             ids = list(map(attrgetter(event_id.name), self._records))
             odd.update(np.flatnonzero(_are_in(ids, rules.placeholder_ids)).tolist())
-        self._judge_plain(odd)
+        self._find_rule_breakers(odd)
         self._judge_odd(odd)
 
     def build(self) -> pa.RecordBatch:
@@ -131,11 +131,11 @@ class _Batch:
                 records.append(nothing)
         return records, odd
 
-    def _judge_plain(self, odd: set[int]) -> None:
-        """The topic's own rules for all records that are not judged one by one."""
+    def _find_rule_breakers(self, odd: set[int]) -> None:
+        """Adds the records that break one of the topic's own rules; what else is wrong with them comes first."""
         for row in range(len(self._records)) if self._contract.topic.rules else ():
-            if row not in odd and (broken := self._contract.check_rules(self._records[row])) is not None:
-                self._reject(row, broken)
+            if row not in odd and self._contract.check_rules(self._records[row]) is not None:
+                odd.add(row)
 
     def _judge_odd(self, odd: set[int]) -> None:
         for row in odd:
