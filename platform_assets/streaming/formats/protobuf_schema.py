@@ -46,7 +46,10 @@ class ProtobufReader:
         with self._lock:
             descriptor = self._types.find_at(index)
             shape = read_message_shape(descriptor, self._types, self._comments)
-            read = _read_strictly(self._readers.find(descriptor), descriptor.full_name)
+            try:
+                read = _read_strictly(self._readers.find(descriptor), descriptor.full_name)
+            except RecursionError:
+                raise SchemaError(f"{descriptor.full_name} holds itself through too many types") from None
             return self._found.setdefault(index, ValueReader(shape, read))
 
     def list_types(self) -> Iterator[tuple[MessageIndex, str]]:

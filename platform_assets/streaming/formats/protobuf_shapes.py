@@ -7,8 +7,8 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from platform_assets.streaming.formats.protobuf_plan import name_numbers
 from platform_assets.streaming.formats.protobuf_types import MessageTypes
-from platform_assets.streaming.formats.protobuf_values import name_numbers
 from platform_assets.streaming.formats.protobuf_well_known import WRAPPERS, find_well_known
 from platform_assets.streaming.formats.shape_budget import ShapeBudget, build_within
 from platform_assets.streaming.formats.shapes import Member, Shape

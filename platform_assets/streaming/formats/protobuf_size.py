@@ -32,13 +32,14 @@ class MemberLimit:
         count, left = 0, [message]
         while left and count <= MOST_MEMBERS:
             each = left.pop()
-            count += 1 + len(each.DESCRIPTOR.fields)
-            if each.DESCRIPTOR.full_name == "google.protobuf.Any" and self._types.find_sent(each.type_url):
+            of = type(each)
+            count += 1 + len(of.DESCRIPTOR.fields)
+            if of.DESCRIPTOR.full_name == "google.protobuf.Any" and (sent := self._types.find_sent(each.type_url)):
                 try:
-                    left.append(self._types.find_parser(each.type_url.rpartition("/")[2])(each.value))
+                    left.append(self._types.find_class(sent.full_name).FromString(each.value))
                 except DecodeError:
                     continue  # the reader refuses the value
-            for field, value in each.ListFields():
+            for field, value in of.ListFields(each):
                 count += len(value) if field.is_repeated else 1
                 if field.message_type is not None:
                     left += value if field.is_repeated else [value]

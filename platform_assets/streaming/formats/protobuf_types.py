@@ -7,7 +7,8 @@ a map is the list of its entries, and an extension is an unknown field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import Any
 
 from google.protobuf import message_factory
@@ -31,6 +32,9 @@ class MessageTypes:
         self.has_required = False
         self.most_fields = 1
         self._declared, self._decoding = DescriptorPool(), DescriptorPool()
+        self._checked = {file.name for file in files if file.syntax == "proto3"}
+        self._classes: dict[str, Any] = {}
+        self._lock = Lock()
         try:
             for file in files:
                 self._declared.AddSerializedFile(file.SerializeToString())
@@ -46,14 +50,24 @@ class MessageTypes:
         except KeyError:
             return None
 
+    def checks_texts(self, descriptor: Descriptor) -> bool:
+        """Whether the runtime refuses texts of such a message that are not UTF-8; else it gives bytes for them."""
+        return descriptor.file.name in self._checked
+
     def find_sent(self, type_url: str) -> Descriptor | None:
         """The type that the sender of an `Any` names; None where the schema has none of this name."""
         return self.find(type_url.rpartition("/")[2])
 
-    def find_parser(self, full_name: str) -> Callable[[bytes], Any]:
-        """The function from bytes to a message of the second form. It raises `DecodeError`."""
-        descriptor = self._decoding.FindMessageTypeByName(full_name)
-        return message_factory.GetMessageClass(descriptor).FromString
+    def find_class(self, full_name: str) -> Any:
+        """The class of the messages of the second form. Its `FromString` raises `DecodeError`.
+
+        Methods are called by the class, as `HasField(message, name)`: on a message, a field may have the same name.
+        """
+        with self._lock:
+            if full_name not in self._classes:
+                for each in _list_inner_first(self._decoding.FindMessageTypeByName(full_name)):
+                    self._classes[each.full_name] = message_factory.GetMessageClass(each)
+            return self._classes[full_name]
 
     def find_at(self, index: MessageIndex) -> Descriptor:
         """The type that an index names. Raises `SchemaError` where there is none, or where serializers disagree.
@@ -117,6 +131,25 @@ class MessageTypes:
                     field.ClearField("default_value")
             left += message.nested_type
         return flat
+
+
+def _list_inner_first(descriptor: Descriptor) -> list[Descriptor]:
+    """A type and all that it holds, each behind those that it holds itself: a class is made of the classes of these.
+
+    The library would go through a long chain of types in one recursion.
+    """
+    found: dict[str, Descriptor] = {}
+    seen, way = {descriptor.full_name}, [(descriptor, iter(descriptor.fields))]
+    while way:
+        outer, fields = way[-1]
+        inner = next((each.message_type for each in fields if each.message_type is not None), None)
+        if inner is None:
+            found[outer.full_name] = outer
+            way.pop()
+        elif inner.full_name not in seen:
+            seen.add(inner.full_name)
+            way.append((inner, iter(inner.fields)))
+    return list(found.values())
 
 
 def _is_made_by_compiler(message: DescriptorProto, file: FileDescriptorProto) -> bool:

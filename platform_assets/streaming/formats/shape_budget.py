@@ -8,9 +8,9 @@ from platform_assets.streaming.formats.shapes import Shape
 
 # Twenty types that all hold each other have more paths through them than a memory has bytes. The largest schemas that
 # people write have some thousand members.
-_MOST_MEMBERS = 20_000
+_MOST_MEMBERS = 10_000
 # A type that is 24 objects deep is no column; deeper ones would meet Python's own limit.
-_DEPTHS = (24, 8, 5, 4, 3, 2, 1)
+_DEPTHS = (24, 8, 4, 2, 1)
 
 
 class ShapeBudget:
