@@ -104,7 +104,7 @@ def _write_text(folder: Path, path: str, text: str) -> None:
 
 def _run_compiler(folder: Path, main: str) -> None:
     package = importlib.util.find_spec("grpc_tools")
-    included = Path(next(iter(package.submodule_search_locations))) if package else None  # type: ignore[arg-type]
+    included = Path(next(iter(package.submodule_search_locations))).absolute() if package else None  # type: ignore[arg-type]
     if included is None:
         raise ModuleNotFoundError("grpcio-tools is not installed", name="grpc_tools")
     (folder / "files").mkdir(exist_ok=True)
@@ -112,7 +112,9 @@ def _run_compiler(folder: Path, main: str) -> None:
         f"-I{folder / 'files'}", f"-I{included / '_proto'}", f"--descriptor_set_in={folder / 'compiled.bin'}",
         "--include_imports", "--include_source_info", f"--descriptor_set_out={folder / 'result.bin'}", main,
     )  # fmt: skip
-    command = [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(sys.path), *arguments]
+    # The compiler's process has another working directory.
+    paths = [str(Path(each).absolute()) for each in sys.path]
+    command = [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(paths), *arguments]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:

@@ -8,6 +8,8 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 from platform_assets.streaming.formats.protobuf_unknown import refuse_unknown
 from platform_assets.streaming.formats.reader import UndecodableError
 
@@ -37,7 +39,7 @@ def _read_timestamp(message: Any) -> datetime | str:
     seconds, nanos = message.seconds, message.nanos
     if not _FIRST_SECOND <= seconds <= _LAST_SECOND or not 0 <= nanos < _NANOS:
         raise UndecodableError(f"a timestamp has {seconds} seconds and {nanos} nanoseconds, which is no moment")
-    moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    moment = _EPOCH + timedelta(0, seconds, nanos // 1000)
     if nanos % 1000 == 0:
         return moment
     return f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}.{nanos:09}Z"
@@ -94,7 +96,8 @@ def _read_value(message: Any) -> Any:
 
 def _checked(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def read_checked(message: Any) -> Any:
-        refuse_unknown(message)
+        if len(UnknownFieldSet(message)):
+            refuse_unknown(message)
         return read(message)
 
     return read_checked
