@@ -26,12 +26,13 @@ from resources.settings import Settings
 # What tasks import, directly or through pyspark; their own requirements follow. The rest of the environment stays at
 # home: the web UI, the model's training, and pyspark's jars, which are most of a gigabyte.
 _PACKAGES = (
-    "confluent-kafka", "deltalake", "duckdb", "msgspec", "numpy", "pandas", "pyarrow", "pydantic-settings", "pyspark",
-    "tzdata",
+    "confluent-kafka", "deltalake", "duckdb", "fastavro", "googleapis-common-protos", "grpcio-tools", "jsonschema-rs", "msgspec",
+    "numpy", "pandas", "protobuf", "pyarrow", "pydantic-settings", "pyspark", "tzdata",
 )  # fmt: skip
 _CODE = ("jobs", "platform_assets", "resources")
 _LEFT_OUT = re.compile(
     r"pyspark/(jars|bin|sbin|examples|licenses|data|python|R)/"  # Spark itself is on each worker machine
+    r"|(grpc|setuptools|pkg_resources|_distutils_hack)/"  # grpcio-tools names them; its compiler does not import them
     r"|(pyarrow|numpy|pandas|pyspark)/(.*/)?tests?/|(pyarrow|numpy/_core)/include/"
     r"|.*\.(pyi|pxd|pyx|h|hpp|a)$|(.*/)?__pycache__/|.*\.dist-info/(RECORD|direct_url\.json)$|\.\./"
 )

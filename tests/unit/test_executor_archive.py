@@ -48,6 +48,27 @@ def test_its_code_and_packages_are_all_that_a_process_of_it_imports(archive: Pat
     assert str(place / "lib") in path and "/more" in path and "pyspark.zip" not in path
 
 
+def test_schemas_are_compiled_from_it_without_what_is_left_out(tmp_path: Path) -> None:
+    """The compiler for Protobuf comes in a package that requires much, of which the compiler itself imports nothing."""
+    packages = ("googleapis-common-protos", "grpcio-tools", "jsonschema-rs", "msgspec", "protobuf")
+    path = tmp_path / "executors.tar.gz"
+    build_archive(path, packages)
+    place = unpack(path, tmp_path / "unpacked")
+    assert not [name for name in ("grpc", "setuptools", "pkg_resources") if (place / "lib" / name).exists()]
+    program = """
+from platform_assets.streaming.formats.json_schema import read_json_schema
+from platform_assets.streaming.formats.protobuf_schema import read_protobuf
+from platform_assets.streaming.formats.registered_schema import RegisteredSchema
+text = 'syntax = "proto3"; import "google/type/date.proto"; message M { google.type.Date d = 1; }'
+print(read_protobuf(RegisteredSchema(1, "protobuf", text)).read(b"\\0\\x0a\\x02\\x08\\x07"))
+print(read_json_schema(RegisteredSchema(2, "json", '{"properties": {"a": {}}}')).shape.members[0].name)
+"""
+    command = [str(place / "python"), "-S", "-c", program]
+    environment = {"PATH": os.environ["PATH"], "HEADRACE_EXECUTOR_PYTHON": sys.executable}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["{'d': {'year': 7, 'month': 0, 'day': 0}}", "a"], done.stderr
+
+
 def test_an_interpreter_of_another_version_gets_sparks_own_path(archive: Path, tmp_path: Path) -> None:
     place = unpack(archive, tmp_path / "unpacked")
     (place / "python-version").write_text("2.7")

@@ -123,19 +123,23 @@ def _name_wanted(of: Unwrapped) -> tuple[str, Sequence[str]]:
     """A type of the contract in words, and the kinds whose values may fit it."""
     inspected = of.inspected
     if choices := find_choices(inspected):
-        return ("one of its texts", ("text", "enum")) if isinstance(choices[0], str) else ("a whole number", ("int",))
+        return (
+            ("one of its texts", ("text", "enum"))
+            if isinstance(choices[0], str)
+            else ("a whole number", ("int", "number"))
+        )
     match inspected:
         case inspection.StrType():
             return "a text", _TEXTS
         case inspection.IntType():
-            return "a whole number", ("int",)
+            return "a whole number", ("int", "number")
         case inspection.FloatType():
-            return "a number", ("float", "int")
+            return "a number", ("float", "int", "number")
         case inspection.BoolType():
             return "a boolean", ("bool",)
         case inspection.DecimalType():
             precision, scale = of.marks["digits"]
-            return f"a decimal({precision},{scale})", ("decimal", "int", "text")
+            return f"a decimal({precision},{scale})", ("decimal", "int", "text", "number")
         case inspection.DateTimeType():
             return "a moment", ("timestamp", "local_timestamp", "text")
         case inspection.DateType():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,6 +12,7 @@ import msgspec
 import msgspec.inspect as inspection
 
 from platform_assets.streaming.formats.contract_fit import find_unknown
+from platform_assets.streaming.formats.reader import UndecodableError
 from platform_assets.streaming.formats.shapes import Shape
 from platform_assets.streaming.moments import count_micros
 
@@ -22,6 +24,7 @@ Plain = dict[str, Any]
 Adapt = Callable[[Any], Any]
 
 _NANOS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_BELOW_MICROS = re.compile(r"[.,]\d{7}")
 write_json = msgspec.json.Encoder(decimal_format="number").encode
 """The JSON form of a plain value, exact: decimals with all their digits, bytes as base64, moments as RFC 3339."""
 
@@ -38,7 +41,10 @@ class Adaptation:
     unknown: tuple[str, ...]
 
     def apply(self, plains: Sequence[Plain]) -> None:
-        """Adapts values in place."""
+        """Adapts values in place; a second time changes nothing.
+
+        Raises `UndecodableError` for a moment that the contract's type would cut.
+        """
         for path, adapt in self.adapt:
             *outer, last = path
             for plain in plains:
@@ -64,6 +70,9 @@ def _find(shape: Shape, each: RecordField, topic: Topic) -> Adapt | None:
     kinds = {of.kind for record in shape.choices for of in _walk_to(record, each.path)}
     if not kinds & {"timestamp", "local_timestamp", "date"}:
         return None
+    is_precise = "timestamp" in kinds and isinstance(each.inspected, inspection.DateTimeType)
+    if is_precise:
+        return lambda value: _require_micros(value, each.name)
     unit = topic.event_time.unit if each.name == topic.event_time.field else each.marks.get("epoch")
     if unit is not None:
         return lambda value: count_micros(value) * 1_000 // _NANOS[unit] if isinstance(value, datetime) else value
@@ -79,6 +88,13 @@ def _walk_to(shape: Shape, path: Sequence[str]) -> tuple[Shape, ...]:
     if member is None:
         return ()
     return tuple(of for choice in member.shape.choices for of in _walk_to(choice, path[1:]))
+
+
+def _require_micros(value: Any, name: str) -> Any:
+    """The same moment. A reader gives one as text that has digits behind the microsecond."""
+    if isinstance(value, str) and _BELOW_MICROS.search(value):
+        raise UndecodableError(f"{name} has parts of a microsecond, which its column would cut: {value}")
+    return value
 
 
 def _write_time(value: date) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from platform_assets.streaming.formats.reader import SchemaError, SchemaReaders
+from platform_assets.streaming.formats.reader import SchemaError, SchemaReaders, ValueReader
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
 
 
@@ -14,4 +14,15 @@ def compile_schema(schema: RegisteredSchema) -> SchemaReaders:
 
             reader = read_avro(schema)
             return SchemaReaders(lambda payload: ((), payload), lambda place: reader)
+        case "protobuf":
+            from platform_assets.streaming.formats.protobuf_schema import read_protobuf
+
+            found = read_protobuf(schema)
+            return SchemaReaders(found.split, found.find)
+        case "json":
+            from platform_assets.streaming.formats.json_schema import read_json_schema
+
+            document = read_json_schema(schema)
+            as_text = ValueReader(document.shape, document.read)
+            return SchemaReaders(lambda payload: ((), payload), lambda place: as_text, is_json=True)
     raise SchemaError(f"schemas in the format {schema.format} cannot be read")

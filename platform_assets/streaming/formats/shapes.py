@@ -12,8 +12,9 @@ from typing import Literal, TypeAlias
 
 ShapeKind: TypeAlias = Literal[
     "null", "bool", "int", "float", "decimal", "text", "bytes", "enum", "date", "time", "timestamp", "local_timestamp",
-    "uuid", "duration", "list", "map", "record", "union", "any",
+    "uuid", "duration", "list", "map", "record", "union", "any", "number",
 ]  # fmt: skip
+"""`number` is JSON's: digits as they were written, which are a decimal, a double or a whole number."""
 ShapeUnit: TypeAlias = Literal["s", "ms", "us", "ns"]
 
 
@@ -22,9 +23,10 @@ class Shape:
     """A type of a writer's schema.
 
     `unit`: of a time, a timestamp or a local timestamp: what it is counted in; None where the schema does not say.
-    `bits`: of an int (an unsigned one of 64 bits has 65). `digits`: precision and scale of a decimal. `symbols`: of an
-    enum. `item`: of a list or a map. `members`: of a record. `branches`: of a union; null is one of them.
-    `name`: of a record or an enum, for messages. `is_recursive`: the record holds itself, and has no members here.
+    `bits`: of an int (an unsigned one of 64 bits has 65). `digits`: precision and scale of a decimal, and of a number
+    whose schema says them. `symbols`: of an enum. `item`: of a list or a map. `members`: of a record. `branches`: of a
+    union; null is one of them. `name`: of a record or an enum, for messages. `is_recursive`: the record holds itself,
+    and has no members here.
     """
 
     kind: ShapeKind

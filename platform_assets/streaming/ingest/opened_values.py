@@ -178,17 +178,22 @@ def _open_rows(opened: OpenedValues, schema: TopicSchema, schema_id: int, payloa
 def _read_rows(opened: OpenedValues, found: OpenedType, schema_id: int, values: Mapping[int, bytes]) -> None:
     many = found.reader.read_many
     plains = many(list(values.values())) if many is not None else None
+    try:
+        found.adaptation.apply(plains or ())
+    except UndecodableError:
+        plains = None
     rows = list(values)
     if plains is None:
         rows, plains = [], []
         for row, value in values.items():
             try:
-                plains.append(found.reader.read(value))
+                plain = found.reader.read(value)
+                found.adaptation.apply([plain])
             except UndecodableError as error:
                 opened.refused[row] = _refuse_bytes(schema_id, error)
             else:
                 rows.append(row)
-    found.adaptation.apply(plains)
+                plains.append(plain)
     opened.groups.append((found.adaptation, rows, plains))
 
 
