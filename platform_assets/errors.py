@@ -7,11 +7,15 @@
     │   ├── ClusterUnavailableError
     │   ├── NotReadyError
     │   ├── QueryFailedError
+    │   ├── RegistryUnavailableError
     │   ├── RunFailedError
     │   ├── ServiceEndedError
     │   └── StoreUnavailableError
     └── TerminalError             trying again cannot help: the group waits for a person
         ├── SettingError
+        ├── RegistryRefusedError
+        ├── SchemaNotAcceptedError
+        ├── UnknownSchemaError
         ├── TopicSpecError
         ├── CatalogueError
         ├── UsageError
@@ -72,8 +76,24 @@ class ServiceEndedError(TransientError):
     """One of the platform's processes ended by itself; the message names its log or its output."""
 
 
+class RegistryUnavailableError(TransientError):
+    """The schema registry did not answer, or asked for patience."""
+
+
 class StoreUnavailableError(TransientError):
     """The object store of the lakehouse did not answer, or asked for patience."""
+
+
+class RegistryRefusedError(TerminalError):
+    """The schema registry refuses: who asks, how, or what."""
+
+
+class SchemaNotAcceptedError(TerminalError):
+    """The schema registry does not register a schema: not compatible, or none at all. Its words are in the message."""
+
+
+class UnknownSchemaError(TerminalError):
+    """The schema registry has no schema of an id."""
 
 
 class SettingError(TerminalError):

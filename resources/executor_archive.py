@@ -27,7 +27,7 @@ from resources.settings import Settings
 # home: the web UI, the model's training, and pyspark's jars, which are most of a gigabyte.
 _PACKAGES = (
     "confluent-kafka", "deltalake", "duckdb", "msgspec", "numpy", "pandas", "pyarrow", "pydantic-settings", "pyspark",
-    "tzdata",
+    "tzdata", "urllib3",
 )  # fmt: skip
 _CODE = ("jobs", "platform_assets", "resources")
 _LEFT_OUT = re.compile(
