@@ -46,6 +46,32 @@ class VersionDocument(SchemaDocument, kw_only=True):
     version: int
 
 
+class IdDocument(msgspec.Struct):
+    """What a registration is answered with."""
+
+    id: int
+
+
+class UsageDocument(msgspec.Struct):
+    """A version that has the id that was asked for."""
+
+    subject: str
+    version: int
+
+
+class VerdictDocument(msgspec.Struct):
+    """What a check of compatibility is answered with."""
+
+    is_compatible: bool
+    messages: list[str] | None = None
+
+
+class ModeDocument(msgspec.Struct):
+    """A subject's compatibility mode in an answer."""
+
+    level: str = msgspec.field(name="compatibilityLevel")
+
+
 class _Reference(msgspec.Struct):
     name: str
     subject: str

@@ -11,8 +11,6 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
-import msgspec
-
 from platform_assets.errors import SchemaNotAcceptedError, SettingError
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaFormat
 from resources import registry_settings
@@ -21,7 +19,11 @@ from resources.registry_answers import Answer
 from resources.registry_http import call
 from resources.registry_schemas import (
     UNKNOWN_CODES,
+    IdDocument,
+    ModeDocument,
     SchemaReference,
+    UsageDocument,
+    VerdictDocument,
     VersionDocument,
     explain_unknown,
     fetch_schema,
@@ -39,6 +41,8 @@ CompatibilityMode: TypeAlias = Literal[
 _PATIENCE_SECONDS = 30.0
 # Schemas are some kB each, and a topic has tens of versions. What is fetched in vain must not add up for ever.
 _REMEMBERED_SCHEMAS = 4096
+# An answer must stay small against the limit of its size.
+_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -58,24 +62,6 @@ class Compatibility:
     messages: tuple[str, ...] = ()
 
 
-class _Id(msgspec.Struct):
-    id: int
-
-
-class _Usage(msgspec.Struct):
-    subject: str
-    version: int
-
-
-class _Verdict(msgspec.Struct):
-    is_compatible: bool
-    messages: list[str] | None = None
-
-
-class _Mode(msgspec.Struct):
-    level: str = msgspec.field(name="compatibilityLevel")
-
-
 @dataclass(frozen=True)
 class SchemaRegistry:
     """One registry, as a value: it may be sent to Spark's tasks, and is a `FetchSchema`. Shows no secret.
@@ -89,12 +75,13 @@ class SchemaRegistry:
     patience_seconds: float = field(default=_PATIENCE_SECONDS, compare=False)
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, url: str = "") -> SchemaRegistry:
-        """The registry that the settings name; nothing is contacted. `url`: the running embedded one's address.
+    def from_settings(cls, settings: Settings) -> SchemaRegistry:
+        """The registry that the settings name; nothing is contacted.
 
-        Raises `SettingError` where they name none, or a certificate's file cannot be used.
+        Raises `SettingError` where they name none, or the embedded one, whose address only its start tells
+        (`embedded_registry.running_registry`), or a certificate's file cannot be used.
         """
-        urls = url or settings.schema_registry_url
+        urls = settings.schema_registry_url
         if urls in ("", registry_settings.EMBEDDED):
             raise SettingError(
                 "No schema registry is set. Set HEADRACE_SCHEMA_REGISTRY_URL to its address, or to embedded."
@@ -110,8 +97,13 @@ class SchemaRegistry:
         return _fetch(self, schema_id)
 
     def subjects(self) -> tuple[str, ...]:
-        """All subjects, sorted."""
-        return tuple(sorted(self._get("/subjects").read(list[str])))
+        """All subjects, sorted. A list that is not asked for by pages may end early: Apicurio's does after 1,000."""
+        found: set[str] = set()
+        while True:
+            page = self._get(f"/subjects?offset={len(found)}&limit={_PAGE}").read(list[str])
+            if found.issuperset(page):  # the end, or all once more from a registry without pages
+                return tuple(sorted(found))
+            found.update(page)
 
     def versions(self, subject: str) -> tuple[int, ...]:
         """The subject's versions, oldest first; none where there is no such subject."""
@@ -131,7 +123,7 @@ class SchemaRegistry:
         answer = self._get(f"/schemas/ids/{schema_id}/versions")
         if answer.error_code in UNKNOWN_CODES:
             raise explain_unknown(self.access, schema_id)
-        return tuple(sorted((found.subject, found.version) for found in answer.read(list[_Usage])))
+        return tuple(sorted((found.subject, found.version) for found in answer.read(list[UsageDocument])))
 
     def compatibility_mode(self, subject: str) -> str:
         """The mode in which the registry judges the subject's next version, its own default included."""
@@ -139,7 +131,7 @@ class SchemaRegistry:
             answer = self._get(path)
             if answer.error_code not in UNKNOWN_CODES:
                 break
-        return answer.read(_Mode).level
+        return answer.read(ModeDocument).level
 
     def set_compatibility(self, subject: str, mode: CompatibilityMode) -> None:
         """Sets the mode in which the subject's next versions are judged; the subject need not exist yet."""
@@ -164,7 +156,7 @@ class SchemaRegistry:
         answer = self._send(
             "POST", f"{subject_path(subject)}/versions", write_document(schema_format, text, references)
         )
-        return self._take(answer, subject).read(_Id).id
+        return self._take(answer, subject).read(IdDocument).id
 
     def check_compatibility(
         self, subject: str, schema_format: SchemaFormat, text: str, references: Sequence[SchemaReference] = ()
@@ -178,7 +170,7 @@ class SchemaRegistry:
         answer = self._send("POST", path, write_document(schema_format, text, references))
         if answer.error_code in UNKNOWN_CODES:
             return Compatibility(is_compatible=True)
-        verdict = self._take(answer, subject).read(_Verdict)
+        verdict = self._take(answer, subject).read(VerdictDocument)
         return Compatibility(verdict.is_compatible, tuple(verdict.messages or ()))
 
     def _read_version(self, subject: str, number: str) -> SubjectVersion | None:

@@ -27,7 +27,7 @@ def serving(handle: Callable[[Handler], None], tls: ssl.SSLContext | None = None
             with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
                 handle(self)
 
-        do_POST = do_PUT = do_GET
+        do_POST = do_PUT = do_GET  # noqa: N815 - the names are http.server's
 
         def log_message(self, format: str, *args: object) -> None:
             pass

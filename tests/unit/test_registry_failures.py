@@ -5,20 +5,16 @@ from __future__ import annotations
 import base64
 import pickle
 import socket
-import ssl
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import trustme
 
 from platform_assets.errors import RegistryRefusedError, RegistryUnavailableError, UnknownSchemaError
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
 from resources import registry_answers, registry_http
 from resources.registry_access import RegistryAccess
 from resources.schema_registry import SchemaRegistry
-from resources.settings import Settings
 from tests.registry_servers import Handler, reply, serving
 
 _SECRET = "hunter2-and-more"
@@ -135,7 +131,7 @@ def test_credentials_do_not_follow_a_redirect() -> None:
             for target in (f"{other}/x?token=abc", "/login", "http://[", ""):
                 with (
                     serving(lambda request, s=status, t=target: reply(request, b"", s, Location=t)) as url,  # type: ignore[misc]
-                    pytest.raises(RegistryRefusedError, match="redirect to .*not followed") as refused,
+                    pytest.raises(RegistryRefusedError, match=r"redirect to .*not followed") as refused,
                 ):
                     _registry(url)(1)
                 assert "abc" not in str(refused.value)
@@ -215,72 +211,22 @@ def test_a_type_that_nobody_decodes_is_named() -> None:
         _registry(url)(1)
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def files(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("certificates")
-    client = authority.issue_cert("client.test")
-    texts = {
-        "ssl.ca.location": authority.cert_pem.bytes(),
-        "ssl.certificate.location": client.cert_chain_pems[0].bytes(),
-        "ssl.key.location": client.private_key_pem.bytes(),
-    }
-    for name, text in texts.items():
-        (folder / name).write_bytes(text)
-    return {name: str(folder / name) for name in texts}
-
-
-def _with_files(url: str, files: dict[str, str], *names: str) -> SchemaRegistry:
-    config = "{" + ", ".join(f'"{name}": "{files[name]}"' for name in names) + "}"
-    return SchemaRegistry.from_settings(
-        Settings.model_validate({"schema_registry_url": url, "schema_registry_config": config})
-    )
-
-
-@pytest.fixture
-def server_tls(authority: trustme.CA) -> Iterator[ssl.SSLContext]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    yield context
-
-
-def test_tls_is_proved_by_the_named_authority(server_tls: ssl.SSLContext, files: dict[str, str]) -> None:
-    with serving(_good, server_tls) as url:
-        registry = _with_files(url, files, "ssl.ca.location")
-        Path(files["ssl.ca.location"]).rename(files["ssl.ca.location"] + ".away")  # as on an executor
-        try:
-            assert pickle.loads(pickle.dumps(registry))(1).text == '"string"'
-        finally:
-            Path(files["ssl.ca.location"] + ".away").rename(files["ssl.ca.location"])
-        with pytest.raises(RegistryRefusedError, match=r"TLS .* fails \(.*certificate.*\).*ssl\.ca\.location"):
-            _with_files(url, files)(1)
-        with pytest.raises(RegistryRefusedError, match=r"TLS .* fails \(.*localhost"):
-            _with_files(url.replace("127.0.0.1", "localhost"), files, "ssl.ca.location")(1)
-
-
-def test_a_client_certificate_is_shown(
-    server_tls: ssl.SSLContext, authority: trustme.CA, files: dict[str, str]
-) -> None:
-    server_tls.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(server_tls)
-    with serving(_good, server_tls) as url:
-        assert _with_files(url, files, *files)(1).text == '"string"'
-        with pytest.raises(RegistryRefusedError, match=r"TLS .* fails .*ssl\.certificate\.location"):
-            _with_files(url, files, "ssl.ca.location")(1)
-
-
-def test_a_server_without_tls_at_an_https_address_is_refused(files: dict[str, str]) -> None:
-    with serving(_good) as url, pytest.raises(RegistryRefusedError, match=r"TLS .*speaks TLS at this port"):
-        _with_files(url.replace("http:", "https:"), files, "ssl.ca.location")(1)
-
-
 def test_words_of_the_registry_are_bounded_and_one_line() -> None:
     found = registry_answers.Answer(RegistryAccess(("http://a",)), b"")
     assert found.error_code == 0
     with serving(lambda request: reply(request, {"error_code": 409, "message": "a\nb" * 10_000}, 409)) as url:
         answer = registry_http.call(RegistryAccess((url,)), "GET", "/", patience_seconds=0)
     assert answer.words.startswith("a ba b") and len(answer.words) == 600
+
+
+@pytest.mark.parametrize(("has_pages", "count"), [(True, 2500), (True, 1000), (True, 0), (False, 2500)])
+def test_subjects_are_read_to_the_last_page(has_pages: bool, count: int) -> None:
+    subjects = [f"s{number}" for number in range(count)]
+
+    def handle(request: Handler) -> None:
+        asked = {name: int(value[0]) for name, value in parse_qs(urlsplit(request.path).query).items()}
+        start, size = (asked["offset"], asked["limit"]) if has_pages else (0, count)
+        reply(request, subjects[start : start + size])
+
+    with serving(handle) as url:
+        assert _registry(url).subjects() == tuple(sorted(subjects))

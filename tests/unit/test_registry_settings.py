@@ -82,7 +82,7 @@ def test_files_of_certificates_are_looked_at_when_the_registry_is_made(tmp_path:
         build_access("https://a", f'{{"ssl.ca.location": "{tmp_path}/none"}}')
     for name, content in (("text", b"no certificate"), ("bytes", b"\xff\xfe")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(SettingError, match="cannot be used|it is no text"):
+        with pytest.raises(SettingError, match=r"cannot be used|it is no text"):
             build_access("https://a", f'{{"ssl.ca.location": "{tmp_path / name}"}}')
 
 
