@@ -44,6 +44,7 @@ import resource; print(time.perf_counter() - began, resource.getrusage(resource.
 # The part of a command line that says what a process is, the more special first.
 _KINDS = {
     "kafka.Kafka": "broker",
+    "quarkus-run": "registry",
     "SparkSubmit": "Spark JVM",
     "pyspark": "Python workers",
     "dagster-daemon": "daemon",
@@ -52,7 +53,7 @@ _KINDS = {
     "code-server": "code server",
     "api grpc": "code server",
     "spawn_main": "stream host",
-    "broker_guard": "guard",
+    "server_guard": "guard",
     "jobs.cli": "headrace",
 }
 

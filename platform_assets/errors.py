@@ -14,6 +14,7 @@
     └── TerminalError             trying again cannot help: the group waits for a person
         ├── SettingError
         ├── RegistryRefusedError
+        ├── SchemaNotAcceptedError
         ├── UnknownSchemaError
         ├── TopicSpecError
         ├── CatalogueError
@@ -85,6 +86,10 @@ class StoreUnavailableError(TransientError):
 
 class RegistryRefusedError(TerminalError):
     """The schema registry refuses: who asks, how, or what."""
+
+
+class SchemaNotAcceptedError(TerminalError):
+    """The schema registry does not register a schema: not compatible, or none at all. Its words are in the message."""
 
 
 class UnknownSchemaError(TerminalError):

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from resources.jars import broker_jars
 from resources.java import java_binary
-
-HOST = "127.0.0.1"
+from resources.ports import HOST
 
 # The default of 1 MiB would refuse a 5 MB record, which must reach the quarantine and not stop the producer.
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -65,6 +64,7 @@ def write_launch_file(folder: Path, port: int, controller_port: int, partition_b
     java += ["-cp", os.pathsep.join(str(jar) for jar in broker_jars())]
     launch = {
         "folder": str(folder),
+        "name": "broker",
         "port": port,
         "command": [*java, "kafka.Kafka", str(properties)],
         "format_command": [*java, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)],

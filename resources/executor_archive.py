@@ -26,8 +26,8 @@ from resources.settings import Settings
 # What tasks import, directly or through pyspark; their own requirements follow. The rest of the environment stays at
 # home: the web UI, the model's training, and pyspark's jars, which are most of a gigabyte.
 _PACKAGES = (
-    "confluent-kafka", "deltalake", "duckdb", "fastavro", "googleapis-common-protos", "grpcio-tools", "jsonschema-rs", "msgspec",
-    "numpy", "pandas", "protobuf", "pyarrow", "pydantic-settings", "pyspark", "tzdata",
+    "confluent-kafka", "deltalake", "duckdb", "fastavro", "googleapis-common-protos", "grpcio-tools", "jsonschema-rs",
+    "msgspec", "numpy", "pandas", "protobuf", "pyarrow", "pydantic-settings", "pyspark", "tzdata", "urllib3",
 )  # fmt: skip
 _CODE = ("jobs", "platform_assets", "resources")
 _LEFT_OUT = re.compile(

@@ -48,7 +48,7 @@ def _resolve(jar_set: JarSet) -> dict[str, Path]:
 
     wanted = tomllib.loads(_COORDINATES.read_text())[jar_set]
     by_artifact = _fetch_alone(wanted.get("without_dependencies", []))
-    for coordinates in wanted["resolutions"]:
+    for coordinates in wanted.get("resolutions", []):
         try:
             environment = jgo.build("+".join(coordinates))
         except Exception as error:  # the resolver raises whatever its HTTP and XML layers raise
@@ -62,7 +62,9 @@ def _resolve(jar_set: JarSet) -> dict[str, Path]:
             if name in files:
                 path = f"{found.groupId.replace('.', '/')}/{found.artifactId}/{found.version}/{name}"
                 by_artifact.setdefault(artifact_id(name), (path, files[name]))
-    unwanted = frozenset(wanted.get("left_out", [])) | (frozenset() if jar_set == "broker" else _shipped_by_pyspark())
+    unwanted = frozenset(wanted.get("left_out", [])) | (
+        _shipped_by_pyspark() if jar_set in ("spark", "s3") else frozenset()
+    )
     return select_missing(dict(by_artifact.values()), unwanted)
 
 
@@ -71,9 +73,9 @@ def _fetch_alone(coordinates: list[str]) -> dict[str, tuple[str, Path]]:
     from jgo.maven import MavenContext
 
     context, found = MavenContext(), {}
-    for group, artifact, version in (one.split(":") for one in coordinates):
+    for group, artifact, version, *kind in (one.split(":") for one in coordinates):
         try:
-            jar = Path(context.project(group, artifact).at_version(version).artifact().resolve())
+            jar = Path(context.project(group, artifact).at_version(version).artifact(*kind).resolve())
         except Exception as error:  # as above
             raise MissingDependencyError(
                 f"The jar {group}:{artifact}:{version} cannot be fetched ({type(error).__name__}: {error}). Check the "

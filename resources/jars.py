@@ -5,7 +5,7 @@ nothing here touches the network: a stamp remembers the size and modification ti
 A platform that has its jars imports nothing here but the standard library.
 
     python -m resources.jars         fetch and verify (what `make setup` does)
-    python -m resources.jars s3      these, and those for a lakehouse in S3
+    python -m resources.jars s3      these, and those for a lakehouse in S3; `registry`: the embedded schema registry's
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Literal, get_args
 from platform_assets.errors import MissingDependencyError
 from resources import file_lock
 
-JarSet = Literal["spark", "s3", "broker"]
+JarSet = Literal["spark", "s3", "broker", "registry"]
 JAR_SETS: tuple[JarSet, ...] = get_args(JarSet)
 JARS_LOCK = Path(__file__).with_name("jars.lock")
 
@@ -72,6 +72,12 @@ def s3_jars(cache: Path | None = None) -> list[Path]:
 def broker_jars(cache: Path | None = None) -> list[Path]:
     """The embedded broker's class path; otherwise as `spark_jars`."""
     return _jars("broker", cache or default_cache())
+
+
+def registry_archive(cache: Path | None = None) -> Path:
+    """The embedded schema registry, one archive; fetched at its first start. Otherwise as `spark_jars`."""
+    (archive,) = _jars("registry", cache or default_cache())
+    return archive
 
 
 def default_cache() -> Path:
@@ -197,6 +203,7 @@ def main() -> None:
     """Command line, see the module's docstring."""
     try:
         found = [spark_jars(), broker_jars(), *([s3_jars()] if "s3" in sys.argv[1:] else [])]
+        found += [[registry_archive()]] if "registry" in sys.argv[1:] else []
     except (MissingDependencyError, TimeoutError) as error:
         sys.exit(str(error))
     for jars in found:

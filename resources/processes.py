@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,4 +68,14 @@ def kill(process: ProcessIdentity, signal_number: int = signal.SIGKILL) -> bool:
         os.kill(process.pid, signal_number)
     except ProcessLookupError:
         return False
+    return True
+
+
+def wait_until_gone(identities: tuple[ProcessIdentity, ...], timeout_seconds: float) -> bool:
+    """Waits until none of these processes lives. Returns whether that came true within the limit."""
+    deadline = time.monotonic() + timeout_seconds
+    while any(is_alive(identity) for identity in identities):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
     return True

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from platform_assets import object_store
 from platform_assets.errors import SettingError
-from resources import cluster_settings
+from resources import cluster_settings, registry_settings
 
 # delta-rs, by which tables are read and written, ends where a path has one of these, opens another path, or (? and #)
 # finds no commit in the log: what streams read back at a start would be nothing.
@@ -34,6 +34,8 @@ _SPARK_MASTER = re.compile(r"local(\[(\*|[1-9]\d*)(, ?\d+)?\])?|local-cluster\[[
 _UNREADABLE = re.compile(r"%[0-9a-fA-F]{2}|[\[\]\\|^?#\x00-\x1f\x7f]")
 
 
+_WEBHOOK_SECRET = "use a webhook whose path or query is its secret"
+_REGISTRY_LOG_IN = "set them in HEADRACE_SCHEMA_REGISTRY_CONFIG"
 _MLFLOW_LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 _URI_WITHOUT_SLASHES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//)")
 
@@ -65,6 +67,15 @@ class Settings(BaseSettings):
     # Kafka deletes whole segments of 256 MiB: a smaller limit would keep as much.
     kafka_partition_mib: Annotated[
         int, Field(ge=0, description="What each partition of the embedded broker keeps; 0: a share of the free disk")
+    ] = 0
+    schema_registry_url: Annotated[
+        str, Field(description="Schema registry, with Confluent's API; embedded: Headrace's own; empty: none")
+    ] = ""
+    schema_registry_config: Annotated[
+        SecretStr, Field(description="JSON; options of Confluent's client: basic.auth.*, bearer.auth.*, ssl.*")
+    ] = SecretStr("{}")
+    schema_registry_port: Annotated[
+        int, Field(ge=0, le=65535, description="Embedded schema registry's port; 0: any free one")
     ] = 0
     topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="Topic of shop events")] = (
         "ecommerce-events"
@@ -319,7 +330,23 @@ class Settings(BaseSettings):
     @classmethod
     def _of_a_server(cls, value: str) -> str:
         if trouble := _find_trouble(value):
-            raise ValueError(trouble.replace("use a webhook whose path or query is its secret", _MLFLOW_LOG_IN))
+            raise ValueError(trouble.replace(_WEBHOOK_SECRET, _MLFLOW_LOG_IN))
+        return value
+
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _of_registries(cls, value: str) -> str:
+        for url in () if value == registry_settings.EMBEDDED else registry_settings.split_urls(value):
+            if trouble := _find_trouble(url):
+                raise ValueError(trouble.replace(_WEBHOOK_SECRET, _REGISTRY_LOG_IN))
+            if "?" in url or "#" in url:
+                raise ValueError("must have no ? and no #: what is asked for is appended to it")
+        return value
+
+    @field_validator("schema_registry_config")
+    @classmethod
+    def _of_a_registry(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        registry_settings.parse_options(value.get_secret_value(), info.data.get("schema_registry_url", ""))
         return value
 
     @field_validator("topic_time_zone")
@@ -419,7 +446,7 @@ def _find_trouble(url: str) -> str:
     if not parts.hostname or port == 0:
         return "must name a host, as https://host/path"
     if parts.username is not None or parts.password is not None:
-        return "must have no user name or password before its host: use a webhook whose path or query is its secret"
+        return "must have no user name or password before its host: " + _WEBHOOK_SECRET
     return ""
 
 

@@ -16,9 +16,11 @@ import hypothesis
 import pytest
 
 from resources.embedded_broker import BrokerState, EmbeddedBroker
+from resources.embedded_registry import EmbeddedRegistry
 from resources.jars import s3_jars, spark_jars
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
+from resources.schema_registry import SchemaRegistry
 from resources.settings import Settings, load_settings
 from resources.spark import SparkResource
 from tests import generated_cases
@@ -96,6 +98,26 @@ def topic(kafka: KafkaResource) -> Callable[..., str]:
         return name
 
     return create
+
+
+@pytest.fixture(scope="session")
+def registry_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home in which `schema_registry` runs."""
+    return tmp_path_factory.mktemp("registry-home")
+
+
+@pytest.fixture(scope="session")
+def schema_registry(registry_home: Path) -> Iterator[SchemaRegistry]:
+    """A real registry for the whole run; tests take subjects that no other one uses (the fixture `subject`)."""
+    embedded = EmbeddedRegistry(registry_home)
+    yield embedded.start()
+    embedded.stop()
+
+
+@pytest.fixture
+def subject() -> Callable[..., str]:
+    """Makes names of subjects that no other test uses."""
+    return lambda name="test": f"{name}-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="session")

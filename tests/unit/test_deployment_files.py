@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from jobs.supervision.dagster_home import render_dagster_yaml
+from resources.registry_configuration import API_PATH
 from resources.settings import Settings
 
 _ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def _runs_once(service: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("name", _SERVICES)
 def test_service_is_pinned_watched_and_given_time_to_stop(name: str) -> None:
     service = _SERVICES[name]
-    assert re.fullmatch(r"[a-z/]+:\d+\.\d+(\.\d+)?(-[a-z]+)?", service["image"])
+    assert re.fullmatch(r"[a-z/-]+:\d+\.\d+(\.\d+)?(-[a-z]+)?", service["image"])
     if not _runs_once(service):
         assert service["healthcheck"]["test"]
         assert service["stop_grace_period"] == "90s"
@@ -48,7 +49,7 @@ def test_ports_are_published_on_the_loopback_interface_only() -> None:
 def test_no_secret_stands_in_clear() -> None:
     for service in _SERVICES.values():
         for key, value in service.get("environment", {}).items():
-            if re.search("PASSWORD|SECRET|TOKEN|KAFKA_CONFIG", key):
+            if re.search("PASSWORD|SECRET|TOKEN|_CONFIG$", key):
                 assert value.startswith("${")
             if "PASSWORD" in key:
                 assert ":?" in value  # absent: one clear message and no start
@@ -65,6 +66,16 @@ def test_broker_is_the_version_that_the_tests_run() -> None:
     jars = tomllib.loads((_ROOT / "resources" / "jars.toml").read_text())
     embedded = jars["broker"]["resolutions"][0][0].rpartition(":")[2]
     assert _SERVICES["kafka"]["image"] == f"apache/kafka:{embedded}"
+
+
+def test_registry_is_the_version_that_the_tests_run() -> None:
+    jars = tomllib.loads((_ROOT / "resources" / "jars.toml").read_text())
+    embedded = jars["registry"]["without_dependencies"][0].split(":")[2]
+    registry = _SERVICES["registry"]
+    assert registry["image"] == f"apicurio/apicurio-registry:{embedded}"
+    assert registry["environment"]["APICURIO_RULES_GLOBAL_COMPATIBILITY"] == "BACKWARD"
+    used = _SERVICES["code"]["environment"]["HEADRACE_SCHEMA_REGISTRY_URL"]
+    assert f"http://registry:8080{API_PATH}" in used
 
 
 def test_topic_of_the_stack_is_the_topic_of_the_settings() -> None:

