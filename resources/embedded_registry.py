@@ -82,5 +82,15 @@ def running_registry(settings: Settings) -> Iterator[SchemaRegistry]:
         embedded.stop()
 
 
+def find_registry(settings: Settings) -> SchemaRegistry:
+    """The registry of the settings, which runs already where it is the embedded one. Nothing is started.
+
+    Raises `SettingError` where the settings name none, `RegistryUnavailableError` where the embedded one does not run.
+    """
+    if settings.schema_registry_url != EMBEDDED:
+        return SchemaRegistry.from_settings(settings)
+    return SchemaRegistry(RegistryAccess((EmbeddedRegistry(settings.home, settings.schema_registry_port).url,)))
+
+
 def _find_url(state: ServerState) -> str:
     return f"http://{state.address}{API_PATH}"

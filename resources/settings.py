@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     schema_registry_port: Annotated[
         int, Field(ge=0, le=65535, description="Embedded schema registry's port; 0: any free one")
     ] = 0
+    unknown_schemas: Annotated[
+        Literal["wait", "quarantine"],
+        Field(description="Records whose schema the registry does not give, for it does not answer"),
+    ] = "wait"
     topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="Topic of shop events")] = (
         "ecommerce-events"
     )

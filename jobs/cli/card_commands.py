@@ -36,12 +36,12 @@ def list_cards() -> None:
 def release(card_id: str, reason: str) -> None:
     """Release a CARD that an alert holds."""
     from jobs.operations.card_holds import describe_release, release_card
-    from resources.embedded_broker import running_broker
+    from resources.embedded_servers import running_servers
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
 
     settings = load_settings()
-    with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
+    with running_servers(settings), KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
         over = release_card(lakehouse, kafka, card_id, getpass.getuser(), reason)
     print(show(describe_release(card_id, over)))

@@ -37,12 +37,12 @@ def requeue(
     from jobs.operations.stream_groups import find_groups
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
-    from resources.embedded_broker import running_broker
+    from resources.embedded_servers import running_servers
 
     record_filter = build_record_filter(reasons, since, until, offsets)
     settings = load_settings()
     prepare_environment(settings)
-    with running_broker(settings), dg.DagsterInstance.get() as instance:
+    with running_servers(settings), dg.DagsterInstance.get() as instance:
         for each in find_groups(load_stream_groups(), group, ""):
             found = requeue_records(each, record_filter, settings, instance, getpass.getuser(), accept=accept)
             accepted, repeated = found.count("accepted"), found.count("deduplicated")
@@ -67,7 +67,7 @@ def explain(event_id: str | None, offset: str | None, user: str | None, payment:
     from jobs.operations.explain import explain as find_sentences
     from jobs.operations.explained_payments import explain_payment
     from platform_assets.streams import load_streams
-    from resources.embedded_broker import running_broker
+    from resources.embedded_servers import running_servers
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
 
@@ -78,7 +78,7 @@ def explain(event_id: str | None, offset: str | None, user: str | None, payment:
         for sentence in explain_payment(LakehouseResource.from_settings(settings), payment):
             print(show(sentence))
         return
-    with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
+    with running_servers(settings), KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
         for sentence in find_sentences(load_streams(), lakehouse, kafka, event_id, offset, user, at):
             print(show(sentence))

@@ -63,11 +63,11 @@ def drain(close_windows: bool) -> int:
     from jobs.operations.drain import EXIT_DONE, EXIT_INTERRUPTED, drain_streams
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
-    from resources.embedded_broker import running_broker
+    from resources.embedded_servers import running_servers
 
     settings = load_settings()
     prepare_environment(settings)
-    with running_broker(settings):
+    with running_servers(settings):
         code = EXIT_DONE
         for group in load_stream_groups():
             code = max(code, drain_streams(group, settings, close_windows=close_windows))
@@ -82,11 +82,11 @@ def check(rows: bool) -> int:
     """Run all asset checks; the exit code is the verdict."""
     from jobs.platform.checks_run import run_checks
     from jobs.platform.services import prepare_environment
-    from resources.embedded_broker import running_broker
+    from resources.embedded_servers import running_servers
 
     settings = load_settings()
     prepare_environment(settings)
-    with running_broker(settings):
+    with running_servers(settings):
         return 0 if run_checks(_open_console(), show_rows=rows) else 1
 
 

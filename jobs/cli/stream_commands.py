@@ -123,7 +123,7 @@ def replay(
     from jobs.operations.replay.row_replay import ReplayScope
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
-    from resources.embedded_broker import running_broker
+    from resources.embedded_servers import running_servers
 
     if len(set(actions)) > 1:
         raise click.UsageError("Only one of --rehearse, --swap, --undo and --abandon can be asked for.")
@@ -133,7 +133,7 @@ def replay(
     settings = load_settings()
     prepare_environment(settings)
     groups = load_stream_groups()
-    with running_broker(settings), dg.DagsterInstance.get() as instance:
+    with running_servers(settings), dg.DagsterInstance.get() as instance:
         replay_stream(groups, stream, action, settings, instance, getpass.getuser(), print, scope)
 
 
@@ -153,10 +153,10 @@ def acknowledge_loss(group: str, reason: str, go_on_from: str) -> None:
     from jobs.operations.stream_groups import find_groups
     from platform_assets.streaming.ingest.lost_ranges import describe
     from platform_assets.streams import load_stream_groups
-    from resources.embedded_broker import running_broker
+    from resources.embedded_servers import running_servers
 
     settings = load_settings()
-    with running_broker(settings):
+    with running_servers(settings):
         for each in find_groups(load_stream_groups(), group, ""):
             lost = operation.acknowledge_loss(each, settings, getpass.getuser(), reason, go_on_from)
             print("\n".join(f"{each.name}: lost {item}" for item in lost) or f"{each.name}: nothing is lost.")

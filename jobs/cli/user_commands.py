@@ -44,7 +44,7 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     from platform_assets.streaming.register.found_traces import AlsoErased
     from platform_assets.streams import load_all_stream_groups, load_stream_groups
     from platform_assets.tables.coordinates import Coordinates
-    from resources.embedded_broker import running_broker
+    from resources.embedded_servers import running_servers
     from resources.lakehouse import LakehouseResource
 
     user = sys.stdin.readline().rstrip("\n") if user == "-" else user
@@ -52,7 +52,7 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     settings, groups = load_settings(), load_stream_groups()
     demand_all_enabled(load_all_stream_groups(), groups, LakehouseResource.from_settings(settings))
     prepare_environment(settings)
-    with running_broker(settings), dg.DagsterInstance.get() as instance:
+    with running_servers(settings), dg.DagsterInstance.get() as instance:
         done = operation.forget_user(
             groups, user, settings, instance, getpass.getuser(), reason, wait_seconds, print, also,
             compute_changed_days,

@@ -39,14 +39,14 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
         from jobs.operations.questions import parse_moment
         from jobs.operations.replay.command import replay_stream
         from jobs.operations.replay.row_replay import ReplayScope
-        from resources.embedded_broker import running_broker
+        from resources.embedded_servers import running_servers
 
         config, settings = context.op_config, load_settings()
         try:
             since, until = (parse_moment(name, config[name] or None) for name in ("since", "until"))
             asked = ReplayScope(since, until, tuple(config["offsets"]))
             scope = asked if config["range"] or asked != ReplayScope() else None
-            with running_broker(settings):
+            with running_servers(settings):
                 found = replay_stream(
                     groups, config["stream"], config["action"], settings, context.instance,
                     f"run {context.run_id[:8]}", context.log.info, scope,

@@ -29,14 +29,14 @@ def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     )
     def requeue(context: dg.OpExecutionContext) -> None:
         from jobs.operations.requeue import build_record_filter, requeue_records
-        from resources.embedded_broker import running_broker
+        from resources.embedded_servers import running_servers
 
         config, settings = context.op_config, load_settings()
         group = choose_group(groups, config["group"])
         try:
             bounds = (config["since"] or None, config["until"] or None)
             record_filter = build_record_filter(config["reasons"], *bounds, config["offsets"])
-            with running_broker(settings):
+            with running_servers(settings):
                 found = requeue_records(
                     group,
                     record_filter,

@@ -26,7 +26,7 @@ from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import MissingTopicError, ServiceEndedError, SettingError, StorageError
 from platform_assets.streaming.stream_spec import StreamGroup, name_topics
 from platform_assets.streams import load_stream_groups, load_streams
-from resources.embedded_broker import running_broker
+from resources.embedded_servers import running_servers
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.log_files import bound_logs
@@ -196,7 +196,7 @@ def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> None:
     Where a broker that is not ours lacks some of them, their groups say so, and the others run. Raises
     `MissingTopicError` where it has none.
     """
-    stack.enter_context(running_broker(settings))
+    stack.enter_context(running_servers(settings))
     topics, missing = name_topics(load_streams(), settings.topic), []
     with KafkaResource.from_settings(settings) as kafka:
         for topic in topics.values():

@@ -12,9 +12,12 @@ from platform_assets.errors import BrokerUnavailableError, MissingTopicError, Se
 from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
+from platform_assets.streaming.formats.registered_schema import SchemaSource, explain_no_registry
 from platform_assets.streaming.repair.expiry import check_policy
-from platform_assets.streaming.stream_spec import Stream, name_topics, select_derived
+from platform_assets.streaming.stream_spec import KafkaStream, Stream, name_topics, select_derived
+from platform_assets.streaming.topic_spec import RegistryValues
 from platform_assets.streams import load_all_streams
+from resources.embedded_registry import find_registry
 from resources.range_reader import RangeReader
 
 if TYPE_CHECKING:
@@ -41,8 +44,8 @@ def build_stream_context(
     """Checks that the lakehouse can be written and the streams' topics are there (creates them on our own broker).
 
     A missing topic to which one of `streams` is to be published is a warning, and not published to. Raises
-    `SettingError`, `StorageError`, `MissingTopicError` or `BrokerUnavailableError`, each with one line that says the
-    fix.
+    `SettingError`, `StorageError`, `MissingTopicError`, `BrokerUnavailableError` or `RegistryUnavailableError`, each
+    with one line that says the fix.
     """
     check_policy(load_all_streams(), settings.retention_days)
     lakehouse.check_writable()
@@ -79,6 +82,7 @@ def build_stream_context(
         retention_days=settings.retention_days,
         check_lease=check_lease,
         read_records=RangeReader(kafka.client_config()),
+        schemas=_build_schemas(settings, streams),
         ingest={name: _build_ingest(topic, kafka) for name, topic in topics.items()}
         | {relay.name: _build_relay_ingest(relay, kafka) for relay in relays},
         real_time_batch_seconds=settings.real_time_batch_seconds if settings.real_time else None,
@@ -100,6 +104,16 @@ def _build_ingest(topic: str, kafka: KafkaResource) -> KafkaIngest:
         fetch_ends=lambda: _try(lambda: kafka.read_ends(topic)),
         fetch_times=lambda positions: _try(lambda: kafka.read_times(topic, positions)),
     )
+
+
+def _build_schemas(settings: Settings, streams: Sequence[Stream]) -> SchemaSource | None:
+    """The registry, where a topic needs it. Raises `SettingError` where none is set, and names the topic."""
+    needed = [s.topic for s in streams if isinstance(s, KafkaStream) and isinstance(s.topic.values, RegistryValues)]
+    if not needed:
+        return None
+    if not settings.schema_registry_url:
+        raise explain_no_registry(needed[0])
+    return SchemaSource(find_registry(settings), quarantines=settings.unknown_schemas == "quarantine")
 
 
 def _ensure_relay_topics(relay: RelayStream, settings: Settings, kafka: KafkaResource) -> None:

@@ -159,7 +159,7 @@ def _register_types(shape: Shape) -> None:
     own |= {f"{of}-{OWN}decimal": _read_decimal for of in ("bytes", "fixed")}
     symbols = {each.symbols for each in shape.walk() if each.kind == "enum"}
     own |= {f"int-{name_enum(each)}": _as_reader(_find_symbol(each)) for each in symbols}
-    for readers in (read.LOGICAL_READERS, _read_py.LOGICAL_READERS):
+    for readers in (read.LOGICAL_READERS, _read_py.LOGICAL_READERS):  # type: ignore[attr-defined]
         readers.update(own)
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from platform_assets.errors import SettingError
+
+if TYPE_CHECKING:
+    from platform_assets.streaming.topic_spec import Topic
 
 SchemaFormat: TypeAlias = Literal["avro", "protobuf", "json"]
 
@@ -46,3 +51,19 @@ class SchemaSource:
     fetch: FetchSchema
     quarantines: bool = False
     unresolved: frozenset[int] | None = None
+
+
+def require_source(topic: Topic, source: SchemaSource | None) -> SchemaSource:
+    """The source of schemas that a topic needs. Raises `SettingError` where no registry is set."""
+    if source is None:
+        raise explain_no_registry(topic)
+    return source
+
+
+def explain_no_registry(topic: Topic) -> SettingError:
+    """What to do where a topic needs a registry and none is set."""
+    name = topic.kafka_topic or topic.name
+    return SettingError(
+        f"The values of {name} are written by schemas of a registry, and no registry is set. "
+        "Set HEADRACE_SCHEMA_REGISTRY_URL to its address, or to embedded."
+    )

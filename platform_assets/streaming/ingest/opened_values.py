@@ -14,7 +14,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platform_assets.errors import RegistryUnavailableError, SettingError, UnknownSchemaError
+from platform_assets.errors import RegistryUnavailableError, UnknownSchemaError
 from platform_assets.streaming.formats.contract_fit import find_misfits
 from platform_assets.streaming.formats.frame import HEADER_BYTES, find_schema_id
 from platform_assets.streaming.formats.plain_values import Adaptation, Plain, plan_adaptation
@@ -23,16 +23,6 @@ from platform_assets.streaming.formats.readers import compile_schema
 from platform_assets.streaming.formats.registered_schema import FetchSchema, RegisteredSchema, SchemaSource
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.topic_spec import Topic
-
-
-def require_source(topic: Topic, source: SchemaSource | None) -> SchemaSource:
-    """The source of schemas that a topic needs. Raises `SettingError` where no registry is set."""
-    if source is None:
-        raise SettingError(
-            f"The values of {topic.kafka_topic or topic.name} are written by schemas of a registry, and no registry is "
-            "set. Set HEADRACE_SCHEMA_REGISTRY_URL."
-        )
-    return source
 
 
 def find_unresolved(records: pa.Table) -> frozenset[int]:

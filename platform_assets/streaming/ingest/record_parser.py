@@ -18,10 +18,10 @@ import pyarrow.compute
 
 from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.event_rules import BLANKS, EventRules
-from platform_assets.streaming.formats.registered_schema import SchemaSource
+from platform_assets.streaming.formats.registered_schema import SchemaSource, require_source
 from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.ingest.opened_records import OpenedRecords
-from platform_assets.streaming.ingest.opened_values import open_values, require_source
+from platform_assets.streaming.ingest.opened_values import open_values
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_columns import NOT_HELD, build_column, find_not_held
 from platform_assets.streaming.ingest.record_contract import NOT_PLAIN, ParsedRecord, RecordContract, compile_contract
