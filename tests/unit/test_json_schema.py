@@ -254,7 +254,7 @@ def test_types_that_all_hold_each_other_have_a_shape_that_ends() -> None:
     }
     shape = read({"$ref": "#/definitions/T0", "definitions": types}).shape
     assert 12 < sum(1 for _ in shape.walk()) < 50_000
-    branches = [{"anyOf": [{"properties": {f"a{n}": {}}}, {"properties": {f"b{n}": {}}}]} for n in range(30)]
+    branches: list[Any] = [{"anyOf": [{"properties": {f"a{n}": {}}}, {"properties": {f"b{n}": {}}}]} for n in range(30)]
     assert read({"allOf": branches}).shape.kind == "any"
 
 
