@@ -93,7 +93,10 @@ def _add_field(
     elif label != "singular":
         # A field of proto3 with presence lies alone in a oneof that the compiler makes, behind those that are written.
         is_own = label == "optional" and file.syntax == "proto3" and kind != _MESSAGE
-        if label == "oneof" and not any(each.proto3_optional for each in message.field):
+        others = [each for each in message.field if each.HasField("oneof_index")]
+        # The compiler wants the fields of a oneof one after the other.
+        is_free = not others or message.field[-2] == others[-1]
+        if label == "oneof" and is_free and not any(each.proto3_optional for each in message.field):
             field.oneof_index = 0
             if not message.oneof_decl:
                 message.oneof_decl.add(name="choice")

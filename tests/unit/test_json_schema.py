@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -172,6 +173,8 @@ def test_anchors_and_prefix_items() -> None:
         ({"$schema": "http://example.com/own"}, "dialect"),
         ({"$ref": "#/definitions/missing"}, "missing"),
         ({"properties": {"a": {"$ref": "other.json"}}}, "refers to what is not there.*other.json"),
+        ({"$id": "http://["}, "is no URI"),
+        ({"properties": {"a": {"$id": "http://["}}}, "."),
         ({"$ref": "file:///etc/passwd"}, "refers to what is not there"),
         ({"properties": {"a": {"pattern": "("}}}, "regex"),
         ({"properties": {"a": {"pattern": "(a{1000}){1000}"}}}, "regex"),
@@ -251,7 +254,7 @@ def test_types_that_all_hold_each_other_have_a_shape_that_ends() -> None:
     }
     shape = read({"$ref": "#/definitions/T0", "definitions": types}).shape
     assert 12 < sum(1 for _ in shape.walk()) < 50_000
-    branches = [{"anyOf": [{"properties": {f"a{n}": {}}}, {"properties": {f"b{n}": {}}}]} for n in range(30)]
+    branches: list[Any] = [{"anyOf": [{"properties": {f"a{n}": {}}}, {"properties": {f"b{n}": {}}}]} for n in range(30)]
     assert read({"allOf": branches}).shape.kind == "any"
 
 
@@ -260,6 +263,46 @@ def test_references_that_lead_to_themselves() -> None:
     found = read({"properties": {"a": {"$ref": "#/properties/a"}}})
     assert say(found.shape) == "{a?: itself:any}"
     found.validate(b'{"a": 1}')
+
+
+def test_a_value_is_read_with_all_its_digits() -> None:
+    found = read({}).read(b'{"a": 0.10, "b": 123456789012345678901234567890, "c": 1e400, "d": [null, true, "x"]}')
+    assert found == {
+        "a": Decimal("0.10"), "b": 123456789012345678901234567890, "c": Decimal("1e400"), "d": [None, True, "x"],
+    }  # fmt: skip
+    assert str(found["a"]) == "0.10"
+    for broken in (b"[]", b"{", b"\xff", b"[" * 100_000, b"", b'{"a": NaN}'):
+        with pytest.raises(UndecodableError):
+            read({}).read(broken)
+
+
+_WORDS = st.sampled_from(
+    ["type", "properties", "items", "enum", "const", "allOf", "anyOf", "$ref", "$id", "id", "required", "pattern",
+     "multipleOf", "minimum", "maximum", "format", "additionalProperties", "prefixItems", "$schema", "definitions",
+     "$defs", "not", "if", "then", "dependentSchemas", "$dynamicRef", "$anchor", "contentEncoding", "title", "a"]
+)  # fmt: skip
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _WORDS
+    | st.sampled_from(["#", "#/a", "#/properties/a", "x.json", "http://[", "%", "string", "object", "integer"])
+    | st.sampled_from(["", LATEST, "(", "#a"])
+    | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(_ANYTHING, st.dictionaries(_WORDS, _ANYTHING, max_size=2))
+def test_any_document_is_a_schema_or_is_refused(document: Any, value: Any) -> None:
+    try:
+        found = read(json.dumps(document))
+    except SchemaError as error:
+        assert str(error)
+        return
+    assert found.shape.say()
+    try:
+        found.validate(json.dumps(value).encode())
+    except UndecodableError as error:
+        assert str(error)
 
 
 _LEAVES = st.sampled_from(

@@ -70,7 +70,7 @@ def read_documents(schema: RegisteredSchema) -> Documents:
         raise SchemaError(f"the schema has more than {_MOST_CHARACTERS} characters")
     main = _read_text(schema.text, "the schema")
     draft = _find_draft(main, "the schema")
-    base_uri = urljoin(_MAIN, _find_id(main))
+    base_uri = join_uris(_MAIN, _find_id(main))
     found: dict[str, JsonSchema] = {}
     for each in schema.references:
         document = _read_text(each.text, f"the reference {each.name}")
@@ -88,6 +88,14 @@ def read_documents(schema: RegisteredSchema) -> Documents:
 def say_shortly(error: Exception) -> str:
     """The first line of what the library says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def join_uris(base: str, uri: str) -> str:
+    """What a URI is where the base holds. Raises `SchemaError` for a text that is none."""
+    try:
+        return urljoin(base, uri)
+    except ValueError:
+        raise SchemaError(f"{uri[:200]!r} is no URI") from None
 
 
 def is_old(draft: int) -> bool:
@@ -126,13 +134,10 @@ def _find_id(document: JsonSchema) -> str:
 
 def _list_uris(name: str, document: JsonSchema, base_uri: str) -> Iterator[str]:
     """The names under which a document is found: what a `$ref` to it becomes depends on where the `$ref` stands."""
-    try:
-        for base in (base_uri, _BASE):
-            yield urljoin(base, name)
-            if own := _find_id(document):
-                yield urljoin(urljoin(base, name), own)
-    except ValueError:
-        raise SchemaError(f"a reference has the name {name!r}, which is no URI") from None
+    for base in (base_uri, _BASE):
+        yield join_uris(base, name)
+        if own := _find_id(document):
+            yield join_uris(join_uris(base, name), own)
 
 
 def _refuse(uri: str) -> NoReturn:

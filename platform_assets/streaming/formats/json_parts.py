@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.parse import urljoin
 
 import jsonschema_rs
 
-from platform_assets.streaming.formats.json_documents import Documents, JsonSchema, is_old, say_shortly
+from platform_assets.streaming.formats.json_documents import Documents, JsonSchema, is_old, join_uris, say_shortly
 from platform_assets.streaming.formats.reader import SchemaError
 from platform_assets.streaming.formats.shapes import Shape
 
@@ -56,7 +55,7 @@ class References:
         own = schema.get("$id")
         if not isinstance(own, str) or own.startswith("#"):
             return resolver
-        return self._registry.resolver(urljoin(resolver.base_uri, own))
+        return self._registry.resolver(join_uris(resolver.base_uri, own))
 
     def follow(self, reference: str, resolver: jsonschema_rs.Resolver) -> jsonschema_rs.Resolved:
         """What a reference leads to. Raises `SchemaError` where it leads nowhere."""
@@ -110,7 +109,7 @@ class Gathered:
 
     def _follow(self, reference: str, resolver: jsonschema_rs.Resolver) -> None:
         found = self._references.follow(reference, resolver)
-        place = urljoin(resolver.base_uri, reference)
+        place = join_uris(resolver.base_uri, reference)
         contents: Any = found.contents
         if place in self.outer:
             part = [Part(contents, found.resolver, found.draft)] if isinstance(contents, dict) else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,7 @@ _BACKTRACK_LIMIT = 10_000
 _PATTERN_BYTES = 2_000_000
 
 _decode = msgspec.json.Decoder().decode
+_decode_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,18 @@ class JsonSchemaReader:
 
     shape: Shape
     _validator: Any
+
+    def read(self, value: bytes) -> dict[str, Any]:
+        """The value with all its digits. Raises `UndecodableError` for bytes that are no JSON object."""
+        try:
+            found = _decode_exactly(value)
+        except RecursionError:
+            raise UndecodableError("the JSON is nested too deeply") from None
+        except (msgspec.MsgspecError, UnicodeError, ArithmeticError) as error:
+            raise UndecodableError(f"no JSON: {say_shortly(error)}") from None
+        if not isinstance(found, dict):
+            raise UndecodableError("the JSON is no object")
+        return found
 
     def validate(self, value: bytes) -> None:
         """Raises `UndecodableError` for bytes that are no JSON, or that the schema forbids, and never anything else.

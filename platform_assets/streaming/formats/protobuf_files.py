@@ -116,7 +116,10 @@ def _run_compiler(folder: Path, main: str) -> None:
     paths = [str(Path(each).absolute()) for each in sys.path]
     command = [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(paths), *arguments]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False)
+        # A Spark worker's standard input is the pipe to its daemon.
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         raise SchemaError(f"the schema was not compiled within {_TIMEOUT_SECONDS} seconds") from None
     if done.returncode:
