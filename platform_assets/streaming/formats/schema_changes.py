@@ -2,7 +2,7 @@
 
 Avro resolves types and not logical types: a time in milliseconds may become one in microseconds, and a decimal may get
 another scale. Readers that go by their own schema then give old values a new meaning. Headrace reads each value by its
-writer's schema; whoever else reads the topic may not.
+writer's schema. Other readers of the topic may not.
 """
 
 from __future__ import annotations
