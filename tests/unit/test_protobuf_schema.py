@@ -268,6 +268,27 @@ def test_a_decimal_without_its_digits_and_with_too_many() -> None:
             schema.read(b"\0" + declare(schema, "M")(d=broken).SerializeToString())
 
 
+def test_confluents_files_need_no_reference() -> None:
+    text = """
+    syntax = "proto3";
+    import "confluent/meta.proto";
+    import "confluent/types/decimal.proto";
+    import "confluent/type/variant.proto";
+    message M {
+      confluent.type.Decimal d = 1;
+      confluent.type.Variant v = 2;
+      string id = 3 [(confluent.field_meta) = {
+        doc: "its id" tags: ["PII"] rules: [{ name: "filled" expr: "size(this) > 0" }]
+      }];
+    }"""
+    schema = read(text, NamedSchema("confluent/meta.proto", "of another's"))
+    value = declare(schema, "confluent.type.Decimal")(value=b"\1", scale=-2)
+    message = declare(schema, "M")(d=value, v=declare(schema, "confluent.type.Variant")(value=b"\2"))
+    assert schema.read(b"\0" + message.SerializeToString()) == {
+        "d": Decimal(100), "v": {"metadata": b"", "value": b"\2"}, "id": "",
+    }  # fmt: skip
+
+
 def test_types_that_all_hold_each_other_have_a_shape_that_ends() -> None:
     names = [f"T{number}" for number in range(20)]
     fields = " ".join(f"T{number} f{number} = {number + 1};" for number in range(20))

@@ -16,13 +16,19 @@ _GOOGLE_TYPES = (
     "localized_text", "money", "month", "phone_number", "postal_address", "quaternion", "timeofday",
 )  # fmt: skip
 
-# The parts of Confluent's files that values and decimals need: names and numbers are theirs.
+# Confluent's files, which its registry adds by itself: names and numbers are theirs.
 CONFLUENT_FILES: Mapping[str, str] = {
     "confluent/meta.proto": """
         syntax = "proto3";
         package confluent;
         import "google/protobuf/descriptor.proto";
-        message Meta { string doc = 1; map<string, string> params = 2; repeated string tags = 3; }
+        message Meta {
+          string doc = 1;
+          map<string, string> params = 2;
+          repeated string tags = 3;
+          repeated Rule rules = 4;
+        }
+        message Rule { string name = 1; string doc = 2; string expr = 3; string sql = 4; }
         extend google.protobuf.FileOptions { Meta file_meta = 1088; }
         extend google.protobuf.MessageOptions { Meta message_meta = 1088; }
         extend google.protobuf.FieldOptions { Meta field_meta = 1088; }
@@ -33,6 +39,15 @@ CONFLUENT_FILES: Mapping[str, str] = {
         syntax = "proto3";
         package confluent.type;
         message Decimal { bytes value = 1; uint32 precision = 2; int32 scale = 3; }
+    """,
+    "confluent/types/decimal.proto": """
+        syntax = "proto3";
+        import public "confluent/type/decimal.proto";
+    """,
+    "confluent/type/variant.proto": """
+        syntax = "proto3";
+        package confluent.type;
+        message Variant { bytes metadata = 1; bytes value = 2; }
     """,
 }
 
