@@ -51,7 +51,7 @@ class PassingError(Exception):
 
 
 class _Error(msgspec.Struct):
-    error_code: int
+    error_code: int = 0
     message: str = ""
 
 
@@ -60,9 +60,11 @@ def judge(access: RegistryAccess, response: urllib3.BaseHTTPResponse, content: b
     status = response.status
     if 200 <= status < 300:
         return Answer(access, content)
+    error = _read_error(content)
     if status in _PASSING_STATUSES or status >= 500:
         after = response.headers.get("Retry-After", "")
-        raise PassingError(f"status {status}", float(after) if after.isdecimal() and len(after) < 6 else 0.0)
+        said = f"status {status}{': ' if error.message else ''}{error.message}"
+        raise PassingError(said, float(after) if after.isdecimal() and len(after) < 6 else 0.0)
     if status in (401, 403):
         raise RegistryRefusedError(
             f"The schema registry at {access} refuses the account (status {status}). Check the credentials in "
@@ -71,15 +73,19 @@ def judge(access: RegistryAccess, response: urllib3.BaseHTTPResponse, content: b
     if 300 <= status < 400:
         where = _find_host(response.headers.get("Location", ""))
         raise RegistryRefusedError(explain_other(access, f"with a redirect to {where}, which is not followed"))
-    if status in _MEANT_STATUSES:
-        try:
-            error = msgspec.json.decode(content, type=_Error)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            error = _Error(status)
-        # Of a path that it does not have a server says 404; of what it does not know a registry says more.
-        if error.error_code >= 1000 or (status != 404 and error.message):
-            return Answer(access, content, error.error_code, " ".join(error.message.split())[:_MOST_WORDS])
+    # Of a path that it does not have a server says 404; of what it does not know a registry says more.
+    if status in _MEANT_STATUSES and (error.error_code >= 1000 or (status != 404 and error.message)):
+        return Answer(access, content, error.error_code or status, error.message)
     raise RegistryRefusedError(explain_other(access, f"with status {status}"))
+
+
+def _read_error(content: bytes) -> _Error:
+    """The registry's code and words, these in one bounded line; nothing where it is no error of a registry."""
+    try:
+        error = msgspec.json.decode(content, type=_Error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Error()
+    return _Error(error.error_code, " ".join(error.message.split())[:_MOST_WORDS].rstrip("."))
 
 
 def _find_host(location: str) -> str:

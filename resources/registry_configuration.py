@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 
 from platform_assets.errors import MissingDependencyError
@@ -69,6 +70,7 @@ def registry_properties(folder: Path, port: int) -> dict[str, str]:
         "quarkus.http.access-log.enabled": "false",
         "quarkus.log.console.enabled": "false",
         "quarkus.log.file.enabled": "true",
+        "quarkus.log.file.json.enabled": "false",
         "quarkus.log.file.path": str(folder / "registry.log"),
         "quarkus.log.file.format": "%d{yyyy-MM-dd'T'HH:mm:ss.SSS}Z %p %c{1}: %m%e%n",
         "quarkus.log.file.rotation.max-file-size": "10M",
@@ -86,7 +88,7 @@ def _unpack(archive: Path) -> Path:
                 with tarfile.open(archive) as file:
                     file.extractall(draft, filter="data")
                 draft.replace(place)
-            except (OSError, tarfile.TarError) as error:
+            except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
                 raise MissingDependencyError(
                     f"The schema registry cannot be unpacked in {archive.parent} ({error}). Free space there, or name "
                     "another folder by HEADRACE_CACHE."

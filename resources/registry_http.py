@@ -58,7 +58,7 @@ def call(
             if time.monotonic() + wait > deadline:
                 raise RegistryUnavailableError(
                     f"The schema registry at {access} does not answer within {patience_seconds:g} s ({passing}). Check "
-                    "that it runs, and HEADRACE_SCHEMA_REGISTRY_URL."
+                    "that it runs, its log, and HEADRACE_SCHEMA_REGISTRY_URL."
                 ) from None
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from platform_assets.errors import SchemaNotAcceptedError, SettingError
@@ -31,7 +31,9 @@ from resources.registry_schemas import (
     subject_path,
     write_document,
 )
-from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
 
 CompatibilityMode: TypeAlias = Literal[
     "NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE"

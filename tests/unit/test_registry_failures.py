@@ -52,6 +52,15 @@ def test_what_asks_for_more_patience_than_there_is_ends_at_once() -> None:
         assert time.monotonic() - began < 2
 
 
+def test_a_failure_inside_the_registry_is_shown_in_its_words() -> None:
+    said = {"error_code": 500, "message": "#: could not determine\n version."}
+    with (
+        serving(lambda request: reply(request, said, 500)) as url,
+        pytest.raises(RegistryUnavailableError, match=r"\(status 500: #: could not determine version\)"),
+    ):
+        _registry(url, patience=0.0)(1)
+
+
 def test_a_registry_that_is_away_is_given_up_when_the_patience_is_over() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
