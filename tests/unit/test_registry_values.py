@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import fastavro
 import pyarrow as pa
 import pytest
+from google.protobuf import timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
@@ -279,3 +280,28 @@ def test_no_bytes_end_the_stream(values: list[bytes]) -> None:
     schemas = Schemas((schema_of(),))
     rows = parse(values, SchemaSource(schemas))
     assert len(rows) == len(values)
+
+
+def test_a_moment_that_its_column_would_cut_is_refused_and_others_are_not() -> None:
+    """A Protobuf timestamp says with each value how precise it is."""
+    text = """syntax = "proto3";
+import "google/protobuf/timestamp.proto";
+message Order {
+  string order_id = 1; google.protobuf.Timestamp at = 2; string customer = 3; string amount = 4; string kind = 5;
+  double weight = 6;
+}"""
+
+    def fetch(schema_id: int) -> RegisteredSchema:
+        return RegisteredSchema(schema_id, "protobuf", text)
+
+    def write(nanos: int) -> bytes:
+        seconds = int(ARRIVAL.timestamp())
+        at = timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos).SerializeToString()
+        texts = b"".join(bytes([number << 3 | 2, len(each)]) + each for number, each in (
+            (1, b"o%d" % nanos), (2, at), (3, b"c"), (4, b"1.50"), (5, b"sale")))  # fmt: skip
+        return frame(1, b"\0" + texts)
+
+    rows = parse([write(0), write(1_000), write(1_001)], SchemaSource(fetch))
+    refused = "no value of schema 1: at has parts of a microsecond, which its column would cut: "
+    assert reasons(rows) == [(None, None), (None, None), ("not_decodable", f"{refused}2026-03-01T12:00:00.000001001Z")]
+    assert rows["event_time"].to_pylist()[:2] == [ARRIVAL, ARRIVAL + timedelta(microseconds=1)]

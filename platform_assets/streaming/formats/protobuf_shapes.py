@@ -37,7 +37,8 @@ _WRAPPED: Mapping[str, Any] = {
     f"google.protobuf.{kind}Value": getattr(FieldDescriptor, f"TYPE_{kind.upper()}") for kind in WRAPPERS
 }
 _WELL_KNOWN: Mapping[str, Shape] = {
-    "google.protobuf.Timestamp": Shape("timestamp", unit="ns"),
+    # Without a unit: most are whole microseconds, though they may have nanoseconds. Values are judged one by one.
+    "google.protobuf.Timestamp": Shape("timestamp"),
     "google.protobuf.Duration": Shape("duration"),
     "google.protobuf.Struct": Shape("map", item=_ANY),
     "google.protobuf.Value": _ANY,
