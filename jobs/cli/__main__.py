@@ -16,6 +16,7 @@ from jobs.cli import (
     pack_command,
     platform_commands,
     recommend_command,
+    registry_commands,
     simulate_command,
     stream_commands,
     user_commands,
@@ -46,6 +47,7 @@ _COMMANDS = (
     recommend_command.recommend,
     simulate_command.simulate,
     new_topic_command.new_topic,
+    registry_commands.check_contract,
 )
 
 

@@ -293,7 +293,7 @@ def test_schemas_change_while_the_stream_runs(world: World, running: StreamsUnde
 
 
 class FreeOrder(Record):
-    """The contract, mended so that it takes what the producers send."""
+    """The contract, changed so that it takes what the producers send."""
 
     order_id: str
     at: datetime
@@ -311,8 +311,8 @@ def test_records_of_a_schema_that_the_contract_could_not_read_come_back_by_a_req
     refused = streams.rows("silver.quarantined_orders", "select reason, detail from t")
     assert {row["reason"] for row in refused} == {"unreadable_schema"} and len(refused) == 4
     assert "amount is missing" in refused[0]["detail"]
-    mended = dataclasses.replace(world.stream, topic=dataclasses.replace(world.stream.topic, record=FreeOrder))
-    requeuer = Requeuer(mended, streams.context)
+    changed = dataclasses.replace(world.stream, topic=dataclasses.replace(world.stream.topic, record=FreeOrder))
+    requeuer = Requeuer(changed, streams.context)
     requeuer.commit(requeuer.plan(RecordFilter(frozenset({"unreadable_schema"})), "me", datetime.now(UTC)))
     rows = streams.rows("silver.orders")
     assert {row["order_id"]: row["amount"] for row in rows} == {f"o{number}": Decimal(0) for number in range(4)}

@@ -38,9 +38,10 @@ class SchemaReaders:
 
     `split` takes what stands behind the frame apart: which type of the schema it is (a place, empty where there is one
     type), and the value. It raises `UndecodableError`. `find` gives the reader of a type, or raises `SchemaError`.
-    `is_json`: the value is JSON text already, and need not be read.
+    `is_json`: the value is JSON text already, and need not be read. `places` are the types that the schema has.
     """
 
     split: Callable[[bytes], tuple[tuple[int, ...], bytes]]
     find: Callable[[tuple[int, ...]], ValueReader]
     is_json: bool = False
+    places: tuple[tuple[int, ...], ...] = ((),)

@@ -18,7 +18,7 @@ def compile_schema(schema: RegisteredSchema) -> SchemaReaders:
             from platform_assets.streaming.formats.protobuf_schema import read_protobuf
 
             found = read_protobuf(schema)
-            return SchemaReaders(found.split, found.find)
+            return SchemaReaders(found.split, found.find, places=tuple(place for place, _ in found.list_types()))
         case "json":
             from platform_assets.streaming.formats.json_schema import read_json_schema
 
