@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from jobs.operations.new_topic.command import LONGEST_NAME, build_judge, load_topic
+from jobs.operations.new_topic.command import build_judge
 from jobs.operations.new_topic.draft import Draft, draft_topic
+from jobs.operations.new_topic.project_files import LONGEST_NAME, load_topic
 from jobs.operations.new_topic.sample_test import choose_samples, write_test
 from jobs.operations.new_topic.samples import read_samples
 from jobs.operations.new_topic.stream_file import write_group, write_stream
@@ -61,7 +62,7 @@ def write(folder: Path, records: list[dict[str, Any]]) -> Path:
 
 
 def write_all(draft: Draft, raw: tuple[bytes, ...]) -> dict[str, str]:
-    topic = write_topic(draft, len(raw))
+    topic = write_topic(draft, "By samples.")
     judge = build_judge(load_topic(topic))
     assert [judge.explain(value) for value in raw if judge(value)] == []
     return {

@@ -2,74 +2,52 @@
 
 from __future__ import annotations
 
-import importlib.util
-import keyword
-import re
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-import platform_assets.topics
 from jobs.operations.new_topic.draft import Draft, draft_topic, has_no_year
+from jobs.operations.new_topic.project_files import load_topic, require_new, require_own_tables, write_files
 from jobs.operations.new_topic.sample_test import choose_samples, write_test
 from jobs.operations.new_topic.samples import Samples, read_samples
-from jobs.operations.new_topic.stream_file import choose_trigger, name_stream, write_group, write_stream
+from jobs.operations.new_topic.stream_file import name_stream
 from jobs.operations.new_topic.topic_file import write_topic
 from platform_assets.errors import UsageError
-from platform_assets.groups import load_all_groups
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.topic_spec import Topic
-from platform_assets.streams import load_all_streams
-from platform_assets.topics import load_topics
 
 if TYPE_CHECKING:
     from platform_assets.streaming.ingest.record_contract import RecordContract
 
 # The stream's own default: a larger value is quarantined, and no sample of a contract.
 _MAX_BYTES = 1_048_576
-_MODULE = "_drafted_topic"
-LONGEST_NAME = 40
-"""A longer one does not fit into the lines of the files that have it three times."""
 
 
 def create_topic(name: str, path: Path, kafka_topic: str, say: Callable[[str], None]) -> list[Path]:
-    """Writes the files of the topic `name` into the project, and says what was decided. Returns their paths.
+    """Writes the files of the topic `name` into the project, and says what was decided. Returns their paths in it.
 
     Raises `UsageError` for samples that cannot be used, a name that is taken, and a file that is there already: then
     nothing is written.
     """
-    root = Path(next(iter(platform_assets.topics.__path__))).parents[1]
     kafka_topic = kafka_topic or name.replace("_", "-")
-    _require_new(name, kafka_topic)
+    require_new(name, kafka_topic)
     samples = read_samples(path)
     draft = draft_topic(name, kafka_topic, samples)
-    stream = name_stream(draft)
-    text = write_topic(draft, len(samples.values))
+    text = write_topic(draft, f"By {len(samples.values):,} samples; docs/adding-a-topic.md.")
     topic = load_topic(text)
-    _require_own_tables(topic, stream)
+    require_own_tables(topic, name_stream(draft))
     judge = build_judge(topic)
     reasons = [judge(value) for value in samples.raw]
     accepted = [value for value, reason in zip(samples.raw, reasons, strict=True) if not reason]
     if not accepted:
         raise UsageError(f"The topic of {path} would accept none of its records: {judge.explain(samples.raw[0])}.")
-    files = {
-        root / f"platform_assets/topics/{name}.py": text,
-        root / f"platform_assets/streams/{stream}.py": write_stream(
-            draft, choose_trigger(each.trigger_seconds for each in load_all_streams())
-        ),
-        root / f"platform_assets/groups/{name}.py": write_group(draft),
-        root / f"tests/unit/test_topic_{name}.py": write_test(draft, choose_samples(accepted), judge),
-    }
-    written = _write_files(files, root)
+    written = write_files(draft, text, write_test(draft, choose_samples(accepted), judge))
     for sentence in (*_tell(draft, samples), *_tell_verdicts(samples, reasons, judge)):
         say(sentence)
     for file in written:
-        say(f"Written: {file.relative_to(root)}")
+        say(f"Written: {file}")
     return written
 
 
@@ -103,49 +81,6 @@ def build_judge(topic: Topic) -> Judge:
     from platform_assets.streaming.ingest.record_contract import RecordContract
 
     return Judge(RecordContract(topic))
-
-
-def load_topic(text: str) -> Topic:
-    """The topic of a file that is not written yet."""
-    module = ModuleType(_MODULE)
-    sys.modules[_MODULE] = module  # where the types of its records are looked up
-    exec(compile(text, f"<{_MODULE}>", "exec"), module.__dict__)
-    topic: Topic = module.__dict__["TOPIC"]
-    _ = topic.fields
-    return topic
-
-
-def _require_new(name: str, kafka_topic: str) -> None:
-    if not re.fullmatch(f"[a-z][a-z0-9_]{{0,{LONGEST_NAME - 1}}}", name) or keyword.iskeyword(name):
-        said = f"must be small letters, digits and _, {LONGEST_NAME} at most, and no keyword of Python's"
-        raise UsageError(f"The topic's name {name!r} {said}.")
-    for topic in load_topics():
-        if name == topic.name or kafka_topic == topic.kafka_topic:
-            raise UsageError(f"There is a topic {topic.name} over {topic.kafka_topic or 'HEADRACE_TOPIC'} already.")
-    if name in {group.name for group in load_all_groups()}:
-        raise UsageError(f"There is a group {name} already. Give the topic another name.")
-
-
-def _require_own_tables(topic: Topic, stream: str) -> None:
-    """Refuses what would have the name of a stream that there is, or one of its tables."""
-    others = load_all_streams()
-    if taken := {topic.name, stream} & {each.name for each in others}:
-        raise UsageError(f"There is a stream {taken.pop()} already. Give the topic another name.")
-    tables = {table.name for each in others for table in each.tables}
-    if shared := {*(table.name for table in topic.tables), f"gold.{stream}"} & tables:
-        raise UsageError(f"There is a table {shared.pop()} already. Give the topic another name.")
-
-
-def _write_files(files: Mapping[Path, str], root: Path) -> list[Path]:
-    kept = {file: text for file, text in files.items() if file.parents[1] != root / "tests" or file.parent.is_dir()}
-    if there := [str(file.relative_to(root)) for file in kept if file.exists()]:
-        raise UsageError(f"{', '.join(there)}: there already, and never overwritten. Remove it, or take another name.")
-    for file, text in kept.items():
-        file.write_text(text, encoding="utf-8")
-    if importlib.util.find_spec("ruff") is not None:
-        command = [sys.executable, "-m", "ruff", "format", "--quiet", *map(str, kept)]
-        subprocess.run(command, cwd=root, check=False)
-    return list(kept)
 
 
 def _tell(draft: Draft, samples: Samples) -> Iterator[str]:

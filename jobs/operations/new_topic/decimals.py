@@ -23,8 +23,8 @@ def find_digits(place: Place) -> tuple[int, int] | None:
 
     Whole numbers are money too: the next sample may have a point.
     """
-    words = set(split_name(place.path[-1] if place.path[-1] != "[]" else place.path[-2]))
-    if not words & _MONEY or words & _NO_MONEY or not place.json_types.keys() <= {"string", "number"}:
+    name = place.path[-1] if place.path[-1] != "[]" else place.path[-2]
+    if not is_money(name) or not place.json_types.keys() <= {"string", "number"}:
         return None
     matches = [_NUMBER.fullmatch(value) for value in place.values]
     scale, whole = _LEAST_SCALE, 1
@@ -35,3 +35,9 @@ def find_digits(place: Place) -> tuple[int, int] | None:
         whole = max(whole, len(match[0].lstrip("-").split(".")[0]))
     precision = _PRECISION if whole + scale <= _PRECISION else _WIDEST
     return (precision, scale) if whole + scale <= precision else None
+
+
+def is_money(name: str) -> bool:
+    """Whether a name is that of an amount of money."""
+    words = set(split_name(name))
+    return bool(words & _MONEY) and not words & _NO_MONEY

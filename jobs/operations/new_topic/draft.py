@@ -18,9 +18,10 @@ from platform_assets.errors import UsageError
 # Values that go into the file as examples: few and short, and none of a field that names a person or a record.
 _MOST_EXAMPLES, _LONGEST_EXAMPLE = 12, 30
 
-# What the first stream's table has besides the field that it counts by.
-_LONGEST_GROUP = 30  # the stream is named after the field
-_WINDOW_COLUMNS = ("window_start", "window_end", "record_count")
+LONGEST_GROUP = 30
+"""The stream is named after the field."""
+WINDOW_COLUMNS = ("window_start", "window_end", "record_count")
+"""Columns that the stream's table has besides."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class DraftField:
 
 @dataclass(frozen=True)
 class Draft:
-    """A topic to write. Roles are attributes. `group_by` is what its first stream counts records by."""
+    """A topic to write. Roles are attributes. `group_by` is what its first stream counts records by.
+
+    `subjects` is set where schemas of a registry write its values: those besides the one of the topic's name.
+    """
 
     name: str
     kafka_topic: str
@@ -52,6 +56,7 @@ class Draft:
     group_by: str | None
     pattern: str | None
     notes: tuple[str, ...]
+    subjects: tuple[str, ...] | None = None
 
 
 def draft_topic(name: str, kafka_topic: str, samples: Samples) -> Draft:
@@ -77,12 +82,12 @@ def draft_topic(name: str, kafka_topic: str, samples: Samples) -> Draft:
         time_key,
         subject,
         *ids,
-        *(key for key in typed if names[key] in _WINDOW_COLUMNS or len(names[key]) > _LONGEST_GROUP),
+        *(key for key in typed if names[key] in WINDOW_COLUMNS or len(names[key]) > LONGEST_GROUP),
     )
     group = find_group({key: fields[key] for key in typed}, event_type, left_out)
     private = {time_key, subject, *ids}
     drafted = [
-        DraftField(names[key] if samples.pattern else key, names[key], of, fields[key].is_required, _describe(key),
+        DraftField(names[key] if samples.pattern else key, names[key], of, fields[key].is_required, describe(key),
                    () if key in private else _pick_examples(of, fields[key]))
         for key, of in typed.items()
     ]  # fmt: skip
@@ -96,13 +101,19 @@ def draft_topic(name: str, kafka_topic: str, samples: Samples) -> Draft:
 
 def _take_plain_keys(fields: Fields, notes: list[str]) -> dict[str, Place]:
     """The fields whose keys a topic's file can name: there a dot leads into an object."""
-    for key in (key for key in fields if not _is_plain(key)):
-        why = "a dot, which in a topic's file leads into an object" if "." in key else "a character that none may have"
-        notes.append(f"{key!r} has {why}: left out, its values stay in unknown_fields.")
-    return {key: place for key, place in fields.items() if _is_plain(key)}
+    for key in (key for key in fields if not is_plain(key)):
+        notes.append(explain_key(key))
+    return {key: place for key, place in fields.items() if is_plain(key)}
 
 
-def _is_plain(key: str) -> bool:
+def explain_key(key: str) -> str:
+    """Why a topic's file cannot name the key."""
+    why = "a dot, which in a topic's file leads into an object" if "." in key else "a character that none may have"
+    return f"{key!r} has {why}: left out, its values stay in unknown_fields."
+
+
+def is_plain(key: str) -> bool:
+    """Whether a topic's file can name the key."""
     return bool(key) and key.isprintable() and not set(key) & set('."\\')
 
 
@@ -112,7 +123,7 @@ def _lift_roles(fields: dict[str, Place]) -> dict[str, Place]:
         if find(fields) is not None:
             continue
         for key, place in list(fields.items()):
-            is_object = place.json_types.keys() == {"object"} and all(map(_is_plain, place.members))
+            is_object = place.json_types.keys() == {"object"} and all(map(is_plain, place.members))
             inside = {f"{key}.{each}": member for each, member in place.members.items()} if is_object else {}
             if place.is_required and find(inside) is not None:
                 fields = {name: each for old, at in fields.items() for name, each in _expand(old, at, key, inside)}
@@ -129,7 +140,8 @@ def _type_time(time: FoundTime) -> FieldType:
     return FieldType("float" if time.is_fraction else "int", time=time) if time.unit else FieldType("str", time=time)
 
 
-def _describe(key: str) -> str:
+def describe(key: str) -> str:
+    """The words of a name, for a field of which nothing is said."""
     words = split_name(key) or ["field"]
     return " ".join(words).capitalize()
 

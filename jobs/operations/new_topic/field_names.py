@@ -14,10 +14,15 @@ ENGINE_COLUMNS = frozenset(
      "is_anonymous"}
 )  # fmt: skip
 """Columns that each table of accepted records has by itself."""
-_TYPES = frozenset(("str", "int", "float", "bool", "bytes", "list", "dict", "date", "datetime", "Decimal"))
+# What a file's annotations and defaults say, each of which an attribute of the class would hide.
+_TYPES = frozenset(
+    ("str", "int", "float", "bool", "bytes", "list", "dict", "date", "datetime", "digits", "epoch", "time_format",
+     "msgspec")
+)  # fmt: skip
 _TAKEN_CLASSES = frozenset(
-    ("Annotated", "Decimal", "EventTime", "JsonValues", "Meta", "Record", "TextLines", "Topic", "None", "True", "False")
-)
+    ("Annotated", "Decimal", "EventTime", "JsonValues", "Literal", "Meta", "Record", "RegistryValues", "TextLines",
+     "Topic", "None", "True", "False")
+)  # fmt: skip
 
 
 def split_name(name: str) -> list[str]:

@@ -18,8 +18,8 @@ from platform_assets.streaming.record_types import INT64_MAX
 # An object with more keys than this, each of which few samples have, is a table of its own: keys are values there.
 _MOST_KEYS = 25
 _RARE_SHARE = 0.3
-# What a member of a nested record may be called: Spark reads its name from the text of a type.
-_MEMBER = r"[A-Za-z_][A-Za-z0-9_]*"
+MEMBER = r"[A-Za-z_][A-Za-z0-9_]*"
+"""What a member of a nested record may be called: Spark reads its name from the text of a type."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class TypeFinder:
         return FieldType(found.name)
 
     def _is_member(self, place: Place) -> bool:
-        if re.fullmatch(_MEMBER, place.path[-1]):
+        if re.fullmatch(MEMBER, place.path[-1]):
             return True
         said = "letters, digits and _ only can be a column's part"
         self.notes.append(f"{place.label}: {said}. Left out (it stays in unknown_fields).")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 # Leaves room for an indentation and the quotes within the project's 120 columns.
 _WIDTH = 96
+# Leaves room for a field's name and type before it.
+_SENTENCE = 80
 
 
 def quote(text: str) -> str:
@@ -35,6 +39,12 @@ def quote_long(text: str, indent: int) -> str:
         part, plain = plain[:end], plain[end:]
         lines.append(" " * indent + _quote_raw(part))
     return "\n".join(lines)
+
+
+def quote_words(text: str) -> str:
+    """A literal in double quotes; a long text as several, in parentheses, that are broken between words."""
+    parts = re.findall(rf".{{1,{_SENTENCE}}}(?:(?<= )|$)|.{{1,{_SENTENCE}}}", text, re.DOTALL)
+    return quote(text) if len(parts) < 2 else f"({' '.join(map(quote, parts))})"
 
 
 def quote_bytes(value: bytes, indent: int) -> str:

@@ -15,27 +15,28 @@ from platform_assets.streaming.record_types import INT64_MAX
 
 Fields: TypeAlias = Mapping[str, Place]
 
+OTHER_TIME, BY_SAMPLES = 5, 3
 _FIRST_TIMES = (["event", "time"], ["eventtime"], ["event", "timestamp"], ["occurred", "at"], ["event", "ts"])
 _TIMES = (["timestamp"], ["ts"], ["time"], ["at"], ["datetime"], ["date"], ["when"])
 # When something else happened to the record, or will.
 _OTHER_TIMES = {"updated", "modified", "expires", "expiry", "birth", "deleted", "received", "processed", "ingested",
                 "valid", "due", "until", "end", "ended", "last"}  # fmt: skip
-_PEOPLE = {"user", "customer", "account", "client", "member", "player", "patient", "subscriber", "visitor", "person",
+PEOPLE = {"user", "customer", "account", "client", "member", "player", "patient", "subscriber", "visitor", "person",
            "buyer", "passenger", "employee", "student", "guest"}  # fmt: skip
-_PERSON_IDS = {f"{each}id" for each in _PEOPLE} | {"uid", "username", "login"}
+_PERSON_IDS = {f"{each}id" for each in PEOPLE} | {"uid", "username", "login"}
 _ID_WORDS = {"id", "uuid", "guid"}
 _FIRST_IDS = (["event", "id"], ["id"], ["uuid"], ["guid"], ["message", "id"], ["record", "id"], ["eventid"])
 # What many records share, whatever a sample says.
 _SHARED = {"session", "device", "product", "category", "parent", "trace", "correlation", "group", "tenant", "merchant",
            "card", "store", "sensor", "host", "process", "item", "sku", "shop", "campaign"}  # fmt: skip
 _PARTS = {"line", "seq", "sequence", "index", "position", "number", "no", "offset", "part"}
-_TYPES = (["event", "type"], ["event"], ["type"], ["event", "name"], ["kind"], ["action"], ["operation"], ["op"],
+TYPES = (["event", "type"], ["event"], ["type"], ["event", "name"], ["kind"], ["action"], ["operation"], ["op"],
           ["method"], ["level"])  # fmt: skip
 # Below this many different records an id that is unique among them may be so by chance.
 _ENOUGH = 20
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 _MOST_TYPES = 50
-_GROUPS = ("status", "state", "category", "country", "channel", "type", "kind", "level", "method", "region", "platform",
+GROUPS = ("status", "state", "category", "country", "channel", "type", "kind", "level", "method", "region", "platform",
            "currency", "program", "host")  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def find_time(fields: Fields) -> tuple[str, FoundTime] | None:
     ranked = []
     for order, (key, place) in enumerate(fields.items()):
         if place.is_required and (found := _read_time(place)) is not None:
-            ranked.append((_rank_time(split_name(key)), order, key, found))
+            ranked.append((rank_time(split_name(key)), order, key, found))
     return min(ranked)[2:] if ranked else None
 
 
@@ -52,11 +53,8 @@ def find_subject(fields: Fields) -> str | None:
     """The field that says whose record it is."""
     ranked = []
     for order, (key, place) in enumerate(fields.items()):
-        words = split_name(key)
-        is_person = words[-1:] and (words[-1] in _PEOPLE | _PERSON_IDS)
-        has_id = len(words) > 1 and words[-2] in _PEOPLE and words[-1] in {*_ID_WORDS, "key", "no", "number"}
-        if (is_person or has_id) and _is_id(place):
-            ranked.append((not (has_id or words[-1] in _PERSON_IDS), order, key))
+        if (rank := rank_subject(split_name(key))) is not None and _is_id(place):
+            ranked.append((rank, order, key))
     return min(ranked)[2] if ranked else None
 
 
@@ -65,7 +63,8 @@ def find_ids(fields: Fields, records: Sequence[bytes], topic: str, subject: str 
     different = len(set(records))
     ranked = []
     for order, (key, place) in enumerate(fields.items()):
-        rank = _rank_id(split_name(key), split_name(topic), place)
+        is_uuid = place.json_types.keys() == {"string"} and all(map(_UUID.fullmatch, place.values))
+        rank = rank_id(split_name(key), split_name(topic), is_uuid)
         if key != subject and rank is not None and _is_id(place) and (rank < 2 or different >= _ENOUGH):
             ranked.append((rank, order, key))
     for _, _, key in sorted(ranked):
@@ -79,7 +78,7 @@ def find_ids(fields: Fields, records: Sequence[bytes], topic: str, subject: str 
 
 def find_type(fields: Fields) -> str | None:
     """The field of the records' types: a text with few different values, named as one."""
-    named = [key for words in _TYPES for key in fields if split_name(key) == words]
+    named = [key for words in TYPES for key in fields if split_name(key) == words]
     return next((key for key in named if _has_few(fields[key])), None)
 
 
@@ -92,7 +91,7 @@ def find_group(fields: Fields, event_type: str | None, left_out: Sequence[str | 
         if key in left_out or not _has_few(place) or len(place.counts) < 2:
             continue
         words = split_name(key)
-        name = next((rank for rank, word in enumerate(_GROUPS) if word in words[-1:]), len(_GROUPS))
+        name = next((rank for rank, word in enumerate(GROUPS) if word in words[-1:]), len(GROUPS))
         is_boolean = "boolean" in place.json_types
         ranked.append((name, is_boolean, not place.is_required, len(place.counts), order, key))
     return min(ranked)[-1] if ranked else None
@@ -108,9 +107,17 @@ def _read_time(place: Place) -> FoundTime | None:
     return find_number_time(place.values) if kinds == {"number"} else None
 
 
-def _rank_time(words: list[str]) -> int:
+def rank_subject(words: list[str]) -> int | None:
+    """How well a name is that of a person's id: 0 best, None not at all."""
+    is_person = words[-1:] and (words[-1] in PEOPLE | _PERSON_IDS)
+    has_id = len(words) > 1 and words[-2] in PEOPLE and words[-1] in {*_ID_WORDS, "key", "no", "number"}
+    return int(not (has_id or words[-1] in _PERSON_IDS)) if is_person or has_id else None
+
+
+def rank_time(words: list[str]) -> int:
+    """How well a name is that of an event's time: 0 best, `OTHER_TIME` for the time of something else."""
     if set(words) & _OTHER_TIMES:
-        return 5
+        return OTHER_TIME
     if words in _FIRST_TIMES or words[-2:] in _FIRST_TIMES:
         return 0
     if words in _TIMES:
@@ -120,16 +127,17 @@ def _rank_time(words: list[str]) -> int:
     return 2 if words[0] in ("created", "occurred") else 3
 
 
-def _rank_id(words: list[str], topic: list[str], place: Place) -> int | None:
+def rank_id(words: list[str], topic: list[str], is_uuid: bool) -> int | None:
+    """How well a name is that of a record's own id: 0 best, `BY_SAMPLES` and worse need values; None not at all."""
     if not words or set(words) & _SHARED:
         return None
     if words in _FIRST_IDS:
         return 0
     if words[-1] in _ID_WORDS and "".join(words[:-1]) in ("".join(topic), "".join(topic).removesuffix("s")):
         return 1
-    if place.json_types.keys() == {"string"} and all(map(_UUID.fullmatch, place.values)):
+    if is_uuid:
         return 2
-    return 3 if words[-1] in _ID_WORDS and not set(words) & _PEOPLE else None
+    return BY_SAMPLES if words[-1] in _ID_WORDS and not set(words) & PEOPLE else None
 
 
 def _is_id(place: Place) -> bool:

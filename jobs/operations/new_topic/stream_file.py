@@ -27,7 +27,7 @@ def write_stream(draft: Draft, trigger_seconds: float) -> str:
     """The text of `platform_assets/streams/<name>.py`: records of five-minute windows by a field, or in all."""
     name, by = name_stream(draft), draft.group_by
     rows = f"{name_class(draft.name, (), is_plural=False)}"
-    kind = next((_COLUMNS[each.type.python] for each in draft.fields if each.name == by), "")
+    kind = next((_COLUMNS.get(each.type.python, "string") for each in draft.fields if each.name == by), "")
     values = {
         "name": name, "upper": name.upper(), "topic": draft.name, "topic_upper": draft.name.upper(), "rows": rows,
         "trigger": trigger_seconds, "by": by or "",

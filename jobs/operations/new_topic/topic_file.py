@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from jobs.operations.new_topic.draft import Draft, DraftField, has_no_year
 from jobs.operations.new_topic.field_types import FieldType, RecordClass
-from jobs.operations.new_topic.literals import quote, quote_long
+from jobs.operations.new_topic.literals import quote, quote_long, quote_words
 
 _DESCRIPTION = "Accepted records of {}: typed, validated, deduplicated."
 _WIDTH = 120
+# A literal, or its end and the next one's beginning: a docstring's quotes are matched as both.
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ADD_YEAR = '''
 def add_year(text: str) -> str:
     """Spells a time of syslog (RFC 3164) as ISO 8601, with the year that makes it a moment of the last twelve months.
@@ -27,13 +29,13 @@ def add_year(text: str) -> str:
 '''
 
 
-def write_topic(draft: Draft, count: int) -> str:
-    """The text of `platform_assets/topics/<name>.py`."""
+def write_topic(draft: Draft, origin: str) -> str:
+    """The text of `platform_assets/topics/<name>.py`. `origin` is a short sentence: what it was inferred from."""
     body = "\n\n".join(_write_classes(draft))
     if has_no_year(draft):
         body += f"\n\n{_ADD_YEAR.rstrip()}\n"
     kind = "a line of text" if draft.pattern is not None else "a JSON object"
-    said = f"Topic `{draft.name}`: {kind} a record. By {count:,} samples; docs/adding-a-topic.md."
+    said = f"Topic `{draft.name}`: {kind if draft.subjects is None else 'a value by a schema'} a record. {origin}"
     return (
         f'"""{said}"""\n\n'
         f"from __future__ import annotations\n\n{_write_imports(draft, body)}\n\n{body}\n\n{_write_value(draft)}"
@@ -56,7 +58,7 @@ def _write_class(each: RecordClass) -> str:
 
 def _annotate(each: DraftField) -> list[str]:
     examples = f", examples=[{', '.join(map(quote, each.examples))}]" if each.examples else ""
-    return [*each.type.marks, f"Meta(description={quote(each.description)}{examples})"]
+    return [*each.type.marks, f"Meta(description={quote_words(each.description)}{examples})"]
 
 
 def _write_field(name: str, key: str, of: FieldType, is_required: bool, marks: Sequence[str]) -> str:
@@ -70,16 +72,18 @@ def _write_field(name: str, key: str, of: FieldType, is_required: bool, marks: S
 
 def _write_imports(draft: Draft, body: str) -> str:
     from_datetime = ["UTC", "datetime", "timedelta"] if has_no_year(draft) else []
+    body = _TEXT.sub('""', body)  # what a text says is no name
     types = [each.type for each in draft.fields] + [of for each in draft.classes for _, _, of, _ in each.fields]
-    words = {word for of in types for word in re.findall(r"\w+", of.as_item())}
+    words = {word for of in types for word in re.findall(r"\w+", _TEXT.sub('""', of.as_item()))}
     from_datetime = sorted({*from_datetime, *(words & {"date", "datetime"})}, key=lambda name: (name.islower(), name))
     lines = [f"from datetime import {', '.join(from_datetime)}"] if from_datetime else []
     lines += ["from decimal import Decimal"] if "Decimal" in words else []
-    lines += ["from typing import Annotated", ""]
+    lines += [f"from typing import Annotated{', Literal' if 'Literal' in words else ''}", ""]
     lines += ["import msgspec"] if "msgspec.field(" in body else []
     lines += ["from msgspec import Meta", ""]
     spec = [word for word in ("digits", "epoch", "time_format") if f"{word}(" in body]
     values = ["TextLines"] if draft.pattern is not None else []
+    values += ["RegistryValues"] if draft.subjects is not None else []
     names = ", ".join(["EventTime", "Record", *values, "Topic", *spec])
     return "\n".join([*lines, f"from platform_assets.streaming.topic_spec import {names}"])
 
@@ -102,6 +106,9 @@ def _write_value(draft: Draft) -> str:
     lines += [f"subject={quote(draft.subject)}"] if draft.subject else []
     lines += [f"event_type={quote(draft.event_type)}"] if draft.event_type else []
     lines += [f"values=TextLines(\n{quote_long(draft.pattern, 8)}\n    )"] if draft.pattern is not None else []
+    if draft.subjects is not None:
+        subjects = "".join(f"{quote(each)}, " for each in draft.subjects)
+        lines.append(f"values=RegistryValues({f'subjects=({subjects})' if subjects else ''})")
     lines += [f"spellings={{{quote(draft.time_field)}: add_year}}"] if has_no_year(draft) else []
     arguments = "".join(f"    {line},\n" for line in lines)
     tables = f"{upper}, QUARANTINED_{upper}, DEDUPLICATED_{upper} = TOPIC.tables"

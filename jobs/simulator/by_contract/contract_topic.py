@@ -16,7 +16,8 @@ from jobs.simulator.by_contract.contract_records import ContractRecords
 from jobs.simulator.deliveries import FAULT_SHIFT, UNKNOWN_FIELDS
 from jobs.simulator.delivery_habits import DeliveryHabits
 from jobs.simulator.simulated_topic import SimulatedTopic
-from platform_assets.streaming.topic_spec import TextLines, Topic
+from platform_assets.errors import UsageError
+from platform_assets.streaming.topic_spec import RegistryValues, TextLines, Topic
 
 _SECOND = 1_000_000
 _ACTION = np.dtype([("at", "i8"), ("subject", "u4")])
@@ -46,8 +47,13 @@ class LinesProfile(ContractProfile):
 def build_profile(topic: Topic) -> type[ContractProfile]:
     """The profile of a topic, with the faults that its records can have.
 
-    Raises `UsageError` for a topic of which no record can be made.
+    Raises `UsageError` for a topic of which no record can be made, or whose values schemas of a registry write.
     """
+    if isinstance(topic.values, RegistryValues):
+        raise UsageError(
+            f"The values of {topic.name} are written by schemas of a registry, and the simulator writes none such. "
+            "Have its own senders write to it."
+        )
     faults = ContractFaults(ContractRecords(topic)).reasons
     base = LinesProfile if isinstance(topic.values, TextLines) else ContractProfile
     return type(f"ProfileOf_{topic.name}", (base,), {"topic": topic, "faults": faults})
