@@ -119,6 +119,59 @@ def written(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return said
 
 
+SCHEMAS = {
+    "orders.avsc": '{"type": "record", "name": "Order", "fields": [{"name": "id", "type": "string", "doc": "A date"}, '
+    '{"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}',
+    "orders.proto": 'syntax = "proto3"; message Order { int64 at_ms = 1; repeated Part parts = 2; } '
+    "message Part { string sku = 1; enum Kind { NONE = 0; GIFT = 1; } Kind kind = 2; }",
+    "orders.json": '{"type": "object", "required": ["at"], "properties": {"at": {"type": "string", '
+    '"format": "date-time"}, "type": {"enum": ["sale", "digits(1)"]}}}',
+}
+
+
+def test_what_is_written_from_schemas_is_in_style_and_its_tests_pass(project: Path, tmp_path: Path) -> None:
+    files = []
+    for name, text in SCHEMAS.items():
+        (tmp_path / name).write_text(text)
+        topic = f"schema_for_tests_{Path(name).suffix[1:]}"
+        done = run(project, "-m", "jobs.cli", "new-topic", topic, "--from", str(tmp_path / name))
+        assert done.returncode == 0, done.stderr
+        assert f"Next: headrace check-contract {topic}" in done.stdout
+        files += re.findall("Written: (.*)", done.stdout)
+    assert len(files) == 4 * len(SCHEMAS)
+    for command in (["ruff", "check"], ["ruff", "format", "--check"]):
+        done = run(project, "-m", *command, *files)
+        assert done.returncode == 0, done.stdout
+    tests = [file for file in files if file.startswith("tests/")]
+    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    assert done.returncode == 0, done.stdout
+    broken = project / "platform_assets/topics/schema_for_tests_avsc.py"
+    text = broken.read_text()
+    broken.write_text(text.replace("id: Annotated[str,", "id: Annotated[int,"))
+    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests[0])
+    broken.write_text(text)
+    assert done.returncode == 1 and "id is a text, and the contract wants a whole number" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "Give one of --from FILE and --subject SUBJECT."),
+        (("--from", "a.avsc", "--subject", "a"), "Give one of --from FILE and --subject SUBJECT."),
+        (("--subject", "a"), "No schema registry is set."),
+        (("--from", "broken.avsc"), "broken.avsc is no schema that can be used"),
+        (("--from", "orders.jsonl", "--message", "M"), "--message is for schemas, and"),
+    ],
+)
+def test_what_cannot_be_written_is_said(project: Path, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    write_file(tmp_path, "orders.jsonl")
+    (tmp_path / "broken.avsc").write_text("{")
+    words = [str(tmp_path / word) if "." in word else word for word in arguments]
+    done = run(project, "-m", "jobs.cli", "new-topic", "refused_for_tests", *words)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert not list(project.glob("*/*/*refused_for_tests*"))
+
+
 def list_written(project: Path, written: dict[str, str]) -> list[str]:
     words = [line.removeprefix("Written: ") for said in written.values() for line in said.splitlines()]
     found = [word for word in words if (project / word).is_file()]

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from jobs.operations.new_topic.draft import Draft
 from jobs.operations.new_topic.project_files import load_topic
-from jobs.operations.new_topic.schema_command import _choose_record, _list_records
+from jobs.operations.new_topic.schema_command import choose_record, list_records
 from jobs.operations.new_topic.schema_draft import draft_of_shape
 from jobs.operations.new_topic.schema_files import read_schema
 from jobs.operations.new_topic.schema_test import write_schema_test
 from jobs.operations.new_topic.stream_file import write_stream
 from jobs.operations.new_topic.topic_file import write_topic
+from jobs.simulator.simulated_topics import find_simulation
 from platform_assets.errors import UsageError
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.formats.contract_fit import find_misfits
@@ -88,7 +89,7 @@ def infer(
     kind: SchemaFormat, text: str, message: str = "", references: tuple[NamedSchema, ...] = ()
 ) -> tuple[Draft, Topic]:
     """The draft and the topic that its file gives, which must fit the schema."""
-    record, _ = _choose_record(_list_records(RegisteredSchema(0, kind, text, references), "it"), message, "it")
+    record, _ = choose_record(list_records(RegisteredSchema(0, kind, text, references), "it"), message, "it")
     draft = draft_of_shape("orders", "orders", record, (), absent_is_usual=kind == "protobuf")
     topic = load_topic(write_topic(draft, "From a schema."))
     assert find_misfits(record, topic) == []
@@ -244,3 +245,10 @@ def test_a_topic_of_any_avro_record_loads_and_fits(case: Case) -> None:
     assert draft.time_field == "event_time"
     left_out = {re.split(r"[ .\[]", note)[0] for note in draft.notes if "left out" in note}
     assert {each.path[0] for each in topic.fields} | left_out >= {each["name"] for each in fields}
+
+
+def test_a_topic_of_a_registry_is_not_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, topic = infer("avro", ORDER)
+    monkeypatch.setattr("platform_assets.topics.load_topics", lambda: (topic,))
+    with pytest.raises(UsageError, match="values of orders are written by schemas of a registry"):
+        find_simulation("orders")

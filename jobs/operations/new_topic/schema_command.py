@@ -56,10 +56,10 @@ def create_topic_of_schema(
     """
     kafka_topic = kafka_topic or _name_kafka_topic(name, subject)
     require_new(name, kafka_topic)
-    record, others = _choose_record(_list_records(schema, origin), message, origin)
+    record, others = choose_record(list_records(schema, origin), message, origin)
     subjects = () if subject in ("", f"{kafka_topic}{_SUFFIX}") else (subject,)
     draft = draft_of_shape(name, kafka_topic, record, subjects, absent_is_usual=schema.format == "protobuf")
-    text = write_topic(draft, "From a schema; docs/adding-a-topic.md.")
+    text = write_topic(draft, "See docs/adding-a-topic.md.")
     topic = load_topic(text)
     require_own_tables(topic, name_stream(draft))
     if misfits := find_misfits(record, topic):
@@ -82,8 +82,8 @@ def _name_kafka_topic(name: str, subject: str) -> str:
     return of_subject if is_named and of_subject not in (".", "..") else name.replace("_", "-")
 
 
-def _list_records(schema: RegisteredSchema, origin: str) -> list[Shape]:
-    """The types of records that values of the schema have, in its order."""
+def list_records(schema: RegisteredSchema, origin: str) -> list[Shape]:
+    """The types of records that values of the schema have, in its order. Raises `UsageError` where there are none."""
     try:
         readers = compile_schema(schema)
         shapes = [shape for place in readers.places for shape in readers.find(place).shape.choices]
@@ -96,8 +96,8 @@ def _list_records(schema: RegisteredSchema, origin: str) -> list[Shape]:
     return found
 
 
-def _choose_record(records: list[Shape], message: str, origin: str) -> tuple[Shape, list[str]]:
-    """The type of this name, in full or its last part, and the names of the others."""
+def choose_record(records: list[Shape], message: str, origin: str) -> tuple[Shape, list[str]]:
+    """The type of this name, in full or its last part, and the names of the others. Raises `UsageError` for none."""
     chosen = [each for each in records if message in ("", each.name)]
     chosen = chosen or [each for each in records if each.name.rsplit(".", 1)[-1] == message]
     names = [each.name or "one without a name" for each in records]

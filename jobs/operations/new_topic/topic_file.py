@@ -34,8 +34,10 @@ def write_topic(draft: Draft, origin: str) -> str:
     body = "\n\n".join(_write_classes(draft))
     if has_no_year(draft):
         body += f"\n\n{_ADD_YEAR.rstrip()}\n"
-    kind = "a line of text" if draft.pattern is not None else "a JSON object"
-    said = f"Topic `{draft.name}`: {kind if draft.subjects is None else 'a value by a schema'} a record. {origin}"
+    kind = "a line of text a record" if draft.pattern is not None else "a JSON object a record"
+    if draft.subjects is not None:
+        kind = "its values are written by schemas of a registry"
+    said = f"Topic `{draft.name}`: {kind}. {origin}"
     return (
         f'"""{said}"""\n\n'
         f"from __future__ import annotations\n\n{_write_imports(draft, body)}\n\n{body}\n\n{_write_value(draft)}"
