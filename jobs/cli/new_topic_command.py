@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     help="Its name on the broker (default: that of the subject without -value, else NAME with - for _).",
 )  # fmt: skip
 def new_topic(name: str, file: Path | None, subject: str | None, message: str, kafka_topic: str) -> None:
-    """Write the files of a new topic, inferred from samples or from a schema.
+    """Write a new topic from samples or a schema.
 
     A topic, a first stream over it, a group and a test; what was decided is printed. More in docs/adding-a-topic.md.
     """

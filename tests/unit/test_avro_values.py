@@ -302,6 +302,15 @@ def test_references_are_read_by_their_names() -> None:
     }
 
 
+def test_a_reference_without_a_namespace_is_read() -> None:
+    """The rows of many values are a record of the reader's own: its namespace must not become that of the names."""
+    place = {"type": "record", "name": "Place", "fields": [{"name": "city", "type": "string"}]}
+    schema = {"type": "record", "name": "Order", "fields": [{"name": "where", "type": "Place"}]}
+    reader = _open(schema, NamedSchema("Place", json.dumps(place)))
+    assert reader.read(b"\x02a") == {"where": {"city": "a"}}
+    assert reader.read_many([b"\x02a", b"\x02b"]) == [{"where": {"city": "a"}}, {"where": {"city": "b"}}]
+
+
 def test_a_changed_logical_type_does_not_change_what_was_written() -> None:
     """Avro calls both changes compatible; Java's reader, by the reader's schema, makes other values of the old ones."""
     moment = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)

@@ -22,8 +22,8 @@ _FIRST_DAY = date(1970, 1, 1).toordinal()
 # The default context rounds to 28 digits.
 _EXACT = Context(prec=1_000_000)
 _MARK_BYTES = 8
-# No field of Avro's has such a name.
-_MARK = "(mark)"
+# No field of Avro's has such names.
+_MARK, _ROWS = "(mark)", "(rows)"
 
 
 def read_avro(schema: RegisteredSchema) -> ValueReader:
@@ -58,7 +58,7 @@ def read_avro(schema: RegisteredSchema) -> ValueReader:
 
 
 def _parse(own: Any, referenced: Sequence[Any], *, is_alone: bool) -> tuple[Any, Any]:
-    """The schema as fastavro has it, and that of an array of its values with a mark behind each.
+    """The schema as fastavro has it, and that of a record of many values with a mark behind each.
 
     The latter is None where values are read alone: of a union of records, or of one that holds itself.
     """
@@ -74,8 +74,13 @@ def _parse(own: Any, referenced: Sequence[Any], *, is_alone: bool) -> tuple[Any,
         if is_alone:
             return parsed, None
         # A record of its own with one field more: a second dict around each value would cost a third.
-        row = {**own, "name": f"{names}.row", "fields": [*own["fields"], mark]}
-        return parsed, schemas.parse_schema({"type": "array", "items": row}, named_schemas=named)
+        # In the record's own namespace, where the short names of its fields' types are looked up.
+        space = own["name"].removesuffix(own["name"].rpartition(".")[2])
+        row = {**own, "name": f"{space}{names}_row", "fields": [*own["fields"], mark]}
+        # Only to a record does fastavro attach the references, and only a record is not parsed at each read.
+        field = {"name": _ROWS, "type": {"type": "array", "items": row}}
+        rows = {"type": "record", "name": f"{space}{names}_rows", "fields": [field]}
+        return parsed, schemas.parse_schema(rows, named_schemas=named)
     except (schemas.SchemaParseException, schemas.UnknownType, TypeError, ValueError, KeyError) as error:
         raise SchemaError(f"the schema is none that can be read: {error}") from None
 
@@ -127,7 +132,7 @@ def _read_many(values: Sequence[bytes], read: Callable[..., Any], rows: Any) -> 
     count = _write_long(len(values))
     source = io.BytesIO(b"".join([count, mark.join(values), mark, b"\0"]))
     try:
-        found = read(source, rows)
+        found = read(source, rows)[_ROWS]
     except Exception:  # noqa: BLE001 each is read by itself then, which says what is wrong with it
         return None
     if len(found) != len(values) or any(row.pop(_MARK) != mark for row in found):
