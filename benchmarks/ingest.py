@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--before", type=Path, help="an earlier checkout, measured instead of the plain script")
-    parser.add_argument("--slots", type=int, nargs="+", help="ours alone, with so many task slots each")
+    parser.add_argument("--slots", type=int, nargs="+", help="ours alone, with each of these numbers of task slots")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--servers", help=argparse.SUPPRESS)
     args = parser.parse_args()

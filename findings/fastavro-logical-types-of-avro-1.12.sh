@@ -1,6 +1,6 @@
 #!/bin/sh
 # fastavro does not know three logical types of the Avro specification 1.12. It reads a uuid of 16 fixed bytes as bytes, a
-# timestamp in nanoseconds as a bare number, and a duration as its 12 bytes, without a word. Who takes a column's
+# timestamp in nanoseconds as a bare number, and a duration as its 12 bytes, without a word. A program that takes a column's
 # values for moments or ids by their schema gets something else. The same types in their older spellings are read.
 # A `uuid.UUID` for such a field is refused when it is written (TypeError).
 #
