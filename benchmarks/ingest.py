@@ -6,6 +6,7 @@ the driver, the JVM and the Python workers together; the broker's are not counte
 accounts; the others do not. Run: `make bench ARGS=ingest` (about ten minutes on two cores).
 
     make bench ARGS="ingest --before ../headrace-before"     an earlier checkout next to this one
+    make bench ARGS="ingest --slots 1 2"                     ours alone, with one task slot and with two
 
 The earlier checkout must be set up (`make setup`). Both run this file, each with its own platform.
 """
@@ -164,7 +165,8 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--before", type=Path, help="an earlier checkout, measured instead of the plain script")
-    parser.add_argument("--contender", choices=("plain", "by_hand", "before", "headrace"), help=argparse.SUPPRESS)
+    parser.add_argument("--slots", type=int, nargs="+", help="ours alone, with each of these numbers of task slots")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--servers", help=argparse.SUPPRESS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as temporary:
@@ -174,15 +176,20 @@ def main() -> None:
                 home=folder / "home", kafka_bootstrap_servers=args.servers, topic=TOPIC,
                 deduplication=True, spark_heap_mib=2048,
             )  # fmt: skip
-            contender = {"plain": run_plain, "by_hand": run_by_hand}.get(args.contender, run_headrace)
+            name, _, slots = args.contender.partition(" ")
+            if slots:
+                settings = settings.model_copy(update={"spark_master": f"local[{slots}]"})
+            contender = {"plain": run_plain, "by_hand": run_by_hand}.get(name, run_headrace)
             print(json.dumps(contender(settings, args.passes, folder / "tables")))
             return
         broker = EmbeddedBroker(folder / "home")
         servers = broker.start().bootstrap_servers
         try:
             _fill_topic(folder / "home", args.events)
-            others = ("before",) if args.before else ("plain", "by_hand")
-            results = {name: _run_contender(name, servers, args) for name in (*others, "headrace")}
+            names = ("before", "headrace") if args.before else ("plain", "by_hand", "headrace")
+            if args.slots:
+                names = tuple(f"headrace {slots}" for slots in args.slots)
+            results = {name: _run_contender(name, servers, args) for name in names}
         finally:
             broker.stop()
     _report(results, args.events)
@@ -217,7 +224,7 @@ def _report(results: dict[str, list[dict[str, float]]], events: int) -> None:
         costs[name] = statistics.median(p["cpu"] for p in passes) * 1e6 / events
         rate = events / statistics.median(p["wall"] for p in passes)
         print(f"{name:10} {costs[name]:6.2f} CPU-s per million events, {rate:10,.0f} events/s (medians)")
-    for other in costs.keys() - {"headrace"}:
+    for other in costs.keys() - {"headrace"} if "headrace" in costs else ():
         print(f"ratio headrace / {other}: {costs['headrace'] / costs[other]:.3f}")
 
 

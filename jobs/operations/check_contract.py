@@ -128,7 +128,7 @@ def _note(topic: Topic, newest: _Compiled) -> Iterator[Said]:
         yield Said(f"{newest.name} has {', '.join(unknown)}, which the contract has not: kept in unknown_fields")
     members = {member.name for record in shape.choices for member in record.members}
     lacking = [each.name for each in topic.fields if each.path[0] not in members and not each.is_required]
-    if lacking:
+    if lacking and not any(record.is_open for record in shape.choices):
         yield Said(f"{newest.name} has no {', '.join(lacking)}: these columns stay empty")
 
 

@@ -43,6 +43,7 @@ def build_checks(
     from platform_assets.checks.repeated_events import build_repeated_events_checks
     from platform_assets.checks.report_consistency import build_report_consistency_checks
     from platform_assets.checks.schema_contract import build_schema_contract_checks
+    from platform_assets.checks.schemas import build_schemas_checks
     from platform_assets.checks.scored import build_scored_check
     from platform_assets.checks.scoring_quality import build_scoring_checks
     from platform_assets.checks.table_files import build_table_files_checks
@@ -67,6 +68,7 @@ def build_checks(
         *build_hop_ledger_checks(streams),
         *build_time_to_loss_checks(kafka, topics),
         *build_schema_contract_checks(contracts),
+        *build_schemas_checks(kafka),
         *build_table_files_checks(tables),
         *chain.from_iterable(build_ingest_freshness_checks([s.main_table], topics[s.name]) for s in kafka),
         *build_stream_freshness_checks(streams),

@@ -10,19 +10,19 @@ from platform_assets.reports.assets import REPORTS_POOL
 from platform_assets.tables.spec import TableSpec
 
 if TYPE_CHECKING:
-    import duckdb
-    from deltalake import DeltaTable
+    pass
 
-Look = Callable[["duckdb.DuckDBPyConnection", "DeltaTable"], dg.AssetCheckResult]
-"""Judges the table; called in the run, with a connection of its own."""
+Look = Callable[..., dg.AssetCheckResult]
+"""Judges the table; called in the run, with a connection of its own, the table, and the others or None for them."""
 
 
 def build_duckdb_check(
-    table: TableSpec, name: str, description: str, look: Look, of_no_table: str
+    table: TableSpec, name: str, description: str, look: Look, of_no_table: str, *others: TableSpec
 ) -> dg.AssetChecksDefinition:
     """The check `name` of this table, which passes with `of_no_table` before there is one.
 
-    Needs the resources `lakehouse` and `duckdb`. Raises `StorageError` when DuckDB's memory or disk is too small.
+    `others` are read too. Needs the resources `lakehouse` and `duckdb`. Raises `StorageError` when DuckDB's memory or
+    disk is too small.
     """
 
     @dg.asset_check(
@@ -39,6 +39,6 @@ def build_duckdb_check(
         if found is None:
             return dg.AssetCheckResult(passed=True, description=of_no_table)
         with context.resources.duckdb.connected() as connection, clear_errors():
-            return look(connection, found)
+            return look(connection, found, *(context.resources.lakehouse.find_table(other.name) for other in others))
 
     return check

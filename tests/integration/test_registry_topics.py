@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import dagster as dg
 import fastavro
 import pytest
 from deltalake import DeltaTable
@@ -27,15 +28,19 @@ from jobs.operations.explain import explain
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.checks.schema_contract import find_contract_breaches
+from platform_assets.checks.schemas import build_schemas_checks
+from platform_assets.errors import RegistryUnavailableError, SettingError
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.formats.frame import frame
 from platform_assets.streaming.formats.protobuf_schema import read_protobuf
-from platform_assets.streaming.formats.registered_schema import RegisteredSchema
+from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaSource
 from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streaming.topic_spec import EventTime, Record, RegistryValues, Topic, digits
+from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
+from resources.registry_access import RegistryAccess
 from resources.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.bounded_run import LIMIT_SECONDS, run_to_end
@@ -292,6 +297,34 @@ def test_schemas_change_while_the_stream_runs(world: World, running: StreamsUnde
     )
 
 
+def test_a_registry_that_is_away_is_named_and_its_records_come_when_it_is_back(world: World) -> None:
+    _, write = avro(world.registry, world.subject, _FIELDS)
+    world.send([write(order(number)) for number in range(3)])
+    streams = world.build_streams()
+    assert streams.context.schemas is not None
+    nobody = SchemaRegistry(RegistryAccess(("http://127.0.0.1:9",)), patience_seconds=0.2)
+    away = dataclasses.replace(streams.context, schemas=SchemaSource(nobody))
+    with pytest.raises(RegistryUnavailableError, match=r"127\.0\.0\.1:9"):
+        run_to_end(QueryGroup(world.session, [world.stream], away))
+    assert streams.rows("silver.orders") == []
+    run_to_end(QueryGroup(world.session, [world.stream], streams.context))
+    assert len(streams.rows("silver.orders")) == 3
+
+
+def test_a_topic_without_a_registry_names_the_setting(world: World) -> None:
+    lost = dataclasses.replace(world, settings=world.settings.model_copy(update={"schema_registry_url": ""}))
+    with pytest.raises(SettingError, match="HEADRACE_SCHEMA_REGISTRY_URL"):
+        lost.build_streams()
+
+
+def _check_schemas(world: World) -> dg.AssetCheckResult:
+    (check,) = build_schemas_checks([world.stream])
+    resources = {"lakehouse": world.lakehouse, "duckdb": DuckDBResource(memory_mib=128)}
+    verdict = check(dg.build_asset_check_context(resources=resources))
+    assert isinstance(verdict, dg.AssetCheckResult)
+    return verdict
+
+
 class FreeOrder(Record):
     """The contract, changed so that it takes what the producers send."""
 
@@ -311,9 +344,13 @@ def test_records_of_a_schema_that_the_contract_could_not_read_come_back_by_a_req
     refused = streams.rows("silver.quarantined_orders", "select reason, detail from t")
     assert {row["reason"] for row in refused} == {"unreadable_schema"} and len(refused) == 4
     assert "amount is missing" in refused[0]["detail"]
+    before = _check_schemas(world)
+    assert not before.passed and "4 records until" in str(before.description)
+    assert "amount is missing, and the contract has no default for it" in str(before.description)
     changed = dataclasses.replace(world.stream, topic=dataclasses.replace(world.stream.topic, record=FreeOrder))
     requeuer = Requeuer(changed, streams.context)
     requeuer.commit(requeuer.plan(RecordFilter(frozenset({"unreadable_schema"})), "me", datetime.now(UTC)))
+    assert _check_schemas(world).passed
     rows = streams.rows("silver.orders")
     assert {row["order_id"]: row["amount"] for row in rows} == {f"o{number}": Decimal(0) for number in range(4)}
 

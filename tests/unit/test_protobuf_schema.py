@@ -140,14 +140,17 @@ def test_a_value_with_all_that_a_schema_has(event: ProtobufReader) -> None:
 def test_the_shape_of_all_that_a_schema_has(event: ProtobufReader) -> None:
     said = {each.name: (each.shape.say(), each.may_be_absent) for each in event.find((0,)).shape.members}
     assert said == {
-        "event_id": ("text", False), "user": ("whole number of 64 bits, unsigned", False),
-        "at": ("timestamp in ns", True), "kind": ("one of UNKNOWN, VIEW, BUY", False),
-        "count": ("whole number of 32 bits", True), "items": ("list of record", False),
-        "by_name": ("map of record", False), "card": ("text", True), "voucher": ("record", True),
-        "extra": ("map of value of any type", True), "note": ("text", True), "detail": ("value of any type", True),
-        "price": ("record", True), "amount": ("decimal(10,2)", True), "address": ("record", True),
-        "mask": ("record", True), "inner": ("record", True), "nothing": ("null", False),
-        "ratio": ("floating-point number", False),
+        "event_id": ("a text", False), "user": ("a whole number of 64 bits, unsigned", False),
+        "at": ("a timestamp", True), "kind": ("one of UNKNOWN, VIEW, BUY", False),
+        "count": ("a whole number of 32 bits", True),
+        "items": ("a list whose items are each a record", False),
+        "by_name": ("a map whose items are each a record", False),
+        "card": ("a text", True), "voucher": ("a record", True),
+        "extra": ("a map whose items are each a value of any type", True),
+        "note": ("a text", True), "detail": ("a value of any type", True),
+        "price": ("a record", True), "amount": ("a decimal(10,2)", True), "address": ("a record", True),
+        "mask": ("a record", True), "inner": ("a record", True), "nothing": ("null", False),
+        "ratio": ("a floating-point number", False),
     }  # fmt: skip
     inner = event.find((0,)).shape.find("inner")
     assert inner is not None

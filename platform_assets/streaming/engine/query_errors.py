@@ -13,6 +13,8 @@ from platform_assets.errors import (
     LostOffsetsError,
     MissingTopicError,
     QueryFailedError,
+    RegistryRefusedError,
+    RegistryUnavailableError,
     StorageError,
 )
 from platform_assets.store_errors import find_store_error
@@ -26,8 +28,12 @@ _PYTHON_ERROR = re.compile(r"[\w.]*(Error|Exception): |[a-z_]\w*(\.\w+)*\.[A-Z]\
 _WRAPPERS = ("thrown from the Python worker", "raised by the Python Proxy")
 # What our own code in Spark's workers raises says already what is wrong, and what to do.
 _OWN_ERRORS = {
-    of.__name__: of for of in (BrokerUnavailableError, LostCommitsError, LostOffsetsError, MissingTopicError)
-}
+    of.__name__: of
+    for of in (
+        BrokerUnavailableError, LostCommitsError, LostOffsetsError, MissingTopicError, RegistryRefusedError,
+        RegistryUnavailableError,
+    )
+}  # fmt: skip
 _OWN_ERROR = re.compile(rf"\b({'|'.join(_OWN_ERRORS)}): (.+)")
 # Spark repeats a cause with each layer; people read the first lines.
 MAX_CAUSE_CHARS = 400

@@ -44,7 +44,7 @@ def _judge_field(record: Shape, each: RecordField, topic: Topic) -> Iterator[str
     for key in each.path:
         records = () if found is None else found.choices
         members = [member for of in records if (member := of.find(key)) is not None]
-        if any(of.kind in ("any", "map") for of in records):
+        if any(of.kind in ("any", "map") or (of.is_open and of.find(key) is None) for of in records):
             return
         found = members[0].shape if members else None
     name = ".".join(each.path)
@@ -111,7 +111,7 @@ def _judge_members(shape: Shape, struct: inspection.StructType) -> str | None:
     for member in struct.fields:
         found, of = shape.find(member.encode_name), unwrap(member.type)
         if found is None:
-            if member.required:
+            if member.required and not shape.is_open:
                 return f"in which {member.encode_name} is missing"
             continue
         if (words := _judge(found.shape, of)) is not None:

@@ -117,7 +117,10 @@ class _Shapes:
             for name, each in declared.items()
             if name not in never
         )
-        return Shape("record", name=found.title, members=members) if members else self._read_map(found)
+        if not members:
+            return self._read_map(found)
+        is_open = all(part.schema.get("additionalProperties") is not False for part in found.parts)
+        return Shape("record", name=found.title, members=members, is_open=is_open)
 
     def _read_map(self, found: Gathered) -> Shape:
         """An object with keys of any name. One of which nothing is said is any value: it may be a record."""

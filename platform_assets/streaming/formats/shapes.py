@@ -26,7 +26,7 @@ class Shape:
     `bits`: of an int (an unsigned one of 64 bits has 65). `digits`: precision and scale of a decimal, and of a number
     whose schema says them. `symbols`: of an enum. `item`: of a list or a map. `members`: of a record. `branches`: of a
     union; null is one of them. `name`: of a record or an enum, for messages. `is_recursive`: the record holds itself,
-    and has no members here.
+    and has no members here. `is_open`: a record may have members that its schema does not name, as in JSON.
     """
 
     kind: ShapeKind
@@ -39,6 +39,7 @@ class Shape:
     branches: tuple[Shape, ...] = ()
     name: str = ""
     is_recursive: bool = False
+    is_open: bool = False
 
     @property
     def choices(self) -> tuple[Shape, ...]:
