@@ -252,3 +252,35 @@ def test_a_topic_of_a_registry_is_not_simulated(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("platform_assets.topics.load_topics", lambda: (topic,))
     with pytest.raises(UsageError, match="values of orders are written by schemas of a registry"):
         find_simulation("orders")
+
+
+_NAMES = st.sampled_from(
+    ["digits", "epoch", "date", "datetime", "class", "msgspec", "Meta", "Decimal", "str", "self", "event_time",
+     "event_id", "unknown_fields", "ingested_at", "Literal", "Record", "_id", "__init__", "a.b", "x-y", "Ä", "1", "A",
+     "a", "user_id", "type", "window_start", "field", "None", "topic", "offset", "x" * 150]
+) | st.text(max_size=8)  # fmt: skip
+_PARTS = st.recursive(
+    st.sampled_from([
+        {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}, {},
+        {"type": "number", "multipleOf": 0.001, "minimum": -10, "maximum": 10}, {"enum": ["", "a\\", '"""', "\n"]},
+        {"type": "string", "format": "date"}, {"type": ["string", "null"], "format": "date-time"},
+        {"type": "string", "contentEncoding": "base64", "description": 'date "digits(1)" \\ Decimal\n' * 30},
+        {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}, {"type": ["string", "integer"]},
+    ]),
+    lambda inner: st.one_of(
+        inner.map(lambda of: {"type": "array", "items": of}),
+        inner.map(lambda of: {"type": "object", "additionalProperties": of}),
+        st.dictionaries(_NAMES, inner, min_size=1, max_size=4).map(lambda of: {"type": "object", "properties": of}),
+    ),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.dictionaries(_NAMES, _PARTS, max_size=6), st.data())
+def test_a_topic_of_any_json_schema_loads_and_fits(members: dict[str, Any], data: st.DataObject) -> None:
+    members = {**members, "occurred_at": {"type": "string", "format": "date-time"}}
+    required = sorted({"occurred_at", *data.draw(st.lists(st.sampled_from(sorted(members))))})
+    _, topic = infer("json", json.dumps({"type": "object", "properties": members, "required": required}))
+    needed = {".".join(each.path) for each in topic.fields if each.is_required}
+    assert needed <= set(required) | {topic.event_time.field}
+    RecordContract(topic)
