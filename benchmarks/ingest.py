@@ -186,7 +186,7 @@ def main() -> None:
         servers = broker.start().bootstrap_servers
         try:
             _fill_topic(folder / "home", args.events)
-            names = ("before", "headrace") if args.before else ("plain", "by_hand", "headrace")
+            names: tuple[str, ...] = ("before", "headrace") if args.before else ("plain", "by_hand", "headrace")
             if args.slots:
                 names = tuple(f"headrace {slots}" for slots in args.slots)
             results = {name: _run_contender(name, servers, args) for name in names}

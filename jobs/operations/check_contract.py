@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow.compute as pc
@@ -97,7 +96,7 @@ def _compile(registry: Versions, subject: str, number: int) -> _Compiled | None:
     try:
         readers = compile_schema(version.schema)
         return _Compiled(name, schema_id, tuple(readers.find(place).shape for place in readers.places))
-    except SchemaError as error:
+    except (SchemaError, UnknownSchemaError) as error:
         return _Compiled(name, schema_id, fault=str(error))
 
 
@@ -106,10 +105,14 @@ def _judge(topic: Topic, versions: Sequence[_Compiled]) -> Iterator[Said]:
         if each.fault:
             yield Said(f"{each.name} cannot be read: {each.fault}", is_failure=True)
             continue
-        misfits = min((find_misfits(shape, topic) for shape in each.shapes), key=len)
+        misfits = min((find_misfits(shape, topic) for shape in each.shapes), key=len, default=["it has no record"])
         yield from (Said(f"{each.name}: {words}", is_failure=True) for words in misfits)
-    for old, new in pairwise(each for each in versions if each.shapes):
-        yield from (Said(f"{old.name} and {new.name}: {words}", is_failure=True) for words in _compare(old, new))
+    readable = [each for each in versions if each.shapes]
+    for number, new in enumerate(readable):
+        changes: dict[str, str] = {}
+        for old in reversed(readable[:number]):  # a version between may lack the field
+            changes = dict.fromkeys(_compare(old, new), old.name) | changes
+        yield from (Said(f"{name} and {new.name}: {words}", is_failure=True) for words, name in changes.items())
     if versions and versions[-1].shapes:
         yield from _note(topic, versions[-1])
 

@@ -70,8 +70,9 @@ def build_fingerprint(group: StreamGroup, settings: Settings) -> str:
 
     Secret settings take part by their value and cannot be read back from the digits.
     """
-    values = settings.model_dump(mode="json", exclude=set(_NOT_THE_HOSTS) | {"kafka_config"})
-    values["kafka_config"] = settings.kafka_config.get_secret_value()
+    secrets = {"kafka_config": settings.kafka_config, "schema_registry_config": settings.schema_registry_config}
+    values = settings.model_dump(mode="json", exclude=set(_NOT_THE_HOSTS) | secrets.keys())
+    values |= {name: secret.get_secret_value() for name, secret in secrets.items()}
     streams = list(group.query_names)
     text = json.dumps([hash_code(), group.name, streams, values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

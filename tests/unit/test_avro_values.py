@@ -20,6 +20,7 @@ from platform_assets.streaming.formats.avro_values import read_avro
 from platform_assets.streaming.formats.plain_values import write_json
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError
 from platform_assets.streaming.formats.registered_schema import NamedSchema, RegisteredSchema
+from platform_assets.streaming.formats.schema_changes import find_changed_meanings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -250,6 +251,8 @@ def _event(**types: Any) -> dict[str, Any]:
         (_event(at={"type": "long", "logicalType": "timestamp-millis"}), b"\xfe" + b"\xff" * 8 + b"\x01", ""),
         (_event(day={"type": "int", "logicalType": "date"}), b"\xfe\xff\xff\xff\x0f", ""),
         (_event(time={"type": "int", "logicalType": "time-millis"}), b"\x01", "no time of day"),
+        (_event(count="int"), b"\x80\x80\x80\x80\x20", "32 bits"),
+        (_event(many={"type": "array", "items": "int"}), b"\x02\x80\x80\x80\x80\x20\x00", "32 bits"),
         (_event(sum={"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 1}), b"\x04\x01\x00", "2 dig"),
         (_event(text="string"), b"\x04\xff\xff", "utf-8"),
         (_event(text="string"), b"\xfe" + b"\xff" * 8 + b"\x01", "ends too early"),
@@ -270,7 +273,10 @@ def test_values_that_are_none_are_named(schema: Any, value: bytes, said: str) ->
         ('{"type":"array","items":"int"}', "not of a record"),
         ('{"type":"record","name":"A","fields":[{"name":"b","type":"B"}]}', "B is not defined"),
         ('{"type":"record","name":"A","fields":[{"name":"b","type":"int"},{"name":"b","type":"int"}]}', "one name"),
-        ('{"type":"record","name":"A","fields":[{"name":"b","type":{"type":"array","items":"null"}}]}', "no bytes"),
+        (
+            '{"type":"record","name":"A","fields":[{"name":"b","type":{"type":"array","items":"null"}}]}',
+            "takes 0 bytes",
+        ),
         ('{"type":"record","name":"A","fields":[{"name":"b","type":[]}]}', "no branches"),
         ('{"type":"record","name":"A"}', "no list of fields"),
         ("[" * 100_000, "nested too deeply"),
@@ -281,11 +287,63 @@ def test_schemas_that_cannot_be_used_are_named(text: str, said: str) -> None:
         read_avro(RegisteredSchema(1, "avro", text))
 
 
-def test_a_value_nested_without_end_is_refused_and_a_short_one_read() -> None:
-    reader = _open(_event(next=["null", "Event"]))
-    assert reader.read(b"\x02\x02\x00") == {"next": {"next": {"next": None}}}
-    with pytest.raises(UndecodableError, match="too deeply"):
-        reader.read(b"\x02" * 1_000_000 + b"\x00")
+def _items(of: Any) -> dict[str, Any]:
+    return {"type": "array", "items": of}
+
+
+def _of_nothing(parts: int) -> dict[str, Any]:
+    """A record of one byte and many fields that take none."""
+    fields = [{"name": f"n{number}", "type": "null"} for number in range(parts)]
+    return {"type": "record", "name": "R", "fields": [{"name": "k", "type": "boolean"}, *fields]}
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (["null", "Event"], "holds itself"),
+        (_items("null"), "takes 0 bytes"),
+        (_items({"type": "fixed", "name": "F", "size": 0}), "takes 0 bytes"),
+        (_items(_of_nothing(1000)), "takes 1 bytes"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 5000}, "5000 digits"),
+    ],
+)
+def test_a_schema_whose_values_have_no_bound_is_refused(of: Any, said: str) -> None:
+    with pytest.raises(SchemaError, match=said):
+        _open(_event(f=of))
+
+
+def test_deep_and_shared_types_are_read_or_refused_at_once() -> None:
+    deep: Any = "int"
+    for _ in range(900):
+        deep = {"type": "array", "items": deep}
+    with pytest.raises(SchemaError, match="too deeply"):
+        _open(_event(deep=deep))
+    of: Any = "boolean"
+    for level in range(40):
+        fields = [{"name": "a", "type": of}, {"name": "b", "type": "int"}]
+        of = {"type": "record", "name": f"R{level}", "fields": fields}
+    shared = {"type": "record", "name": "S", "fields": [{"name": "x", "type": of}, {"name": "y", "type": "R39"}]}
+    assert find_changed_meanings(_open(shared).shape, _open(shared).shape) == []
+
+
+def test_decimals_of_many_bytes_are_judged_by_their_digits() -> None:
+    schema = _event(sum={"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2})
+    for number in (0, 1, -1, 9999, -9999):
+        padded = number.to_bytes(1000, "big", signed=True)
+        assert _open(schema).read(_encode(Case(schema, {"sum": padded}, None)))["sum"] == Decimal(number) / 100
+    with pytest.raises(UndecodableError, match="more than 4 digits"):
+        _open(schema).read(_encode(Case(schema, {"sum": b"\x7f" * 1_000_000}, None)))
+
+
+def test_names_need_no_namespace_and_may_be_those_of_ours() -> None:
+    inner = {
+        "type": "record",
+        "name": "row",
+        "fields": [{"name": "mark", "type": {"type": "fixed", "name": "mark", "size": 1}}],
+    }
+    reader = _open(_event(a=inner, b="row"))
+    assert reader.read(b"xy") == {"a": {"mark": b"x"}, "b": {"mark": b"y"}}
+    assert reader.read_many is not None and reader.read_many([b"xy", b"ab"]) is not None
 
 
 def test_references_are_read_by_their_names() -> None:

@@ -14,6 +14,7 @@ import pytest
 from google.protobuf import descriptor_pool, duration_pb2, timestamp_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from platform_assets.errors import UnknownSchemaError
 from platform_assets.streaming.formats import protobuf_files
 from platform_assets.streaming.formats.protobuf_schema import ProtobufReader, read_protobuf
 from platform_assets.streaming.formats.protobuf_types import MessageTypes
@@ -226,7 +227,7 @@ def test_a_length_that_is_not_there_takes_no_memory() -> None:
 def test_a_compiler_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protobuf_files, "_PROGRAM", "import time; time.sleep(60)")
     monkeypatch.setattr(protobuf_files, "_TIMEOUT_SECONDS", 0.3)
-    with pytest.raises(SchemaError, match="not compiled within"):
+    with pytest.raises(UnknownSchemaError, match="not compiled within"):
         read(one("string hanging = 1;"))
 
 

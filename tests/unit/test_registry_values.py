@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import fastavro
+import msgspec
 import pyarrow as pa
 import pytest
 from google.protobuf import timestamp_pb2
@@ -20,10 +21,12 @@ from msgspec import Meta
 
 from platform_assets.errors import RegistryUnavailableError, SettingError, UnknownSchemaError
 from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.formats.contract_fit import find_misfits
 from platform_assets.streaming.formats.frame import frame
 from platform_assets.streaming.formats.plain_values import write_json
 from platform_assets.streaming.formats.readers import compile_schema
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaSource
+from platform_assets.streaming.formats.shapes import Member, Shape, union_of
 from platform_assets.streaming.ingest.opened_values import find_unresolved
 from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.topic_spec import EventTime, Record, RegistryValues, Topic, digits, epoch
@@ -93,9 +96,9 @@ class Schemas:
             raise UnknownSchemaError(f"The registry has no schema {schema_id}.")
         return RegisteredSchema(schema_id, "avro", self.texts[schema_id])
 
-    def write(self, schema_id: int, document: Mapping[str, Any]) -> bytes:
+    def write(self, schema_id: int, document: Any) -> bytes:
         out = io.BytesIO()
-        fastavro.schemaless_writer(out, fastavro.parse_schema(json.loads(self.texts[schema_id])), dict(document))
+        fastavro.schemaless_writer(out, fastavro.parse_schema(json.loads(self.texts[schema_id])), document)
         return frame(schema_id, out.getvalue())
 
 
@@ -107,7 +110,9 @@ def order(number: int = 0, **other: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def parse(values: Sequence[bytes | None], source: SchemaSource | None, topic: Topic = TOPIC) -> pa.RecordBatch:
+def parse(
+    values: Sequence[bytes | None], source: SchemaSource | None, topic: Topic = TOPIC, max_bytes: int = 10_000
+) -> pa.RecordBatch:
     count = len(values)
     batch = pa.record_batch(
         {
@@ -118,7 +123,7 @@ def parse(values: Sequence[bytes | None], source: SchemaSource | None, topic: To
             "timestamp": pa.array([ARRIVAL] * count, pa.timestamp("us", tz="UTC")),
         }
     )
-    return parse_batch(batch, topic, MICROS, 10_000, EventRules(), source)
+    return parse_batch(batch, topic, MICROS, max_bytes, EventRules(), source)
 
 
 def reasons(rows: pa.RecordBatch) -> list[tuple[str | None, str | None]]:
@@ -262,7 +267,7 @@ def test_a_batch_that_runs_again_has_the_schemas_that_it_had() -> None:
     again = SchemaSource(schemas, unresolved=frozenset({1}))
     assert reasons(parse([value], again))[0][0] == "unknown_schema"
     gone = SchemaSource(Schemas((schema_of(),)), quarantines=True, unresolved=frozenset())
-    with pytest.raises(RegistryUnavailableError, match="had it when this batch was first read"):
+    with pytest.raises(RegistryUnavailableError, match="was there when this batch was first read"):
         parse([value], gone)
 
 
@@ -305,3 +310,80 @@ message Order {
     refused = "no value of schema 1: at has parts of a microsecond, which its column would cut: "
     assert reasons(rows) == [(None, None), (None, None), ("not_decodable", f"{refused}2026-03-01T12:00:00.000001001Z")]
     assert rows["event_time"].to_pylist()[:2] == [ARRIVAL, ARRIVAL + timedelta(microseconds=1)]
+
+
+def _union_of_records(first: Any, second: Any) -> str:
+    """Two types of records, A and B, that differ in what `packed_at` is. What A defines B has by name."""
+    fields = {**_TYPES, "packed_at": first}
+    names = {"kind": "Kind", "lines": {"type": "array", "items": "Address"}, "packed_at": second}
+    types = [
+        {"type": "record", "name": name, "fields": [{"name": key, "type": of} for key, of in each.items()]}
+        for name, each in (("A", fields), ("B", {**fields, **names}))
+    ]
+    return json.dumps(types)
+
+
+def test_a_moment_that_is_counted_is_never_cut() -> None:
+    millis, micros = ({"type": "long", "logicalType": f"timestamp-{unit}"} for unit in ("millis", "micros"))
+    local = {"type": "long", "logicalType": "local-timestamp-millis"}
+    text = schema_of(packed_at=micros)
+    for schema, moment, reason in (
+        (_union_of_records(millis, micros), ARRIVAL + timedelta(microseconds=1), "not_decodable"),
+        (_union_of_records(millis, micros), ARRIVAL + timedelta(milliseconds=1), None),
+        (_union_of_records(millis, local), ARRIVAL.replace(tzinfo=None), "wrong_type"),
+    ):
+        schemas = Schemas((schema, text))
+        value = schemas.write(0, ("B", order(packed_at=moment)))
+        assert reasons(parse([value], SchemaSource(schemas)))[0][0] == reason
+
+
+def test_a_long_decimal_and_a_deep_document_are_refused_at_once() -> None:
+    schemas = Schemas((schema_of(),))
+    body = b"\x02a" + b"\0" + b"\x02c"  # order_id, at, customer
+    huge = b"\x7f" * 3_000_000
+    value = frame(0, body + _long(len(huge)) + huge)
+    assert reasons(parse([value], SchemaSource(schemas), max_bytes=10_000_000))[0][0] == "not_decodable"
+    deep = json.dumps({"order_id": "a", "address": {"city": "x"}})[:-2] + ',"q":' + "[" * 800 + "]" * 800 + "}}"
+    assert reasons(parse([deep.encode()], None, AS_JSON))[0][0] in ("not_json", "missing_field")
+
+
+def _long(number: int) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, "long", number)
+    return out.getvalue()
+
+
+def test_protobuf_timestamps_are_counted_where_the_contract_counts() -> None:
+    times = ("at", "packed_at")
+    members = [Member(name, Shape("timestamp") if name in times else Shape("any")) for name in _TYPES]
+    shape = Shape("record", members=tuple(members))
+    assert find_misfits(shape, TOPIC) == []
+
+
+def test_a_nested_union_is_judged_by_all_its_branches() -> None:
+    class Paid(Record):
+        order_id: str
+        at: datetime
+        customer: str
+        kind: str
+        amount: Annotated[Decimal, digits(12, 2)] = msgspec.field(name="paid.amount")
+
+    topic = build_topic(RegistryValues(), Paid)
+    branches = [
+        Shape("record", name=name, members=(Member("amount", of),))
+        for name, of in (("A", Shape("float")), ("B", Shape("decimal", digits=(9, 2))))
+    ]
+    members = [Member(name, Shape("any")) for name in ("order_id", "at", "customer", "kind")]
+    shape = Shape("record", members=(*members, Member("paid", union_of(*branches))))
+    assert find_misfits(shape, topic) == []
+
+
+def test_a_registry_that_is_away_is_asked_once_a_batch() -> None:
+    asked: list[int] = []
+
+    def fetch(schema_id: int) -> RegisteredSchema:
+        asked.append(schema_id)
+        raise RegistryUnavailableError("The registry does not answer.")
+
+    found = reasons(parse([frame(number, b"") for number in range(20)], SchemaSource(fetch, quarantines=True)))
+    assert [reason for reason, _ in found] == ["unknown_schema"] * 20 and len(asked) == 1

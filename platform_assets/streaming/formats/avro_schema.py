@@ -7,7 +7,9 @@ schema, and makes 1970 of a time in milliseconds that became one in microseconds
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from platform_assets.streaming.formats.reader import SchemaError
@@ -18,24 +20,45 @@ _PRIMITIVES: Mapping[str, Shape] = {
     "float": Shape("float", bits=32), "double": Shape("float"), "bytes": Shape("bytes"), "string": Shape("text"),
 }  # fmt: skip
 _UNITS: Mapping[str, ShapeUnit] = {"millis": "ms", "micros": "us", "nanos": "ns"}
+# A value of 1 MB may become some hundred million objects otherwise, which no worker has memory for.
+_MOST_MEMBERS_A_BYTE = 20
+# Python takes seconds for the digits of longer ones, and no column holds more than 38.
+_MOST_DIGITS = 1_000
 # A branch of a negative number would be taken from the end of the list: the first of them meet an error there.
 _TRAPS = 8
 OWN = "headrace-"
 """What the names of this project's logical types begin with: `avro_values` reads them."""
 
 
-def read_avro_schema(text: str, references: Mapping[str, str]) -> tuple[Shape, Any, list[Any]]:
-    """The shape of a schema, the schema to read its values by, and those of the references, in their order.
+@dataclass(frozen=True)
+class AvroSchema:
+    """What a schema's records are, and how they are read.
 
-    `references` by name, each before those that refer to it. Raises `SchemaError` for what is no schema of a record,
-    and where nothing bounds the memory that a value may take.
+    `own` is the schema to read by, and `referenced` are those of its references, in their order; named types have
+    names of our own. `enums` are the symbols of each enum.
+    """
+
+    shape: Shape
+    own: Any
+    referenced: tuple[Any, ...]
+    enums: frozenset[tuple[str, ...]]
+
+
+def read_avro_schema(text: str, references: Mapping[str, str]) -> AvroSchema:
+    """Reads a schema. `references` by name, each before those that refer to it.
+
+    Raises `SchemaError` for what is no schema of a record, for a type that holds itself, and where nothing bounds the
+    memory that a value may take.
     """
     walk = _Walk()
-    referenced = [walk.read(_load(each), "")[1] for each in references.values()]
-    shape, schema = walk.read(_load(text), "")
+    try:
+        referenced = tuple(walk.read(_load(each), "")[1] for each in references.values())
+        shape, schema = walk.read(_load(text), "")
+    except RecursionError:
+        raise SchemaError("the schema is nested too deeply") from None
     if not shape.choices or any(each.kind != "record" for each in shape.choices):
         raise SchemaError(f"the schema is of {shape.say()}, not of a record")
-    return shape, schema, referenced
+    return AvroSchema(shape, schema, referenced, frozenset(walk.enums))
 
 
 def take_logical_types(schema: Any) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -75,12 +98,21 @@ def _load(text: str) -> Any:
         raise SchemaError(f"the schema is no JSON: {error}") from None
 
 
+@dataclass(frozen=True)
+class _Size:
+    """The fewest bytes of a type's values, and how many objects such a value is made of."""
+
+    least_bytes: int
+    members: int
+
+
 class _Walk:
     """Goes through a schema once. Named types are known from where they are defined."""
 
     def __init__(self) -> None:
-        self._named: dict[str, tuple[Shape, Any]] = {}
-        self._may_be_empty: dict[str, bool] = {}
+        self.enums: set[tuple[str, ...]] = set()
+        self._named: dict[str, tuple[Shape, Any] | None] = {}
+        self._sizes: dict[str, _Size] = {}
 
     def read(self, node: Any, namespace: str) -> tuple[Shape, Any]:
         """The shape of a node, and the node to read by."""
@@ -111,7 +143,11 @@ class _Walk:
             return _read_primitive({}, name)
         for full in (name,) if "." in name or not namespace else (f"{namespace}.{name}", name):
             if full in self._named:
-                shape, schema = self._named[full]
+                found = self._named[full]
+                if found is None:
+                    # The compiled reader goes as deep as a value says, and ends the process where its stack does.
+                    raise SchemaError(f"the type {full} holds itself: a value could be nested without end")
+                shape, schema = found
                 return shape, dict(schema) if isinstance(schema, dict) else schema
         raise SchemaError(f"the type {name} is not defined")
 
@@ -124,9 +160,8 @@ class _Walk:
         return Shape("union", branches=tuple(shape for shape, _ in read)), [schema for _, schema in read] + traps
 
     def _read_record(self, node: Mapping[str, Any], namespace: str) -> tuple[Shape, Any]:
-        full, inner = self._name(node, namespace)
-        self._named[full] = Shape("record", name=full, is_recursive=True), full
-        self._may_be_empty[full] = False
+        full, inner, own = self._name(node, namespace)
+        self._named[full] = None
         fields = node.get("fields")
         if not isinstance(fields, list):
             raise SchemaError(f"the record {full} has no list of fields")
@@ -141,48 +176,59 @@ class _Walk:
         if len(set(names)) < len(names):
             raise SchemaError(f"two fields of the record {full} have one name")
         shape = Shape("record", members=tuple(members), name=full)
-        self._may_be_empty[full] = all(self._is_empty(member.shape) for member in members)
-        self._named[full] = shape, full
-        return shape, {"type": "record", "name": full, "fields": read}
+        sizes = [self._measure(member.shape) for member in members]
+        self._sizes[full] = _Size(sum(each.least_bytes for each in sizes), 1 + sum(each.members for each in sizes))
+        self._named[full] = shape, own
+        return shape, {"type": "record", "name": own, "fields": read}
 
     def _read_enum(self, node: Mapping[str, Any], namespace: str) -> tuple[Shape, Any]:
         """An enum's value is written as an int is; it is read as one, so that a number that it has not is an error."""
-        full, _ = self._name(node, namespace)
+        full, _, _ = self._name(node, namespace)
         symbols = node.get("symbols")
         if not isinstance(symbols, list) or not symbols or not all(isinstance(each, str) for each in symbols):
             raise SchemaError(f"the enum {full} has no symbols")
         schema = {"type": "int", "logicalType": name_enum(symbols)}
         shape = Shape("enum", symbols=tuple(symbols), name=full)
+        self.enums.add(shape.symbols)
         self._named[full] = shape, schema
         return shape, dict(schema)
 
     def _read_fixed(self, node: Mapping[str, Any], namespace: str) -> tuple[Shape, Any]:
-        full, _ = self._name(node, namespace)
+        full, _, own = self._name(node, namespace)
         size = node.get("size")
         if type(size) is not int or size < 0:
             raise SchemaError(f"the fixed {full} has no size")
-        shape, logical = Shape("bytes"), {}
+        shape, logical = Shape("bytes", name=full), {}
         if node.get("logicalType") == "duration" and size == 12:
             shape, logical = Shape("duration"), {"logicalType": f"{OWN}duration"}
         elif node.get("logicalType") == "uuid" and size == 16:
             shape, logical = Shape("uuid"), {"logicalType": f"{OWN}uuid"}
         elif (digits := _find_digits(node, size)) is not None:
             shape, logical = Shape("decimal", digits=digits), _decimal(digits)
-        self._may_be_empty[full] = size == 0
-        self._named[full] = shape, full
-        return shape, {"type": "fixed", "name": full, "size": size, **logical}
+        self._sizes[full] = _Size(size, 1)
+        shape = replace(shape, name=full)
+        self._named[full] = shape, own
+        return shape, {"type": "fixed", "name": own, "size": size, **logical}
 
     def _read_items(self, node: Mapping[str, Any], kind: str, namespace: str) -> tuple[Shape, Any]:
         key = "items" if kind == "array" else "values"
         if key not in node:
             raise SchemaError(f"a type {kind} has no {key}")
         item, schema = self.read(node[key], namespace)
-        if kind == "array" and self._is_empty(item):
-            raise SchemaError("the items of an array take no bytes: a short value could hold any number of them")
+        size = self._measure(item)
+        least = size.least_bytes + (kind == "map")
+        if not least or size.members > _MOST_MEMBERS_A_BYTE * least:
+            raise SchemaError(
+                f"an item of a type {kind} takes {least} bytes and has {size.members} parts: a short value could hold "
+                "any number of them"
+            )
         return Shape("list" if kind == "array" else "map", item=item), {"type": kind, key: schema}
 
-    def _name(self, node: Mapping[str, Any], namespace: str) -> tuple[str, str]:
-        """The full name of a definition, and the namespace of what lies in it."""
+    def _name(self, node: Mapping[str, Any], namespace: str) -> tuple[str, str, str]:
+        """The full name of a definition, the namespace of what lies in it, and the name that it has here.
+
+        That one is of our own: fastavro looks short names up in other namespaces than the specification does.
+        """
         name = node.get("name")
         if not isinstance(name, str) or not name:
             raise SchemaError(f"a type {node['type']} has no name")
@@ -191,10 +237,15 @@ class _Walk:
             name = f"{space}.{name}" if space else name
         if name in self._named:
             raise SchemaError(f"the name {name} is defined twice")
-        return name, name.rpartition(".")[0]
+        return name, name.rpartition(".")[0], f"{OWN.removesuffix('-')}.t{len(self._named)}"
 
-    def _is_empty(self, shape: Shape) -> bool:
-        return shape.kind == "null" or self._may_be_empty.get(shape.name, False)
+    def _measure(self, shape: Shape) -> _Size:
+        """The fewest bytes that a value takes, and the most parts that it then has."""
+        if shape.kind == "union":
+            return _Size(1, max(self._measure(branch).members for branch in shape.branches))
+        if shape.name in self._sizes:
+            return self._sizes[shape.name]
+        return _Size(0 if shape.kind == "null" else 1, 1)
 
 
 def _read_primitive(node: Mapping[str, Any], kind: str) -> tuple[Shape, Any]:
@@ -204,6 +255,8 @@ def _read_primitive(node: Mapping[str, Any], kind: str) -> tuple[Shape, Any]:
         return plain, {"type": kind, "logicalType": f"{OWN}finite"}
     if kind == "boolean":
         return plain, kind
+    if kind == "int" and logical not in ("date", "time-millis"):
+        return plain, {"type": kind, "logicalType": f"{OWN}int"}
     if kind == "bytes" and (digits := _find_digits(node, None)) is not None:
         return Shape("decimal", digits=digits), {"type": kind, **_decimal(digits)}
     if not isinstance(logical, str):
@@ -227,8 +280,12 @@ def _find_digits(node: Mapping[str, Any], size: int | None) -> tuple[int, int] |
     precision, scale = node.get("precision"), node.get("scale", 0)
     if node.get("logicalType") != "decimal" or type(precision) is not int or type(scale) is not int:
         return None
-    most = precision if size is None else len(str(1 << max(8 * size - 1, 0))) - 1
-    return (precision, scale) if 0 < precision <= most and 0 <= scale <= precision else None
+    most = precision if size is None else math.floor(max(8 * size - 1, 0) * math.log10(2))
+    if not 0 < precision <= most or not 0 <= scale <= precision:
+        return None
+    if precision > _MOST_DIGITS:
+        raise SchemaError(f"a decimal of {precision} digits is not read: at most {_MOST_DIGITS}")
+    return precision, scale
 
 
 def _decimal(digits: tuple[int, int]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import io
 import json
 import secrets
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
@@ -14,13 +14,14 @@ from typing import Any
 from platform_assets.streaming.formats.avro_schema import OWN, name_enum, read_avro_schema, take_logical_types
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
-from platform_assets.streaming.formats.shapes import Shape
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 a time on a wall clock
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 # The default context rounds to 28 digits.
 _EXACT = Context(prec=1_000_000)
+_TOO_LARGE = Decimal("1e999999")
+_INTS = 2**31
 _MARK_BYTES = 8
 # No field of Avro's has such names.
 _MARK, _ROWS = "(mark)", "(rows)"
@@ -30,13 +31,11 @@ def read_avro(schema: RegisteredSchema) -> ValueReader:
     """The reader of a schema's values. Raises `SchemaError` where it cannot be used."""
     import fastavro
 
-    shape, own, referenced = read_avro_schema(schema.text, {each.name: each.text for each in schema.references})
-    _register_types(shape)
-    columns = [(name, _find_reader(key, node)) for name, key, node in take_logical_types(own)]
-    # The compiled reader goes as deep as a value says, and ends the process where its stack does.
-    is_recursive = any(each.is_recursive for each in shape.walk())
-    parsed, rows = _parse(own, referenced, is_alone=is_recursive or not isinstance(own, dict))
-    read = _import_slow_reader() if is_recursive else fastavro.schemaless_reader
+    found = read_avro_schema(schema.text, {each.name: each.text for each in schema.references})
+    _register_types(found.enums)
+    columns = [(name, _find_reader(key, node)) for name, key, node in take_logical_types(found.own)]
+    parsed, rows = _parse(found.own, found.referenced)
+    read = fastavro.schemaless_reader
 
     def read_one(value: bytes) -> dict[str, Any]:
         found = _read_one(value, read, parsed)
@@ -54,13 +53,13 @@ def read_avro(schema: RegisteredSchema) -> ValueReader:
             return None
         return found
 
-    return ValueReader(shape, read_one, None if rows is None else read_many)
+    return ValueReader(found.shape, read_one, None if rows is None else read_many)
 
 
-def _parse(own: Any, referenced: Sequence[Any], *, is_alone: bool) -> tuple[Any, Any]:
+def _parse(own: Any, referenced: Sequence[Any]) -> tuple[Any, Any]:
     """The schema as fastavro has it, and that of a record of many values with a mark behind each.
 
-    The latter is None where values are read alone: of a union of records, or of one that holds itself.
+    The latter is None for a union of records: its values are read alone.
     """
     from fastavro import schema as schemas
 
@@ -71,16 +70,16 @@ def _parse(own: Any, referenced: Sequence[Any], *, is_alone: bool) -> tuple[Any,
         for each in referenced:
             schemas.parse_schema(each, named_schemas=named)
         parsed = schemas.parse_schema(own, named_schemas=dict(named))
-        if is_alone:
+        if not isinstance(own, dict):
             return parsed, None
         # A record of its own with one field more: a second dict around each value would cost a third.
-        # In the record's own namespace, where the short names of its fields' types are looked up.
-        space = own["name"].removesuffix(own["name"].rpartition(".")[2])
-        row = {**own, "name": f"{space}{names}_row", "fields": [*own["fields"], mark]}
+        row = {**own, "name": f"{names}.row", "fields": [*own["fields"], mark]}
         # Only to a record does fastavro attach the references, and only a record is not parsed at each read.
         field = {"name": _ROWS, "type": {"type": "array", "items": row}}
-        rows = {"type": "record", "name": f"{space}{names}_rows", "fields": [field]}
+        rows = {"type": "record", "name": f"{names}.rows", "fields": [field]}
         return parsed, schemas.parse_schema(rows, named_schemas=named)
+    except RecursionError:
+        raise SchemaError("the schema is nested too deeply") from None
     except (schemas.SchemaParseException, schemas.UnknownType, TypeError, ValueError, KeyError) as error:
         raise SchemaError(f"the schema is none that can be read: {error}") from None
 
@@ -92,6 +91,11 @@ def _read_columns(plains: Sequence[dict[str, Any]], columns: Sequence[tuple[str,
             for plain in plains:
                 if (value := plain[name]) is not None and value - value != 0:
                     _read_finite(value)
+            continue
+        if read is _read_int:
+            for plain in plains:
+                if (value := plain[name]) is not None and not -_INTS <= value < _INTS:
+                    _read_int(value)
             continue
         for plain in plains:
             if (value := plain[name]) is not None:
@@ -150,22 +154,14 @@ def _write_long(number: int) -> bytes:
     return bytes((*written, left))
 
 
-def _import_slow_reader() -> Callable[..., Any]:
-    from fastavro._read_py import schemaless_reader
-
-    return schemaless_reader
-
-
-def _register_types(shape: Shape) -> None:
+def _register_types(enums: Iterable[tuple[str, ...]]) -> None:
     """Has fastavro, in this process, read the logical types that `avro_schema` writes. No others have their names."""
-    from fastavro import _read_py, read
+    from fastavro import read
 
     own = {f"{of}-{OWN}{name}": _as_reader(act) for (of, name), act in _READERS.items()}
     own |= {f"{of}-{OWN}decimal": _read_decimal for of in ("bytes", "fixed")}
-    symbols = {each.symbols for each in shape.walk() if each.kind == "enum"}
-    own |= {f"int-{name_enum(each)}": _as_reader(_find_symbol(each)) for each in symbols}
-    for readers in (read.LOGICAL_READERS, _read_py.LOGICAL_READERS):  # type: ignore[attr-defined]
-        readers.update(own)
+    own |= {f"int-{name_enum(each)}": _as_reader(_find_symbol(each)) for each in enums}
+    read.LOGICAL_READERS.update(own)
 
 
 def _as_reader(act: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -184,8 +180,14 @@ def _find_symbol(symbols: tuple[str, ...]) -> Callable[[int], str]:
 
 
 def _find_decimal(precision: int, scale: int) -> Callable[[bytes], Decimal]:
+    # More bytes are more digits than the type has; Python takes time for them by the square of their number.
+    most_bytes = len((10**precision).to_bytes(precision, "big").lstrip(b"\0")) + 1
+
     def find(data: bytes) -> Decimal:
-        number = Decimal(int.from_bytes(data, "big", signed=True))
+        if len(data) > most_bytes:
+            sign = b"\xff" if data[0] & 0x80 else b"\0"
+            data = sign + data.lstrip(sign)
+        number = Decimal(int.from_bytes(data, "big", signed=True)) if len(data) <= most_bytes + 1 else _TOO_LARGE
         if number.adjusted() >= precision:
             raise ValueError(f"a decimal has more than {precision} digits")
         return number.scaleb(-scale, _EXACT)
@@ -204,6 +206,12 @@ def _refuse_branch(data: Any) -> Any:
 def _read_finite(data: float) -> float:
     if data - data != 0:
         raise ValueError(f"{data} is no number that JSON has")
+    return data
+
+
+def _read_int(data: int) -> int:
+    if not -_INTS <= data < _INTS:
+        raise ValueError(f"{data} is no number of 32 bits")
     return data
 
 
@@ -232,6 +240,7 @@ _READERS: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     ("float", "finite"): _read_finite,
     ("double", "finite"): _read_finite,
     ("null", "no-branch"): _refuse_branch,
+    ("int", "int"): _read_int,
     ("int", "date"): lambda days: date.fromordinal(_FIRST_DAY + days),
     ("int", "time-millis"): lambda count: _read_time(count, 1_000),
     ("long", "time-micros"): lambda count: _read_time(count, 1_000_000),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec.inspect as inspection
 
-from platform_assets.streaming.formats.shapes import Shape
+from platform_assets.streaming.formats.shapes import Shape, union_of
 from platform_assets.streaming.record_types import RecordField, Unwrapped, find_choices, unwrap
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _judge_field(record: Shape, each: RecordField, topic: Topic) -> Iterator[str
         members = [member for of in records if (member := of.find(key)) is not None]
         if any(of.kind in ("any", "map") or (of.is_open and of.find(key) is None) for of in records):
             return
-        found = members[0].shape if members else None
+        found = union_of(*(member.shape for member in members)) if members else None
     name = ".".join(each.path)
     if found is None:
         if each.is_required:
@@ -56,6 +56,9 @@ def _judge_field(record: Shape, each: RecordField, topic: Topic) -> Iterator[str
         yield f"{name} is always null, and the contract requires it"
         return
     of = Unwrapped(each.inspected, each.is_nullable or not each.is_required, "", each.marks)
+    if name == topic.event_time.field and topic.event_time.format and not any(s.kind == "text" for s in found.choices):
+        yield f"{name} is {found.say()}, and the contract wants a text like {topic.event_time.format}"
+        return
     unit = topic.event_time.unit if name == topic.event_time.field else each.marks.get("epoch")
     is_time = unit is not None
     if name in topic.spellings and any(shape.kind in _TEXTS for shape in found.choices):
@@ -68,11 +71,9 @@ def _judge_field(record: Shape, each: RecordField, topic: Topic) -> Iterator[str
 
 def _is_counted(shape: Shape, unit: str) -> bool:
     """Whether a time can be counted in a unit, and kept in a column of microseconds, without loss."""
-    return (
-        shape.kind == "timestamp"
-        and shape.unit not in (None, "ns")
-        and _UNITS.index(str(shape.unit)) >= _UNITS.index(unit)
-    )
+    if shape.kind != "timestamp" or shape.unit is None:
+        return shape.kind == "timestamp"  # without a unit it is judged value by value
+    return shape.unit != "ns" and _UNITS.index(shape.unit) >= _UNITS.index(unit)
 
 
 def _judge(shape: Shape, of: Unwrapped) -> str | None:

@@ -75,7 +75,7 @@ def _find(shape: Shape, each: RecordField, topic: Topic) -> Adapt | None:
         return lambda value: _require_micros(value, each.name)
     unit = topic.event_time.unit if each.name == topic.event_time.field else each.marks.get("epoch")
     if unit is not None:
-        return lambda value: count_micros(value) * 1_000 // _NANOS[unit] if isinstance(value, datetime) else value
+        return lambda value: _count(value, _NANOS[unit], each.name)
     if isinstance(each.inspected, inspection.StrType):
         return lambda value: _write_time(value) if isinstance(value, date) else value
     return None
@@ -88,6 +88,16 @@ def _walk_to(shape: Shape, path: Sequence[str]) -> tuple[Shape, ...]:
     if member is None:
         return ()
     return tuple(of for choice in member.shape.choices for of in _walk_to(choice, path[1:]))
+
+
+def _count(value: Any, unit_nanos: int, name: str) -> Any:
+    """A moment as a number of units; other values, and moments without a zone, are left to the contract."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return value
+    count, rest = divmod(count_micros(value) * 1_000, unit_nanos)
+    if rest:
+        raise UndecodableError(f"{name} has parts of a unit that the contract counts in: {value.isoformat()}")
+    return count
 
 
 def _require_micros(value: Any, name: str) -> Any:

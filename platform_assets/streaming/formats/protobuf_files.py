@@ -11,6 +11,7 @@ import binascii
 import importlib.util
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tempfile import TemporaryDirectory
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError
 
+from platform_assets.errors import UnknownSchemaError
 from platform_assets.streaming.formats.protobuf_builtin import CONFLUENT_FILES, KEPT_FOLDERS, read_google_types
 from platform_assets.streaming.formats.reader import SchemaError
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
@@ -121,7 +123,9 @@ def _run_compiler(folder: Path, main: str) -> None:
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise SchemaError(f"the schema was not compiled within {_TIMEOUT_SECONDS} seconds") from None
+        raise UnknownSchemaError(f"The schema was not compiled within {_TIMEOUT_SECONDS} seconds.") from None
+    if -done.returncode in (signal.SIGKILL, signal.SIGXCPU):  # by a limit; the next time it may be compiled
+        raise UnknownSchemaError("The schema was not compiled: protoc was ended, as it took too much time or memory.")
     if done.returncode:
         output = done.stderr.decode(errors="replace").replace(f"{folder / 'files'}/", "")
         said = next(_find_errors(output, main), f"protoc ended with {done.returncode}")

@@ -90,8 +90,8 @@ def _read_strictly(read: Callable[[bytes], dict[str, Any]], name: str) -> Callab
 def read_protobuf(schema: RegisteredSchema) -> ProtobufReader:
     """The reader of a schema; the same one each time, in this process. Raises `SchemaError` for one that is broken.
 
-    The first time takes some 0.1 s, as a compiler runs; it writes in a temporary folder only. A refusal is remembered
-    too.
+    Raises `UnknownSchemaError` where the compiler had no time or memory: asked again, it may have. The first time takes
+    some 0.1 s, as a compiler runs; it writes in a temporary folder only. A refusal is remembered too.
     """
     found = _compile(schema)
     if isinstance(found, str):

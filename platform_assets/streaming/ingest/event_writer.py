@@ -193,15 +193,16 @@ class EventWriter:
     def _find_schemas(self, batch_id: int, app: str) -> SchemaSource | None:
         """Gives the schemas of a batch: the same ones again, where a table has its rows already.
 
-        The quarantine is written first, so its commit says for which ids there was none.
+        The commit of each table that has them says for which ids there was none.
         """
         schemas = self._context.schemas if isinstance(self._topic.values, RegistryValues) else None
         if schemas is None or not self.has_any_of(batch_id, app):
             return schemas
-        last = self._quarantined.read_last_batch()
-        is_own = last is not None and last.transaction == (app, batch_id)
-        unresolved = last.notes.get(_UNRESOLVED, ()) if last is not None and is_own else ()
-        return replace(schemas, unresolved=frozenset(unresolved))
+        for table in (self._quarantined, self._deduplicated, self._erased, self._events):
+            found = table.find_commit(lambda info: info.transaction == (app, batch_id))
+            if found is not None:
+                return replace(schemas, unresolved=frozenset(found[1].notes.get(_UNRESOLVED, ())))
+        return schemas
 
     def _order(self, planned: PlannedBatch, schemas: SchemaSource | None = None) -> BatchOrder:
         """What the tasks of a batch are told."""
@@ -238,7 +239,8 @@ class EventWriter:
         side_commit = build_batch_commit(self._query, app, planned, self._topic_id)
         files, repeated = batch.take_out_duplicates(session, self._events, self._deduplicated)
         unresolved = {_UNRESOLVED: sorted(batch.unresolved)} if batch.unresolved else {}
-        batch.append_rejected(self._quarantined, replace(side_commit, notes={**side_commit.notes, **unresolved}))
+        side_commit = replace(side_commit, notes={**side_commit.notes, **unresolved})
+        batch.append_rejected(self._quarantined, side_commit)
         if repeated:
             self._deduplicated.append_files(repeated, side_commit)
         batch.append_erased(self._erased, planned, side_commit)
@@ -262,7 +264,7 @@ class EventWriter:
             self._query, app, planned, self._topic_id, entries, frontier, rows_by_type,
             None if fetch_is_compacted is None else fetch_is_compacted(),
         )  # fmt: skip
-        is_new = self._events.append_files(files, commit)
+        is_new = self._events.append_files(files, replace(commit, notes={**commit.notes, **unresolved}))
         # One that was there already counts in the frontier that its commit has, and not once more.
         self._frontier = frontier if is_new else None
         if is_new and frontier.micros != before.micros:

@@ -45,13 +45,13 @@ class OpenedType:
 class OpenedValues:
     """What the values of a batch hold, by row: plain values, JSON text, or why it is neither.
 
-    `groups`: rows of one type and their plain values, parallel. `unresolved`: the ids that the registry has not given.
+    `groups`: rows of one type and their plain values, parallel. `away`: what the registry's absence was called.
     """
 
     groups: list[tuple[Adaptation, list[int], list[Plain]]] = field(default_factory=list)
     texts: dict[int, bytes] = field(default_factory=dict)
     refused: dict[int, RejectedRecordError] = field(default_factory=dict)
-    unresolved: set[int] = field(default_factory=set)
+    away: str = ""
 
 
 def open_values(values: Sequence[bytes | None], topic: Topic, source: SchemaSource, max_bytes: int) -> OpenedValues:
@@ -117,29 +117,44 @@ class TopicSchema:
 
 def _find_schema(schema_id: int, topic: Topic, source: SchemaSource, opened: OpenedValues) -> TopicSchema:
     """The schema of an id. Raises `RejectedRecordError` for one that there is not, or that cannot be used."""
+    known = _known_schemas(source.fetch, topic)
+    is_again = source.unresolved is not None
     try:
         if source.unresolved is not None and schema_id in source.unresolved:
-            raise UnknownSchemaError(f"The registry gave no schema {schema_id} when the batch was first read.")
-        return _compile(source.fetch, topic, schema_id)
-    except SchemaError as error:
-        raise RejectedRecordError(Reason.UNREADABLE_SCHEMA, f"schema {schema_id}: {error}") from None
+            raise UnknownSchemaError("there was none when the batch was first read")
+        if schema_id not in known:
+            if opened.away:
+                raise RegistryUnavailableError(opened.away)
+            known[schema_id] = _compile(source.fetch(schema_id), topic)
+        found = known[schema_id]
     except UnknownSchemaError as error:
-        if source.unresolved is not None and schema_id not in source.unresolved:
+        if is_again and schema_id not in (source.unresolved or ()):
             # Other tables may have this batch's records already, read by that schema.
-            raise RegistryUnavailableError(f"{error} It had it when this batch was first read.") from None
+            raise RegistryUnavailableError(f"{error} It was there when this batch was first read.") from None
         said = str(error)
     except RegistryUnavailableError as error:
-        if not source.quarantines or source.unresolved is not None:
+        if not source.quarantines or is_again:
             raise
-        said = str(error)
-    opened.unresolved.add(schema_id)
+        # Each further id would be waited for as long.
+        opened.away = said = str(error)
+    else:
+        if isinstance(found, SchemaError):
+            raise RejectedRecordError(Reason.UNREADABLE_SCHEMA, f"schema {schema_id}: {found}")
+        return found
     raise RejectedRecordError(Reason.UNKNOWN_SCHEMA, f"schema {schema_id}: {said}")
 
 
-@lru_cache(maxsize=1024)
-def _compile(fetch: FetchSchema, topic: Topic, schema_id: int) -> TopicSchema:
-    """Compiled once a process, for a schema never changes. What raises is asked again with the next batch."""
-    return TopicSchema(fetch(schema_id), topic)
+@lru_cache(maxsize=64)
+def _known_schemas(fetch: FetchSchema, topic: Topic) -> dict[int, TopicSchema | SchemaError]:
+    """The schemas that this process has compiled for a topic, or why it cannot: they never change."""
+    return {}
+
+
+def _compile(schema: RegisteredSchema, topic: Topic) -> TopicSchema | SchemaError:
+    try:
+        return TopicSchema(schema, topic)
+    except SchemaError as error:
+        return error
 
 
 def _open_rows(opened: OpenedValues, schema: TopicSchema, schema_id: int, payloads: Mapping[int, bytes]) -> None:

@@ -106,7 +106,10 @@ class RecordContract:
             said = f"the value is a JSON {name_json_type(document)}, not an object"
             raise RejectedRecordError(Reason.WRONG_TYPE, said)
         found = {each.name: find_at(document, each.path, breaches) for each in self.fields}
-        unknown = list_unknown(value, document, found, self.fields)
+        try:
+            unknown = list_unknown(value, document, found, self.fields)
+        except RecursionError:  # Python's JSON reads deeper than it can be written
+            raise RejectedRecordError(Reason.NOT_JSON, "nested too deeply to be read") from None
         return self._judge(found, unknown, arrival_micros, rules, breaches)
 
     def check_rules(self, record: Any) -> RejectedRecordError | None:
