@@ -240,9 +240,9 @@ class EventWriter:
         files, repeated = batch.take_out_duplicates(session, self._events, self._deduplicated)
         unresolved = {_UNRESOLVED: sorted(batch.unresolved)} if batch.unresolved else {}
         side_commit = replace(side_commit, notes={**side_commit.notes, **unresolved})
-        batch.append_rejected(self._quarantined, side_commit)
         if repeated:
             self._deduplicated.append_files(repeated, side_commit)
+        batch.append_rejected(self._quarantined, side_commit)
         batch.append_erased(self._erased, planned, side_commit)
         verdicts = Verdicts(
             batch.column("kafka_partition"), batch.column("kafka_offset"), batch.is_rejected, batch.is_duplicate,
