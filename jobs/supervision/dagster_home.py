@@ -14,10 +14,15 @@ import dagster as dg
 from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import InstanceUnavailableError, StorageError
 from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
+from resources.file_lock import exclusive
 from resources.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+# A first start on a loaded machine takes ten seconds.
+_CREATION_SECONDS = 60.0
+# What Dagster makes where no other storage is configured.
+_SQLITE_FILES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 _LAUNCHER = "jobs.supervision.launcher"
 _MARK = "# Written by Headrace at each start. Delete this line to keep your own changes.\n"
 
@@ -101,23 +106,37 @@ def render_dagster_yaml(settings: Settings) -> str:
 def ensure_dagster_home(settings: Settings) -> Path:
     """Creates the home and writes its `dagster.yaml` unless a person has taken it over; returns the home's path.
 
-    Idempotent. Raises `StorageError` when the folder cannot be written. The caller sets `DAGSTER_HOME` to the result.
+    Idempotent; several processes may call it at once. Raises `StorageError` when the folder cannot be written. The
+    caller sets `DAGSTER_HOME` to the result.
     """
     home = settings.dagster_home
-    path, text = home / "dagster.yaml", render_dagster_yaml(settings)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        present = path.read_text(encoding="utf-8") if path.exists() else None
-        if present is None or (present.startswith(_MARK) and present != text):
-            draft = path.with_suffix(".yaml.new")
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
+        with exclusive(home / ".lock", timeout_seconds=_CREATION_SECONDS):
+            is_ours = _write_dagster_yaml(home / "dagster.yaml", render_dagster_yaml(settings))
+            # Of two processes that create the storage's tables at once, Dagster ends one with an error of Alembic's.
+            if is_ours and not all((home / file).exists() for file in _SQLITE_FILES):
+                dg.DagsterInstance.from_config(str(home)).dispose()
+    except TimeoutError as error:
+        raise StorageError(
+            f"Another process has been creating the Dagster home {home} for a minute ({error}). End it, and try again."
+        ) from error
     except OSError as error:
         raise StorageError(
             f"The Dagster home {home} cannot be written: {error.strerror}. "
             "Make the folder writable, or set HEADRACE_HOME to another one."
         ) from error
     return home
+
+
+def _write_dagster_yaml(path: Path, text: str) -> bool:
+    """Returns whether the file is ours: a person's stays as it is."""
+    present = path.read_text(encoding="utf-8") if path.exists() else _MARK
+    if present.startswith(_MARK) and present != text:
+        draft = path.with_suffix(".yaml.new")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    return present.startswith(_MARK)
 
 
 def find_dagster_home(settings: Settings) -> Path:
