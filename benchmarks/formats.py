@@ -28,7 +28,7 @@ from platform_assets.streaming.formats.frame import frame
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streaming.topic_spec import JsonValues, RegistryValues
 from platform_assets.topics.events import TOPIC
-from resources.embedded_registry import running_registry
+from resources.embedded_registry import find_registry
 from resources.embedded_servers import running_servers
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -58,8 +58,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as temporary:
         settings = _settings(Path(temporary))
-        with running_servers(settings), running_registry(settings) as registry:
-            _fill(settings, registry, args.events)
+        with running_servers(settings):
+            _fill(settings, find_registry(settings), args.events)
             found = {name: _run(name, settings.home, args) for name in FORMATS}
         _require_same_rows(settings.home, args.passes)
     costs = {name: statistics.median(each["cpu"] for each in passes) for name, passes in found.items()}

@@ -1,8 +1,21 @@
-"""What tests change in a copy of the project."""
+"""A copy of the project in a folder of its own, and what tests change in it."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+
+
+def copy_project(place: Path, *further: str) -> Path:
+    """Copies the code to a place where nothing is, with `further` files and folders; returns the place."""
+    for name in ("platform_assets", "jobs", "resources", *further):
+        if (source := _ROOT / name).is_dir():
+            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, place)
+    return place
 
 
 def replace_text(file: Path, old: str, new: str) -> None:

@@ -21,8 +21,8 @@ def check_contract(names: tuple[str, ...], held: bool) -> int:
     """
     from jobs.operations import check_contract as operation
     from platform_assets.topics import load_topics
+    from resources.embedded_broker import running_broker
     from resources.embedded_registry import running_registry
-    from resources.embedded_servers import running_servers
     from resources.kafka import KafkaResource
 
     settings = load_settings()
@@ -35,7 +35,7 @@ def check_contract(names: tuple[str, ...], held: bool) -> int:
         registry = stack.enter_context(running_registry(settings))
         kafka = None
         if held:
-            stack.enter_context(running_servers(settings))
+            stack.enter_context(running_broker(settings))
             kafka = stack.enter_context(KafkaResource.from_settings(settings))
         for topic in topics:
             name = topic.kafka_topic or settings.topic

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
 _UTC_NAMES = re.compile(r"\b(?:UTC|GMT)\b", re.IGNORECASE)
 TimeUnit = Literal["s", "ms", "us", "ns"]
+NANOS_PER_UNIT: Mapping[TimeUnit, int] = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 # A format is tried with it: no part of it is one that a format may leave out.
 _MOMENT = datetime(2026, 10, 31, 23, 58, 59, tzinfo=UTC)
 

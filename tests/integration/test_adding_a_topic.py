@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from decimal import Decimal
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
+from tests.copied_project import copy_project
 from tests.short_lived_jvm import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
@@ -22,9 +22,7 @@ PAGE = (ROOT / "docs/adding-a-topic.md").read_text()
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project with the page's files."""
-    copy = tmp_path / "project"
-    for folder in ("platform_assets", "jobs", "resources"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    copy = copy_project(tmp_path / "project")
     files = re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```", PAGE, re.DOTALL)
     assert [path for path, _ in files] == [
         "platform_assets/topics/readings.py", "platform_assets/streams/readings_by_kind.py",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -20,7 +19,7 @@ from jobs.supervision.group_lock import read_lock
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from tests.copied_project import keep_streams, replace_text
+from tests.copied_project import copy_project, keep_streams, replace_text
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.supervised_platform import wait_for
 from tests.short_lived_jvm import ENVIRONMENT
@@ -41,10 +40,9 @@ print(find_contract_breaches(LakehouseResource.from_settings(load_settings()).de
 """
 
 
-def copy_project(place: Path, changes: dict[str, list[tuple[str, str]]]) -> Path:
+def copy_changed(place: Path, changes: dict[str, list[tuple[str, str]]]) -> Path:
     """The project with some texts replaced, each of which stands in its file once."""
-    for folder in ("platform_assets", "jobs", "resources"):
-        shutil.copytree(ROOT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_project(place)
     for file, replacements in changes.items():
         for old, new in replacements:
             replace_text(place / file, old, new)
@@ -108,7 +106,7 @@ def test_a_new_field_becomes_a_column_and_another_change_is_refused(
     streams.send(build_views(-1))
     streams.drain("events", "sessions")
 
-    newer = copy_project(
+    newer = copy_changed(
         tmp_path / "newer",
         {
             TOPIC: [(LAST_FIELD, LAST_FIELD + FIELD), ('    added_fields=("currency",),\n', ADDED)],
@@ -128,7 +126,7 @@ def test_a_new_field_becomes_a_column_and_another_change_is_refused(
     ends = kafka.end_offsets(streams.topic)
     assert sorted(row["kafka_offset"] for row in streams.rows("silver.events")) == list(range(ends[0]))
 
-    renamed = copy_project(tmp_path / "renamed", {TOPIC: [("    country: Annotated", "    land: Annotated")]})
+    renamed = copy_changed(tmp_path / "renamed", {TOPIC: [("    country: Annotated", "    land: Annotated")]})
     version = streams.version("silver.events")
     refused = run(renamed, streams, "-m", "jobs.cli", "drain")
     assert refused.returncode == 1 and "Traceback" not in refused.stderr

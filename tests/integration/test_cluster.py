@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -29,7 +28,7 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark_configuration import for_minutes
-from tests.copied_project import keep_streams
+from tests.copied_project import copy_project, keep_streams
 from tests.integration.supervised_platform import ROOT, wait_for
 from tests.s3_server import BUCKET, S3Server, running_s3
 from tests.spark_cluster import SparkCluster, SparkDaemon, running_cluster
@@ -78,9 +77,7 @@ def cluster() -> Iterator[SparkCluster]:
 def driver(
     cluster: SparkCluster, server: S3Server, broker: BrokerState, topic: Callable[..., str], tmp_path: Path
 ) -> Driver:
-    project = tmp_path / "driver"
-    for folder in ("platform_assets", "jobs", "resources"):
-        shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    project = copy_project(tmp_path / "driver")
     project.chmod(0o700)
     keep_streams(project, "events", "sessions", "revenue_by_category")
     quick = {**for_minutes({}), "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}

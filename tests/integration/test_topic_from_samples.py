@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
+from tests.copied_project import copy_project
 from tests.short_lived_jvm import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
@@ -23,10 +23,7 @@ SAMPLES = re.findall(r"`(\w+\.jsonl)`:\n\n```jsonl\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    copy = tmp_path / "project"
-    for folder in ("platform_assets", "jobs", "resources", "tests"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", copy)
+    copy = copy_project(tmp_path / "project", "tests", "pyproject.toml")
     ((name, samples),) = SAMPLES
     (copy / name).write_text(samples)
     return copy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 
 from resources.registry_schemas import SchemaReference
 from resources.schema_registry import SchemaRegistry
+from tests.copied_project import copy_project
 
 ROOT = Path(__file__).parents[2]
 _PLACE = {"type": "record", "name": "Place", "fields": [{"name": "city", "type": "string"}]}
@@ -25,11 +25,7 @@ _ORDER = {"type": "record", "name": "Order", "fields": [
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    copy = tmp_path / "project"
-    for folder in ("platform_assets", "jobs", "resources", "tests"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", copy)
-    return copy
+    return copy_project(tmp_path / "project", "tests", "pyproject.toml")
 
 
 def test_the_newest_version_of_a_subject_becomes_a_topic(

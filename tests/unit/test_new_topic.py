@@ -6,10 +6,9 @@ import gzip
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +22,7 @@ from jobs.operations.new_topic.draft import Draft, draft_topic
 from jobs.operations.new_topic.samples import read_samples
 from jobs.operations.new_topic.stream_file import write_stream
 from platform_assets.errors import UsageError
+from tests.copied_project import copy_project
 
 pytestmark = pytest.mark.unit
 
@@ -92,12 +92,7 @@ PREFIX = "sampled_for_tests_"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    copy = tmp_path_factory.mktemp("copied") / "project"
-    for folder in ("platform_assets", "jobs", "resources", "tests"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / file, copy)
-    return copy
+    return copy_project(tmp_path_factory.mktemp("copied") / "project", "tests", "pyproject.toml", "README.md")
 
 
 def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -105,6 +100,17 @@ def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def demand_sound(project: Path, files: Sequence[str]) -> list[str]:
+    """Demands that the written files are in style, and that the tests among them pass; returns these."""
+    for command in (["ruff", "check"], ["ruff", "format", "--check"]):
+        done = run(project, "-m", *command, *files)
+        assert done.returncode == 0, done.stdout
+    tests = [file for file in files if file.startswith("tests/")]
+    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    assert done.returncode == 0, done.stdout
+    return tests
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +145,7 @@ def test_what_is_written_from_schemas_is_in_style_and_its_tests_pass(project: Pa
         assert f"Next: headrace check-contract {topic}" in done.stdout
         files += re.findall("Written: (.*)", done.stdout)
     assert len(files) == 4 * len(SCHEMAS)
-    for command in (["ruff", "check"], ["ruff", "format", "--check"]):
-        done = run(project, "-m", *command, *files)
-        assert done.returncode == 0, done.stdout
-    tests = [file for file in files if file.startswith("tests/")]
-    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
-    assert done.returncode == 0, done.stdout
+    tests = demand_sound(project, files)
     broken = project / "platform_assets/topics/schema_for_tests_avsc.py"
     text = broken.read_text()
     broken.write_text(text.replace("id: Annotated[str,", "id: Annotated[int,"))
@@ -181,12 +182,7 @@ def list_written(project: Path, written: dict[str, str]) -> list[str]:
 
 def test_what_is_written_is_in_style_and_its_tests_pass(project: Path, written: dict[str, str]) -> None:
     files = list_written(project, written)
-    for command in (["ruff", "check"], ["ruff", "format", "--check"]):
-        done = run(project, "-m", *command, *files)
-        assert done.returncode == 0, done.stdout
-    tests = [file for file in files if file.startswith("tests/")]
-    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
-    assert done.returncode == 0, done.stdout
+    demand_sound(project, files)
 
 
 @pytest.mark.long

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from platform_assets.streaming.formats.reader import SchemaError
-from platform_assets.streaming.formats.shapes import Member, Shape, ShapeUnit
+from platform_assets.streaming.formats.shapes import Member, Shape
+from platform_assets.streaming.time_spellings import TimeUnit
 
 _PRIMITIVES: Mapping[str, Shape] = {
     "null": Shape("null"), "boolean": Shape("bool"), "int": Shape("int", bits=32), "long": Shape("int"),
     "float": Shape("float", bits=32), "double": Shape("float"), "bytes": Shape("bytes"), "string": Shape("text"),
 }  # fmt: skip
-_UNITS: Mapping[str, ShapeUnit] = {"millis": "ms", "micros": "us", "nanos": "ns"}
+_UNITS: Mapping[str, TimeUnit] = {"millis": "ms", "micros": "us", "nanos": "ns"}
 # A value of 1 MB may become some hundred million objects otherwise, which no worker has memory for.
 _MOST_MEMBERS_A_BYTE = 20
 # Python takes seconds for the digits of longer ones, and no column holds more than 38.

@@ -12,8 +12,9 @@ from decimal import Context, Decimal
 from typing import Any
 
 from platform_assets.streaming.formats.avro_schema import OWN, name_enum, read_avro_schema, take_logical_types
-from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader
+from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader, compiled_once
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
+from platform_assets.streaming.formats.zigzag import write_zigzag
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 a time on a wall clock
@@ -27,8 +28,12 @@ _MARK_BYTES = 8
 _MARK, _ROWS = "(mark)", "(rows)"
 
 
+@compiled_once
 def read_avro(schema: RegisteredSchema) -> ValueReader:
-    """The reader of a schema's values. Raises `SchemaError` where it cannot be used."""
+    """The reader of a schema's values; the same one each time, in this process.
+
+    Raises `SchemaError` where it cannot be used.
+    """
     import fastavro
 
     found = read_avro_schema(schema.text, {each.name: each.text for each in schema.references})
@@ -133,7 +138,7 @@ def _read_many(values: Sequence[bytes], read: Callable[..., Any], rows: Any) -> 
     Behind each stands a mark that nobody can foresee. Where it is found again, the value took its own bytes only.
     """
     mark = secrets.token_bytes(_MARK_BYTES)
-    count = _write_long(len(values))
+    count = write_zigzag(len(values))
     source = io.BytesIO(b"".join([count, mark.join(values), mark, b"\0"]))
     try:
         found = read(source, rows)[_ROWS]
@@ -143,15 +148,6 @@ def _read_many(values: Sequence[bytes], read: Callable[..., Any], rows: Any) -> 
         return None
     plains: list[dict[str, Any]] = found
     return plains
-
-
-def _write_long(number: int) -> bytes:
-    """A long that is not negative, as Avro writes it."""
-    left, written = number << 1, bytearray()
-    while left > 0x7F:
-        written.append(left & 0x7F | 0x80)
-        left >>= 7
-    return bytes((*written, left))
 
 
 def _register_types(enums: Iterable[tuple[str, ...]]) -> None:

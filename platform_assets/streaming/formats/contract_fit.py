@@ -13,12 +13,11 @@ import msgspec.inspect as inspection
 
 from platform_assets.streaming.formats.shapes import Shape, union_of
 from platform_assets.streaming.record_types import RecordField, Unwrapped, find_choices, unwrap
+from platform_assets.streaming.time_spellings import NANOS_PER_UNIT, TimeUnit
 
 if TYPE_CHECKING:
     from platform_assets.streaming.topic_spec import Topic
 
-# From the finest to the coarsest.
-_UNITS = ("ns", "us", "ms", "s")
 # The kinds that are a text in JSON.
 _TEXTS = ("text", "uuid", "enum", "date", "time", "timestamp", "local_timestamp", "duration")
 
@@ -60,20 +59,19 @@ def _judge_field(record: Shape, each: RecordField, topic: Topic) -> Iterator[str
         yield f"{name} is {found.say()}, and the contract wants a text like {topic.event_time.format}"
         return
     unit = topic.event_time.unit if name == topic.event_time.field else each.marks.get("epoch")
-    is_time = unit is not None
     if name in topic.spellings and any(shape.kind in _TEXTS for shape in found.choices):
         return
-    if is_time and any(_is_counted(shape, str(unit)) for shape in found.choices):
+    if unit is not None and any(_is_counted(shape, unit) for shape in found.choices):
         return
     if (words := _judge(found, of)) is not None:
         yield f"{name} is {found.say()}, {words}"
 
 
-def _is_counted(shape: Shape, unit: str) -> bool:
+def _is_counted(shape: Shape, unit: TimeUnit) -> bool:
     """Whether a time can be counted in a unit, and kept in a column of microseconds, without loss."""
     if shape.kind != "timestamp" or shape.unit is None:
         return shape.kind == "timestamp"  # without a unit it is judged value by value
-    return shape.unit != "ns" and _UNITS.index(shape.unit) >= _UNITS.index(unit)
+    return shape.unit != "ns" and NANOS_PER_UNIT[shape.unit] >= NANOS_PER_UNIT[unit]
 
 
 def _judge(shape: Shape, of: Unwrapped) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
@@ -12,7 +11,7 @@ import msgspec
 
 from platform_assets.streaming.formats.json_documents import Documents, read_documents, say_shortly
 from platform_assets.streaming.formats.json_shapes import read_json_shape
-from platform_assets.streaming.formats.reader import SchemaError, UndecodableError
+from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, compiled_once
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
 from platform_assets.streaming.formats.shapes import Shape
 
@@ -71,26 +70,16 @@ class JsonSchemaReader:
         raise UndecodableError(f"against its schema: {_say(breach)}")
 
 
+@compiled_once
 def read_json_schema(schema: RegisteredSchema) -> JsonSchemaReader:
     """The reader of a schema; the same one each time, in this process. Takes some milliseconds the first time.
 
     Raises `SchemaError` for a text that is no JSON Schema, for a reference that leads nowhere (nothing is fetched), and
     for a pattern that the engine does not have. A refusal is remembered.
     """
-    found = _compile(schema)
-    if isinstance(found, str):
-        raise SchemaError(found)
-    return found
-
-
-@lru_cache(maxsize=256)
-def _compile(schema: RegisteredSchema) -> JsonSchemaReader | str:
-    try:
-        documents = read_documents(schema)
-        validator = _build_validator(documents)
-        return JsonSchemaReader(read_json_shape(documents), validator)
-    except SchemaError as error:
-        return str(error)
+    documents = read_documents(schema)
+    validator = _build_validator(documents)
+    return JsonSchemaReader(read_json_shape(documents), validator)
 
 
 def _build_validator(documents: Documents) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from platform_assets.streaming.formats.reader import UndecodableError
+from platform_assets.streaming.formats.zigzag import write_zigzag
 
 MessageIndex: TypeAlias = tuple[int, ...]
 
@@ -39,7 +40,7 @@ def write_index(index: MessageIndex) -> bytes:
     """The bytes of an index, as serializers write it: one zero byte for the first message."""
     if index == FIRST:
         return b"\0"
-    return b"".join(_write_number(each) for each in (len(index), *index))
+    return b"".join(write_zigzag(each) for each in (len(index), *index))
 
 
 def _read_number(value: bytes, start: int) -> tuple[int, int]:
@@ -51,11 +52,3 @@ def _read_number(value: bytes, start: int) -> tuple[int, int]:
                 raise UndecodableError("the message index has a number with needless bytes")
             return (number >> 1) ^ -(number & 1), start + at + 1
     raise UndecodableError("the message index is not complete")
-
-
-def _write_number(number: int) -> bytes:
-    left, written = number << 1, bytearray()
-    while left > 0x7F:
-        written.append((left & 0x7F) | 0x80)
-        left >>= 7
-    return bytes([*written, left])

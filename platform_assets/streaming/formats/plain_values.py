@@ -15,6 +15,7 @@ from platform_assets.streaming.formats.contract_fit import find_unknown
 from platform_assets.streaming.formats.reader import UndecodableError
 from platform_assets.streaming.formats.shapes import Shape
 from platform_assets.streaming.moments import count_micros
+from platform_assets.streaming.time_spellings import NANOS_PER_UNIT
 
 if TYPE_CHECKING:
     from platform_assets.streaming.record_types import RecordField
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 Plain = dict[str, Any]
 Adapt = Callable[[Any], Any]
 
-_NANOS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _BELOW_MICROS = re.compile(r"[.,]\d{7}")
 write_json = msgspec.json.Encoder(decimal_format="number").encode
 """The JSON form of a plain value, exact: decimals with all their digits, bytes as base64, moments as RFC 3339."""
@@ -75,7 +75,7 @@ def _find(shape: Shape, each: RecordField, topic: Topic) -> Adapt | None:
         return lambda value: _require_micros(value, each.name)
     unit = topic.event_time.unit if each.name == topic.event_time.field else each.marks.get("epoch")
     if unit is not None:
-        return lambda value: _count(value, _NANOS[unit], each.name)
+        return lambda value: _count(value, NANOS_PER_UNIT[unit], each.name)
     if isinstance(each.inspected, inspection.StrType):
         return lambda value: _write_time(value) if isinstance(value, date) else value
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -14,7 +13,7 @@ from platform_assets.streaming.formats.protobuf_files import compile_files
 from platform_assets.streaming.formats.protobuf_shapes import read_message_shape
 from platform_assets.streaming.formats.protobuf_types import MessageTypes
 from platform_assets.streaming.formats.protobuf_values import MessageReaders
-from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader
+from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader, compiled_once
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
 
 # The numbers of the descriptors' own fields, by which comments say what they stand at.
@@ -87,24 +86,14 @@ def _read_strictly(read: Callable[[bytes], dict[str, Any]], name: str) -> Callab
     return read_strictly
 
 
+@compiled_once
 def read_protobuf(schema: RegisteredSchema) -> ProtobufReader:
     """The reader of a schema; the same one each time, in this process. Raises `SchemaError` for one that is broken.
 
     Raises `UnknownSchemaError` where the compiler had no time or memory: asked again, it may have. The first time takes
     some 0.1 s, as a compiler runs; it writes in a temporary folder only. A refusal is remembered too.
     """
-    found = _compile(schema)
-    if isinstance(found, str):
-        raise SchemaError(found)
-    return found
-
-
-@lru_cache(maxsize=256)
-def _compile(schema: RegisteredSchema) -> ProtobufReader | str:
-    try:
-        return ProtobufReader(MessageTypes(compile_files(schema)))
-    except SchemaError as error:
-        return str(error)
+    return ProtobufReader(MessageTypes(compile_files(schema)))
 
 
 def _list_comments(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
+from platform_assets.streaming.formats.registered_schema import RegisteredSchema
 from platform_assets.streaming.formats.shapes import Shape
+
+_T = TypeVar("_T")
+# A process reads some topics with some tens of schemas each.
+_REMEMBERED_SCHEMAS = 256
 
 
 class SchemaError(Exception):
@@ -45,3 +51,23 @@ class SchemaReaders:
     find: Callable[[tuple[int, ...]], ValueReader]
     is_json: bool = False
     places: tuple[tuple[int, ...], ...] = ((),)
+
+
+def compiled_once(read: Callable[[RegisteredSchema], _T]) -> Callable[[RegisteredSchema], _T]:
+    """Has a process compile each schema once: a reader is the same one each time, and a `SchemaError` is remembered."""
+
+    @lru_cache(maxsize=_REMEMBERED_SCHEMAS)
+    def remember(schema: RegisteredSchema) -> tuple[_T | None, str]:
+        try:
+            return read(schema), ""
+        except SchemaError as error:
+            return None, str(error)
+
+    @wraps(read)
+    def find(schema: RegisteredSchema) -> _T:
+        found, refusal = remember(schema)
+        if found is None:
+            raise SchemaError(refusal)
+        return found
+
+    return find

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from platform_assets.streaming.time_spellings import TimeUnit
+
 ShapeKind: TypeAlias = Literal[
     "null", "bool", "int", "float", "decimal", "text", "bytes", "enum", "date", "time", "timestamp", "local_timestamp",
     "uuid", "duration", "list", "map", "record", "union", "any", "number",
 ]  # fmt: skip
 """`number` is JSON's: digits as they were written, which are a decimal, a double or a whole number."""
-ShapeUnit: TypeAlias = Literal["s", "ms", "us", "ns"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Shape:
     """
 
     kind: ShapeKind
-    unit: ShapeUnit | None = None
+    unit: TimeUnit | None = None
     bits: int = 64
     digits: tuple[int, int] | None = None
     symbols: tuple[str, ...] = ()

@@ -117,12 +117,13 @@ def build_batch_commit(
     frontier: Frontier | None = None,
     rows_by_type: Mapping[str, int] | None = None,
     is_compacted: bool | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """The commit of one batch over Kafka: its ranges and, in the main table, its account and the frontier after it.
 
     `rows_by_type`: accepted rows by event type, for the account of those that read them. `topic_id` tells the topic
     from another one of its name; empty where it is not known. `is_compacted`: whether the topic was when the batch
-    found gaps; None where nobody can say, or there are none.
+    found gaps; None where nobody can say, or there are none. `notes` are further facts.
     """
     return CommitInfo.of_batch(
         query, txn_app_id, planned.batch_id,
@@ -133,4 +134,5 @@ def build_batch_commit(
         frontier=None if frontier is None else frontier.as_json(),
         rows_by_type=rows_by_type,
         is_compacted=is_compacted,
+        notes=notes or {},
     )  # fmt: skip

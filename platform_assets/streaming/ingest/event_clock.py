@@ -15,7 +15,7 @@ from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.reasons import Breaches, Reason
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.record_types import RecordField
-from platform_assets.streaming.time_spellings import read_spelled
+from platform_assets.streaming.time_spellings import NANOS_PER_UNIT, read_spelled
 from platform_assets.streaming.topic_spec import EventTime
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ EARLIEST_MICROS = count_micros(datetime(2000, 1, 1, tzinfo=UTC))
 # Clocks drift and gateways batch, but an event from the day after tomorrow is a wrong clock or a wrong unit.
 MAX_AHEAD_MICROS = 24 * 3600 * 1_000_000
 UTC_MICROS = pa.timestamp("us", tz="UTC")
-NANOS_PER_UNIT = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 # The usual spelling of a time. All others that ISO 8601 allows are read one by one.
 _USUAL = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 

@@ -236,10 +236,9 @@ class EventWriter:
         self, batch: JudgedBatch, planned: PlannedBatch, app: str, held_since: int | None,
         session: SparkSession | None = None,
     ) -> None:  # fmt: skip
-        side_commit = build_batch_commit(self._query, app, planned, self._topic_id)
+        notes = {_UNRESOLVED: sorted(batch.unresolved)} if batch.unresolved else None
+        side_commit = build_batch_commit(self._query, app, planned, self._topic_id, notes=notes)
         files, repeated = batch.take_out_duplicates(session, self._events, self._deduplicated)
-        unresolved = {_UNRESOLVED: sorted(batch.unresolved)} if batch.unresolved else {}
-        side_commit = replace(side_commit, notes={**side_commit.notes, **unresolved})
         if repeated:
             self._deduplicated.append_files(repeated, side_commit)
         batch.append_rejected(self._quarantined, side_commit)
@@ -262,9 +261,9 @@ class EventWriter:
         rows_by_type = batch.count_by_type()
         commit = build_batch_commit(
             self._query, app, planned, self._topic_id, entries, frontier, rows_by_type,
-            None if fetch_is_compacted is None else fetch_is_compacted(),
+            None if fetch_is_compacted is None else fetch_is_compacted(), notes,
         )  # fmt: skip
-        is_new = self._events.append_files(files, replace(commit, notes={**commit.notes, **unresolved}))
+        is_new = self._events.append_files(files, commit)
         # One that was there already counts in the frontier that its commit has, and not once more.
         self._frontier = frontier if is_new else None
         if is_new and frontier.micros != before.micros:

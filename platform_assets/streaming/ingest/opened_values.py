@@ -34,7 +34,7 @@ def find_unresolved(records: pa.Table) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class OpenedType:
-    """A type of records whose values the contract can read. `read` None: they are JSON text already."""
+    """A type of records whose values the contract can read. `is_json`: they are JSON text already."""
 
     reader: ValueReader
     adaptation: Adaptation

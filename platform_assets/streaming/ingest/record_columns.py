@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.event_rules import EventRules
-from platform_assets.streaming.ingest.event_clock import NANOS_PER_UNIT, UTC_MICROS
+from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.record_types import RecordField
-from platform_assets.streaming.time_spellings import read_spelled
+from platform_assets.streaming.time_spellings import NANOS_PER_UNIT, read_spelled
 
 # What an array of Arrow's raises for a value that its type does not hold.
 NOT_HELD = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError)
