@@ -220,14 +220,14 @@ def _turn_back(of: Descriptor, document: Any) -> Any:
 
 
 def _turn_numbers(found: Any) -> Any:
-    """Whole numbers that a double holds exactly are whole; the runtime writes larger ones so too."""
+    """Any JSON: its numbers are doubles, and a whole one that no other number stands for is whole in our values."""
     if isinstance(found, dict):
         return {name: _turn_numbers(value) for name, value in found.items()}
     if isinstance(found, list):
         return [_turn_numbers(value) for value in found]
-    if isinstance(found, int) and not isinstance(found, bool) and abs(found) > 2**53:
-        return float(found)
-    return found
+    if not isinstance(found, float) or found % 1 or abs(found) > 2**53:
+        return found
+    return int(found) if found or math.copysign(1, found) > 0 else found
 
 
 def _turn_field(field: FieldDescriptor, value: Any) -> Any:

@@ -91,3 +91,21 @@ def test_a_number_that_json_has_not_is_refused_by_name(value: float, label: int)
     message: Any = schemas.build_class(file, [])(ratio=value if label == 1 else [1.0, value])
     with pytest.raises(UndecodableError, match=r"a\.M\.ratio is -?(nan|inf)"):
         reader.read(b"\0" + message.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [(0.0, 0), (-0.0, -0.0), (7.0, 7), (-7.0, -7), (2.0**53, 2**53), (2.0**54, 2.0**54), (2.5, 2.5)],
+)
+def test_a_number_of_any_json_is_whole_where_it_stands_for_no_other(sent: float, expected: float) -> None:
+    """JSON knows no doubles: `7` was sent as 7.0, but what lies beyond 2^53 may stand for its neighbour."""
+    file = FileDescriptorProto(name="schema.proto", package="a", syntax="proto3")
+    file.dependency.append("google/protobuf/struct.proto")
+    file.message_type.add(name="M").field.add(
+        name="data", number=1, type=11, label=1, type_name=".google.protobuf.Struct"
+    )
+    message: Any = schemas.build_class(file)()
+    message.data["a"] = sent
+    found = ProtobufReader(MessageTypes([*schemas.BUILTIN, file])).read(b"\0" + message.SerializeToString())
+    assert schemas.agree(found, {"data": {"a": expected}})
+    assert schemas.agree(schemas.expect(message), {"data": {"a": expected}})
