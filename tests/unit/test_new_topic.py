@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.operations.new_topic.draft import Draft, draft_topic
+from jobs.operations.new_topic.field_names import name_class, name_fields
 from jobs.operations.new_topic.samples import read_samples
 from jobs.operations.new_topic.stream_file import write_stream
 from platform_assets.errors import UsageError
@@ -343,3 +344,8 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, name: str, text: str | None
     with pytest.raises(UsageError) as caught:
         draft_topic("drafted", "drafted", read_samples(tmp_path / name))
     assert said in str(caught.value)
+
+
+def test_letters_that_look_like_digits_are_no_names() -> None:
+    assert name_fields(["l", "L", "o", "I"], is_top=True) == {"l": "l_", "L": "l__2", "o": "o", "I": "i"}
+    assert [name_class(key, ()) for key in ("l", "o", "i")] == ["L", "PartO", "PartI"]

@@ -24,6 +24,9 @@ _TAKEN_CLASSES = frozenset(
      "Topic", "None", "True", "False")
 )  # fmt: skip
 
+# Letters that look like digits: pycodestyle (E741, E742) refuses them as names of attributes and classes.
+_AMBIGUOUS = frozenset(("l", "I", "O"))
+
 
 def split_name(name: str) -> list[str]:
     """The words of a name, small: `customerId`, `customer-id` and `CUSTOMER_ID` have the same ones."""
@@ -39,14 +42,14 @@ def as_attribute(key: str) -> str:
 
 
 def name_fields(keys: Iterable[str], is_top: bool, time_key: str = "") -> Mapping[str, str]:
-    """An attribute for each key, all of them different ones, none a keyword, a type or a column of the engine's.
+    """An attribute for each key, all different; none is a keyword, a type, an ambiguous letter or the engine's column.
 
     The time's own may be called as its column: it becomes that.
     """
     names: dict[str, str] = {}
     for key in keys:
         name = as_attribute(key)
-        if keyword.iskeyword(name) or name in _TYPES:
+        if keyword.iskeyword(name) or name in _TYPES | _AMBIGUOUS:
             name += "_"
         if is_top and name in ENGINE_COLUMNS and not (key == time_key and name == "event_time"):
             name = f"sent_{name}"
@@ -63,7 +66,7 @@ def name_class(key: str, taken: Iterable[str], is_plural: bool = True) -> str:
     if is_plural:
         words[-1] = _singular(words[-1])
     name = "".join(word.capitalize() for word in words)
-    if name[0].isdigit():
+    if name[0].isdigit() or name in _AMBIGUOUS:
         name = f"Part{name}"
     wanted, number = name, 2
     while name in taken or name in _TAKEN_CLASSES:
