@@ -11,6 +11,7 @@ import io
 import json
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -25,6 +26,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from grpc_tools import protoc
 
 from jobs.operations.explain import explain
+from jobs.operations.forgetting.command import Erasure
+from jobs.operations.forgetting.proof import search_files
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.checks.schema_contract import find_contract_breaches
@@ -361,3 +364,38 @@ def test_the_registrys_own_text_gives_the_reader_of_the_third_message(schema_reg
     found: RegisteredSchema = schema_registry(schema_id)
     index, body = read_protobuf(found).split(b"\x02\x04")
     assert (read_protobuf(found).find(index).shape.name, body) == ("shop.Order", b"")
+
+
+def test_a_forgotten_user_leaves_no_value_that_a_schema_wrote(world: World) -> None:
+    """Quarantined values are found by their schema, by their bytes where it cannot read them, and when they arrive."""
+    user, other = str(uuid.UUID(int=77)), str(uuid.UUID(int=78))
+    _, write = avro(world.registry, world.subject, _FIELDS)
+    _, too_little = avro(
+        world.registry, world.subject, [each for each in _FIELDS if each["name"] != "amount"], "NONE"
+    )
+    sent = [
+        value
+        for number, name in enumerate((user, other))
+        for value in (
+            write(order(number, customer=name)),
+            too_little(order(number + 10, customer=name)),
+            write(order(number + 20, customer=name))[:-3],
+        )
+    ]
+    world.send(sent)
+    streams = world.build_streams()
+    run_to_end(QueryGroup(world.session, [world.stream], streams.context))
+    assert len(streams.rows("silver.quarantined_orders")) == 4
+    erasure = Erasure(user, [world.stream], streams.context, "a test", "asked to")
+    _, rows = erasure.take_out(world.session, lambda: None, lambda line: None)
+    erasure.remove_files(lambda: None)
+    assert (rows["silver.orders"], rows["silver.quarantined_orders"]) == (1, 2)
+    assert {row["customer"] for row in streams.rows("silver.orders")} == {other}
+    world.send(sent)
+    run_to_end(QueryGroup(world.session, [world.stream], streams.context))
+    proof = search_files(world.lakehouse, user, ["customer"], streams.context.schemas)
+    assert (proof.found, proof.files > 0) == ((), True)
+    assert search_files(world.lakehouse, other, ["customer"], streams.context.schemas).found
+    assert len(streams.rows("silver.quarantined_orders")) == 4  # the other one's, twice
+    erased = streams.rows("platform.erased_records", "select was, count(*) as n from t group by all")
+    assert {row["was"]: row["n"] for row in erased} == {"accepted": 1, "quarantined": 2, "on_arrival": 3}

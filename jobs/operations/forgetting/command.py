@@ -174,7 +174,8 @@ def forget_user(
         )
     say("all files are read for the proof")
     unsure = tuple(record for traces in found for record in traces.unsure)
-    return Forgotten(rows, search_files(lakehouse, user, list_user_fields(streams)), waits, unsure)
+    proof = search_files(lakehouse, user, list_user_fields(streams), context.schemas)
+    return Forgotten(rows, proof, waits, unsure)
 
 
 def _drain(

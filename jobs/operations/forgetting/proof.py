@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from platform_assets.streaming.formats.json_forms import find_read_form
+from platform_assets.streaming.formats.registered_schema import SchemaSource
 from platform_assets.streaming.register.named_users import Sought, find_suspects, judge_fields
 from resources.lakehouse import LakehouseResource
 
@@ -28,14 +30,16 @@ class Proof:
     found: tuple[str, ...]
 
 
-def search_files(lakehouse: LakehouseResource, user: str, fields: Sequence[str] = ()) -> Proof:
+def search_files(
+    lakehouse: LakehouseResource, user: str, fields: Sequence[str] = (), schemas: SchemaSource | None = None
+) -> Proof:
     """Reads every file but those of the queries' state, one after the other: as long as a scan of all texts takes.
 
     A user is found as in the tables' records (`named_users`), in the texts of a Parquet file or in the bytes of
     another; JSON in it is read. So are other texts that have the same word: a user_id that is a word of the language
-    can't be told from it. `fields` are those that topics have for users.
+    can't be told from it. `fields` are those that topics have for users; `schemas` wrote what topics of a registry hold.
     """
-    sought = Sought.one(user, *fields)
+    sought = Sought.one(user, *fields, read_form=find_read_form(schemas))
     paths = lakehouse.folder.list_files("")
     read = [path for path in paths if not _STATE.match(path)]
     total, found = 0, []

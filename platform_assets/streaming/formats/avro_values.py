@@ -14,7 +14,7 @@ from typing import Any
 from platform_assets.streaming.formats.avro_schema import OWN, name_enum, read_avro_schema, take_logical_types
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader, compiled_once
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
-from platform_assets.streaming.formats.zigzag import write_zigzag
+from platform_assets.streaming.formats.varint import write_zigzag
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 a time on a wall clock

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from platform_assets.streaming.formats.reader import UndecodableError
-from platform_assets.streaming.formats.zigzag import write_zigzag
+from platform_assets.streaming.formats.varint import write_zigzag
 
 MessageIndex: TypeAlias = tuple[int, ...]
 

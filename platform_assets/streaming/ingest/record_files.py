@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 from platform_assets.streaming.arrow_messages import pack
 from platform_assets.streaming.delta.portion_files import NewFile, PortionWriter, TableFolder
 from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.formats.json_forms import ReadForm, find_no_form, find_read_form
 from platform_assets.streaming.formats.registered_schema import SchemaSource
 from platform_assets.streaming.ingest.deduplication import hash_ids
 from platform_assets.streaming.ingest.event_content import hash_contents, open_connection
@@ -116,12 +117,21 @@ def write_records(order: BatchOrder, ranges: Sequence[Range]) -> WrittenRecords:
 
 
 def _look_at(order: BatchOrder, records: pa.Table) -> pa.Table:
-    mentions = order.forgotten.judge_records(records, order.topic.roles)
+    mentions = order.forgotten.judge_records(records, order.topic.roles, _find_read_form(order, records))
     event_id = order.topic.roles.event_id
     hashes: list[Any] = []
     if order.horizon_micros is not None and event_id is not None:
         hashes = [*hash_ids(records[event_id]), hash_contents(_open_connection(), order.topic, records)]
     return number_records(order.topic, records, mentions, hashes)
+
+
+def _find_read_form(order: BatchOrder, records: pa.Table) -> ReadForm:
+    """Reads rejected records for names of users. What was not opened is not now either: each run judges alike."""
+    if order.schemas is None:
+        return find_no_form
+    unresolved = (order.schemas.unresolved or frozenset()) | find_unresolved(records)
+    read = find_read_form(replace(order.schemas, unresolved=unresolved))
+    return lambda value: read(value) if len(value) <= order.max_record_bytes else None
 
 
 def _find_old(order: BatchOrder, records: pa.Table, is_event: pa.Array, before: int) -> pa.Table:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from platform_assets.streaming.formats.json_forms import ReadForm, find_no_form
 from platform_assets.streaming.register.named_users import Mention, Sought, judge_record
 from platform_assets.tables.spec import EventRoles
 
@@ -50,16 +51,18 @@ class ForgottenNames:
         """Which of these rows are of forgotten users; none where no column names users."""
         return np.zeros(len(rows), bool) if user_column is None else self.find(rows.column(user_column))
 
-    def judge_records(self, records: pa.Table, roles: EventRoles) -> npt.NDArray[np.int8]:
+    def judge_records(
+        self, records: pa.Table, roles: EventRoles, read_form: ReadForm = find_no_form
+    ) -> npt.NDArray[np.int8]:
         """How each parsed record of a topic names a forgotten user, a `Mention`; `roles` are those of its table.
 
-        An accepted one by its user alone; a rejected one by all that is in its key and its value.
+        An accepted one by its user alone; a rejected one by all that is in its key and its value, by `read_form` too.
         """
         found = np.where(self.find_rows(records, roles.user_id), Mention.CERTAIN, Mention.NONE).astype(np.int8)
         if self.id_bytes:
             rejected = np.flatnonzero(records.column("_reason").is_valid().to_numpy())
             raw = records.select(["_key", "_value"]).take(rejected).to_pylist()
-            sought = replace(self._sought, fields=frozenset(roles.user_fields))
+            sought = replace(self._sought, fields=frozenset(roles.user_fields), read_form=read_form)
             found[rejected] = [judge_record(row["_key"], row["_value"], sought) for row in raw]
         return found
 

@@ -12,6 +12,7 @@ record with seven of a thing along.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -19,13 +20,24 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.streaming.register.words_in_bytes import MOST_ENCODINGS, find_words, find_words_at, unescape
+from platform_assets.streaming.formats.frame import find_schema_id
+from platform_assets.streaming.formats.json_forms import ReadForm, find_no_form
+from platform_assets.streaming.register.words_in_bytes import (
+    MOST_ENCODINGS,
+    find_packed,
+    find_words,
+    find_words_at,
+    unescape,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # A larger value is searched as a text: as an object in memory JSON takes many times its bytes.
 _MOST_BYTES_READ = 1 << 20
+# A record of a few MiB can be made of lengths: each text behind one is hashed, a microsecond each. Ten thousand texts
+# are more than a record has; what has more may be anybody's.
+_MOST_PACKED = 10_000
 _WEAK_BYTES, _WEAK_DIGITS = 3, 8
 
 _WHO = "user|customer|visitor|member|account|client|shopper"
@@ -47,18 +59,20 @@ class Sought:
     """The names to find: `holds` says whether a text is one, `lengths` are their sizes in bytes; None if unknown.
 
     `needle`: what all texts that name them have in them, if anything. `fields` name users too, besides the usual ones.
+    `read_form`: the JSON of values that a schema of a registry wrote.
     """
 
     holds: Callable[[bytes], bool]
     lengths: frozenset[int | None]
     needle: bytes = b""
     fields: frozenset[str] = frozenset()
+    read_form: ReadForm = find_no_form
 
     @staticmethod
-    def one(user: str, *fields: str) -> Sought:
+    def one(user: str, *fields: str, read_form: ReadForm = find_no_form) -> Sought:
         """One user, by the name."""
         name = user.encode()
-        return Sought(lambda text: text == name, frozenset([len(name)]), name, frozenset(fields))
+        return Sought(lambda text: text == name, frozenset([len(name)]), name, frozenset(fields), read_form)
 
 
 def is_weak(name: bytes) -> bool:
@@ -71,16 +85,17 @@ def judge_record(key: bytes | None, value: bytes | None, sought: Sought) -> Ment
 
     CERTAIN: its key is the user; a field that names a user has the value, at any depth and in JSON however often
     encoded; any other value or field's name is the user's, whole; or it is no JSON and has the name as a word. UNSURE:
-    the last two where another user is named, and a name that is a word in a longer text.
+    the last two where another user is named, and a name that is a word in a longer text. A value in a registry's frame
+    is judged by its JSON form; one without is binary, where a text that stands behind its length is a word too.
     """
     if key is not None and sought.holds(key):
         return Mention.CERTAIN
-    return max((_judge(_read(part, sought.fields), sought) for part in (key, value) if part), default=Mention.NONE)
+    return max((_judge(_read(part, sought), sought) for part in (key, value) if part), default=Mention.NONE)
 
 
 def judge_fields(fields: Iterable[tuple[str, str | bytes]], sought: Sought) -> Mention:
     """How the fields of a row (names and values that are texts) name the user: as those of a JSON object."""
-    content = _Content(sought.fields)
+    content = _Content(sought)
     content.add("", _Members(fields))
     return _judge(content, sought)
 
@@ -98,7 +113,8 @@ def find_suspects(texts: pa.Array, user: str, field: str = "", fields: frozenset
     if is_weak(user.encode()) and not _is_user_field("", field, fields):
         # Of a path the last name stands next to the value.
         words = "|".join([_USER_WORD, *(re.escape(name.rpartition(".")[2]) for name in sorted(fields))])
-        found = pc.and_(found, pc.match_substring_regex(texts, words, ignore_case=True))
+        has_word = pc.match_substring_regex(texts, words, ignore_case=True)
+        found = pc.and_(found, pc.or_(has_word, pc.starts_with(texts, "\0")))
     return pc.fill_null(found, False)
 
 
@@ -116,14 +132,28 @@ class _Number(str):
 class _Content:
     """What a record is made of: `named` in fields that name users, other `values`, `texts` around and in them.
 
-    `unread` are those that were to be JSON and are not. `fields`: see `Sought`.
+    `unread` are those that were to be JSON and are not. Of values in a registry's frame, `opened` are those whose JSON
+    form has been added, `closed` the others.
     """
 
-    fields: frozenset[str]
+    sought: Sought
     named: set[bytes] = field(default_factory=set)
     values: set[bytes] = field(default_factory=set)
     texts: list[bytes] = field(default_factory=list)
     unread: list[bytes] = field(default_factory=list)
+    opened: list[bytes] = field(default_factory=list)
+    closed: list[bytes] = field(default_factory=list)
+
+    def add_framed(self, value: bytes) -> bool:
+        """Whether a value has a registry's frame and a JSON form, which is added."""
+        if find_schema_id(value) is None:
+            return False
+        form = self.sought.read_form(value)
+        document = None if form is None else _parse_inner(form)
+        (self.closed if document is None else self.opened).append(value)
+        if document is not None:
+            self.add("", document)
+        return document is not None
 
     def add(self, name: str, document: Any) -> None:
         """All values of a JSON document, which is the value of the field `name`."""
@@ -135,11 +165,13 @@ class _Content:
                 left += [(own, inner, value, encodings) for inner, value in item]
             elif isinstance(item, list):
                 left += [(parent, own, value, encodings) for value in item]
+            elif isinstance(item, bytes) and self.add_framed(item):
+                pass
             elif isinstance(item, (str, bytes)):
                 text = item if isinstance(item, bytes) else _encode(item)
                 inner = None if encodings == MOST_ENCODINGS else _parse_inner(text)
                 # Whole too where it holds JSON: an id may be the text of a number in brackets, or in quotes.
-                (self.named if text and _is_user_field(parent, own, self.fields) else self.values).add(text)
+                (self.named if text and _is_user_field(parent, own, self.sought.fields) else self.values).add(text)
                 if inner is not None:
                     left.append((parent, own, inner, encodings + 1))
                 elif text.lstrip()[:1] in (b"{", b"["):
@@ -148,8 +180,10 @@ class _Content:
                     self.texts.append(text)
 
 
-def _read(value: bytes, fields: frozenset[str]) -> _Content:
-    content = _Content(fields)
+def _read(value: bytes, sought: Sought) -> _Content:
+    content = _Content(sought)
+    if content.add_framed(value):
+        return content
     try:
         document = _parse(value) if len(value) <= _MOST_BYTES_READ else None
     except (ValueError, RecursionError):
@@ -202,7 +236,20 @@ def _judge(content: _Content, sought: Sought) -> Mention:
     if any(sought.holds(value) for value in content.values if not is_weak(value)):
         return whole
     inside = _judge_text(b"\0".join(content.texts), Mention.UNSURE, sought)
-    return max((min(inside, whole), *(_judge_text(text, Mention.CERTAIN, sought) for text in content.unread)))
+    unread = max((_judge_text(text, Mention.CERTAIN, sought) for text in content.unread), default=Mention.NONE)
+    closed = max((_judge_packed(value, sought) for value in content.closed), default=Mention.NONE)
+    # Bytes within the JSON form are base64: who reads the form alone passes over names in them.
+    hidden = any(_judge_packed(each, sought) or _judge_text(each, Mention.UNSURE, sought) for each in content.opened)
+    return max(min(inside, whole), unread, closed, Mention.UNSURE if hidden else Mention.NONE)
+
+
+def _judge_packed(value: bytes, sought: Sought) -> Mention:
+    if sought.needle not in value:
+        return Mention.NONE
+    texts = list(itertools.islice(find_packed(value, sought.lengths), _MOST_PACKED + 1))
+    if any(sought.holds(text) for text in texts if not is_weak(text)):
+        return Mention.CERTAIN
+    return Mention.UNSURE if len(texts) > _MOST_PACKED else Mention.NONE
 
 
 def _judge_text(text: bytes, of_word: Mention, sought: Sought) -> Mention:

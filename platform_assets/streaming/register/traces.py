@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from platform_assets.errors import UsageError
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
+from platform_assets.streaming.formats.json_forms import find_read_form
 from platform_assets.streaming.register.found_traces import AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.register.named_users import Mention, Sought, find_suspects, judge_fields, judge_record
 from platform_assets.tables.coordinates import COORDINATES, Coordinates
@@ -41,7 +42,7 @@ class TraceFinder:
         self._user = user
         self._events, self._quarantined, self._deduplicated = tables
         self._roles = self._events.roles
-        self._sought = Sought.one(user, *self._roles.user_fields)
+        self._sought = Sought.one(user, *self._roles.user_fields, read_form=find_read_form(context.schemas))
         self._also = also
         self._context = context
 

@@ -1,0 +1,132 @@
+"""A user is found in values of a registry's frame: by their schema, and by their bytes where no schema reads them."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.errors import RegistryUnavailableError, UnknownSchemaError
+from platform_assets.streaming.formats.frame import frame
+from platform_assets.streaming.formats.json_forms import find_no_form, find_read_form
+from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaSource
+from platform_assets.streaming.formats.varint import write_varint
+from platform_assets.streaming.register.forgotten_names import hash_user
+from platform_assets.streaming.register.named_users import (
+    Mention,
+    Sought,
+    find_suspects,
+    judge_fields,
+    judge_record,
+)
+
+NONE, UNSURE, CERTAIN = Mention
+SALT = "0f" * 32
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Has one schema, with the id 7."""
+
+    schema: str
+
+    def __call__(self, schema_id: int) -> RegisteredSchema:
+        if schema_id == 8:
+            raise RegistryUnavailableError("It does not answer.")
+        if schema_id != 7:
+            raise UnknownSchemaError("There is none.")
+        return RegisteredSchema(7, "avro", self.schema)
+
+
+def write(fields: dict[str, str], value: dict[str, Any]) -> tuple[bytes, SchemaSource]:
+    schema = {"type": "record", "name": "R", "fields": [{"name": n, "type": of} for n, of in fields.items()]}
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
+    return frame(7, out.getvalue()), SchemaSource(Registry(json.dumps(schema)))
+
+
+def judge(value: bytes, user: str, source: SchemaSource | None = None) -> Mention:
+    """Judges by the name and by its hash, as a record and as a column: all alike; and what is found was suspected."""
+    read_form = find_read_form(source)
+    sought = Sought.one(user, read_form=read_form)
+    forgotten = hash_user(user, SALT)
+    by_hash = Sought(
+        lambda text: hash_user(text, SALT) == forgotten, frozenset([len(user.encode()), 5]), read_form=read_form
+    )
+    found = judge_record(None, value, sought)
+    assert judge_record(None, value, by_hash) == judge_fields([("value", value)], sought) == found
+    assert found == NONE or find_suspects(pa.array([value], pa.binary()), user).to_pylist() == [True]
+    return found
+
+
+# 36 signs: in Avro the length before such a text is the letter H, so that no word begins there.
+UUID = str(uuid.UUID(int=77))
+_FIELDS = {"at": "long", "customer": "string", "note": "string", "blob": "bytes"}
+
+
+def value_of(customer: str, note: str = "", blob: bytes = b"") -> tuple[bytes, SchemaSource]:
+    return write(_FIELDS, {"at": 1, "customer": customer, "note": note, "blob": blob})
+
+
+@pytest.mark.parametrize("user", ["user-77", UUID, "jürgen@example.org", "x" * 63, "y" * 64, "z" * 200])
+def test_a_text_of_any_length_is_found_with_its_schema_and_without(user: str) -> None:
+    value, source = value_of(user, "n" * 36)
+    assert judge(value, user, source) == judge(value, user) == judge(value[:-2], user, source) == CERTAIN
+    in_protobuf = frame(7, b"\0\x0a" + write_varint(len(user.encode())) + user.encode() + b"$" + b"n" * 36)
+    assert judge(in_protobuf, user) == CERTAIN
+    assert judge(value_of("someone else")[0], user) == NONE
+
+
+def test_who_is_only_mentioned_is_known_by_the_schema() -> None:
+    value, source = value_of("bob", "user-77")
+    assert judge(value, "user-77", source) == UNSURE
+    assert judge(value, "bob", source) == CERTAIN
+    hidden, source = value_of("bob", blob=b'{"user_id": "user-77"}')
+    assert judge(hidden, "user-77", source) == UNSURE  # bytes are base64 in the JSON form
+
+
+def test_a_number_is_found_by_its_schema_only() -> None:
+    value, source = write({"customer_id": "long", "quantity": "long"}, {"customer_id": 4711, "quantity": 12})
+    assert judge(value, "4711", source) == CERTAIN
+    assert judge(value, "12", source) == NONE
+    assert judge(value, "4711") == NONE
+
+
+def test_what_is_no_frame_is_judged_as_before() -> None:
+    text = '{"user_id": "user-77"}'
+    for value in (text.encode("utf-16-be"), b"\0\0\0\0\x07" + text.encode(), b"\0user-77"):
+        assert judge(value, "user-77", SchemaSource(Registry("no schema"))) == CERTAIN
+
+
+def test_a_value_that_is_made_of_lengths_ends_soon_and_may_be_anybodys() -> None:
+    assert judge(frame(7, b"user-77" + b"\x07" * (1 << 22)), "user-77") != NONE
+    forgotten = Sought(lambda text: False, frozenset([7]))
+    assert judge_record(None, frame(7, b"\x07" * (1 << 22)), forgotten) == UNSURE
+
+
+def test_a_registry_that_does_not_answer_is_not_taken_for_one_that_has_no_schema() -> None:
+    _, source = value_of("bob")
+    with pytest.raises(RegistryUnavailableError):
+        find_read_form(source)(frame(8, b""))
+    assert find_read_form(SchemaSource(source.fetch, unresolved=frozenset([8])))(frame(8, b"")) is None
+    assert find_read_form(source)(frame(9, b"")) is None
+    assert find_read_form(source)(frame(7, b"\xff")) is None
+    assert find_read_form(None) is find_no_form
+
+
+@pytest.mark.generated
+@given(st.text(min_size=3, max_size=80).filter(lambda t: not t.isdigit()), st.text(), st.binary(max_size=50))
+def test_whoever_is_named_is_found_in_any_value(user: str, note: str, blob: bytes) -> None:
+    if len(user.encode()) < 3 or "\ud800" <= max(user) <= "\udfff":
+        return
+    value, source = value_of(user, note, blob)
+    assert judge_record(None, value, Sought.one(user, read_form=find_read_form(source))) == CERTAIN
+    assert judge_record(None, value, Sought.one(user)) == CERTAIN
