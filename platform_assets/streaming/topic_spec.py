@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from platform_assets.errors import TopicSpecError
+from platform_assets.streaming.compression import COMPRESSIONS, Compression
 from platform_assets.streaming.event_time_role import check_event_time
 from platform_assets.streaming.record_types import RecordField, read_fields
 from platform_assets.streaming.time_spellings import TimeUnit
@@ -114,6 +115,8 @@ class Topic:
     a number: the table has a text column `event_id` made of them. `subject`: whose record it is, a text or a whole
     number (kept as text); `forget-user` erases by it. `event_type`: a text or an enum that streams choose records by.
 
+    `compression`: each value is compressed by itself, whole. What Kafka's producers compress needs no word here.
+
     `rules` judge what types cannot say. `spellings` bring a field's text into the one spelling that its type accepts;
     they raise `ValueError` for a text that has none. `complete` fills in an accepted record what its sender left out.
     `added_fields` came after the table: their columns stand behind all others, in this order. `compared_as` has SQL (of
@@ -129,6 +132,7 @@ class Topic:
     subject: str | None = None
     event_type: str | None = None
     values: Values = JsonValues()
+    compression: Compression | None = None
     rules: tuple[Rule, ...] = ()
     spellings: Mapping[str, Callable[[str], Any]] = field(default_factory=dict, hash=False)
     complete: Callable[[Any], None] | None = None
@@ -143,6 +147,8 @@ class Topic:
         self._check_roles()
         if not isinstance(self.values, JsonValues | TextLines | RegistryValues):
             raise _wrong("values", "values must be JsonValues(...), TextLines(...) or RegistryValues(...).")
+        if self.compression not in (None, *COMPRESSIONS):
+            raise _wrong("compression", f"compression must be None or one of {', '.join(COMPRESSIONS)}.")
         if not all(map(callable, self.rules)):
             raise _wrong("rules", "rules must be functions from a record to None, or to a reason and a detail.")
         if isinstance(self.values, TextLines):

@@ -1,4 +1,4 @@
-"""Two topics that are not the shop's, one of nested JSON and one of text lines, from Kafka into tables, in one group.
+"""Two topics that are not the shop's, one of nested JSON and one of packed lines, from Kafka into tables, in one group.
 
 What comes out is compared with what plain Python makes of the same values.
 """
@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
@@ -120,7 +121,7 @@ def written(spark: SparkSession, kafka: KafkaResource, tmp_path_factory: pytest.
     root = tmp_path_factory.mktemp("any")
     over_orders, over_requests = (
         KafkaStream(dataclasses.replace(topic, kafka_topic=f"{topic.name}-{root.name}"), 0.0)
-        for topic in (orders.TOPIC, access_log.TOPIC)
+        for topic in (orders.TOPIC, dataclasses.replace(access_log.TOPIC, compression="zstd"))
     )
     settings = Settings(home=root / "home", kafka_bootstrap_servers="", topic_partitions=1, max_offsets_per_trigger=70)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))
@@ -130,9 +131,14 @@ def written(spark: SparkSession, kafka: KafkaResource, tmp_path_factory: pytest.
     values = [json.dumps(order).encode() for order in found.sent]
     broken = {**found.sent[0], "order-number": "z", "total": "1.005"}
     send(kafka, over_orders, [*values, b"{}", json.dumps(broken).encode()])
-    send(kafka, over_requests, [line(n).encode() for n in range(100)] + [b"no request"])
+    send(kafka, over_requests, [pack(line(n)) for n in range(100)] + [pack("no request"), line(1).encode()])
     run_to_end(QueryGroup(spark, group, context))
     return found
+
+
+def pack(text: str) -> bytes:
+    packed: bytes = pa.compress(text.encode(), codec="zstd", asbytes=True)
+    return packed
 
 
 def send(kafka: KafkaResource, stream: KafkaStream, values: list[bytes]) -> None:
@@ -183,8 +189,11 @@ def test_lines_are_rows_and_others_are_quarantined(written: Written) -> None:
         (f"10.0.0.{n}", f"/{n}", n * 10) for n in range(100)
     )
     assert min(row["event_time"] for row in rows) == NOW - timedelta(minutes=99)
-    refused = written.streams.rows("silver.quarantined_requests")
-    assert [(row["reason"], row["value"]) for row in refused] == [("no_match", b"no request")]
+    refused = written.streams.rows("silver.quarantined_requests", "select * from t order by kafka_offset")
+    assert [(row["reason"], row["value"]) for row in refused] == [
+        ("no_match", pack("no request")), ("not_decompressible", line(1).encode())
+    ]  # fmt: skip
+    assert refused[1]["detail"].startswith("no zstd value: ")
 
 
 @pytest.mark.parametrize("name", ["orders", "requests"])
@@ -193,7 +202,7 @@ def test_the_ledger_accounts_for_each_offset_of_both_topics(written: Written, na
     lakehouse = LakehouseResource(root=written.streams.context.lakehouse_root)
     audit = audit_stream(stream, lakehouse, written.streams.kafka)
     assert audit.breaches == ()
-    sent = len(written.sent) + 2 if name == "orders" else 101
+    sent = len(written.sent) + 2 if name == "orders" else 102
     assert audit.totals["rows_in"] == sent
     for table in stream.tables:
         assert find_contract_breaches(DeltaTable(written.streams.context.table_uri(table.name)), table) == []

@@ -370,9 +370,7 @@ def test_a_forgotten_user_leaves_no_value_that_a_schema_wrote(world: World) -> N
     """Quarantined values are found by their schema, by their bytes where it cannot read them, and when they arrive."""
     user, other = str(uuid.UUID(int=77)), str(uuid.UUID(int=78))
     _, write = avro(world.registry, world.subject, _FIELDS)
-    _, too_little = avro(
-        world.registry, world.subject, [each for each in _FIELDS if each["name"] != "amount"], "NONE"
-    )
+    _, too_little = avro(world.registry, world.subject, [each for each in _FIELDS if each["name"] != "amount"], "NONE")
     sent = [
         value
         for number, name in enumerate((user, other))
@@ -393,9 +391,9 @@ def test_a_forgotten_user_leaves_no_value_that_a_schema_wrote(world: World) -> N
     assert {row["customer"] for row in streams.rows("silver.orders")} == {other}
     world.send(sent)
     run_to_end(QueryGroup(world.session, [world.stream], streams.context))
-    proof = search_files(world.lakehouse, user, ["customer"], streams.context.schemas)
+    proof = search_files(world.lakehouse, user, [world.stream.topic], streams.context.schemas)
     assert (proof.found, proof.files > 0) == ((), True)
-    assert search_files(world.lakehouse, other, ["customer"], streams.context.schemas).found
+    assert search_files(world.lakehouse, other, [world.stream.topic], streams.context.schemas).found
     assert len(streams.rows("silver.quarantined_orders")) == 4  # the other one's, twice
     erased = streams.rows("platform.erased_records", "select was, count(*) as n from t group by all")
     assert {row["was"]: row["n"] for row in erased} == {"accepted": 1, "quarantined": 2, "on_arrival": 3}

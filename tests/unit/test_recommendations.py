@@ -339,7 +339,7 @@ def test_a_forgotten_user_is_taken_out_of_night_and_session(lakehouse: Lakehouse
     context = StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None)
     eraser = build_erasers("ann", "hash", load_streams(), context)[EVENTS_TABLE.name]
     assert eraser.personal[TABLE] == "user_id"
-    rows = TraceFinder("ann", EVENTS_TOPIC.tables, NOTHING_ELSE, context).find_own(TABLE, "user_id", ["user_id"])
+    rows = TraceFinder("ann", EVENTS_TOPIC, NOTHING_ELSE, context).find_own(TABLE, "user_id", ["user_id"])
     assert len(rows) == 6
     DeltaWriter(TABLE, context).erase(rows, "true", CommitInfo(CommitKind.ERASURE, "hash"))
     assert read_rows(lakehouse, TABLE.name) == [row for row in before if row["user_id"] != "ann"]

@@ -21,6 +21,7 @@ from jobs.simulator.by_contract.contract_topic import ContractTopic, build_profi
 from jobs.simulator.by_contract.matching_text import make_match
 from jobs.simulator.simulated_topics import SHOP, find_of_profile, find_simulation
 from platform_assets.errors import UsageError
+from platform_assets.streaming.compression import decompress
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.reasons import RejectedRecordError
 from platform_assets.streaming.ingest.record_contract import compile_contract
@@ -106,6 +107,12 @@ def add_year(text: str) -> str:
     now = datetime.now(UTC) + timedelta(days=1)
     years = [datetime.strptime(f"{year} {text} +0000", "%Y %b %d %H:%M:%S %z") for year in (now.year, now.year - 1)]
     return next(moment for moment in years if moment <= now).replace(tzinfo=None).isoformat()
+
+
+def test_values_of_a_compressed_topic_are_the_same_ones_packed() -> None:
+    _, plain = simulate(TOPICS[0])
+    _, packed = simulate(dataclasses.replace(TOPICS[0], compression="zstd"))
+    assert [None if value is None else decompress(value, "zstd", 10**7) for value in packed] == plain
 
 
 def test_a_time_to_which_a_spelling_adds_the_year_is_made_in_each_season() -> None:

@@ -13,7 +13,7 @@ import dagster as dg
 
 from jobs.operations.forgetting.proof import Proof, search_files
 from jobs.operations.forgetting.readers import wait_for_readers
-from jobs.operations.forgetting.topics import build_erasers, list_user_fields, list_without_users
+from jobs.operations.forgetting.topics import build_erasers, list_without_users
 from jobs.operations.forgetting.waiting import list_what_waits
 from jobs.operations.replay.shadow import FOLDER
 from jobs.supervision.application import borrow_application
@@ -26,7 +26,7 @@ from platform_assets.errors import InterruptedByUserError, UsageError
 from platform_assets.fraud.alerts_page import ALERTS_PAGE
 from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
 from platform_assets.streaming.register.found_traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
-from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived
+from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_ingest
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -174,7 +174,7 @@ def forget_user(
         )
     say("all files are read for the proof")
     unsure = tuple(record for traces in found for record in traces.unsure)
-    proof = search_files(lakehouse, user, list_user_fields(streams), context.schemas)
+    proof = search_files(lakehouse, user, [stream.topic for stream in select_ingest(streams)], context.schemas)
     return Forgotten(rows, proof, waits, unsure)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.formats.json_forms import find_read_form
 from platform_assets.streaming.formats.registered_schema import SchemaSource
 from platform_assets.streaming.register.named_users import Sought, find_suspects, judge_fields
+from platform_assets.streaming.topic_spec import Topic
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:
@@ -31,15 +31,16 @@ class Proof:
 
 
 def search_files(
-    lakehouse: LakehouseResource, user: str, fields: Sequence[str] = (), schemas: SchemaSource | None = None
+    lakehouse: LakehouseResource, user: str, topics: Sequence[Topic] = (), schemas: SchemaSource | None = None
 ) -> Proof:
     """Reads every file but those of the queries' state, one after the other: as long as a scan of all texts takes.
 
     A user is found as in the tables' records (`named_users`), in the texts of a Parquet file or in the bytes of
     another; JSON in it is read. So are other texts that have the same word: a user_id that is a word of the language
-    can't be told from it. `fields` are those that topics have for users; `schemas` wrote what topics of a registry hold.
+    can't be told from it. `topics` say in which fields users are named, and how values are packed; `schemas` wrote
+    those of a registry.
     """
-    sought = Sought.one(user, *fields, read_form=find_read_form(schemas))
+    sought = Sought.one(user, topics, schemas)
     paths = lakehouse.folder.list_files("")
     read = [path for path in paths if not _STATE.match(path)]
     total, found = 0, []
@@ -48,27 +49,28 @@ def search_files(
         if content is None:
             continue  # removed since the files were listed
         total += len(content)
-        texts = _find_texts(content, user, sought.fields) if path.endswith(".parquet") else iter([("", content)])
+        texts = _find_texts(content, sought) if path.endswith(".parquet") else iter([("", content)])
         if any(judge_fields([text], sought) for text in texts):
             found.append(path)
     return Proof(len(read), total, len(paths) - len(read), tuple(found))
 
 
-def _find_texts(content: bytes, user: str, fields: frozenset[str]) -> Iterator[tuple[str, bytes]]:
+def _find_texts(content: bytes, sought: Sought) -> Iterator[tuple[str, bytes]]:
     """The texts of a Parquet file, of all its columns, that may name the user, each with its column."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # delta-rs writes the first two, Spark the others.
-    texts = (pa.string_view(), pa.binary_view(), pa.string(), pa.binary(), pa.large_string(), pa.large_binary())
+    texts = (pa.string_view(), pa.string(), pa.large_string())
+    raw = (pa.binary_view(), pa.binary(), pa.large_binary())
     for batch in pq.ParquetFile(io.BytesIO(content)).iter_batches():
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             # A record's key is the user, by the topic's contract.
             field = "user_id" if name == "key" else name
             for part in _flatten(column):
-                if part.type in texts:
-                    values = part.cast(pa.binary())
-                    for value in values.filter(find_suspects(values, user, field, fields)).to_pylist():
+                if part.type in texts + raw:
+                    values, is_raw = part.cast(pa.binary()), part.type in raw
+                    for value in values.filter(find_suspects(values, sought, field, is_raw=is_raw)).to_pylist():
                         yield field, value
 
 

@@ -50,11 +50,6 @@ def demand_all_enabled(
                 )
 
 
-def list_user_fields(streams: Sequence[Stream]) -> tuple[str, ...]:
-    """The fields by which topics say whose a record is."""
-    return tuple(name for stream in select_ingest(streams) for name in stream.main_table.roles.user_fields)
-
-
 def list_without_users(streams: Sequence[Stream]) -> tuple[str, ...]:
     """Sentences about topics that are left alone, for nobody knows whose their records are."""
     tables = (stream.main_table for stream in select_ingest(streams))

@@ -17,6 +17,7 @@ from jobs.simulator.deliveries import FAULT_SHIFT, UNKNOWN_FIELDS
 from jobs.simulator.delivery_habits import DeliveryHabits
 from jobs.simulator.simulated_topic import SimulatedTopic
 from platform_assets.errors import UsageError
+from platform_assets.streaming.compression import compress
 from platform_assets.streaming.topic_spec import RegistryValues, TextLines, Topic
 
 _SECOND = 1_000_000
@@ -95,6 +96,8 @@ class _Encoder:
                 sent = self._faults.break_record(self._names[fault - 1], document, value, high >> 8)
             if self._topic.is_list and sent is not None:
                 sent = b"[%b]" % sent
+            if self._topic.compression is not None and sent is not None:
+                sent = compress(sent, self._topic.compression)
             yield sent_at, str(subject).encode(), sent, label
 
 

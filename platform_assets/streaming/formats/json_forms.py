@@ -1,37 +1,56 @@
-"""The JSON form of a framed value by the schema of its writer alone, whatever a topic's contract says of it."""
+"""What a raw value says in JSON or text, whatever a topic's contract says of it: to look for a name in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeAlias
 
 from platform_assets.errors import UnknownSchemaError
+from platform_assets.streaming.compression import Compression, NotDecompressibleError, TooLargeError, decompress_start
 from platform_assets.streaming.formats.frame import HEADER_BYTES, find_schema_id
 from platform_assets.streaming.formats.plain_values import write_json
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError
 from platform_assets.streaming.formats.readers import compile_schema
 from platform_assets.streaming.formats.registered_schema import SchemaSource
+from platform_assets.streaming.topic_spec import RegistryValues, Topic
+
+# Of a small value that is a gigabyte when it is decompressed, so much is searched: more than Kafka takes in one record.
+_MOST_BYTES = 16 * 1024 * 1024
 
 ReadForm: TypeAlias = Callable[[bytes], bytes | None]
-"""Gives the JSON that a value stands for; None for bytes that are no value of a schema which the registry has."""
+"""Gives what a raw value is when it is unpacked, and its JSON where a schema wrote it; None where it is neither."""
 
 
-def find_read_form(source: SchemaSource | None) -> ReadForm:
-    """Reads by the schemas of a source; without one no value has a form.
+def find_read_form(topics: Iterable[Topic], source: SchemaSource | None) -> ReadForm:
+    """Reads values of any of these topics; those of a registry by the schemas of `source`.
 
-    `source.unresolved` stay unknown. The reader raises what `source.fetch` raises where the registry does not answer, or
-    refuses, also where records of unknown schemas are quarantined: what is not read could be somebody's.
+    `source.unresolved` stay unknown. The reader raises what `source.fetch` raises where the registry does not answer,
+    or refuses, also where records of unknown schemas are quarantined: what is not read could be somebody's.
     """
-    return find_no_form if source is None else partial(_read_form, source)
+    chosen = list(topics)
+    codecs = tuple(sorted({topic.compression for topic in chosen if topic.compression is not None}))
+    own = source if any(isinstance(topic.values, RegistryValues) for topic in chosen) else None
+    return partial(_read_form, codecs, own) if codecs or own is not None else find_no_form
 
 
 def find_no_form(value: bytes) -> bytes | None:
-    """The form of any value where no topic has a registry."""
+    """The form of any value of topics whose values are not packed in any way."""
     return None
 
 
-def _read_form(source: SchemaSource, value: bytes) -> bytes | None:
+def _read_form(codecs: tuple[Compression, ...], source: SchemaSource | None, value: bytes) -> bytes | None:
+    for codec in codecs:
+        try:
+            unpacked = decompress_start(value, codec, _MOST_BYTES)
+        except (NotDecompressibleError, TooLargeError):
+            continue
+        form = None if source is None else _read_json(source, unpacked)
+        return unpacked if form is None else form
+    return None if source is None else _read_json(source, value)
+
+
+def _read_json(source: SchemaSource, value: bytes) -> bytes | None:
     schema_id = find_schema_id(value)
     if schema_id is None or schema_id in (source.unresolved or ()):
         return None

@@ -20,7 +20,7 @@ import pyarrow as pa
 from platform_assets.streaming.arrow_messages import pack
 from platform_assets.streaming.delta.portion_files import NewFile, PortionWriter, TableFolder
 from platform_assets.streaming.event_rules import EventRules
-from platform_assets.streaming.formats.json_forms import ReadForm, find_no_form, find_read_form
+from platform_assets.streaming.formats.json_forms import ReadForm, find_read_form
 from platform_assets.streaming.formats.registered_schema import SchemaSource
 from platform_assets.streaming.ingest.deduplication import hash_ids
 from platform_assets.streaming.ingest.event_content import hash_contents, open_connection
@@ -127,10 +127,10 @@ def _look_at(order: BatchOrder, records: pa.Table) -> pa.Table:
 
 def _find_read_form(order: BatchOrder, records: pa.Table) -> ReadForm:
     """Reads rejected records for names of users. What was not opened is not now either: each run judges alike."""
-    if order.schemas is None:
-        return find_no_form
-    unresolved = (order.schemas.unresolved or frozenset()) | find_unresolved(records)
-    read = find_read_form(replace(order.schemas, unresolved=unresolved))
+    schemas = order.schemas
+    if schemas is not None:
+        schemas = replace(schemas, unresolved=(schemas.unresolved or frozenset()) | find_unresolved(records))
+    read = find_read_form([order.topic], schemas)
     return lambda value: read(value) if len(value) <= order.max_record_bytes else None
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute
 from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.event_rules import BLANKS, EventRules
 from platform_assets.streaming.formats.registered_schema import SchemaSource, require_source
+from platform_assets.streaming.ingest.compressed_values import unpack
 from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.ingest.opened_records import OpenedRecords
 from platform_assets.streaming.ingest.opened_values import open_values
@@ -56,8 +57,19 @@ def parse_batch(
 
     A list of records is a row each, in its order; one row if it is rejected. Judges the plain records in bulk, the odd
     ones by `RecordContract.parse`: the same verdicts, a quarter cheaper. Values that schemas of a registry wrote are
-    opened first, and judged in their JSON form. Raises what `open_values` raises, for such a topic only.
+    opened first, and judged in their JSON form; compressed ones are unpacked before that. Raises what `open_values`
+    raises, for topics of a registry only.
     """
+    if topic.compression is None:
+        return _parse(batch, topic, arrival_micros, max_bytes, rules, schemas)
+    unpacked = unpack(batch, topic.compression, max_bytes)
+    return unpacked.restore(_parse(unpacked.batch, topic, arrival_micros, max_bytes, rules, schemas))
+
+
+def _parse(
+    batch: pa.RecordBatch, topic: Topic, arrival_micros: int, max_bytes: int, rules: EventRules,
+    schemas: SchemaSource | None,
+) -> pa.RecordBatch:  # fmt: skip
     contract = compile_contract(topic)
     if isinstance(topic.values, RegistryValues):
         opened = open_values(batch.column("value").to_pylist(), topic, require_source(topic, schemas), max_bytes)

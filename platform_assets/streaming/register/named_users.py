@@ -11,6 +11,7 @@ record with seven of a thing along.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import itertools
 import json
@@ -21,7 +22,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.formats.frame import find_schema_id
-from platform_assets.streaming.formats.json_forms import ReadForm, find_no_form
+from platform_assets.streaming.formats.json_forms import ReadForm, find_no_form, find_read_form
+from platform_assets.streaming.formats.registered_schema import SchemaSource
 from platform_assets.streaming.register.words_in_bytes import (
     MOST_ENCODINGS,
     find_packed,
@@ -29,6 +31,7 @@ from platform_assets.streaming.register.words_in_bytes import (
     find_words_at,
     unescape,
 )
+from platform_assets.streaming.topic_spec import Topic
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +62,7 @@ class Sought:
     """The names to find: `holds` says whether a text is one, `lengths` are their sizes in bytes; None if unknown.
 
     `needle`: what all texts that name them have in them, if anything. `fields` name users too, besides the usual ones.
-    `read_form`: the JSON of values that a schema of a registry wrote.
+    `read_form`: what a raw value is when it is unpacked; `is_packed`: none can be searched before that.
     """
 
     holds: Callable[[bytes], bool]
@@ -67,12 +70,16 @@ class Sought:
     needle: bytes = b""
     fields: frozenset[str] = frozenset()
     read_form: ReadForm = find_no_form
+    is_packed: bool = False
 
     @staticmethod
-    def one(user: str, *fields: str, read_form: ReadForm = find_no_form) -> Sought:
-        """One user, by the name."""
-        name = user.encode()
-        return Sought(lambda text: text == name, frozenset([len(name)]), name, frozenset(fields), read_form)
+    def one(user: str, topics: Iterable[Topic] = (), schemas: SchemaSource | None = None) -> Sought:
+        """One user, by the name, in records of these topics, which may be written by `schemas`."""
+        name, chosen = user.encode(), list(topics)
+        fields = frozenset(field for topic in chosen for field in topic.roles.user_fields)
+        is_packed = any(topic.compression is not None for topic in chosen)
+        read_form = find_read_form(chosen, schemas)
+        return Sought(lambda text: text == name, frozenset([len(name)]), name, fields, read_form, is_packed)
 
 
 def is_weak(name: bytes) -> bool:
@@ -85,8 +92,8 @@ def judge_record(key: bytes | None, value: bytes | None, sought: Sought) -> Ment
 
     CERTAIN: its key is the user; a field that names a user has the value, at any depth and in JSON however often
     encoded; any other value or field's name is the user's, whole; or it is no JSON and has the name as a word. UNSURE:
-    the last two where another user is named, and a name that is a word in a longer text. A value in a registry's frame
-    is judged by its JSON form; one without is binary, where a text that stands behind its length is a word too.
+    the last two where another user is named, and a name that is a word in a longer text. A packed value
+    is judged by its form; in a registry's frame without one, a text that stands behind its length is a word too.
     """
     if key is not None and sought.holds(key):
         return Mention.CERTAIN
@@ -100,21 +107,24 @@ def judge_fields(fields: Iterable[tuple[str, str | bytes]], sought: Sought) -> M
     return _judge(content, sought)
 
 
-def find_suspects(texts: pa.Array, user: str, field: str = "", fields: frozenset[str] = frozenset()) -> pa.BooleanArray:
-    """Which of these texts (binary, of the field of this name) may name the user: all that do, and few others.
+def find_suspects(texts: pa.Array, sought: Sought, column: str = "", *, is_raw: bool = False) -> pa.BooleanArray:
+    """Which of these texts (binary, of the column of this name) may name one user: all that do, and few others.
 
-    `fields`: see `Sought`.
+    `is_raw`: they are keys or values of Kafka records.
     """
     import pyarrow.compute as pc
 
+    if is_raw and sought.is_packed:
+        return pc.is_valid(texts)
     # What is escaped, or in another encoding, is found by reading it.
-    has = [pc.match_substring(texts, part) for part in (user, "\\", "\0")]
+    has = [pc.match_substring(texts, part) for part in (sought.needle, b"\\", b"\0")]
     found = functools.reduce(pc.or_, has)
-    if is_weak(user.encode()) and not _is_user_field("", field, fields):
+    if is_weak(sought.needle) and not _is_user_field("", column, sought.fields):
         # Of a path the last name stands next to the value.
-        words = "|".join([_USER_WORD, *(re.escape(name.rpartition(".")[2]) for name in sorted(fields))])
+        words = "|".join([_USER_WORD, *(re.escape(name.rpartition(".")[2]) for name in sorted(sought.fields))])
         has_word = pc.match_substring_regex(texts, words, ignore_case=True)
-        found = pc.and_(found, pc.or_(has_word, pc.starts_with(texts, "\0")))
+        # A value in a registry's frame may have no names of fields.
+        found = pc.and_(found, pc.or_(has_word, pc.starts_with(texts, b"\0")))
     return pc.fill_null(found, False)
 
 
@@ -132,8 +142,8 @@ class _Number(str):
 class _Content:
     """What a record is made of: `named` in fields that name users, other `values`, `texts` around and in them.
 
-    `unread` are those that were to be JSON and are not. Of values in a registry's frame, `opened` are those whose JSON
-    form has been added, `closed` the others.
+    `unread` are those that were to be JSON and are not. `opened` are raw values whose form has been added, `closed` are
+    others in a registry's frame.
     """
 
     sought: Sought
@@ -144,16 +154,19 @@ class _Content:
     opened: list[bytes] = field(default_factory=list)
     closed: list[bytes] = field(default_factory=list)
 
-    def add_framed(self, value: bytes) -> bool:
-        """Whether a value has a registry's frame and a JSON form, which is added."""
-        if find_schema_id(value) is None:
-            return False
+    def add_form(self, value: bytes) -> bool:
+        """Whether a value is another when it is unpacked, which is added."""
         form = self.sought.read_form(value)
-        document = None if form is None else _parse_inner(form)
-        (self.closed if document is None else self.opened).append(value)
-        if document is not None:
+        if form is None:
+            self.closed += [value] if find_schema_id(value) is not None else []
+            return False
+        document = _parse_inner(form)
+        if document is None:
+            self.unread.append(form)
+        else:
             self.add("", document)
-        return document is not None
+        self.opened.append(value)
+        return True
 
     def add(self, name: str, document: Any) -> None:
         """All values of a JSON document, which is the value of the field `name`."""
@@ -165,7 +178,7 @@ class _Content:
                 left += [(own, inner, value, encodings) for inner, value in item]
             elif isinstance(item, list):
                 left += [(parent, own, value, encodings) for value in item]
-            elif isinstance(item, bytes) and self.add_framed(item):
+            elif isinstance(item, bytes) and self.add_form(item):
                 pass
             elif isinstance(item, (str, bytes)):
                 text = item if isinstance(item, bytes) else _encode(item)
@@ -182,7 +195,7 @@ class _Content:
 
 def _read(value: bytes, sought: Sought) -> _Content:
     content = _Content(sought)
-    if content.add_framed(value):
+    if content.add_form(value):
         return content
     try:
         document = _parse(value) if len(value) <= _MOST_BYTES_READ else None
@@ -201,7 +214,9 @@ def _parse(value: bytes) -> Any:
 
 def _parse_inner(text: bytes) -> Any:
     """The JSON that a text holds; None where it holds none."""
-    if text.lstrip()[:1] not in (b"{", b"[", b'"') or len(text) > _MOST_BYTES_READ:
+    begin = text.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    # A zero byte: UTF-16 or UTF-32, which JSON may be written in.
+    if (begin not in (b"{", b"[", b'"') and b"\0" not in text[:4]) or len(text) > _MOST_BYTES_READ:
         return None
     try:
         return _parse(text)

@@ -5,7 +5,7 @@ Reads the whole tables: nothing in them is ordered by user.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from platform_assets.errors import UsageError
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
-from platform_assets.streaming.formats.json_forms import find_read_form
 from platform_assets.streaming.register.found_traces import AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.register.named_users import Mention, Sought, find_suspects, judge_fields, judge_record
+from platform_assets.streaming.topic_spec import Topic
 from platform_assets.tables.coordinates import COORDINATES, Coordinates
 from platform_assets.tables.platform import REQUEUED_RECORDS
 from platform_assets.tables.spec import TableSpec
@@ -36,13 +36,13 @@ _OF_KEY = "user_id"
 
 
 class TraceFinder:
-    """Finds traces of one user. `tables` are those of the stream over Kafka: accepted, quarantined, deduplicated."""
+    """Finds traces of one user in the tables of a topic."""
 
-    def __init__(self, user: str, tables: Sequence[TableSpec], also: AlsoErased, context: StreamContext) -> None:
+    def __init__(self, user: str, topic: Topic, also: AlsoErased, context: StreamContext) -> None:
         self._user = user
-        self._events, self._quarantined, self._deduplicated = tables
+        self._events, self._quarantined, self._deduplicated = topic.tables
         self._roles = self._events.roles
-        self._sought = Sought.one(user, *self._roles.user_fields, read_form=find_read_form(context.schemas))
+        self._sought = Sought.one(user, [topic], context.schemas)
         self._also = also
         self._context = context
 
@@ -129,7 +129,7 @@ class TraceFinder:
         columns = {name: rows[name].cast(pa.binary()) for name in names}
         suspects = np.zeros(len(rows), bool)
         for name, texts in columns.items():
-            suspects |= np.array(find_suspects(texts, self._user, name, self._sought.fields))
+            suspects |= np.array(find_suspects(texts, self._sought, name))
         found = np.full(len(rows), Mention.NONE, np.int8)
         for row in np.flatnonzero(suspects).tolist():
             fields = [(name, text) for name, column in columns.items() if (text := column[row].as_py()) is not None]
@@ -139,8 +139,9 @@ class TraceFinder:
     def _judge_raw(self, rows: pa.RecordBatch) -> Verdicts:
         """Judges Kafka records by their key and value."""
         keys, values = (rows[name].cast(pa.binary()) for name in ("key", "value"))
-        user, fields = self._user, self._sought.fields
-        suspects = pc.or_(find_suspects(keys, user, _OF_KEY), find_suspects(values, user, fields=fields))
+        suspects = pc.or_(
+            find_suspects(keys, self._sought, _OF_KEY, is_raw=True), find_suspects(values, self._sought, is_raw=True)
+        )
         found = np.full(len(rows), Mention.NONE, np.int8)
         for row in pc.indices_nonzero(suspects).to_pylist():
             found[row] = judge_record(keys[row].as_py(), values[row].as_py(), self._sought)

@@ -74,7 +74,7 @@ class Eraser:
 
     def find_traces(self, also: AlsoErased) -> Traces:
         """What is to go of the tables of the stream over Kafka."""
-        return TraceFinder(self._user, self._ingest.tables, also, self._context).find()
+        return TraceFinder(self._user, self._ingest.topic, also, self._context).find()
 
     def erase(self, session: SparkSession, found: Traces) -> dict[str, int]:
         """Takes everything out; returns the rows by table. Cut short, it is to be called again."""
@@ -142,7 +142,7 @@ class Eraser:
         is_published = stream is not None and stream.publish_topic in self._context.publish_topics
         day = list(spec.partition_columns) if is_partitioned_by_day(spec) else []
         # Deleted by the name alone: the keys of a busy user's pairs may be more than memory holds.
-        finder = TraceFinder(self._user, self._ingest.tables, NOTHING_ELSE, self._context)
+        finder = TraceFinder(self._user, self._ingest.topic, NOTHING_ELSE, self._context)
         columns = [c.name for c in spec.columns] if is_published else [user_column, *day]
         rows = finder.find_own(spec, user_column, columns)
         if stream is not None and is_published and len(rows):
