@@ -45,10 +45,13 @@ class RangeReader:
     most_records: int = _MOST_RECORDS
     """Of one batch."""
 
-    def __call__(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> Iterator[pa.RecordBatch]:
+    def __call__(
+        self, topic: str, ranges: Sequence[tuple[int, int, int]], with_headers: bool = False
+    ) -> Iterator[pa.RecordBatch]:
         """The committed records in ranges of (partition, from_offset, until_offset), one range a partition.
 
-        Batches of key, value, partition, offset and timestamp (UTC), bounded in bytes as well; those of a partition in
+        Batches of key, value, partition, offset and timestamp (UTC), bounded in bytes as well, with `with_headers` of
+        headers too (a list of key and value, null for none); those of a partition in
         order. Raises `LostOffsetsError` where Kafka no longer holds one of the offsets, `MissingTopicError`, and
         `BrokerUnavailableError` when no record comes for a minute.
         """
@@ -57,7 +60,7 @@ class RangeReader:
             return
         consumer = _open_consumer(json.dumps(dict(self.options), sort_keys=True))
         try:
-            yield from self._read(consumer, topic, {p: start for p, start, _ in ranges}, left)
+            yield from self._read(consumer, topic, {p: start for p, start, _ in ranges}, left, with_headers)
         except Exception:
             _open_consumer.cache_clear()
             consumer.close()
@@ -65,7 +68,7 @@ class RangeReader:
         consumer.unassign()
 
     def _read(
-        self, consumer: Consumer, topic: str, starts: Mapping[int, int], left: dict[int, int]
+        self, consumer: Consumer, topic: str, starts: Mapping[int, int], left: dict[int, int], with_headers: bool
     ) -> Iterator[pa.RecordBatch]:
         """Empties `left`, the ends of the ranges by partition, as they are reached."""
         from confluent_kafka import TopicPartition
@@ -77,7 +80,8 @@ class RangeReader:
             messages = consumer.consume(count, _WAIT_SECONDS)
             said = [message for message in messages if message.error() is not None]
             log_ends |= {m.partition() or 0: m.offset() or 0 for m in said if _is_end(m.error(), topic)}
-            batch = _build_batch([message for message in messages if message.error() is None] if said else messages)
+            read = [message for message in messages if message.error() is None] if said else messages
+            batch = _build_batch(read, with_headers)
             inside, reached = _cut(batch, left)
             if len(inside):
                 count = max(1, min(self.most_records, _BATCH_BYTES * len(inside) // max(inside.nbytes, 1)))
@@ -147,19 +151,21 @@ def _explain_missing(topic: str) -> MissingTopicError:
     return MissingTopicError(f"Topic {topic} is gone from the broker. Create it again, or name another.")
 
 
-def _build_batch(messages: Sequence[Message]) -> pa.RecordBatch:
+def _build_batch(messages: Sequence[Message], with_headers: bool) -> pa.RecordBatch:
     import pyarrow as pa
 
     millis = pa.array([message.timestamp()[1] for message in messages], pa.timestamp("ms", tz="UTC"))
-    return pa.record_batch(
-        {
-            "key": pa.array([message.key() for message in messages], pa.binary()),
-            "value": pa.array([message.value() for message in messages], pa.binary()),
-            "partition": pa.array([message.partition() for message in messages], pa.int32()),
-            "offset": pa.array([message.offset() for message in messages], pa.int64()),
-            "timestamp": millis.cast(pa.timestamp("us", tz="UTC")),
-        }
-    )
+    columns = {
+        "key": pa.array([message.key() for message in messages], pa.binary()),
+        "value": pa.array([message.value() for message in messages], pa.binary()),
+        "partition": pa.array([message.partition() for message in messages], pa.int32()),
+        "offset": pa.array([message.offset() for message in messages], pa.int64()),
+        "timestamp": millis.cast(pa.timestamp("us", tz="UTC")),
+    }
+    if with_headers:
+        pair = pa.struct([("key", pa.string()), ("value", pa.binary())])
+        columns["headers"] = pa.array([message.headers() for message in messages], pa.list_(pair))
+    return pa.record_batch(columns)
 
 
 @lru_cache(maxsize=4)

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 class ReadRecords(Protocol):
     """Reads ranges of a topic. May be sent to another process."""
 
-    def __call__(self, topic: str, ranges: Sequence[tuple[int, int, int]]) -> Iterator[pa.RecordBatch]:
+    def __call__(
+        self, topic: str, ranges: Sequence[tuple[int, int, int]], with_headers: bool = False
+    ) -> Iterator[pa.RecordBatch]:
         """The committed records in ranges of (partition, from_offset, until_offset), one range a partition.
 
-        Batches of key, value, partition, offset and timestamp (UTC), bounded in bytes; a partition's in order. Raises a
+        Batches of key, value, partition, offset, timestamp (UTC) and, if asked for, headers
+        (`topic_tables.HEADERS_TYPE`), bounded in bytes; a partition's in order. Raises a
         `HeadraceError` where Kafka no longer holds an offset, or does not answer.
         """
 

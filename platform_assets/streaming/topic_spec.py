@@ -100,7 +100,16 @@ class RegistryValues:
     subjects: tuple[str, ...] = ()
 
 
-Values: TypeAlias = JsonValues | TextLines | RegistryValues
+@dataclass(frozen=True)
+class CloudEvents:
+    """Each record is a CloudEvent (version 1.0) by its binding to Kafka: structured, as JSON, or binary, with headers.
+
+    The contract's record has the event's attributes as fields, with those of extensions, and `data`: its JSON. What the
+    content type says is text is a text there; other bytes are base64 in `data_base64`.
+    """
+
+
+Values: TypeAlias = JsonValues | TextLines | RegistryValues | CloudEvents
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ class Topic:
     a number: the table has a text column `event_id` made of them. `subject`: whose record it is, a text or a whole
     number (kept as text); `forget-user` erases by it. `event_type`: a text or an enum that streams choose records by.
 
+    `headers`: for fields that are no part of the value the Kafka header whose text they are; its last one.
     `compression`: each value is compressed by itself, whole. What Kafka's producers compress needs no word here.
 
     `rules` judge what types cannot say. `spellings` bring a field's text into the one spelling that its type accepts;
@@ -132,6 +142,7 @@ class Topic:
     subject: str | None = None
     event_type: str | None = None
     values: Values = JsonValues()
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     compression: Compression | None = None
     rules: tuple[Rule, ...] = ()
     spellings: Mapping[str, Callable[[str], Any]] = field(default_factory=dict, hash=False)
@@ -145,8 +156,11 @@ class Topic:
         if not re.fullmatch("[a-zA-Z0-9._-]{0,249}", self.kafka_topic) or self.kafka_topic in (".", ".."):
             raise _wrong("kafka_topic", f"Kafka has no topic with the name {self.kafka_topic!r}.")
         self._check_roles()
-        if not isinstance(self.values, JsonValues | TextLines | RegistryValues):
-            raise _wrong("values", "values must be JsonValues(...), TextLines(...) or RegistryValues(...).")
+        if not isinstance(self.values, JsonValues | TextLines | RegistryValues | CloudEvents):
+            raise _wrong(
+                "values", "values must be JsonValues(...), TextLines(...), RegistryValues(...) or CloudEvents()."
+            )
+        self._check_headers()
         if self.compression not in (None, *COMPRESSIONS):
             raise _wrong("compression", f"compression must be None or one of {', '.join(COMPRESSIONS)}.")
         if not all(map(callable, self.rules)):
@@ -173,13 +187,19 @@ class Topic:
     def tables(self) -> tuple[TableSpec, TableSpec, TableSpec]:
         """The tables of its accepted, its quarantined and its deduplicated records."""
         return build_tables(
-            self.name, self.description, self.fields, self.event_time.field, self.roles, self.added_fields, self.is_list
-        )
+            self.name, self.description, self.fields, self.event_time.field, self.roles, self.added_fields,
+            self.is_list, self.has_headers,
+        )  # fmt: skip
 
     @cached_property
     def is_list(self) -> bool:
         """Whether a Kafka record holds a list of records."""
         return isinstance(self.values, JsonValues) and self.values.is_list
+
+    @cached_property
+    def has_headers(self) -> bool:
+        """Whether a record is made of its Kafka headers too."""
+        return bool(self.headers) or isinstance(self.values, CloudEvents)
 
     @cached_property
     def roles(self) -> EventRoles:
@@ -191,13 +211,20 @@ class Topic:
         users = () if self.subject is None else tuple(dict.fromkeys((self.subject, fields[self.subject])))
         return EventRoles(event_id, self.subject, self.event_type, users)
 
+    def _check_headers(self) -> None:
+        if self.headers and (self.is_list or isinstance(self.values, TextLines | RegistryValues)):
+            raise _wrong("headers", "headers need values that are JSON objects: JsonValues() or CloudEvents().")
+        for each in self.fields:
+            if each.name in self.headers and (len(each.path) > 1 or each.kind in ("list", "map", "record", "bytes")):
+                raise _wrong("headers", f"{each.name} is a {each.kind} at {'.'.join(each.path)}: a header is one text.")
+
     def _check_roles(self) -> None:
         known = {each.name: each for each in self.fields}
         named = {
             "event_time": (self.event_time.field,), "event_id": self.event_id,
             "subject": (self.subject,) if self.subject else (),
             "event_type": (self.event_type,) if self.event_type else (), "added_fields": self.added_fields,
-            "spellings": tuple(self.spellings), "compared_as": tuple(self.compared_as),
+            "headers": tuple(self.headers), "spellings": tuple(self.spellings), "compared_as": tuple(self.compared_as),
         }  # fmt: skip
         for role, names in named.items():
             for name in names:

@@ -14,6 +14,8 @@ COORDINATES = (
     Column("kafka_offset", "bigint", "Offset in the topic partition"),
     Column("kafka_timestamp", "timestamp", "The record's Kafka timestamp"),
 )
+HEADERS_TYPE = "array<struct<key:string,value:binary>>"
+"""Headers of Kafka records, as Spark reads them: a key may be there several times."""
 _KEY = ("topic", "kafka_partition", "kafka_offset")
 # Of a topic whose Kafka records hold lists. The length lets the audit miss a row, whichever of a list it is.
 PLACE_IN_LIST = (
@@ -30,6 +32,7 @@ def build_tables(
     roles: EventRoles,
     added_fields: Sequence[str],
     is_list: bool = False,
+    has_headers: bool = False,
 ) -> tuple[TableSpec, TableSpec, TableSpec]:
     """The tables of the topic `name`. Raises `TopicSpecError` for a field that has the name of an engine's column."""
     own = {each.name: Column(each.name, each.column_type, each.description) for each in fields}
@@ -61,14 +64,14 @@ def build_tables(
         statistics_columns=("event_time", "ingested_at", "kafka_partition", "kafka_offset"),
         roles=roles,
     )
-    return accepted, _build_quarantine(name), _build_deduplicated(name, is_list)
+    return accepted, _build_quarantine(name, has_headers), _build_deduplicated(name, is_list)
 
 
 def _build_key(is_list: bool) -> tuple[str, ...]:
     return (*_KEY, PLACE_IN_LIST[0].name) if is_list else _KEY
 
 
-def _build_quarantine(name: str) -> TableSpec:
+def _build_quarantine(name: str, has_headers: bool) -> TableSpec:
     return TableSpec(
         name=f"silver.quarantined_{name}",
         description="Records that break the topic's contract, with their raw bytes and the reason. Replayable.",
@@ -81,6 +84,7 @@ def _build_quarantine(name: str) -> TableSpec:
             Column("reason", "string", "Stable code of the first broken rule"),
             Column("detail", "string", "What exactly was wrong"),
             Column("quarantined_at", "timestamp", "Time of the micro-batch that rejected it"),
+            *((Column("headers", HEADERS_TYPE, "The record's headers, raw, in their order"),) if has_headers else ()),
         ),
         statistics_columns=("kafka_partition", "kafka_offset", "reason", "quarantined_at"),
     )

@@ -80,7 +80,8 @@ def read_records(
         return (parse_batch(batch, topic, now_micros, max_bytes, rules, schemas) for batch in batches if len(batch))
 
     # A topic's partition may be read in several ranges, which one read of Spark's takes one of.
-    records = reduce(lambda one, other: one.union(other), (read_ranges(session, context, [part]) for part in ranges))
+    parts = (read_ranges(session, context, [part], topic.has_headers) for part in ranges)
+    records = reduce(lambda one, other: one.union(other), parts)
     return records.mapInArrow(parse, from_arrow_schema(parsed_schema(topic)))
 
 

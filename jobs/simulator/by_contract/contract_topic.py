@@ -55,6 +55,11 @@ def build_profile(topic: Topic) -> type[ContractProfile]:
             f"The values of {topic.name} are written by schemas of a registry, and the simulator writes none such. "
             "Have its own senders write to it."
         )
+    if topic.has_headers:
+        raise UsageError(
+            f"The records of {topic.name} are made of their headers too, and the simulator sends none. "
+            "Have its own senders write to it."
+        )
     faults = ContractFaults(ContractRecords(topic)).reasons
     base = LinesProfile if isinstance(topic.values, TextLines) else ContractProfile
     return type(f"ProfileOf_{topic.name}", (base,), {"topic": topic, "faults": faults})

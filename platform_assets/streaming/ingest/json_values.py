@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -13,6 +14,9 @@ from platform_assets.streaming.ingest.field_values import Number, name_json_type
 from platform_assets.streaming.ingest.reasons import Breaches, Reason, RejectedRecordError
 from platform_assets.streaming.record_types import RecordField, unwrap
 
+_NUMBERS = ("int", "float", "decimal")
+# A number as RFC 8259 writes it.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -32,6 +36,15 @@ def parse_json(value: bytes) -> Any:
     except (ValueError, msgspec.MsgspecError) as error:
         raise RejectedRecordError(Reason.NOT_JSON, str(error) or "not JSON") from None
     return document
+
+
+def read_text(kind: str, text: str) -> Any:
+    """A text as JSON would have it for a field of this kind; what is none stays a text, which is a wrong type."""
+    if kind in _NUMBERS:
+        return Number(text) if _NUMBER.fullmatch(text) else text
+    if kind == "bool":
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    return text
 
 
 def find_at(document: Mapping[str, Any], path: Sequence[str], breaches: Breaches) -> Any:

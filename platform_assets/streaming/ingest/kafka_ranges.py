@@ -20,7 +20,7 @@ _MAX_FETCH_BYTES = 128 * 1024
 _GROUP = "headrace-ranges"
 
 RECORD_COLUMNS = ("key", "value", "partition", "offset", "timestamp")
-"""What `record_parser` takes."""
+"""What `record_parser` takes; of some topics it takes the headers too."""
 
 
 def build_options(context: StreamContext) -> dict[str, str]:
@@ -33,7 +33,9 @@ def build_options(context: StreamContext) -> dict[str, str]:
     }
 
 
-def read_ranges(session: SparkSession, context: StreamContext, ranges: Sequence[OffsetRange]) -> DataFrame:
+def read_ranges(
+    session: SparkSession, context: StreamContext, ranges: Sequence[OffsetRange], with_headers: bool = False
+) -> DataFrame:
     """The records of these ranges of one topic, one range a partition; a partition's in the order of their offsets.
 
     Fails where Kafka no longer holds one of them. Not counted in the progress of any query.
@@ -52,4 +54,6 @@ def read_ranges(session: SparkSession, context: StreamContext, ranges: Sequence[
         "startingOffsets": as_json({r.kafka_partition: r.from_offset for r in ranges}),
         "endingOffsets": as_json({r.kafka_partition: r.until_offset for r in ranges}),
     }
-    return session.read.format("kafka").options(**options).load().select(*RECORD_COLUMNS)
+    columns = [*RECORD_COLUMNS, *(["headers"] if with_headers else ())]
+    read = session.read.format("kafka").options(**options).option("includeHeaders", str(with_headers).lower())
+    return read.load().select(*columns)

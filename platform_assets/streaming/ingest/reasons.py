@@ -14,12 +14,14 @@ class Reason(StrEnum):
     `not_json` is of JSON, `no_match` of lines: not UTF-8, or not what the pattern says. `negative_amount`: below a
     minimum of 0; `bad_value`: any other limit, pattern or list of choices. Four are of values that
     schemas of a registry wrote: no frame, an id without a schema, a schema that the contract cannot read, and bytes
-    that are no value of their schema. `not_decompressible` is of a topic whose values are compressed.
+    that are no value of their schema. `not_decompressible` is of a topic whose values are compressed,
+    `bad_envelope` of one whose records are made of headers too.
     """
 
     TOMBSTONE = "tombstone"
     OVERSIZED = "oversized"
     NOT_DECOMPRESSIBLE = "not_decompressible"
+    BAD_ENVELOPE = "bad_envelope"
     NOT_FRAMED = "not_framed"
     UNKNOWN_SCHEMA = "unknown_schema"
     UNREADABLE_SCHEMA = "unreadable_schema"

@@ -8,7 +8,6 @@ topic's own rules, in theirs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import msgspec
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.event_clock import EventClock
 from platform_assets.streaming.ingest.field_values import Number, name_json_type, read_value
-from platform_assets.streaming.ingest.json_values import find_at, list_unknown, parse_json
+from platform_assets.streaming.ingest.json_values import find_at, list_unknown, parse_json, read_text
 from platform_assets.streaming.ingest.nested_paths import build_converter, build_decoder
 from platform_assets.streaming.ingest.reasons import Breaches, Reason, RejectedRecordError
 from platform_assets.streaming.record_types import RecordField, Unwrapped
@@ -26,9 +25,6 @@ from platform_assets.streaming.topic_spec import TextLines, Topic
 
 # A record that is not plain raises one of these in the decoder, and is judged field by field.
 NOT_PLAIN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
-_NUMBERS = ("int", "float", "decimal")
-# A number as RFC 8259 writes it.
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
 class ParsedRecord(NamedTuple):
@@ -177,7 +173,7 @@ class RecordContract:
         if matched is None:
             raise RejectedRecordError(Reason.NO_MATCH, f"the pattern does not match the line {text!r}")
         kinds = {each.name: each.kind for each in self.fields}
-        return {name: _as_json(kinds[name], text) for name, text in matched.groupdict().items() if text is not None}
+        return {name: read_text(kinds[name], text) for name, text in matched.groupdict().items() if text is not None}
 
 
 @lru_cache(maxsize=64)
@@ -188,12 +184,3 @@ def compile_contract(topic: Topic) -> RecordContract:
 
 def _refuse_plain(value: bytes) -> Any:
     raise TypeError("a line of text is read by its pattern")
-
-
-def _as_json(kind: str, text: str) -> Any:
-    """A group's text as JSON would have it for a field of this kind; what is none stays a text, a wrong type."""
-    if kind in _NUMBERS:
-        return Number(text) if _NUMBER.fullmatch(text) else text
-    if kind == "bool":
-        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-    return text

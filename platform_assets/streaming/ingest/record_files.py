@@ -96,7 +96,7 @@ def write_records(order: BatchOrder, ranges: Sequence[Range]) -> WrittenRecords:
     accepted, quarantined = PortionWriter(order.accepted), PortionWriter(order.quarantined)
     numbers, old, unresolved = [], [], frozenset[int]()
     count = 0
-    for batch in order.read(order.kafka_topic, ranges):
+    for batch in order.read(order.kafka_topic, ranges, order.topic.has_headers):
         found = parse_batch(
             batch, order.topic, order.arrival_micros, order.max_record_bytes, order.rules, order.schemas
         )

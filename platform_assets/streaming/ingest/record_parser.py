@@ -19,7 +19,6 @@ import pyarrow.compute
 from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.event_rules import BLANKS, EventRules
 from platform_assets.streaming.formats.registered_schema import SchemaSource, require_source
-from platform_assets.streaming.ingest.compressed_values import unpack
 from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.ingest.opened_records import OpenedRecords
 from platform_assets.streaming.ingest.opened_values import open_values
@@ -27,15 +26,18 @@ from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_columns import NOT_HELD, build_column, find_not_held
 from platform_assets.streaming.ingest.record_contract import NOT_PLAIN, ParsedRecord, RecordContract, compile_contract
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST, ListBatch
+from platform_assets.streaming.ingest.unpacked_values import unpack
 from platform_assets.streaming.moments import MICROS_PER_DAY
 from platform_assets.streaming.topic_spec import RegistryValues, Topic
+from platform_assets.streaming.topic_tables import HEADERS_TYPE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-REFUSALS = ("_reason", "_detail", "_key", "_value")
-"""Columns of a rejected record. No field begins like this: a topic may well have a field that is called value."""
+REFUSALS = ("_reason", "_detail", "_key", "_value", "_headers")
+"""Columns of a rejected record; the last one where records are made of headers too. No field begins like this: a topic
+may well have a field that is called value."""
 
 
 @lru_cache(maxsize=64)
@@ -45,7 +47,8 @@ def parsed_schema(topic: Topic) -> pa.Schema:
     They are those of the topic's table of accepted records, but for `topic` and `ingested_at`; and the `REFUSALS`.
     """
     own = {column.name: as_arrow(column.type) for column in topic.tables[0].columns}
-    first = dict(zip(REFUSALS, (pa.string(), pa.string(), pa.binary(), pa.binary()), strict=True))
+    types = (pa.string(), pa.string(), pa.binary(), pa.binary(), as_arrow(HEADERS_TYPE))
+    first = dict(zip(REFUSALS[: 4 + topic.has_headers], types, strict=False))
     return pa.schema(first | {name: of for name, of in own.items() if name not in ("topic", "ingested_at")})
 
 
@@ -57,12 +60,12 @@ def parse_batch(
 
     A list of records is a row each, in its order; one row if it is rejected. Judges the plain records in bulk, the odd
     ones by `RecordContract.parse`: the same verdicts, a quarter cheaper. Values that schemas of a registry wrote are
-    opened first, and judged in their JSON form; compressed ones are unpacked before that. Raises what `open_values`
-    raises, for topics of a registry only.
+    opened first, and judged in their JSON form; compressed ones are unpacked before that. Of some topics the batch has
+    `headers` too (`Topic.has_headers`). Raises what `open_values` raises, for topics of a registry only.
     """
-    if topic.compression is None:
+    if topic.compression is None and not topic.has_headers:
         return _parse(batch, topic, arrival_micros, max_bytes, rules, schemas)
-    unpacked = unpack(batch, topic.compression, max_bytes)
+    unpacked = unpack(batch, topic, max_bytes)
     return unpacked.restore(_parse(unpacked.batch, topic, arrival_micros, max_bytes, rules, schemas))
 
 
@@ -224,6 +227,8 @@ class _Batch:
             raw = self._batch.column(name).cast(pa.binary())
             empty = pa.nulls(len(raw), pa.binary())
             found[f"_{name}"] = pa.compute.if_else(is_accepted, empty, raw) if self._rejected else empty
+        # Raw headers are put where raw values are, in the place of those that were made of them (`unpacked_values`).
+        found["_headers"] = pa.nulls(len(self._records), as_arrow(HEADERS_TYPE))
         return found
 
     def _when(self, is_accepted: pa.Array, array: pa.Array) -> pa.Array:

@@ -29,12 +29,17 @@ def add_arrival(records: pa.Table, topic: str, arrival_micros: int) -> pa.Table:
 
 def as_accepted(records: pa.Table) -> pa.Table:
     """Rows of the table of accepted records."""
-    return records.drop_columns(list(REFUSALS)).rename_columns({ARRIVED: "ingested_at"})
+    return records.drop_columns(_find_refusals(records)).rename_columns({ARRIVED: "ingested_at"})
 
 
 def as_refused(records: pa.Table) -> pa.Table:
     """Rows of the quarantine."""
-    return _take(records, _RECORD | {name: name.removeprefix("_") for name in REFUSALS} | {ARRIVED: "quarantined_at"})
+    own = {name: name.removeprefix("_") for name in _find_refusals(records)}
+    return _take(records, _RECORD | own | {ARRIVED: "quarantined_at"})
+
+
+def _find_refusals(records: pa.Table) -> list[str]:
+    return [name for name in REFUSALS if name in records.schema.names]
 
 
 def as_repeated(topic: Topic, accepted: pa.Table, kept: Int64s, is_same: pa.Array) -> pa.Table:

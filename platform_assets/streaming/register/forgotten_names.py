@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.streaming.formats.json_forms import ReadForm, find_no_form
-from platform_assets.streaming.register.named_users import Mention, Sought, judge_record
+from platform_assets.streaming.register.named_users import Mention, Sought, judge_record, list_headers
 from platform_assets.tables.spec import EventRoles
 
 if TYPE_CHECKING:
@@ -61,9 +61,12 @@ class ForgottenNames:
         found = np.where(self.find_rows(records, roles.user_id), Mention.CERTAIN, Mention.NONE).astype(np.int8)
         if self.id_bytes:
             rejected = np.flatnonzero(records.column("_reason").is_valid().to_numpy())
-            raw = records.select(["_key", "_value"]).take(rejected).to_pylist()
+            names = [name for name in ("_key", "_value", "_headers") if name in records.schema.names]
+            raw = records.select(names).take(rejected).to_pylist()
             sought = replace(self._sought, fields=frozenset(roles.user_fields), read_form=read_form)
-            found[rejected] = [judge_record(row["_key"], row["_value"], sought) for row in raw]
+            found[rejected] = [
+                judge_record(row["_key"], row["_value"], sought, list_headers(row.get("_headers"))) for row in raw
+            ]
         return found
 
     @cached_property

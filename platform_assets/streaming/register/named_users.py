@@ -16,7 +16,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -87,17 +87,26 @@ def is_weak(name: bytes) -> bool:
     return len(name) < _WEAK_BYTES or (len(name) < _WEAK_DIGITS and name.isdigit())
 
 
-def judge_record(key: bytes | None, value: bytes | None, sought: Sought) -> Mention:
+def judge_record(
+    key: bytes | None, value: bytes | None, sought: Sought, headers: Iterable[tuple[str, bytes]] = ()
+) -> Mention:
     """How a Kafka record, of whatever bytes, names the user.
 
     CERTAIN: its key is the user; a field that names a user has the value, at any depth and in JSON however often
     encoded; any other value or field's name is the user's, whole; or it is no JSON and has the name as a word. UNSURE:
     the last two where another user is named, and a name that is a word in a longer text. A packed value
     is judged by its form; in a registry's frame without one, a text that stands behind its length is a word too.
+    `headers` are judged as fields of a record of their own.
     """
     if key is not None and sought.holds(key):
         return Mention.CERTAIN
-    return max((_judge(_read(part, sought), sought) for part in (key, value) if part), default=Mention.NONE)
+    parts = (_judge(_read(part, sought), sought) for part in (key, value) if part)
+    return max((judge_fields(headers, sought), *parts))
+
+
+def list_headers(headers: Iterable[Mapping[str, Any]] | None) -> list[tuple[str, bytes]]:
+    """Names and values of a record's headers, as `judge_record` takes them; a header without a value names nobody."""
+    return [(header["key"], header["value"]) for header in headers or () if header["value"] is not None]
 
 
 def judge_fields(fields: Iterable[tuple[str, str | bytes]], sought: Sought) -> Mention:

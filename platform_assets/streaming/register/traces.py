@@ -16,7 +16,14 @@ from platform_assets.errors import UsageError
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.register.found_traces import AlsoErased, Traces, UnsureRecord
-from platform_assets.streaming.register.named_users import Mention, Sought, find_suspects, judge_fields, judge_record
+from platform_assets.streaming.register.named_users import (
+    Mention,
+    Sought,
+    find_suspects,
+    judge_fields,
+    judge_record,
+    list_headers,
+)
 from platform_assets.streaming.topic_spec import Topic
 from platform_assets.tables.coordinates import COORDINATES, Coordinates
 from platform_assets.tables.platform import REQUEUED_RECORDS
@@ -56,7 +63,7 @@ class TraceFinder:
         tested, judge = [*self._find_texts(self._deduplicated), "is_same_content"], self._judge_repeated(own)
         repeated, more = self._find_mentions(self._deduplicated, ["deduplicated_at"], tested, judge)
         unsure += more
-        texts, arrival = ["key", "value"], ["quarantined_at"]
+        texts, arrival = self._list_raw(), ["quarantined_at"]
         refused, more = self._find_mentions(self._quarantined, arrival, texts, self._judge_raw)
         requeued = self._find_requeued(pa.concat_tables([own, others]))
         return Traces(self._events.name, own, others, refused, repeated, requeued, tuple(unsure + more))
@@ -136,15 +143,21 @@ class TraceFinder:
             found[row] = judge_fields(fields, self._sought)
         return found
 
+    def _list_raw(self) -> list[str]:
+        """The columns of the quarantine that hold what was sent."""
+        return [column.name for column in self._quarantined.columns if column.name in ("key", "value", "headers")]
+
     def _judge_raw(self, rows: pa.RecordBatch) -> Verdicts:
-        """Judges Kafka records by their key and value."""
+        """Judges Kafka records by their key, their value and their headers."""
         keys, values = (rows[name].cast(pa.binary()) for name in ("key", "value"))
+        headers = rows["headers"] if "headers" in rows.schema.names else pa.nulls(len(rows))
         suspects = pc.or_(
             find_suspects(keys, self._sought, _OF_KEY, is_raw=True), find_suspects(values, self._sought, is_raw=True)
         )
         found = np.full(len(rows), Mention.NONE, np.int8)
-        for row in pc.indices_nonzero(suspects).to_pylist():
-            found[row] = judge_record(keys[row].as_py(), values[row].as_py(), self._sought)
+        for row in pc.indices_nonzero(pc.or_(suspects, headers.is_valid())).to_pylist():
+            own = list_headers(headers[row].as_py())
+            found[row] = judge_record(keys[row].as_py(), values[row].as_py(), self._sought, own)
         return found
 
     def _scan(

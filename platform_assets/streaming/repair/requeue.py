@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import CheckpointMismatchError, UsageError
+from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
@@ -26,6 +27,7 @@ from platform_assets.streaming.ingest.record_parser import parse_batch, parsed_s
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.streaming.topic_tables import HEADERS_TYPE
 from platform_assets.tables.coordinates import COORDINATES, Coordinates
 from platform_assets.tables.platform import LOST_RANGES, REQUEUED_RECORDS
 
@@ -293,15 +295,17 @@ class Requeuer:
         import pyarrow as pa
 
         utc = pa.timestamp("us", tz="UTC")
-        kafka = pa.record_batch(
-            {
-                "key": pa.array([row["key"] for row in rows], pa.binary()),
-                "value": pa.array([row["value"] for row in rows], pa.binary()),
-                "partition": pa.array([row["kafka_partition"] for row in rows], pa.int32()),
-                "offset": pa.array([row["kafka_offset"] for row in rows], pa.int64()),
-                "timestamp": pa.array([row["kafka_timestamp"] for row in rows], utc),
-            }
-        )
+        columns = {
+            "key": pa.array([row["key"] for row in rows], pa.binary()),
+            "value": pa.array([row["value"] for row in rows], pa.binary()),
+            "partition": pa.array([row["kafka_partition"] for row in rows], pa.int32()),
+            "offset": pa.array([row["kafka_offset"] for row in rows], pa.int64()),
+            "timestamp": pa.array([row["kafka_timestamp"] for row in rows], utc),
+        }
+        if self._topic.has_headers:
+            # A table from before the topic had headers has no such column yet.
+            columns["headers"] = pa.array([row.get("headers") for row in rows], as_arrow(HEADERS_TYPE))
+        kafka = pa.record_batch(columns)
         micros = count_micros(now)
         batches = [parse_batch(kafka, self._topic, micros, self._max_bytes, self._rules, self._schemas)] if rows else []
         parsed = pa.Table.from_batches(batches, parsed_schema(self._topic))
