@@ -104,6 +104,10 @@ def _action(name: str, text: str) -> Callable[[Any], Any]:
     "--offsets", multiple=True,
     help="Of a stream over Kafka: topic/partition/from-until; may be repeated (default: what Kafka holds).",
 )  # fmt: skip
+@click.option(
+    "--unknown-fields", is_flag=True,
+    help="Of a stream over Kafka: fill new fields from what unknown_fields has of accepted records.",
+)  # fmt: skip
 def replay(
     stream: str,
     actions: tuple[Literal["rehearse", "swap", "undo", "abandon"], ...],
@@ -111,6 +115,7 @@ def replay(
     since: str | None,
     until: str | None,
     offsets: tuple[str, ...],
+    unknown_fields: bool,
 ) -> None:
     """Compute a stream's table once more, and compare.
 
@@ -128,7 +133,7 @@ def replay(
     if len(set(actions)) > 1:
         raise click.UsageError("Only one of --rehearse, --swap, --undo and --abandon can be asked for.")
     action = actions[0] if actions else "compare"
-    asked = ReplayScope(parse_moment("--since", since), parse_moment("--until", until), offsets)
+    asked = ReplayScope(parse_moment("--since", since), parse_moment("--until", until), offsets, unknown_fields)
     scope = asked if is_range or asked != ReplayScope() else None
     settings = load_settings()
     prepare_environment(settings)

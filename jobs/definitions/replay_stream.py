@@ -33,6 +33,9 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
             "offsets": dg.Field(
                 [str], default_value=[], description="Of a stream over Kafka: topic/partition/from-until, instead"
             ),
+            "unknown_fields": dg.Field(
+                bool, default_value=False, description="Of a stream over Kafka: fill new fields from unknown_fields"
+            ),
         },
     )
     def replay(context: dg.OpExecutionContext) -> None:
@@ -44,7 +47,7 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
         config, settings = context.op_config, load_settings()
         try:
             since, until = (parse_moment(name, config[name] or None) for name in ("since", "until"))
-            asked = ReplayScope(since, until, tuple(config["offsets"]))
+            asked = ReplayScope(since, until, tuple(config["offsets"]), config["unknown_fields"])
             scope = asked if config["range"] or asked != ReplayScope() else None
             with running_servers(settings):
                 found = replay_stream(

@@ -44,7 +44,7 @@ def decompress(value: bytes, codec: Compression, max_bytes: int) -> bytes:
 
 
 def decompress_start(value: bytes, codec: Compression, most_bytes: int) -> bytes:
-    """The first bytes that were compressed, at most so many. Raises `NotDecompressibleError`.
+    """The first bytes that were compressed, no more than `most_bytes`. Raises `NotDecompressibleError`.
 
     A snappy value is read whole or not at all: raises `TooLargeError` for a longer one.
     """

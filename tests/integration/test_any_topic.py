@@ -18,6 +18,8 @@ import pytest
 from deltalake import DeltaTable
 
 from jobs.operations.explain import explain
+from jobs.operations.replay.row_replay import ReplayScope
+from jobs.operations.replay.unknown_fields import UnknownFieldsReplay
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.checks.schema_contract import find_contract_breaches
@@ -25,6 +27,7 @@ from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.result_span import ResultSpan, in_words
 from platform_assets.streaming.stream_spec import KafkaStream, TableSource, TableStream
+from platform_assets.streaming.topic_spec import Topic
 from platform_assets.tables.spec import Column, TableSpec
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -231,3 +234,41 @@ def test_an_order_is_explained_by_its_fields(written: Written) -> None:
     topic = written.requests.topic.kafka_topic
     (said_of_line,) = explain(streams, lakehouse, written.streams.kafka, offset=f"{topic}/0/100")
     assert "no_match" in said_of_line
+
+
+class NotedOrder(orders.Order):
+    """The contract when `note` has got a column."""
+
+    note: dict[str, int] | None = None
+
+
+class MisreadOrder(orders.Order):
+    """The contract with a column that the values of `note` do not fit."""
+
+    note: int | None = None
+
+
+def test_a_new_column_is_filled_from_what_was_kept(written: Written, tmp_path: Any) -> None:
+    streams = written.streams.copy_to(tmp_path / "fill")
+    topic = dataclasses.replace(written.orders.topic, record=NotedOrder, added_fields=("note",))
+    misread = dataclasses.replace(topic, record=MisreadOrder)
+    before = streams.rows("silver.orders")
+    lakehouse = LakehouseResource(root=streams.context.lakehouse_root)
+    derived, scope = [over(topic.tables[0])], ReplayScope(unknown_fields=True)
+
+    def open_replay(of: Topic = topic) -> UnknownFieldsReplay:
+        return UnknownFieldsReplay(KafkaStream(of, 0.0), streams.context, lakehouse, streams.kafka, derived, scope)
+
+    noted = {key: order["note"] for key, order in written.accepted.items() if "note" in order}
+    found = open_replay(misread).compare(streams.session)
+    assert found.differences == 0
+    assert found.notes == (f"{len(noted)} values of note are not what the contract says: they stay in unknown_fields.",)
+    found = open_replay().compare(streams.session)
+    assert (found.rows, found.changed, found.added, found.missing) == (len(noted), len(noted), 0, 0)
+    assert streams.rows("silver.orders") == before
+    open_replay().swap(streams.session)
+    rows = streams.rows("silver.orders")
+    assert {(row["number"], row["line"]): dict(row["note"]) for row in rows if row["note"]} == noted
+    assert {row["unknown_fields"] for row in rows} == {None}
+    assert audit_stream(written.orders, lakehouse, streams.kafka).breaches == ()
+    assert open_replay().compare(streams.session).differences == 0

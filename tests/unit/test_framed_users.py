@@ -129,7 +129,7 @@ def test_a_registry_that_does_not_answer_is_not_taken_for_one_that_has_no_schema
 
 @pytest.mark.generated
 @given(st.text(min_size=3, max_size=80).filter(lambda t: not t.isdigit()), st.text(), st.binary(max_size=50))
-def test_whoever_is_named_is_found_in_any_value(user: str, note: str, blob: bytes) -> None:
+def test_a_name_is_found_in_any_value(user: str, note: str, blob: bytes) -> None:
     if len(user.encode()) < 3 or "\ud800" <= max(user) <= "\udfff":
         return
     value, source = value_of(user, note, blob)

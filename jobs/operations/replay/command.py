@@ -16,6 +16,7 @@ from jobs.operations.replay.row_replay import ReplayScope, RowReplay, replay_row
 from jobs.operations.replay.shadow import Shadow, fill_shadow
 from jobs.operations.replay.swap import abandon, is_half_done, swap_in, undo_swap
 from jobs.operations.replay.time_range import RangeReplay
+from jobs.operations.replay.unknown_fields import UnknownFieldsReplay
 from jobs.operations.stream_groups import find_groups
 from jobs.supervision.held_group import hold_group
 from jobs.supervision.owned_groups import OwnedGroups, own_groups
@@ -136,7 +137,10 @@ def _open_row_replay(
     scope: ReplayScope,
 ) -> RowReplay:
     if isinstance(stream, KafkaStream):
-        return KafkaReplay(stream, live, lakehouse, kafka, derived, scope)
+        replay = UnknownFieldsReplay if scope.unknown_fields else KafkaReplay
+        return replay(stream, live, lakehouse, kafka, derived, scope)
+    if scope.unknown_fields:
+        raise UsageError(f"{stream.name} reads no topic: only tables of accepted records have unknown fields.")
     return RangeReplay(stream, live, lakehouse, scope)
 
 

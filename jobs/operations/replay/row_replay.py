@@ -47,12 +47,13 @@ class ReplayScope:
     """Which rows are recomputed: between two times, or these offsets (`topic/partition/from-until`); else all.
 
     Of a stream over a table the rows that begin at or after `since` and are final at `until`; of one over Kafka
-    the records that Kafka was given between them.
+    the records that Kafka was given between them; with `unknown_fields` what the table has kept of these, not Kafka.
     """
 
     since: datetime | None = None
     until: datetime | None = None
     offsets: tuple[str, ...] = ()
+    unknown_fields: bool = False
 
 
 class RowReplay(ABC, Generic[AnyStream]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
@@ -47,6 +47,7 @@ class RecordContract:
         self.nothing = topic.record(*([None] * len(topic.fields)))
         """Stands for a record that is rejected: null in every field."""
         self._wire = {each.name: ".".join(each.path) for each in topic.fields}
+        self._hints = get_type_hints(topic.record, include_extras=True)
 
     @cached_property
     def decode_plain(self) -> Callable[[bytes], Any]:
@@ -108,6 +109,21 @@ class RecordContract:
             raise RejectedRecordError(Reason.NOT_JSON, "nested too deeply to be read") from None
         return self._judge(found, unknown, arrival_micros, rules, breaches)
 
+    def read_field(self, each: RecordField, value: Any) -> Any:
+        """One field's JSON (`parse_json`) as the record has it; null says that it is absent.
+
+        Raises `RejectedRecordError` for a value that the field does not take.
+        """
+        if value is None:
+            return None
+        breaches = Breaches()
+        found = self._read(each, value, breaches)
+        breaches.raise_first()
+        try:
+            return msgspec.convert(found, self._hints[each.name])
+        except msgspec.ValidationError as error:
+            raise RejectedRecordError(Reason.BAD_VALUE, str(error)) from None
+
     def check_rules(self, record: Any) -> RejectedRecordError | None:
         """The first of the topic's own rules that a record breaks."""
         for rule in self.topic.rules:
@@ -144,8 +160,8 @@ class RecordContract:
         if each.name in self.topic.spellings and type(value) is str:
             try:
                 return self.topic.spellings[each.name](value)
-            except ValueError as error:
-                breaches.add(Reason.WRONG_TYPE, str(error))
+            except (ValueError, ArithmeticError) as error:  # the latter is what Decimal(text) raises
+                breaches.add(Reason.WRONG_TYPE, f"{each.name} has no such spelling: {error}")
                 return None
         of = Unwrapped(each.inspected, each.is_nullable, "", each.marks)
         is_time = each.name == self.topic.event_time.field
