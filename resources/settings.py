@@ -206,6 +206,18 @@ class Settings(BaseSettings):
     ] = 24
 
     publish: Annotated[bool, Field(description="Publish the streams that have a topic of their own to Kafka")] = True
+    publish_format: Annotated[
+        Literal["json", "avro", "protobuf", "json-schema"],
+        Field(description="Values of published topics: plain JSON, or by a schema in the registry"),
+    ] = "json"
+    # Readers of a published topic are updated after its schema has a new column: they go by the newest, old values too.
+    publish_compatibility: Annotated[
+        Literal[
+            "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE", "NONE",
+            "UNCHANGED",
+        ],
+        Field(description="Compatibility mode of published topics' subjects; UNCHANGED: as the registry has it"),
+    ] = "BACKWARD"  # fmt: skip
     idle_timeout_seconds: Annotated[
         float,
         Field(ge=0, description="Silence of the shop after which windows close by the clock; 0: never"),
@@ -351,6 +363,13 @@ class Settings(BaseSettings):
     @classmethod
     def _of_a_registry(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         registry_settings.parse_options(value.get_secret_value(), info.data.get("schema_registry_url", ""))
+        return value
+
+    @field_validator("publish_format")
+    @classmethod
+    def _by_a_registry(cls, value: str, info: ValidationInfo) -> str:
+        if value != "json" and not info.data.get("schema_registry_url"):
+            raise ValueError("schemas need a registry: set HEADRACE_SCHEMA_REGISTRY_URL to its address, or to embedded")
         return value
 
     @field_validator("topic_time_zone")

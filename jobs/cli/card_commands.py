@@ -36,6 +36,7 @@ def list_cards() -> None:
 def release(card_id: str, reason: str) -> None:
     """Release a CARD that an alert holds."""
     from jobs.operations.card_holds import describe_release, release_card
+    from jobs.supervision.publish_target import find_publish_target
     from resources.embedded_servers import running_servers
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
@@ -43,5 +44,6 @@ def release(card_id: str, reason: str) -> None:
     settings = load_settings()
     with running_servers(settings), KafkaResource.from_settings(settings) as kafka:
         lakehouse = LakehouseResource.from_settings(settings)
-        over = release_card(lakehouse, kafka, card_id, getpass.getuser(), reason)
+        target = find_publish_target(settings)
+        over = release_card(lakehouse, kafka, card_id, getpass.getuser(), reason, target)
     print(show(describe_release(card_id, over)))

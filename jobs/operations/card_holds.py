@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, UsageError
 from platform_assets.fraud.held_cards import HeldCard, find_holds, find_releases, list_held
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
-from platform_assets.streams.card_holds import HOLDS_TOPIC, RELEASED
+from platform_assets.streams.card_holds import HOLDS_TOPIC, RELEASED, STREAM
 from platform_assets.tables.fraud import CARD_RELEASES
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
+    from platform_assets.streaming.derive.published_values import FramedWriter
+    from platform_assets.streaming.formats.registered_schema import SchemaTarget
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
 
@@ -26,14 +29,20 @@ _PARTITIONER = "murmur2_random"
 
 
 def release_card(
-    lakehouse: LakehouseResource, kafka: KafkaResource, card_id: str, by: str, reason: str
+    lakehouse: LakehouseResource,
+    kafka: KafkaResource,
+    card_id: str,
+    by: str,
+    reason: str,
+    target: SchemaTarget | None = None,
 ) -> HeldCard | None:
     """Releases a card; returns the hold that is over, None for a card that was released before.
 
     The table comes first: it says who did it, and the stream that publishes holds looks there. Of a card that was
-    released before, the topic is told again. Raises `UsageError` for a card that is neither, or an empty reason. Raises
-    `BrokerUnavailableError` before anything is written, or where the topic did not get it: the card is released all
-    the same then, `list_held` says so, and another call tells the topic.
+    released before, the topic is told again. `target` as the stream has it (None: JSON without a schema). Raises
+    `UsageError` for a card that is neither, or an empty reason. Raises `BrokerUnavailableError`, and what
+    `PublishedValues.open` raises, before anything is written; and the former where the topic did not get it: the card
+    is released all the same then, `list_held` says so, and another call tells the topic.
     """
     import pyarrow as pa
     from deltalake import write_deltalake
@@ -44,8 +53,8 @@ def release_card(
     if card_id not in held:
         if (earlier := find_releases(lakehouse).get(card_id)) is None:
             raise UsageError(f"Card {card_id} is not held. headrace card list has those that are.")
-        if _is_published(kafka):
-            _publish(kafka.producer(partitioner=_PARTITIONER), earlier)
+        if (topic := _open_topic(kafka, target)) is not None:
+            _publish(topic, earlier)
         return None
     over = held[card_id]
     row = {
@@ -54,15 +63,15 @@ def release_card(
         "reason": reason, "customer_id": over.customer_id,
     }  # fmt: skip
     # Before anything is written: without a broker nobody is told, and nothing is changed.
-    producer = kafka.producer(partitioner=_PARTITIONER) if _is_published(kafka) else None
+    topic = _open_topic(kafka, target)
     table = create_table(lakehouse.table_uri(CARD_RELEASES.name), CARD_RELEASES, lakehouse.storage_options())
     write_deltalake(table, pa.Table.from_pylist([row], build_arrow_schema(CARD_RELEASES)), mode="append")
-    if producer is None:
+    if topic is None:
         return over
-    _publish(producer, row)
+    _publish(topic, row)
     # An alert of since then may be in the topic before this release: the card is held, and its record has to be last.
     if (newer := find_holds(lakehouse).get(card_id)) is not None:
-        _publish(producer, newer)
+        _publish(topic, newer)
     return over
 
 
@@ -73,23 +82,42 @@ def describe_release(card_id: str, over: HeldCard | None) -> str:
     return f"Card {card_id} is released; it was held since {over.since:%Y-%m-%d %H:%M:%S} UTC."
 
 
-def _is_published(kafka: KafkaResource) -> bool:
-    try:
-        return bool(kafka.partitions(HOLDS_TOPIC))
-    except MissingTopicError:  # with HEADRACE_PUBLISH=false nobody makes it, and nobody reads it
-        return False
+@dataclass(frozen=True)
+class _HoldsTopic:
+    """The topic of holds; `writer`: what writes its values, None: they are JSON."""
+
+    producer: Producer
+    writer: FramedWriter | None
 
 
-def _publish(producer: Producer, row: Mapping[str, Any]) -> None:
+def _publish(topic: _HoldsTopic, row: Mapping[str, Any]) -> None:
     """Sends a record as `streaming.derive.kafka_publisher` does: it replaces the one before of the same card."""
-    value = {name: _as_text(each) if isinstance(each, datetime) else each for name, each in row.items()}
     key = json.dumps({"card_id": row["card_id"]}, separators=(",", ":"), ensure_ascii=False)
-    producer.produce(HOLDS_TOPIC, key=key, value=json.dumps(value))
-    if producer.flush(_SEND_SECONDS):
+    value = _write_json(row) if topic.writer is None else topic.writer.write([row])[0]
+    topic.producer.produce(HOLDS_TOPIC, key=key, value=value)
+    if topic.producer.flush(_SEND_SECONDS):
         raise BrokerUnavailableError(
             f"Card {row['card_id']} is released in {CARD_RELEASES.name}, and the topic {HOLDS_TOPIC} was not told: no "
             "broker took the record. The same command tells it once more."
         )
+
+
+def _open_topic(kafka: KafkaResource, target: SchemaTarget | None) -> _HoldsTopic | None:
+    """The topic; None where there is none: with HEADRACE_PUBLISH=false nobody makes it, and nobody reads it."""
+    from platform_assets.streaming.derive.published_values import PublishedValues
+
+    try:
+        if not kafka.partitions(HOLDS_TOPIC):
+            return None
+    except MissingTopicError:
+        return None
+    writer = None if target is None else PublishedValues(STREAM, target).open()
+    return _HoldsTopic(kafka.producer(partitioner=_PARTITIONER), writer)
+
+
+def _write_json(row: Mapping[str, Any]) -> bytes:
+    value = {name: _as_text(each) if isinstance(each, datetime) else each for name, each in row.items()}
+    return json.dumps(value).encode()
 
 
 def _as_text(moment: datetime) -> str:

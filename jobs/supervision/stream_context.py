@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from jobs.supervision.publish_target import find_publish_target
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError
 from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.engine.free_space import find_shortage
@@ -59,6 +60,11 @@ def build_stream_context(
         _warn_of_compaction(name, kafka)
     for relay in relays:
         _ensure_relay_topics(relay, settings, kafka)
+    published = frozenset(
+        topic
+        for stream in select_derived(streams)
+        if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)
+    )
     minutes = settings.deduplication_horizon_minutes
     return StreamContext(
         lakehouse_root=lakehouse.root_uri,
@@ -86,11 +92,8 @@ def build_stream_context(
         ingest={name: _build_ingest(topic, kafka) for name, topic in topics.items()}
         | {relay.name: _build_relay_ingest(relay, kafka) for relay in relays},
         real_time_batch_seconds=settings.real_time_batch_seconds if settings.real_time else None,
-        publish_topics=frozenset(
-            topic
-            for stream in select_derived(streams)
-            if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)
-        ),
+        publish_topics=published,
+        publish_target=find_publish_target(settings) if published else None,
     )
 
 

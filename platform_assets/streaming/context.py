@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from platform_assets.streaming.event_rules import EventRules
-from platform_assets.streaming.formats.registered_schema import SchemaSource
+from platform_assets.streaming.formats.registered_schema import SchemaSource, SchemaTarget
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -66,7 +66,8 @@ class StreamContext:
     (None: never); `close_windows` does so at the end of a
     bounded run. Every `upkeep_seconds` a group writes its history, repairs late events and keeps its tables.
     A bounded run repairs late events for `repair_seconds` at its end (None: until none can be repaired).
-    `publish_topics` are the topics to which streams that name them are published. A group stops while less than
+    `publish_topics` are the topics to which streams that name them are published; `publish_target` says by which
+    schemas (None: as JSON, by none). A group stops while less than
     `min_free_bytes` are free in one of `local_folders`. Files that a table has replaced are removed after
     `vacuum_hours`, once the group has read them; rows of days before the last `retention_days` of their table go (none
     named: they stay). The history of progress and of repairs goes after `history_days`.
@@ -92,6 +93,7 @@ class StreamContext:
     close_windows: bool = False
     repair_seconds: float | None = None
     publish_topics: frozenset[str] = frozenset()
+    publish_target: SchemaTarget | None = None
     ingest: Mapping[str, KafkaIngest] = field(default_factory=dict)
     local_folders: tuple[str, ...] = ()
     min_free_bytes: int = 0

@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,15 @@ from jobs.definitions.release_card import build_release_job
 from jobs.operations import card_holds as operation
 from jobs.operations.card_holds import release_card
 from jobs.operations.forgetting.command import Erasure
+from jobs.supervision.publish_target import Registrar
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.errors import UsageError
 from platform_assets.fraud.held_cards import list_held
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
+from platform_assets.streaming.formats.frame import HEADER_BYTES, find_schema_id
+from platform_assets.streaming.formats.readers import compile_schema
+from platform_assets.streaming.formats.registered_schema import SchemaTarget
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streams.card_holds import CARD_HOLDS, HOLDS_TOPIC, STREAM
 from platform_assets.tables.fraud import CARD_RELEASES
@@ -36,6 +40,7 @@ from platform_assets.tables.platform import PLATFORM_TABLES
 from platform_assets.topics.fraud_scores import TOPIC as FRAUD_SCORES
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
+from resources.schema_registry import SchemaRegistry
 from resources.settings import load_settings
 from tests.generated_cases import examples
 from tests.integration.test_simulator import read_all
@@ -227,6 +232,27 @@ def test_a_customer_who_is_forgotten_has_neither_holds_nor_releases(holds: Holds
     for name in (CARD_HOLDS.name, CARD_RELEASES.name):
         assert holds.lakehouse.delta_table(name).to_pyarrow_table()["customer_id"].to_pylist() == ["bob"]
     assert holds.states() == {"a": None, "b": None, "c": "released"}
+
+
+def test_holds_and_releases_are_values_of_one_schema(holds: Holds, schema_registry: SchemaRegistry) -> None:
+    target = SchemaTarget("avro", Registrar(schema_registry, "BACKWARD"))
+    context = replace(holds.context, publish_target=target)
+    holds = replace(holds, context=context, publisher=KafkaPublisher(STREAM, context))
+    held = datetime.now(UTC)
+    for card in "ab":
+        holds.publish(holds.hold(card, held))
+    release_card(holds.lakehouse, holds.kafka, holds.name("a"), "a test", "it was the customer", target)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for _, key, value in read_all(holds.kafka, HOLDS_TOPIC):
+        if (name := json.loads(key)["card_id"]).startswith(holds.own) and value is not None:
+            readers = compile_schema(schema_registry(find_schema_id(value) or 0))
+            place, payload = readers.split(value[HEADER_BYTES:])
+            found.setdefault(name.removeprefix(holds.name("")), []).append(readers.find(place).read(payload))
+    assert [row["state"] for row in found["a"]] == ["held", "released"]
+    assert [row["state"] for row in found["b"]] == ["held"]
+    hold, release = found["a"]
+    assert (hold["as_of"], hold["score"], hold["by"]) == (held, 0.95, None)
+    assert (release["by"], release["reason"], release["score"]) == ("a test", "it was the customer", None)
 
 
 def test_a_release_by_a_clock_that_is_behind_releases(holds: Holds) -> None:

@@ -56,6 +56,14 @@ def test_an_option_that_cannot_be_used_is_refused(value: str, said: str, monkeyp
     assert f"{_CONFIG}: " in refused and said in refused and "hunter2" not in refused and "\n" not in refused
 
 
+@pytest.mark.parametrize("value", ["avro", "protobuf", "json-schema", "xml"])
+def test_published_schemas_need_a_registry(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = refuse(monkeypatch, "HEADRACE_PUBLISH_FORMAT", value)
+    assert "HEADRACE_PUBLISH_FORMAT: " in refused
+    assert ("set HEADRACE_SCHEMA_REGISTRY_URL" in refused) == (value != "xml")
+    assert Settings(schema_registry_url="embedded", publish_format="avro").publish_format == "avro"
+
+
 def test_no_registry_is_said_to_be_none() -> None:
     for url in ("", "embedded"):
         with pytest.raises(SettingError, match=r"No schema registry is set.*HEADRACE_SCHEMA_REGISTRY_URL"):

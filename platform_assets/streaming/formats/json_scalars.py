@@ -13,6 +13,10 @@ Schemas = Sequence[Mapping[str, Any]]
 _FORMATS: Mapping[str, ShapeKind] = {
     "date": "date", "time": "time", "date-time": "timestamp", "uuid": "uuid", "duration": "duration",
 }  # fmt: skip
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+"""The texts that stand for doubles that are no numbers of JSON's, as Protobuf's JSON has them."""
+CONNECT_DECIMAL = "org.apache.kafka.connect.data.Decimal"
+"""The title by which Kafka Connect marks a number as a decimal; its parameters are the digits."""
 _INT32 = 2**31
 _INT64 = 2**63
 # The most digits that a column holds.
@@ -60,7 +64,9 @@ def read_whole(schemas: Schemas) -> Shape:
 
 
 def read_number(schemas: Schemas) -> Shape:
-    """A number; with its digits where `multipleOf` and the bounds say how many there can be."""
+    """A number; with its digits where `multipleOf` and the bounds, or Connect's parameters, say how many there are."""
+    if (digits := _find_connect_digits(schemas)) is not None:
+        return Shape("number", digits=digits)
     for step in _find_numbers(schemas, "multipleOf"):
         if step > 0 and step == int(step):
             return read_whole(schemas)
@@ -72,6 +78,21 @@ def read_number(schemas: Schemas) -> Shape:
         if whole - exponent <= _MOST_DIGITS:
             return Shape("number", digits=(whole - exponent, -exponent))
     return Shape("number")
+
+
+def _find_connect_digits(schemas: Schemas) -> tuple[int, int] | None:
+    """Precision and scale of a number that Kafka Connect marks as a decimal; None where it does not say both."""
+    for schema in schemas:
+        said = schema.get("connect.parameters")
+        if schema.get("title") != CONNECT_DECIMAL or not isinstance(said, dict):
+            continue
+        found = [str(said.get(name)) for name in ("connect.decimal.precision", "scale")]
+        if not all(each.isascii() and each.isdigit() and len(each) < 4 for each in found):
+            continue
+        precision, scale = map(int, found)
+        if 0 < precision <= _MOST_DIGITS and scale <= precision:
+            return precision, scale
+    return None
 
 
 def _find_numbers(schemas: Schemas, name: str) -> Iterator[Decimal]:

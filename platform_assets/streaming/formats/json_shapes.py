@@ -9,12 +9,14 @@ import jsonschema_rs
 
 from platform_assets.streaming.formats.json_documents import Documents, JsonSchema
 from platform_assets.streaming.formats.json_parts import Gathered, Outer, Part, References, add_conditional, find_types
-from platform_assets.streaming.formats.json_scalars import read_number, read_options, read_text, read_whole
+from platform_assets.streaming.formats.json_scalars import NOT_FINITE, read_number, read_options, read_text, read_whole
 from platform_assets.streaming.formats.reader import SchemaError
 from platform_assets.streaming.formats.shape_budget import ShapeBudget, build_within
 from platform_assets.streaming.formats.shapes import Member, Shape, union_of
 
 _ANY = Shape("any")
+_NUMBER, _NO_NUMBER = Shape("number"), Shape("enum", symbols=NOT_FINITE)
+_DOUBLE = {_NUMBER, _NO_NUMBER}
 # The way to a value has a step for each name and each reference: about four for a record in a record.
 _STEPS = 4
 # Words that say nothing of what a value is, other than which members it has to have.
@@ -138,8 +140,13 @@ def _says_type(branch: Any) -> bool:
 
 
 def _unite(shapes: Iterable[Shape]) -> Shape:
-    """The union of shapes, each once; null where no value is allowed."""
+    """The union of shapes, each once; null where no value is allowed.
+
+    A number, or one of the texts that stand for NaN and the infinities, is a double.
+    """
     found: dict[Shape, None] = {}
     for each in shapes:
         found |= dict.fromkeys(each.branches if each.kind == "union" else (each,))
+    if found.keys() >= _DOUBLE:
+        found = dict.fromkeys(Shape("float") if each == _NUMBER else each for each in found if each != _NO_NUMBER)
     return union_of(*found) if found else Shape("null")

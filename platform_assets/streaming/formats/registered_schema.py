@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from platform_assets.errors import SettingError
@@ -67,3 +67,19 @@ def explain_no_registry(topic: Topic) -> SettingError:
         f"The values of {name} are written by schemas of a registry, and no registry is set. "
         "Set HEADRACE_SCHEMA_REGISTRY_URL to its address, or to embedded."
     )
+
+
+RegisterSchema: TypeAlias = Callable[[str, SchemaFormat, str], int]
+"""Registers a schema as the next version of a subject, given its format and text, and returns its id.
+
+One that the subject has already keeps its id. Raises `SchemaNotAcceptedError` where the registry refuses it, and
+otherwise as `FetchSchema`. Can be hashed: equal ones ask the same registry.
+"""
+
+
+@dataclass(frozen=True)
+class SchemaTarget:
+    """Says in which format values are written, and who registers the schemas by which they are."""
+
+    format: SchemaFormat
+    register: RegisterSchema = field(repr=False)

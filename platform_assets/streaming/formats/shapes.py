@@ -7,7 +7,7 @@ What a value of each kind becomes, before the contract judges it, is its JSON fo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from platform_assets.streaming.time_spellings import TimeUnit
@@ -88,14 +88,29 @@ class Shape:
 
 @dataclass(frozen=True)
 class Member:
-    """A field of a record. `may_be_absent`: a value may come without it, and its default is not what is meant then."""
+    """A field of a record. `may_be_absent`: a value may come without it, and its default is not what is meant then.
+
+    `number`: by which Protobuf knows it, where the shape is one to write by.
+    """
 
     name: str
     shape: Shape
     may_be_absent: bool = False
     description: str = ""
+    number: int = field(default=0, compare=False)
 
 
 def union_of(*branches: Shape) -> Shape:
     """A union; the shape itself for one branch."""
     return branches[0] if len(branches) == 1 else Shape("union", branches=branches)
+
+
+def nullable(shape: Shape) -> Shape:
+    """The shape, or null."""
+    return shape if shape.is_nullable else union_of(Shape("null"), *shape.choices)
+
+
+def require_one(shape: Shape) -> Shape:
+    """The one type other than null that values of a shape to write by have. Raises `ValueError` for several."""
+    [choice] = shape.choices
+    return choice
