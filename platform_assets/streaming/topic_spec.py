@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from platform_assets.errors import TopicSpecError
+from platform_assets.streaming.change_events import ChangeEvents, check_change_events
 from platform_assets.streaming.event_time_role import check_event_time
 from platform_assets.streaming.record_types import RecordField, read_fields
 from platform_assets.streaming.time_spellings import TimeUnit
@@ -99,7 +100,8 @@ class RegistryValues:
     subjects: tuple[str, ...] = ()
 
 
-Values: TypeAlias = JsonValues | TextLines | RegistryValues
+Values: TypeAlias = JsonValues | TextLines | RegistryValues | ChangeEvents
+_KINDS_OF_VALUES = "JsonValues(...), TextLines(...), RegistryValues(...) or ChangeEvents(...)"
 
 
 @dataclass(frozen=True)
@@ -141,20 +143,14 @@ class Topic:
         if not re.fullmatch("[a-zA-Z0-9._-]{0,249}", self.kafka_topic) or self.kafka_topic in (".", ".."):
             raise _wrong("kafka_topic", f"Kafka has no topic with the name {self.kafka_topic!r}.")
         self._check_roles()
-        if not isinstance(self.values, JsonValues | TextLines | RegistryValues):
-            raise _wrong("values", "values must be JsonValues(...), TextLines(...) or RegistryValues(...).")
+        if not isinstance(self.values, JsonValues | TextLines | RegistryValues | ChangeEvents):
+            raise _wrong("values", f"values must be {_KINDS_OF_VALUES}.")
         if not all(map(callable, self.rules)):
             raise _wrong("rules", "rules must be functions from a record to None, or to a reason and a detail.")
         if isinstance(self.values, TextLines):
-            groups = self.values.compiled.groupindex
-            for each in self.fields:
-                if each.kind in ("list", "map", "record") and each.name not in self.spellings:
-                    said = f"{each.name} is a {each.kind}, and a group of a pattern is one text."
-                    raise TopicSpecError(said, field=each.name)
-                if each.is_required and each.name not in groups:
-                    raise _wrong("values", f"The pattern has no group for the required field {each.name}.")
-            if unknown := groups.keys() - {each.name for each in self.fields}:
-                raise _wrong("values", f"The record has no field for the pattern's groups {sorted(unknown)}.")
+            self._check_groups(self.values)
+        if isinstance(self.values, ChangeEvents):
+            check_change_events(self.values, self.fields, self.event_time.field, self.event_id)
         _ = self.tables
 
     @cached_property
@@ -184,6 +180,17 @@ class Topic:
         fields = {each.name: ".".join(each.path) for each in self.fields}
         users = () if self.subject is None else tuple(dict.fromkeys((self.subject, fields[self.subject])))
         return EventRoles(event_id, self.subject, self.event_type, users)
+
+    def _check_groups(self, lines: TextLines) -> None:
+        groups = lines.compiled.groupindex
+        for each in self.fields:
+            if each.kind in ("list", "map", "record") and each.name not in self.spellings:
+                said = f"{each.name} is a {each.kind}, and a group of a pattern is one text."
+                raise TopicSpecError(said, field=each.name)
+            if each.is_required and each.name not in groups:
+                raise _wrong("values", f"The pattern has no group for the required field {each.name}.")
+        if unknown := groups.keys() - {each.name for each in self.fields}:
+            raise _wrong("values", f"The record has no field for the pattern's groups {sorted(unknown)}.")
 
     def _check_roles(self) -> None:
         known = {each.name: each for each in self.fields}

@@ -117,6 +117,8 @@ class KafkaReplay(RowReplay[KafkaStream]):
         touched = self._read_difference(session).select(*names).distinct().toArrow()
         late = DeltaWriter(LATE_EVENTS, self._context)
         for stream in self._derived:
+            if stream.is_latest:
+                continue
             rows = build_repairs(stream, as_late(touched, stream.source), datetime.now(UTC), version)
             if len(rows):
                 info = CommitInfo(CommitKind.REPLAY, self._stream.name)
