@@ -19,6 +19,12 @@ from deltalake import DeltaTable
 from jobs.operations.explain import explain
 from jobs.operations.forgetting.command import Erasure
 from jobs.operations.forgetting.proof import search_files
+from jobs.operations.recompute import empty_stream
+from jobs.operations.replay.comparison import compare_with_live
+from jobs.operations.replay.kafka_range import KafkaReplay
+from jobs.operations.replay.row_replay import ReplayScope
+from jobs.operations.replay.shadow import Shadow
+from jobs.operations.replay.swap import swap_in
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import audit_stream
@@ -26,6 +32,8 @@ from platform_assets.checks.parity import build_parity_checks
 from platform_assets.checks.schema_contract import find_contract_breaches
 from platform_assets.errors import CheckpointMismatchError
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
+from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import KafkaStream
@@ -212,3 +220,42 @@ def test_a_forgotten_account_is_in_no_table_and_no_file_and_stays_out(world: Wor
     assert (proof.found, proof.files > 0) == ((), True)
     assert world.streams.rows("platform.late_events") == []
     world.assert_well()
+
+
+def test_current_rows_are_computed_anew_next_to_the_live_ones_and_from_nothing(world: World) -> None:
+    """A replay repairs what somebody has broken; what is recomputed is the same, whatever was replayed from Kafka."""
+    session, context = world.streams.session, world.streams.context
+    database = build_history()
+    world.send(database.events)
+    world.drain()
+    DeltaWriter(CURRENT.main_table, context).delete("name = 'again'", CommitInfo(CommitKind.OTHER))
+    assert [verdict.passed for verdict in world.check_all()] == [False, True]
+    world.drain()  # a replay looks at the table as the group has last seen it
+    shadow = Shadow(CURRENT, context, world.lakehouse)
+    run_to_end(QueryGroup(session, [CURRENT], shadow.context))
+    found_by_replay = compare_with_live(session, shadow)
+    assert found_by_replay is not None
+    assert (found_by_replay.added, found_by_replay.missing, found_by_replay.changed) == (5, 0, 0)
+    swap_in(session, shadow)
+    assert world.current() == database.expect()
+    world.assert_well()
+
+    replay = KafkaReplay(world.stream, context, world.lakehouse, world.streams.kafka, (CURRENT,), ReplayScope())
+    compared = replay.compare(session)
+    assert (compared.rows, compared.differences) == (len(database.events), 0)
+    assert "headrace recompute current_accounts" in " ".join(compared.notes)
+    database.put(3, 3, "newer")
+    world.send(database.events[-1:])
+    world.drain()
+    assert world.current() == database.expect()
+
+    empty_stream(CURRENT, world.lakehouse, lambda: None)
+    assert world.streams.rows("silver.current_accounts") == []
+    world.drain()
+    assert world.current() == database.expect()
+    world.assert_well()
+    user = explain([world.stream, CURRENT], world.lakehouse, world.streams.kafka, user_id="3")
+    assert any("as its latest change left it" in line for line in user)
+    offset = f"{world.stream.topic.kafka_topic}/1/0"
+    said = explain([world.stream, CURRENT], world.lakehouse, world.streams.kafka, offset=offset)
+    assert "silver.current_accounts has of its key what the latest change says." in said
