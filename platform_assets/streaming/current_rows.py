@@ -60,7 +60,7 @@ def build_current_rows(topic: Topic, trigger_seconds: float | None = None) -> Ta
 
 def _build_table(topic: Topic, key: Sequence[str]) -> TableSpec:
     changes = {column.name: column for column in topic.tables[0].columns}
-    own = [each.name for each in topic.fields if each.name not in FACTS]
+    own = [each.name for each in topic.fields if each.name not in (*FACTS, *topic.added_fields)]
     ordered = [*key, *(name for name in own if name not in key)]
     return TableSpec(
         name=f"silver.current_{topic.name}",
@@ -73,7 +73,8 @@ def _build_table(topic: Topic, key: Sequence[str]) -> TableSpec:
             Column(_CHANGED_AT, "timestamp", "When the source committed the row's latest change, UTC"),
             changes[POSITION],
             *(changes[name] for name in _PLACES),
-            Column(_DELETED, "boolean", "Whether the row is gone; all but its key is null then"),
+            Column(_DELETED, "boolean", "Whether the row is gone; of its fields only the key is not null then"),
+            *(changes[name] for name in topic.added_fields),
         ),
         statistics_columns=(_CHANGED_AT,),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ from platform_assets.checks.latest_parity import compare_latest
 from platform_assets.checks.parity import build_parity_checks
 from platform_assets.errors import SettingError, UsageError
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.current_rows import LATEST_BY
+from platform_assets.streaming.current_rows import LATEST_BY, build_current_rows
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.writer import DeltaWriter
@@ -247,3 +248,12 @@ def test_a_time_range_of_current_rows_is_not_replayed(lakehouse: LakehouseResour
 
     with pytest.raises(UsageError, match="Replay all: headrace replay current_accounts --swap"):
         RangeReplay(CURRENT, open_context(lakehouse.root_uri), lakehouse, ReplayScope()).describe()
+
+
+def test_a_column_that_is_added_comes_last() -> None:
+    """Delta adds columns at the end."""
+    topic = dataclasses.replace(TOPIC, added_fields=("opened_on",))
+    assert build_current_rows(topic).main_table.columns[-1].name == "opened_on"
+    assert {c.name for c in build_current_rows(topic).main_table.columns} == {
+        c.name for c in CURRENT.main_table.columns
+    }
