@@ -211,6 +211,9 @@ class RecordExplainer:
                 continue
             if stream.span.by_user and event["is_anonymous"]:
                 continue
+            if stream.is_latest:
+                said.append(f"{stream.main_table.name} has of its key what the latest change says.")
+                continue
             closes, state = event["event_time"] + stream.span.longest_open, self._tables.states.get(stream.name)
             if state is not None and closes <= state["watermark"]:
                 said.append(f"What counts it in {stream.main_table.name} is final.")

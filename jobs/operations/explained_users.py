@@ -75,16 +75,17 @@ def _explain_forgotten(tables: ExplainedTables, user_id: str) -> list[str]:
 
 
 def _explain_rows(stream: TableStream, tables: ExplainedTables, user_id: str, moment: datetime) -> list[str]:
-    """The user's rows around the moment."""
+    """The user's rows around the moment; those that hold now, whatever the moment, of a table of latest rows."""
     table, span, until = stream.main_table, stream.span, _describe_state(stream, tables)
     columns = [column.name for column in table.columns]
     complete, said = tables.complete_until(stream.name), []
     own = tables.find_rows(table.name, span.user_column, user_id, columns)
     around = (row for row in own if row[span.start_column] <= moment <= span.final_at(row[span.end_column]))
-    for row in islice(around, MAX_ROWS):
+    for row in islice(own if stream.is_latest else around, MAX_ROWS):
         end = span.final_at(row[span.end_column])
         is_final = complete is not None and end <= complete
         verdict = "final" if is_final else f"open until the watermark passes {show_clock(end)}"
+        verdict = "as its latest change left it" if stream.is_latest else verdict
         values = ", ".join(f"{name} {_show(row[name])}" for name in columns if name != span.user_column)
         said.append(f"{table.name}: {values}: {verdict} ({until}).")
     return said
@@ -95,6 +96,8 @@ def _explain_missing(stream: TableStream, tables: ExplainedTables, user_id: str,
     name, complete = stream.main_table.name, tables.complete_until(stream.name)
     if not tables.has(name):
         return f"{name}: the table is not there yet, for {stream.name} has not run."
+    if stream.is_latest:
+        return f"{name}: no row of user {user_id}."
     is_open = complete is None or moment + stream.span.longest_open > complete
     why = "what is open then is in state" if is_open else "no row counts that moment, and none will"
     return f"{name}: no row of user {user_id} at {show_clock(moment)}; {_describe_state(stream, tables)}: {why}."

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
+    from platform_assets.checks.latest_parity import LatestDifference
+
 
 _SHOWN = 5
 # A first batch over much history takes minutes, and another one before its watermark counts.
@@ -55,7 +57,10 @@ class Comparison:
 
 def build_parity_checks(streams: Iterable[Stream], engine: EngineName) -> list[dg.AssetChecksDefinition]:
     """One check `parity` for each stream over a table; needs the resources `lakehouse`, and `duckdb` or `spark`."""
-    return [_build_check(stream, engine) for stream in select_derived(streams)]
+    return [
+        _build_latest_check(stream) if stream.is_latest else _build_check(stream, engine)
+        for stream in select_derived(streams)
+    ]
 
 
 def compare(
@@ -219,6 +224,54 @@ def _build_check(stream: TableStream, engine: EngineName) -> dg.AssetChecksDefin
         return _judge(stream, found, state, older)
 
     return parity
+
+
+def _build_latest_check(stream: TableStream) -> dg.AssetChecksDefinition:
+    table, source = stream.main_table, stream.source.table
+
+    @dg.asset_check(
+        asset=list(table.asset_path),
+        name="parity",
+        description=f"{table.name} has the latest row of each key of {source.name} (its rule, by DuckDB).",
+        required_resource_keys={"lakehouse", "duckdb"},
+        pool=REPORTS_POOL,
+    )
+    def parity(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from platform_assets.checks import latest_parity
+        from platform_assets.reports.duckdb_engine import clear_errors
+        from platform_assets.streaming.delta.commit_log import CommitLog
+
+        lakehouse = context.resources.lakehouse
+        present, changes = lakehouse.find_table(table.name), lakehouse.find_table(source.name)
+        log = CommitLog(lakehouse.table_uri(source.name), stream.source.time_column, lakehouse.storage_options())
+        version = None if present is None else latest_parity.find_source_version(present, stream, log)
+        if version is None or changes is None:
+            return dg.AssetCheckResult(passed=True, description=latest_parity.describe_nothing(stream))
+        changes.load_as_version(version)
+        kept_from = find_kept_from(stream, find_expired(lakehouse))
+        with context.resources.duckdb.connected() as connection, clear_errors():
+            found = latest_parity.compare_latest(connection, stream, present, changes, kept_from, _SHOWN)
+        return _judge_latest(stream, found, {"source": version, "table": present.version()})
+
+    return parity
+
+
+def _judge_latest(stream: TableStream, found: "LatestDifference", versions: dict[str, int]) -> dg.AssetCheckResult:
+    name, column = stream.main_table.name, stream.span.user_column if stream.span.by_user else None
+    rows = hide_users([_describe(row) for row in found.first], f"parity of {name}", column)
+    said = f"{found.differences} differences in {found.rows:,} keys, with version {versions['source']} of its changes."
+    if rows:
+        said += f" The first: {rows[0]}. Have it computed again: headrace recompute {stream.name}"
+    return dg.AssetCheckResult(
+        passed=not found.differences,
+        description=said,
+        metadata={
+            "compared_rows": found.rows,
+            "differences": found.differences,
+            **{f"headrace/{what}_version": version for what, version in versions.items()},
+            "first_differences": dg.MetadataValue.md(render_rows(rows)),
+        },
+    )
 
 
 def _judge_nothing(lakehouse: Any, stream: TableStream, now: datetime) -> dg.AssetCheckResult:

@@ -98,7 +98,9 @@ class TableStream:
     `tables[0]`. `span` says where these lie in event time. `rule` says the same rows once more, as a query in DuckDB's
     dialect over a relation `events` with all rows and columns of the source: the check `parity` holds the table
     against it. Without a rule, or with reports by Spark, it takes the twin. `write_mode` is `upsert` (rows of the
-    table's key are replaced while their window is open) or `append`. `trigger_seconds` None: HEADRACE_TRIGGER_SECONDS.
+    table's key are replaced while their window is open), `append`, or `latest`: of each key the table has the row that
+    is the greatest by the columns `latest_by`, in whatever order they come, and no row is ever final or late.
+    `trigger_seconds` None: HEADRACE_TRIGGER_SECONDS.
     `publish_topic`: a Kafka topic that gets every row as well (`streaming.derive.kafka_publisher`), or, with
     `published_state`, the newest row of each of its keys.
     """
@@ -109,7 +111,8 @@ class TableStream:
     transform: Callable[[DataFrame], DataFrame]
     span: ResultSpan
     rule: str | None = None
-    write_mode: Literal["append", "upsert"] = "append"
+    write_mode: Literal["append", "upsert", "latest"] = "append"
+    latest_by: tuple[str, ...] = ()
     trigger_seconds: float | None = None
     publish_topic: str | None = None
     published_state: PublishedState | None = None
@@ -117,6 +120,8 @@ class TableStream:
     def __post_init__(self) -> None:
         if self.span.of_pairs and (self.write_mode != "append" or not self.span.by_user):
             raise ValueError(f"{self.name}: pairs are appended, and are of one user each (append, by_user).")
+        if self.is_latest != bool(self.latest_by) or (self.is_latest and (self.publish_topic or self.rule is None)):
+            raise ValueError(f"{self.name}: the latest rows need `latest_by` and a rule, and are not published.")
         table, user = self.source.table, self.span.user_column
         # A table that a stream has written has no roles; its columns are what the stream's file says.
         known = table.roles.user_id if table.layer == "silver" else user
@@ -128,6 +133,11 @@ class TableStream:
     def main_table(self) -> TableSpec:
         """The table whose commits mark the query's progress."""
         return self.tables[0]
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether its table has the latest row of each key, so that time makes none of them final."""
+        return self.write_mode == "latest"
 
 
 Stream: TypeAlias = KafkaStream | TableStream

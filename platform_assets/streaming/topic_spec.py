@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from platform_assets.errors import TopicSpecError
+from platform_assets.streaming.change_events import ChangeEvents, check_change_events
 from platform_assets.streaming.compression import COMPRESSIONS, Compression
 from platform_assets.streaming.event_time_role import check_event_time
 from platform_assets.streaming.record_types import RecordField, read_fields
@@ -109,7 +110,8 @@ class CloudEvents:
     """
 
 
-Values: TypeAlias = JsonValues | TextLines | RegistryValues | CloudEvents
+Values: TypeAlias = JsonValues | TextLines | RegistryValues | CloudEvents | ChangeEvents
+_KINDS_OF_VALUES = "JsonValues(...), TextLines(...), RegistryValues(...), CloudEvents() or ChangeEvents(...)"
 
 
 @dataclass(frozen=True)
@@ -157,25 +159,17 @@ class Topic:
         if not re.fullmatch("[a-zA-Z0-9._-]{0,249}", self.kafka_topic) or self.kafka_topic in (".", ".."):
             raise _wrong("kafka_topic", f"Kafka has no topic with the name {self.kafka_topic!r}.")
         self._check_roles()
-        if not isinstance(self.values, JsonValues | TextLines | RegistryValues | CloudEvents):
-            raise _wrong(
-                "values", "values must be JsonValues(...), TextLines(...), RegistryValues(...) or CloudEvents()."
-            )
+        if not isinstance(self.values, JsonValues | TextLines | RegistryValues | CloudEvents | ChangeEvents):
+            raise _wrong("values", f"values must be {_KINDS_OF_VALUES}.")
         self._check_headers()
         if self.compression not in (None, *COMPRESSIONS):
             raise _wrong("compression", f"compression must be None or one of {', '.join(COMPRESSIONS)}.")
         if not all(map(callable, self.rules)):
             raise _wrong("rules", "rules must be functions from a record to None, or to a reason and a detail.")
         if isinstance(self.values, TextLines):
-            groups = self.values.compiled.groupindex
-            for each in self.fields:
-                if each.kind in ("list", "map", "record") and each.name not in self.spellings:
-                    said = f"{each.name} is a {each.kind}, and a group of a pattern is one text."
-                    raise TopicSpecError(said, field=each.name)
-                if each.is_required and each.name not in groups:
-                    raise _wrong("values", f"The pattern has no group for the required field {each.name}.")
-            if unknown := groups.keys() - {each.name for each in self.fields}:
-                raise _wrong("values", f"The record has no field for the pattern's groups {sorted(unknown)}.")
+            self._check_groups(self.values)
+        if isinstance(self.values, ChangeEvents):
+            check_change_events(self.values, self.fields, self.event_time.field, self.event_id)
         _ = self.tables
 
     @cached_property
@@ -212,8 +206,19 @@ class Topic:
         users = () if self.subject is None else tuple(dict.fromkeys((self.subject, fields[self.subject])))
         return EventRoles(event_id, self.subject, self.event_type, users)
 
+    def _check_groups(self, lines: TextLines) -> None:
+        groups = lines.compiled.groupindex
+        for each in self.fields:
+            if each.kind in ("list", "map", "record") and each.name not in self.spellings:
+                said = f"{each.name} is a {each.kind}, and a group of a pattern is one text."
+                raise TopicSpecError(said, field=each.name)
+            if each.is_required and each.name not in groups:
+                raise _wrong("values", f"The pattern has no group for the required field {each.name}.")
+        if unknown := groups.keys() - {each.name for each in self.fields}:
+            raise _wrong("values", f"The record has no field for the pattern's groups {sorted(unknown)}.")
+
     def _check_headers(self) -> None:
-        if self.headers and (self.is_list or isinstance(self.values, TextLines | RegistryValues)):
+        if self.headers and (self.is_list or isinstance(self.values, TextLines | RegistryValues | ChangeEvents)):
             raise _wrong("headers", "headers need values that are JSON objects: JsonValues() or CloudEvents().")
         for each in self.fields:
             if each.name in self.headers and (len(each.path) > 1 or each.kind in ("list", "map", "record", "bytes")):

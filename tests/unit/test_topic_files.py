@@ -130,7 +130,7 @@ def test_a_file_is_a_topic(folder: Path, request: pytest.FixtureRequest) -> None
         ("count: int = 0", "count: Annotated[int, epoch('m')] = 0", "count: Ann", "there is no unit 'm'"),
         ("count: int = 0", "count: Annotated[str, time_format('%Q')] = ''", "count: Ann", "'%Q' is no format of"),
         ('EventTime("at")', 'EventTime("at", format="%Q")', "EventTime(", "no format of datetime.strptime"),
-        ("record=Row", 'record=Row, values="json"', "record=Row", "values must be JsonValues(...), TextLines(...) or"),
+        ("record=Row", 'record=Row, values="json"', "record=Row", "values must be JsonValues(...), TextLines(...), "),
         ("record=Row", 'record=Row, rules=("positive",)', "record=Row", "rules must be functions"),
         ("count: int = 0", "count: list[int] = [1]", "class Row", "TypeError: Using a non-empty mutable"),
         ("count: int = 0", "count: int = 1 / 0", "count: int", "ZeroDivisionError: division by zero."),

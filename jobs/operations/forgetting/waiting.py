@@ -48,6 +48,8 @@ def _describe_topic(found: Sequence[Traces], topic: str, kafka: KafkaResource) -
 
 
 def _describe_state(found: Traces, stream: TableStream, context: StreamContext) -> str | None:
+    if stream.is_latest:  # it keeps no rows but those of its table
+        return None
     last = pc.max(as_late(found.events, stream.source)["event_time"]).as_py()
     state = read_complete_until(context.table_uri(COMPLETE_UNTIL.name), stream.name, context.storage_options)
     if last is None or state is None:

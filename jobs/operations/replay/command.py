@@ -65,6 +65,8 @@ def replay_stream(
             "A rehearsal goes from where the live state allows to the newest event: it has no range, and a stream over "
             "Kafka has no such state."
         )
+    if action == "rehearse" and isinstance(stream, TableStream) and stream.is_latest:
+        raise UsageError(f"{name} has no state to go on from, and its rows are never final: compare it as a whole.")
     lakehouse = LakehouseResource.from_settings(settings)
     spark = SparkResource.from_settings(settings, app_name=f"replay-{name}")
 

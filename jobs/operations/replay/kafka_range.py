@@ -99,9 +99,15 @@ class KafkaReplay(RowReplay[KafkaStream]):
                 session, stream, replayed, same.select(*(F.col(f"l.{name}") for name in names)), self._difference
             )
             doubled = live.groupBy(*stream.main_table.key).count().where("count > 1").count()
-            return replace(found, doubled=doubled, notes=(*_describe_refused(pairs, self._id), *notes))
+            notes = [*_describe_refused(pairs, self._id), *notes, *self._describe_latest()]
+            return replace(found, doubled=doubled, notes=tuple(notes))
         finally:
             records.unpersist()
+
+    def _describe_latest(self) -> list[str]:
+        """What does not follow by itself: no row of a table of latest rows says from which record it comes."""
+        names = [stream.name for stream in self._derived if stream.is_latest]
+        return [f"After a swap have {name} follow: headrace recompute {name}" for name in names]
 
     def _fix_of_doubled(self) -> str:
         return "The check ledger names them: delete those that are too many, or restore a backup."
@@ -117,6 +123,8 @@ class KafkaReplay(RowReplay[KafkaStream]):
         touched = self._read_difference(session).select(*names).distinct().toArrow()
         late = DeltaWriter(LATE_EVENTS, self._context)
         for stream in self._derived:
+            if stream.is_latest:
+                continue
             rows = build_repairs(stream, as_late(touched, stream.source), datetime.now(UTC), version)
             if len(rows):
                 info = CommitInfo(CommitKind.REPLAY, self._stream.name)

@@ -45,6 +45,9 @@ class RangeReplay(RowReplay[TableStream]):
 
     def describe(self) -> str:
         """See `RowReplay`."""
+        if self._stream.is_latest:
+            name = self._stream.name
+            raise UsageError(f"Rows of {name} are of no time range. Replay all: headrace replay {name} --swap")
         _, until = self._find_end()
         since = f"begin at {self._scope.since:%Y-%m-%d %H:%M:%S} UTC or later and " if self._scope.since else ""
         return f"rows that {since}are final at {until:%Y-%m-%d %H:%M:%S} UTC"

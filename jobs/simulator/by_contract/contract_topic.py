@@ -17,6 +17,7 @@ from jobs.simulator.deliveries import FAULT_SHIFT, UNKNOWN_FIELDS
 from jobs.simulator.delivery_habits import DeliveryHabits
 from jobs.simulator.simulated_topic import SimulatedTopic
 from platform_assets.errors import UsageError
+from platform_assets.streaming.change_events import ChangeEvents
 from platform_assets.streaming.compression import compress
 from platform_assets.streaming.topic_spec import RegistryValues, TextLines, Topic
 
@@ -48,8 +49,14 @@ class LinesProfile(ContractProfile):
 def build_profile(topic: Topic) -> type[ContractProfile]:
     """The profile of a topic, with the faults that its records can have.
 
-    Raises `UsageError` for a topic of which no record can be made, or whose values schemas of a registry write.
+    Raises `UsageError` for a topic of which no record can be made, or whose values are change events, or are written by
+    schemas of a registry.
     """
+    if isinstance(topic.values, ChangeEvents):
+        raise UsageError(
+            f"The values of {topic.name} are changes of a database's table, and the simulator makes none. Have the "
+            "connector send them."
+        )
     if isinstance(topic.values, RegistryValues):
         raise UsageError(
             f"The values of {topic.name} are written by schemas of a registry, and the simulator writes none such. "

@@ -81,6 +81,28 @@ class DeltaBatchWriter(DeltaWriter):
             ),
         )  # fmt: skip
 
+    def put_latest(self, rows: pa.Table, latest_by: Sequence[str], info: CommitInfo) -> None:
+        """Inserts the batch's rows, or replaces those of the same key that are less by these columns, the first first.
+
+        Keys of `rows` are distinct; the columns are never null. What is as great as the table's row, or greater there,
+        is left alone. Guarantees and errors as `append`.
+        """
+        greater = " or ".join(
+            "(" + " and ".join([*(f"s.{same} = t.{same}" for same in latest_by[:place]), f"s.{name} > t.{name}"]) + ")"
+            for place, name in enumerate(latest_by)
+        )
+        self._commit(
+            info,
+            len(rows),
+            lambda properties: (
+                self._open_rewritable().merge(
+                    self._conform(rows), match_rows("true", self._spec.key), source_alias="s", target_alias="t",
+                    commit_properties=properties, post_commithook_properties=no_hooks(),
+                )
+                .when_matched_update_all(greater).when_not_matched_insert_all().execute()
+            ),
+        )  # fmt: skip
+
     def upsert_files(self, session: SparkSession, folder_uri: str, files: Sequence[NewFile], info: CommitInfo) -> None:
         """Does as `upsert` with the rows of files in another folder, by Spark's tasks. Not on S3 (`spark_merge`).
 

@@ -10,11 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, open_table
-from platform_assets.streaming.moments import EPOCH
+from platform_assets.streaming.moments import EPOCH, MICROSECOND
 from platform_assets.tables.platform import COMPLETE_UNTIL
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from platform_assets.streaming.checkpoint.checkpoint import Plan
+    from platform_assets.streaming.stream_spec import TableStream
 
 # A shop whose devices were all off for a year would have a row of a megabyte otherwise.
 _HOURS_NAMED = 24
@@ -37,6 +40,19 @@ class QueryState:
     batch_id: int
     source_version: int
     table_version: int
+
+
+def find_watermark(stream: TableStream, plan: Plan) -> int:
+    """The event time up to which the stream's rows are final when the batch of this plan is done, in microseconds.
+
+    A query that keeps nothing between two batches has no batch for time alone: Spark's watermark, which each batch has
+    from the one before, would stay behind what the last one has read.
+    """
+    frontier = plan.source["frontier"]
+    if not stream.is_latest or frontier is None:
+        return plan.watermark_micros
+    reached: int = frontier - stream.source.watermark_delay // MICROSECOND
+    return max(plan.watermark_micros, reached)
 
 
 def read_complete_until(

@@ -1,4 +1,4 @@
-"""Writes the micro-batches of a stream over a table: appends, or upserts by the table's key."""
+"""Writes the micro-batches of a stream over a table: appends, upserts by the table's key, or keeps the latest rows."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from platform_assets.streaming.derive.batch_scratch import open_scratch
 from platform_assets.streaming.derive.commit_source import find_files
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
 from platform_assets.streaming.derive.late_events import build_repairs, find_late_events, keep_late
+from platform_assets.streaming.derive.latest_rows import keep_latest
 from platform_assets.streaming.moments import at_micros
 from platform_assets.streaming.register.forgotten_users import Register
 from platform_assets.tables.platform import LATE_EVENTS
@@ -97,6 +98,10 @@ class TableWriter:
                 self.table.append(results.rows, info)
             else:
                 self.table.append_files(results.files, info)
+        elif self._spec.is_latest:
+            tables = read_files(folder, results.files) if results.rows is None else iter((results.rows,))
+            rows = keep_latest(tables, self._spec.main_table.key, self._spec.latest_by)
+            self.table.put_latest(rows, self._spec.latest_by, info)
         elif results.rows is not None:
             self.table.upsert(results.rows, info)
         elif is_s3(self.table.uri):
@@ -122,7 +127,8 @@ class TableWriter:
         return sum(file.rows for file in files) * math.ceil(size / slide)
 
     def _find_late(self, files: list[AppendedFile], batch_id: int, plan: Plan, watermark: int) -> pa.Table:
-        if not files or watermark == 0:
+        # A row of a later time may be of an earlier place, and the latest rows take both.
+        if not files or watermark == 0 or self._spec.is_latest:
             return pa.table({})
         late = find_late_events(self._log, files, self._source, self._span, watermark)
         if self._span.inactivity and len(late):

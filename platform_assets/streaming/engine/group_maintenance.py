@@ -13,7 +13,7 @@ from platform_assets.streaming.delta.changed_days import ChangedDays
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.long_sessions import LongSessions
-from platform_assets.streaming.derive.query_state import QueryState, as_rows
+from platform_assets.streaming.derive.query_state import QueryState, as_rows, find_watermark
 from platform_assets.streaming.engine.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
@@ -263,7 +263,7 @@ class GroupMaintenance:
             if not query.is_active or query.stream not in downstream:
                 continue
             last = Checkpoint.of(self._context, query.stream.main_table.name).read_last_plan()
-            closes = 0 if last is None else last[1].watermark_micros
+            closes = 0 if last is None else find_watermark(query.stream, last[1])
             if closes < latest_event_micros + query.stream.span.longest_open // MICROSECOND:
                 return True
         return False

@@ -56,7 +56,7 @@ class TableQuery(StreamQuery):
     def _read_source(self) -> DataFrame:
         if self._checkpoint.read_generation() is None:
             require_checkpoint(self.name, self.table)
-        if self.stream.write_mode == "upsert":
+        if self.stream.write_mode != "append":
             remove_old_scratch(self.name, self._session, self._context)
         rows = self.stream.transform(read_commits(self._session, self.stream.source, self._context))
         state_plan.check(self._checkpoint, self.name, state_plan.describe(rows, self.stream))

@@ -25,7 +25,7 @@ class OpenedRecords:
     def fill(self, count: int) -> tuple[list[Any], set[int]]:
         """A record for each row, and which rows are judged one by one, by their JSON text."""
         records: list[Any] = [self._contract.nothing] * count
-        odd = set(self._opened.refused)
+        odd = self._opened.partial.union(self._opened.refused)
         for adaptation, rows, plains in self._opened.groups:
             for row, record in zip(rows, self._convert(adaptation, rows, plains), strict=True):
                 if record is None:
@@ -33,6 +33,8 @@ class OpenedRecords:
                 else:
                     records[row] = record
         for row, text in self._opened.texts.items():
+            if row in odd:
+                continue
             try:
                 records[row] = self._contract.decode_plain(text)
             except NOT_PLAIN:

@@ -46,12 +46,14 @@ class OpenedValues:
     """What the values of a batch hold, by row: plain values, JSON text, or why it is neither.
 
     `groups`: rows of one type and their plain values, parallel. `away`: what the registry's absence was called.
+    `partial`: rows of JSON texts that need not have all that the contract demands.
     """
 
     groups: list[tuple[Adaptation, list[int], list[Plain]]] = field(default_factory=list)
     texts: dict[int, bytes] = field(default_factory=dict)
     refused: dict[int, RejectedRecordError] = field(default_factory=dict)
     away: str = ""
+    partial: set[int] = field(default_factory=set)
 
 
 def open_values(values: Sequence[bytes | None], topic: Topic, source: SchemaSource, max_bytes: int) -> OpenedValues:

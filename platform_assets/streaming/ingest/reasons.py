@@ -58,6 +58,11 @@ class Breaches:
         """Notes a broken rule."""
         self._found.append((reason, detail))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no rule is broken so far."""
+        return not self._found
+
     def raise_first(self) -> None:
         """Raises `RejectedRecordError` with the first by the order of reasons, then of fields; nothing for none."""
         if self._found:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
+from platform_assets.streaming.change_events import FACTS, OPERATION, PARTIAL_OPERATIONS, ChangeEvents, name_in_json
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.event_clock import EventClock
 from platform_assets.streaming.ingest.field_values import Number, name_json_type, read_value
@@ -48,6 +49,7 @@ class RecordContract:
         """Stands for a record that is rejected: null in every field."""
         self._wire = {each.name: ".".join(each.path) for each in topic.fields}
         self._hints = get_type_hints(topic.record, include_extras=True)
+        self._sure = frozenset((*topic.values.key, *FACTS)) if isinstance(topic.values, ChangeEvents) else None
 
     @cached_property
     def decode_plain(self) -> Callable[[bytes], Any]:
@@ -102,6 +104,8 @@ class RecordContract:
         if not isinstance(document, dict):
             said = f"the value is a JSON {name_json_type(document)}, not an object"
             raise RejectedRecordError(Reason.WRONG_TYPE, said)
+        if self._sure is not None and document.get(name_in_json(OPERATION)) in PARTIAL_OPERATIONS:
+            return self._judge_partial(value, document, self._sure, arrival_micros, rules)
         found = {each.name: find_at(document, each.path, breaches) for each in self.fields}
         try:
             unknown = list_unknown(value, document, found, self.fields)
@@ -130,6 +134,46 @@ class RecordContract:
             if (broken := rule(record)) is not None:
                 return RejectedRecordError(*broken)
         return None
+
+    def is_partial(self, record: Any) -> bool:
+        """Whether a record is of a row that is gone: only its key, and what the change says of itself, are sure."""
+        return self._sure is not None and getattr(record, OPERATION) in PARTIAL_OPERATIONS
+
+    def _judge_partial(
+        self, value: bytes, document: Mapping[str, Any], sure: frozenset[str], arrival_micros: int, rules: EventRules
+    ) -> ParsedRecord:
+        """Judges only the fields that are sure. What another one cannot hold stays among the unknown fields.
+
+        The topic's own rules are for rows that are there.
+        """
+        breaches, values, kept = Breaches(), dict[str, Any](), list[RecordField]()
+        found = {each.name: find_at(document, each.path, Breaches()) for each in self.fields}
+        for each in self.fields:
+            is_sure = each.name in sure
+            own = breaches if is_sure else Breaches()
+            if found[each.name] is None:
+                if is_sure and not each.is_nullable:
+                    breaches.add(Reason.MISSING_FIELD, f"{each.name} is missing or null")
+                kept.append(each)
+                continue
+            read = self._read(each, found[each.name], own)
+            if is_sure or own.is_empty:
+                try:
+                    values[each.name] = None if read is None else msgspec.convert(read, self._hints[each.name])
+                except msgspec.ValidationError as error:
+                    own.add(Reason.BAD_VALUE, f"{each.name}: {error}")
+            if is_sure or own.is_empty:
+                kept.append(each)
+        self._check_event_id(found.get(self.id_field.name) if self.id_field else None, rules, breaches)
+        time = values.get(self.topic.event_time.field)
+        micros = 0 if time is None else self.clock.judge(time, arrival_micros, rules, breaches)
+        breaches.raise_first()
+        record = self.topic.record(**{each.name: values.get(each.name) for each in self.fields})
+        return ParsedRecord(record, micros, list_unknown(value, document, found, kept))
+
+    @cached_property
+    def _hints(self) -> Mapping[str, Any]:
+        return get_type_hints(self.topic.record, include_extras=True)
 
     def _judge(
         self, found: Mapping[str, Any], unknown: str | None, arrival_micros: int, rules: EventRules, breaches: Breaches

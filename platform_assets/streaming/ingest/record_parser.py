@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.compute
 
 from platform_assets.streaming.arrow_types import as_arrow
+from platform_assets.streaming.change_events import ChangeEvents
 from platform_assets.streaming.event_rules import BLANKS, EventRules
 from platform_assets.streaming.formats.registered_schema import SchemaSource, require_source
+from platform_assets.streaming.ingest.changes import open_changes
 from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.ingest.opened_records import OpenedRecords
 from platform_assets.streaming.ingest.opened_values import open_values
@@ -60,13 +62,17 @@ def parse_batch(
 
     A list of records is a row each, in its order; one row if it is rejected. Judges the plain records in bulk, the odd
     ones by `RecordContract.parse`: the same verdicts, a quarter cheaper. Values that schemas of a registry wrote are
-    opened first, and judged in their JSON form; compressed ones are unpacked before that. Of some topics the batch has
-    `headers` too (`Topic.has_headers`). Raises what `open_values` raises, for topics of a registry only.
+    opened first, and judged in their JSON form; compressed ones are unpacked before that. Of a change event the row is
+    judged, with what the change says of itself. Of some topics the batch has `headers` too (`Topic.has_headers`).
+    Raises what `open_values` raises, for topics of a registry only.
     """
     if topic.compression is None and not topic.has_headers:
         return _parse(batch, topic, arrival_micros, max_bytes, rules, schemas)
     unpacked = unpack(batch, topic, max_bytes)
-    return unpacked.restore(_parse(unpacked.batch, topic, arrival_micros, max_bytes, rules, schemas))
+    parsed = pa.RecordBatch.from_pylist([], parsed_schema(topic))
+    if len(unpacked.batch):
+        parsed = _parse(unpacked.batch, topic, arrival_micros, max_bytes, rules, schemas)
+    return unpacked.restore(parsed)
 
 
 def _parse(
@@ -77,6 +83,9 @@ def _parse(
     if isinstance(topic.values, RegistryValues):
         opened = open_values(batch.column("value").to_pylist(), topic, require_source(topic, schemas), max_bytes)
         return _Batch(batch, contract, arrival_micros, max_bytes, rules, OpenedRecords(opened, contract)).build()
+    if isinstance(topic.values, ChangeEvents):
+        changes = OpenedRecords(open_changes(batch, topic, max_bytes), contract)
+        return _Batch(batch, contract, arrival_micros, max_bytes, rules, changes).build()
     if not topic.is_list:
         return _Batch(batch, contract, arrival_micros, max_bytes, rules).build()
     lists = ListBatch.split(batch, max_bytes)
@@ -176,7 +185,7 @@ class _Batch:
         contract = self._contract
         if (complete := contract.topic.complete) is not None:
             for row, record in enumerate(self._records):
-                if row not in self._rejected:
+                if row not in self._rejected and not contract.is_partial(record):
                     complete(record)
         builders = _builders(contract.topic)
         columns: dict[str, pa.Array] = {}

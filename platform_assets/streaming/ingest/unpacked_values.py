@@ -23,9 +23,9 @@ from platform_assets.streaming.topic_spec import Topic
 
 @dataclass(frozen=True)
 class UnpackedBatch:
-    """A batch of Kafka records, as they came (`raw`) and with their values unpacked (`batch`), row by row.
+    """A batch of Kafka records, as they came (`raw`), and with their values unpacked (`batch`).
 
-    A value that cannot be unpacked is null in `batch`; `refused` says why, by row.
+    `refused` says, by row of `raw`, why a value cannot be; `batch` does not have these rows.
     """
 
     raw: pa.RecordBatch
@@ -33,22 +33,36 @@ class UnpackedBatch:
     refused: Mapping[int, RejectedRecordError]
 
     def restore(self, parsed: pa.RecordBatch) -> pa.RecordBatch:
-        """Parsed records of `batch` (`record_parser.parsed_schema`): the rejected ones with their raw values."""
-        rejected = np.flatnonzero(parsed.column("_reason").is_valid().to_numpy(zero_copy_only=False))
-        if not len(rejected):
+        """Parsed records of `batch` (`record_parser.parsed_schema`) and the refused ones, rejected with raw values.
+
+        In the order of `raw`.
+        """
+        is_rejected = parsed.column("_reason").is_valid()
+        if not self.refused and not is_rejected.true_count:
             return parsed
         rows = {place: row for row, place in enumerate(_read_places(self.raw, ""))}
-        places = _read_places(parsed.take(pa.array(rejected)), "kafka_")
-        own = {at: rows[place] for at, place in zip(rejected.tolist(), places, strict=True)}
-        named = {at: self.refused[row] for at, row in own.items() if row in self.refused}
-        rows_of = pa.array([own.get(at) for at in range(len(parsed))], pa.int64())
-        names = [name for name in ("value", "headers") if name in self.raw.schema.names]
-        columns = {f"_{name}": self.raw.column(name).take(rows_of) for name in names}
-        for name, said in (("_reason", "reason"), ("_detail", "detail")):
-            given = pa.array([str(getattr(named[at], said)) if at in named else None for at in range(len(parsed))])
-            columns[name] = pc.coalesce(given.cast(pa.string()), parsed.column(name))
+        own = np.array([rows[place] for place in _read_places(parsed, "kafka_")], np.int64)
+        raw = self.raw.take(pa.array(own))
+        columns = {
+            f"_{name}": pc.if_else(is_rejected, raw.column(name), pa.scalar(None, raw.column(name).type))
+            for name in ("value", "headers")
+            if name in raw.schema.names
+        }
         arrays = [columns.get(of.name, parsed.column(of.name)).cast(of.type) for of in parsed.schema]
-        return pa.RecordBatch.from_arrays(arrays, schema=parsed.schema)
+        restored = pa.RecordBatch.from_arrays(arrays, schema=parsed.schema)
+        if not self.refused:
+            return restored
+        order = np.argsort(np.concatenate([own, np.array(list(self.refused), np.int64)]), kind="stable")
+        return pa.concat_batches([restored, self._build_refused(parsed.schema)]).take(pa.array(order))
+
+    def _build_refused(self, schema: pa.Schema) -> pa.RecordBatch:
+        raw, errors = self.raw.take(pa.array(list(self.refused), pa.int64())), list(self.refused.values())
+        known = {f"_{name}": raw.column(name) for name in ("key", "value", "headers") if name in raw.schema.names}
+        known |= {f"kafka_{name}": raw.column(name) for name in ("partition", "offset", "timestamp")}
+        known["_reason"] = pa.array([str(error.reason) for error in errors])
+        known["_detail"] = pa.array([error.detail for error in errors])
+        arrays = [known[of.name].cast(of.type) if of.name in known else pa.nulls(len(raw), of.type) for of in schema]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def unpack(batch: pa.RecordBatch, topic: Topic, max_bytes: int) -> UnpackedBatch:
@@ -64,8 +78,8 @@ def unpack(batch: pa.RecordBatch, topic: Topic, max_bytes: int) -> UnpackedBatch
             values.append(_unpack_one(value, own, topic, max_bytes))
         except RejectedRecordError as error:
             refused[row] = error
-            values.append(None)
     left = batch.drop_columns(["headers"]) if topic.has_headers else batch
+    left = left.filter(pa.array([row not in refused for row in range(len(batch))])) if refused else left
     place = left.schema.get_field_index("value")
     return UnpackedBatch(batch, left.set_column(place, "value", pa.array(values, pa.binary())), refused)
 

@@ -81,7 +81,7 @@ class Eraser:
         now = datetime.now(UTC)
         self._write_coordinates(found, now)
         for stream in self._derived:
-            if stream.source.table.name == self._ingest.main_table.name:
+            if stream.source.table.name == self._ingest.main_table.name and not stream.is_latest:
                 self._list_for_repair(stream, found.others if stream.span.by_user else found.erased_events, now)
         counts = {spec.name: self._erase_personal(session, spec, name) for spec, name in self.personal.items()}
         events, quarantined, deduplicated = self._ingest.tables

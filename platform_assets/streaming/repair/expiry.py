@@ -56,8 +56,15 @@ def find_kept(streams: Iterable[Stream], retention_days: Mapping[str, int]) -> l
 
 
 def check_policy(streams: Iterable[Stream], retention_days: Mapping[str, int]) -> None:
-    """Raises `SettingError` for the name of what is no table of these streams."""
-    names = [spec.name for stream in streams for spec in stream.tables]
+    """Raises `SettingError` for the name of what is no table of these streams, or has rows that no day is over for."""
+    found = tuple(streams)
+    names = [spec.name for stream in found for spec in stream.tables]
+    latest = {stream.main_table.name for stream in found if isinstance(stream, TableStream) and stream.is_latest}
+    if kept := sorted(latest & retention_days.keys()):
+        raise SettingError(
+            f"HEADRACE_RETENTION_DAYS: {', '.join(kept)} has the rows that hold now, however old. Leave it out; the "
+            "changes that they follow from may expire."
+        )
     if unknown := sorted(retention_days.keys() - set(names)):
         raise SettingError(
             f"HEADRACE_RETENTION_DAYS: {', '.join(unknown)} is no table of a stream. Those are: {', '.join(names)}."

@@ -24,7 +24,7 @@ from platform_assets.streaming.delta.delta_tables import as_sql, build_arrow_sch
 from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.delta.writer import DeltaWriter
 from platform_assets.streaming.derive.kafka_publisher import KafkaPublisher
-from platform_assets.streaming.derive.query_state import QueryState
+from platform_assets.streaming.derive.query_state import QueryState, find_watermark
 from platform_assets.streaming.moments import at_micros
 from platform_assets.streaming.repair.expiry import Expired, find_kept_from, read_expired
 from platform_assets.streaming.repair.late_pairs import TooManyPairsError, split_evenly
@@ -124,7 +124,7 @@ class LateRepair:
         if last is None:
             return None
         done, plan = last
-        watermark, kept_from = at_micros(plan.watermark_micros), _find_repaired_from(stream, expired)
+        watermark, kept_from = at_micros(find_watermark(stream, plan)), _find_repaired_from(stream, expired)
         return WaitingEvents(stream, done, plan.source["version"], watermark, kept_from, self._leave_out_open)
 
     def _finish(self, found: WaitingEvents) -> Look:
