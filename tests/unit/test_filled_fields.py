@@ -53,13 +53,17 @@ OLD = Topic(
     name="things", description="Things.", kafka_topic="things", record=Old, event_time=EventTime("at"),
     event_id=("id",), spellings={},
 )  # fmt: skip
-NEW = dataclasses.replace(OLD, record=New, added_fields=ADDED, spellings={"price": lambda text: Decimal(text) / 100})
+NEW = dataclasses.replace(
+    OLD, record=New, added_fields=ADDED, spellings={"price": lambda text: Decimal(text.removesuffix("c"))}
+)
 RULES = EventRules()
 
-_ANYTHING = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.floats(allow_nan=False)
+_ANYTHING = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.floats(allow_nan=False, allow_infinity=False)
+)
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "number": st.integers(-(2**70), 2**70), "ratio": st.floats(allow_nan=False, allow_infinity=False),
-    "price": st.sampled_from([1, 2.5, 12.345, "150", "x", 99999.99]), "day": st.just("2026-03-01"),
+    "price": st.sampled_from([1, 2.5, 12.345, "150", "150c", "x", 99999.99]), "day": st.just("2026-03-01"),
     "seen_at": st.sampled_from(["2026-03-01T12:00:00Z", "2026-03-01T12:00:00.1234567Z", "never"]),
     "packed_at": st.sampled_from([1_772_366_400_000, 10**18]), "told_at": st.sampled_from(["01.03.2026", "2026"]),
     "state": st.sampled_from(["open", "lost"]), "code": st.sampled_from(["abc", "ABC"]),

@@ -15,7 +15,7 @@ from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.reasons import Breaches, Reason
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.record_types import RecordField
-from platform_assets.streaming.time_spellings import NANOS_PER_UNIT, read_spelled
+from platform_assets.streaming.time_spellings import NANOS_PER_UNIT, read_moment, read_spelled
 from platform_assets.streaming.topic_spec import EventTime
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ class EventClock:
             if self._time.format is not None:
                 return read_spelled(text, self._time.format)
             # A date alone is not a moment: it would silently become midnight.
-            return datetime.fromisoformat(text) if len(text) > len("2026-01-31") else None
+            if len(text) <= len("2026-01-31"):
+                return None
+            return read_moment(text) if self._kind == "datetime" else datetime.fromisoformat(text)
         except ValueError:
             return None
 

@@ -9,7 +9,7 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec.inspect as inspection
 
 from platform_assets.streaming.ingest.reasons import Breaches, Reason
 from platform_assets.streaming.record_types import INT32_MAX, INT64_MAX, Unwrapped, find_choices, unwrap
+from platform_assets.streaming.time_spellings import read_moment
 
 # A moment needs a time: a date alone would silently become midnight.
 _LONGER_THAN = len("2026-01-31")
@@ -163,7 +164,7 @@ def _read_time(inspected: Any, value: Any, path: str, breaches: Breaches) -> dat
         if isinstance(inspected, inspection.DateType):
             return date.fromisoformat(value)
         if len(value) > _LONGER_THAN:
-            return datetime.fromisoformat(value)
+            return read_moment(value)
     except ValueError:
         pass
     wanted = "date" if isinstance(inspected, inspection.DateType) else "date and time"

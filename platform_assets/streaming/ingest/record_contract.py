@@ -201,7 +201,7 @@ class RecordContract:
             breaches.add(Reason.MISSING_FIELD, f"{self.id_field.name} is a placeholder: {str(event_id)!r}")
 
     def _read(self, each: RecordField, value: Any, breaches: Breaches) -> Any:
-        if each.name in self.topic.spellings and type(value) is str:
+        if each.name in self.topic.spellings and type(value) is str and not self._takes(each, value):
             try:
                 return self.topic.spellings[each.name](value)
             except (ValueError, ArithmeticError) as error:  # the latter is what Decimal(text) raises
@@ -213,6 +213,14 @@ class RecordContract:
             return value  # an unreadable one is a bad timestamp, not a wrong type: the clock says so
         unchosen = Reason.UNKNOWN_EVENT_TYPE if each.name == self.topic.event_type else Reason.BAD_VALUE
         return read_value(of, value, each.name, breaches, unchosen)
+
+    def _takes(self, each: RecordField, text: str) -> bool:
+        """Whether a text is one of the field's type as it is: a bulk judgement asks for no spelling then."""
+        try:
+            msgspec.convert(text, self._hints[each.name])
+        except msgspec.ValidationError:
+            return False
+        return True
 
     def _build(self, values: Mapping[str, Any]) -> Any:
         """The record; a limit or a pattern that only msgspec knows is judged here."""

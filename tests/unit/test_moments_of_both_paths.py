@@ -1,0 +1,57 @@
+"""A record has the same moments whether it is judged in bulk or, for a field that nobody knows, member by member."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.ingest.record_parser import parse_batch
+from platform_assets.streaming.topic_spec import EventTime, Record, Topic
+from tests.unit.test_record_lists import MICROS, as_kafka_batch
+
+
+class Step(Record):
+    at: datetime
+
+
+class Trip(Record):
+    begun_at: datetime
+    ended_at: datetime | None = None
+    steps: list[Step] = []
+
+
+TOPIC = Topic(name="trips", description="Trips.", kafka_topic="trips", record=Trip, event_time=EventTime("begun_at"))
+MOMENTS = st.builds(
+    lambda moment, digits, zone: f"{moment:%Y-%m-%dT%H:%M:%S}{f'.{digits}' if digits else ''}{zone}",
+    st.datetimes(datetime(2001, 1, 1), datetime(2026, 2, 28)),  # noqa: DTZ001 the zone is drawn on its own
+    st.text("0123456789", max_size=9),
+    st.sampled_from(["Z", "+02:00", "-11:30", ""]),
+)
+
+
+def parse(**fields: Any) -> dict[str, Any]:
+    batch = as_kafka_batch([json.dumps(fields).encode()], [(0, 0)])
+    (row,) = parse_batch(batch, TOPIC, MICROS, 10_000, EventRules()).to_pylist()
+    assert row["_reason"] is None, row
+    return {name: row[name] for name in ("event_time", "event_date", "ended_at", "steps")}
+
+
+@given(MOMENTS)
+@example("2026-02-27T23:59:59.9999995Z")
+def test_a_field_that_nobody_knows_changes_no_moment(moment: str) -> None:
+    fields = {"begun_at": moment, "ended_at": moment, "steps": [{"at": moment}]}
+    in_bulk = parse(**fields)
+    assert in_bulk == parse(**fields, unknown=1)
+    assert in_bulk["event_time"] == in_bulk["ended_at"] == in_bulk["steps"][0]["at"]
+
+
+@pytest.mark.parametrize(("digits", "micros"), [("1234564", 123456), ("1234565", 123457), ("123456789", 123457)])
+def test_digits_behind_the_microsecond_are_rounded(digits: str, micros: int) -> None:
+    found = parse(begun_at=f"2026-02-27T12:00:00.{digits}Z")["event_time"]
+    assert found == datetime(2026, 2, 27, 12, 0, 0, micros, UTC)
