@@ -53,14 +53,12 @@ OLD = Topic(
     name="things", description="Things.", kafka_topic="things", record=Old, event_time=EventTime("at"),
     event_id=("id",), spellings={},
 )  # fmt: skip
-NEW = dataclasses.replace(
-    OLD, record=New, added_fields=ADDED, spellings={"price": lambda text: Decimal(text.removesuffix("c"))}
-)
+SPELLINGS = {"price": lambda text: Decimal(text.removesuffix("c"))}
+NEW = dataclasses.replace(OLD, record=New, added_fields=ADDED, spellings=SPELLINGS)
 RULES = EventRules()
 
-_ANYTHING = (
-    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.floats(allow_nan=False, allow_infinity=False)
-)
+_NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+_ANYTHING = st.none() | st.booleans() | _NUMBERS | st.text(max_size=3)
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "number": st.integers(-(2**70), 2**70), "ratio": st.floats(allow_nan=False, allow_infinity=False),
     "price": st.sampled_from([1, 2.5, 12.345, "150", "150c", "x", 99999.99]), "day": st.just("2026-03-01"),

@@ -79,7 +79,10 @@ class RecordContract:
         if isinstance(self.topic.values, TextLines):
             return self.parse_slowly(value, arrival_micros, rules)
         try:
-            return self._judge_plain(self.decode_plain(value), arrival_micros, rules)
+            record = self.decode_plain(value)
+            if all(self.is_spelled(each, getattr(record, each.name)) for each in self.spelled_texts):
+                return self._judge_plain(record, arrival_micros, rules)
+            return self.parse_slowly(value, arrival_micros, rules)
         except (*NOT_PLAIN, RejectedRecordError):
             # Also for the reason: a decoder does not know all the rules that come before the broken one.
             return self.parse_slowly(value, arrival_micros, rules)
@@ -127,6 +130,18 @@ class RecordContract:
             return msgspec.convert(found, self._hints[each.name])
         except msgspec.ValidationError as error:
             raise RejectedRecordError(Reason.BAD_VALUE, str(error)) from None
+
+    @cached_property
+    def spelled_texts(self) -> tuple[RecordField, ...]:
+        """The fields that are texts and have a spelling."""
+        return tuple(each for each in self.fields if each.kind == "text" and each.name in self.topic.spellings)
+
+    def is_spelled(self, each: RecordField, text: str | None) -> bool:
+        """Whether a text has the spelling of its field already; null has none."""
+        try:
+            return text is None or self.topic.spellings[each.name](text) == text
+        except (ValueError, ArithmeticError):
+            return False
 
     def check_rules(self, record: Any) -> RejectedRecordError | None:
         """The first of the topic's own rules that a record breaks."""
@@ -201,26 +216,29 @@ class RecordContract:
             breaches.add(Reason.MISSING_FIELD, f"{self.id_field.name} is a placeholder: {str(event_id)!r}")
 
     def _read(self, each: RecordField, value: Any, breaches: Breaches) -> Any:
-        if each.name in self.topic.spellings and type(value) is str and not self._takes(each, value):
+        of = Unwrapped(each.inspected, each.is_nullable, "", each.marks)
+        if each.name in self.topic.spellings and type(value) is str and not self._takes(of, each, value):
             try:
                 return self.topic.spellings[each.name](value)
             except (ValueError, ArithmeticError) as error:  # the latter is what Decimal(text) raises
                 breaches.add(Reason.WRONG_TYPE, f"{each.name} has no such spelling: {error}")
                 return None
-        of = Unwrapped(each.inspected, each.is_nullable, "", each.marks)
         is_time = each.name == self.topic.event_time.field
         if is_time and each.kind == "datetime" and type(value) is str:
             return value  # an unreadable one is a bad timestamp, not a wrong type: the clock says so
         unchosen = Reason.UNKNOWN_EVENT_TYPE if each.name == self.topic.event_type else Reason.BAD_VALUE
         return read_value(of, value, each.name, breaches, unchosen)
 
-    def _takes(self, each: RecordField, text: str) -> bool:
-        """Whether a text is one of the field's type as it is: a bulk judgement asks for no spelling then."""
+    def _takes(self, of: Unwrapped, each: RecordField, text: str) -> bool:
+        """Whether a text is one of the field's type as it is. A decoder does not say which value was a text."""
+        breaches = Breaches()
+        read_value(of, text, each.name, breaches)
         try:
             msgspec.convert(text, self._hints[each.name])
-        except msgspec.ValidationError:
+            breaches.raise_first()
+        except (msgspec.ValidationError, RejectedRecordError):
             return False
-        return True
+        return each.kind != "text"
 
     def _build(self, values: Mapping[str, Any]) -> Any:
         """The record; a limit or a pattern that only msgspec knows is judged here."""

@@ -114,6 +114,7 @@ class _Batch:
         if (event_id := contract.id_field) is not None:
             ids = list(map(attrgetter(event_id.name), self._records))
             odd.update(np.flatnonzero(_are_in(ids, rules.placeholder_ids)).tolist())
+        self._find_misspelled(odd)
         self._find_rule_breakers(odd)
         self._judge_odd(odd)
 
@@ -154,6 +155,12 @@ class _Batch:
                 odd.add(len(records))
                 records.append(nothing)
         return records, odd
+
+    def _find_misspelled(self, odd: set[int]) -> None:
+        """Adds the records with a text that has another spelling: a decoder takes it as it is."""
+        for each in self._contract.spelled_texts:
+            texts = map(attrgetter(each.name), self._records)
+            odd.update(row for row, text in enumerate(texts) if not self._contract.is_spelled(each, text))
 
     def _find_rule_breakers(self, odd: set[int]) -> None:
         """Adds the records that break one of the topic's own rules; what else is wrong with them comes first."""
