@@ -132,8 +132,8 @@ class Topic:
     `rules` judge what types cannot say. `spellings` bring a text into one that a field's type accepts: each of a `str`,
     of other types those that these do not accept as they are. They raise `ValueError` or `ArithmeticError` for a text
     that they do not know. `complete` fills in an accepted record what its sender left out. `added_fields` came after
-    the table: their columns stand behind all others, in this order. `compared_as` has SQL (of DuckDB) for columns that are
-    compared otherwise than by their value. Raises `TopicSpecError`.
+    the table: their columns stand behind all others, in this order. `compared_as` has SQL (of DuckDB) for columns that
+    are compared otherwise than by their value. Raises `TopicSpecError`.
     """
 
     name: str
