@@ -17,3 +17,7 @@ def count_micros(moment: datetime) -> int:
 def at_micros(micros: int) -> datetime:
     """The moment that is this many microseconds after 1970."""
     return EPOCH + micros * MICROSECOND
+
+
+FIRST_MICROS, LAST_MICROS = count_micros(datetime(1, 1, 1, tzinfo=UTC)), count_micros(datetime.max.replace(tzinfo=UTC))
+"""The first and the last moment that Python has."""

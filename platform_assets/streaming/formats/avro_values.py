@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
+from platform_assets.streaming.formats.avro_columns import find_column_reader
 from platform_assets.streaming.formats.avro_schema import OWN, name_enum, read_avro_schema, take_logical_types
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader, compiled_once
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
@@ -58,7 +59,7 @@ def read_avro(schema: RegisteredSchema) -> ValueReader:
             return None
         return found
 
-    return ValueReader(found.shape, read_one, None if rows is None else read_many)
+    return ValueReader(found.shape, read_one, None if rows is None else read_many, find_column_reader(found.shape))
 
 
 def _parse(own: Any, referenced: Sequence[Any]) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 
 from platform_assets.streaming.formats.message_index import MessageIndex, split_index
+from platform_assets.streaming.formats.protobuf_columns import find_column_reader
 from platform_assets.streaming.formats.protobuf_files import compile_files
 from platform_assets.streaming.formats.protobuf_shapes import read_message_shape
 from platform_assets.streaming.formats.protobuf_types import MessageTypes
@@ -49,7 +50,8 @@ class ProtobufReader:
                 read = _read_strictly(self._readers.find(descriptor), descriptor.full_name)
             except RecursionError:
                 raise SchemaError(f"{descriptor.full_name} holds itself through too many types") from None
-            return self._found.setdefault(index, ValueReader(shape, read))
+            columns = find_column_reader(descriptor)
+            return self._found.setdefault(index, ValueReader(shape, read, read_columns=columns))
 
     def list_types(self) -> Iterator[tuple[MessageIndex, str]]:
         """All message types that stand in the schema's own file, with their full names; the first comes first.

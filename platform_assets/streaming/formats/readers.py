@@ -13,12 +13,14 @@ def compile_schema(schema: RegisteredSchema) -> SchemaReaders:
             from platform_assets.streaming.formats.avro_values import read_avro
 
             reader = read_avro(schema)
-            return SchemaReaders(lambda payload: ((), payload), lambda place: reader)
+            return SchemaReaders(lambda payload: ((), payload), lambda place: reader, usual=((), b""))
         case "protobuf":
+            from platform_assets.streaming.formats.message_index import FIRST, write_index
             from platform_assets.streaming.formats.protobuf_schema import read_protobuf
 
             found = read_protobuf(schema)
-            return SchemaReaders(found.split, found.find, places=tuple(place for place, _ in found.list_types()))
+            places = tuple(place for place, _ in found.list_types())
+            return SchemaReaders(found.split, found.find, places=places, usual=(FIRST, write_index(FIRST)))
         case "json":
             from platform_assets.streaming.formats.json_schema import read_json_schema
 

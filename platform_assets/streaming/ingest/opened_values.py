@@ -21,7 +21,9 @@ from platform_assets.streaming.formats.plain_values import Adaptation, Plain, pl
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader
 from platform_assets.streaming.formats.readers import compile_schema
 from platform_assets.streaming.formats.registered_schema import FetchSchema, RegisteredSchema, SchemaSource
+from platform_assets.streaming.ingest.judged_columns import FieldPlan, plan_columns
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
+from platform_assets.streaming.ingest.record_contract import compile_contract
 from platform_assets.streaming.topic_spec import Topic
 
 
@@ -34,11 +36,15 @@ def find_unresolved(records: pa.Table) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class OpenedType:
-    """A type of records whose values the contract can read. `is_json`: they are JSON text already."""
+    """A type of records whose values the contract can read. `is_json`: they are JSON text already.
+
+    `plans`: how the contract takes them as columns; None where it cannot.
+    """
 
     reader: ValueReader
     adaptation: Adaptation
     is_json: bool
+    plans: tuple[FieldPlan, ...] | None = None
 
 
 @dataclass
@@ -47,6 +53,7 @@ class OpenedValues:
 
     `groups`: rows of one type and their plain values, parallel. `away`: what the registry's absence was called.
     `partial`: rows of JSON texts that need not have all that the contract demands.
+    `schemas`: what was found for each id. No id is asked for twice: a batch has one answer.
     """
 
     groups: list[tuple[Adaptation, list[int], list[Plain]]] = field(default_factory=list)
@@ -54,15 +61,17 @@ class OpenedValues:
     refused: dict[int, RejectedRecordError] = field(default_factory=dict)
     away: str = ""
     partial: set[int] = field(default_factory=set)
+    schemas: dict[int, TopicSchema | RejectedRecordError] = field(default_factory=dict)
 
 
-def open_values(values: Sequence[bytes | None], topic: Topic, source: SchemaSource, max_bytes: int) -> OpenedValues:
-    """Opens the values of a batch; those of one schema are read together.
+def open_values(
+    values: Sequence[bytes | None], topic: Topic, source: SchemaSource, max_bytes: int, opened: OpenedValues
+) -> OpenedValues:
+    """Opens the values of a batch into `opened`; those of one schema are read together.
 
     Raises `RegistryUnavailableError` where a schema is needed that the registry does not give, and is to be waited for;
     what else the registry raises goes through.
     """
-    opened = OpenedValues()
     by_schema: defaultdict[int, list[int]] = defaultdict(list)
     for row, value in enumerate(values):
         try:
@@ -71,7 +80,7 @@ def open_values(values: Sequence[bytes | None], topic: Topic, source: SchemaSour
             opened.refused[row] = error
     for schema_id, rows in by_schema.items():
         try:
-            schema = _find_schema(schema_id, topic, source, opened)
+            schema = find_schema(schema_id, topic, source, opened)
         except RejectedRecordError as error:
             opened.refused |= dict.fromkeys(rows, error)
             continue
@@ -114,7 +123,21 @@ class TopicSchema:
         reader = self.readers.find(place)
         if misfits := find_misfits(reader.shape, self._topic):
             raise SchemaError("; ".join(misfits))
-        return OpenedType(reader, plan_adaptation(reader.shape, self._topic), self.readers.is_json)
+        plans = None if reader.read_columns is None else plan_columns(reader.shape, compile_contract(self._topic))
+        return OpenedType(reader, plan_adaptation(reader.shape, self._topic), self.readers.is_json, plans)
+
+
+def find_schema(schema_id: int, topic: Topic, source: SchemaSource, opened: OpenedValues) -> TopicSchema:
+    """The schema of an id, as this batch has it. Raises `RejectedRecordError` for one that cannot be had or used."""
+    if schema_id not in opened.schemas:
+        try:
+            opened.schemas[schema_id] = _find_schema(schema_id, topic, source, opened)
+        except RejectedRecordError as error:
+            opened.schemas[schema_id] = error
+    found = opened.schemas[schema_id]
+    if isinstance(found, RejectedRecordError):
+        raise found
+    return found
 
 
 def _find_schema(schema_id: int, topic: Topic, source: SchemaSource, opened: OpenedValues) -> TopicSchema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,15 +15,14 @@ import pyarrow.compute as pc
 from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.event_clock import UTC_MICROS
-from platform_assets.streaming.moments import count_micros
+from platform_assets.streaming.moments import FIRST_MICROS, LAST_MICROS
 from platform_assets.streaming.record_types import RecordField
 from platform_assets.streaming.time_spellings import NANOS_PER_UNIT, read_spelled
 
 # What an array of Arrow's raises for a value that its type does not hold.
 NOT_HELD = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError)
 _KEPT_TYPES = (Decimal, datetime, date, bytes)
-_FIRST_MICROS = count_micros(datetime(1, 1, 1, tzinfo=UTC))
-_LAST_MICROS = count_micros(datetime.max.replace(tzinfo=UTC))
+
 _NESTED = frozenset(("list", "map", "record"))
 
 Build = Callable[[Sequence[Any], EventRules], pa.Array]
@@ -70,7 +69,7 @@ def _within_years(times: pa.Array) -> pa.Array:
     """The same times. Raises `ArrowInvalid` for one whose year Python does not have: what reads rows would fail."""
     limits = pc.min_max(times.cast(pa.int64()))
     low, high = limits["min"].as_py(), limits["max"].as_py()
-    if low is not None and (low < _FIRST_MICROS or high > _LAST_MICROS):
+    if low is not None and (low < FIRST_MICROS or high > LAST_MICROS):
         raise pa.ArrowInvalid("a time beyond the years 1 to 9999")
     return times
 

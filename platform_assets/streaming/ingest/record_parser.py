@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,24 +18,22 @@ import pyarrow.compute
 
 from platform_assets.streaming.arrow_types import as_arrow
 from platform_assets.streaming.change_events import ChangeEvents
-from platform_assets.streaming.event_rules import BLANKS, EventRules
+from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.formats.registered_schema import SchemaSource, require_source
 from platform_assets.streaming.ingest.changes import open_changes
+from platform_assets.streaming.ingest.column_records import read_columns
 from platform_assets.streaming.ingest.event_clock import UTC_MICROS
 from platform_assets.streaming.ingest.opened_records import OpenedRecords
-from platform_assets.streaming.ingest.opened_values import open_values
+from platform_assets.streaming.ingest.opened_values import OpenedValues, open_values
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_columns import NOT_HELD, build_column, find_not_held
 from platform_assets.streaming.ingest.record_contract import NOT_PLAIN, ParsedRecord, RecordContract, compile_contract
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST, ListBatch
+from platform_assets.streaming.ingest.text_sets import are_in
 from platform_assets.streaming.ingest.unpacked_values import unpack
 from platform_assets.streaming.moments import MICROS_PER_DAY
 from platform_assets.streaming.topic_spec import RegistryValues, Topic
 from platform_assets.streaming.topic_tables import HEADERS_TYPE
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
 
 REFUSALS = ("_reason", "_detail", "_key", "_value", "_headers")
 """Columns of a rejected record; the last one where records are made of headers too. No field begins like this: a topic
@@ -81,8 +79,7 @@ def _parse(
 ) -> pa.RecordBatch:  # fmt: skip
     contract = compile_contract(topic)
     if isinstance(topic.values, RegistryValues):
-        opened = open_values(batch.column("value").to_pylist(), topic, require_source(topic, schemas), max_bytes)
-        return _Batch(batch, contract, arrival_micros, max_bytes, rules, OpenedRecords(opened, contract)).build()
+        return _parse_opened(batch, contract, arrival_micros, max_bytes, rules, require_source(topic, schemas))
     if isinstance(topic.values, ChangeEvents):
         changes = OpenedRecords(open_changes(batch, topic, max_bytes), contract)
         return _Batch(batch, contract, arrival_micros, max_bytes, rules, changes).build()
@@ -92,6 +89,29 @@ def _parse(
     if not len(lists.elements):
         return lists.collapse(pa.RecordBatch.from_pylist([], parsed_schema(topic)))
     return lists.collapse(_Batch(lists.elements, contract, arrival_micros, max_bytes, rules).build())
+
+
+def _parse_opened(
+    batch: pa.RecordBatch, contract: RecordContract, arrival_micros: int, max_bytes: int, rules: EventRules,
+    source: SchemaSource,
+) -> pa.RecordBatch:  # fmt: skip
+    """Reads as columns what can be read so, and the rest record by record."""
+    opened = OpenedValues()
+    found = read_columns(batch, contract, source, opened, arrival_micros, max_bytes, rules)
+    is_left = np.ones(len(batch), dtype=bool)
+    for each in found:
+        is_left[each.rows] = False
+    schema = parsed_schema(contract.topic)
+    parts = [each.build(batch, schema) for each in found]
+    left = np.flatnonzero(is_left)
+    if len(left) or not found:
+        rest = batch.take(pa.array(left)) if found else batch
+        opened = open_values(rest.column("value").to_pylist(), contract.topic, source, max_bytes, opened)
+        parts.append(_Batch(rest, contract, arrival_micros, max_bytes, rules, OpenedRecords(opened, contract)).build())
+    if len(parts) == 1:
+        return parts[0]
+    order = np.argsort(np.concatenate([*(each.rows for each in found), left]), kind="stable")
+    return pa.concat_batches(parts).take(pa.array(order))
 
 
 class _Batch:
@@ -113,7 +133,7 @@ class _Batch:
         odd.update(np.flatnonzero(~is_timely).tolist())
         if (event_id := contract.id_field) is not None:
             ids = list(map(attrgetter(event_id.name), self._records))
-            odd.update(np.flatnonzero(_are_in(ids, rules.placeholder_ids)).tolist())
+            odd.update(np.flatnonzero(are_in(ids, rules.placeholder_ids)).tolist())
         self._find_misspelled(odd)
         self._find_rule_breakers(odd)
         self._judge_odd(odd)
@@ -130,7 +150,7 @@ class _Batch:
             columns[f"kafka_{name}"] = self._batch.column(name)
         user = self._contract.topic.subject
         if user is not None:
-            found = pa.array(_are_in(columns[user], self._rules.anonymous_users))
+            found = pa.array(are_in(columns[user], self._rules.anonymous_users))
             columns["is_anonymous"] = self._when(is_accepted, found)
         if self._contract.topic.is_list:
             columns |= {name: self._batch.column(name) for name in PLACE_IN_LIST}
@@ -260,19 +280,6 @@ class _Batch:
 @lru_cache(maxsize=64)
 def _builders(topic: Topic) -> Mapping[str, Any]:
     return {field.name: build_column(field) for field in topic.fields if field.name != topic.event_time.field}
-
-
-def _are_in(texts: Any, folded: frozenset[str]) -> npt.NDArray[np.bool_]:
-    """Which of the texts are among these, as `event_rules.fold_text` compares them; a whole number as its digits."""
-    if not isinstance(texts, pa.Array):
-        texts = pa.array(texts)
-    if pa.types.is_null(texts.type) or not pa.types.is_string(texts.type):
-        texts = texts.cast(pa.string())
-    trimmed = pa.compute.utf8_trim(texts, characters=BLANKS)
-    found: npt.NDArray[np.bool_] = pa.compute.is_in(
-        pa.compute.ascii_lower(trimmed), value_set=pa.array(sorted(folded), pa.string())
-    ).to_numpy(zero_copy_only=False)
-    return found
 
 
 def _join_ids(columns: Sequence[pa.Array]) -> pa.Array:
