@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,10 +27,14 @@ from jobs.simulator.simulation import SimulationPlan, parse_malformed
 from platform_assets.errors import UsageError
 from resources.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from platform_assets.streaming.formats.registered_schema import SchemaTarget
+
 # What means nothing without a recording, and nothing with one.
 _REPLAY_OPTIONS = ("map", "set", "value", "null", "time_format", "mapping", "format", "strict", "far_days",
                    "longest_wait")  # fmt: skip
-_SHOP_OPTIONS = ("rate", "duration", "count", "hours", "seed", "users", "products", "late", "duplicates")
+ENCODINGS = ("json", "avro", "protobuf", "json-schema")
+_SHOP_OPTIONS = ("rate", "duration", "count", "hours", "seed", "users", "products", "late", "duplicates", "encoding")
 
 
 def _read_rate(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -68,6 +74,10 @@ _recording = _options("Recorded clickstream")
     "--malformed", multiple=True, metavar="[REASON=]RATE",
     help=f"Malformed records, in all or of one reason ({', '.join(FAULTS)}); repeatable (default: "
     f"{ShopProfile.not_json} each, oversized 0).",
+)  # fmt: skip
+@_shop(
+    "--encoding", type=click.Choice(ENCODINGS),
+    help="Values by a schema of the topic's contract, registered as <topic>-value (default: json, without a schema).",
 )  # fmt: skip
 @_shop(
     "--habit", multiple=True, metavar="NAME=NUMBER",
@@ -116,18 +126,34 @@ def simulate(**options: Any) -> None:
 
 def deliver(options: Mapping[str, Any], settings: Settings) -> None:
     """Sends what the options ask for. Raises `UsageError`, and what `Delivery` says."""
-    simulation = find_simulation(options["topic"])
+    encoding = "json" if options["encoding"] is None else options["encoding"]
+    simulation = find_simulation(options["topic"], by_schema=encoding != "json")
     if simulation is SHOP:
         topic = options["kafka_topic"] or options["topic"] or settings.topic
     else:
         topic = options["kafka_topic"] or simulation.find_topic(settings)
     delivery = Delivery(settings, topic, options["quiet"])
     if options["replay"] is None:
-        delivery.send_simulated(_build_plan(options, simulation))
+        plan = _build_plan(options, simulation)
+        with _opened_target(settings, encoding) as target:
+            dataclasses.replace(delivery, target=target).send_simulated(plan)
     elif simulation is SHOP:
         delivery.send_recording(_build_recording(options))
     else:
         raise UsageError(f"A recording is of the shop's events. To send one to {topic}, use --kafka-topic {topic}.")
+
+
+@contextmanager
+def _opened_target(settings: Settings, encoding: str) -> Iterator[SchemaTarget | None]:
+    """What values are written by; an embedded registry runs for the block. Errors as `running_registry`."""
+    if encoding == "json":
+        yield None
+        return
+    from jobs.supervision.publish_target import FORMATS, build_target
+    from resources.embedded_registry import running_registry
+
+    with running_registry(settings):
+        yield build_target(settings, FORMATS[encoding])
 
 
 def _build_plan(options: Mapping[str, Any], simulation: Simulation) -> SimulationPlan:

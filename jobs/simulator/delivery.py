@@ -18,6 +18,8 @@ from jobs.simulator.simulation import SimulationPlan
 from platform_assets.errors import UsageError
 
 if TYPE_CHECKING:
+    from jobs.simulator.framed_values import FramedValues
+    from platform_assets.streaming.formats.registered_schema import SchemaTarget
     from resources.kafka import KafkaResource
     from resources.settings import Settings
 
@@ -34,23 +36,40 @@ class Delivery:
     settings: Settings
     topic: str
     quiet: bool = False
+    target: SchemaTarget | None = None
+    """By which schemas simulated values are written; None: they are as the topic's contract has them."""
 
     @property
     def _console(self) -> Console:
         return Console(stderr=True, quiet=self.quiet)
 
     def send_simulated(self, plan: SimulationPlan) -> None:
-        """Sends the records of a simulated topic, and what follows from them to its companion topic."""
+        """Sends the records of a simulated topic, and what follows from them to its companion topic.
+
+        With a target it registers a schema for each of the two, before anything is sent; raises what `FramedValues`
+        raises.
+        """
         console = self._console
         console.print(f"{plan.simulation.title}, seed {plan.seed}", highlight=False)
         topic = plan.open()
+        framed: dict[str, FramedValues] = {}
 
         def begin(kafka: KafkaResource) -> Iterator[Record]:
             partitions, simulation = self.settings.topic_partitions, plan.simulation
-            return plan.records(topic, simulation.find_companion(kafka, self.topic, partitions, console.print))
+            companion = simulation.find_companion(kafka, self.topic, partitions, console.print)
+            records = plan.records(topic, companion)
+            if self.target is None:
+                return records
+            from jobs.simulator.framed_values import FramedValues, frame_records
+
+            framed[self.topic] = FramedValues(simulation.load_contract(), self.topic, self.target)
+            if companion and simulation.load_companion_contract is not None:
+                framed[companion] = FramedValues(simulation.load_companion_contract(), companion, self.target)
+            return frame_records(records, self.topic, framed)
 
         report = self._send(console, begin, plan.pace, plan.total)
-        _finish(console, topic.counts, report)
+        unframed = {"not_framed": sum(each.unframed for each in framed.values())} if framed else {}
+        _finish(console, topic.counts | unframed, report)
 
     def send_recording(self, recording: Recording) -> None:
         """Sends a recording. Raises `UsageError` for a file or a row that cannot be read, and when nothing was sent."""

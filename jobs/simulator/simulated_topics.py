@@ -30,14 +30,17 @@ class Simulation:
 
     `open` makes a run of it from its profile and a seed; `find_topic` gives the topic on the broker. `name_companion`
     gives that of what follows from its records, by the name of the topic that these go to; none: nothing does.
+    `load_contract` and `load_companion_contract` give what their records obey.
     """
 
     title: str
     profile: type[DeliveryHabits]
     open: Callable[[Any, int], SimulatedTopic]
     find_topic: Callable[[Settings], str]
+    load_contract: Callable[[], Topic]
     sizes: tuple[str, ...] = ()
     name_companion: Callable[[str], str] = lambda _topic: ""
+    load_companion_contract: Callable[[], Topic] | None = None
 
     def find_companion(self, kafka: KafkaResource, topic: str, partitions: int, say: Callable[[str], None]) -> str:
         """The companion topic to send to besides `topic`, made on our broker; empty for none.
@@ -58,13 +61,14 @@ class Simulation:
         return int(number) if name in whole else float(number)
 
 
-def find_simulation(name: str | None) -> Simulation:
+def find_simulation(name: str | None, *, by_schema: bool = False) -> Simulation:
     """The simulation by its name in `--topic`; any other name is a topic of the broker for the shop's events.
 
-    A topic without a simulation of its own, by its name or that on the broker, is simulated by its contract. Raises
-    `UsageError` for a name that is nearly that of another topic: the shop's events would go to a new one.
+    A topic without a simulation of its own, by its name or that on the broker, is simulated by its contract;
+    `by_schema` as in `build_profile`. Raises `UsageError` for a name that is nearly that of another topic: the shop's
+    events would go to a new one.
     """
-    if (found := NAMED.get(name or "") or _find_by_contract(name)) is not None:
+    if (found := NAMED.get(name or "") or _find_by_contract(name, by_schema)) is not None:
         return found
     if name is not None and (meant := _find_nearly_named(name)) is not None:
         raise UsageError(
@@ -95,7 +99,7 @@ def _open_payments(profile: PaymentProfile, seed: int) -> SimulatedTopic:
     return CardPayments(profile, seed)
 
 
-def _find_by_contract(name: str | None) -> Simulation | None:
+def _find_by_contract(name: str | None, by_schema: bool) -> Simulation | None:
     from platform_assets.topics import load_topics
 
     own = ("events", *NAMED)
@@ -103,7 +107,7 @@ def _find_by_contract(name: str | None) -> Simulation | None:
         if topic.name not in own and name in (topic.name, topic.kafka_topic):
             from jobs.simulator.by_contract.contract_topic import build_profile
 
-            return _simulate_by_contract(topic, build_profile(topic))
+            return _simulate_by_contract(topic, build_profile(topic, by_schema=by_schema))
     return None
 
 
@@ -116,7 +120,7 @@ def _find_nearly_named(name: str) -> str | None:
 
 def _simulate_by_contract(topic: Topic, profile: type[DeliveryHabits]) -> Simulation:
     title = f"Records by the contract of {topic.name}"
-    return Simulation(title, profile, _open_by_contract, lambda _settings: topic.kafka_topic)
+    return Simulation(title, profile, _open_by_contract, lambda _settings: topic.kafka_topic, lambda: topic)
 
 
 def _open_by_contract(profile: ContractProfile, seed: int) -> SimulatedTopic:
@@ -125,23 +129,41 @@ def _open_by_contract(profile: ContractProfile, seed: int) -> SimulatedTopic:
     return ContractTopic(profile, seed)
 
 
-def _find_transactions(settings: Settings) -> str:
-    from platform_assets.topics.transactions import TOPIC
-
-    return TOPIC.kafka_topic
-
-
 def _name_reports(topic: str) -> str:
-    from platform_assets.topics.fraud_reports import TOPIC as REPORTS
+    # Payments of another topic must not be reported where the platform looks for them in its own.
+    is_own = topic == _load_transactions().kafka_topic
+    return _load_reports().kafka_topic if is_own else f"{topic}-fraud-reports"
+
+
+def _load_events() -> Topic:
+    from platform_assets.topics.events import TOPIC
+
+    return TOPIC
+
+
+def _load_transactions() -> Topic:
     from platform_assets.topics.transactions import TOPIC
 
-    # Payments of another topic must not be reported where the platform looks for them in its own.
-    return REPORTS.kafka_topic if topic == TOPIC.kafka_topic else f"{topic}-fraud-reports"
+    return TOPIC
 
 
-SHOP = Simulation("Simulated shop", ShopProfile, _open_shop, lambda settings: settings.topic, ("users", "products"))
+def _load_reports() -> Topic:
+    from platform_assets.topics.fraud_reports import TOPIC
+
+    return TOPIC
+
+
+SHOP = Simulation(
+    "Simulated shop", ShopProfile, _open_shop, lambda settings: settings.topic, _load_events, ("users", "products")
+)
 NAMED = {
     "transactions": Simulation(
-        "Simulated card payments", PaymentProfile, _open_payments, _find_transactions, name_companion=_name_reports
+        "Simulated card payments",
+        PaymentProfile,
+        _open_payments,
+        lambda _settings: _load_transactions().kafka_topic,
+        _load_transactions,
+        name_companion=_name_reports,
+        load_companion_contract=_load_reports,
     )
 }

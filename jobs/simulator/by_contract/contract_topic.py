@@ -46,21 +46,20 @@ class LinesProfile(ContractProfile):
     unknown_fields: float = 0.0
 
 
-def build_profile(topic: Topic) -> type[ContractProfile]:
-    """The profile of a topic, with the faults that its records can have.
+def build_profile(topic: Topic, *, by_schema: bool = False) -> type[ContractProfile]:
+    """The profile of a topic, with the faults that its records can have. `by_schema`: they will be written by one.
 
-    Raises `UsageError` for a topic of which no record can be made, or whose values are change events, or are written by
-    schemas of a registry.
+    Raises `UsageError` for a topic of which no record can be made, or whose values are change events, or need a schema.
     """
     if isinstance(topic.values, ChangeEvents):
         raise UsageError(
             f"The values of {topic.name} are changes of a database's table, and the simulator makes none. Have the "
             "connector send them."
         )
-    if isinstance(topic.values, RegistryValues):
+    if isinstance(topic.values, RegistryValues) and not by_schema:
         raise UsageError(
-            f"The values of {topic.name} are written by schemas of a registry, and the simulator writes none such. "
-            "Have its own senders write to it."
+            f"The values of {topic.name} are written by schemas of a registry. Say in which format: headrace simulate "
+            f"--topic {topic.name} --encoding avro, protobuf or json-schema."
         )
     if topic.has_headers:
         raise UsageError(

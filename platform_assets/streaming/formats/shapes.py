@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from platform_assets.streaming.time_spellings import TimeUnit
 
@@ -90,7 +90,7 @@ class Shape:
 class Member:
     """A field of a record. `may_be_absent`: a value may come without it, and its default is not what is meant then.
 
-    `number`: by which Protobuf knows it, where the shape is one to write by.
+    Of a shape to write by: `number`, by which Protobuf knows it, and `default`, what is written where it is absent.
     """
 
     name: str
@@ -98,6 +98,7 @@ class Member:
     may_be_absent: bool = False
     description: str = ""
     number: int = field(default=0, compare=False)
+    default: Any = field(default=None, compare=False)
 
 
 def union_of(*branches: Shape) -> Shape:
