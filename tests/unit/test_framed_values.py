@@ -184,10 +184,9 @@ def test_defaults_of_the_contract_are_written_where_a_field_is_absent() -> None:
 
 
 def test_a_frame_is_written_inside_of_what_is_compressed() -> None:
-    registry, document = Registry("avro"), b"no parcel"
-    plain = FramedValues(PARCELS, "p", registry.target)
-    packed = FramedValues(dataclasses.replace(PARCELS, compression="gzip"), "p", registry.target)
-    for value in (document, *filter(None, make(None, PARCELS, 0.0)[:3])):
+    plain = FramedValues(PARCELS, "p", Registry("avro").target)
+    packed = FramedValues(dataclasses.replace(PARCELS, compression="gzip"), "p", Registry("avro").target)
+    for value in (b"no parcel", *filter(None, make(None, PARCELS, 0.0)[:3])):
         assert decompress(packed.write(compress(value, "gzip")) or b"", "gzip", 10_000) == plain.write(value)
     assert (packed.write(None), packed.unframed) == (None, 1)
 
