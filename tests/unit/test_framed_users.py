@@ -22,13 +22,8 @@ from platform_assets.streaming.formats.json_forms import find_no_form, find_read
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaSource
 from platform_assets.streaming.formats.varint import write_varint
 from platform_assets.streaming.register.forgotten_names import hash_user
-from platform_assets.streaming.register.named_users import (
-    Mention,
-    Sought,
-    find_suspects,
-    judge_fields,
-    judge_record,
-)
+from platform_assets.streaming.register.named_users import Mention, find_suspects, judge_fields, judge_record
+from platform_assets.streaming.register.sought_names import Sought
 from platform_assets.streaming.topic_spec import Topic
 from tests.unit.test_registry_values import AS_JSON, TOPIC
 

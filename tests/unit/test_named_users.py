@@ -12,14 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.streaming.register.forgotten_names import hash_user
-from platform_assets.streaming.register.named_users import (
-    Mention,
-    Sought,
-    find_suspects,
-    is_weak,
-    judge_fields,
-    judge_record,
-)
+from platform_assets.streaming.register.named_users import Mention, find_suspects, judge_fields, judge_record
+from platform_assets.streaming.register.sought_names import Sought, is_weak
 
 NONE, UNSURE, CERTAIN = Mention
 USER = "user-77"

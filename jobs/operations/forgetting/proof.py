@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.formats.registered_schema import SchemaSource
-from platform_assets.streaming.register.named_users import Sought, find_suspects, judge_fields
+from platform_assets.streaming.register.named_users import find_suspects, judge_fields
+from platform_assets.streaming.register.sought_names import Sought
 from platform_assets.streaming.topic_spec import Topic
 from resources.lakehouse import LakehouseResource
 

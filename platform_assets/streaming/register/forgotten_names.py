@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.streaming.formats.json_forms import ReadForm, find_no_form
-from platform_assets.streaming.register.named_users import Mention, Sought, judge_record, list_headers
+from platform_assets.streaming.register.named_users import Mention, judge_record, list_headers
+from platform_assets.streaming.register.sought_names import Sought
 from platform_assets.tables.spec import EventRoles
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from platform_assets.streaming.delta.reader import DeltaReader
 from platform_assets.streaming.register.found_traces import AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.register.named_users import (
     Mention,
-    Sought,
     find_suspects,
     judge_fields,
     judge_record,
     list_headers,
 )
+from platform_assets.streaming.register.sought_names import Sought
 from platform_assets.streaming.topic_spec import Topic
 from platform_assets.tables.coordinates import COORDINATES, Coordinates
 from platform_assets.tables.platform import REQUEUED_RECORDS
