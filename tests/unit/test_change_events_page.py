@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_the_files_of_the_page_are_a_group(
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
         module = f"platform_assets.{path.removesuffix('.py').replace('/', '.')}"
-        request.addfinalizer(lambda name=module: sys.modules.pop(name, None))
+        request.addfinalizer(partial(sys.modules.pop, module, None))
     for package in (platform_assets.topics, platform_assets.streams, platform_assets.groups):
         own = tmp_path / package.__name__.rpartition(".")[2]
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(own)])
