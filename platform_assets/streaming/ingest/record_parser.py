@@ -66,7 +66,7 @@ def parse_batch(
         opened = open_values(batch.column("value").to_pylist(), topic, require_source(topic, schemas), max_bytes)
         return _Batch(batch, contract, arrival_micros, max_bytes, rules, OpenedRecords(opened, contract)).build()
     if isinstance(topic.values, ChangeEvents):
-        changes = OpenedRecords(open_changes(batch, topic, max_bytes), contract)
+        changes = OpenedRecords(open_changes(batch, topic, max_bytes, schemas), contract)
         return _Batch(batch, contract, arrival_micros, max_bytes, rules, changes).build()
     if not topic.is_list:
         return _Batch(batch, contract, arrival_micros, max_bytes, rules).build()
