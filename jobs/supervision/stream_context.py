@@ -16,7 +16,6 @@ from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_I
 from platform_assets.streaming.formats.registered_schema import SchemaSource, explain_no_registry
 from platform_assets.streaming.repair.expiry import check_policy
 from platform_assets.streaming.stream_spec import KafkaStream, Stream, name_topics, select_derived
-from platform_assets.streaming.topic_spec import RegistryValues
 from platform_assets.streams import load_all_streams
 from resources.embedded_registry import find_registry
 from resources.range_reader import RangeReader
@@ -111,7 +110,7 @@ def _build_ingest(topic: str, kafka: KafkaResource) -> KafkaIngest:
 
 def _build_schemas(settings: Settings, streams: Sequence[Stream]) -> SchemaSource | None:
     """The registry, where a topic needs it. Raises `SettingError` where none is set, and names the topic."""
-    needed = [s.topic for s in streams if isinstance(s, KafkaStream) and isinstance(s.topic.values, RegistryValues)]
+    needed = [s.topic for s in streams if isinstance(s, KafkaStream) and s.topic.is_registered]
     if not needed:
         return None
     if not settings.schema_registry_url:

@@ -13,7 +13,6 @@ import dagster as dg
 
 from platform_assets.checks.duckdb_check import build_duckdb_check
 from platform_assets.streaming.stream_spec import KafkaStream
-from platform_assets.streaming.topic_spec import RegistryValues
 from platform_assets.tables.platform import REQUEUED_RECORDS
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class UnreadRecords:
 
 def build_schemas_checks(streams: Iterable[KafkaStream]) -> list[dg.AssetChecksDefinition]:
     """One check `schemas` for each stream whose values schemas wrote; needs the resources `lakehouse` and `duckdb`."""
-    return [_build_check(stream) for stream in streams if isinstance(stream.topic.values, RegistryValues)]
+    return [_build_check(stream) for stream in streams if stream.topic.is_registered]
 
 
 def judge(found: Sequence[UnreadRecords]) -> dg.AssetCheckResult:

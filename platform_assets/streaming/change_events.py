@@ -28,10 +28,12 @@ class ChangeEvents:
     """Each value is a change event of a row, as Debezium's connectors write it: JSON, with or without its schema.
 
     `key` are the record's fields that the primary key of the source's table is made of, by which Debezium keys its
-    records. The record is derived from `ChangedRow`.
+    records. The record is derived from `ChangedRow`. `is_registered`: keys and values are in Confluent's frame instead,
+    written by schemas of a registry (Avro, or another of its formats).
     """
 
     key: tuple[str, ...]
+    is_registered: bool = False
 
 
 def name_in_json(fact: str) -> str:

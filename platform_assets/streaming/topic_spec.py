@@ -197,6 +197,12 @@ class Topic:
         return bool(self.headers) or isinstance(self.values, CloudEvents)
 
     @cached_property
+    def is_registered(self) -> bool:
+        """Whether schemas of a registry write its values."""
+        values = self.values
+        return isinstance(values, RegistryValues) or (isinstance(values, ChangeEvents) and values.is_registered)
+
+    @cached_property
     def roles(self) -> EventRoles:
         """Which columns of the accepted records' table play a part."""
         event_id = None

@@ -31,19 +31,24 @@ from platform_assets.checks.ledger import audit_stream
 from platform_assets.checks.parity import build_parity_checks
 from platform_assets.checks.schema_contract import find_contract_breaches
 from platform_assets.errors import CheckpointMismatchError
+from platform_assets.streaming.change_events import ChangeEvents
+from platform_assets.streaming.current_rows import build_current_rows
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.writer import DeltaWriter
+from platform_assets.streaming.derive import batch_results
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import KafkaStream
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
+from resources.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.accounts import CURRENT, TOPIC, Database, Sent, found, with_schema
 from tests.bounded_run import run_to_end
 from tests.integration.streams_under_test import StreamsUnderTest
+from tests.registered_accounts import ENVELOPE, KEY, as_avro
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -157,6 +162,9 @@ def die(patch: pytest.MonkeyPatch, uri: str, *, after: bool) -> None:
 def test_a_kill_before_or_after_any_commit_loses_and_doubles_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Batches of the current rows go by way of files, as large ones do.
+    monkeypatch.setattr(batch_results, "_FEW_ROWS", 4)
+    monkeypatch.setattr(batch_results, "_LEAST_ROWS", 1)
     database = build_history(lambda event: event)
     broken = Sent(b'{"id": 99}', b'{"op": "c", "after": {"id": 99}}', 99)
     places = [0, 30, 45, 60, len(database.events)]
@@ -259,3 +267,34 @@ def test_current_rows_are_computed_anew_next_to_the_live_ones_and_from_nothing(w
     offset = f"{world.stream.topic.kafka_topic}/1/0"
     said = explain([world.stream, CURRENT], world.lakehouse, world.streams.kafka, offset=offset)
     assert "silver.current_accounts has of its key what the latest change says." in said
+
+
+def test_a_table_is_followed_by_the_schemas_of_a_registry(
+    spark: SparkSession,
+    kafka: KafkaResource,
+    schema_registry: SchemaRegistry,
+    topic: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    registered = dataclasses.replace(TOPIC, values=ChangeEvents(("id",), is_registered=True), kafka_topic=topic(1))
+    stream, current = KafkaStream(registered, 0.0), build_current_rows(registered, 0.0)
+    (url,) = schema_registry.access.urls
+    settings = Settings(
+        home=tmp_path / "home", kafka_bootstrap_servers="", topic_partitions=1, schema_registry_url=url,
+    )  # fmt: skip
+    lakehouse = LakehouseResource(root=str(tmp_path / "lakehouse"))
+    context = build_stream_context(settings, kafka, lakehouse, (stream, current), close_windows=True)
+    ids = [
+        schema_registry.register(f"{registered.kafka_topic}-{part}", "avro", json.dumps(schema))
+        for part, schema in (("key", KEY), ("value", ENVELOPE))
+    ]
+    database = build_history(lambda event: event)
+    producer = kafka.producer()
+    for event in (as_avro(each, *ids) for each in database.events):
+        producer.produce(registered.kafka_topic, value=event.value, key=event.key, partition=0)
+    assert producer.flush(30) == 0
+    run_to_end(QueryGroup(spark, [stream, current], context))
+    streams = StreamsUnderTest(spark, kafka, context)
+    assert streams.rows("silver.quarantined_accounts") == []
+    assert found(streams.rows("silver.current_accounts")) == database.expect()
+    assert audit_stream(stream, lakehouse, kafka).breaches == ()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ def test_the_files_of_the_page_are_a_group(
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
         module = f"platform_assets.{path.removesuffix('.py').replace('/', '.')}"
-        request.addfinalizer(functools.partial(sys.modules.pop, module, None))
+        request.addfinalizer(partial(sys.modules.pop, module, None))
     for package in (platform_assets.topics, platform_assets.streams, platform_assets.groups):
         own = tmp_path / package.__name__.rpartition(".")[2]
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(own)])

@@ -13,7 +13,7 @@ from platform_assets.streaming.formats.plain_values import write_json
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError
 from platform_assets.streaming.formats.readers import compile_schema
 from platform_assets.streaming.formats.registered_schema import SchemaSource
-from platform_assets.streaming.topic_spec import RegistryValues, Topic
+from platform_assets.streaming.topic_spec import Topic
 
 # Of a small value that is a gigabyte when it is decompressed, so much is searched: more than Kafka takes in one record.
 _MOST_BYTES = 16 * 1024 * 1024
@@ -30,7 +30,7 @@ def find_read_form(topics: Iterable[Topic], source: SchemaSource | None) -> Read
     """
     chosen = list(topics)
     codecs = tuple(sorted({topic.compression for topic in chosen if topic.compression is not None}))
-    own = source if any(isinstance(topic.values, RegistryValues) for topic in chosen) else None
+    own = source if any(topic.is_registered for topic in chosen) else None
     return partial(_read_form, codecs, own) if codecs or own is not None else find_no_form
 
 

@@ -20,11 +20,13 @@ from platform_assets.streaming.change_events import (
     ChangeEvents,
     name_in_json,
 )
+from platform_assets.streaming.formats.plain_values import write_json
+from platform_assets.streaming.formats.registered_schema import SchemaSource, require_source
 from platform_assets.streaming.ingest.change_positions import find_position, find_time
 from platform_assets.streaming.ingest.changed_fields import RowFields
 from platform_assets.streaming.ingest.field_values import name_json_type
 from platform_assets.streaming.ingest.json_values import parse_json
-from platform_assets.streaming.ingest.opened_values import OpenedValues
+from platform_assets.streaming.ingest.opened_values import OpenedValues, open_values
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.topic_spec import Topic
 
@@ -58,13 +60,22 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def open_changes(batch: pa.RecordBatch, topic: Topic, max_bytes: int) -> OpenedValues:
-    """The rows of a batch of (key, value, partition, offset, timestamp) of Kafka records, or why they are none."""
-    opened, opener = OpenedValues(), ChangeOpener(topic, max_bytes)
-    names = ("key", "value", "offset")
+def open_changes(
+    batch: pa.RecordBatch, topic: Topic, max_bytes: int, schemas: SchemaSource | None = None
+) -> OpenedValues:
+    """The rows of a batch of (key, value, partition, offset, timestamp) of Kafka records, or why they are none.
+
+    Those that schemas of a registry wrote are read as the JSON that they stand for. Raises what `open_values` raises,
+    for such a topic only.
+    """
+    opened, opener = OpenedValues(), ChangeOpener(topic, None if topic.is_registered else max_bytes)
+    keys, values, offsets = (batch.column(name).to_pylist() for name in ("key", "value", "offset"))
+    if topic.is_registered:
+        opened.refused = _read_framed(keys, values, topic, require_source(topic, schemas), max_bytes)
     sent = batch.column("timestamp").cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_pylist()
-    records = zip(*(batch.column(name).to_pylist() for name in names), sent, strict=True)
-    for row, (key, value, offset, sent_micros) in enumerate(records):
+    for row, (key, value, offset, sent_micros) in enumerate(zip(keys, values, offsets, sent, strict=True)):
+        if row in opened.refused:
+            continue
         try:
             opened.texts[row], is_partial = opener.open(key, value, offset, sent_micros)
         except RejectedRecordError as error:
@@ -75,10 +86,24 @@ def open_changes(batch: pa.RecordBatch, topic: Topic, max_bytes: int) -> OpenedV
     return opened
 
 
-class ChangeOpener:
-    """Opens the change events of a topic."""
+def _read_framed(
+    keys: list[bytes | None], values: list[bytes | None], topic: Topic, source: SchemaSource, max_bytes: int
+) -> dict[int, RejectedRecordError]:
+    """Puts the JSON form in the place of each value that is there, and else of the key; why it has none, by row."""
+    framed = [key if value is None else value for key, value in zip(keys, values, strict=True)]
+    opened = open_values(framed, topic, source, max_bytes, OpenedValues())
+    texts = dict(opened.texts)
+    for _, rows, plains in opened.groups:
+        texts |= zip(rows, map(write_json, plains), strict=True)
+    for row, text in texts.items():
+        (keys if values[row] is None else values)[row] = text
+    return opened.refused
 
-    def __init__(self, topic: Topic, max_bytes: int) -> None:
+
+class ChangeOpener:
+    """Opens the change events of a topic. `max_bytes` None: values of any size, for they were judged before."""
+
+    def __init__(self, topic: Topic, max_bytes: int | None) -> None:
         assert isinstance(topic.values, ChangeEvents), "The topic's values are no change events."
         self._max_bytes = max_bytes
         self._fields = RowFields(topic.fields)
@@ -91,7 +116,7 @@ class ChangeOpener:
         """
         if value is None:
             return self._open_tombstone(key, offset, sent_micros), True
-        if len(value) > self._max_bytes:
+        if self._max_bytes is not None and len(value) > self._max_bytes:
             raise RejectedRecordError(Reason.OVERSIZED, f"{len(value)} bytes, at most {self._max_bytes} are accepted")
         envelope = _read_envelope(value)
         schema = b""

@@ -48,7 +48,6 @@ from platform_assets.streaming.ingest.record_numbers import (
 from platform_assets.streaming.ingest.repeated_records import RepeatFinder
 from platform_assets.streaming.progress import count_rows
 from platform_assets.streaming.register.forgotten_users import Register
-from platform_assets.streaming.topic_spec import RegistryValues
 from platform_assets.tables.platform import ERASED_RECORDS, LOST_RANGES, REQUEUED_RECORDS
 
 if TYPE_CHECKING:
@@ -195,7 +194,7 @@ class EventWriter:
 
         The commit of each table that has them says for which ids there was none.
         """
-        schemas = self._context.schemas if isinstance(self._topic.values, RegistryValues) else None
+        schemas = self._context.schemas if self._topic.is_registered else None
         if schemas is None or not self.has_any_of(batch_id, app):
             return schemas
         for table in (self._quarantined, self._deduplicated, self._erased, self._events):

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_assets.errors import RegistryUnavailableError, UnknownSchemaError
+from platform_assets.streaming.change_events import ChangeEvents
 from platform_assets.streaming.formats.contract_fit import find_misfits
 from platform_assets.streaming.formats.frame import HEADER_BYTES, find_schema_id
 from platform_assets.streaming.formats.plain_values import Adaptation, Plain, plan_adaptation
@@ -28,9 +29,12 @@ from platform_assets.streaming.topic_spec import Topic
 
 
 def find_unresolved(records: pa.Table) -> frozenset[int]:
-    """The ids for which the registry gave no schema, of parsed records (`parsed_schema`)."""
+    """The ids for which the registry gave no schema, of parsed records (`parsed_schema`).
+
+    Of a record without a value it is the schema of its key.
+    """
     of_them = records.filter(pc.equal(records["_reason"], Reason.UNKNOWN_SCHEMA.value))
-    found = map(find_schema_id, of_them["_value"].to_pylist())
+    found = map(find_schema_id, pc.coalesce(of_them["_value"], of_them["_key"]).to_pylist())
     return frozenset(schema_id for schema_id in found if schema_id is not None)
 
 
@@ -121,6 +125,9 @@ class TopicSchema:
 
     def _open(self, place: tuple[int, ...]) -> OpenedType:
         reader = self.readers.find(place)
+        if isinstance(self._topic.values, ChangeEvents):
+            # It describes the event. The row in it, the contract judges value by value.
+            return OpenedType(reader, Adaptation((), ()), self.readers.is_json)
         if misfits := find_misfits(reader.shape, self._topic):
             raise SchemaError("; ".join(misfits))
         plans = None if reader.read_columns is None else plan_columns(reader.shape, compile_contract(self._topic))

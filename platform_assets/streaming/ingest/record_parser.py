@@ -81,7 +81,7 @@ def _parse(
     if isinstance(topic.values, RegistryValues):
         return _parse_opened(batch, contract, arrival_micros, max_bytes, rules, require_source(topic, schemas))
     if isinstance(topic.values, ChangeEvents):
-        changes = OpenedRecords(open_changes(batch, topic, max_bytes), contract)
+        changes = OpenedRecords(open_changes(batch, topic, max_bytes, schemas), contract)
         return _Batch(batch, contract, arrival_micros, max_bytes, rules, changes).build()
     if not topic.is_list:
         return _Batch(batch, contract, arrival_micros, max_bytes, rules).build()
