@@ -3,7 +3,8 @@
 The simulated shop's events are sent as JSON, then once more as Avro and as Protobuf, by schemas of the embedded
 registry, into topics of their own. Each is read by the stream `events` with its contract: validated, deduplicated,
 accounted. Passes, CPU-seconds and processes are those of `benchmarks.ingest`. What is compared at the end are the
-rows: of all formats the same. Run: `make bench ARGS=formats` (about eight minutes on two cores).
+rows: of all formats the same. Next to them stands Spark's own `from_avro` over the same topic (`plain_avro`).
+Run: `make bench ARGS=formats` (about ten minutes on two cores).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from benchmarks.ingest import measure
 from benchmarks.own_environment import ROOT, of_checkout
+from benchmarks.plain_avro import run_plain_avro
 from platform_assets.streaming.formats.frame import frame
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streaming.topic_spec import JsonValues, RegistryValues
@@ -38,6 +40,7 @@ from resources.settings import Settings
 from resources.spark import SparkResource
 
 FORMATS = ("json", "avro", "protobuf")
+PLAIN = "plain_avro"
 _TEXTS = ("event_id", "event_type", "user_id", "product_id", "product_name", "category", "session_id", "device_type",
           "country", "currency")  # fmt: skip
 _REQUIRED = ("event_id", "event_type", "user_id")
@@ -50,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--passes", type=int, default=3)
-    parser.add_argument("--format", choices=FORMATS, help=argparse.SUPPRESS)
+    parser.add_argument("--format", choices=(*FORMATS, PLAIN), help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.format:
@@ -60,13 +63,12 @@ def main() -> None:
         settings = _settings(Path(temporary))
         with running_servers(settings):
             _fill(settings, find_registry(settings), args.events)
-            found = {name: _run(name, settings.home, args) for name in FORMATS}
+            found = {name: _run(name, settings.home, args) for name in (*FORMATS, PLAIN)}
         _require_same_rows(settings.home, args.passes)
     costs = {name: statistics.median(each["cpu"] for each in passes) for name, passes in found.items()}
     for name, cost in costs.items():
-        print(
-            f"{name:9} {cost * 1e6 / args.events:6.2f} CPU-s per million, {cost / costs['json']:.2f} of JSON (medians)"
-        )
+        of_others = f"{cost / costs['json']:.2f} of JSON, {cost / costs[PLAIN]:.2f} of {PLAIN}"
+        print(f"{name:10} {cost * 1e6 / args.events:6.2f} CPU-s per million, {of_others} (medians)")
 
 
 def _settings(home: Path) -> Settings:
@@ -100,14 +102,7 @@ def _read(kafka: KafkaResource) -> Iterator[tuple[int, bytes]]:
 def _write_avro(registry: SchemaRegistry) -> Encode:
     import fastavro
 
-    fields: list[dict[str, Any]] = [
-        {"name": name, "type": _KIND if name == "event_type" else "string" if name in _REQUIRED else ["null", "string"]}
-        for name in _TEXTS
-    ]
-    fields.append({"name": "timestamp", "type": {"type": "long", "logicalType": "timestamp-micros"}})
-    fields += [{"name": name, "type": ["null", "double"]} for name in ("price", "revenue")]
-    fields.append({"name": "quantity", "type": ["null", "int"]})
-    schema = {"type": "record", "name": "Event", "fields": fields}
+    schema = build_avro_schema()
     schema_id, parsed = registry.register("avro-value", "avro", json.dumps(schema)), fastavro.parse_schema(schema)
 
     def encode(event: Mapping[str, Any]) -> bytes:
@@ -116,6 +111,18 @@ def _write_avro(registry: SchemaRegistry) -> Encode:
         return frame(schema_id, out.getvalue())
 
     return encode
+
+
+def build_avro_schema() -> dict[str, Any]:
+    """The events as an Avro record."""
+    fields: list[dict[str, Any]] = [
+        {"name": name, "type": _KIND if name == "event_type" else "string" if name in _REQUIRED else ["null", "string"]}
+        for name in _TEXTS
+    ]
+    fields.append({"name": "timestamp", "type": {"type": "long", "logicalType": "timestamp-micros"}})
+    fields += [{"name": name, "type": ["null", "double"]} for name in ("price", "revenue")]
+    fields.append({"name": "quantity", "type": ["null", "int"]})
+    return {"type": "record", "name": "Event", "fields": fields}
 
 
 def _write_protobuf(registry: SchemaRegistry) -> Encode:
@@ -171,6 +178,8 @@ def _run(name: str, home: Path, args: argparse.Namespace) -> list[dict[str, floa
 
 
 def _measure(settings: Settings, name: str, passes: int, folder: Path) -> list[dict[str, float]]:
+    if name == PLAIN:
+        return run_plain_avro(settings, "avro", build_avro_schema(), passes, folder)
     from jobs.supervision.stream_context import build_stream_context
     from platform_assets.streaming.engine.query_group import QueryGroup
     from tests.bounded_run import run_to_end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import io
 import json
@@ -71,6 +72,7 @@ TOPICS = (
     _build_topic(_build_record(datetime)),
     _build_topic(_build_record(str)),
     _build_topic(_build_record(int), unit="ms"),
+    dataclasses.replace(_build_topic(_build_record(datetime)), spellings={"user": str.lower, "note": str.strip}),
 )
 
 

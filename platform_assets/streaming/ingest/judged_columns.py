@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, get_type_hints
 
 import msgspec
@@ -32,7 +33,7 @@ class FieldPlan:
     """How a field of the contract takes a member's column. `member`: None where the schema does not have it.
 
     `may_lack`: the field may be null. `hint`: the type of its texts, where not every text is one. `bounds`: which
-    numbers are in its limits.
+    numbers are in its limits. `is_spelled`: whether a text has the topic's spelling, where there is one.
     """
 
     field: RecordField
@@ -40,12 +41,13 @@ class FieldPlan:
     may_lack: bool
     hint: Any = None
     bounds: JudgeNumbers | None = None
+    is_spelled: Callable[[str | None], bool] | None = None
 
 
 def plan_columns(shape: Shape, contract: RecordContract) -> tuple[FieldPlan, ...] | None:
     """How a contract takes records of a shape as columns; None where it has a field or a rule that needs records."""
     topic = contract.topic
-    needs_records = topic.rules or topic.complete is not None or contract.spelled_texts or len(topic.event_id) > 1
+    needs_records = topic.rules or topic.complete is not None or len(topic.event_id) > 1
     if needs_records or shape.kind != "record" or hasattr(topic.record, "__post_init__"):
         return None
     known = {each.path[0] for each in contract.fields}
@@ -77,7 +79,8 @@ def _plan_field(each: RecordField, shape: Shape, contract: RecordContract, hint:
         return None
     if (limits := _find_limits(each, hint)) is None or (kind == "timestamp" and limits[0] is not None):
         return None
-    return FieldPlan(each, member.name, may_lack, *limits)
+    is_spelled = partial(contract.is_spelled, each) if each in contract.spelled_texts else None
+    return FieldPlan(each, member.name, may_lack, *limits, is_spelled)
 
 
 def _find_limits(each: RecordField, hint: Any) -> tuple[Any, JudgeNumbers | None] | None:
@@ -148,10 +151,14 @@ def build_array(plan: FieldPlan, columns: Mapping[str, Column], cursor: Cursor, 
 
 def find_unfit(plan: FieldPlan, texts: pa.Array) -> Bools | None:
     """Which texts are none of the field's type; None where all are. Each different text is judged once."""
-    if plan.hint is None:
+    hint, is_spelled = plan.hint, plan.is_spelled
+    if hint is None and is_spelled is None:
         return None
     different = texts.dictionary_encode()
-    is_unfit = [not _is_of(plan.hint, text) for text in different.dictionary.to_pylist()]
+    is_unfit = [
+        (hint is not None and not _is_of(hint, text)) or (is_spelled is not None and not is_spelled(text))
+        for text in different.dictionary.to_pylist()
+    ]
     if not any(is_unfit):
         return None
     found: Bools = pa.array(is_unfit).take(different.indices).fill_null(False).to_numpy(zero_copy_only=False)

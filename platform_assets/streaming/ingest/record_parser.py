@@ -179,8 +179,9 @@ class _Batch:
     def _find_misspelled(self, odd: set[int]) -> None:
         """Adds the records with a text that has another spelling: a decoder takes it as it is."""
         for each in self._contract.spelled_texts:
-            texts = map(attrgetter(each.name), self._records)
-            odd.update(row for row, text in enumerate(texts) if not self._contract.is_spelled(each, text))
+            texts = list(map(attrgetter(each.name), self._records))
+            if wrong := {text for text in set(texts) if not self._contract.is_spelled(each, text)}:
+                odd.update(row for row, text in enumerate(texts) if text in wrong)
 
     def _find_rule_breakers(self, odd: set[int]) -> None:
         """Adds the records that break one of the topic's own rules; what else is wrong with them comes first."""
