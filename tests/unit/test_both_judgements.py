@@ -35,6 +35,8 @@ class Trip(Record):
     city: str | None = None
     price: Annotated[Decimal, digits(9, 2)] | None = None
     kind: Literal["a", "b"] | None = None
+    level: int | None = 3
+    weight: float = 1.5
 
 
 TOPIC = Topic(
@@ -82,3 +84,15 @@ def test_a_text_gets_its_spelling() -> None:
     row = parse(begun_at="2026-02-27T12:00:00Z", city="Rome", price="$2.50", kind="A")
     assert (row["city"], row["price"], row["kind"]) == ("rome", Decimal("2.50"), "a")
     assert parse(begun_at="2026-02-27T12:00:00Z", city="Rome")["city"] == "rome"
+
+
+@given(st.fixed_dictionaries({}, optional={"level": st.none() | st.integers(), "weight": st.none() | st.floats(0, 9)}))
+def test_a_field_that_nobody_knows_changes_no_default(optional: dict[str, Any]) -> None:
+    fields = {"begun_at": "2026-02-27T12:00:00Z", **optional}
+    assert parse(**fields) == parse(**fields, unknown=1)
+
+
+def test_what_is_absent_has_its_default_and_null_is_null() -> None:
+    row = parse(begun_at="2026-02-27T12:00:00Z", unknown=1)
+    assert (row["level"], row["weight"], row["kind"]) == (3, 1.5, None)
+    assert parse(begun_at="2026-02-27T12:00:00Z", level=None, unknown=1)["level"] is None

@@ -61,12 +61,22 @@ def find_at(document: Mapping[str, Any], path: Sequence[str], breaches: Breaches
     return found
 
 
+def is_at(document: Mapping[str, Any], path: Sequence[str]) -> bool:
+    """Whether something lies under these keys, be it null."""
+    for key in path[:-1]:
+        inside = document.get(key)
+        if not isinstance(inside, Mapping):
+            return False
+        document = inside
+    return path[-1] in document
+
+
 def list_unknown(
     value: bytes, document: Mapping[str, Any], found_values: Mapping[str, Any], fields: Sequence[RecordField]
 ) -> str | None:
     """JSON of what no field takes, None for nothing: by name, or by place (`items[0].colour`) where it is nested.
 
-    What stands at the top is kept to the letter. `found_values` are those of `fields`, by name.
+    What stands at the top is kept to the letter. `found_values` are those of `fields`, by name, where there is one.
     """
     known = {each.path[0] for each in fields}
     raw_fields = _decode_raw_fields(value).items()
@@ -74,7 +84,7 @@ def list_unknown(
     if any(each.kind in ("record", "list", "map") or len(each.path) > 1 for each in fields):
         nested = dict(_list_off_paths(document, [each.path for each in fields], ""))
         for each in fields:
-            nested |= _list_nested(each.inspected, found_values[each.name], ".".join(each.path))
+            nested |= _list_nested(each.inspected, found_values.get(each.name), ".".join(each.path))
         found += [f"{json.dumps(place)}:{write_json(item)}" for place, item in nested.items()]
     return f"{{{','.join(found)}}}" if found else None
 

@@ -18,7 +18,7 @@ from platform_assets.streaming.change_events import FACTS, OPERATION, PARTIAL_OP
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.event_clock import EventClock
 from platform_assets.streaming.ingest.field_values import Number, name_json_type, read_value
-from platform_assets.streaming.ingest.json_values import find_at, list_unknown, parse_json, read_text
+from platform_assets.streaming.ingest.json_values import find_at, is_at, list_unknown, parse_json, read_text
 from platform_assets.streaming.ingest.nested_paths import build_converter, build_decoder
 from platform_assets.streaming.ingest.reasons import Breaches, Reason, RejectedRecordError
 from platform_assets.streaming.record_types import RecordField, Unwrapped
@@ -109,7 +109,9 @@ class RecordContract:
             raise RejectedRecordError(Reason.WRONG_TYPE, said)
         if self._sure is not None and document.get(name_in_json(OPERATION)) in PARTIAL_OPERATIONS:
             return self._judge_partial(value, document, self._sure, arrival_micros, rules)
-        found = {each.name: find_at(document, each.path, breaches) for each in self.fields}
+        values = ((each, find_at(document, each.path, breaches)) for each in self.fields)
+        # A null that was sent is none; a field that is absent has its default.
+        found = {each.name: value for each, value in values if value is not None or is_at(document, each.path)}
         try:
             unknown = list_unknown(value, document, found, self.fields)
         except RecursionError:  # Python's JSON reads deeper than it can be written
