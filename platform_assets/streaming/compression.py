@@ -12,6 +12,8 @@ Compression: TypeAlias = Literal["gzip", "zstd", "lz4", "snappy"]
 how long it is: what is written in chunks (`sNaPpY`, or Java's Xerial) is another one."""
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
+# What is read together is lost together, where a value is broken.
+_PART_BYTES = 256
 # The length of a snappy value is a varint of 32 bits.
 _LENGTH_BYTES = 5
 
@@ -37,28 +39,40 @@ def decompress(value: bytes, codec: Compression, max_bytes: int) -> bytes:
 
     Raises `NotDecompressibleError`, and `TooLargeError` for more than `max_bytes`.
     """
-    found = decompress_start(value, codec, max_bytes + 1)
-    if len(found) > max_bytes:
-        raise TooLargeError(f"more than {max_bytes} bytes when it is decompressed")
-    return found
-
-
-def decompress_start(value: bytes, codec: Compression, most_bytes: int) -> bytes:
-    """The first bytes that were compressed, no more than `most_bytes`. Raises `NotDecompressibleError`.
-
-    A snappy value is read whole or not at all: raises `TooLargeError` for a longer one.
-    """
     import pyarrow as pa
 
     if not value:
         raise NotDecompressibleError("no bytes, where a compressed value has some")
     try:
         if codec == "snappy":
-            return _decompress_whole(value, most_bytes)
+            return _decompress_whole(value, max_bytes)
         with pa.CompressedInputStream(pa.BufferReader(value), codec) as stream:
-            return bytes(stream.read(most_bytes))
+            found = bytes(stream.read(max_bytes + 1))
     except (OSError, pa.ArrowInvalid) as error:
         raise NotDecompressibleError(str(error)) from None
+    if len(found) > max_bytes:
+        raise TooLargeError(f"more than {max_bytes} bytes when it is decompressed")
+    return found
+
+
+def decompress_part(value: bytes, codec: Compression, most_bytes: int) -> bytes | None:
+    """What can be read of a value that may be cut, changed or followed by others; None where that is nothing.
+
+    No more than `most_bytes`, from the start. A snappy value is read whole or not at all.
+    """
+    import pyarrow as pa
+
+    parts: list[bytes] = []
+    try:
+        if codec == "snappy":
+            return _decompress_whole(value, most_bytes)
+        with pa.CompressedInputStream(pa.BufferReader(value), codec) as stream:
+            while most_bytes > 0 and (part := bytes(stream.read(min(_PART_BYTES, most_bytes)))):
+                parts.append(part)
+                most_bytes -= len(part)
+    except (OSError, pa.ArrowInvalid, NotDecompressibleError, TooLargeError):
+        return b"".join(parts) or None  # what stands before the place where it is broken
+    return b"".join(parts)
 
 
 def _decompress_whole(value: bytes, most_bytes: int) -> bytes:

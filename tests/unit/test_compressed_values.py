@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from platform_assets.streaming.compression import (
     NotDecompressibleError,
     TooLargeError,
     decompress,
+    decompress_part,
 )
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.formats.registered_schema import SchemaSource
@@ -92,6 +94,19 @@ def test_a_small_value_that_is_a_large_one_is_oversized_and_not_unpacked(codec: 
     assert pa.total_allocated_bytes() - before < 10_000_000 and "at most 3000000" in row["_detail"]
     (row,) = parse(topic, [b"x" * 101], max_bytes=100)
     assert row["_detail"] == "101 bytes, at most 100 are accepted"
+
+
+@CODECS
+def test_what_stands_before_the_broken_place_is_read(codec: Compression) -> None:
+    text = json.dumps([secrets.token_hex(16) for _ in range(300)]).encode()
+    packed = compress(text, codec)
+    assert decompress_part(packed, codec, len(text)) == text
+    if codec != "snappy":
+        assert decompress_part(packed, codec, 100) == text[:100]
+        assert (decompress_part(packed + b"x", codec, 10**6) or b"").startswith(text[:1_000])
+    if codec == "gzip":
+        assert (decompress_part(packed[:-1], codec, 10**6) or b"").startswith(text[:5_000])
+    assert decompress_part(b"no such bytes", codec, 10**6) is None
 
 
 def test_a_codec_that_there_is_not_is_named() -> None:

@@ -127,3 +127,12 @@ def test_what_is_not_taken_stays_to_the_letter() -> None:
 
 def test_only_fields_that_a_record_may_lack_are_filled() -> None:
     assert {each.name for each in list_fillable(NEW)} == {"note", *ADDED}
+
+
+def test_a_row_of_which_nothing_is_taken_stays_as_it_is() -> None:
+    value = b'{"id": "x", "at": "%b", "more": 1}' % NOW.isoformat().encode()
+    rows = widen(parse(OLD, [value]), parse(NEW, [value]).schema)
+    for text in ('{"z": 1 , "y":2}', '{"z":1,"z":2}', '{"na\u00efve":1}', "{}"):
+        place = rows.schema.get_field_index(UNKNOWN)
+        own = rows.set_column(place, rows.schema.field(place), pa.array([text]))
+        assert fill_fields(own, NEW, RULES).equals(own)

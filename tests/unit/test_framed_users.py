@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import secrets
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -142,3 +143,24 @@ def test_a_compressed_value_is_searched_unpacked(codec: Compression) -> None:
     assert judge(pa.compress(b"cut: {user-77", codec=codec, asbytes=True), "user-77", topic=topic) == CERTAIN
     value, source = value_of("bob", "user-77")
     assert judge(pa.compress(value, codec=codec, asbytes=True), "user-77", source, framed) == UNSURE
+    hidden, _ = value_of("bob", blob=b"blah user-77 blah")
+    assert judge(pa.compress(hidden, codec=codec, asbytes=True), "user-77", source, framed) == UNSURE
+    of_nobody = frame(9, value_of(UUID)[0][5:])
+    for unreadable in (of_nobody, value_of(UUID)[0][:-1], value_of(UUID)[0] + b"zz"):
+        assert judge(pa.compress(unreadable, codec=codec, asbytes=True), UUID, source, framed) == CERTAIN
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "lz4"])
+def test_a_compressed_value_that_is_broken_is_searched_as_far_as_it_is_read(codec: str) -> None:
+    topic = dataclasses.replace(AS_JSON, compression=codec)  # type: ignore[arg-type]
+    text = json.dumps({"user_id": "user-77", "note": secrets.token_hex(3_000)}).encode()
+    packed = pa.compress(text, codec=codec, asbytes=True)
+    assert judge(packed + b"x", "user-77", topic=topic) != NONE
+    if codec == "gzip":
+        assert judge(packed[:-8], "user-77", topic=topic) != NONE
+
+
+def test_names_of_many_lengths_are_not_looked_for_without_end() -> None:
+    forgotten = Sought(lambda text: False, frozenset(range(5, 62)))
+    for value in (b'{"a":' * 209_715, frame(8, b'{"a":' * 209_715), json.dumps('{"a":' * 200_000).encode()):
+        assert judge_record(None, value, forgotten) == UNSURE

@@ -93,7 +93,9 @@ def test_fields_of_headers_are_fields_of_the_record() -> None:
         (json.dumps(BODY).encode(), [("x-tenant", None)], "missing_field", "tenant is missing"),
         (json.dumps(BODY).encode(), [("x-tenant", b"\xff")], "bad_envelope", "x-tenant is no UTF-8"),
         (json.dumps(BODY).encode(), [("x-tenant", b"a"), ("attempt", b"often")], "wrong_type", "attempt"),
-        (json.dumps({**BODY, "tenant": "z"}).encode(), [("x-tenant", b"a")], "bad_envelope", "a header gives tenant"),
+        (json.dumps({**BODY, "tenant": "z"}).encode(), [("x-tenant", b"a")], "bad_envelope", "tenant is in the value"),
+        (json.dumps({**BODY, "tenant": "z"}).encode(), None, "bad_envelope", "tenant is in the value"),
+        (json.dumps({**BODY, "attempt": 1}).encode(), [("x-tenant", b"a")], "bad_envelope", "attempt is in the value"),
         (b"[1]", [("x-tenant", b"a")], "wrong_type", "not an object"),
         (b'{"meter": "m1"} {', [("x-tenant", b"a")], "not_json", ""),
         (b"", [("x-tenant", b"a")], "not_json", ""),
@@ -127,7 +129,7 @@ def test_a_value_with_its_headers_is_the_object_with_their_members(
 def test_both_modes_of_a_cloud_event_give_the_same_row() -> None:
     data = {"items": 3}
     structured = json.dumps({"specversion": "1.0", **ATTRIBUTES, "traceparent": "00-1", "data": data}).encode()
-    of_structured: Headers = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
+    of_structured = [("content-type", b"Application/CloudEvents+JSON; charset=UTF-8"), *as_headers(specversion="1.0")]
     binary = as_headers(specversion="1.0", **ATTRIBUTES, traceparent="00-1")
     found = parse(EVENTS, (structured, of_structured), (structured, None), (json.dumps(data).encode(), binary))
     for row in found:
@@ -150,6 +152,8 @@ def test_both_modes_of_a_cloud_event_give_the_same_row() -> None:
         (None, as_headers(specversion="1.0", **ATTRIBUTES), "missing_field", "data"),
         (None, None, "tombstone", ""),
         (b'"x"', [], "wrong_type", "not an object"),
+        (b'{"specversion": "0.3"}', None, "bad_envelope", "version '0.3'; 1.0 is read"),
+        (b"[]", [("content-type", b"application/cloudevents-batch+json")], "bad_envelope", "several CloudEvents"),
     ],
 )
 def test_what_is_no_cloud_event_of_the_contract_is_refused(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
 from platform_assets.errors import UnknownSchemaError
-from platform_assets.streaming.compression import Compression, NotDecompressibleError, TooLargeError, decompress_start
+from platform_assets.streaming.compression import Compression, decompress_part
 from platform_assets.streaming.formats.frame import HEADER_BYTES, find_schema_id
 from platform_assets.streaming.formats.plain_values import write_json
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError
@@ -16,10 +17,19 @@ from platform_assets.streaming.formats.registered_schema import SchemaSource
 from platform_assets.streaming.topic_spec import Topic
 
 # Of a small value that is a gigabyte when it is decompressed, so much is searched: more than Kafka takes in one record.
-_MOST_BYTES = 16 * 1024 * 1024
+_MOST_BYTES = 64 * 1024 * 1024
 
-ReadForm: TypeAlias = Callable[[bytes], bytes | None]
-"""Gives what a raw value is when it is unpacked, and its JSON where a schema wrote it; None where it is neither."""
+
+@dataclass(frozen=True)
+class Form:
+    """What a raw value is when it is unpacked, and the JSON that it stands for, where a schema wrote it."""
+
+    unpacked: bytes
+    json: bytes | None
+
+
+ReadForm: TypeAlias = Callable[[bytes], Form | None]
+"""Gives the form of a raw value; None for one that is not packed, and that no schema wrote."""
 
 
 def find_read_form(topics: Iterable[Topic], source: SchemaSource | None) -> ReadForm:
@@ -34,20 +44,16 @@ def find_read_form(topics: Iterable[Topic], source: SchemaSource | None) -> Read
     return partial(_read_form, codecs, own) if codecs or own is not None else find_no_form
 
 
-def find_no_form(value: bytes) -> bytes | None:
+def find_no_form(value: bytes) -> Form | None:
     """The form of any value of topics whose values are not packed in any way."""
     return None
 
 
-def _read_form(codecs: tuple[Compression, ...], source: SchemaSource | None, value: bytes) -> bytes | None:
-    for codec in codecs:
-        try:
-            unpacked = decompress_start(value, codec, _MOST_BYTES)
-        except (NotDecompressibleError, TooLargeError):
-            continue
-        form = None if source is None else _read_json(source, unpacked)
-        return unpacked if form is None else form
-    return None if source is None else _read_json(source, value)
+def _read_form(codecs: tuple[Compression, ...], source: SchemaSource | None, value: bytes) -> Form | None:
+    found = (decompress_part(value, codec, _MOST_BYTES) for codec in codecs)
+    unpacked = next((part for part in found if part is not None), None)
+    json = None if source is None else _read_json(source, value if unpacked is None else unpacked)
+    return None if unpacked is None and json is None else Form(value if unpacked is None else unpacked, json)
 
 
 def _read_json(source: SchemaSource, value: bytes) -> bytes | None:

@@ -41,7 +41,9 @@ def fill_fields(rows: pa.RecordBatch, topic: Topic, rules: EventRules) -> pa.Rec
     """
     contract, fields = compile_contract(topic), list_fillable(topic)
     columns = {name: rows.column(name) for name in rows.schema.names}
-    members = [None if text is None else _decode_members(text) for text in columns[UNKNOWN].to_pylist()]
+    texts = columns[UNKNOWN].to_pylist()
+    members = [None if text is None else _decode_members(text) for text in texts]
+    changed: set[int] = set()
     for each in fields:
         build = build_column(each)
         is_free = columns[each.name].is_null().to_pylist()
@@ -53,11 +55,13 @@ def fill_fields(rows: pa.RecordBatch, topic: Topic, rules: EventRules) -> pa.Rec
             if is_read:
                 del own[each.path[0]]
                 found[row] = value
+                changed.add(row)
         if found:
             filled = build([found.get(row) for row in range(len(rows))], rules)
             old = columns[each.name]
             columns[each.name] = pa.compute.coalesce(old, filled.cast(old.type))
-    columns[UNKNOWN] = pa.array([_write(own) for own in members], columns[UNKNOWN].type)
+    left = [_write(members[row]) if row in changed else text for row, text in enumerate(texts)]
+    columns[UNKNOWN] = pa.array(left, columns[UNKNOWN].type)
     return pa.RecordBatch.from_arrays(list(columns.values()), schema=rows.schema)
 
 

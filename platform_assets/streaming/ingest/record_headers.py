@@ -7,7 +7,7 @@ than a value is.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import msgspec
@@ -22,6 +22,7 @@ Headers: TypeAlias = Sequence[Mapping[str, Any]] | None
 
 # The names by the binding of CloudEvents 1.0 to Kafka.
 _PREFIX, _CONTENT_TYPE, _VERSION = "ce_", "content-type", "1.0"
+_STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
@@ -30,8 +31,8 @@ _encode = msgspec.json.encode
 def add_headers(value: bytes | None, headers: Headers, topic: Topic) -> bytes | None:
     """The JSON of a record: its value with what the topic takes out of the headers.
 
-    Raises `RejectedRecordError` (bad_envelope) for headers that are no text, a value that has a member which a header
-    gives, and a CloudEvent of another version, or one whose data is not what its content type says.
+    Raises `RejectedRecordError` (bad_envelope) for headers that are no text, a value that has a member which is a
+    header's, sent or not, and a CloudEvent of another version, or one whose data is not what its content type says.
     """
     found = {header["key"]: header["value"] for header in headers or ()}
     if isinstance(topic.values, CloudEvents):
@@ -41,27 +42,40 @@ def add_headers(value: bytes | None, headers: Headers, topic: Topic) -> bytes | 
         for each in topic.fields
         if (name := topic.headers.get(each.name)) is not None and found.get(name) is not None
     }
-    return value if value is None or not members else _add_members(value, members)
+    names = {each.path[0] for each in topic.fields if each.name in topic.headers}
+    return value if value is None or not names else _add_members(value, members, names)
 
 
-def _add_members(value: bytes, members: Mapping[str, msgspec.Raw]) -> bytes:
-    """A JSON object with these members behind its own. What is no object is left as it is: the contract says so."""
+def _add_members(value: bytes, members: Mapping[str, msgspec.Raw], names: Set[str]) -> bytes:
+    """A JSON object with these members behind its own. What is no object is left as it is: the contract says so.
+
+    `names` are those of all fields that are headers'.
+    """
     try:
         own = _decode_members(value)
     except (msgspec.MsgspecError, RecursionError):
         return value
-    if twice := own.keys() & members.keys():
-        said = f"a header gives {', '.join(sorted(twice))}, and the value has it too"
+    if twice := own.keys() & names:
+        said = f"{', '.join(sorted(twice))} is in the value, where a header has it"
         raise RejectedRecordError(Reason.BAD_ENVELOPE, said)
+    if not members:
+        return value
     comma = b"," if own else b""
     return value.rstrip().removesuffix(b"}") + comma + _encode(members)[1:]
 
 
 def _open_event(value: bytes | None, headers: Mapping[str, bytes | None]) -> bytes | None:
-    """The structured form of a CloudEvent. A record without its headers is taken for one in that form."""
+    """The structured form of a CloudEvent. Its content type says that it is in that form, whatever headers it has.
+
+    A record without a content type and without the headers of an event is taken for one in that form.
+    """
     version = headers.get(f"{_PREFIX}specversion")
-    if version is None:
-        return value
+    content_type = _read_text(_CONTENT_TYPE, headers.get(_CONTENT_TYPE))
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type.startswith(_BATCH):
+        raise RejectedRecordError(Reason.BAD_ENVELOPE, "several CloudEvents in one record, which Kafka has no mode for")
+    if version is None or media_type.startswith(_STRUCTURED):
+        return _check_version(value)
     if (text := _read_text(f"{_PREFIX}specversion", version)) != _VERSION:
         raise RejectedRecordError(Reason.BAD_ENVELOPE, f"a CloudEvent of version {text!r}; {_VERSION} is read")
     attributes: dict[str, Any] = {
@@ -69,14 +83,25 @@ def _open_event(value: bytes | None, headers: Mapping[str, bytes | None]) -> byt
         for name, raw in headers.items()
         if name.startswith(_PREFIX) and raw is not None
     }
-    content_type = headers.get(_CONTENT_TYPE)
-    if content_type is not None:
-        attributes["datacontenttype"] = _read_text(_CONTENT_TYPE, content_type)
+    if content_type:
+        attributes["datacontenttype"] = content_type
     if value is not None:
         for taken in attributes.keys() & {"data", "data_base64"}:
             raise RejectedRecordError(Reason.BAD_ENVELOPE, f"the header {_PREFIX}{taken} is no attribute of an event")
         attributes |= _read_data(value, attributes.get("datacontenttype", "application/json"))
     return _encode(attributes)
+
+
+def _check_version(value: bytes | None) -> bytes | None:
+    """An event in its structured form. One without a version is left to the contract."""
+    try:
+        version = {} if value is None else _decode_members(value)
+        found = msgspec.json.decode(version.get("specversion", b'"1.0"'))
+    except (msgspec.MsgspecError, RecursionError):
+        return value
+    if found != _VERSION:
+        raise RejectedRecordError(Reason.BAD_ENVELOPE, f"a CloudEvent of version {found!r}; {_VERSION} is read")
+    return value
 
 
 def _read_data(value: bytes, content_type: str) -> dict[str, Any]:

@@ -27,7 +27,13 @@ from platform_assets.streaming.register.record_content import (
     read_content,
 )
 from platform_assets.streaming.register.sought_names import Sought, is_weak
-from platform_assets.streaming.register.words_in_bytes import find_packed, find_words, find_words_at, unescape
+from platform_assets.streaming.register.words_in_bytes import (
+    TooManyWordsError,
+    find_packed,
+    find_words,
+    find_words_at,
+    unescape,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,6 +124,15 @@ def _judge(content: Content, sought: Sought) -> Mention:
     return max(min(inside, whole), unread, closed, Mention.UNSURE if hidden else Mention.NONE)
 
 
+def _judge_words(text: bytes, sought: Sought) -> Mention:
+    """CERTAIN where a word is a name; UNSURE where there are more words than are looked at."""
+    try:
+        is_named = any(sought.holds(word) for word in find_words(text, sought.lengths) if not is_weak(word))
+    except TooManyWordsError:
+        return Mention.UNSURE
+    return Mention.CERTAIN if is_named else Mention.NONE
+
+
 def _judge_packed(value: bytes, sought: Sought) -> Mention:
     if sought.needle not in value:
         return Mention.NONE
@@ -138,6 +153,5 @@ def _judge_text(text: bytes, of_word: Mention, sought: Sought) -> Mention:
                     return Mention.CERTAIN
                 # A sentence within a record that can be read: it may speak of somebody.
                 found = Mention.UNSURE
-            if any(sought.holds(word) for word in find_words(spelling, sought.lengths) if not is_weak(word)):
-                found = max(found, Mention.UNSURE if named_at else of_word)
+            found = max(found, min(_judge_words(spelling, sought), Mention.UNSURE if named_at else of_word))
     return found

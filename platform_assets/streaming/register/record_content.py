@@ -40,7 +40,7 @@ class Number(str):
 class Content:
     """What a record is made of: `named` in fields that name users, other `values`, `texts` around and in them.
 
-    `unread` are those that were to be JSON and are not. `opened` are raw values whose form has been added, `closed` are
+    `unread` are those that were to be JSON and are not. `opened` are values whose JSON has been added, `closed` are
     others in a registry's frame.
     """
 
@@ -56,15 +56,22 @@ class Content:
         """Whether a value is another when it is unpacked, which is added."""
         form = self.sought.read_form(value)
         if form is None:
-            self.closed += [value] if find_schema_id(value) is not None else []
+            self._add_closed(value)
             return False
-        document = _parse_inner(form)
-        if document is None:
-            self.unread.append(form)
-        else:
+        text = form.unpacked if form.json is None else form.json
+        if (document := _parse_inner(text)) is not None:
             self.add("", document)
-        self.opened.append(value)
+        else:
+            self.unread.append(text)
+        if form.json is None and document is None:
+            self._add_closed(form.unpacked)
+        elif not form.unpacked.endswith(text):
+            self.opened.append(form.unpacked)
         return True
+
+    def _add_closed(self, value: bytes) -> None:
+        if find_schema_id(value) is not None:
+            self.closed.append(value)
 
     def add(self, name: str, document: Any) -> None:
         """All values of a JSON document, which is the value of the field `name`."""

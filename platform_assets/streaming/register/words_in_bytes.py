@@ -19,7 +19,14 @@ _ESCAPED = tuple((b"\\" + bytes([sign]), b" " if sign in b"ntrbf" else bytes([si
 _ESCAPED_UNICODE = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+")
 _WORD = re.compile(rb"[\w-]+")
 _IS_WORD_BYTE = tuple(_WORD.fullmatch(bytes([byte])) is not None for byte in range(256))
+# A register of many users has names of fifty lengths, and a MiB of braces has a word of each length at each place: they
+# took a minute. A MiB of text has a million places for them.
+_MOST_PLACES = 2_000_000
 _IS_WORD = np.array(_IS_WORD_BYTE)
+
+
+class TooManyWordsError(Exception):
+    """A text has so many places where a word of some length could stand that it is not looked at to its end."""
 
 
 def unescape(text: bytes) -> Iterator[bytes]:
@@ -43,7 +50,11 @@ def _decode_unicode(match: re.Match[bytes]) -> bytes:
 
 
 def find_words(text: bytes, lengths: Iterable[int | None]) -> Iterator[bytes]:
-    """All parts of these lengths in which a letter is and from which none goes on; those of unknown length: words."""
+    """All parts of these lengths in which a letter is and from which none goes on; those of unknown length: words.
+
+    Raises `TooManyWordsError` when there are more places for them than are looked at.
+    """
+    places = 0
     data = np.frombuffer(text, np.uint8)
     is_edge = ~_IS_WORD[data]
     begins, ends = np.append(True, is_edge), np.append(is_edge, True)
@@ -55,6 +66,8 @@ def find_words(text: bytes, lengths: Iterable[int | None]) -> Iterator[bytes]:
         elif 0 < length <= len(text):
             is_named = begins[:-length] & ends[length:] & (letters[length:] > letters[:-length])
             starts = np.flatnonzero(is_named)
+            if (places := places + len(starts)) > _MOST_PLACES:
+                raise TooManyWordsError
             yield from {text[start : start + length] for start in starts.tolist()}
 
 
