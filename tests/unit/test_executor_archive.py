@@ -50,7 +50,7 @@ def test_its_code_and_packages_are_all_that_a_process_of_it_imports(archive: Pat
 
 def test_schemas_are_compiled_from_it_without_what_is_left_out(tmp_path: Path) -> None:
     """The compiler for Protobuf comes in a package that requires much, of which the compiler itself imports nothing."""
-    packages = ("googleapis-common-protos", "grpcio-tools", "jsonschema-rs", "msgspec", "protobuf")
+    packages = ("googleapis-common-protos", "grpcio-tools", "jsonschema-rs", "msgspec", "numpy", "protobuf", "pyarrow")
     path = tmp_path / "executors.tar.gz"
     build_archive(path, packages)
     place = unpack(path, tmp_path / "unpacked")
