@@ -26,6 +26,7 @@ from platform_assets.errors import MissingDependencyError, TerminalError
 from platform_assets.object_store import is_s3
 from resources.cluster_configuration import PYTHON, executor_python, prepare_driver_folder
 from resources.executors import await_executors, naming_cluster
+from resources.gateway_log import hear_gateway, quiet_gateway
 from resources.jars import s3_jars, spark_jars
 from resources.java import java_home
 from resources.processes import ProcessIdentity, identify
@@ -133,6 +134,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         from py4j.protocol import Py4JError
         from pyspark import SparkContext
 
+        quiet_gateway()
         delegate, self._delegate = self._delegate, None
         if delegate is not None:
             with contextlib.suppress(Py4JError, OSError), warnings.catch_warnings():
@@ -171,6 +173,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
             self.stop()
 
     def _launch(self, inherited_descriptors: tuple[int, ...]) -> None:
+        hear_gateway()
         settings = self._settings or load_settings()  # Dagster's copy of a resource has no private attributes
         jars = spark_jars() + (s3_jars() if is_s3(settings.lakehouse) else [])
         os.environ["JAVA_HOME"] = str(java_home())
