@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from platform_assets.streaming.ingest.json_values import decode_members
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.record_types import RecordField
 
@@ -28,7 +29,6 @@ _DECIMAL = "org.apache.kafka.connect.data.Decimal"
 _MOST_BYTES = 32
 _SCALES = range(-38, 1_000)
 
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NOT_READ = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -52,8 +52,8 @@ class RowFields:
         if not has_marks and not self._dates and not decimals:
             return row
         try:
-            members = _decode_members(row)
-            known = _decode_members(before) if has_marks and before.startswith(b"{") else {}
+            members = decode_members(row)
+            known = decode_members(before) if has_marks and before.startswith(b"{") else {}
         except _NOT_READ as error:
             raise RejectedRecordError(Reason.NOT_JSON, str(error)) from None
         if has_marks and image == "after":

@@ -25,7 +25,7 @@ from platform_assets.streaming.formats.registered_schema import SchemaSource, re
 from platform_assets.streaming.ingest.change_positions import find_position, find_time
 from platform_assets.streaming.ingest.changed_fields import RowFields
 from platform_assets.streaming.ingest.field_values import name_json_type
-from platform_assets.streaming.ingest.json_values import parse_json
+from platform_assets.streaming.ingest.json_values import decode_members, parse_json
 from platform_assets.streaming.ingest.opened_values import OpenedValues, open_values
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.topic_spec import Topic
@@ -56,7 +56,6 @@ class _Envelope(msgspec.Struct, gc=False):
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -144,10 +143,10 @@ class ChangeOpener:
         if sent_micros is None or sent_micros <= 0:
             raise RejectedRecordError(Reason.TOMBSTONE, "the value is null, and the record has no Kafka timestamp")
         try:
-            members = _decode_members(key)
+            members = decode_members(key)
             schema = bytes(members.get("schema", b""))
             if not self._keys <= members.keys() and "payload" in members:
-                members = _decode_members(members["payload"])
+                members = decode_members(members["payload"])
             else:
                 schema = b""
         except _NOT_READ:

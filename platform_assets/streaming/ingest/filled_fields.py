@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,15 +9,14 @@ import msgspec
 import pyarrow as pa
 
 from platform_assets.streaming.event_rules import EventRules
-from platform_assets.streaming.ingest.json_values import parse_json
+from platform_assets.streaming.ingest.json_values import decode_members, parse_json, write_member
 from platform_assets.streaming.ingest.reasons import RejectedRecordError
-from platform_assets.streaming.ingest.record_columns import NOT_HELD, build_column
+from platform_assets.streaming.ingest.record_columns import NOT_HELD, Build, build_column
 from platform_assets.streaming.ingest.record_contract import RecordContract, compile_contract
 from platform_assets.streaming.record_types import RecordField
 from platform_assets.streaming.topic_spec import Topic
 
 UNKNOWN = "unknown_fields"
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def list_fillable(topic: Topic) -> tuple[RecordField, ...]:
@@ -42,7 +40,7 @@ def fill_fields(rows: pa.RecordBatch, topic: Topic, rules: EventRules) -> pa.Rec
     contract, fields = compile_contract(topic), list_fillable(topic)
     columns = {name: rows.column(name) for name in rows.schema.names}
     texts = columns[UNKNOWN].to_pylist()
-    members = [None if text is None else _decode_members(text) for text in texts]
+    members = [None if text is None else decode_members(text) for text in texts]
     changed: set[int] = set()
     for each in fields:
         build = build_column(each)
@@ -51,7 +49,7 @@ def fill_fields(rows: pa.RecordBatch, topic: Topic, rules: EventRules) -> pa.Rec
         for row, own in enumerate(members):
             if own is None or not is_free[row] or each.path[0] not in own:
                 continue
-            is_read, value = _read(contract, each, bytes(own[each.path[0]]), rules)
+            is_read, value = _read(contract, each, build, bytes(own[each.path[0]]), rules)
             if is_read:
                 del own[each.path[0]]
                 found[row] = value
@@ -65,11 +63,11 @@ def fill_fields(rows: pa.RecordBatch, topic: Topic, rules: EventRules) -> pa.Rec
     return pa.RecordBatch.from_arrays(list(columns.values()), schema=rows.schema)
 
 
-def _read(contract: RecordContract, each: RecordField, raw: bytes, rules: EventRules) -> tuple[bool, Any]:
+def _read(contract: RecordContract, each: RecordField, build: Build, raw: bytes, rules: EventRules) -> tuple[bool, Any]:
     """Whether the contract takes a field's JSON, and the value."""
     try:
         value = contract.read_field(each, parse_json(raw))
-        build_column(each)([value], rules)
+        build([value], rules)
     except (RejectedRecordError, *NOT_HELD):
         return False, None
     return True, value
@@ -78,4 +76,4 @@ def _read(contract: RecordContract, each: RecordField, raw: bytes, rules: EventR
 def _write(members: Mapping[str, msgspec.Raw] | None) -> str | None:
     if not members:
         return None
-    return f"{{{','.join(f'{json.dumps(name)}:{bytes(raw).decode()}' for name, raw in members.items())}}}"
+    return f"{{{','.join(write_member(name, raw) for name, raw in members.items())}}}"

@@ -17,7 +17,8 @@ from platform_assets.streaming.record_types import RecordField, unwrap
 _NUMBERS = ("int", "float", "decimal")
 # A number as RFC 8259 writes it.
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+"""The members of a JSON object, each as it was written. Raises what msgspec raises."""
 
 
 def parse_json(value: bytes) -> Any:
@@ -30,7 +31,7 @@ def parse_json(value: bytes) -> Any:
         # Strict UTF-8 first: json.loads would guess UTF-16 and UTF-32 from bytes.
         document = json.loads(value.decode(), parse_constant=refuse, parse_int=Number, parse_float=Number)
         if isinstance(document, dict):
-            _decode_raw_fields(value)
+            decode_members(value)
     except RecursionError:
         raise RejectedRecordError(Reason.NOT_JSON, "nested too deeply to be read") from None
     except (ValueError, msgspec.MsgspecError) as error:
@@ -71,6 +72,11 @@ def is_at(document: Mapping[str, Any], path: Sequence[str]) -> bool:
     return path[-1] in document
 
 
+def write_member(name: str, raw: msgspec.Raw) -> str:
+    """A member of `unknown_fields`, its value to the letter."""
+    return f"{json.dumps(name)}:{bytes(raw).decode()}"
+
+
 def list_unknown(
     value: bytes, document: Mapping[str, Any], found_values: Mapping[str, Any], fields: Sequence[RecordField]
 ) -> str | None:
@@ -79,8 +85,7 @@ def list_unknown(
     What stands at the top is kept to the letter. `found_values` are those of `fields`, by name, where there is one.
     """
     known = {each.path[0] for each in fields}
-    raw_fields = _decode_raw_fields(value).items()
-    found = [f"{json.dumps(name)}:{bytes(raw).decode()}" for name, raw in raw_fields if name not in known]
+    found = [write_member(name, raw) for name, raw in decode_members(value).items() if name not in known]
     if any(each.kind in ("record", "list", "map") or len(each.path) > 1 for each in fields):
         nested = dict(_list_off_paths(document, [each.path for each in fields], ""))
         for each in fields:

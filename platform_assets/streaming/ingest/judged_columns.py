@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, TypeAlias
 
 import msgspec
 import msgspec.inspect as inspection
@@ -53,9 +53,10 @@ def plan_columns(shape: Shape, contract: RecordContract) -> tuple[FieldPlan, ...
     known = {each.path[0] for each in contract.fields}
     if any(member.name not in known for member in shape.members):
         return None
-    hints = get_type_hints(topic.record, include_extras=True)
     defaults = {each.name: each.default for each in msgspec.structs.fields(topic.record)}
-    plans = [_plan_field(each, shape, contract, hints[each.name], defaults[each.name]) for each in contract.fields]
+    plans = [
+        _plan_field(each, shape, contract, contract.hints[each.name], defaults[each.name]) for each in contract.fields
+    ]
     found = tuple(plan for plan in plans if plan is not None)
     return found if len(found) == len(plans) else None
 

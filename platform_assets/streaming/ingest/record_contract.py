@@ -48,7 +48,8 @@ class RecordContract:
         self.nothing = topic.record(*([None] * len(topic.fields)))
         """Stands for a record that is rejected: null in every field."""
         self._wire = {each.name: ".".join(each.path) for each in topic.fields}
-        self._hints = get_type_hints(topic.record, include_extras=True)
+        self.hints = get_type_hints(topic.record, include_extras=True)
+        """The types of the record's fields, by name."""
         self._sure = frozenset((*topic.values.key, *FACTS)) if isinstance(topic.values, ChangeEvents) else None
 
     @cached_property
@@ -129,7 +130,7 @@ class RecordContract:
         found = self._read(each, value, breaches)
         breaches.raise_first()
         try:
-            return msgspec.convert(found, self._hints[each.name])
+            return msgspec.convert(found, self.hints[each.name])
         except msgspec.ValidationError as error:
             raise RejectedRecordError(Reason.BAD_VALUE, str(error)) from None
 
@@ -176,7 +177,7 @@ class RecordContract:
             read = self._read(each, found[each.name], own)
             if is_sure or own.is_empty:
                 try:
-                    values[each.name] = None if read is None else msgspec.convert(read, self._hints[each.name])
+                    values[each.name] = None if read is None else msgspec.convert(read, self.hints[each.name])
                 except msgspec.ValidationError as error:
                     own.add(Reason.BAD_VALUE, f"{each.name}: {error}")
             if is_sure or own.is_empty:
@@ -236,7 +237,7 @@ class RecordContract:
         breaches = Breaches()
         read_value(of, text, each.name, breaches)
         try:
-            msgspec.convert(text, self._hints[each.name])
+            msgspec.convert(text, self.hints[each.name])
             breaches.raise_first()
         except (msgspec.ValidationError, RejectedRecordError):
             return False

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from platform_assets.streaming.ingest.field_values import Number
-from platform_assets.streaming.ingest.json_values import read_text
+from platform_assets.streaming.ingest.json_values import decode_members, read_text
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.topic_spec import CloudEvents, Topic
 
@@ -24,7 +24,6 @@ Headers: TypeAlias = Sequence[Mapping[str, Any]] | None
 _PREFIX, _CONTENT_TYPE, _VERSION = "ce_", "content-type", "1.0"
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
 
 
@@ -52,7 +51,7 @@ def _add_members(value: bytes, members: Mapping[str, msgspec.Raw], names: Set[st
     `names` are those of all fields that are headers'.
     """
     try:
-        own = _decode_members(value)
+        own = decode_members(value)
     except (msgspec.MsgspecError, RecursionError):
         return value
     if twice := own.keys() & names:
@@ -95,7 +94,7 @@ def _open_event(value: bytes | None, headers: Mapping[str, bytes | None]) -> byt
 def _check_version(value: bytes | None) -> bytes | None:
     """An event in its structured form. One without a version is left to the contract."""
     try:
-        version = {} if value is None else _decode_members(value)
+        version = {} if value is None else decode_members(value)
         found = msgspec.json.decode(version.get("specversion", b'"1.0"'))
     except (msgspec.MsgspecError, RecursionError):
         return value

@@ -6,7 +6,6 @@ a Kafka record.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 from platform_assets.streaming.ingest.field_values import name_json_type
 from platform_assets.streaming.ingest.json_values import parse_json
 from platform_assets.streaming.ingest.reasons import MAX_DETAIL_CHARS, Reason, RejectedRecordError
+from platform_assets.streaming.ingest.rejected_rows import build_rejected, put_in_order
 from platform_assets.streaming.topic_tables import PLACE_IN_LIST as _COLUMNS
 
 if TYPE_CHECKING:
@@ -73,23 +73,9 @@ class ListBatch:
             return parsed
         rows = sorted(rejected)
         is_kept = ~np.isin(self.rows, rows)
-        parts = [parsed.filter(pa.array(is_kept)), self._build_rejected(rows, rejected, parsed.schema)]
-        order = np.argsort(np.concatenate([self.rows[is_kept], np.array(rows, np.int64)]), kind="stable")
-        return pa.concat_batches(parts).take(pa.array(order))
-
-    def _build_rejected(
-        self, rows: Sequence[int], rejected: dict[int, tuple[str, str]], schema: pa.Schema
-    ) -> pa.RecordBatch:
         raw = self.batch.take(pa.array(rows, pa.int64()))
-        known = {"_key": raw.column("key"), "_value": raw.column("value")}
-        known |= {f"kafka_{name}": raw.column(name) for name in ("partition", "offset", "timestamp")}
-        for number, name in enumerate(("_reason", "_detail")):
-            known[name] = pa.array([rejected[row][number] for row in rows], pa.string())
-        arrays = [
-            known[field.name].cast(field.type) if field.name in known else pa.nulls(len(rows), field.type)
-            for field in schema
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+        refused = build_rejected(raw, [rejected[row] for row in rows], parsed.schema)
+        return put_in_order([parsed.filter(pa.array(is_kept)), refused], [self.rows[is_kept], np.array(rows, np.int64)])
 
 
 def split_list(value: bytes | None, max_bytes: int) -> list[msgspec.Raw]:

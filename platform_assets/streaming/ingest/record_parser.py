@@ -29,6 +29,7 @@ from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_columns import NOT_HELD, build_column, find_not_held
 from platform_assets.streaming.ingest.record_contract import NOT_PLAIN, ParsedRecord, RecordContract, compile_contract
 from platform_assets.streaming.ingest.record_lists import PLACE_IN_LIST, ListBatch
+from platform_assets.streaming.ingest.rejected_rows import put_in_order
 from platform_assets.streaming.ingest.text_sets import are_in
 from platform_assets.streaming.ingest.unpacked_values import unpack
 from platform_assets.streaming.moments import MICROS_PER_DAY
@@ -110,8 +111,7 @@ def _parse_opened(
         parts.append(_Batch(rest, contract, arrival_micros, max_bytes, rules, OpenedRecords(opened, contract)).build())
     if len(parts) == 1:
         return parts[0]
-    order = np.argsort(np.concatenate([*(each.rows for each in found), left]), kind="stable")
-    return pa.concat_batches(parts).take(pa.array(order))
+    return put_in_order(parts, [*(each.rows for each in found), left])
 
 
 class _Batch:

@@ -18,6 +18,7 @@ from platform_assets.streaming.compression import (
 )
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_headers import Headers, add_headers
+from platform_assets.streaming.ingest.rejected_rows import build_rejected, put_in_order
 from platform_assets.streaming.topic_spec import Topic
 
 
@@ -52,17 +53,10 @@ class UnpackedBatch:
         restored = pa.RecordBatch.from_arrays(arrays, schema=parsed.schema)
         if not self.refused:
             return restored
-        order = np.argsort(np.concatenate([own, np.array(list(self.refused), np.int64)]), kind="stable")
-        return pa.concat_batches([restored, self._build_refused(parsed.schema)]).take(pa.array(order))
-
-    def _build_refused(self, schema: pa.Schema) -> pa.RecordBatch:
-        raw, errors = self.raw.take(pa.array(list(self.refused), pa.int64())), list(self.refused.values())
-        known = {f"_{name}": raw.column(name) for name in ("key", "value", "headers") if name in raw.schema.names}
-        known |= {f"kafka_{name}": raw.column(name) for name in ("partition", "offset", "timestamp")}
-        known["_reason"] = pa.array([str(error.reason) for error in errors])
-        known["_detail"] = pa.array([error.detail for error in errors])
-        arrays = [known[of.name].cast(of.type) if of.name in known else pa.nulls(len(raw), of.type) for of in schema]
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+        rows_of = np.array(list(self.refused), np.int64)
+        refusals = [(str(error.reason), error.detail) for error in self.refused.values()]
+        rejected = build_rejected(self.raw.take(pa.array(rows_of)), refusals, parsed.schema)
+        return put_in_order([restored, rejected], [own, rows_of])
 
 
 def unpack(batch: pa.RecordBatch, topic: Topic, max_bytes: int) -> UnpackedBatch:
