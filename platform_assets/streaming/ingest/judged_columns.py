@@ -54,14 +54,12 @@ def plan_columns(shape: Shape, contract: RecordContract) -> tuple[FieldPlan, ...
     if any(member.name not in known for member in shape.members):
         return None
     defaults = {each.name: each.default for each in msgspec.structs.fields(topic.record)}
-    plans = [
-        _plan_field(each, shape, contract, contract.hints[each.name], defaults[each.name]) for each in contract.fields
-    ]
+    plans = [_plan_field(each, shape, contract, defaults[each.name]) for each in contract.fields]
     found = tuple(plan for plan in plans if plan is not None)
     return found if len(found) == len(plans) else None
 
 
-def _plan_field(each: RecordField, shape: Shape, contract: RecordContract, hint: Any, default: Any) -> FieldPlan | None:
+def _plan_field(each: RecordField, shape: Shape, contract: RecordContract, default: Any) -> FieldPlan | None:
     member, time = shape.find(each.path[0]), contract.topic.event_time
     is_time = each.name == time.field
     may_lack = not each.is_required and each.is_nullable and default is None and not is_time
@@ -78,7 +76,9 @@ def _plan_field(each: RecordField, shape: Shape, contract: RecordContract, hint:
     is_plain_time = is_time and kind == "timestamp" and time.unit is None and time.format is None
     if kind not in _TAKEN[each.kind] and not (is_plain_time and each.kind == "text"):
         return None
-    if (limits := _find_limits(each, hint)) is None or (kind == "timestamp" and limits[0] is not None):
+    if (limits := _find_limits(each, contract.hints[each.name])) is None or (
+        kind == "timestamp" and limits[0] is not None
+    ):
         return None
     is_spelled = partial(contract.is_spelled, each) if each in contract.spelled_texts else None
     return FieldPlan(each, member.name, may_lack, *limits, is_spelled)
