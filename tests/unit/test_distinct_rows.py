@@ -62,7 +62,7 @@ def test_each_distinct_row_comes_once_and_says_how_many_it_stands_for(
 
 @pytest.mark.parametrize("within", [timedelta(milliseconds=1500), timedelta(seconds=-1)])
 def test_only_whole_seconds_are_taken(within: timedelta) -> None:
-    with pytest.raises(ValueError, match="silver.events: distinct_within must be whole seconds"):
+    with pytest.raises(ValueError, match=r"silver\.events: distinct_within must be whole seconds"):
         TableSource(
             table=EVENTS, columns=("user_id",), time_column="event_time", watermark_delay=within, distinct_within=within
         )
