@@ -16,6 +16,7 @@ from platform_assets.errors import NotReadyError, TaskSlotsError
 from platform_assets.fraud.features import FEATURES
 from platform_assets.fraud.scorecard import Part
 from platform_assets.streaming.engine.relay_group import RelayGroup
+from platform_assets.streaming.topic_snapshot import Relayed
 from tests.integration.relay_process import RelayPlace, running_relay
 from tests.integration.scored_payments import ScoredPayments, make_payment, make_scorecard, score_by_hand
 from tests.known_cards import write_gold
@@ -261,6 +262,22 @@ def test_a_killed_relay_leaves_nothing_out(build: Build, settings: Settings, kaf
     assert all(len(scores) == 1 for scores in found.values()), "what is passed on again has the same score"
     for number in range(0, total, 97):
         assert min(found[f"t{number}"]) == pytest.approx(score_by_hand(card, make_payment(number)), rel=1e-12)
+
+
+def test_what_others_write_among_the_scores_is_no_answer(build: Build) -> None:
+    """Any account that may write to the topic could keep the group from running."""
+    scored = build(3)
+    scored.send([make_payment(number) for number in range(4)], partition=1)
+    producer, answers = scored.kafka.producer(), scored.relay.outputs[0]
+    for partition, value in enumerate(
+        [b"no JSON", b'{"source_partition": 1, "source_offset": 2}', b'{"source_offset": "x"}']
+    ):
+        producer.produce(answers, value=value, partition=partition)
+    producer.produce(answers, value=None, partition=2)
+    assert producer.flush(30) == 0
+    fetch = scored.context.ingest[scored.relay.name].fetch_relayed
+    assert fetch is not None
+    assert fetch({0: 0, 1: 1, 2: 0}) == Relayed(passed_on=3, waiting=1)
 
 
 def _count_interrupts(log: Path) -> int:
