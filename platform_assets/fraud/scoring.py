@@ -97,7 +97,7 @@ class FraudScoring:
         """See `Relay`."""
         scorecards = [self._scorecards[version] for version in sorted(self._scorecards)]
         self._built_in = frozenset(self._scorecards)
-        self._serve()
+        self._attempt("Which version of the model judges", self._serve)
 
         # Executors on other machines do not see the files of this one.
         is_local = str(session.sparkContext.master).startswith("local")

@@ -162,6 +162,20 @@ def test_lateness_and_age_are_percentiles_of_the_last_hour() -> None:
     assert scoring_quality.judge_age(found).passed
 
 
+@pytest.mark.parametrize(("unknown", "unknown_before", "passes"), [(60, 0, False), (60, 300, True), (40, 0, True)])
+def test_cards_that_are_unknown_all_at_once_are_noticed(unknown: int, unknown_before: int, passes: bool) -> None:
+    """What is known of cards cannot be read, so there is nothing of which the age could be measured."""
+    new = many(unknown, 0.5, marks=["unknown card"]) + many(100 - unknown, 0.5)
+    old = many(unknown_before, 3, marks=["unknown card"]) + many(500 - unknown_before, 3)
+    assert scoring_quality.judge_age(measure(new + old)).passed == passes
+
+
+def test_the_age_counts_by_the_clock_of_who_scores() -> None:
+    """Kafka's time is the sender's by default: one that is an hour behind would make all that is old look new."""
+    old = {"received_at": NOW - timedelta(hours=2), "features_as_of": NOW - timedelta(hours=2)}
+    assert not scoring_quality.judge_age(measure(many(100, 0.5, **old))).passed
+
+
 @pytest.mark.parametrize(
     ("alerts", "alerts_before", "passes"),
     [(10, 100, True), (29, 100, True), (31, 100, False), (3, 100, False), (0, 10, True)],

@@ -20,7 +20,7 @@ from tests.unit.test_checkpoint import write_commit, write_plan
 
 
 def write_query(place: Path, *frontiers: datetime | None, done: int) -> Checkpoint:
-    """The checkpoint of a query over a table that has planned a batch for each frontier, and has done the first ones."""
+    """The checkpoint of a query over a table with a batch for each frontier, of which the first `done` are done."""
     for batch, frontier in enumerate(frontiers):
         micros = None if frontier is None else count_micros(frontier)
         write_plan(place, batch, {"version": batch, "files": -1, "frontier": micros})
