@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class OAuthLogin:
-    """Where to ask for tokens, and as whom. May be sent to another process; shows no secret.
+    """A login server, and who asks it for tokens. May be sent to another process; shows no secret.
 
     `authority` is a PEM text: its certificates are trusted besides the system's.
     """

@@ -1,4 +1,4 @@
-"""`simulate --transactional`: who reads what is committed has each transaction whole or not at all, whoever dies."""
+"""`simulate --transactional`: who reads what is committed has each transaction as a whole or not at all."""
 
 from __future__ import annotations
 

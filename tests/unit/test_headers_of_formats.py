@@ -156,7 +156,7 @@ def test_data_in_a_frame_is_read_by_its_schema() -> None:
 
 
 def _official_schema() -> Any:
-    """As the specification has it (cloudevents/formats/avro-format.md): it holds itself."""
+    """The specification has it so (cloudevents/formats/avro-format.md): it holds itself."""
     plain = ["null", "boolean"]
     data = {"type": "record", "name": "CloudEventData", "fields": [{"name": "value", "type": {"type": "map", "values": [
         *plain, {"type": "map", "values": "CloudEventData"}, {"type": "array", "items": "CloudEventData"}, "double",

@@ -16,7 +16,7 @@ from platform_assets.streaming.formats.reader import UndecodableError
 
 # Each level is an object, or an array of objects.
 _DEPTH = 64
-# No value has so many bytes: whoever gets there has nested too deeply.
+# No value has so many bytes: one that gets there is nested too deeply.
 _END = {"type": "fixed", "name": "End", "size": 2**31 - 1}
 
 
