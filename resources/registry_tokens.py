@@ -116,6 +116,11 @@ def _judge(login: OAuthLogin, status: int, content: bytes) -> _Token:
     raise _refuse(login, f"gives no token (status {status}{', ' if said else ''}{said[:100]})")
 
 
+def _is_word(token: str) -> bool:
+    """Whether no line can be added to a request by it."""
+    return bool(token) and all("!" <= letter <= "~" for letter in token)
+
+
 def _refuse(login: OAuthLogin, how: str) -> RegistryRefusedError:
     return RegistryRefusedError(
         f"The login server {login.url} of the schema registry {how}. Check bearer.auth.issuer.endpoint.url, "

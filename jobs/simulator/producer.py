@@ -246,8 +246,14 @@ class _Sending:
         if self._transactions is not None and self._transactions.is_due and not self._broken:
             self._flush()
             self._end_transaction()
-            if not self._broken:
-                self._transactions.begin()
+            if self._transactions is not None:
+                self._begin_transaction(self._transactions)
+
+    def _begin_transaction(self, transactions: Transactions) -> None:
+        try:
+            transactions.begin()
+        except KafkaException as error:  # a newer sender: the next record is refused, and ends the sending
+            self._learn(error.args[0])
 
     def _end_transaction(self) -> None:
         """Ends the transaction, if there is one; its records have been flushed. Of one that is aborted all failed."""
