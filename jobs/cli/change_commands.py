@@ -14,9 +14,9 @@ _SHOWN = 10
 @click.argument("name", metavar="TOPIC")
 @click.option("--send", is_flag=True, help="Send a delete event for each such row to the topic.")
 def remove_absent(name: str, send: bool) -> None:
-    """Show current rows that the newest complete snapshot of their source did not contain.
+    """Show current rows that a snapshot did not contain.
 
-    They were deleted while Debezium was away. --send has them deleted. More in docs/change-events.md.
+    It is the newest complete one of Debezium. Such rows were deleted while Debezium was away. --send has them deleted. More in docs/change-events.md.
     """
     from jobs.operations import absent_rows as operation
     from jobs.simulator.producer import PRODUCER_OPTIONS

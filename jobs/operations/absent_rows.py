@@ -69,19 +69,19 @@ def find_absent(
 
     register_pinned(connection, "changes", changes, columns=build_arrow_schema(current.source.table))
     register_pinned(connection, "present", table, columns=build_arrow_schema(current.main_table))
-    found = connection.execute(
+    found = connection.sql(
         "SELECT change_position, change_source, event_time FROM changes WHERE change_operation = 'snapshot' "
         "AND json_valid(change_source) AND list_contains(?, json_extract_string(change_source, '$.snapshot')) "
         "ORDER BY change_position DESC LIMIT 1",
-        [list(_MARKS)],
+        params=[list(_MARKS)],
     ).to_arrow_table()
     if not len(found):
         return None
     (snapshot,) = found.to_pylist()
     key = ", ".join(f'"{name}"' for name in current.main_table.key)
-    rows = connection.execute(
+    rows = connection.sql(
         f"SELECT {key} FROM present WHERE NOT is_deleted AND change_position < ? ORDER BY ALL",
-        [snapshot["change_position"]],
+        params=[snapshot["change_position"]],
     ).to_arrow_table()
     return AbsentRows(*snapshot.values(), rows.to_pylist())
 

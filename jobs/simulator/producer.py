@@ -227,20 +227,23 @@ class _Sending:
     def _flush(self) -> None:
         limit: float | None = None
         while len(self._producer):
-            try:
-                self._producer.flush(_LONGEST_WAIT_SECONDS)
-            except KafkaException as error:  # the producer is of no use any more; its records are reported as well
-                self._learn(error.args[0])
-                self._broken = True
-                self._producer.poll(_LONGEST_WAIT_SECONDS)
+            self._flush_for_a_moment()
             self._look()
             if self._stop.is_set() or self._broken:
                 limit = limit or time.perf_counter() + _FLUSH_AFTER_STOP_SECONDS
                 if time.perf_counter() > limit:
                     # Each purged record is reported to `_on_failure`.
                     self._producer.purge()
-                    self._producer.flush(_LONGEST_WAIT_SECONDS)
+                    self._flush_for_a_moment()
                     return
+
+    def _flush_for_a_moment(self) -> None:
+        try:
+            self._producer.flush(_LONGEST_WAIT_SECONDS)
+        except KafkaException as error:  # the producer is of no use any more; each of its records is reported
+            self._learn(error.args[0])
+            self._broken = True
+            self._producer.poll(_LONGEST_WAIT_SECONDS)
 
     def _end_transaction_in_time(self) -> None:
         if self._transactions is not None and self._transactions.is_due and not self._broken:

@@ -158,8 +158,12 @@ def test_a_login_server_that_is_away_is_waited_for(server: LoginServer) -> None:
     ],
 )
 def test_an_answer_that_is_no_token_is_refused(server: LoginServer, content: object) -> None:
+    def answer(request: Handler) -> None:
+        request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        reply(request, content)
+
     with (
-        serving(lambda request: reply(request, content)) as other,
+        serving(answer) as other,
         server.running(**{"bearer.auth.issuer.endpoint.url": other}) as registry,
         pytest.raises(RegistryRefusedError, match="login server"),
     ):
