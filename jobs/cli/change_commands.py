@@ -16,7 +16,8 @@ _SHOWN = 10
 def remove_absent(name: str, send: bool) -> None:
     """Show current rows that a snapshot did not contain.
 
-    It is the newest complete one of Debezium. Such rows were deleted while Debezium was away. --send has them deleted. More in docs/change-events.md.
+    It is the newest complete one of Debezium. Such rows were deleted while Debezium was away. --send has them deleted.
+    More in docs/change-events.md.
     """
     from jobs.operations import absent_rows as operation
     from jobs.simulator.producer import PRODUCER_OPTIONS
