@@ -83,7 +83,8 @@ def find_absent(
         f"SELECT {key} FROM present WHERE NOT is_deleted AND change_position < ? ORDER BY ALL",
         params=[snapshot["change_position"]],
     ).to_arrow_table()
-    return AbsentRows(*snapshot.values(), rows.to_pylist())
+    position, source, taken_at = snapshot.values()
+    return AbsentRows(position, source, taken_at, rows.to_pylist())
 
 
 def build_deletes(topic: Topic, absent: AbsentRows) -> Iterator[tuple[bytes, bytes]]:

@@ -9,7 +9,7 @@ import multiprocessing
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,6 @@ import pytest
 import trustme
 
 from platform_assets.errors import RegistryRefusedError, RegistryUnavailableError
-from resources import registry_tokens
 from resources.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.registry_servers import Handler, reply, serving
@@ -66,7 +65,9 @@ class LoginServer:
             reply(request, {"schema": json.dumps(request.path.rsplit("/", 1)[-1])})
 
     @contextmanager
-    def running(self, tls: ssl.SSLContext | None = None, **options: str) -> Iterator[SchemaRegistry]:
+    def running(
+        self, options: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
+    ) -> Iterator[SchemaRegistry]:
         """A registry's client, with these options besides the login's."""
         with serving(self.hand_out, tls) as login, serving(self.answer, tls) as url:
             config = {
@@ -74,7 +75,7 @@ class LoginServer:
                 "bearer.auth.issuer.endpoint.url": f"{login}/token",
                 "bearer.auth.client.id": ID,
                 "bearer.auth.client.secret": SECRET,
-            } | options
+            } | dict(options or {})
             settings = {"schema_registry_url": url, "schema_registry_config": json.dumps(config)}
             yield SchemaRegistry.from_settings(Settings.model_validate(settings))
 
@@ -89,11 +90,11 @@ def patient(registry: SchemaRegistry, seconds: float) -> SchemaRegistry:
 
 
 def test_one_token_serves_all_threads_until_it_ends(server: LoginServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with server.running(**{"bearer.auth.scope": "schema:read"}) as registry:
+    with server.running({"bearer.auth.scope": "schema:read"}) as registry:
         registry(100)
         assert (server.handed_out, server.scopes) == (1, {"schema:read"})
         now = time.monotonic()
-        monkeypatch.setattr(registry_tokens.time, "monotonic", lambda: now + 3600 * 0.8)
+        monkeypatch.setattr("resources.registry_tokens.time.monotonic", lambda: now + 3600 * 0.8)
         with ThreadPoolExecutor(8) as threads:
             found = list(threads.map(registry, range(40)))
         assert [schema.text for schema in found] == [f'"{number}"' for number in range(40)]
@@ -130,7 +131,7 @@ def test_tokens_that_end_soon_are_asked_for_again_before(server: LoginServer) ->
     ],
 )
 def test_a_refused_login_says_which_options_to_look_at(server: LoginServer, options: dict[str, str], said: str) -> None:
-    with server.running(**options) as registry:
+    with server.running(options) as registry:
         with pytest.raises(RegistryRefusedError, match=rf"login server .*{said}.*bearer\.auth\.client\.id") as raised:
             registry(1)
         assert "wrong-secret" not in str(raised.value) and "s3cr3t" not in repr(registry)
@@ -164,7 +165,7 @@ def test_an_answer_that_is_no_token_is_refused(server: LoginServer, content: obj
 
     with (
         serving(answer) as other,
-        server.running(**{"bearer.auth.issuer.endpoint.url": other}) as registry,
+        server.running({"bearer.auth.issuer.endpoint.url": other}) as registry,
         pytest.raises(RegistryRefusedError, match="login server"),
     ):
         registry(1)
@@ -174,7 +175,7 @@ def test_another_process_logs_in_by_itself_and_trusts_the_same_authority(server:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    with server.running(context, **{"ssl.ca.location": str(tmp_path / "ca.pem")}) as registry:
+    with server.running({"ssl.ca.location": str(tmp_path / "ca.pem")}, context) as registry:
         assert registry(1).text == '"1"'
         (tmp_path / "ca.pem").unlink()  # as on an executor
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:

@@ -264,8 +264,8 @@ class RecordContract:
         if matched is None:
             raise RejectedRecordError(Reason.NO_MATCH, f"the pattern does not match the line {text!r}")
         kinds = {each.name: each.kind for each in self.fields}
-        texts = {**matched.groupdict(), **texts}
-        return {name: read_text(kinds[name], text) for name, text in texts.items() if text is not None}
+        groups: dict[str, str | None] = {**matched.groupdict(), **texts}
+        return {name: read_text(kinds[name], text) for name, text in groups.items() if text is not None}
 
 
 @lru_cache(maxsize=64)
