@@ -103,11 +103,7 @@ def _judge(login: OAuthLogin, status: int, content: bytes) -> _Token:
     try:
         if 200 <= status < 300 and len(content) <= _MOST_BYTES:
             token = msgspec.json.decode(content, type=_Token)
-            if (
-                token.token_type.lower() == "bearer"
-                and token.access_token.isascii()
-                and token.access_token.isprintable()
-            ):
+            if token.token_type.lower() == "bearer" and _is_word(token.access_token):
                 return token
             raise _refuse(login, "hands out no bearer token")
         said = msgspec.json.decode(content, type=_Refusal).error

@@ -34,7 +34,7 @@ from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.ingest.record_rows import add_arrival, as_accepted
 from platform_assets.streaming.repair.expiry import check_policy
-from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.streaming.stream_spec import KafkaStream, Stream
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from tests.accounts import BEGIN, CURRENT, TOPIC, Database, Sent, found, histories
@@ -340,7 +340,7 @@ def test_a_source_without_a_place_before_the_snapshot_is_refused() -> None:
 
 
 def test_topics_for_which_no_deletes_can_be_sent_are_named() -> None:
-    streams = [KafkaStream(TOPIC, 0.0), CURRENT]
+    streams: list[Stream] = [KafkaStream(TOPIC, 0.0), CURRENT]
     assert choose_streams(streams, "accounts") == (streams[0], CURRENT)
     with pytest.raises(UsageError, match="orders is no topic with current rows"):
         choose_streams(streams, "orders")
