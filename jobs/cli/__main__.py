@@ -10,6 +10,7 @@ import click
 
 from jobs.cli import (
     card_commands,
+    change_commands,
     lakehouse_commands,
     model_commands,
     new_topic_command,
@@ -50,6 +51,7 @@ _COMMANDS = (
     simulate_command.simulate,
     new_topic_command.new_topic,
     registry_commands.check_contract,
+    change_commands.remove_absent,
 )
 
 
