@@ -82,17 +82,17 @@ def test_a_line_has_the_headers() -> None:
     assert rows[2]["_value"] == b"no" and "'no'" in rows[2]["_detail"]
 
 
-_READING = {"type": "record", "name": "Reading", "fields": [
+READING_SCHEMA = {"type": "record", "name": "Reading", "fields": [
     {"name": "meter", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
     {"name": "value", "type": "double"}, {"name": "more", "type": ["null", "string"], "default": None},
 ]}  # fmt: skip
-_TAKEN = {**_READING, "fields": [*_READING["fields"], {"name": "tenant", "type": "string"}]}
-SOURCE = SchemaSource(lambda schema_id: RegisteredSchema(schema_id, "avro", json.dumps((_READING, _TAKEN)[schema_id])))
+_TAKEN = {**READING_SCHEMA, "fields": [*READING_SCHEMA["fields"], {"name": "tenant", "type": "string"}]}
+SOURCE = SchemaSource(lambda schema_id: RegisteredSchema(schema_id, "avro", json.dumps((READING_SCHEMA, _TAKEN)[schema_id])))
 
 
 def write(schema_id: int, **row: Any) -> bytes:
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, fastavro.parse_schema((_READING, _TAKEN)[schema_id]), row)
+    fastavro.schemaless_writer(out, fastavro.parse_schema((READING_SCHEMA, _TAKEN)[schema_id]), row)
     return frame(schema_id, out.getvalue())
 
 
