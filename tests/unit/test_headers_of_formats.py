@@ -87,7 +87,9 @@ READING_SCHEMA = {"type": "record", "name": "Reading", "fields": [
     {"name": "value", "type": "double"}, {"name": "more", "type": ["null", "string"], "default": None},
 ]}  # fmt: skip
 _TAKEN = {**READING_SCHEMA, "fields": [*READING_SCHEMA["fields"], {"name": "tenant", "type": "string"}]}
-SOURCE = SchemaSource(lambda schema_id: RegisteredSchema(schema_id, "avro", json.dumps((READING_SCHEMA, _TAKEN)[schema_id])))
+SOURCE = SchemaSource(
+    lambda schema_id: RegisteredSchema(schema_id, "avro", json.dumps((READING_SCHEMA, _TAKEN)[schema_id]))
+)
 
 
 def write(schema_id: int, **row: Any) -> bytes:

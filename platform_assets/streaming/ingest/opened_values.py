@@ -18,7 +18,7 @@ from platform_assets.streaming.change_events import ChangeEvents
 from platform_assets.streaming.formats.contract_fit import find_misfits
 from platform_assets.streaming.formats.frame import HEADER_BYTES, find_schema_id
 from platform_assets.streaming.formats.outcomes import Outcomes
-from platform_assets.streaming.formats.plain_values import Adaptation, Plain, plan_adaptation, write_json
+from platform_assets.streaming.formats.plain_values import Adaptation, Plain, plan_adaptation, plan_data, write_json
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader
 from platform_assets.streaming.formats.readers import compile_schema
 from platform_assets.streaming.formats.registered_schema import FetchSchema, RegisteredSchema, SchemaSource
@@ -134,9 +134,11 @@ class TopicSchema:
 
     def _open(self, place: tuple[int, ...]) -> OpenedType:
         reader = self.readers.find(place)
-        if isinstance(self._topic.values, ChangeEvents | CloudEvents):
-            # It describes the event, or its data: not the record. The contract judges what is in it value by value.
+        # Such a schema describes the event, or its data: not the record. The contract judges what is in it by value.
+        if isinstance(self._topic.values, ChangeEvents):
             return OpenedType(reader, Adaptation((), ()), self.readers.is_json)
+        if isinstance(self._topic.values, CloudEvents):
+            return OpenedType(reader, plan_data(reader.shape, self._topic, "data"), self.readers.is_json)
         if misfits := find_misfits(reader.shape, self._topic):
             raise SchemaError("; ".join(misfits))
         plans = None if reader.read_columns is None else plan_columns(reader.shape, compile_contract(self._topic))
