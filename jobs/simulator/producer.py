@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from jobs.simulator.simulated_topic import CompanionRecord, Record
 from platform_assets.errors import BrokerUnavailableError
+from platform_assets.kafka_errors import find_refusal
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer
@@ -224,6 +225,8 @@ class _Sending:
             return
         if error.code() in _CLOCK_ERRORS:
             self._advice = _CLOCK_ADVICE
+        if (refused := find_refusal(str(error), "Write", f"topic {self._topic}", "the simulator")) is not None:
+            self._advice = str(refused)
         self._fail(error.str())
         self._broken = self._broken or error.code() not in _RECORD_ERRORS
 
