@@ -36,6 +36,8 @@ BENCHMARKS = (
     "large_records",
     "scoring",
     "fraud_quality",
+    "unknown_schemas",
+    "merged_rows",
     "soak",
 )
 

@@ -10,6 +10,7 @@ import click
 
 from jobs.cli import (
     card_commands,
+    change_commands,
     lakehouse_commands,
     model_commands,
     new_topic_command,
@@ -18,6 +19,7 @@ from jobs.cli import (
     recommend_command,
     registry_commands,
     simulate_command,
+    sql_command,
     stream_commands,
     user_commands,
 )
@@ -38,6 +40,7 @@ _COMMANDS = (
     stream_commands.acknowledge_loss,
     lakehouse_commands.requeue,
     lakehouse_commands.explain,
+    sql_command.sql,
     pack_command.pack,
     lakehouse_commands.backup,
     lakehouse_commands.restore,
@@ -48,6 +51,7 @@ _COMMANDS = (
     simulate_command.simulate,
     new_topic_command.new_topic,
     registry_commands.check_contract,
+    change_commands.remove_absent,
 )
 
 
