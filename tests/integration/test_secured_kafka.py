@@ -60,7 +60,7 @@ def test_the_pipeline_runs_by_a_password_with_the_rights_of_the_table_and_no_mor
     platform.drain()
     check_whole(platform)
     records = platform.session.read.format("kafka").options(**platform.build_context().kafka_options)
-    plan = records.option("subscribe", platform.topic).load()._jdf.queryExecution().toString()  # type: ignore[operator]
+    plan = records.option("subscribe", platform.topic).load()._jdf.queryExecution().toString()
     assert platform.topic in plan
     secret = platform.options["sasl.password"]
     texts = [plan, *(word for process in _processes() for word in process.cmdline())]
