@@ -12,6 +12,7 @@ import sys
 BENCHMARKS = (
     "simulator_rate",
     "ingest",
+    "secured_ingest",
     "batch_memory",
     "sent_again",
     "latency",
