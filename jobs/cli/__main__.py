@@ -11,6 +11,7 @@ import click
 from jobs.cli import (
     card_commands,
     lakehouse_commands,
+    metrics_command,
     model_commands,
     new_topic_command,
     pack_command,
@@ -29,6 +30,7 @@ _COMMANDS = (
     platform_commands.up,
     platform_commands.drain,
     platform_commands.check,
+    metrics_command.metrics,
     stream_commands.pause,
     stream_commands.resume,
     stream_commands.restart,

@@ -17,6 +17,9 @@ from resources.settings import Settings
 _NOT_THE_HOSTS = frozenset(
     {
         "ui_port",
+        "metrics_port",
+        "metrics_address",
+        "otlp_endpoint",
         # One more group is no reason to restart the others.
         "groups",
         "notify_url",

@@ -71,7 +71,7 @@ class WrittenRecords:
     """What one task has read: its files, and Arrow messages of the records' `numbers`, in the order of the reading.
 
     `old` has id, `event_time` and `NUMBER` of those that may repeat one from before the horizon. `unresolved` are the
-    ids for which the registry gave no schema.
+    ids for which the registry gave no schema. `value_bytes` is the size of the records' values.
     """
 
     count: int
@@ -80,6 +80,7 @@ class WrittenRecords:
     accepted: tuple[NewFile, ...]
     quarantined: tuple[NewFile, ...]
     unresolved: frozenset[int] = frozenset()
+    value_bytes: int = 0
 
 
 def run_tasks(session: SparkSession, order: BatchOrder, tasks: Sequence[Sequence[Range]]) -> list[WrittenRecords]:
@@ -95,8 +96,9 @@ def write_records(order: BatchOrder, ranges: Sequence[Range]) -> WrittenRecords:
     _spare_collector()
     accepted, quarantined = PortionWriter(order.accepted), PortionWriter(order.quarantined)
     numbers, old, unresolved = [], [], frozenset[int]()
-    count = 0
+    count = value_bytes = 0
     for batch in order.read(order.kafka_topic, ranges, order.topic.has_headers):
+        value_bytes += batch.column("value").nbytes
         found = parse_batch(
             batch, order.topic, order.arrival_micros, order.max_record_bytes, order.rules, order.schemas
         )
@@ -112,7 +114,13 @@ def write_records(order: BatchOrder, ranges: Sequence[Range]) -> WrittenRecords:
         numbers.append(seen)
         count += len(records)
     return WrittenRecords(
-        count, pack(numbers), pack(old), tuple(accepted.close()), tuple(quarantined.close()), unresolved
+        count,
+        pack(numbers),
+        pack(old),
+        tuple(accepted.close()),
+        tuple(quarantined.close()),
+        unresolved,
+        value_bytes,
     )
 
 
