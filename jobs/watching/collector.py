@@ -97,9 +97,11 @@ class PlatformCollector(Collector):
                 )
             reading.set_result(self._reader.read(self._instance, time.monotonic()))
         except Exception as error:  # noqa: BLE001 the driver's own, of any storage
-            self._instance = None
-            self._open.close()
-            reading.set_exception(_as_unavailable(error))
+            opened, self._open, self._instance = self._open, ExitStack(), None
+            try:
+                opened.close()
+            finally:  # a reading without an end would keep all later scrapes waiting
+                reading.set_exception(_as_unavailable(error))
 
     def _list_folders(self) -> Mapping[str, Path]:
         lakehouse = LakehouseResource.from_settings(self._settings).local_root
