@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.watching.collector import PlatformCollector
@@ -117,8 +118,6 @@ def test_the_rules_are_valid_and_pass_their_cases(command: str) -> None:
 
 
 def test_the_metrics_pass_the_linter_of_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prometheus_client import CollectorRegistry, generate_latest
-
     settings = Settings(home=tmp_path, lakehouse=str(tmp_path), kafka_bootstrap_servers="")
     monkeypatch.setenv("DAGSTER_HOME", str(ensure_dagster_home(settings)))
     registry = CollectorRegistry()

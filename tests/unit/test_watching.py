@@ -24,6 +24,7 @@ from jobs.cli.__main__ import main
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lease import identify_myself
 from jobs.supervision.usage import UsageWatch
+from jobs.watching import collector
 from jobs.watching.collector import PlatformCollector, build_families
 from jobs.watching.endpoint import serving_metrics
 from jobs.watching.metric_specs import METRICS, build_table
@@ -42,6 +43,7 @@ Found = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     settings = Settings(home=tmp_path, lakehouse=str(tmp_path), kafka_bootstrap_servers="")
     monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
+    monkeypatch.setattr(collector, "_READ_SECONDS", 60.0)  # a loaded machine is no storage that hangs
     return settings
 
 
@@ -52,9 +54,9 @@ def platform(settings: Settings) -> Iterator[WatchedPlatform]:
         yield WatchedPlatform(instance)
 
 
-def read(collector: PlatformCollector) -> Found:
+def read(watched: PlatformCollector) -> Found:
     registry = CollectorRegistry()
-    registry.register(collector)
+    registry.register(watched)
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in registry.collect()
@@ -121,12 +123,12 @@ def test_a_check_that_passes_without_a_time_says_that_nothing_is_lost_ever(
 def test_what_is_not_known_is_left_out_and_a_host_of_older_code_is_read(
     settings: Settings, platform: WatchedPlatform
 ) -> None:
-    collector = PlatformCollector(settings, GROUPS, KEYS)
-    assert {name for name, _ in read(collector)} == {
+    watched = PlatformCollector(settings, GROUPS, KEYS)
+    assert {name for name, _ in read(watched)} == {
         "headrace_storage_up", "headrace_disk_free_bytes", "headrace_disk_min_free_bytes"
     }  # fmt: skip
     say_as_older_code(platform.instance)
-    found = read(collector)
+    found = read(watched)
     of_query = {"group": "clickstream", "query": "events"}
     assert value_of(found, "headrace_query_rows_total", **of_query) == 5
     assert value_of(found, "headrace_query_lag_records", **of_query) == 7
@@ -138,30 +140,34 @@ def test_a_storage_that_is_away_is_a_metric_and_comes_back_by_itself(
     settings: Settings, platform: WatchedPlatform, caplog: pytest.LogCaptureFixture
 ) -> None:
     platform.beat()
-    collector = PlatformCollector(settings, GROUPS, KEYS)
-    assert value_of(read(collector), "headrace_storage_up") == 1
+    watched = PlatformCollector(settings, GROUPS, KEYS)
+    assert value_of(read(watched), "headrace_storage_up") == 1
     away = platform.break_storage()
     for _ in range(2):
-        found = read(collector)
+        found = read(watched)
         assert value_of(found, "headrace_storage_up") == 0
         assert value_of(found, "headrace_disk_free_bytes", folder="home") > 0
         assert not any(name.startswith("headrace_query") for name, _ in found)
     with pytest.raises(InstanceUnavailableError, match="does not answer"):
-        collector.read()
+        watched.read()
     away.restore()
-    assert value_of(read(collector), "headrace_storage_up") == 1
+    assert value_of(read(watched), "headrace_storage_up") == 1
     said = [record.message for record in caplog.records if record.name == "jobs.watching.collector"]
     assert len(said) == 2 and "answers again" in said[1]
 
 
-def test_a_storage_that_hangs_holds_no_scrape_for_long(settings: Settings, platform: WatchedPlatform) -> None:
+def test_a_storage_that_hangs_holds_no_scrape_for_long(
+    settings: Settings, platform: WatchedPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
     platform.beat()
-    collector = PlatformCollector(settings, GROUPS, KEYS)
+    monkeypatch.setattr(collector, "_READ_SECONDS", 0.5)
+    watched = PlatformCollector(settings, GROUPS, KEYS)
     # SQLite waits longer for its lock than a scrape for its answer.
     with platform.lock_storage(), pytest.raises(InstanceUnavailableError, match="has not answered"):
-        collector.read()
+        watched.read()
+    monkeypatch.setattr(collector, "_READ_SECONDS", 60.0)
     deadline = time.monotonic() + 60
-    while value_of(read(collector), "headrace_storage_up") != 1:
+    while value_of(read(watched), "headrace_storage_up") != 1:
         assert time.monotonic() < deadline
 
 
@@ -171,13 +177,13 @@ def test_without_an_instance_it_says_that_there_is_none(settings: Settings) -> N
 
 
 def test_a_port_that_is_taken_is_refused_with_the_setting(settings: Settings) -> None:
-    collector = PlatformCollector(settings, GROUPS, KEYS)
-    with serving_metrics(collector, "127.0.0.1", 0) as port:
+    watched = PlatformCollector(settings, GROUPS, KEYS)
+    with serving_metrics(watched, "127.0.0.1", 0) as port:
         refused = pytest.raises(SettingError, match=f"HEADRACE_METRICS_PORT: port {port} of 127.0.0.1 cannot be had")
-        with refused, serving_metrics(collector, "127.0.0.1", port):
+        with refused, serving_metrics(watched, "127.0.0.1", port):
             pass
     nobodys = "192.0.2.1"
-    with pytest.raises(SettingError, match="HEADRACE_METRICS_ADDRESS"), serving_metrics(collector, nobodys, 0):
+    with pytest.raises(SettingError, match="HEADRACE_METRICS_ADDRESS"), serving_metrics(watched, nobodys, 0):
         pass
 
 
