@@ -12,7 +12,7 @@ from resources.stop_signals import StopSignals
 @click.command
 @click.option("--serve", is_flag=True, help="Serve them at HEADRACE_METRICS_PORT, until SIGINT or SIGTERM.")
 def metrics(serve: bool) -> None:
-    """Print the platform's metrics once, as Prometheus reads them.
+    """Print the platform's metrics, or serve them.
 
     `headrace up` and `headrace dev` serve them by themselves where HEADRACE_METRICS_PORT is set.
     """
