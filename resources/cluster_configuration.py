@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from resources import executor_archive
+from resources.native_memory import NATIVE_MEMORY
 from resources.settings import Settings
 
 # The folder into which an executor unpacks the archive, in its working directory, and the script in it that starts its
@@ -39,7 +40,7 @@ def cluster_conf(settings: Settings) -> dict[str, str]:
         "spark.dynamicAllocation.enabled": "false",
         "spark.executor.extraJavaOptions": _java_options(settings),
         "spark.executorEnv.HEADRACE_EXECUTOR_PYTHON": executor_python(settings),
-        "spark.executorEnv.MALLOC_ARENA_MAX": "2",
+        **{f"spark.executorEnv.{name}": value for name, value in NATIVE_MEMORY.items()},
         # By default a batch of any size has 200 state stores. Frozen for a query at its first start.
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions or slots),
         # Reports on Spark: their shuffles begin with Spark's own number, whatever the streams' states have.

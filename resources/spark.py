@@ -29,6 +29,7 @@ from resources.executors import await_executors, naming_cluster
 from resources.gateway_log import hear_gateway, quiet_gateway
 from resources.jars import s3_jars, spark_jars
 from resources.java import java_home
+from resources.native_memory import bound_native_memory
 from resources.processes import ProcessIdentity, identify
 from resources.scratch import make_scratch_folder
 from resources.settings import Settings, load_settings
@@ -179,8 +180,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         os.environ["JAVA_HOME"] = str(java_home())
         os.environ["SPARK_WORKER_INTERPRETER"] = sys.executable
         _choose_python(settings)
-        # RocksDB's memory is malloc's: with an arena for each of the JVM's threads what is freed is not used again.
-        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+        bound_native_memory()
         os.environ.pop("SPARK_HOME", None)  # another Spark's jars next to pyspark's own end in NoSuchMethodError
         logs, self._folder = _prepare_folders(settings.home, self.app_name)
 

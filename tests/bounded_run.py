@@ -1,4 +1,4 @@
-"""Runs a query group in bounded mode, as `make drain` does, without its process."""
+"""Runs a group in bounded mode, as `make drain` does, without its process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from platform_assets.streaming.engine.query_group import QueryGroup
+    from platform_assets.streaming.engine.relay_group import RelayGroup
 
 # Generous: six queries' first batches take 15 s on two cores, and took two minutes next to three other programs that
 # used them. What is waited for is a condition: only a hang may reach this.
@@ -15,7 +16,7 @@ LIMIT_SECONDS = 300.0
 _LOOK_SECONDS = 0.2
 
 
-def run_to_end(group: QueryGroup) -> None:
+def run_to_end(group: QueryGroup | RelayGroup) -> None:
     """Runs until nothing is unread; raises what a query died of. The group is stopped in every case."""
     try:
         group.start(bounded=True)

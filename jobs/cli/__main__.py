@@ -19,6 +19,7 @@ from jobs.cli import (
     recommend_command,
     registry_commands,
     simulate_command,
+    sql_command,
     stream_commands,
     user_commands,
 )
@@ -40,6 +41,7 @@ _COMMANDS = (
     stream_commands.acknowledge_loss,
     lakehouse_commands.requeue,
     lakehouse_commands.explain,
+    sql_command.sql,
     pack_command.pack,
     lakehouse_commands.backup,
     lakehouse_commands.restore,

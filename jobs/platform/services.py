@@ -30,6 +30,7 @@ from resources.embedded_servers import running_servers
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.log_files import bound_logs
+from resources.native_memory import bound_native_memory
 from resources.settings import Settings
 
 # The same file as a person's `dagster dev`: the same location name, hence the same sensors and schedules.
@@ -220,8 +221,7 @@ def prepare_environment(settings: Settings) -> dict[str, str]:
         raise StorageError(
             f"{settings.home} cannot be written ({error.strerror}). Fix its permissions or set HEADRACE_HOME."
         ) from None
-    # The C library gives threads arenas of their own, eight for each core, which grow and never shrink.
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    bound_native_memory()
     return {**os.environ, "DAGSTER_HOME": str(home), "HEADRACE_HOME": str(settings.home)}
 
 

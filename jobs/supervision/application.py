@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobs.supervision.host import Application, RunningGroup
 from platform_assets.streaming.stream_spec import Stream, StreamGroup
+from resources.native_memory import bound_native_memory
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def open_application(
     What can be refused cheaply is tried first: a missing broker, topic or folder costs no JVM start. When the block
     ends the JVM is dead and the embedded broker no longer in use by this process. Raises `HeadraceError`.
     """
+    bound_native_memory()  # before the libraries are loaded
     from jobs.supervision.stream_context import build_stream_context
     from platform_assets.relays import load_relays
     from platform_assets.streaming.engine.query_group import QueryGroup

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from jobs.supervision.publish_target import find_publish_target
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError
@@ -141,14 +142,27 @@ def _build_relay_ingest(relay: RelayStream, kafka: KafkaResource) -> KafkaIngest
     def fetch_relayed(start: Mapping[int, int]) -> Relayed:
         passed_on = dict(start)
         for value in kafka.read_newest(answers).values():
-            found = json.loads(value)
-            partition = int(found["source_partition"])
-            passed_on[partition] = max(passed_on.get(partition, 0), int(found["source_offset"]) + 1)
+            if (found := _read_answer(value)) is not None:
+                partition = found.source_partition
+                passed_on[partition] = max(passed_on.get(partition, 0), found.source_offset + 1)
         ends = kafka.read_ends(topic)
         waiting = sum(max(0, end - passed_on[p]) for p, (end, _) in ends.items() if p in passed_on)
         return Relayed(sum(passed_on.values()), waiting)
 
     return replace(_build_ingest(topic, kafka), fetch_relayed=lambda start: _try(lambda: fetch_relayed(start)))
+
+
+class _Answer(msgspec.Struct):
+    source_partition: int
+    source_offset: int
+
+
+def _read_answer(value: bytes) -> _Answer | None:
+    """Which record a relay's own answers; None for what somebody else has written into its topic."""
+    try:
+        return msgspec.json.decode(value, type=_Answer)
+    except msgspec.DecodeError:
+        return None
 
 
 def fetch_held(kafka: KafkaResource, topic: str) -> TopicSnapshot:

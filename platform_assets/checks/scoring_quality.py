@@ -22,8 +22,11 @@ SPAN, BEFORE = timedelta(hours=1), timedelta(hours=24)
 # Real-time mode passes a record on within milliseconds, but for those that meet the pause between two batches. Behind
 # this most are late: the machine is too small, or the query is behind.
 LATE_MILLISECONDS = 2_000
-# What is known of cards is read with each batch, of a minute: five are a refresh that does not work.
+# What is known of cards is read with each batch, of a minute, and two streams are as far behind as their own batches
+# last, half a minute each: five minutes are streams or a refresh that do not work.
 OLD_SECONDS = 300
+# Each card was new once; but where most are unknown that were known a day ago, what is known of them is not read.
+MOST_UNKNOWN = 0.5
 # A rate of few alerts is chance: of nine expected ones, three times as many come once in ten thousand hours.
 EXPECTED_ALERTS, RATE_FACTOR = 9, 3.0
 # Population stability: the usual limits of the field are 0.1 (look) and 0.25 (act).
@@ -32,6 +35,11 @@ DRIFT_LIMIT = 0.25
 LEAST_SCORES = 500
 
 _BANDS = 10
+
+_CAUSES = (
+    " Either the streams over payments stand still or are behind (group payments), or the relay cannot read what they "
+    "have written: the log of the group fraud says so."
+)
 
 _ASK = f"""
     WITH new AS (SELECT * FROM scores WHERE ingested_at >= $middle),
@@ -51,8 +59,9 @@ _ASK = f"""
          counted AS (SELECT (SELECT count(*) FROM new_scores) AS of_new, (SELECT count(*) FROM old_scores) AS of_old)
     SELECT (SELECT count(*) FROM new) AS scores,
            (SELECT quantile_cont(epoch_ms(scored_at) - epoch_ms(received_at), [0.5, 0.99, 0.999]) FROM new) AS late,
-           (SELECT quantile_cont(epoch_ms(received_at) - epoch_ms(features_as_of), 0.99) / 1000 FROM new) AS age,
+           (SELECT quantile_cont(epoch_ms(scored_at) - epoch_ms(features_as_of), 0.99) / 1000 FROM new) AS age,
            (SELECT count(*) FILTER (list_contains(marks, 'unknown card')) FROM new) AS unknown_cards,
+           (SELECT count(*) FILTER (list_contains(marks, 'unknown card')) FROM old) AS old_unknown_cards,
            (SELECT count(*) FILTER (verdict = 'alert') FROM new) AS alerts,
            (SELECT count(*) FILTER (verdict = 'alert') FROM old) AS old_alerts,
            (SELECT count(*) FROM old) AS old_scores, counted.of_new, counted.of_old,
@@ -114,18 +123,21 @@ def judge_latency(found: dict[str, Any]) -> dg.AssetCheckResult:
 
 
 def judge_age(found: dict[str, Any]) -> dg.AssetCheckResult:
-    """Judges the 99th percentile of the age, over the scores whose card was known."""
+    """Judges the 99th percentile of the age, over the scores whose card was known, and how many there are of these."""
     share = found["unknown_cards"] / found["scores"]
     said = f"{share:.1%} of the transactions are of cards that were not known."
     metadata: dict[str, Any] = {"unknown_cards_share": round(share, 4)}
+    if found["old_scores"] >= LEAST_SCORES:
+        before = found["old_unknown_cards"] / found["old_scores"]
+        if before < MOST_UNKNOWN < share:
+            return _warn(f"{said} In the day before these were {before:.1%}.{_CAUSES}", metadata)
     if found["age"] is None:
         return dg.AssetCheckResult(passed=True, description=f"No card was known yet. {said}", metadata=metadata)
     said = f"What was known of cards was {found['age']:,.0f} s old at most in 99 of 100 scores. {said}"
     metadata["p99_seconds"] = float(found["age"])
     if found["age"] <= OLD_SECONDS:
         return dg.AssetCheckResult(passed=True, description=said, metadata=metadata)
-    more = " gold.card_features is not brought up to date: the log of the group fraud says why."
-    return _warn(said + more, metadata)
+    return _warn(said + _CAUSES, metadata)
 
 
 def judge_alerts(found: dict[str, Any]) -> dg.AssetCheckResult:

@@ -65,11 +65,12 @@ class CardFeatures:
         self._table: DeltaTable | None = None
         self._refreshes = 0
 
-    def compute(self, as_of: datetime, computed_at: datetime | None = None) -> pa.Table:
+    def compute(self, as_of: datetime, reached: datetime | None = None) -> pa.Table:
         """The rows of `CARD_FEATURES` as of a moment (UTC), from what the streams have written until this call.
 
         What they have not written yet is missing: ask as of the moment that they have reached, a few seconds ago.
-        Recent is what lies in the window that ends first after `as_of`, whose payments are all before it then.
+        Where they are further behind, `reached` says since when: then that is the rows' `as_of`. Recent is what lies
+        in the window that ends first after the parameter `as_of`, whose payments are all before it then.
         """
         self._read_profiles(as_of)
         recent = self._register_first_to_end(CARD_VELOCITY, "card_velocity", as_of, velocity.SLIDE)
@@ -77,16 +78,16 @@ class CardFeatures:
         schema = build_arrow_schema(CARD_FEATURES)
         sql = _SQL.format(
             columns=", ".join(schema.names),
-            as_of=as_timestamptz(as_of),
-            computed_at=as_timestamptz(computed_at or datetime.now(UTC)),
+            as_of=as_timestamptz(as_of if reached is None else min(as_of, reached)),
+            computed_at=as_timestamptz(datetime.now(UTC)),
             recent=_RECENT_SQL.format(is_first_to_end=recent),
             hour=_HOUR_SQL.format(is_first_to_end=hour),
         )
         found: pa.Table = self._connection.sql(sql).to_arrow_table()
         return found.cast(schema)
 
-    def refresh(self, as_of: datetime) -> pa.Table:
-        """Replaces the table by the rows as of a moment, in one commit; gives the rows.
+    def write(self, rows: pa.Table) -> None:
+        """Replaces the table by rows that `compute` gave, in one commit.
 
         One process may do so at a time. Every few calls it removes the versions that no reader is at any more.
         """
@@ -94,7 +95,6 @@ class CardFeatures:
 
         from platform_assets.streaming.delta.retried_commits import no_hooks
 
-        rows = self.compute(as_of)
         if self._table is None:
             uri, options = self._lakehouse.table_uri(CARD_FEATURES.name), self._lakehouse.storage_options()
             self._table = create_table(uri, CARD_FEATURES, options, _LOG_RETENTION)
@@ -102,7 +102,6 @@ class CardFeatures:
         self._refreshes += 1
         if self._refreshes % _REFRESHES_OF_ONE_UPKEEP == 0:
             _remove_old_versions(self._table)
-        return rows
 
     def _read_profiles(self, as_of: datetime) -> None:
         """Keeps the profiles in a table of the connection."""

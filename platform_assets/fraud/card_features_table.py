@@ -12,7 +12,7 @@ CARD_FEATURES = TableSpec(
     key=("card_id",),
     columns=(
         Column("card_id", "string", "Which card"),
-        Column("as_of", "timestamp", "The moment of which the row speaks: recent is what was before it"),
+        Column("as_of", "timestamp", "Up to when payments are known: what the streams have not read yet is not in it"),
         Column("computed_at", "timestamp", "When the row was computed"),
         Column("known_days", "bigint", f"Days with a payment, of the last {PROFILE_DAYS} before the day (UTC) of as_of;"
                " null: none. These days make the profile, the next three columns"),

@@ -33,6 +33,10 @@ _EXPECTED = ("card_id", "amount", "currency", "merchant_category", "channel", "c
 # A batch joins what was known at its beginning, and the streams need some seconds more.
 _STALE_SECONDS = 300
 
+# Spark's current_timestamp() is when the batch began: a minute ago, of a batch that lasts one. Kafka's time of a record
+# is by default its sender's clock, which says nothing about how old something is.
+_CLOCK = "CAST(reflect('java.lang.System', 'currentTimeMillis') AS BIGINT)"
+
 
 def score_records(
     records: DataFrame,
@@ -138,8 +142,7 @@ def _describe(reasons: Mapping[int, str], marks: str, hold_score: float) -> dict
         "marks": f"CASE WHEN {is_scored} THEN {marks} END",
         "holds_card": f"CASE WHEN verdict = 'alert' THEN score >= {write_double(hold_score)} END",
         "features_as_of": f"unix_millis({CARD_PREFIX}as_of)",
-        # Spark's current_timestamp() is when the batch began: a minute ago, of a batch that lasts one.
-        "scored_at": "CAST(reflect('java.lang.System', 'currentTimeMillis') AS BIGINT)",
+        "scored_at": _CLOCK,
     }
 
 
@@ -178,6 +181,6 @@ def _name_marks(scorecards: Iterable[Scorecard]) -> str:
         for name, values in sorted(known.items())
         if values
     ]
-    stale = f"received_at - unix_millis({CARD_PREFIX}as_of) > {_STALE_SECONDS * 1000}L"
+    stale = f"{_CLOCK} - unix_millis({CARD_PREFIX}as_of) > {_STALE_SECONDS * 1000}L"
     past = f"CASE WHEN {CARD_PREFIX}card_id IS NULL THEN 'unknown card' WHEN {stale} THEN 'stale features' END"
     return f"array_compact(array({', '.join((*absent, *new, past))}))"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from platform_assets.fraud.features import FEATURES, FRAUD_DEVICES
 from platform_assets.fraud.fraud_devices import FraudDevices
 from platform_assets.fraud.score_rows import score_records
 from platform_assets.fraud.scorecard import Scorecard
+from platform_assets.fraud.streams_progress import find_reached, open_checkpoints
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.engine.lookup_rows import LookupRows
 from platform_assets.tables.fraud import FRAUD_CHAMPIONS, FRAUD_MODELS, FRAUD_SERVING
@@ -60,6 +62,7 @@ class FraudScoring:
         self._open = ExitStack()
         connection = self._open.enter_context(DuckDBResource(memory_mib=_MEMORY_MIB).connected())
         self._cards = CardFeatures(self._lakehouse, connection)
+        self._streams = open_checkpoints(context)
         folder = make_scratch_folder(load_settings().home / "relays")
         self._open.callback(shutil.rmtree, folder, ignore_errors=True)
         self._lookups = {
@@ -75,25 +78,16 @@ class FraudScoring:
         self._unusable: set[int] = set()
 
     def refresh(self) -> None:
-        """See `Relay`. The rows of `gold.card_features`, the versions that are to be served, devices of fraud."""
-        import duckdb
-        from deltalake.exceptions import DeltaError
+        """See `Relay`. The versions that are to be served, devices of fraud, the rows of `gold.card_features`.
 
-        try:
-            self._read_versions()
-            self._serve()  # before the devices: a roll-back must not wait until they are read
-            as_of = datetime.now(UTC) - _STREAMS_LAG
-            self._devices = self._fraud_devices.read(as_of)
-            self._serve()
-            rows = self._cards.refresh(as_of)
-            self._lookups[CARD_FEATURES.name].replace(rows)
-        except (DeltaError, OSError, duckdb.Error) as error:
-            if self._built_in is None:  # the query cannot be planned without these tables
-                raise
-            _log.warning(
-                "What is known of cards could not be brought up to date, and is tried again: %s Scores go on with what "
-                "was known before, and are marked once it is old.", error,
-            )  # fmt: skip
+        A table that is damaged or away is said in the log: payments go on with what was known before, at a start with
+        nothing, and their scores say so.
+        """
+        as_of = datetime.now(UTC) - _STREAMS_LAG
+        # The versions first, and by themselves: a roll-back must not wait for cards, nor fail where they do.
+        self._attempt("Which version of the model judges", self._follow_versions)
+        self._attempt("Devices of reported cards", lambda: self._follow_devices(as_of))
+        self._attempt("What is known of cards", lambda: self._follow_cards(as_of))
 
     def name_built_in(self) -> str:
         """See `Relay`."""
@@ -103,7 +97,7 @@ class FraudScoring:
         """See `Relay`."""
         scorecards = [self._scorecards[version] for version in sorted(self._scorecards)]
         self._built_in = frozenset(self._scorecards)
-        self._serve()
+        self._attempt("Which version of the model judges", self._serve)
 
         # Executors on other machines do not see the files of this one.
         is_local = str(session.sparkContext.master).startswith("local")
@@ -120,6 +114,33 @@ class FraudScoring:
     def close(self) -> None:
         """See `Relay`."""
         self._open.close()
+
+    def _attempt(self, what: str, follow: Callable[[], None]) -> None:
+        import duckdb
+        import pyarrow as pa
+        from deltalake.exceptions import DeltaError
+
+        try:
+            follow()
+        # A Parquet file that is cut off is an error of Arrow's.
+        except (DeltaError, OSError, duckdb.Error, pa.ArrowException) as error:
+            _log.warning(
+                "%s could not be brought up to date, and is tried again: %s Scores go on with what was known before.",
+                what, error,
+            )  # fmt: skip
+
+    def _follow_versions(self) -> None:
+        self._read_versions()
+        self._serve()
+
+    def _follow_devices(self, as_of: datetime) -> None:
+        self._devices = self._fraud_devices.read(as_of)
+        self._serve()
+
+    def _follow_cards(self, as_of: datetime) -> None:
+        rows = self._cards.compute(as_of, find_reached(self._streams))
+        self._lookups[CARD_FEATURES.name].replace(rows)
+        self._cards.write(rows)
 
     def _read_versions(self) -> None:
         """Which versions judge and are compared, as the newest change says, and their scorecards."""
@@ -179,6 +200,6 @@ class FraudScoring:
         # Arrow takes a map as a list of pairs.
         devices = None if self._devices is None else list(self._devices.items())
         rows = pa.Table.from_pylist([row | {FRAUD_DEVICES: devices}], build_arrow_schema(FRAUD_SERVING))
-        write_deltalake(create_table(uri, FRAUD_SERVING, options), rows, mode="overwrite")
         self._lookups[FRAUD_SERVING.name].replace(rows)
+        write_deltalake(create_table(uri, FRAUD_SERVING, options), rows, mode="overwrite")
         self._served = row

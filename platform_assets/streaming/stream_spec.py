@@ -25,6 +25,10 @@ class TableSource:
     """What a stream reads of a Delta table's appends: the named columns of the rows of `event_types` (none: all).
 
     `time_column` is the event time, `watermark_delay` how far behind the table's frontier an event may come.
+
+    `distinct_within` is for a transformation to which rows that agree in every column are as one, and times within a
+    multiple of it are the same: sets of values in windows that begin and end at such multiples. It then gets one row
+    for the equal ones that a task reads, with such a time. Whole seconds; none: every row, as it is.
     """
 
     table: TableSpec
@@ -32,8 +36,11 @@ class TableSource:
     time_column: str
     watermark_delay: timedelta
     event_types: tuple[str, ...] = ()
+    distinct_within: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
+        if self.distinct_within < timedelta(0) or self.distinct_within % timedelta(seconds=1):
+            raise ValueError(f"{self.table.name}: distinct_within must be whole seconds, not {self.distinct_within}.")
         missing = [name for name in self.columns if name in self.table.partition_columns]
         if missing:
             raise ValueError(f"{self.table.name}: the files of a partitioned table do not hold {missing}.")

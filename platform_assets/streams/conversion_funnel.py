@@ -84,6 +84,7 @@ STREAM = TableStream(
         time_column="event_time",
         watermark_delay=timedelta(minutes=10),
         event_types=("page_view", "add_to_cart", "purchase"),
+        distinct_within=SLIDE,
     ),
     tables=(CONVERSION_FUNNEL,),
     # A prime of its own: queries that trigger at the same moment wait for each other's planning, seconds under load.

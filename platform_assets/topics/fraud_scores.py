@@ -51,6 +51,10 @@ class FraudScore(Record):
     ] = None
 
 
+_SAID_ANEW = (
+    "verdict", "source_partition", "source_offset", "received_at", "scored_at", "score", "model_version", "reasons",
+    "marks", "unscored_reason", "shadow_score", "shadow_version", "holds_card", "features_as_of",
+)  # fmt: skip
 TOPIC = Topic(
     name="fraud_scores",
     description="What the fraud model said of each card transaction: typed, validated, once for each transaction.",
@@ -60,5 +64,7 @@ TOPIC = Topic(
     subject="customer_id",
     event_type="verdict",
     kafka_topic="fraud-scores",
+    # A transaction that is scored once more is the same one, though the clock, the cards' past or the version differ.
+    compared_as=dict.fromkeys(_SAID_ANEW, "NULL"),
 )
 FRAUD_SCORES, QUARANTINED_FRAUD_SCORES, DEDUPLICATED_FRAUD_SCORES = TOPIC.tables

@@ -68,6 +68,8 @@ def test_alerts_are_in_their_table_once(
     accepted, quarantined, deduplicated = (len(lakehouse.delta_table(t.name).to_pyarrow_table()) for t in TOPIC.tables)
     assert (accepted, quarantined, deduplicated) == (sent, 0, len(found) - sent)
     assert len(found) > sent
+    repeats = lakehouse.delta_table(TOPIC.tables[2].name).to_pyarrow_table()
+    assert set(repeats["is_same_content"].to_pylist()) == {True}, "of one transaction, though scored at another moment"
     rows = lakehouse.delta_table("gold.fraud_alerts").to_pyarrow_table().to_pylist()
     assert {row["score_id"]: row["reasons"] for row in rows} == {n: a["reasons"] for n, a in alerts.items()}
     assert len(rows) == len(alerts)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,10 @@ from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.checks.parity import build_parity_checks
 from platform_assets.errors import UsageError
+from platform_assets.fraud.streams_progress import find_reached, open_checkpoints
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.engine.query_group import QueryGroup
+from platform_assets.streaming.moments import at_micros
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streams import card_days, spend_by_card, velocity
 from platform_assets.topics.transactions import TOPIC
@@ -83,6 +87,15 @@ def test_each_record_is_where_the_simulator_says(
     bursts = {row["card_id"] for row in accepted if row["is_fraud"]}
     assert bursts
     assert bursts & {row["card_id"] for row in fast if row["countries"] >= 4}
+
+    # The history is read whole, so the streams are as far as time is: at its newest event, by Kafka's milliseconds.
+    reached = find_reached(open_checkpoints(context))
+    frontiers = [
+        CommitInfo.parse(each.get("userMetadata")) for each in lakehouse.delta_table(TOPIC.tables[0].name).history()
+    ]
+    newest = next(each.frontier_micros for each in frontiers if each is not None and each.frontier_micros is not None)
+    assert reached is not None
+    assert max(row["event_time"] for row in accepted) - timedelta(milliseconds=1) < reached <= at_micros(newest)
 
 
 def simulate(arguments: list[str], kafka: KafkaResource, home: Path) -> None:

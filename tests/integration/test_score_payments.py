@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,12 +17,21 @@ from confluent_kafka.admin import NewPartitions
 from platform_assets.errors import NotReadyError, TaskSlotsError
 from platform_assets.fraud.features import FEATURES
 from platform_assets.fraud.scorecard import Part
+from platform_assets.streaming.delta.delta_tables import create_table
 from platform_assets.streaming.engine.relay_group import RelayGroup
+from platform_assets.streaming.moments import count_micros
+from platform_assets.streaming.topic_snapshot import Relayed
+from platform_assets.streams.spend_by_card import SPEND_BY_CARD
+from platform_assets.streams.velocity import CARD_VELOCITY
+from platform_assets.tables.fraud import FRAUD_SERVING
+from tests.bounded_run import run_to_end
 from tests.integration.relay_process import RelayPlace, running_relay
 from tests.integration.scored_payments import ScoredPayments, make_payment, make_scorecard, score_by_hand
 from tests.known_cards import write_gold
 from tests.payments_with_fraud import write_reports
 from tests.spark.card_cases import transaction
+from tests.unit.test_damaged_tables import garble_log
+from tests.unit.test_streams_progress import write_query
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -237,6 +248,59 @@ def test_a_stop_leaves_nothing_out(build: Build, spark_log: Path) -> None:
     assert _count_interrupts(spark_log) == said_before
 
 
+def test_what_is_old_is_used_and_marked(build: Build, lakehouse: LakehouseResource) -> None:
+    """The streams over payments stand still: what they had read is as old as that, whatever the clock says."""
+    scored, now = build(), datetime.now(UTC)
+    write_gold(lakehouse, [transaction("card-0", now - timedelta(days=1), "200.00")])
+    reached = now - timedelta(minutes=6)
+    for table in (CARD_VELOCITY, SPEND_BY_CARD):
+        write_query(Path(scored.context.checkpoint_uri(table.name)), reached, done=1)
+    part = Part("amount_to_usual", "number", -0.4, (-1.0, 1.5), (0.3, 0.5, 0.2), (0.0,))
+    card = dataclasses.replace(make_scorecard(1), parts=(part,))
+    scored.add_model(card)
+    scored.promote(card)
+    # Where Spark's threads are this process's, batches join files of its own: a table that is broken ends nothing.
+    create_table(lakehouse.table_uri(FRAUD_SERVING.name), FRAUD_SERVING)
+    garble_log(Path(lakehouse.table_uri(FRAUD_SERVING.name)))
+    group = scored.start()
+    try:
+        scored.send([make_payment(0, amount=1000), make_payment(1)])
+        known, unknown = sorted(scored.wait_for_scores(group, 2), key=lambda each: str(each["score_id"]))
+    finally:
+        group.stop(30)
+    assert (known["marks"], unknown["marks"]) == (["stale features"], ["unknown card"])
+    assert known["features_as_of"] == count_micros(reached) // 1000
+    rows = pa.table({part.feature: pa.array([math.log(5)], pa.float64())})
+    assert known["score"] == pytest.approx(float(card.score(rows)[0]), rel=1e-12)
+
+
+def test_a_paused_relay_goes_on_where_it_was_and_a_drain_ends(build: Build) -> None:
+    scored, card = build(), make_scorecard(1)
+    scored.add_model(card)
+    scored.promote(card)
+    group, name = scored.start(), scored.relay.name
+    query = group._queries[name]
+    try:
+        scored.send([make_payment(number) for number in range(5)])
+        scored.wait_for_scores(group, 5)
+        group.reconcile(frozenset({name}))
+        assert not query.is_active and group.failure() is None
+        scored.send([make_payment(number) for number in range(5, 10)])
+        paused_at = query.started_at
+        group.reconcile()
+        scored.wait_for_scores(group, 10)
+        assert (resumed_at := query.started_at) > paused_at
+        group.reconcile(restart_at={name: time.time()})
+        assert query.started_at > resumed_at
+        scored.send([make_payment(number) for number in range(10, 15)])
+        scored.wait_for_scores(group, 15)
+    finally:
+        group.stop(30)
+    scored.send([make_payment(number) for number in range(15, 20)])
+    run_to_end(RelayGroup(scored.session, [scored.relay], scored.context))
+    assert {each["score_id"] for each in scored.scores()} == {f"t{number}" for number in range(20)}
+
+
 def test_a_killed_relay_leaves_nothing_out(build: Build, settings: Settings, kafka: KafkaResource) -> None:
     scored, card = build(), make_scorecard(1)
     scored.add_model(card)
@@ -261,6 +325,22 @@ def test_a_killed_relay_leaves_nothing_out(build: Build, settings: Settings, kaf
     assert all(len(scores) == 1 for scores in found.values()), "what is passed on again has the same score"
     for number in range(0, total, 97):
         assert min(found[f"t{number}"]) == pytest.approx(score_by_hand(card, make_payment(number)), rel=1e-12)
+
+
+def test_what_others_write_among_the_scores_is_no_answer(build: Build) -> None:
+    """Any account that may write to the topic could keep the group from running."""
+    scored = build(3)
+    scored.send([make_payment(number) for number in range(4)], partition=1)
+    producer, answers = scored.kafka.producer(), scored.relay.outputs[0]
+    for partition, value in enumerate(
+        [b"no JSON", b'{"source_partition": 1, "source_offset": 2}', b'{"source_offset": "x"}']
+    ):
+        producer.produce(answers, value=value, partition=partition)
+    producer.produce(answers, value=None, partition=2)
+    assert producer.flush(30) == 0
+    fetch = scored.context.ingest[scored.relay.name].fetch_relayed
+    assert fetch is not None
+    assert fetch({0: 0, 1: 1, 2: 0}) == Relayed(passed_on=3, waiting=1)
 
 
 def _count_interrupts(log: Path) -> int:

@@ -66,7 +66,8 @@ def test_rows_are_what_the_payments_before_the_moment_come_to(
 def test_before_there_are_tables_no_card_is_known(
     lakehouse: LakehouseResource, connection: duckdb.DuckDBPyConnection
 ) -> None:
-    assert len(CardFeatures(lakehouse, connection).refresh(NOON)) == 0
+    features = CardFeatures(lakehouse, connection)
+    features.write(features.compute(NOON))
     assert lakehouse.delta_table(CARD_FEATURES.name).to_pyarrow_table().num_rows == 0
 
 
@@ -140,7 +141,7 @@ def test_a_refresh_replaces_all_rows_at_once_and_keeps_few_versions(
     write_gold(lakehouse, [transaction(f"c{n}", NOON - DAY) for n in range(3)])
     features = CardFeatures(lakehouse, connection)
     for number in range(65):
-        assert len(features.refresh(NOON + number * timedelta(seconds=10))) == 3
+        features.write(features.compute(NOON + number * timedelta(seconds=10)))
     table = lakehouse.delta_table(CARD_FEATURES.name)
     rows = table.to_pyarrow_table()
     assert sorted(rows["card_id"].to_pylist()) == ["c0", "c1", "c2"]

@@ -182,7 +182,11 @@ def test_counts_are_read_again_with_the_profiles_and_are_unknown_once_they_are_o
 def make_scoring(lakehouse: LakehouseResource) -> FraudScoring:
     """The relay's driver, of which only what it asks the lakehouse is run."""
     ingest = {"score_payments": SimpleNamespace(topic="card-transactions")}
-    context = SimpleNamespace(ingest=ingest, lakehouse_root=str(lakehouse.local_root))
+    root = str(lakehouse.local_root)
+    context = SimpleNamespace(
+        ingest=ingest, lakehouse_root=root, checkpoint_uri=lambda table: f"{root}/_checkpoints/{table}",
+        storage_options={},
+    )  # fmt: skip
     return FraudScoring(cast("Any", context), "scores", "alerts")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +129,16 @@ def test_the_command_says_that_payments_are_off(
     assert "Add payments to HEADRACE_GROUPS" in capsys.readouterr().err
     jobs = {job.name for job in defs().get_repository_def().get_all_jobs()}
     assert not jobs & {"train_fraud_model", "promote_fraud_model", "roll_back_fraud_model"}
+
+
+def test_ctrl_c_ends_a_training_without_a_word(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "platform_assets.fraud.model_training.train_model", lambda *_: signal.raise_signal(signal.SIGINT)
+    )
+    assert main(["model", "train"]) == 130
+    assert "headrace:" not in capsys.readouterr().err
 
 
 def test_each_monday_last_week_is_trained_with(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

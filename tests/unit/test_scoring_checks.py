@@ -6,10 +6,12 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,8 +22,9 @@ from hypothesis import strategies as st
 from platform_assets.checks import scored, scoring_quality
 from platform_assets.fraud.score_rows import LONGEST_TEXT
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.ingest.event_content import hash_contents
 from platform_assets.tables.spec import TableSpec
-from platform_assets.topics.fraud_scores import FRAUD_SCORES
+from platform_assets.topics.fraud_scores import FRAUD_SCORES, TOPIC
 from platform_assets.topics.transactions import TRANSACTIONS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
@@ -162,6 +165,20 @@ def test_lateness_and_age_are_percentiles_of_the_last_hour() -> None:
     assert scoring_quality.judge_age(found).passed
 
 
+@pytest.mark.parametrize(("unknown", "unknown_before", "passes"), [(60, 0, False), (60, 300, True), (40, 0, True)])
+def test_cards_that_are_unknown_all_at_once_are_noticed(unknown: int, unknown_before: int, passes: bool) -> None:
+    """What is known of cards cannot be read, so there is nothing of which the age could be measured."""
+    new = many(unknown, 0.5, marks=["unknown card"]) + many(100 - unknown, 0.5)
+    old = many(unknown_before, 3, marks=["unknown card"]) + many(500 - unknown_before, 3)
+    assert scoring_quality.judge_age(measure(new + old)).passed == passes
+
+
+def test_the_age_counts_by_the_clock_of_who_scores() -> None:
+    """Kafka's time is the sender's by default: one that is an hour behind would make all that is old look new."""
+    old = {"received_at": NOW - timedelta(hours=2), "features_as_of": NOW - timedelta(hours=2)}
+    assert not scoring_quality.judge_age(measure(many(100, 0.5, **old))).passed
+
+
 @pytest.mark.parametrize(
     ("alerts", "alerts_before", "passes"),
     [(10, 100, True), (29, 100, True), (31, 100, False), (3, 100, False), (0, 10, True)],
@@ -202,3 +219,17 @@ def stability_index(before: Any, after: Any) -> float:
 
     pairs = zip(counts(after), counts(before), strict=True)
     return sum((new - old) * math.log(new / old) for new, old in pairs)
+
+
+def test_a_transaction_that_is_scored_again_is_the_same_and_another_of_its_id_is_not() -> None:
+    """A stop passes on again what it had passed on; the check different_content is for ids that stand for two."""
+    first = score(1, MINUTE, transaction_id="t1", amount=Decimal("9.99"), currency="EUR", reasons=[])
+    anew = {"verdict": "alert", "score": 0.9, "model_version": 2, "scored_at": NOW, "reasons": ["a"], "marks": ["b"]}
+    anew |= {"features_as_of": NOW, "holds_card": True, "shadow_version": 1, "shadow_score": 0.2, "source_offset": 7}
+    others = ({"amount": Decimal("9.98")}, {"card_id": "other"}, {"customer_id": "other"}, {"event_time": NOW})
+    rows = [first, first | anew, *(first | changed for changed in others)]
+    table = pa.Table.from_pylist(rows, build_arrow_schema(FRAUD_SCORES))
+    with duckdb.connect() as connection:
+        found = hash_contents(connection, TOPIC, table).tolist()
+    assert found[0] == found[1]
+    assert len(set(found)) == 1 + len(others)

@@ -21,6 +21,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
@@ -28,6 +29,7 @@ from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMa
 
 from platform_assets.errors import LostCommitsError
 from platform_assets.streaming.delta.commit_log import AppendedFile, CommitLog
+from platform_assets.streaming.derive.distinct_rows import STANDS_FOR, keep_distinct
 from platform_assets.streaming.frontier import later
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class CommitSource(DataSource):
 
     Options: `uri`, `ddl` (columns to read), `time_column`, `event_types` (JSON list; empty: all) and the `type_column`
     that has them, `storage_options` (JSON); `max_rows` and `max_bytes` of a batch, of all types and as the files are;
-    `max_tasks` of a batch.
+    `max_tasks` of a batch; `distinct_seconds` (see `keep_distinct`; 0: every row as it is).
     """
 
     @classmethod
@@ -67,8 +69,12 @@ class CommitSource(DataSource):
         return FORMAT
 
     def schema(self) -> str:
-        """The columns asked for, and `frontier`: a timestamp that is the same in all rows of a batch."""
-        return f"{self.options['ddl']}, {FRONTIER_COLUMN} timestamp"
+        """The columns asked for, and `frontier`: a timestamp that is the same in all rows of a batch.
+
+        With distinct rows also how many rows each stands for; a mark stands for none.
+        """
+        counted = f", {STANDS_FOR} bigint" if int(self.options["distinct_seconds"]) else ""
+        return f"{self.options['ddl']}{counted}, {FRONTIER_COLUMN} timestamp"
 
     def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802 (Spark's name)
         """Called by Spark at each start of a query."""
@@ -115,7 +121,8 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         self._storage_options: dict[str, str] = json.loads(options["storage_options"])
         self._limit = BatchLimit(int(options["max_rows"]), int(options["max_bytes"]))
         self._max_tasks = int(options["max_tasks"])
-        self._columns = [name for name in schema.names if name != FRONTIER_COLUMN]
+        self._distinct_within = timedelta(seconds=int(options["distinct_seconds"]))
+        self._columns = [name for name in schema.names if name not in (FRONTIER_COLUMN, STANDS_FOR)]
         self._schema = schema
         self._log: CommitLog | None = None
         self._checked_at: float | None = None
@@ -154,7 +161,7 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return [FileSlice(shares, end["frontier"], number == 0) for number, shares in enumerate(tasks)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """The rows of the files, as the table has them, and the frontier."""
+        """The rows of the files, as the table has them or distinct, and the frontier."""
         import pyarrow as pa
         from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -165,12 +172,27 @@ class CommitReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         for path, number, shares in partition.files:
             for rows in log.read_groups(path, self._columns, self._event_types, self._type_column, (number, shares)):
                 held.append(rows)
-                if sum(map(len, held)) >= _ROWS_OF_ONE_ARROW_BATCH:
+                if sum(map(len, held)) < _ROWS_OF_ONE_ARROW_BATCH:
+                    continue
+                held = self._reduce(held)
+                # What is left of distinct rows may meet its like in the next files; half a batch at most waits.
+                if not self._distinct_within or len(held[0]) > _ROWS_OF_ONE_ARROW_BATCH // 2:
                     yield from _with_frontier(held, partition.frontier, target)
                     held = []
+        held = self._reduce(held)
         if partition.has_mark:
-            held.append(pa.table({name: pa.nulls(1) for name in self._columns}))
+            counted = {STANDS_FOR: pa.array([0], pa.int64())} if self._distinct_within else {}
+            held.append(pa.table({name: pa.nulls(1) for name in self._columns} | counted))
         yield from _with_frontier(held, partition.frontier, target)
+
+    def _reduce(self, tables: list[pa.Table]) -> list[pa.Table]:
+        """The tables, and where the stream counts distinct values one of their distinct rows."""
+        import pyarrow as pa
+
+        if not self._distinct_within or not tables:
+            return tables
+        rows = pa.concat_tables(tables, promote_options="permissive")
+        return [keep_distinct(rows, self._time_column, self._distinct_within)]
 
     def _open_log(self) -> CommitLog:
         if self._log is None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.derive.commit_source import FORMAT, FRONTIER_COLUMN, CommitSource
+from platform_assets.streaming.derive.distinct_rows import STANDS_FOR
 from platform_assets.streaming.progress import INPUT, ROWS
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def read_commits(session: SparkSession, source: TableSource, context: StreamCont
 
     delay_ms = source.watermark_delay // timedelta(milliseconds=1)
     time = source.time_column
+    distinct_seconds = source.distinct_within // timedelta(seconds=1)
+    # A batch for time alone reads nothing, and the sum of nothing is null.
+    counted = F.coalesce(F.sum(STANDS_FOR), F.lit(0)) if distinct_seconds else F.count(time)
     rows = (
         session.readStream.format(FORMAT)
         .options(
@@ -44,12 +48,13 @@ def read_commits(session: SparkSession, source: TableSource, context: StreamCont
             max_rows=context.max_rows_per_batch,
             max_bytes=context.max_bytes_per_batch,
             max_tasks=session.sparkContext.defaultParallelism,
+            distinct_seconds=distinct_seconds,
         )
         .load()
         .withWatermark(FRONTIER_COLUMN, f"{delay_ms} milliseconds")
         # The optimizer would push a transformation's filter down to the source, and the mark would not get as far as
         # the watermark: it pushes none through an observation.
-        .observe(INPUT, F.count(time).alias(ROWS))
+        .observe(INPUT, counted.alias(ROWS))
     )
     return rows.where(F.col(time).isNotNull()).select(
         *(
