@@ -116,7 +116,8 @@ def _parse_report(value: dict[str, Any] | None) -> HostReport | None:
 
 
 def _as_value(report: HostReport) -> dict[str, Any]:
-    return {**asdict(report.heartbeat), "queries": report.queries, "processes": report.processes}
+    used = {"processes": report.processes} if report.processes else {}
+    return {**asdict(report.heartbeat), "queries": report.queries, **used}
 
 
 def write_stop(instance: dg.DagsterInstance, group: str, record: StopRecord) -> None:
