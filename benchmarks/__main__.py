@@ -37,6 +37,8 @@ BENCHMARKS = (
     "large_records",
     "scoring",
     "fraud_quality",
+    "unknown_schemas",
+    "merged_rows",
     "soak",
 )
 

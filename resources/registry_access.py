@@ -10,11 +10,25 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class OAuthLogin:
+    """A login server, and who asks it for tokens. May be sent to another process; shows no secret.
+
+    `authority` is a PEM text: its certificates are trusted besides the system's.
+    """
+
+    url: str
+    client_id: str = field(repr=False)
+    client_secret: str = field(repr=False)
+    scope: str = ""
+    authority: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class RegistryAccess:
     """The addresses of one registry, and how to log in there. May be sent to another process; shows no secret.
 
-    `headers` are those of the log-in; `authority`, `certificate` and `key` are PEM texts, not files: executors on other
-    machines have no such files.
+    `headers` are those of the log-in; `login` says who hands out a token besides. `authority`, `certificate` and `key`
+    are PEM texts, not files: executors on other machines have no such files.
     """
 
     urls: tuple[str, ...]
@@ -23,6 +37,7 @@ class RegistryAccess:
     certificate: str = field(default="", repr=False)
     key: str = field(default="", repr=False)
     key_password: str = field(default="", repr=False)
+    login: OAuthLogin | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """The addresses, as a message names them."""

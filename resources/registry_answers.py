@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _PASSING_STATUSES = (408, 425, 429)
 # Statuses with which a registry says something about the request; any other 4xx is not an answer of a registry.
 _MEANT_STATUSES = (404, 409, 422)
+_CHUNK_BYTES = 64 * 1024
 # An answer's own words go into a message that a person reads.
 _MOST_WORDS = 600
 
@@ -53,6 +55,23 @@ class PassingError(Exception):
 class _Error(msgspec.Struct):
     error_code: int = 0
     message: str = ""
+
+
+def read_bounded(response: urllib3.BaseHTTPResponse, most_bytes: int, seconds: float) -> bytes:
+    """The answer's bytes; of one that is longer than `most_bytes` somewhat more than that.
+
+    Raises `PassingError` for an answer that takes longer, and what urllib3 raises.
+    """
+    content, deadline = bytearray(), time.monotonic() + seconds
+    while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
+        content += chunk
+        if len(content) > most_bytes or time.monotonic() > deadline:
+            response.close()
+            if len(content) > most_bytes:
+                return bytes(content)
+            raise PassingError(f"its answer was not complete after {seconds:g} s")
+    response.release_conn()
+    return bytes(content)
 
 
 def judge(access: RegistryAccess, response: urllib3.BaseHTTPResponse, content: bytes) -> Answer:

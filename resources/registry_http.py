@@ -17,7 +17,8 @@ import msgspec
 
 from platform_assets.errors import RegistryRefusedError, RegistryUnavailableError
 from resources.registry_access import RegistryAccess, build_tls
-from resources.registry_answers import Answer, PassingError, explain_other, explain_tls, judge
+from resources.registry_answers import Answer, PassingError, explain_other, explain_tls, judge, read_bounded
+from resources.registry_tokens import find_keeper
 
 if TYPE_CHECKING:
     import urllib3
@@ -28,7 +29,6 @@ _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
 # A server that sends without an end would fill the memory. 20,000 subjects are 2 MB, the largest schemas 1 MB.
 _MOST_BYTES = 16 * 1024 * 1024
-_CHUNK_BYTES = 64 * 1024
 # Executors that find the registry away all at once must not all come back at once.
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -65,10 +65,25 @@ def call(
 
 
 def _ask(access: RegistryAccess, method: str, url: str, body: bytes | None) -> Answer:
+    if access.login is None:
+        return judge(access, *_send(access, method, url, body, ""))
+    keeper = find_keeper(access.login, os.getpid())
+    token = keeper.find()
+    response, content = _send(access, method, url, body, token)
+    if response.status == 401:  # the token was withdrawn, or the registry's clock is ahead of the login server's
+        response, content = _send(access, method, url, body, keeper.find(refused=token))
+    return judge(access, response, content)
+
+
+def _send(
+    access: RegistryAccess, method: str, url: str, body: bytes | None, token: str
+) -> tuple[urllib3.BaseHTTPResponse, bytes]:
     import urllib3
     from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
     headers = {"Accept": _CONTENT_TYPE, "Accept-Encoding": "identity", **dict(access.headers)}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     if body is not None:
         headers["Content-Type"] = _CONTENT_TYPE
     try:
@@ -76,14 +91,16 @@ def _ask(access: RegistryAccess, method: str, url: str, body: bytes | None) -> A
             method, url, body=body, headers=headers, retries=False, redirect=False, preload_content=False,
             timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_ANSWER_SECONDS),
         )  # fmt: skip
-        content = _read_bounded(access, response)
+        content = read_bounded(response, _MOST_BYTES, _ANSWER_SECONDS)
     except SSLError as error:
         raise explain_tls(access, error) from None
     except LocationParseError:
         raise RegistryRefusedError(explain_other(access, "to no request, for its host cannot be read")) from None
     except (HTTPError, OSError) as error:
         raise PassingError(_name_failure(error)) from None
-    return judge(access, response, content)
+    if len(content) > _MOST_BYTES:
+        raise RegistryRefusedError(explain_other(access, f"with more than {_MOST_BYTES >> 20} MiB"))
+    return response, content
 
 
 @lru_cache(maxsize=8)
@@ -92,19 +109,6 @@ def _open_pool(access: RegistryAccess, pid: int) -> urllib3.PoolManager:
     import urllib3
 
     return urllib3.PoolManager(num_pools=4, maxsize=4, ssl_context=build_tls(access))
-
-
-def _read_bounded(access: RegistryAccess, response: urllib3.BaseHTTPResponse) -> bytes:
-    content, deadline = bytearray(), time.monotonic() + _ANSWER_SECONDS
-    while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
-        content += chunk
-        if len(content) > _MOST_BYTES or time.monotonic() > deadline:
-            response.close()
-            if len(content) > _MOST_BYTES:
-                raise RegistryRefusedError(explain_other(access, f"with more than {_MOST_BYTES >> 20} MiB"))
-            raise PassingError(f"its answer was not complete after {_ANSWER_SECONDS:g} s")
-    response.release_conn()
-    return bytes(content)
 
 
 def _name_failure(error: Exception) -> str:

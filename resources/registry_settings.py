@@ -18,13 +18,18 @@ EMBEDDED = "embedded"
 """The address that means Headrace's own registry."""
 
 # The names of Confluent's Python client. Where credentials come from is always the option itself.
-_SOURCES = {"basic.auth.credentials.source": "USER_INFO", "bearer.auth.credentials.source": "STATIC_TOKEN"}
+_SOURCES = {
+    "basic.auth.credentials.source": ("USER_INFO",),
+    "bearer.auth.credentials.source": ("STATIC_TOKEN", "OAUTHBEARER"),
+}
+_LOGIN = ("bearer.auth.issuer.endpoint.url", "bearer.auth.client.id", "bearer.auth.client.secret")
+_SCOPE = "bearer.auth.scope"
 _HEADERS = {
     "bearer.auth.logical.cluster": "target-sr-cluster", "bearer.auth.identity.pool.id": "Confluent-Identity-Pool-Id",
 }  # fmt: skip
 _FILES = {"ssl.ca.location", "ssl.certificate.location", "ssl.key.location"}
 _OPTIONS = {
-    *_SOURCES, *_HEADERS, *_FILES, "basic.auth.user.info", "bearer.auth.token", "ssl.key.password",
+    *_SOURCES, *_HEADERS, *_FILES, *_LOGIN, _SCOPE, "basic.auth.user.info", "bearer.auth.token", "ssl.key.password",
 }  # fmt: skip
 
 
@@ -43,9 +48,9 @@ def parse_options(text: str, urls: str) -> dict[str, str]:
         raise ValueError("must be a JSON object of texts")
     if unknown := sorted(options.keys() - _OPTIONS):
         raise ValueError(f"has no option {unknown[0]!r}; it takes {', '.join(sorted(_OPTIONS))}")
-    for name, only in _SOURCES.items():
-        if options.get(name, only) != only:
-            raise ValueError(f"{name} must be {only}, or be left out")
+    for name, known in _SOURCES.items():
+        if options.get(name, known[0]) not in known:
+            raise ValueError(f"{name} must be {' or '.join(known)}, or be left out")
     _check_account(options)
     if ("ssl.certificate.location" in options) != ("ssl.key.location" in options):
         raise ValueError("ssl.certificate.location and ssl.key.location belong together: set both")
@@ -59,20 +64,26 @@ def build_access(urls: str, config: str) -> RegistryAccess:
 
     Raises `SettingError` where a file cannot be read or used; values are never in the message.
     """
-    from resources.registry_access import RegistryAccess, build_tls
+    from resources.registry_access import OAuthLogin, RegistryAccess, build_tls
 
     try:
         options = parse_options(config, urls)
     except ValueError as error:
         raise SettingError(f"Bad setting. HEADRACE_SCHEMA_REGISTRY_CONFIG: {error}") from None
     texts = {name: _read(name, options[name]) for name in _FILES & options.keys()}
+    authority = texts.get("ssl.ca.location", "")
+    login = None
+    if _LOGIN[0] in options:
+        url, client_id, secret = (options[name] for name in _LOGIN)
+        login = OAuthLogin(url, client_id, secret, options.get(_SCOPE, ""), authority)
     access = RegistryAccess(
         urls=split_urls(urls),
         headers=_headers(options),
-        authority=texts.get("ssl.ca.location", ""),
+        authority=authority,
         certificate=texts.get("ssl.certificate.location", ""),
         key=texts.get("ssl.key.location", ""),
         key_password=options.get("ssl.key.password", ""),
+        login=login,
     )
     try:
         build_tls(access)
@@ -86,6 +97,7 @@ def build_access(urls: str, config: str) -> RegistryAccess:
 
 def _check_account(options: Mapping[str, str]) -> None:
     user, token = options.get("basic.auth.user.info"), options.get("bearer.auth.token")
+    _check_login(options, has_other=user is not None or token is not None)
     if user is not None and token is not None:
         raise ValueError("has a user and a token; the registry takes one: leave the other out")
     if user is not None and ":" not in user:
@@ -95,6 +107,21 @@ def _check_account(options: Mapping[str, str]) -> None:
     for name in _HEADERS.keys() & options.keys():
         if not all("!" <= letter <= "~" for letter in options[name]):  # no line may be added to the request
             raise ValueError(f"{name} must be one word of ASCII characters")
+
+
+def _check_login(options: Mapping[str, str], *, has_other: bool) -> None:
+    """Raises `ValueError` where the options of a login server are not whole, or another account is named besides."""
+    is_wanted = options.get("bearer.auth.credentials.source") == "OAUTHBEARER"
+    if not is_wanted and (alone := sorted(options.keys() & {*_LOGIN, _SCOPE})):
+        raise ValueError(f"{alone[0]} needs bearer.auth.credentials.source=OAUTHBEARER")
+    if not is_wanted:
+        return
+    if has_other:
+        raise ValueError("has a login server, and a user or a token; the registry takes one: leave the other out")
+    if missing := [name for name in _LOGIN if not options.get(name)]:
+        raise ValueError(f"OAUTHBEARER needs {', '.join(missing)}")
+    if not options[_LOGIN[0]].startswith(("https://", "http://")):
+        raise ValueError(f"{_LOGIN[0]} must begin with https:// or http://")
 
 
 def _headers(options: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

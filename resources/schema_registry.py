@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
-from platform_assets.errors import SchemaNotAcceptedError, SettingError
+from platform_assets.errors import SchemaNotAcceptedError, SettingError, UnknownSchemaError
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaFormat
 from resources import registry_settings
+from resources.missing_ids import MissingIds
 from resources.registry_access import RegistryAccess
 from resources.registry_answers import Answer
 from resources.registry_http import call
@@ -45,6 +46,7 @@ _PATIENCE_SECONDS = 30.0
 _REMEMBERED_SCHEMAS = 4096
 # An answer must stay small against the limit of its size.
 _PAGE = 1000
+_missing = MissingIds()
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class SchemaRegistry:
         """The schema of an id with all that it refers to, fetched once a process: what an id means never changes.
 
         Raises `UnknownSchemaError` where the registry has none, or what it has cannot be resolved: a reference is gone,
-        leads back to itself, or one name stands for two texts.
+        leads back to itself, or one name stands for two texts; so it does for some seconds, without asking again.
         """
         return _fetch(self, schema_id)
 
@@ -199,4 +201,10 @@ class SchemaRegistry:
 
 @lru_cache(maxsize=_REMEMBERED_SCHEMAS)
 def _fetch(registry: SchemaRegistry, schema_id: int) -> RegisteredSchema:
-    return fetch_schema(registry.access, schema_id, registry.patience_seconds)
+    if (said := _missing.find((registry, schema_id))) is not None:
+        raise UnknownSchemaError(said)
+    try:
+        return fetch_schema(registry.access, schema_id, registry.patience_seconds)
+    except UnknownSchemaError as error:
+        _missing.add((registry, schema_id), str(error))
+        raise

@@ -10,6 +10,7 @@ import click
 
 from jobs.cli import (
     card_commands,
+    change_commands,
     lakehouse_commands,
     metrics_command,
     model_commands,
@@ -52,6 +53,7 @@ _COMMANDS = (
     simulate_command.simulate,
     new_topic_command.new_topic,
     registry_commands.check_contract,
+    change_commands.remove_absent,
 )
 
 

@@ -60,6 +60,11 @@ _recording = _options("Recorded clickstream")
 )
 @click.option("--kafka-topic", metavar="NAME", help="The topic on the broker, where it is not the usual one.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option(
+    "--transactional",
+    is_flag=True,
+    help="In Kafka's transactions of a second: what was not committed is read by nobody.",
+)
 @click.option("--speed", type=float, metavar="X", help="X times as fast as it happened (replay or history).")
 @_shop("--rate", callback=_read_rate, metavar="N", help="Records a second, or max (default: 100; history: 2).")
 @_shop("--duration", type=float, metavar="SECONDS", help="End after SECONDS (default: until Ctrl-C).")
@@ -132,7 +137,7 @@ def deliver(options: Mapping[str, Any], settings: Settings) -> None:
         topic = options["kafka_topic"] or options["topic"] or settings.topic
     else:
         topic = options["kafka_topic"] or simulation.find_topic(settings)
-    delivery = Delivery(settings, topic, options["quiet"])
+    delivery = Delivery(settings, topic, options["quiet"], is_transactional=options["transactional"])
     if options["replay"] is None:
         plan = _build_plan(options, simulation)
         with _opened_target(settings, encoding) as target:

@@ -31,6 +31,7 @@ class SimulateShopConfig(dg.Config):
     kafka_topic: str = Field(default="", description="The topic on the broker, where it is not the usual one")
     habits: dict[str, float] = Field(default={}, description="Any field of the profile, such as late or duplicates")
     malformed: list[str] = Field(default=[], description="RATE, or REASON=RATE, as in --malformed")
+    transactional: bool = Field(default=False, description="Send in Kafka's transactions of a second")
 
 
 def _plan(config: SimulateShopConfig) -> "SimulationPlan":
@@ -58,6 +59,7 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
     """
     from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
     from jobs.simulator.simulated_topics import SHOP
+    from jobs.simulator.transactions import transactional_options
     from resources.stop_signals import StopSignals
 
     settings, plan = load_settings(), _plan(config)
@@ -65,6 +67,7 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
     counted = "shop" if is_shop else config.topic
     topic = config.kafka_topic or (is_shop and config.topic) or plan.simulation.find_topic(settings)
     simulated = plan.open()
+    options = PRODUCER_OPTIONS | (transactional_options(topic) if config.transactional else {})
     next_line = _LOG_SECONDS
 
     with StopSignals() as stop:
@@ -80,11 +83,12 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
 
         report = send_records(
             plan.records(simulated, companion),
-            kafka.producer(**PRODUCER_OPTIONS),
+            kafka.producer(**options),
             topic,
             pace=plan.pace,
             stop=stop.received,
             on_progress=log_progress,
+            is_transactional=config.transactional,
         )
     context.log.info(f"{report.acknowledged:,} of {report.sent:,} records acknowledged in {report.seconds:.1f} s.")
     context.add_output_metadata(

@@ -15,6 +15,7 @@ from jobs.simulator.recorded import Recording
 from jobs.simulator.recording_delivery import begin_replay, say_tally, say_wait
 from jobs.simulator.simulated_topic import Record
 from jobs.simulator.simulation import SimulationPlan
+from jobs.simulator.transactions import transactional_options
 from platform_assets.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Delivery:
     quiet: bool = False
     target: SchemaTarget | None = None
     """By which schemas simulated values are written; None: they are as the topic's contract has them."""
+    is_transactional: bool = False
+    """Whether records are sent in Kafka's transactions."""
 
     @property
     def _console(self) -> Console:
@@ -103,12 +106,14 @@ class Delivery:
         topic = self.topic
         with StopSignals() as stop, KafkaResource.from_settings(self.settings) as kafka:
             kafka.ensure_topic(topic, self.settings.topic_partitions)
-            producer = kafka.producer(**PRODUCER_OPTIONS)
+            own = transactional_options(topic) if self.is_transactional else {}
+            producer = kafka.producer(**PRODUCER_OPTIONS | own)
             records = begin(kafka)
             with show_progress(topic, total, console, quiet=self.quiet) as on_progress:
                 return send_records(
-                    records, producer, topic, pace=pace, stop=stop.received, on_progress=on_progress, on_wait=on_wait
-                )
+                    records, producer, topic, pace=pace, stop=stop.received, on_progress=on_progress, on_wait=on_wait,
+                    is_transactional=self.is_transactional,
+                )  # fmt: skip
 
 
 def _finish(console: Console, counts: dict[str, int], report: SendReport) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from confluent_kafka import KafkaError, KafkaException
 
 from jobs.simulator.simulated_topic import CompanionRecord, Record
+from jobs.simulator.transactions import Transactions, is_fenced
 from platform_assets.errors import BrokerUnavailableError
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ _CLOCK_ADVICE = (
     "broker's by more than the topic's message.timestamp.after.max.ms, an hour by default. Set this host's clock "
     "right, then send again."
 )
+_FENCED_ADVICE = (
+    "Another sender has begun transactions for this topic, and Kafka lets one write: end one of the two, or send "
+    "without --transactional."
+)
 # A refused time has the first code only where the batch holds one record; the others do not say why, but each of our
 # records has a key, and no other reason is left.
 _CLOCK_ERRORS = (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD, KafkaError._INVALID_DIFFERENT_RECORD)
@@ -61,8 +66,9 @@ _CLOCK_ERRORS = (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD, KafkaE
 class SendReport:
     """What became of the records: `sent` were taken from the source, `acknowledged` are on all in-sync replicas.
 
-    `sent` = `acknowledged` + `failed`. `stopped`: ended by the stop event and not by the source's end. `error` is the
-    first failure, one sentence, or empty; `advice` is what to do about it.
+    `sent` = `acknowledged` + `failed`; records of a transaction are acknowledged when it is committed. `stopped`: ended
+    by the stop event and not by the source's end. `error` is the first failure, one sentence, or empty; `advice` is
+    what to do about it.
     """
 
     sent: int
@@ -95,18 +101,21 @@ def send_records(
     stop: threading.Event | None = None,
     on_progress: OnProgress | None = None,
     on_wait: OnWait | None = None,
+    is_transactional: bool = False,
 ) -> SendReport:
     """Sends every record to `topic` or its own, flushes, and reports. Blocks; call it from one thread.
 
     A record whose time has come leaves at once, one that is early waits for it (see `Pace`). `stop` ends it after the
     record in hand, so that the source's own count of what it handed out is what was sent. `on_progress(sent,
     acknowledged, seconds)` is called a few times a second, from here; `on_wait(seconds)` once before a
-    wait of more than ten seconds.
+    wait of more than ten seconds. `is_transactional`: in transactions of a second; the producer has a transactional id.
+    The first that Kafka does not commit ends the sending.
 
     Nothing is raised for failed records: they are counted, and `SendReport.raise_if_failed` tells. What the source
-    raises is passed on after a flush.
+    raises is passed on after a flush. Where Kafka begins no transaction at all, `BrokerUnavailableError` is raised.
     """
-    return _Sending(producer, topic, stop or threading.Event(), on_progress, on_wait).run(records, pace)
+    sending = _Sending(producer, topic, stop or threading.Event(), on_progress, on_wait)
+    return sending.run(records, pace, is_transactional=is_transactional)
 
 
 class _Sending:
@@ -123,13 +132,19 @@ class _Sending:
         self._sent = self._failed = 0
         self._error, self._advice = "", _ADVICE
         self._broken = False
+        self._transactions: Transactions | None = None
+        self._settled = (0, 0)
         self._begun = self._next_progress = time.perf_counter()
 
-    def run(self, records: Iterable[Record], pace: Pace) -> SendReport:
+    def run(self, records: Iterable[Record], pace: Pace, *, is_transactional: bool) -> SendReport:
+        if is_transactional:
+            self._transactions = Transactions(self._producer, self._stop)
+            self._transactions.open()
         try:
             self._send_all(records, pace)
         finally:
             self._flush()
+            self._end_transaction()
         seconds = time.perf_counter() - self._begun
         if self._on_progress is not None:
             self._on_progress(self._sent, self._sent - self._failed, seconds)
@@ -151,8 +166,9 @@ class _Sending:
                     begun = time.perf_counter()
                 due = first + (time.perf_counter() - begun) * speed * 1e6
                 self._say_wait((sent_at - due) / 1e6 / speed)
-                while sent_at > due and not self._stop.is_set():
+                while sent_at > due and not self._stop.is_set() and not self._broken:
                     self._look()
+                    self._end_transaction_in_time()
                     self._stop.wait(min((sent_at - due) / 1e6 / speed, _LONGEST_WAIT_SECONDS))
                     due = first + (time.perf_counter() - begun) * speed * 1e6
             self._sent += 1
@@ -166,6 +182,7 @@ class _Sending:
             if since_look >= _RECORDS_PER_LOOK:
                 since_look = 0
                 self._look()
+                self._end_transaction_in_time()
             if self._broken or self._stop.is_set():
                 return
 
@@ -182,6 +199,8 @@ class _Sending:
         if self._on_progress is not None and now >= self._next_progress:
             self._next_progress = now + _PROGRESS_SECONDS
             acknowledged = max(0, self._sent - self._failed - len(self._producer))
+            if self._transactions is not None:
+                acknowledged = self._settled[0] - self._settled[1]
             self._on_progress(self._sent, acknowledged, now - self._begun)
 
     def _produce_when_there_is_room(self, topic: str, key: bytes, value: bytes | None) -> None:
@@ -208,24 +227,62 @@ class _Sending:
     def _flush(self) -> None:
         limit: float | None = None
         while len(self._producer):
-            self._producer.flush(_LONGEST_WAIT_SECONDS)
+            self._flush_for_a_moment()
             self._look()
             if self._stop.is_set() or self._broken:
                 limit = limit or time.perf_counter() + _FLUSH_AFTER_STOP_SECONDS
                 if time.perf_counter() > limit:
                     # Each purged record is reported to `_on_failure`.
                     self._producer.purge()
-                    self._producer.flush(_LONGEST_WAIT_SECONDS)
+                    self._flush_for_a_moment()
                     return
+
+    def _flush_for_a_moment(self) -> None:
+        try:
+            self._producer.flush(_LONGEST_WAIT_SECONDS)
+        except KafkaException as error:  # the producer is of no use any more; each of its records is reported
+            self._learn(error.args[0])
+            self._broken = True
+            self._producer.poll(_LONGEST_WAIT_SECONDS)
+
+    def _end_transaction_in_time(self) -> None:
+        if self._transactions is not None and self._transactions.is_due and not self._broken:
+            self._flush()
+            self._end_transaction()
+            if self._transactions is not None:
+                self._begin_transaction(self._transactions)
+
+    def _begin_transaction(self, transactions: Transactions) -> None:
+        try:
+            transactions.begin()
+        except KafkaException as error:  # a newer sender: the next record is refused, and ends the sending
+            self._learn(error.args[0])
+
+    def _end_transaction(self) -> None:
+        """Ends the transaction, if there is one; its records have been flushed. Of one that is aborted all failed."""
+        sent, failed = self._settled
+        if self._transactions is None:
+            return
+        error = self._transactions.end(gives_up=self._broken)
+        if error is not None:
+            self._learn(error)
+            self._failed, self._broken, self._transactions = failed + self._sent - sent, True, None
+        self._settled = self._sent, self._failed
 
     def _on_failure(self, error: KafkaError | None, _message: object) -> None:
         # librdkafka may call this for a success as well, with None.
-        if error is None:
-            return
+        if error is not None:
+            self._learn(error)
+            self._failed += 1
+            self._broken = self._broken or error.code() not in _RECORD_ERRORS
+
+    def _learn(self, error: KafkaError) -> None:
+        """Keeps the first error's words, and the advice that follows from any."""
         if error.code() in _CLOCK_ERRORS:
             self._advice = _CLOCK_ADVICE
-        self._fail(error.str())
-        self._broken = self._broken or error.code() not in _RECORD_ERRORS
+        if is_fenced(error):
+            self._advice = _FENCED_ADVICE
+        self._error = self._error or error.str()
 
     def _fail(self, text: str) -> None:
         self._failed += 1

@@ -95,10 +95,12 @@ class RegistryValues:
     """Each value is in Confluent's frame, and the schema that wrote it is one of a registry: Avro, Protobuf or JSON.
 
     `subjects` are the registry's names for what is written to the topic, to compare them with the contract; none: that
-    of the topic's name strategy, `<topic>-value`.
+    of the topic's name strategy, `<topic>-value`. `validates_json`: JSON that its own schema forbids is rejected, for
+    senders that do not validate what they write; else the contract alone judges it.
     """
 
     subjects: tuple[str, ...] = ()
+    validates_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,11 @@ class CloudEvents:
     """Each record is a CloudEvent (version 1.0) by its binding to Kafka: structured, as JSON, or binary, with headers.
 
     The contract's record has the event's attributes as fields, with those of extensions, and `data`: its JSON. What the
-    content type says is text is a text there; other bytes are base64 in `data_base64`.
+    content type says is text is a text there; other bytes are base64 in `data_base64`. `is_registered`: data of the
+    binary mode that is in Confluent's frame is read by its schema of a registry, and is JSON there too.
     """
+
+    is_registered: bool = False
 
 
 Values: TypeAlias = JsonValues | TextLines | RegistryValues | CloudEvents | ChangeEvents
@@ -200,7 +205,8 @@ class Topic:
     def is_registered(self) -> bool:
         """Whether schemas of a registry write its values."""
         values = self.values
-        return isinstance(values, RegistryValues) or (isinstance(values, ChangeEvents) and values.is_registered)
+        is_other = isinstance(values, ChangeEvents | CloudEvents) and values.is_registered
+        return is_other or isinstance(values, RegistryValues)
 
     @cached_property
     def roles(self) -> EventRoles:
@@ -218,14 +224,18 @@ class Topic:
             if each.kind in ("list", "map", "record") and each.name not in self.spellings:
                 said = f"{each.name} is a {each.kind}, and a group of a pattern is one text."
                 raise TopicSpecError(said, field=each.name)
-            if each.is_required and each.name not in groups:
+            if each.is_required and each.name not in groups and each.name not in self.headers:
                 raise _wrong("values", f"The pattern has no group for the required field {each.name}.")
         if unknown := groups.keys() - {each.name for each in self.fields}:
             raise _wrong("values", f"The record has no field for the pattern's groups {sorted(unknown)}.")
 
     def _check_headers(self) -> None:
-        if self.headers and (self.is_list or isinstance(self.values, TextLines | RegistryValues | ChangeEvents)):
-            raise _wrong("headers", "headers need values that are JSON objects: JsonValues() or CloudEvents().")
+        if self.headers and isinstance(self.values, ChangeEvents):
+            raise _wrong("headers", "A change event is a row of a table: no header is of it.")
+        if isinstance(self.values, TextLines) and (
+            twice := self.headers.keys() & self.values.compiled.groupindex.keys()
+        ):
+            raise _wrong("headers", f"{min(twice)} is a group of the pattern: no header can be it.")
         for each in self.fields:
             if each.name in self.headers and (len(each.path) > 1 or each.kind in ("list", "map", "record", "bytes")):
                 raise _wrong("headers", f"{each.name} is a {each.kind} at {'.'.join(each.path)}: a header is one text.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.operations.absent_rows import AbsentRows, build_deletes, choose_streams, find_absent
 from platform_assets.checks.latest_parity import compare_latest
 from platform_assets.checks.parity import build_parity_checks
 from platform_assets.errors import SettingError, UsageError
@@ -32,10 +34,11 @@ from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.ingest.record_rows import add_arrival, as_accepted
 from platform_assets.streaming.repair.expiry import check_policy
-from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.streaming.stream_spec import KafkaStream, Stream
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from tests.accounts import BEGIN, CURRENT, TOPIC, Database, Sent, found, histories
+from tests.generated_cases import examples
 
 NOON = int((BEGIN + timedelta(hours=1)).timestamp() * 1_000_000)
 CHANGES = TOPIC.tables[0]
@@ -144,6 +147,13 @@ class World:
         source = {"version": self.changes.version, "files": -1, "frontier": None}
         info = CommitInfo.of_batch(CURRENT.name, "app", next(self._batches), source=source)
         self.table.put_latest(apply_rule(rows), LATEST_BY, info)
+
+    def find_absent(self) -> AbsentRows | None:
+        """Does as the command does."""
+        changes, table = (self.lakehouse.delta_table(each.name) for each in (CHANGES, CURRENT.main_table))
+        with duckdb.connect() as connection:
+            connection.execute("set timezone = 'UTC'")
+            return find_absent(connection, CURRENT, changes, table)
 
     def check(self) -> dg.AssetCheckResult:
         """The verdict of the check `parity`."""
@@ -257,3 +267,85 @@ def test_a_column_that_is_added_comes_last() -> None:
     assert {c.name for c in build_current_rows(topic).main_table.columns} == {
         c.name for c in CURRENT.main_table.columns
     }
+
+
+def mark_last(event: Sent, mark: str) -> Sent:
+    """The snapshot's row with Debezium's mark."""
+    document = json.loads(event.value or b"")
+    document["source"]["snapshot"] = mark
+    return dataclasses.replace(event, value=json.dumps(document).encode())
+
+
+@examples(6)
+@given(
+    st.sets(st.integers(1, 12), min_size=1),
+    st.sets(st.integers(1, 12)),
+    st.sets(st.integers(1, 12)),
+    st.integers(0, 12),
+)
+def test_rows_that_were_deleted_unseen_are_those_that_a_complete_snapshot_lacks(
+    put: set[int], deleted: set[int], again: set[int], unread: int
+) -> None:
+    """Some of the snapshot's rows, and what comes after it, are read after the deletes were sent."""
+    database = Database()
+    for account in sorted(put):
+        database.put(account, account, "before")
+    seen = len(database.events)
+    for account in sorted(deleted & put)[: len(put) - 1]:
+        database.delete(account)
+    lost, database.events[seen:] = len(database.events) - seen, []  # the connector is away
+    database.lsn += 8
+    database.snapshot()
+    database.events[-1] = mark_last(database.events[-1], "last")
+    early = [*database.events[:seen], *database.events[seen + unread :], database.events[-1]]
+    begun = len(database.events)
+    for account in sorted(again):
+        database.put(account, 500 + account, "after")
+    late = [*database.events[seen : seen + unread], *database.events[begun:]]
+    with tempfile.TemporaryDirectory() as root:
+        world = World(LakehouseResource(root=root))
+        world.read(early)
+        absent = world.find_absent()
+        assert absent is not None and (unread or len(absent.keys) == lost // 2)
+        deletes = [Sent(key, value, 0) for key, value in build_deletes(TOPIC, absent)]
+        if deletes or late:
+            world.read([*deletes, *late])
+        assert found(world.table.read_arrow().to_pylist()) == database.expect()
+        assert world.check().passed
+        left = world.find_absent()
+        assert left is not None and not left.keys
+
+
+@pytest.mark.parametrize("mark", ["true", "first", "first_in_data_collection", "incremental", "false"])
+def test_a_snapshot_that_has_not_ended_says_nothing(world: World, mark: str) -> None:
+    database = build_history()
+    database.snapshot()
+    world.read([*database.events[:-1], mark_last(database.events[-1], mark)])
+    assert world.find_absent() is None
+    world.read([mark_last(database.events[-1], "last_in_data_collection")])
+    assert world.find_absent() is not None
+
+
+def test_a_source_without_a_place_before_the_snapshot_is_refused() -> None:
+    source = {"commit_lsn": "00000027:00000ac0:0002", "ts_ms": 1}
+    absent = AbsentRows("x", json.dumps(source), BEGIN, [{"id": "1"}])
+    with pytest.raises(UsageError, match="Postgres, MySQL and MariaDB"):
+        list(build_deletes(TOPIC, absent))
+    of_mysql = {"file": "binlog.000007", "pos": 120, "row": 0, "ts_ms": 5, "snapshot": "last"}
+    ((key, value),) = build_deletes(TOPIC, dataclasses.replace(absent, source=json.dumps(of_mysql)))
+    assert json.loads(key) == {"id": 1}
+    event = json.loads(value)
+    assert (event["op"], event["before"], event["after"]) == ("d", {"id": 1}, None)
+    assert event["source"] == of_mysql | {"pos": 119, "snapshot": "false"}
+
+
+def test_topics_for_which_no_deletes_can_be_sent_are_named() -> None:
+    streams: list[Stream] = [KafkaStream(TOPIC, 0.0), CURRENT]
+    assert choose_streams(streams, "accounts") == (streams[0], CURRENT)
+    with pytest.raises(UsageError, match="orders is no topic with current rows"):
+        choose_streams(streams, "orders")
+    with pytest.raises(UsageError, match="accounts is no topic"):
+        choose_streams(streams[:1], "accounts")
+    packed = dataclasses.replace(TOPIC, compression="gzip")
+    with pytest.raises(UsageError, match="no plain JSON"):
+        choose_streams([KafkaStream(packed, 0.0), CURRENT], "accounts")

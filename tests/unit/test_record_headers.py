@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 from jobs.simulator.by_contract.contract_topic import build_profile
 from platform_assets.errors import TopicSpecError, UsageError
 from platform_assets.streaming.arrow_types import as_arrow
+from platform_assets.streaming.change_events import ChangeEvents
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.topic_spec import (
     CloudEvents,
     EventTime,
-    JsonValues,
     Record,
-    RegistryValues,
     TextLines,
     Topic,
 )
@@ -203,9 +202,9 @@ def test_whatever_the_record_it_is_a_row(value: bytes | None, headers: Headers) 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"values": JsonValues(is_list=True)}, "JSON objects"),
-        ({"values": TextLines("(?P<meter>.)(?P<at>.)(?P<value>.)(?P<tenant>.)")}, "JSON objects"),
-        ({"values": RegistryValues()}, "JSON objects"),
+        ({"values": TextLines("(?P<meter>.)(?P<at>.)(?P<value>.)(?P<tenant>.)")}, "tenant is a group of the pattern"),
+        ({"values": TextLines("(?P<meter>.)(?P<value>.)")}, "no group for the required field at"),
+        ({"values": ChangeEvents(key=("meter",))}, "no header is of it"),
         ({"headers": {"nobody": "x"}}, "headers names 'nobody'"),
     ],
 )

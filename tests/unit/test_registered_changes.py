@@ -16,8 +16,7 @@ from platform_assets.errors import RegistryUnavailableError, SettingError, Unkno
 from platform_assets.streaming.change_events import ChangeEvents
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.formats.frame import frame
-from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaSource
-from platform_assets.streaming.ingest.opened_values import find_unresolved
+from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaSource, SeenSchemas
 from platform_assets.streaming.ingest.record_parser import parse_batch
 from tests.accounts import BEGIN, TOPIC, Database, Sent, histories
 from tests.registered_accounts import ENVELOPE, KEY, as_avro, write
@@ -94,11 +93,12 @@ def test_what_cannot_be_opened_has_a_reason_and_a_tombstone_that_of_its_key() ->
         dataclasses.replace(tombstone, key=frame(UNKNOWN_ID + 1, b"x")),
         dataclasses.replace(created, value=write(KEY, KEY_ID, {"id": 1})),
     ]
-    rows = parse([created, *odd, tombstone], SchemaSource(Registry()))
+    seen = SeenSchemas()
+    rows = parse([created, *odd, tombstone], SchemaSource(Registry(), seen=seen))
     assert rows["_reason"].to_pylist() == [
         None, "not_decodable", "not_framed", "unknown_schema", "not_framed", "unknown_schema", "missing_field", None,
     ]  # fmt: skip
-    assert find_unresolved(rows) == {UNKNOWN_ID, UNKNOWN_ID + 1}
+    assert seen.unresolved == {UNKNOWN_ID, UNKNOWN_ID + 1}
     assert rows["_value"].to_pylist()[1:3] == [created.value[:-4], b"{}"], "the bytes are kept as they were sent"
     assert rows["_key"].to_pylist()[4] == b'{"id": 1}'
 
@@ -107,9 +107,10 @@ def test_a_registry_that_is_away_is_waited_for_or_what_it_lacks_stays_refused() 
     events = build_events()
     with pytest.raises(RegistryUnavailableError):
         parse(events, SchemaSource(Registry(frozenset([KEY_ID]))))
-    first = parse(events, SchemaSource(Registry(frozenset([KEY_ID])), quarantines=True))
+    seen = SeenSchemas()
+    first = parse(events, SchemaSource(Registry(frozenset([KEY_ID])), quarantines=True, seen=seen))
     assert first["_reason"].to_pylist() == [None, None, "unknown_schema"]
-    again = parse(events, SchemaSource(Registry(), quarantines=True, unresolved=find_unresolved(first)))
+    again = parse(events, SchemaSource(Registry(), quarantines=True, unresolved=frozenset(seen.unresolved)))
     assert again["_reason"].to_pylist() == [None, None, "unknown_schema"], "as when the batch first ran"
     with pytest.raises(SettingError, match="HEADRACE_SCHEMA_REGISTRY_URL"):
         parse(events, None)

@@ -46,6 +46,18 @@ def test_an_address_that_is_none_is_refused(value: str, said: str, monkeypatch: 
         ('{"bearer.auth.token": ""}', "one word of ASCII"),
         ('{"bearer.auth.logical.cluster": "hunter2\\nx"}', "one word of ASCII"),
         ('{"basic.auth.credentials.source": "SASL_INHERIT"}', "must be USER_INFO, or be left out"),
+        ('{"bearer.auth.credentials.source": "hunter2"}', "must be STATIC_TOKEN or OAUTHBEARER, or be left out"),
+        ('{"bearer.auth.client.secret": "hunter2"}', "needs bearer.auth.credentials.source=OAUTHBEARER"),
+        (
+            '{"bearer.auth.credentials.source": "OAUTHBEARER", "bearer.auth.client.secret": "hunter2"}',
+            "OAUTHBEARER needs bearer.auth.issuer.endpoint.url, bearer.auth.client.id",
+        ),
+        ('{"bearer.auth.credentials.source": "OAUTHBEARER", "bearer.auth.token": "hunter2"}', "leave the other out"),
+        (
+            '{"bearer.auth.credentials.source": "OAUTHBEARER", "bearer.auth.issuer.endpoint.url": "hunter2",'
+            ' "bearer.auth.client.id": "a", "bearer.auth.client.secret": "b"}',
+            "must begin with https:// or http://",
+        ),
         ('{"ssl.certificate.location": "hunter2"}', "belong together"),
         ('{"ssl.ca.location": "hunter2"}', "need https:// in HEADRACE_SCHEMA_REGISTRY_URL"),
     ],

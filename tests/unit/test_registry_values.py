@@ -25,9 +25,9 @@ from platform_assets.streaming.formats.contract_fit import find_misfits
 from platform_assets.streaming.formats.frame import frame
 from platform_assets.streaming.formats.plain_values import write_json
 from platform_assets.streaming.formats.readers import compile_schema
-from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaSource
+from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaSource, SeenSchemas
 from platform_assets.streaming.formats.shapes import Member, Shape, union_of
-from platform_assets.streaming.ingest.opened_values import find_unresolved
+from platform_assets.streaming.ingest.opened_values import MOST_UNKNOWN
 from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.topic_spec import EventTime, Record, RegistryValues, Topic, digits, epoch
 
@@ -240,14 +240,15 @@ def test_several_schemas_in_one_batch_and_what_is_in_no_frame() -> None:
         good, schemas.write(1, order(2)), b"{}", None, good + b"x", good[:-1], frame(2, b"a"), frame(7, b"a"),
         b"\0" * 10_001, b"\1" + good[1:],
     ]  # fmt: skip
-    rows = parse(values, SchemaSource(schemas))
+    seen = SeenSchemas()
+    rows = parse(values, SchemaSource(schemas, seen=seen))
     assert [reason for reason, _ in reasons(rows)] == [
         None, None, "not_framed", "tombstone", "not_decodable", "not_decodable", "unreadable_schema",
         "unknown_schema", "oversized", "not_framed",
     ]  # fmt: skip
     kept = [None, None, *values[2:]]
     assert rows["_value"].to_pylist() == kept
-    assert find_unresolved(pa.Table.from_batches([rows])) == {7}
+    assert (seen.resolved, seen.unresolved) == ({0, 1}, {7})
 
 
 def test_a_registry_that_does_not_answer_is_waited_for_or_its_records_are_quarantined() -> None:
@@ -387,3 +388,60 @@ def test_a_registry_that_is_away_is_asked_once_a_batch() -> None:
 
     found = reasons(parse([frame(number, b"") for number in range(20)], SchemaSource(fetch, quarantines=True)))
     assert [reason for reason, _ in found] == ["unknown_schema"] * 20 and len(asked) == 1
+
+
+def test_random_ids_cost_a_bounded_number_of_requests_and_hide_no_other_schema() -> None:
+    schemas, asked = Schemas((schema_of(), schema_of(count="int"))), list[int]()
+
+    def fetch(schema_id: int) -> RegisteredSchema:
+        asked.append(schema_id)
+        return schemas(schema_id)
+
+    hostile = [frame(1_000 + number, b"x") for number in range(400)]
+    values = [*hostile, schemas.write(0, order(1)), schemas.write(0, order(2)), *hostile[:1]]
+    seen = SeenSchemas()
+    found = reasons(parse(values, SchemaSource(fetch, seen=seen)))
+    assert [reason for reason, _ in found] == ["unknown_schema"] * 400 + [None, None, "unknown_schema"]
+    assert len(asked) == len(set(asked)) == MOST_UNKNOWN + 1
+    said = [detail or "" for _, detail in found if "not asked for" in (detail or "")]
+    assert len(said) == 400 - MOST_UNKNOWN and f"{MOST_UNKNOWN} other ids" in said[0]
+    assert "has no schema 1000" in (found[0][1] or ""), "that of two records was asked for before those of one"
+
+    # When the batch runs again nothing is asked for that was unknown, and what was known is still found.
+    unknown = frozenset(seen.unresolved)
+    assert seen.unresolved == {1_000 + number for number in range(400)}
+    assert seen.resolved == {0}
+    asked.clear()
+    again = reasons(parse(values, SchemaSource(fetch, unresolved=unknown)))
+    assert [reason for reason, _ in again] == [reason for reason, _ in found] and asked == []
+
+    parse(values, SchemaSource(fetch, asks_for_all=True))
+    assert len(asked) == 400
+
+
+def test_json_is_held_against_its_own_schema_where_the_topic_says_so() -> None:
+    class Reading(Record):
+        id: str
+        at: datetime
+        level: float
+
+    text = json.dumps({
+        "$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "required": ["id", "at", "level"],
+        "properties": {"id": {"type": "string"}, "at": {"type": "string"},
+                       "level": {"type": "number", "maximum": 10}, "note": {"type": "string", "maxLength": 3}},
+    })  # fmt: skip
+    rows = [{"id": f"r-{n}", "at": ARRIVAL.isoformat(), "level": n, **more}
+            for n, more in ((1, {}), (11, {}), (2, {"note": "long"}), (3, {"note": "abc"}))]  # fmt: skip
+    values = [frame(5, json.dumps(row).encode()) for row in rows]
+    source = SchemaSource(lambda schema_id: RegisteredSchema(schema_id, "json", text))
+
+    def judge(of: RegistryValues) -> list[tuple[str | None, str | None]]:
+        topic = Topic(name="readings", description="Readings.", kafka_topic="readings", record=Reading,
+                      event_time=EventTime("at"), event_id=("id",), values=of)  # fmt: skip
+        return reasons(parse(values, source, topic))
+
+    assert [reason for reason, _ in judge(RegistryValues())] == [None] * 4, "the contract has no such limits"
+    found = judge(RegistryValues(validates_json=True))
+    assert [reason for reason, _ in found] == [None, "not_decodable", "not_decodable", None]
+    assert "no value of schema 5: against its schema: level: 11 is greater than" in (found[1][1] or "")
+    assert "against its schema: note:" in (found[2][1] or "")

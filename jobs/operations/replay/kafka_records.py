@@ -74,7 +74,9 @@ def read_records(
     from pyspark.sql.pandas.types import from_arrow_schema
 
     now_micros = count_micros(datetime.now(UTC))
-    max_bytes, rules, schemas = context.max_record_bytes, context.event_rules, context.schemas
+    max_bytes, rules = context.max_record_bytes, context.event_rules
+    # A person has called it: each id is asked for.
+    schemas = None if context.schemas is None else replace(context.schemas, asks_for_all=True)
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return (parse_batch(batch, topic, now_micros, max_bytes, rules, schemas) for batch in batches if len(batch))

@@ -44,7 +44,7 @@ def read_avro(schema: RegisteredSchema) -> ValueReader:
     read = fastavro.schemaless_reader
 
     def read_one(value: bytes) -> dict[str, Any]:
-        found = _read_one(value, read, parsed)
+        found = read_exactly(value, read, parsed)
         try:
             _read_columns([found], columns)
         except (ValueError, OverflowError, ArithmeticError) as error:
@@ -118,7 +118,11 @@ def _find_reader(key: str, node: Mapping[str, Any]) -> Callable[[Any], Any]:
     return _READERS[of, name]
 
 
-def _read_one(value: bytes, read: Callable[..., Any], parsed: Any) -> dict[str, Any]:
+def read_exactly(value: bytes, read: Callable[..., Any], parsed: Any) -> dict[str, Any]:
+    """The record that all of these bytes are, by fastavro's `schemaless_reader` and a parsed schema.
+
+    Raises `UndecodableError`, whatever the bytes.
+    """
     source = io.BytesIO(value)
     try:
         found: dict[str, Any] = read(source, parsed)

@@ -27,7 +27,8 @@ def find_misfits(shape: Shape, topic: Topic) -> list[str]:
 
     A schema with several types of records is read where one of them is: what it says of the others is said a record.
     """
-    said = [[words for each in topic.fields for words in _judge_field(record, each, topic)] for record in shape.choices]
+    fields = [each for each in topic.fields if each.name not in topic.headers]
+    said = [[words for each in fields for words in _judge_field(record, each, topic)] for record in shape.choices]
     return min(said, key=len, default=["it has no record"])
 
 

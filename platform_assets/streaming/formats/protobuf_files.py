@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 
 from platform_assets.errors import UnknownSchemaError
 from platform_assets.streaming.formats.protobuf_builtin import CONFLUENT_FILES, KEPT_FOLDERS, read_google_types
+from platform_assets.streaming.formats.protobuf_entries import mark_entries, restore_entries
 from platform_assets.streaming.formats.reader import SchemaError
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
 
@@ -75,7 +76,7 @@ def compile_files(schema: RegisteredSchema) -> list[FileDescriptorProto]:
         (folder / "compiled.bin").write_bytes(FileDescriptorSet(file=compiled).SerializeToString())
         _run_compiler(folder, main)
         found = FileDescriptorSet.FromString((folder / "result.bin").read_bytes())
-    return list(found.file)
+    return [restore_entries(file) for file in found.file]
 
 
 def _read_descriptor(path: str, text: str) -> FileDescriptorProto | None:
@@ -97,7 +98,7 @@ def _write_text(folder: Path, path: str, text: str) -> None:
     target = folder / "files" / path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        target.write_text(mark_entries(text), encoding="utf-8")
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise SchemaError(f"the reference {path} is a file and a folder of other references") from None
     except UnicodeEncodeError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from platform_assets.streaming.formats.outcomes import Outcomes
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
 from platform_assets.streaming.formats.shapes import Shape
 
@@ -41,6 +42,8 @@ class ValueReader:
     """The same for many, at less cost; None where one of them cannot be read, and who asks reads each by itself."""
     read_columns: Callable[[Cursor], Mapping[str, Column]] | None = None
     """The same for many as columns, by member, at a tenth of the cost; the cursor says which values it has not read."""
+    validate: Callable[[bytes], None] | None = None
+    """Whether the schema allows the value, of formats whose `read` does not say so. Raises `UndecodableError`."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +65,10 @@ class SchemaReaders:
 
 def compiled_once(read: Callable[[RegisteredSchema], _T]) -> Callable[[RegisteredSchema], _T]:
     """Has a process compile each schema once: a reader is the same one each time, and a `SchemaError` is remembered."""
-
-    @lru_cache(maxsize=_REMEMBERED_SCHEMAS)
-    def remember(schema: RegisteredSchema) -> tuple[_T | None, str]:
-        try:
-            return read(schema), ""
-        except SchemaError as error:
-            return None, str(error)
+    outcomes = Outcomes[RegisteredSchema, _T](SchemaError, _REMEMBERED_SCHEMAS)
 
     @wraps(read)
     def find(schema: RegisteredSchema) -> _T:
-        found, refusal = remember(schema)
-        if found is None:
-            raise SchemaError(refusal)
-        return found
+        return outcomes.find(schema, lambda: read(schema))
 
     return find

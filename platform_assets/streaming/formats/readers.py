@@ -25,6 +25,6 @@ def compile_schema(schema: RegisteredSchema) -> SchemaReaders:
             from platform_assets.streaming.formats.json_schema import read_json_schema
 
             document = read_json_schema(schema)
-            as_text = ValueReader(document.shape, document.read)
+            as_text = ValueReader(document.shape, document.read, validate=document.validate)
             return SchemaReaders(lambda payload: ((), payload), lambda place: as_text, is_json=True)
     raise SchemaError(f"schemas in the format {schema.format} cannot be read")

@@ -41,16 +41,28 @@ and `RegistryRefusedError` where it refuses.
 
 
 @dataclass(frozen=True)
+class SeenSchemas:
+    """The ids that records have had: `resolved`, and those for which the registry gave no schema."""
+
+    resolved: set[int] = field(default_factory=set)
+    unresolved: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
 class SchemaSource:
     """Fetches schemas, and says what happens where there is none. Sent to tasks with each batch.
 
     `quarantines`: a record whose schema the registry does not give, for it does not answer, is quarantined; else the
     batch waits. `unresolved`: the batch runs again, and when it first ran the registry had none of just these schemas.
+    `asks_for_all`: each id is asked for, however many there are that the registry does not have. `seen` takes up which
+    ids had a schema, for who wants to know.
     """
 
     fetch: FetchSchema
     quarantines: bool = False
     unresolved: frozenset[int] | None = None
+    asks_for_all: bool = False
+    seen: SeenSchemas | None = field(default=None, compare=False, repr=False)
 
 
 def require_source(topic: Topic, source: SchemaSource | None) -> SchemaSource:

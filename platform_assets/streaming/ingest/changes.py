@@ -20,13 +20,12 @@ from platform_assets.streaming.change_events import (
     ChangeEvents,
     name_in_json,
 )
-from platform_assets.streaming.formats.plain_values import write_json
 from platform_assets.streaming.formats.registered_schema import SchemaSource, require_source
 from platform_assets.streaming.ingest.change_positions import find_position, find_time
 from platform_assets.streaming.ingest.changed_fields import RowFields
 from platform_assets.streaming.ingest.field_values import name_json_type
 from platform_assets.streaming.ingest.json_values import decode_members, parse_json
-from platform_assets.streaming.ingest.opened_values import OpenedValues, open_values
+from platform_assets.streaming.ingest.opened_values import OpenedValues, open_texts
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.topic_spec import Topic
 
@@ -90,13 +89,10 @@ def _read_framed(
 ) -> dict[int, RejectedRecordError]:
     """Puts the JSON form in the place of each value that is there, and else of the key; why it has none, by row."""
     framed = [key if value is None else value for key, value in zip(keys, values, strict=True)]
-    opened = open_values(framed, topic, source, max_bytes, OpenedValues())
-    texts = dict(opened.texts)
-    for _, rows, plains in opened.groups:
-        texts |= zip(rows, map(write_json, plains), strict=True)
+    texts, refused = open_texts(framed, topic, source, max_bytes)
     for row, text in texts.items():
         (keys if values[row] is None else values)[row] = text
-    return opened.refused
+    return refused
 
 
 class ChangeOpener:

@@ -68,9 +68,11 @@ def read_columns(
     frames = _find_frames(batch.column("value"), max_bytes) if len(batch) >= FEWEST_ROWS else None
     if frames is None:
         return []
-    ids, first, places = np.unique(frames.ids, return_index=True, return_inverse=True)
+    ids, places, counts = np.unique(frames.ids, return_inverse=True, return_counts=True)
     found: list[ColumnRecords] = []
-    for number in np.argsort(first):  # schemas are asked for in the order of their records
+    for number in np.argsort(-counts, kind="stable"):  # as `open_values` does, which has the rest
+        if counts[number] < FEWEST_ROWS:
+            break
         try:
             schema = find_schema(int(ids[number]), contract.topic, source, opened)
         except RejectedRecordError:

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.reader import DeltaReader, create_stream_table
 from platform_assets.streaming.frontier import Frontier
 from platform_assets.streaming.ingest.batch_ledger import VERDICTS, Verdicts, build_batch_commit, build_entries
-from platform_assets.streaming.ingest.judged_records import JudgedBatch
+from platform_assets.streaming.ingest.judged_records import JudgedBatch, find_contested
 from platform_assets.streaming.ingest.kafka_clock import KafkaClock
 from platform_assets.streaming.ingest.lost_checkpoint import find_recorded_offsets
 from platform_assets.streaming.ingest.lost_ranges import (
@@ -187,11 +187,25 @@ class EventWriter:
         session = batch_df.sparkSession
         # The batch's own frame is Spark's way to read the same ranges: nobody runs it.
         tasks = plan_tasks(planned.ranges, session.sparkContext.defaultParallelism)
-        written = run_tasks(session, self._order(planned, self._find_schemas(batch_id, app)), tasks)
+        schemas = self._find_schemas(batch_id, app)
+        written = self._read_alike(planned, schemas, lambda order: run_tasks(session, order, tasks))
         rows, value_bytes = sum(task.count for task in written), sum(task.value_bytes for task in written)
         count_rows(self._checkpoint.read_generation() or "", batch_id, rows, value_bytes)
         self._check_topic(planned)
         self._write_tables(self._judge(written, planned), planned, app, held_since, session)
+
+    def _read_alike(
+        self, planned: PlannedBatch, schemas: SchemaSource | None,
+        run: Callable[[BatchOrder], Sequence[WrittenRecords]],
+    ) -> Sequence[WrittenRecords]:  # fmt: skip
+        """Has the batch read, with one answer for each schema's id in all of it, as when it runs again after a crash.
+
+        It is read once more where a part of it had no schema of an id, and another part had one.
+        """
+        written = run(self._order(planned, schemas))
+        if schemas is None or not (unresolved := find_contested(written)):
+            return written
+        return run(self._order(planned, replace(schemas, unresolved=unresolved)))
 
     def _find_schemas(self, batch_id: int, app: str) -> SchemaSource | None:
         """Gives the schemas of a batch: the same ones again, where a table has its rows already.

@@ -62,7 +62,7 @@ class JudgedBatch:
     @property
     def unresolved(self) -> frozenset[int]:
         """The ids for which the registry gave no schema; their records are rejected."""
-        return frozenset().union(*(task.unresolved for task in self.written))
+        return _find_unresolved(self.written)
 
     @cached_property
     def is_rejected(self) -> Any:
@@ -138,3 +138,13 @@ class JudgedBatch:
                         file, coordinates[chosen], indexes[chosen], found.kept[chosen],
                         found.is_same[chosen],
                     )  # fmt: skip
+
+
+def find_contested(written: Sequence[WrittenRecords]) -> frozenset[int]:
+    """The ids for which a part of a batch had no schema, where another part had one of them; else none."""
+    unresolved = _find_unresolved(written)
+    return unresolved if any(unresolved & task.resolved for task in written) else frozenset()
+
+
+def _find_unresolved(written: Sequence[WrittenRecords]) -> frozenset[int]:
+    return frozenset().union(*(task.unresolved for task in written))

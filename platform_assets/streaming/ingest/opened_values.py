@@ -9,33 +9,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from functools import lru_cache, partial
 
 from platform_assets.errors import RegistryUnavailableError, UnknownSchemaError
 from platform_assets.streaming.change_events import ChangeEvents
 from platform_assets.streaming.formats.contract_fit import find_misfits
 from platform_assets.streaming.formats.frame import HEADER_BYTES, find_schema_id
-from platform_assets.streaming.formats.plain_values import Adaptation, Plain, plan_adaptation
+from platform_assets.streaming.formats.outcomes import Outcomes
+from platform_assets.streaming.formats.plain_values import Adaptation, Plain, plan_adaptation, write_json
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader
 from platform_assets.streaming.formats.readers import compile_schema
 from platform_assets.streaming.formats.registered_schema import FetchSchema, RegisteredSchema, SchemaSource
 from platform_assets.streaming.ingest.judged_columns import FieldPlan, plan_columns
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
 from platform_assets.streaming.ingest.record_contract import compile_contract
-from platform_assets.streaming.topic_spec import Topic
+from platform_assets.streaming.topic_spec import CloudEvents, RegistryValues, Topic
 
-
-def find_unresolved(records: pa.Table) -> frozenset[int]:
-    """The ids for which the registry gave no schema, of parsed records (`parsed_schema`).
-
-    Of a record without a value it is the schema of its key.
-    """
-    of_them = records.filter(pc.equal(records["_reason"], Reason.UNKNOWN_SCHEMA.value))
-    found = map(find_schema_id, pc.coalesce(of_them["_value"], of_them["_key"]).to_pylist())
-    return frozenset(schema_id for schema_id in found if schema_id is not None)
+# Each id that the registry does not have costs a request: with a random one in each record a batch took seconds.
+MOST_UNKNOWN = 50
 
 
 @dataclass(frozen=True)
@@ -57,7 +48,8 @@ class OpenedValues:
 
     `groups`: rows of one type and their plain values, parallel. `away`: what the registry's absence was called.
     `partial`: rows of JSON texts that need not have all that the contract demands.
-    `schemas`: what was found for each id. No id is asked for twice: a batch has one answer.
+    `schemas`: what was found for each id. No id is asked for twice: a batch has one answer. `unknown_ids`: of how many
+    the registry said that it does not have them.
     """
 
     groups: list[tuple[Adaptation, list[int], list[Plain]]] = field(default_factory=list)
@@ -65,7 +57,8 @@ class OpenedValues:
     refused: dict[int, RejectedRecordError] = field(default_factory=dict)
     away: str = ""
     partial: set[int] = field(default_factory=set)
-    schemas: dict[int, TopicSchema | RejectedRecordError] = field(default_factory=dict)
+    schemas: Outcomes[int, TopicSchema] = field(default_factory=lambda: Outcomes(RejectedRecordError))
+    unknown_ids: int = 0
 
 
 def open_values(
@@ -82,7 +75,8 @@ def open_values(
             by_schema[_read_schema_id(value, max_bytes)].append(row)
         except RejectedRecordError as error:
             opened.refused[row] = error
-    for schema_id, rows in by_schema.items():
+    # Those of most records first: one in each record must not keep the registry from being asked for the others.
+    for schema_id, rows in sorted(by_schema.items(), key=lambda found: -len(found[1])):
         try:
             schema = find_schema(schema_id, topic, source, opened)
         except RejectedRecordError as error:
@@ -90,6 +84,17 @@ def open_values(
             continue
         _open_rows(opened, schema, schema_id, {row: (values[row] or b"")[HEADER_BYTES:] for row in rows})
     return opened
+
+
+def open_texts(
+    values: Sequence[bytes | None], topic: Topic, source: SchemaSource, max_bytes: int
+) -> tuple[dict[int, bytes], dict[int, RejectedRecordError]]:
+    """The JSON that framed values stand for, by place, and why the others have none. Raises as `open_values`."""
+    opened = open_values(values, topic, source, max_bytes, OpenedValues())
+    texts = dict(opened.texts)
+    for _, rows, plains in opened.groups:
+        texts |= zip(rows, map(write_json, plains), strict=True)
+    return texts, opened.refused
 
 
 def _read_schema_id(value: bytes | None, max_bytes: int) -> int:
@@ -109,24 +114,17 @@ class TopicSchema:
     def __init__(self, schema: RegisteredSchema, topic: Topic) -> None:
         self.readers = compile_schema(schema)
         self._topic = topic
-        self._types: dict[tuple[int, ...], OpenedType | SchemaError] = {}
+        self.validates = isinstance(topic.values, RegistryValues) and topic.values.validates_json
+        self._types = Outcomes[tuple[int, ...], OpenedType](SchemaError)
 
     def find(self, place: tuple[int, ...]) -> OpenedType:
         """A type of the schema. Raises `SchemaError`, in words, where the contract cannot read it."""
-        if place not in self._types:
-            try:
-                self._types[place] = self._open(place)
-            except SchemaError as error:
-                self._types[place] = error
-        found = self._types[place]
-        if isinstance(found, SchemaError):
-            raise found
-        return found
+        return self._types.find(place, partial(self._open, place))
 
     def _open(self, place: tuple[int, ...]) -> OpenedType:
         reader = self.readers.find(place)
-        if isinstance(self._topic.values, ChangeEvents):
-            # It describes the event. The row in it, the contract judges value by value.
+        if isinstance(self._topic.values, ChangeEvents | CloudEvents):
+            # It describes the event, or its data: not the record. The contract judges what is in it value by value.
             return OpenedType(reader, Adaptation((), ()), self.readers.is_json)
         if misfits := find_misfits(reader.shape, self._topic):
             raise SchemaError("; ".join(misfits))
@@ -136,14 +134,14 @@ class TopicSchema:
 
 def find_schema(schema_id: int, topic: Topic, source: SchemaSource, opened: OpenedValues) -> TopicSchema:
     """The schema of an id, as this batch has it. Raises `RejectedRecordError` for one that cannot be had or used."""
-    if schema_id not in opened.schemas:
-        try:
-            opened.schemas[schema_id] = _find_schema(schema_id, topic, source, opened)
-        except RejectedRecordError as error:
-            opened.schemas[schema_id] = error
-    found = opened.schemas[schema_id]
-    if isinstance(found, RejectedRecordError):
-        raise found
+    try:
+        found = opened.schemas.find(schema_id, lambda: _find_schema(schema_id, topic, source, opened))
+    except RejectedRecordError as error:
+        if source.seen is not None and error.reason is Reason.UNKNOWN_SCHEMA:
+            source.seen.unresolved.add(schema_id)
+        raise
+    if source.seen is not None:
+        source.seen.resolved.add(schema_id)
     return found
 
 
@@ -154,39 +152,38 @@ def _find_schema(schema_id: int, topic: Topic, source: SchemaSource, opened: Ope
     try:
         if source.unresolved is not None and schema_id in source.unresolved:
             raise UnknownSchemaError("there was none when the batch was first read")
-        if schema_id not in known:
-            if opened.away:
-                raise RegistryUnavailableError(opened.away)
-            known[schema_id] = _compile(source.fetch(schema_id), topic)
-        found = known[schema_id]
+        if schema_id not in known and not is_again:
+            _refrain(source, opened)
+        return known.find(schema_id, lambda: TopicSchema(source.fetch(schema_id), topic))
+    except SchemaError as error:
+        raise RejectedRecordError(Reason.UNREADABLE_SCHEMA, f"schema {schema_id}: {error}") from None
     except UnknownSchemaError as error:
         if is_again and schema_id not in (source.unresolved or ()):
             # Other tables may have this batch's records already, read by that schema.
             raise RegistryUnavailableError(f"{error} It was there when this batch was first read.") from None
+        opened.unknown_ids += 1
         said = str(error)
     except RegistryUnavailableError as error:
         if not source.quarantines or is_again:
             raise
         # Each further id would be waited for as long.
         opened.away = said = str(error)
-    else:
-        if isinstance(found, SchemaError):
-            raise RejectedRecordError(Reason.UNREADABLE_SCHEMA, f"schema {schema_id}: {found}")
-        return found
     raise RejectedRecordError(Reason.UNKNOWN_SCHEMA, f"schema {schema_id}: {said}")
 
 
+def _refrain(source: SchemaSource, opened: OpenedValues) -> None:
+    """Raises what stands for the answer to a request that is not made: it would take too long."""
+    if opened.away:
+        raise RegistryUnavailableError(opened.away)
+    if opened.unknown_ids >= MOST_UNKNOWN and not source.asks_for_all:
+        said = f"not asked for, as the registry does not have {MOST_UNKNOWN} other ids of these records"
+        raise UnknownSchemaError(said)
+
+
 @lru_cache(maxsize=64)
-def _known_schemas(fetch: FetchSchema, topic: Topic) -> dict[int, TopicSchema | SchemaError]:
+def _known_schemas(fetch: FetchSchema, topic: Topic) -> Outcomes[int, TopicSchema]:
     """The schemas that this process has compiled for a topic, or why it cannot: they never change."""
-    return {}
-
-
-def _compile(schema: RegisteredSchema, topic: Topic) -> TopicSchema | SchemaError:
-    try:
-        return TopicSchema(schema, topic)
-    except SchemaError as error:
-        return error
+    return Outcomes(SchemaError)
 
 
 def _open_rows(opened: OpenedValues, schema: TopicSchema, schema_id: int, payloads: Mapping[int, bytes]) -> None:
@@ -207,9 +204,24 @@ def _open_rows(opened: OpenedValues, schema: TopicSchema, schema_id: int, payloa
             opened.refused |= dict.fromkeys(own, refusal)
             continue
         if found.is_json:
-            opened.texts |= own
+            opened.texts |= _keep_valid(opened, found.reader, schema_id, own) if schema.validates else own
         else:
             _read_rows(opened, found, schema_id, own)
+
+
+def _keep_valid(
+    opened: OpenedValues, reader: ValueReader, schema_id: int, values: Mapping[int, bytes]
+) -> dict[int, bytes]:
+    assert reader.validate is not None, "Only the values of a format that reads them are not validated."
+    kept = {}
+    for row, value in values.items():
+        try:
+            reader.validate(value)
+        except UndecodableError as error:
+            opened.refused[row] = _refuse_bytes(schema_id, error)
+        else:
+            kept[row] = value
+    return kept
 
 
 def _read_rows(opened: OpenedValues, found: OpenedType, schema_id: int, values: Mapping[int, bytes]) -> None:

@@ -21,6 +21,7 @@ from platform_assets.streaming.ingest.field_values import Number, name_json_type
 from platform_assets.streaming.ingest.json_values import find_at, is_at, list_unknown, parse_json, read_text
 from platform_assets.streaming.ingest.nested_paths import build_converter, build_decoder
 from platform_assets.streaming.ingest.reasons import Breaches, Reason, RejectedRecordError
+from platform_assets.streaming.ingest.record_headers import unpack_line
 from platform_assets.streaming.record_types import RecordField, Unwrapped
 from platform_assets.streaming.topic_spec import TextLines, Topic
 
@@ -254,15 +255,17 @@ class RecordContract:
         return record
 
     def _read_line(self, lines: TextLines, value: bytes) -> dict[str, Any]:
+        line, texts = unpack_line(value) if self.topic.headers else (value, {})
         try:
-            text = value.decode().removesuffix("\n").removesuffix("\r")
+            text = line.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise RejectedRecordError(Reason.NO_MATCH, f"not UTF-8: {error}") from None
         matched = lines.compiled.fullmatch(text)
         if matched is None:
             raise RejectedRecordError(Reason.NO_MATCH, f"the pattern does not match the line {text!r}")
         kinds = {each.name: each.kind for each in self.fields}
-        return {name: read_text(kinds[name], text) for name, text in matched.groupdict().items() if text is not None}
+        groups: dict[str, str | None] = {**matched.groupdict(), **texts}
+        return {name: read_text(kinds[name], text) for name, text in groups.items() if text is not None}
 
 
 @lru_cache(maxsize=64)

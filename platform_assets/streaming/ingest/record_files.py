@@ -21,10 +21,9 @@ from platform_assets.streaming.arrow_messages import pack
 from platform_assets.streaming.delta.portion_files import NewFile, PortionWriter, TableFolder
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.formats.json_forms import ReadForm, find_read_form
-from platform_assets.streaming.formats.registered_schema import SchemaSource
+from platform_assets.streaming.formats.registered_schema import SchemaSource, SeenSchemas
 from platform_assets.streaming.ingest.deduplication import hash_ids
 from platform_assets.streaming.ingest.event_content import hash_contents, open_connection
-from platform_assets.streaming.ingest.opened_values import find_unresolved
 from platform_assets.streaming.ingest.read_tasks import Range
 from platform_assets.streaming.ingest.record_numbers import find_events, number_records
 from platform_assets.streaming.ingest.record_parser import parse_batch
@@ -71,7 +70,8 @@ class WrittenRecords:
     """What one task has read: its files, and Arrow messages of the records' `numbers`, in the order of the reading.
 
     `old` has id, `event_time` and `NUMBER` of those that may repeat one from before the horizon. `unresolved` are the
-    ids for which the registry gave no schema. `value_bytes` is the size of the records' values.
+    ids for which the registry gave no schema, `resolved` those for which it did. `value_bytes` is the size of the
+    records' values.
     """
 
     count: int
@@ -80,6 +80,7 @@ class WrittenRecords:
     accepted: tuple[NewFile, ...]
     quarantined: tuple[NewFile, ...]
     unresolved: frozenset[int] = frozenset()
+    resolved: frozenset[int] = frozenset()
     value_bytes: int = 0
 
 
@@ -95,37 +96,29 @@ def write_records(order: BatchOrder, ranges: Sequence[Range]) -> WrittenRecords:
     """Reads the ranges and writes their records. Called in a task."""
     _spare_collector()
     accepted, quarantined = PortionWriter(order.accepted), PortionWriter(order.quarantined)
-    numbers, old, unresolved = [], [], frozenset[int]()
-    count = value_bytes = 0
+    numbers, old = [], []
+    count, value_bytes, seen_schemas = 0, 0, SeenSchemas()
+    schemas = None if order.schemas is None else replace(order.schemas, seen=seen_schemas)
     for batch in order.read(order.kafka_topic, ranges, order.topic.has_headers):
         value_bytes += batch.column("value").nbytes
-        found = parse_batch(
-            batch, order.topic, order.arrival_micros, order.max_record_bytes, order.rules, order.schemas
-        )
+        found = parse_batch(batch, order.topic, order.arrival_micros, order.max_record_bytes, order.rules, schemas)
         records = add_arrival(pa.Table.from_batches([found]), order.kafka_topic, order.arrival_micros)
-        seen = _look_at(order, records)
+        seen = _look_at(order, records, frozenset(seen_schemas.unresolved))
         is_event = find_events(seen)
         accepted.write(as_accepted(records.filter(is_event)))
         quarantined.write(as_refused(records.filter(seen["is_rejected"])))
-        if order.schemas is not None:
-            unresolved |= find_unresolved(records)
         if order.horizon_micros is not None:
             old.append(_find_old(order, records, is_event, count))
         numbers.append(seen)
         count += len(records)
     return WrittenRecords(
-        count,
-        pack(numbers),
-        pack(old),
-        tuple(accepted.close()),
-        tuple(quarantined.close()),
-        unresolved,
-        value_bytes,
-    )
+        count, pack(numbers), pack(old), tuple(accepted.close()), tuple(quarantined.close()),
+        frozenset(seen_schemas.unresolved), frozenset(seen_schemas.resolved), value_bytes,
+    )  # fmt: skip
 
 
-def _look_at(order: BatchOrder, records: pa.Table) -> pa.Table:
-    mentions = order.forgotten.judge_records(records, order.topic.roles, _find_read_form(order, records))
+def _look_at(order: BatchOrder, records: pa.Table, unresolved: frozenset[int]) -> pa.Table:
+    mentions = order.forgotten.judge_records(records, order.topic.roles, _find_read_form(order, unresolved))
     event_id = order.topic.roles.event_id
     hashes: list[Any] = []
     if order.horizon_micros is not None and event_id is not None:
@@ -133,11 +126,11 @@ def _look_at(order: BatchOrder, records: pa.Table) -> pa.Table:
     return number_records(order.topic, records, mentions, hashes)
 
 
-def _find_read_form(order: BatchOrder, records: pa.Table) -> ReadForm:
+def _find_read_form(order: BatchOrder, unresolved: frozenset[int]) -> ReadForm:
     """Reads rejected records for names of users. What was not opened is not now either: each run judges alike."""
     schemas = order.schemas
     if schemas is not None:
-        schemas = replace(schemas, unresolved=(schemas.unresolved or frozenset()) | find_unresolved(records))
+        schemas = replace(schemas, unresolved=(schemas.unresolved or frozenset()) | unresolved)
     read = find_read_form([order.topic], schemas)
     return lambda value: read(value) if len(value) <= order.max_record_bytes else None
 

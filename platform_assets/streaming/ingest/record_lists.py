@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 PLACE_IN_LIST = tuple(column.name for column in _COLUMNS)
 """The columns that say where in its list a record is, and how long the list is."""
 
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+"""The raw items of a JSON list. Raises what msgspec raises for another text."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def split_list(value: bytes | None, max_bytes: int) -> list[msgspec.Raw]:
     if len(value) > max_bytes:
         raise RejectedRecordError(Reason.OVERSIZED, f"{len(value)} bytes, at most {max_bytes} are accepted")
     try:
-        found = _decode_list(value)
+        found = decode_list(value)
     except (msgspec.MsgspecError, RecursionError) as error:
         document = parse_json(value)
         if isinstance(document, list):

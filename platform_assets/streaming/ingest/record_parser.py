@@ -6,6 +6,7 @@ gets a `reason`, so that a single pass over Kafka feeds every table of the strea
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -67,7 +68,9 @@ def parse_batch(
     """
     if topic.compression is None and not topic.has_headers:
         return _parse(batch, topic, arrival_micros, max_bytes, rules, schemas)
-    unpacked = unpack(batch, topic, max_bytes)
+    unpacked = unpack(batch, topic, max_bytes, schemas)
+    if topic.has_headers and topic.is_registered:
+        max_bytes = sys.maxsize  # their sizes have been judged, and JSON may be longer than what it stands for
     parsed = pa.RecordBatch.from_pylist([], parsed_schema(topic))
     if len(unpacked.batch):
         parsed = _parse(unpacked.batch, topic, arrival_micros, max_bytes, rules, schemas)
@@ -79,7 +82,7 @@ def _parse(
     schemas: SchemaSource | None,
 ) -> pa.RecordBatch:  # fmt: skip
     contract = compile_contract(topic)
-    if isinstance(topic.values, RegistryValues):
+    if isinstance(topic.values, RegistryValues) and not topic.has_headers:
         return _parse_opened(batch, contract, arrival_micros, max_bytes, rules, require_source(topic, schemas))
     if isinstance(topic.values, ChangeEvents):
         changes = OpenedRecords(open_changes(batch, topic, max_bytes, schemas), contract)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +15,13 @@ from platform_assets.streaming.compression import (
     TooLargeError,
     decompress,
 )
+from platform_assets.streaming.formats.frame import find_schema_id
+from platform_assets.streaming.formats.registered_schema import SchemaSource, require_source
+from platform_assets.streaming.ingest.opened_values import open_texts
 from platform_assets.streaming.ingest.reasons import Reason, RejectedRecordError
-from platform_assets.streaming.ingest.record_headers import Headers, add_headers
+from platform_assets.streaming.ingest.record_headers import Headers, add_headers, is_in_binary_mode
 from platform_assets.streaming.ingest.rejected_rows import build_rejected, put_in_order
-from platform_assets.streaming.topic_spec import Topic
+from platform_assets.streaming.topic_spec import CloudEvents, Topic
 
 
 @dataclass(frozen=True)
@@ -59,31 +61,72 @@ class UnpackedBatch:
         return put_in_order([restored, rejected], [own, rows_of])
 
 
-def unpack(batch: pa.RecordBatch, topic: Topic, max_bytes: int) -> UnpackedBatch:
+def unpack(batch: pa.RecordBatch, topic: Topic, max_bytes: int, schemas: SchemaSource | None) -> UnpackedBatch:
     """Unpacks the values of (key, value, partition, offset, timestamp, and headers where the topic has them).
 
-    Decompresses them, then adds what is in their headers. `max_bytes`: of each value, in any form.
+    Decompresses them, reads those that schemas of a registry wrote where headers are to be added, and adds what is in
+    their headers. `max_bytes`: of each value, in any form but that of what a schema wrote. Raises what `open_values`
+    raises, for a topic of a registry with headers.
     """
     refused: dict[int, RejectedRecordError] = {}
-    values: list[bytes | None] = []
-    headers = batch.column("headers").to_pylist() if topic.has_headers else itertools.repeat(None)
-    for row, (value, own) in enumerate(zip(batch.column("value").to_pylist(), headers, strict=False)):
-        try:
-            values.append(_unpack_one(value, own, topic, max_bytes))
-        except RejectedRecordError as error:
-            refused[row] = error
+    values: list[bytes | None] = batch.column("value").to_pylist()
+    headers: list[Headers] = batch.column("headers").to_pylist() if topic.has_headers else [None] * len(values)
+    opened: dict[int, bytes] = {}
+
+    def try_each(change: Callable[[int], bytes | None]) -> None:
+        for row in range(len(values)):
+            try:
+                if row not in refused:
+                    values[row] = change(row)
+            except RejectedRecordError as error:
+                refused[row] = error
+
+    try_each(lambda row: _decompress_one(values[row], topic, max_bytes))
+    if topic.has_headers and topic.is_registered:
+        opened = _open_framed(values, headers, topic, require_source(topic, schemas), max_bytes, refused)
+    if topic.has_headers:
+        try_each(lambda row: _add_headers(values[row], headers[row], topic, opened.get(row)))
     left = batch.drop_columns(["headers"]) if topic.has_headers else batch
     left = left.filter(pa.array([row not in refused for row in range(len(batch))])) if refused else left
+    kept = [value for row, value in enumerate(values) if row not in refused]
     place = left.schema.get_field_index("value")
-    return UnpackedBatch(batch, left.set_column(place, "value", pa.array(values, pa.binary())), refused)
+    return UnpackedBatch(batch, left.set_column(place, "value", pa.array(kept, pa.binary())), refused)
 
 
-def _unpack_one(value: bytes | None, headers: Headers, topic: Topic, max_bytes: int) -> bytes | None:
+def _decompress_one(value: bytes | None, topic: Topic, max_bytes: int) -> bytes | None:
     if value is not None and len(value) > max_bytes:
         raise RejectedRecordError(Reason.OVERSIZED, f"{len(value)} bytes, at most {max_bytes} are accepted")
-    if value is not None and topic.compression is not None:
-        value = _decompress(value, topic.compression, max_bytes)
-    return add_headers(value, headers, topic) if topic.has_headers else value
+    return value if value is None or topic.compression is None else _decompress(value, topic.compression, max_bytes)
+
+
+def _add_headers(value: bytes | None, headers: Headers, topic: Topic, opened: bytes | None) -> bytes | None:
+    """`opened`: the JSON that a framed value stands for."""
+    if isinstance(topic.values, CloudEvents):
+        return add_headers(value, headers, topic, opened)
+    return add_headers(value if opened is None else opened, headers, topic)
+
+
+def _open_framed(
+    values: Sequence[bytes | None], headers: Sequence[Headers], topic: Topic, source: SchemaSource, max_bytes: int,
+    refused: dict[int, RejectedRecordError],
+) -> dict[int, bytes]:  # fmt: skip
+    """The JSON of framed values, by row; adds to `refused` those that cannot be read.
+
+    Of CloudEvents they are data in the binary mode: what is in no frame there has another content type.
+    """
+    is_event = isinstance(topic.values, CloudEvents)
+    rows = []
+    for row, value in enumerate(values):
+        try:
+            is_data = not is_event or (is_in_binary_mode(headers[row]) and find_schema_id(value or b"") is not None)
+        except RejectedRecordError as error:
+            refused[row] = error
+            continue
+        if row not in refused and is_data:
+            rows.append(row)
+    texts, own = open_texts([values[row] for row in rows], topic, source, max_bytes)
+    refused |= {rows[place]: error for place, error in own.items()}
+    return {rows[place]: text for place, text in texts.items()}
 
 
 def _decompress(value: bytes, codec: Compression, max_bytes: int) -> bytes:

@@ -87,7 +87,9 @@ class Requeuer:
         self._query, self._topic = stream.name, stream.topic
         # Streams over other topics requeue their own records, perhaps at this moment.
         self._app = f"{_APP}/{stream.name}"
-        self._max_bytes, self._rules, self._schemas = context.max_record_bytes, context.event_rules, context.schemas
+        self._max_bytes, self._rules = context.max_record_bytes, context.event_rules
+        # A person has called it: each id is asked for.
+        self._schemas = None if context.schemas is None else replace(context.schemas, asks_for_all=True)
         events, quarantined, deduplicated = stream.tables
         self._roles = events.roles
         self._events, self._deduplicated = DeltaBatchWriter(events, context), DeltaBatchWriter(deduplicated, context)

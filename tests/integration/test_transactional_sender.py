@@ -1,0 +1,121 @@
+"""`simulate --transactional`: who reads what is committed has each transaction as a whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
+from jobs.simulator.transactions import transactional_options
+from platform_assets.checks.ledger import audit_stream
+from platform_assets.errors import BrokerUnavailableError
+from platform_assets.streaming.stream_spec import select_ingest
+from platform_assets.streams import load_streams
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from resources.settings import Settings
+from tests.integration.streams_under_test import StreamsUnderTest
+from tests.integration.test_simulator import simulate
+
+NewTopic = Callable[..., str]
+(EVENTS,) = select_ingest(load_streams())
+
+
+def find_all(kafka: KafkaResource, topic: str, *, committed: bool) -> set[tuple[int, int]]:
+    """(partition, offset) of every record, of aborted transactions too where not `committed`."""
+    whole = [(partition, 0, end) for partition, end in kafka.end_offsets(topic).items()]
+    return set(kafka.find_records(topic, whole, committed=committed))
+
+
+def test_all_records_are_committed(kafka: KafkaResource, topic: NewTopic) -> None:
+    name = topic()
+    simulate(["--transactional", "--rate", "max", "--count", "4321", "--topic", name, "--quiet"], kafka)
+    assert len(find_all(kafka, name, committed=True)) == len(find_all(kafka, name, committed=False)) == 4321
+    assert kafka.end_offsets(name) == kafka.end_offsets(name, committed=True)
+
+
+def test_a_second_sender_ends_the_first_and_its_open_transaction(kafka: KafkaResource, topic: NewTopic) -> None:
+    name = topic(1)
+    options = PRODUCER_OPTIONS | transactional_options(name)
+    is_open, is_taken_over = threading.Event(), threading.Event()
+
+    def records() -> Iterator[tuple[int, bytes, bytes]]:
+        for number in itertools.count():
+            if number == 3_000:  # of which two looks are past, and the last ones are in no transaction that has ended
+                is_open.set()
+                assert is_taken_over.wait(60)
+            yield number, b"first", b"%d" % number
+
+    reports: list[Any] = []
+    first = threading.Thread(
+        target=lambda: reports.append(send_records(records(), kafka.producer(**options), name, is_transactional=True))
+    )
+    first.start()
+    assert is_open.wait(60)
+    second = send_records([(0, b"second", b"{}")] * 50, kafka.producer(**options), name, is_transactional=True)
+    is_taken_over.set()
+    first.join(60)
+    (report,) = reports
+    assert (second.acknowledged, second.failed) == (50, 0)
+    assert report.failed > 0 and report.sent == report.acknowledged + report.failed
+    with pytest.raises(BrokerUnavailableError, match="Another sender has begun transactions"):
+        report.raise_if_failed()
+    assert len(find_all(kafka, name, committed=True)) == report.acknowledged + 50
+
+
+@pytest.mark.long
+def test_a_killed_sender_leaves_a_proven_gap_and_its_successor_goes_on(
+    spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: NewTopic
+) -> None:
+    name = topic(3)
+    arguments = ["--transactional", "--malformed", "0.02", "--duplicates", "0.02", "--topic", name]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", "simulate", *arguments, "--rate", "2000", "--quiet"],
+        env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka.servers()},
+    )
+    try:
+        _stop_within_a_transaction(kafka, name, process)
+    finally:
+        process.kill()
+        process.wait()
+    assert any(stable < end for stable, end in kafka.read_ends(name).values()), "nobody has ended it yet"
+
+    simulate([*arguments, "--rate", "max", "--count", "2000", "--quiet"], kafka)
+    assert all(stable == end for stable, end in kafka.read_ends(name).values()), "the next start has"
+    committed, sent = find_all(kafka, name, committed=True), find_all(kafka, name, committed=False)
+    assert committed < sent
+
+    streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, name)
+    streams.drain("events")
+    audit = audit_stream(EVENTS, LakehouseResource(root=streams.context.lakehouse_root), kafka)
+    assert audit.breaches == ()
+    offsets = sum(kafka.end_offsets(name).values())
+    assert audit.totals["offsets_of_transactions"] == offsets - len(committed) > len(sent - committed)
+    rows = [
+        (row["kafka_partition"], row["kafka_offset"])
+        for table in EVENTS.tables
+        for row in streams.rows(table.name, "select kafka_partition, kafka_offset from t")
+    ]
+    assert sorted(rows) == sorted(committed), "each committed record is in one table, and no other one is"
+
+
+def _stop_within_a_transaction(kafka: KafkaResource, topic: str, process: subprocess.Popen[bytes]) -> None:
+    """Freezes the sender while one transaction is committed and another one is open."""
+    deadline = time.monotonic() + 120
+    while True:
+        assert time.monotonic() < deadline and process.poll() is None
+        if sum(kafka.end_offsets(topic, committed=True).values()):
+            process.send_signal(signal.SIGSTOP)
+            if any(stable < end for stable, end in kafka.read_ends(topic).values()):
+                return
+            process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
