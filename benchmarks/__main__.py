@@ -19,6 +19,7 @@ BENCHMARKS = (
     "recovery",
     "idle",
     "ticks",
+    "scrape",
     "many_topics",
     "event_log",
     "ledger_audit",
