@@ -17,13 +17,10 @@ from resources.settings import Settings
 _NOT_THE_HOSTS = frozenset(
     {
         "ui_port",
-<<<<<<< HEAD
         "secrets_dir",  # what is read there counts
-=======
         "metrics_port",
         "metrics_address",
         "otlp_endpoint",
->>>>>>> w-i25watch
         # One more group is no reason to restart the others.
         "groups",
         "notify_url",
