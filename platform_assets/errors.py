@@ -3,6 +3,7 @@
     HeadraceError
     ├── TransientError            trying again may help: the supervisor restarts with back-off
     │   ├── BrokerUnavailableError
+    │   │   └── BrokerRefusedError
     │   ├── InstanceUnavailableError
     │   ├── ClusterUnavailableError
     │   ├── NotReadyError
@@ -50,6 +51,13 @@ class TerminalError(HeadraceError):
 
 class BrokerUnavailableError(TransientError):
     """No Kafka broker answered within the time limit."""
+
+
+class BrokerRefusedError(BrokerUnavailableError):
+    """A Kafka broker refuses this client: its certificate or account, or because a right is missing.
+
+    It may take it later without anybody here changing anything: a right is granted, a certificate renewed.
+    """
 
 
 class InstanceUnavailableError(TransientError):

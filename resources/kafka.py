@@ -11,13 +11,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import PrivateAttr
 
-from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError
-from resources import librdkafka
+from platform_assets.errors import BrokerRefusedError, BrokerUnavailableError, MissingTopicError, SettingError
+from platform_assets.kafka_errors import find_address, find_refusal
+from resources import broker_tls, librdkafka
 from resources.embedded_broker import EmbeddedBroker
 from resources.settings import Settings, load_settings
 
@@ -34,6 +36,10 @@ _NEAR_OFFSETS = 1_000
 
 # librdkafka's default of 1 MB would refuse in the producer what the broker and the quarantine are made for.
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+# Without a look at them first librdkafka's answer is an error number of OpenSSL.
+_FILES = frozenset({"ssl.ca.location", "ssl.certificate.location", "ssl.key.location"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
     _settings: Settings | None = PrivateAttr(default=None)
     _embedded: EmbeddedBroker | None = PrivateAttr(default=None)
     _admin: Any = PrivateAttr(default=None)
+    _refusals: librdkafka.Refusals = PrivateAttr(default_factory=librdkafka.Refusals)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> KafkaResource:
@@ -115,9 +122,13 @@ class KafkaResource(dg.ConfigurableResource[Any]):
 
         if self._admin is None:
             try:
-                client = AdminClient(librdkafka.quiet(self.client_config()))
+                client = AdminClient(librdkafka.quiet(self.client_config(), self._refusals))
+            except KafkaException as error:
+                raise self._unavailable(error) from None
+            try:
                 client.list_topics(timeout=_TIMEOUT_SECONDS)
             except KafkaException as error:
+                client.poll(0)  # hands over what was said in the background
                 raise self._unavailable(error) from None
             self._admin = client
         admin: AdminClient = self._admin
@@ -138,7 +149,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             "message.max.bytes": _MAX_MESSAGE_BYTES,
         }
         options = {key.replace("_", "."): value for key, value in overrides.items()}
-        return Producer(librdkafka.quiet({**reliable, **self.client_config(), **options}))
+        return Producer(librdkafka.quiet({**reliable, **self.client_config(), **options}, self._refusals))
 
     def partitions(self, topic: str) -> list[int]:
         """The topic's partition numbers. Raises `MissingTopicError`."""
@@ -150,6 +161,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         except KafkaException as error:
             raise self._unavailable(error) from None
         if metadata is None or not metadata.partitions:
+            self._demand_right_to_see(topic)
             raise MissingTopicError(
                 f"Topic {topic} does not exist on {self.servers()}. Create it there, or name another: the shop's is "
                 "HEADRACE_TOPIC, that of another topic is kafka_topic in its file."
@@ -194,7 +206,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         try:
             return str(described.result(_TIMEOUT_SECONDS).topic_id)
         except KafkaException as error:
-            raise self._unavailable(error) from None
+            raise self._unavailable(error, *_to_see(topic)) from None
 
     def beginning_offsets(self, topic: str) -> dict[int, int]:
         """The first offset still held, by partition."""
@@ -315,7 +327,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
         }
-        consumer = Consumer(librdkafka.quiet({**self.client_config(), **options}))
+        consumer = Consumer(librdkafka.quiet({**self.client_config(), **options}, self._refusals))
         try:
             yield consumer
         finally:
@@ -335,19 +347,24 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
         consumer.assign([TopicPartition(topic, partition, start)])
+        heard_at = time.monotonic()
         while True:
             record = consumer.poll(_TIMEOUT_SECONDS)
-            if record is None:
+            if record is None or time.monotonic() - heard_at > 2 * _TIMEOUT_SECONDS:
                 raise self._unavailable(KafkaException("a second read got no answer"))
             error = record.error()
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
                 return
+            if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                continue  # nobody joins the group, so the right to it is not needed
             if error is not None:
-                raise self._unavailable(KafkaException(error))
+                read = ("Read", f"topic {topic}", "the ledger's second read and the readings of lag")
+                raise self._unavailable(KafkaException(error), *read)
             offset = record.offset()
             if offset is None or offset >= until:
                 return
             yield record
+            heard_at = time.monotonic()
 
     def _read_config(self, topic: str, name: str) -> str:
         from confluent_kafka import KafkaException
@@ -358,7 +375,8 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         try:
             described = self.admin().describe_configs([resource], request_timeout=_TIMEOUT_SECONDS)[resource].result()
         except KafkaException as error:
-            raise self._unavailable(error) from None
+            right = ("DescribeConfigs", f"topic {topic}", "the checks of retention and compaction")
+            raise self._unavailable(error, *right) from None
         return str(described[name].value)
 
     def _list_offsets(self, topic: str, spec: OffsetSpec, *, committed: bool = False) -> dict[int, int]:
@@ -370,7 +388,18 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         try:
             return {tp.partition: future.result(_TIMEOUT_SECONDS).offset for tp, future in futures.items()}
         except (KafkaException, TimeoutError) as error:
-            raise self._unavailable(error) from None
+            raise self._unavailable(error, *_to_see(topic)) from None
+
+    def _demand_right_to_see(self, topic: str) -> None:
+        """Raises `BrokerRefusedError` where a topic is not listed because the right to see it is missing."""
+        from confluent_kafka import KafkaError, KafkaException, TopicCollection
+
+        described = self.admin().describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_SECONDS)[topic]
+        try:
+            described.result(_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise self._unavailable(error, *_to_see(topic)) from None
 
     def _settings_or_environment(self) -> Settings:
         # Dagster copies a resource for each run, without its private attributes.
@@ -383,19 +412,42 @@ class KafkaResource(dg.ConfigurableResource[Any]):
                 raise TypeError
         except (ValueError, TypeError):
             raise SettingError("HEADRACE_KAFKA_CONFIG: must be a JSON object of librdkafka options.") from None
-        return {key: _option_text(value) for key, value in options.items()}
+        texts = {key: _option_text(value) for key, value in options.items()}
+        for key in _FILES & texts.keys():
+            if not Path(texts[key]).is_dir() and texts[key] != "probe":  # librdkafka looks for authorities itself
+                librdkafka.read_file(key, texts[key])
+        return texts
 
-    def _unavailable(self, error: Exception) -> BrokerUnavailableError | SettingError:
+    def _unavailable(
+        self, error: Exception, operation: str = "Describe", resource: str = "cluster", part: str = "the platform"
+    ) -> BrokerUnavailableError | SettingError:
+        """The error for a call that failed; the rest says which right it needs, and on what."""
         from confluent_kafka import KafkaError
 
         answer = error.args[0] if error.args else None
         if isinstance(answer, KafkaError) and answer.code() == KafkaError._INVALID_ARG:  # before anybody was asked
             return SettingError(f"HEADRACE_KAFKA_CONFIG: {answer.str()}. It takes librdkafka's options.")
+        for text in (str(error), self._refusals.newest):
+            if (refused := find_refusal(text, operation, resource, part)) is not None:
+                return self._look_closer(text, refused)
         address = self.bootstrap_servers or "the embedded broker"
         return BrokerUnavailableError(
             f"No Kafka broker answered at {address} within {_TIMEOUT_SECONDS:g} s ({error}). Check that it runs, "
             "KAFKA_BOOTSTRAP_SERVERS, and the security options in HEADRACE_KAFKA_CONFIG."
         )
+
+    def _look_closer(self, text: str, refused: BrokerRefusedError) -> BrokerRefusedError:
+        """The same error, or one that says what is wrong with the broker's certificate."""
+        address = find_address(text)
+        if not address or "certificate verify failed" not in text:
+            return refused
+        trouble = broker_tls.find_trouble(address, self._secret_options())
+        return find_refusal(f"ssl://{address}/ {trouble}", "", "", "") or refused
+
+
+def _to_see(topic: str) -> tuple[str, str, str]:
+    """What `_unavailable` takes of calls that ask for a topic's partitions and offsets."""
+    return "Describe", f"topic {topic}", "the platform, which asks for its partitions and offsets"
 
 
 def _gather(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:

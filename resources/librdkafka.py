@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import time
+from pathlib import Path
 from typing import Any
 
 from platform_assets.errors import SettingError
+from platform_assets.kafka_errors import is_refusal
 
 # Errors of the connection are told by the calls that fail; this logger is for someone who turns it up to DEBUG.
 _LOGGER = logging.getLogger("headrace.librdkafka")
@@ -15,11 +18,16 @@ _LOGGER = logging.getLogger("headrace.librdkafka")
 # error. 2 (critical) keeps what no call would tell.
 _LOG_LEVEL = 2
 
+# A refusal comes with each try to connect, which is one in ten seconds at least.
+_REFUSAL_SECONDS = 60.0
+
+_JAAS = "kafka.sasl.jaas.config"
+
 # Options whose names are the same in the Java client but for the prefix that Spark wants.
 _SAME_NAME = {
     "bootstrap.servers", "security.protocol", "sasl.mechanism", "client.id", "client.dns.lookup",
     "request.timeout.ms", "reconnect.backoff.ms", "reconnect.backoff.max.ms", "metadata.max.age.ms",
-    "sasl.kerberos.service.name", "ssl.endpoint.identification.algorithm", "ssl.cipher.suites",
+    "sasl.kerberos.service.name", "ssl.cipher.suites",
 }  # fmt: skip
 
 _RENAMED = {
@@ -32,6 +40,19 @@ _RENAMED = {
     "ssl.key.password": "ssl.key.password",
     "sasl.oauthbearer.token.endpoint.url": "sasl.oauthbearer.token.endpoint.url",
 }
+
+# Java's PEM store of a certificate and its key is one file, or their text; librdkafka's options name two files.
+_AS_TEXT = {
+    "ssl.certificate.location": "ssl.keystore.certificate.chain",
+    "ssl.key.location": "ssl.keystore.key",
+}
+
+# What a log-in is made of; Java has all of it in one line.
+_LOGIN = {
+    "sasl.username", "sasl.password", "sasl.oauthbearer.method", "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret", "sasl.oauthbearer.scope", "sasl.kerberos.principal", "sasl.kerberos.keytab",
+    "sasl.kerberos.kinit.cmd", "sasl.kerberos.min.time.before.relogin",
+}  # fmt: skip
 
 # They concern the C client alone: its logging, its callbacks, its producer and consumer.
 _C_CLIENT_ONLY = re.compile(
@@ -47,36 +68,80 @@ _LOGIN_MODULES = {
 }
 
 
-def quiet(options: dict[str, Any]) -> dict[str, Any]:
-    """The options without librdkafka's lines on stderr; its errors go to the logger `headrace.librdkafka`, at DEBUG."""
-    return {"error_cb": _log_error, "log_level": _LOG_LEVEL, **options}
+class Refusals:
+    """What a client is told in the background, of a broker that refuses it: its calls say only that none answered.
+
+    An `error_cb` of librdkafka, called from the thread that polls the client. Else the errors go to the logger
+    `headrace.librdkafka`, at DEBUG.
+    """
+
+    def __init__(self) -> None:
+        self._newest, self._told_at = "", float("-inf")
+
+    def __call__(self, error: Any) -> None:
+        """Takes an error."""
+        _LOGGER.debug("%s", error)
+        if is_refusal(text := error.str()):
+            self._newest, self._told_at = text, time.monotonic()
+
+    @property
+    def newest(self) -> str:
+        """The newest refusal; empty where there was none lately."""
+        return self._newest if time.monotonic() - self._told_at < _REFUSAL_SECONDS else ""
+
+
+def quiet(options: dict[str, Any], refusals: Refusals | None = None) -> dict[str, Any]:
+    """The options without librdkafka's lines on stderr; its errors go to `refusals`, and to a logger."""
+    return {"error_cb": refusals or Refusals(), "log_level": _LOG_LEVEL, **options}
 
 
 def java_client_options(options: dict[str, str]) -> dict[str, str]:
     """Translates librdkafka options into `kafka.*` options of Spark's Kafka source and sink.
 
-    Options of the C client alone are left out. Raises `SettingError` naming an option that matters for the connection
-    and has no translation; values, which may be secrets, are never in the message.
+    A certificate's and a key's files are read, so that Spark's executors need none. Options of the C client alone are
+    left out. Raises `SettingError` naming an option that matters for the connection and has no translation, or whose
+    file cannot be used; values, which may be secrets, are never in the message.
     """
     translated: dict[str, str] = {}
-    left = dict(options)
-    user, password = left.pop("sasl.username", None), left.pop("sasl.password", None)
-    if (user is None) != (password is None):
-        raise SettingError("HEADRACE_KAFKA_CONFIG: sasl.username and sasl.password belong together. Set both.")
-    for key, value in left.items():
+    login = {key: value for key, value in options.items() if key in _LOGIN}
+    for key, value in options.items():
         if key in _SAME_NAME:
             translated[f"kafka.{key}"] = value
         elif key in _RENAMED:
             translated[f"kafka.{_RENAMED[key]}"] = value
-        elif not _C_CLIENT_ONLY.match(key):
+        elif key in _AS_TEXT:
+            translated[f"kafka.{_AS_TEXT[key]}"] = _read_pem(key, value)
+        elif key == "ssl.endpoint.identification.algorithm":
+            translated[f"kafka.{key}"] = "" if value == "none" else value
+        elif key not in _LOGIN and not _C_CLIENT_ONLY.match(key):
             raise SettingError(
                 f"HEADRACE_KAFKA_CONFIG: the option {key} has no counterpart in Spark's Java client. Use another way "
-                "to configure it (PEM files: ssl.ca.location, ssl.certificate.pem, ssl.key.pem), or leave it out."
+                "to configure it (PEM files: ssl.ca.location, ssl.certificate.location, ssl.key.location), or leave it "
+                "out."
             )
     translated |= _pem_types(translated)
-    if user is not None and password is not None:
-        translated["kafka.sasl.jaas.config"] = _jaas_config(translated.get("kafka.sasl.mechanism", ""), user, password)
+    if login:
+        translated |= _login(translated.get("kafka.sasl.mechanism", "").upper(), login)
     return translated
+
+
+def _read_pem(key: str, path: str) -> str:
+    text = read_file(key, path)
+    if key == "ssl.key.location" and not re.search(r"-----BEGIN (ENCRYPTED )?PRIVATE KEY-----", text):
+        raise SettingError(
+            "HEADRACE_KAFKA_CONFIG: the key in ssl.key.location is not in the form PKCS#8, the only one that Spark's "
+            "Java client reads. Convert it: openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW"
+        )
+    return text
+
+
+def read_file(key: str, path: str) -> str:
+    """The text of the file that an option names. Raises `SettingError`, with the option's name and the path."""
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a text in PEM"
+        raise SettingError(f"HEADRACE_KAFKA_CONFIG: the file of {key}, {path}, cannot be read ({why}).") from None
 
 
 def _pem_types(translated: dict[str, str]) -> dict[str, str]:
@@ -89,14 +154,39 @@ def _pem_types(translated: dict[str, str]) -> dict[str, str]:
     return types
 
 
-def _jaas_config(mechanism: str, user: str, password: str) -> str:
-    module = _LOGIN_MODULES.get(mechanism.upper())
-    if module is None:
+def _login(mechanism: str, login: dict[str, str]) -> dict[str, str]:
+    if mechanism == "OAUTHBEARER":
+        return _oauth_login(login)
+    if mechanism == "GSSAPI":
+        names = {"sasl.kerberos.principal": "principal", "sasl.kerberos.keytab": "keyTab"}
+        fields = {names[key]: value for key, value in login.items() if key in names}
+        module = "com.sun.security.auth.module.Krb5LoginModule"
+        return {_JAAS: _jaas_line(module, fields | {"useKeyTab": "true", "storeKey": "true", "doNotPrompt": "true"})}
+    user, password = login.get("sasl.username"), login.get("sasl.password")
+    if user is None or password is None:
+        raise SettingError("HEADRACE_KAFKA_CONFIG: sasl.username and sasl.password belong together. Set both.")
+    module = _LOGIN_MODULES.get(mechanism, "")
+    if not module:
         known = ", ".join(_LOGIN_MODULES)
         raise SettingError(f"HEADRACE_KAFKA_CONFIG: sasl.mechanism must be one of {known} for a user and a password.")
-    quoted = [value.replace("\\", "\\\\").replace('"', '\\"') for value in (user, password)]
-    return f'{module} required username="{quoted[0]}" password="{quoted[1]}";'
+    return {_JAAS: _jaas_line(module, {"username": user, "password": password})}
 
 
-def _log_error(error: object) -> None:
-    _LOGGER.debug("%s", error)
+def _oauth_login(login: dict[str, str]) -> dict[str, str]:
+    names = {"client.id": "clientId", "client.secret": "clientSecret", "scope": "scope"}
+    fields = {name: login[key] for part, name in names.items() if (key := f"sasl.oauthbearer.{part}") in login}
+    if login.get("sasl.oauthbearer.method") != "oidc" or not {"clientId", "clientSecret"} <= set(fields):
+        raise SettingError(
+            "HEADRACE_KAFKA_CONFIG: for sasl.mechanism OAUTHBEARER set sasl.oauthbearer.method to oidc, "
+            "sasl.oauthbearer.token.endpoint.url, sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret."
+        )
+    module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLogin"
+    return {
+        _JAAS: _jaas_line(f"{module}Module", fields),
+        "kafka.sasl.login.callback.handler.class": f"{module}CallbackHandler",
+    }
+
+
+def _jaas_line(module: str, fields: dict[str, str]) -> str:
+    quoted = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in fields.items()}
+    return f"{module} required " + " ".join(f'{name}="{value}"' for name, value in quoted.items()) + ";"

@@ -14,7 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import BrokerUnavailableError, LostOffsetsError, MissingTopicError
-from resources.librdkafka import quiet
+from platform_assets.kafka_errors import find_refusal, missing_right
+from resources.librdkafka import Refusals, quiet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,8 @@ _WAIT_SECONDS = 0.05
 # As long as a broker takes to come back; longer, and the query fails, to be started again with patience.
 _SILENCE_SECONDS = 60.0
 _ANSWER_SECONDS = 5.0
+# Who reads, for a person whose account may not.
+_PART = "the stream over it"
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class RangeReader:
         left = {partition: until for partition, start, until in ranges if start < until}
         if not left:
             return
-        consumer = _open_consumer(json.dumps(dict(self.options), sort_keys=True))
+        consumer, refusals = _open_consumer(json.dumps(dict(self.options), sort_keys=True))
         try:
-            yield from self._read(consumer, topic, {p: start for p, start, _ in ranges}, left, with_headers)
+            yield from self._read(consumer, topic, {p: start for p, start, _ in ranges}, left, with_headers, refusals)
         except Exception:
             _open_consumer.cache_clear()
             consumer.close()
@@ -68,8 +71,9 @@ class RangeReader:
         consumer.unassign()
 
     def _read(
-        self, consumer: Consumer, topic: str, starts: Mapping[int, int], left: dict[int, int], with_headers: bool
-    ) -> Iterator[pa.RecordBatch]:
+        self, consumer: Consumer, topic: str, starts: Mapping[int, int], left: dict[int, int], with_headers: bool,
+        refusals: Refusals,
+    ) -> Iterator[pa.RecordBatch]:  # fmt: skip
         """Empties `left`, the ends of the ranges by partition, as they are reached."""
         from confluent_kafka import TopicPartition
 
@@ -88,7 +92,7 @@ class RangeReader:
                 yield inside
                 heard_at = time.monotonic()
             elif time.monotonic() - heard_at > _SILENCE_SECONDS:
-                raise _explain_silence(consumer, topic, left, log_ends)
+                raise _explain_silence(consumer, topic, left, log_ends, refusals)
             done = {p for p, until in left.items() if p in reached or log_ends.get(p, -1) >= until}
             for partition in done:
                 del left[partition]
@@ -110,7 +114,9 @@ def _cut(batch: pa.RecordBatch, left: Mapping[int, int]) -> tuple[pa.RecordBatch
     return (batch if is_inside.all() else batch.filter(is_inside)), reached
 
 
-def _explain_silence(consumer: Consumer, topic: str, left: Mapping[int, int], log_ends: Mapping[int, int]) -> Exception:
+def _explain_silence(
+    consumer: Consumer, topic: str, left: Mapping[int, int], log_ends: Mapping[int, int], refusals: Refusals
+) -> Exception:
     """Why no record comes: a new leader's log may end before what was planned from the old one's."""
     from confluent_kafka import KafkaException
 
@@ -124,6 +130,8 @@ def _explain_silence(consumer: Consumer, topic: str, left: Mapping[int, int], lo
         is_there = True
     if not is_there:
         return _explain_missing(topic)
+    if (refused := find_refusal(refusals.newest, "Read", f"topic {topic}", _PART)) is not None:
+        return refused
     return BrokerUnavailableError(
         f"Kafka sent no record of {topic} for {_SILENCE_SECONDS:g} s. Check that the broker runs, and its log."
     )
@@ -140,6 +148,8 @@ def _is_end(error: KafkaError | None, topic: str) -> bool:
         raise LostOffsetsError(f"Kafka no longer holds offsets of {topic} that are to be read: {error.str()}")
     if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
         raise _explain_missing(topic)
+    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise missing_right("Read", f"topic {topic}", _PART)
     # Nobody joins the group, so the right to it is not needed; a connection is made anew.
     passing = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.GROUP_AUTHORIZATION_FAILED)
     if error.retriable() or error.code() in passing:
@@ -169,7 +179,7 @@ def _build_batch(messages: Sequence[Message], with_headers: bool) -> pa.RecordBa
 
 
 @lru_cache(maxsize=4)
-def _open_consumer(options: str) -> Consumer:
+def _open_consumer(options: str) -> tuple[Consumer, Refusals]:
     """A consumer that stays connected from batch to batch. It joins no group and commits no offset."""
     from confluent_kafka import Consumer
 
@@ -188,4 +198,5 @@ def _open_consumer(options: str) -> Consumer:
         # for so long.
         "fetch.wait.max.ms": 10,
     }
-    return Consumer(quiet({**json.loads(options), **own}))
+    refusals = Refusals()
+    return Consumer(quiet({**json.loads(options), **own}, refusals)), refusals

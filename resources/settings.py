@@ -7,7 +7,9 @@ lists these fields; a test compares the two.
 from __future__ import annotations
 
 import functools
+import os
 import re
+import warnings
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +38,7 @@ _UNREADABLE = re.compile(r"%[0-9a-fA-F]{2}|[\[\]\\|^?#\x00-\x1f\x7f]")
 
 _WEBHOOK_SECRET = "use a webhook whose path or query is its secret"
 _REGISTRY_LOG_IN = "set them in HEADRACE_SCHEMA_REGISTRY_CONFIG"
+_OTLP_LOG_IN = "set OTEL_EXPORTER_OTLP_HEADERS"
 _MLFLOW_LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 _URI_WITHOUT_SLASHES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//)")
 
@@ -48,6 +51,10 @@ class Settings(BaseSettings):
     )
 
     home: Annotated[Path, Field(description="Dagster home, broker data, logs, caches")] = Path(".headrace")
+    # Who may look at a process's environment (its user, a crash report, a container's inspection) reads what is there.
+    secrets_dir: Annotated[
+        str, Field(description="Folder of files named as settings are; each is the value of one that is not set here")
+    ] = ""
     lakehouse: Annotated[
         str, Field(description="Root of all tables and checkpoints: a path, or s3://bucket/prefix")
     ] = ""
@@ -293,6 +300,21 @@ class Settings(BaseSettings):
         int, Field(ge=0, le=65535, description="Port of `headrace recommend --serve` on 127.0.0.1; 0: it is off")
     ] = 0
 
+    metrics_port: Annotated[
+        int,
+        Field(ge=0, le=65535, description="Port at which `headrace up` serves metrics for Prometheus; 0: it is off"),
+    ] = 0
+    # Metrics name tables and groups, and how much a shop sells can be read from their rates: no other machine reads
+    # them before somebody says so. A container's network is such a case.
+    metrics_address: Annotated[str, Field(min_length=1, description="Address at which metrics are served")] = (
+        "127.0.0.1"
+    )
+
+    otlp_endpoint: Annotated[
+        str,
+        Field(description="Address at an OpenTelemetry collector to which metrics are pushed over OTLP; empty: none"),
+    ] = ""
+
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
 
     @field_validator("*")
@@ -347,6 +369,13 @@ class Settings(BaseSettings):
     def _of_a_server(cls, value: str) -> str:
         if trouble := _find_trouble(value):
             raise ValueError(trouble.replace(_WEBHOOK_SECRET, _MLFLOW_LOG_IN))
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _of_a_collector(cls, value: str) -> str:
+        if value and (trouble := _find_trouble(value)):
+            raise ValueError(trouble.replace(_WEBHOOK_SECRET, _OTLP_LOG_IN))
         return value
 
     @field_validator("schema_registry_url")
@@ -480,19 +509,30 @@ def _variable_of(field: str) -> str:
 
 @functools.cache
 def load_settings() -> Settings:
-    """Reads the settings from the environment, once a process.
+    """Reads the settings from the environment and from the files of HEADRACE_SECRETS_DIR, once a process.
 
     Raises `SettingError`, one line a bad value, each with the variable's name and what it must be. Values are never
     repeated in the message: they may be secrets.
     """
+    folder = os.environ.get("HEADRACE_SECRETS_DIR", "")
+    if folder and not Path(folder).is_dir():
+        raise SettingError(f"Bad setting. HEADRACE_SECRETS_DIR: {folder} is no folder. Make it, or unset the variable.")
     try:
-        return Settings()
+        with warnings.catch_warnings():
+            # Of a file that it does not read pydantic only warns: the setting's default would be taken.
+            warnings.simplefilter("error", UserWarning)
+            return Settings(_secrets_dir=folder or None)  # type: ignore[call-arg]  # pydantic's own, of no field
+    except OSError as error:
+        raise SettingError(f"Bad setting. HEADRACE_SECRETS_DIR: {error}") from None
     except ValidationError as error:
         # What no field's own check has found is what became of the lakehouse's root.
         fields = [(str((*e["loc"], "lakehouse")[0]), e["msg"]) for e in error.errors()]
         lines = [f"{_variable_of(field)}: {message}" for field, message in fields]
         raise SettingError("Bad setting. " + "; ".join(lines)) from None
-    except SettingsError as error:  # a setting of JSON that is none
+    except SettingsError as error:
+        if isinstance(error.__cause__, OSError | UnicodeDecodeError | UserWarning):  # a file that cannot be read
+            raise SettingError(f"Bad setting. HEADRACE_SECRETS_DIR: {error.__cause__}") from None
+        # A setting of JSON that is none.
         found = re.search(r'field "(\w+)"', str(error))
         name = _variable_of(found.group(1)) if found else str(error)
         raise SettingError(f"Bad setting. {name}: must be a JSON object") from None

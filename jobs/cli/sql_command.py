@@ -37,7 +37,8 @@ def sql(
 ) -> None:
     """Ask all tables in SQL.
 
-    In DuckDB's dialect, such as "select count(*) from silver.events". Changes nothing. Tables are read as they are now, or as they were --at a time or a version.
+    In DuckDB's dialect, such as "select count(*) from silver.events". Changes nothing. Tables are read as they are now,
+    or as they were --at a time or a version.
     """
     from resources.duckdb import DuckDBResource
     from resources.lakehouse import LakehouseResource

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, UsageError
 from platform_assets.fraud.held_cards import HeldCard, find_holds, find_releases, list_held
+from platform_assets.kafka_errors import find_refusal
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.card_holds import HOLDS_TOPIC, RELEASED, STREAM
 from platform_assets.tables.fraud import CARD_RELEASES
@@ -94,11 +95,15 @@ def _publish(topic: _HoldsTopic, row: Mapping[str, Any]) -> None:
     """Sends a record as `streaming.derive.kafka_publisher` does: it replaces the one before of the same card."""
     key = json.dumps({"card_id": row["card_id"]}, separators=(",", ":"), ensure_ascii=False)
     value = _write_json(row) if topic.writer is None else topic.writer.write([row])[0]
-    topic.producer.produce(HOLDS_TOPIC, key=key, value=value)
-    if topic.producer.flush(_SEND_SECONDS):
+    errors: list[str] = []
+    topic.producer.produce(
+        HOLDS_TOPIC, key=key, value=value, on_delivery=lambda error, _: errors.append(str(error)) if error else None
+    )
+    if topic.producer.flush(_SEND_SECONDS) or errors:
+        refused = find_refusal("".join(errors), "Write", f"topic {HOLDS_TOPIC}", "the release of a card")
         raise BrokerUnavailableError(
-            f"Card {row['card_id']} is released in {CARD_RELEASES.name}, and the topic {HOLDS_TOPIC} was not told: no "
-            "broker took the record. The same command tells it once more."
+            f"Card {row['card_id']} is released in {CARD_RELEASES.name}, and the topic {HOLDS_TOPIC} was not told: "
+            f"{refused or 'no broker took the record.'} The same command tells it once more."
         )
 
 

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from jobs.simulator.simulated_topic import CompanionRecord, Record
 from jobs.simulator.transactions import Transactions, is_fenced
 from platform_assets.errors import BrokerUnavailableError
+from platform_assets.kafka_errors import find_refusal
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer
@@ -282,6 +283,8 @@ class _Sending:
             self._advice = _CLOCK_ADVICE
         if is_fenced(error):
             self._advice = _FENCED_ADVICE
+        if (refused := find_refusal(str(error), "Write", f"topic {self._topic}", "the simulator")) is not None:
+            self._advice = str(refused)
         self._error = self._error or error.str()
 
     def _fail(self, text: str) -> None:

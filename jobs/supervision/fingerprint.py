@@ -17,6 +17,10 @@ from resources.settings import Settings
 _NOT_THE_HOSTS = frozenset(
     {
         "ui_port",
+        "secrets_dir",  # what is read there counts
+        "metrics_port",
+        "metrics_address",
+        "otlp_endpoint",
         # One more group is no reason to restart the others.
         "groups",
         "notify_url",
@@ -48,6 +52,7 @@ _CODE = (
     "platform_assets/errors.py",
     "platform_assets/folders.py",
     "platform_assets/int96_files.py",
+    "platform_assets/kafka_errors.py",
     "platform_assets/object_files.py",
     "platform_assets/object_store.py",
     "platform_assets/registered_tables.py",

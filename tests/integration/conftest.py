@@ -31,7 +31,19 @@ from tests.integration.replayed_streams import read_two_hours
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.supervised_platform import ROOT, Platform, wait_for
+from tests.secured_broker import SecuredBroker
 from tests.short_lived_jvm import ENVIRONMENT
+from tests.token_endpoint import serving_tokens
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """A Kafka that trusts nobody, for the whole run; each test has topics and accounts of its own."""
+    with serving_tokens() as tokens:
+        broker = SecuredBroker.make(tmp_path_factory.mktemp("secured"), tokens)
+        broker.start()
+        yield broker
+        broker.stop()
 
 
 @pytest.fixture

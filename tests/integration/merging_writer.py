@@ -23,7 +23,8 @@ from tests.accounts import CURRENT
 def main(folder: Path) -> None:
     """Says on standard output which batch begins and which is noted."""
     lakehouse = LakehouseResource.from_settings(load_settings())
-    context = StreamContext(lakehouse.root_uri, lakehouse.storage_options(), "earliest", 1, 1.0, 1, None)
+    options = lakehouse.storage_options()
+    context = StreamContext(lakehouse.root_uri, {}, "earliest", 1, 1.0, 1, None, storage_options=options)
     table, note = DeltaBatchWriter(CURRENT.main_table, context), folder / "noted"
     first = int(note.read_text()) + 1 if note.exists() else 0
     for number in range(first, len(list(folder.glob("*.parquet")))):

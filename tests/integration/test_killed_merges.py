@@ -84,7 +84,10 @@ class Writer:
         """The next thing that it says; None when it has ended."""
         assert self.process.stdout is not None
         word, _, number = self.process.stdout.readline().strip().partition(" ")
-        return (word, int(number)) if number else None
+        if number:
+            return word, int(number)
+        self.process.stdout.close()
+        return None
 
 
 @pytest.mark.long

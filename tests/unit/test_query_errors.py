@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from platform_assets.errors import (
+    BrokerRefusedError,
     BrokerUnavailableError,
     CheckpointMismatchError,
     LostOffsetsError,
@@ -35,6 +36,25 @@ CONTEXT = StreamContext(
         ("[STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA] ...", CheckpointMismatchError, "recompute events"),
         ("org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment. Call: describe",
          BrokerUnavailableError, "KAFKA_BOOTSTRAP_SERVERS"),
+        ("org.apache.kafka.common.errors.TopicAuthorizationException: Not authorized to access topics: [shop-events]",
+         BrokerRefusedError, "refuses Read on topic shop-events to query events"),
+        ("org.apache.kafka.common.errors.SaslAuthenticationException: Authentication failed during authentication due "
+         "to invalid credentials with SASL mechanism SCRAM-SHA-512", BrokerRefusedError, "sasl.password"),
+        ("org.apache.kafka.common.errors.SslAuthenticationException: SSL handshake failed\nCaused by: "
+         "java.security.cert.CertificateExpiredException: NotAfter: Sun Nov 29", BrokerRefusedError, "has expired"),
+        ("org.apache.kafka.common.errors.SslAuthenticationException: SSL handshake failed\nCaused by: "
+         "java.security.cert.CertificateException: No subject alternative names matching IP address 10.0.0.1 found",
+         BrokerRefusedError, "is of another host name"),
+        ("org.apache.kafka.common.errors.SslAuthenticationException: PKIX path building failed: unable to find it",
+         BrokerRefusedError, "ssl.ca.location"),
+        ("org.apache.kafka.common.errors.SslAuthenticationException: Received fatal alert: bad_certificate",
+         BrokerRefusedError, "ssl.certificate.location"),
+        ("org.apache.kafka.common.errors.TopicAuthorizationException: Not authorized to access topics: [written]",
+         BrokerRefusedError, "refuses Write on topic written to query events"),
+        ("org.apache.kafka.common.errors.GroupAuthorizationException: Not authorized to access group: spark-1",
+         BrokerRefusedError, "--operation Read --group spark-1"),
+        ("PythonException:\n  raise it\nplatform_assets.errors.BrokerRefusedError: Kafka refuses Read on topic x to y.",
+         BrokerRefusedError, "Read on topic x"),
         ("Job aborted.\n\tat org.apache.Foo\nCaused by: java.lang.IllegalStateException: odd", QueryFailedError, "odd"),
         # The form in which Spark 4.2 passes on what a data source in a worker raised.
         ("pyspark.errors.exceptions.captured.PythonException: An exception was thrown from the Python worker:\n"
@@ -49,7 +69,7 @@ def test_failure_is_named_with_what_to_do(text: str, kind: type[Exception], says
     assert type(error) is kind
     assert says in str(error)
     assert "secret" not in str(error)
-    assert isinstance(error, TransientError) == (kind in (BrokerUnavailableError, QueryFailedError))
+    assert isinstance(error, TransientError) == (kind in (BrokerRefusedError, BrokerUnavailableError, QueryFailedError))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from platform_assets.errors import SettingError
@@ -72,3 +74,34 @@ def test_a_good_value_is_taken(name: str, value: object) -> None:
     # What a master on other machines asks for besides.
     others = {"kafka_bootstrap_servers": "broker:9092", "lakehouse_is_shared": True}
     assert getattr(Settings.model_validate({**others, name: value}), name) is not None
+
+
+def test_settings_are_read_from_files_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh_settings: None
+) -> None:
+    (tmp_path / "headrace_kafka_config").write_text('{"sasl.password": "hush"}\n')
+    (tmp_path / "HEADRACE_NOTIFY_URL").write_text("https://hooks.test/hush")
+    (tmp_path / "headrace_storage_options").write_text('{"aws_secret_access_key": "hush"}')
+    (tmp_path / "headrace_topic").write_text("of-a-file")
+    monkeypatch.setenv("HEADRACE_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_TOPIC", "of-the-environment")
+    settings = load_settings()
+    assert settings.kafka_config.get_secret_value() == '{"sasl.password": "hush"}'
+    assert settings.notify_url.get_secret_value() == "https://hooks.test/hush"
+    assert settings.storage_options == {"aws_secret_access_key": "hush"}
+    assert settings.topic == "of-the-environment"
+    assert "hush" not in repr(settings) + str(settings)
+
+
+def test_a_file_of_a_setting_that_is_not_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    assert f"{folder} is no folder" in refuse(monkeypatch, "HEADRACE_SECRETS_DIR", str(folder))
+    folder.mkdir()
+    (tmp_path / "elsewhere").write_text("hush")
+    (folder / "headrace_kafka_config").symlink_to(tmp_path / "elsewhere")
+    said = refuse(monkeypatch, "HEADRACE_SECRETS_DIR", str(folder))
+    assert "HEADRACE_SECRETS_DIR: " in said and "resolves outside" in said and "hush" not in said
+    (folder / "headrace_kafka_config").unlink()
+    (folder / "headrace_retention_days").write_text("hush")
+    said = refuse(monkeypatch, "HEADRACE_SECRETS_DIR", str(folder))
+    assert "HEADRACE_RETENTION_DAYS: must be a JSON object" in said and "hush" not in said

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import (
+    BrokerRefusedError,
     BrokerUnavailableError,
     CheckpointMismatchError,
     HeadraceError,
@@ -17,6 +18,7 @@ from platform_assets.errors import (
     RegistryUnavailableError,
     StorageError,
 )
+from platform_assets.kafka_errors import find_refusal
 from platform_assets.store_errors import find_store_error
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ _WRAPPERS = ("thrown from the Python worker", "raised by the Python Proxy")
 _OWN_ERRORS = {
     of.__name__: of
     for of in (
-        BrokerUnavailableError, LostCommitsError, LostOffsetsError, MissingTopicError, RegistryRefusedError,
-        RegistryUnavailableError,
+        BrokerRefusedError, BrokerUnavailableError, LostCommitsError, LostOffsetsError, MissingTopicError,
+        RegistryRefusedError, RegistryUnavailableError,
     )
 }  # fmt: skip
 _OWN_ERROR = re.compile(rf"\b({'|'.join(_OWN_ERRORS)}): (.+)")
@@ -61,8 +63,13 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
         )
     if (own := _OWN_ERROR.search(text)) is not None:
         return _OWN_ERRORS[own[1]](own[2].strip())
+    topic = _find_topic(query, text, context)
+    if "org.apache.kafka." in text:  # an object store speaks TLS too
+        is_read = any(f"[{ingest.topic}]" in text for ingest in context.ingest.values())
+        operation = "Read" if is_read else "Write"
+        if (refusal := find_refusal(text, operation, f"topic {topic}", f"query {query}")) is not None:
+            return refusal
     if "unknowntopicorpartition" in lower:
-        topic = _find_topic(query, text, context)
         return MissingTopicError(
             f"Topic {topic} is gone from the broker. Create it again, or name another: the shop's is HEADRACE_TOPIC, "
             "that of another topic is kafka_topic in its file."

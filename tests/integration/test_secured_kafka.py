@@ -1,0 +1,89 @@
+"""The whole pipeline over a real Kafka with TLS, log-ins and rights that are denied by default."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from platform_assets.checks.ledger import audit_stream
+from platform_assets.streaming.stream_spec import KafkaStream
+from tests.integration.secured_platform import SecuredPlatform
+from tests.integration.test_simulator import read_all
+from tests.integration.test_watermarks import purchase
+from tests.secured_broker import SecuredBroker
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.long
+
+NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
+RECORDS = [*(purchase(n, NOON, user_id=f"u{n}", revenue=150.0) for n in range(20)), b"no JSON"]
+ACCOUNT = "headrace"
+
+
+@pytest.fixture
+def platform(secured: SecuredBroker, spark: SparkSession, tmp_path: Path) -> SecuredPlatform:
+    """A platform that logs in by SCRAM and has no right yet."""
+    account = f"{ACCOUNT}-{tmp_path.name}"
+    return SecuredPlatform.make(secured, spark, tmp_path / "home", account, secured.add_account(account))
+
+
+def check_whole(platform: SecuredPlatform) -> None:
+    """What was sent is in the tables once, is published, and a second read by the ledger agrees."""
+    assert platform.offsets() == list(range(len(RECORDS)))
+    (events,) = (stream for stream in platform.streams() if isinstance(stream, KafkaStream))
+    with platform.kafka() as kafka:
+        audit = audit_stream(events, platform.lakehouse, kafka)
+        assert not audit.breaches
+        assert [
+            offset for _, offset in kafka.find_records(platform.topic, [(0, 0, len(RECORDS))])
+        ] == platform.offsets()
+        assert kafka.lag(platform.topic, {0: 5}) == {0: len(RECORDS) - 5}
+        assert kafka.retention(platform.topic) and not kafka.held_back(platform.topic)
+    with platform.broker.administrator() as administrator:
+        assert {json.loads(key)["user_id"] for _, key, _ in read_all(administrator, platform.published)} == {
+            f"u{n}" for n in range(20)
+        }
+
+
+def test_the_pipeline_runs_by_a_password_with_the_rights_of_the_table_and_no_more(
+    platform: SecuredPlatform, spark_home: Path
+) -> None:
+    platform.broker.grant(*platform.rights())
+    platform.send(RECORDS)
+    platform.drain()
+    check_whole(platform)
+    records = platform.session.read.format("kafka").options(**platform.build_context().kafka_options)
+    plan = records.option("subscribe", platform.topic).load()._jdf.queryExecution().toString()
+    assert platform.topic in plan
+    secret = platform.options["sasl.password"]
+    texts = [plan, *(word for process in _processes() for word in process.cmdline())]
+    texts += [path.read_bytes().decode(errors="replace") for path in _files(platform.home, spark_home)]
+    assert len(texts) > 50 and not any(secret in text for text in texts)
+
+
+def _processes() -> list[psutil.Process]:
+    """This process and all that it has started."""
+    own = psutil.Process()
+    return [own, *own.children(recursive=True)]
+
+
+def _files(*roots: Path) -> list[Path]:
+    return [path for root in roots for path in root.rglob("*") if path.is_file()]
+
+
+def test_the_pipeline_runs_by_a_certificate(secured: SecuredBroker, spark: SparkSession, tmp_path: Path) -> None:
+    name = f"{ACCOUNT}-certificate"
+    secured.certificates.issue(name)
+    options = secured.options_of_certificate(name)
+    platform = SecuredPlatform.make(secured, spark, tmp_path / "home", name, options)
+    secured.grant(*platform.rights())
+    platform.send(RECORDS)
+    platform.drain()
+    check_whole(platform)
