@@ -120,6 +120,7 @@ def test_a_commit_that_vanishes_under_a_running_query_is_named(tmp_path: Path, m
     options = {
         "uri": str(tmp_path), "time_column": "event_time", "event_types": "[]", "type_column": "",
         "storage_options": "{}", "max_rows": "100", "max_bytes": "1000000", "max_tasks": "2",
+        "distinct_seconds": "0",
     }  # fmt: skip
     reader = CommitReader(options, StructType().add("event_time", "timestamp").add("frontier", "timestamp"))
     limit = reader.getDefaultReadLimit()

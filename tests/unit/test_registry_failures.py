@@ -12,7 +12,8 @@ import pytest
 
 from platform_assets.errors import RegistryRefusedError, RegistryUnavailableError, UnknownSchemaError
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
-from resources import registry_answers, registry_http
+from resources import registry_answers, registry_http, schema_registry
+from resources.missing_ids import MissingIds
 from resources.registry_access import RegistryAccess
 from resources.schema_registry import SchemaRegistry
 from tests.registry_servers import Handler, reply, serving
@@ -195,8 +196,9 @@ def test_what_is_no_registry_is_refused_at_once(status: int, content: bytes) -> 
         _registry(url)(1)
 
 
-def test_an_unknown_id_is_told_from_a_wrong_address_and_asked_for_again() -> None:
-    asked: list[str] = []
+def test_an_unknown_id_is_told_from_a_wrong_address_and_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asked = [0.0], list[str]()
+    monkeypatch.setattr(schema_registry, "_missing", MissingIds(lambda: clock[0]))
 
     def handle(request: Handler) -> None:
         asked.append(request.path)
@@ -207,8 +209,11 @@ def test_an_unknown_id_is_told_from_a_wrong_address_and_asked_for_again() -> Non
 
     with serving(handle) as url:
         registry = _registry(url)
-        with pytest.raises(UnknownSchemaError, match=f"{url} has no schema of the id 5"):
-            registry(5)
+        for _ in range(2):  # a hostile sender's ids would cost a request each
+            with pytest.raises(UnknownSchemaError, match=f"{url} has no schema of the id 5"):
+                registry(5)
+        assert len(asked) == 1
+        clock[0] += 60.0
         assert registry(5).schema_id == 5
 
 
