@@ -251,13 +251,14 @@ def test_whatever_is_typed_is_in_the_row(reason: str, arguments: dict[str, str],
         begun, finished = read_rows(lakehouse)
 
     def as_kept(text: str) -> str:
-        return "".join(
-            each if each.isprintable() or ord(each) not in range(0xD800, 0xE000) else f"\\u{ord(each):x}"
-            for each in text
-        )
+        return "".join(f"\\u{ord(each):x}" if 0xD800 <= ord(each) < 0xE000 else each for each in text)
+
+    def as_pairs(text: str) -> str:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
     assert begun["reason"] == finished["reason"] == as_kept(reason.strip())
-    assert json.loads(finished["arguments"].replace("\\ud", "\\\\ud")) is not None
+    expected = {as_pairs(name): as_pairs(value) for name, value in arguments.items()}
+    assert json.loads(finished["arguments"]) == expected
     assert (begun["detail"], finished["detail"]) == (None, as_kept(detail))
 
 
