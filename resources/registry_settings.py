@@ -122,6 +122,8 @@ def _check_login(options: Mapping[str, str], *, has_other: bool) -> None:
         raise ValueError(f"OAUTHBEARER needs {', '.join(missing)}")
     if not options[_LOGIN[0]].startswith(("https://", "http://")):
         raise ValueError(f"{_LOGIN[0]} must begin with https:// or http://")
+    if "@" in options[_LOGIN[0]].split("/")[2]:  # messages name the address
+        raise ValueError(f"{_LOGIN[0]} must have no user before its host: {_LOGIN[1]} and {_LOGIN[2]} say who asks")
 
 
 def _headers(options: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -102,7 +102,8 @@ def _judge(login: OAuthLogin, status: int, content: bytes) -> _Token:
         raise PassingError(f"the login server {login.url} answers with status {status}")
     try:
         if 200 <= status < 300 and len(content) <= _MOST_BYTES:
-            token = msgspec.json.decode(content, type=_Token)
+            # Some servers write the seconds as a text.
+            token = msgspec.json.decode(content, type=_Token, strict=False)
             if token.token_type.lower() == "bearer" and _is_word(token.access_token):
                 return token
             raise _refuse(login, "hands out no bearer token")

@@ -38,6 +38,7 @@ _UNREADABLE = re.compile(r"%[0-9a-fA-F]{2}|[\[\]\\|^?#\x00-\x1f\x7f]")
 
 _WEBHOOK_SECRET = "use a webhook whose path or query is its secret"
 _REGISTRY_LOG_IN = "set them in HEADRACE_SCHEMA_REGISTRY_CONFIG"
+_OTLP_LOG_IN = "set OTEL_EXPORTER_OTLP_HEADERS"
 _MLFLOW_LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 _URI_WITHOUT_SLASHES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//)")
 
@@ -299,6 +300,21 @@ class Settings(BaseSettings):
         int, Field(ge=0, le=65535, description="Port of `headrace recommend --serve` on 127.0.0.1; 0: it is off")
     ] = 0
 
+    metrics_port: Annotated[
+        int,
+        Field(ge=0, le=65535, description="Port at which `headrace up` serves metrics for Prometheus; 0: it is off"),
+    ] = 0
+    # Metrics name tables and groups, and how much a shop sells can be read from their rates: no other machine reads
+    # them before somebody says so. A container's network is such a case.
+    metrics_address: Annotated[str, Field(min_length=1, description="Address at which metrics are served")] = (
+        "127.0.0.1"
+    )
+
+    otlp_endpoint: Annotated[
+        str,
+        Field(description="Address at an OpenTelemetry collector to which metrics are pushed over OTLP; empty: none"),
+    ] = ""
+
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
 
     @field_validator("*")
@@ -353,6 +369,13 @@ class Settings(BaseSettings):
     def _of_a_server(cls, value: str) -> str:
         if trouble := _find_trouble(value):
             raise ValueError(trouble.replace(_WEBHOOK_SECRET, _MLFLOW_LOG_IN))
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _of_a_collector(cls, value: str) -> str:
+        if value and (trouble := _find_trouble(value)):
+            raise ValueError(trouble.replace(_WEBHOOK_SECRET, _OTLP_LOG_IN))
         return value
 
     @field_validator("schema_registry_url")

@@ -88,25 +88,35 @@ class Certificates:
 
 @dataclass
 class SecuredBroker:
-    """A running broker. `sasl` and `tls` are the addresses of its listeners."""
+    """A running broker. `sasl` and `tls` are the addresses of its listeners, `plain` where it is open to all."""
 
     folder: Path
     certificates: Certificates
     tokens: TokenEndpoint
     sasl: str
     tls: str
+    plain: str = ""
     process: subprocess.Popen[bytes] | None = None
     _admin: AdminClient | None = None
 
     @staticmethod
-    def make(folder: Path, tokens: TokenEndpoint) -> SecuredBroker:
-        """Its certificates and properties; nothing runs yet."""
+    def make(folder: Path, tokens: TokenEndpoint, *, is_open: bool = False) -> SecuredBroker:
+        """Its certificates and properties; nothing runs yet.
+
+        `is_open`: it has a third listener, for comparisons, which encrypts nothing and lets everybody do everything.
+        """
         certificates = Certificates(folder / "certificates")
         certificates.issue(BROKER, "127.0.0.1")
         certificates.issue(ADMIN)
         sasl, tls, controller = free_port(), free_port(), free_port()
         broker = SecuredBroker(folder, certificates, tokens, f"127.0.0.1:{sasl}", f"127.0.0.1:{tls}")
         properties = broker._properties(controller)
+        if is_open:
+            broker.plain = f"127.0.0.1:{free_port()}"
+            for key in ("listeners", "advertised.listeners"):
+                properties[key] += f",PLAIN://{broker.plain}"
+            properties["listener.security.protocol.map"] += ",PLAIN:PLAINTEXT"
+            properties["super.users"] += ";User:ANONYMOUS"
         (folder / "server.properties").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         return broker
 

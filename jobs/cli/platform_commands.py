@@ -97,17 +97,24 @@ def _open_console() -> Console:
 
 def _run_platform(settings: Settings, *, with_ui: bool, simulated_rate: float) -> int:
     from jobs.platform.class_archiving import ClassArchiving
-    from jobs.platform.services import running_platform
+    from jobs.platform.metrics import watched_where_set
+    from jobs.platform.services import prepare_environment, running_platform
     from jobs.platform.simulated_streams import select_senders, sending
     from platform_assets.streams import load_streams
 
     console = _open_console()
     archiving = ClassArchiving(settings.home / "logs" / "class-archive.log")
-    with StopSignals() as stop, running_platform(settings, with_ui=with_ui) as services, ExitStack() as senders:
+    prepare_environment(settings)
+    with (
+        StopSignals() as stop, watched_where_set(settings), running_platform(settings, with_ui=with_ui) as services,
+        ExitStack() as senders,
+    ):  # fmt: skip
         if simulated_rate > 0:
             for stream in select_senders(load_streams()):
                 senders.enter_context(sending(stream, "--rate", str(simulated_rate)))
         where = f", UI: http://127.0.0.1:{settings.ui_port}" if with_ui else ""
+        if settings.metrics_port:
+            where += f", metrics: http://{settings.metrics_address}:{settings.metrics_port}/metrics"
         console.print(f"Headrace is up{where}. Tables: {settings.lakehouse}. Logs: {settings.home}/logs. Ctrl-C stops.")
         try:
             while not stop.received.wait(POLL_SECONDS):

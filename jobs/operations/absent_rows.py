@@ -63,14 +63,19 @@ def choose_streams(streams: Sequence[Stream], name: str) -> tuple[KafkaStream, T
 def find_absent(
     connection: duckdb.DuckDBPyConnection, current: TableStream, changes: DeltaTable, table: DeltaTable
 ) -> AbsentRows | None:
-    """Reads both tables, which are registered with the connection; None where no snapshot was read to its end."""
+    """Reads both tables, which are registered with the connection; None where no snapshot was read to its end.
+
+    Raises `UsageError` where the topic has the rows of several tables, each with snapshots of its own, and for a source
+    whose snapshots have no place right before theirs: the rows of one need not have one place there.
+    """
     from platform_assets.delta_reader import register_pinned
     from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 
     register_pinned(connection, "changes", changes, columns=build_arrow_schema(current.source.table))
     register_pinned(connection, "present", table, columns=build_arrow_schema(current.main_table))
     found = connection.sql(
-        "SELECT change_position, change_source, event_time FROM changes WHERE change_operation = 'snapshot' "
+        "SELECT change_position, change_source, event_time, kafka_timestamp FROM changes "
+        "WHERE change_operation = 'snapshot' "
         "AND json_valid(change_source) AND list_contains(?, json_extract_string(change_source, '$.snapshot')) "
         "ORDER BY change_position DESC LIMIT 1",
         params=[list(_MARKS)],
@@ -78,13 +83,32 @@ def find_absent(
     if not len(found):
         return None
     (snapshot,) = found.to_pylist()
+    position, source, taken_at, sent_at = snapshot.values()
+    _step_back(msgspec.json.decode(source))
+    _require_one_table(connection)
     key = ", ".join(f'"{name}"' for name in current.main_table.key)
+    # A transaction that was open when the snapshot was taken is not in it, and has places before it in Postgres' log.
+    # Its changes are sent when the snapshot is over.
     rows = connection.sql(
-        f"SELECT {key} FROM present WHERE NOT is_deleted AND change_position < ? ORDER BY ALL",
-        params=[snapshot["change_position"]],
+        f"SELECT {key} FROM present ANTI JOIN (SELECT kafka_partition, kafka_offset FROM changes WHERE "
+        "kafka_timestamp > ?) USING (kafka_partition, kafka_offset) "
+        "WHERE NOT is_deleted AND change_position < ? ORDER BY ALL",
+        params=[sent_at, position],
     ).to_arrow_table()
-    position, source, taken_at = snapshot.values()
     return AbsentRows(position, source, taken_at, rows.to_pylist())
+
+
+def _require_one_table(connection: duckdb.DuckDBPyConnection) -> None:
+    tables = connection.sql(
+        "SELECT DISTINCT json_extract_string(change_source, ['$.db', '$.schema', '$.table']) AS name FROM changes "
+        "WHERE json_valid(change_source) ORDER BY ALL LIMIT 2"
+    ).fetchall()
+    if len(tables) > 1:
+        first, second = (".".join(filter(None, name)) for (name,) in tables)
+        raise UsageError(
+            f"The topic has rows of several tables ({first}, {second}), and a snapshot ends for each by itself: send "
+            "the deletes by your own producer."
+        )
 
 
 def build_deletes(topic: Topic, absent: AbsentRows) -> Iterator[tuple[bytes, bytes]]:

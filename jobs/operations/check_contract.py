@@ -107,6 +107,9 @@ def _judge(topic: Topic, versions: Sequence[_Compiled]) -> Iterator[Said]:
             continue
         misfits = min((find_misfits(shape, topic) for shape in each.shapes), key=len, default=["it has no record"])
         yield from (Said(f"{each.name}: {words}", is_failure=True) for words in misfits)
+        if taken := _list_taken(topic, each):
+            words = f"has {', '.join(taken)}, which the topic takes from a header: records that have it are quarantined"
+            yield Said(f"{each.name} {words}", is_failure=True)
     readable = [each for each in versions if each.shapes]
     for number, new in enumerate(readable):
         changes: dict[str, str] = {}
@@ -124,13 +127,22 @@ def _compare(old: _Compiled, new: _Compiled) -> Iterator[str]:
             yield from find_changed_meanings(shape, other)
 
 
+def _list_taken(topic: Topic, version: _Compiled) -> list[str]:
+    """The fields of headers that the version's values have too, in each of its types that the contract reads."""
+    own = {each.path[0] for each in topic.fields if each.name in topic.headers}
+    read = [shape for shape in version.shapes if not find_misfits(shape, topic)]
+    names = [{member.name for record in shape.choices for member in record.members} for shape in read]
+    return sorted(own.intersection(*names)) if names else []
+
+
 def _note(topic: Topic, newest: _Compiled) -> Iterator[Said]:
     """The fields that only one of the two has, by the type of the newest version that fits best."""
     shape = min(newest.shapes, key=lambda each: len(find_misfits(each, topic)))
     if unknown := find_unknown(shape, topic):
         yield Said(f"{newest.name} has {', '.join(unknown)}, which the contract has not: kept in unknown_fields")
     members = {member.name for record in shape.choices for member in record.members}
-    lacking = [each.name for each in topic.fields if each.path[0] not in members and not each.is_required]
+    fields = [each for each in topic.fields if each.name not in topic.headers]
+    lacking = [each.name for each in fields if each.path[0] not in members and not each.is_required]
     if lacking and not any(record.is_open for record in shape.choices):
         yield Said(f"{newest.name} has no {', '.join(lacking)}: these columns stay empty")
 

@@ -1,4 +1,4 @@
-"""Runs a job of the code location in this process, for a command that says itself what came of it."""
+"""Loads the code location in this process, and runs a job of it for a command that says itself what came of it."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ def run_quietly(
 
     found = defs().get_repository_def().get_job(job)
     return found.execute_in_process(instance=instance, raise_on_error=False, run_config=_QUIET, tags=tags)
+
+
+def load_check_keys() -> list[dg.AssetCheckKey]:
+    """The asset checks of the code location."""
+    from platform_assets.definitions import defs
+
+    return sorted(defs().get_repository_def().asset_graph.asset_check_keys)

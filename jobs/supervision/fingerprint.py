@@ -18,6 +18,9 @@ _NOT_THE_HOSTS = frozenset(
     {
         "ui_port",
         "secrets_dir",  # what is read there counts
+        "metrics_port",
+        "metrics_address",
+        "otlp_endpoint",
         # One more group is no reason to restart the others.
         "groups",
         "notify_url",

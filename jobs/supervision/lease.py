@@ -29,16 +29,19 @@ ControlCommand = Literal["pause", "resume", "restart"]
 
 @dataclass(frozen=True)
 class HostReport:
-    """A heartbeat with what people want to see as well: plain progress values by query name."""
+    """A heartbeat with what people want to see as well.
+
+    That is plain progress values by query name, and by process (`host`, `jvm`, `workers`) what it uses.
+    """
 
     heartbeat: Heartbeat
     queries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    processes: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def write_heartbeat(instance: dg.DagsterInstance, group: str, report: HostReport) -> None:
     """Called by the host every few seconds, and at each change of its phase."""
-    beat = report.heartbeat
-    _write(instance, f"headrace/heartbeat/{group}", {**asdict(beat), "queries": report.queries})
+    _write(instance, f"headrace/heartbeat/{group}", _as_value(report))
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def swap_heartbeat(instance: dg.DagsterInstance, group: str, seen: str | None, r
 
     storage, key = instance.daemon_cursor_storage, f"headrace/heartbeat/{group}"
     assert isinstance(storage, SqlRunStorage)  # SQLite, Postgres and in memory
-    text = _format({**asdict(report.heartbeat), "queries": report.queries})
+    text = _format(_as_value(report))
     try:
         with storage.connect() as connection:
             if seen is None:
@@ -107,7 +110,14 @@ def read_report(instance: dg.DagsterInstance, group: str) -> HostReport | None:
 
 
 def _parse_report(value: dict[str, Any] | None) -> HostReport | None:
-    return None if value is None else HostReport(msgspec.convert(value, Heartbeat), value["queries"])
+    if value is None:
+        return None
+    return HostReport(msgspec.convert(value, Heartbeat), value["queries"], value.get("processes", {}))
+
+
+def _as_value(report: HostReport) -> dict[str, Any]:
+    used = {"processes": report.processes} if report.processes else {}
+    return {**asdict(report.heartbeat), "queries": report.queries, **used}
 
 
 def write_stop(instance: dg.DagsterInstance, group: str, record: StopRecord) -> None:

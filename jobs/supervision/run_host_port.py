@@ -18,6 +18,7 @@ from jobs.supervision.policy import Policy
 from jobs.supervision.run_records import record_commit, record_exit
 from jobs.supervision.stall import Stall, StallWatch
 from jobs.supervision.table_events import TableEvents
+from jobs.supervision.usage import UsageWatch
 from platform_assets.errors import GroupOwnedError
 from resources.processes import ProcessIdentity
 
@@ -52,6 +53,7 @@ class RunHostPort:
         self._lease = GroupLease(instance, group, run_id)
         claim_lease(self._lease, self._build_first, instance, policy or Policy(), replaces_runs=True)
         self._stalls = StallWatch()
+        self._usage = UsageWatch()
         self._requests = StreamRequests()
         self._first_batches: dict[str, int] = {}
         self._has_committed = False
@@ -68,7 +70,8 @@ class RunHostPort:
             epoch, seconds = self._lease.epoch, round(stall.seconds, 1)
             beat = Heartbeat(self._run_id, self._clock(), self._me, phase, epoch, jvm, stall.query, seconds)
             queries = {name: asdict(query) for name, query in progress.items()}
-            if not self._lease.beat(HostReport(beat, queries)):
+            processes = self._usage.look(self._me, jvm, time.monotonic())
+            if not self._lease.beat(HostReport(beat, queries, processes)):
                 self._is_superseded = True
                 return
             self._mark_commit(progress)

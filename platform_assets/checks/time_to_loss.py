@@ -18,6 +18,8 @@ from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.stream_spec import KafkaStream
 
 TIME_TO_LOSS = "time_to_loss"
+HOURS_TO_LOSS = "kafka/hours_to_loss"
+"""In the verdict's metadata; absent where Kafka deletes nothing that is unread."""
 WARN_BELOW = timedelta(hours=24)
 ERROR_BELOW = timedelta(hours=4)
 # Rates are those of the last quarter of an hour: a restart of a minute hardly shows, a stream that stands does.
@@ -122,13 +124,19 @@ def read_rates(events: Any, now: datetime) -> dict[int, float]:
 
 def judge(left: Mapping[int, timedelta | None], topic: str) -> dg.AssetCheckResult:
     """The verdict over all partitions that have something unread."""
-    in_danger = {partition: time for partition, time in left.items() if time is not None and time < WARN_BELOW}
-    if not in_danger:
+    bounded = {partition: time for partition, time in left.items() if time is not None}
+    if not bounded:
         return dg.AssetCheckResult(
             passed=True, description="Kafka deletes nothing that is unread, at the present rates."
         )
-    partition, soonest = min(in_danger.items(), key=lambda item: item[1])
+    partition, soonest = min(bounded.items(), key=lambda item: item[1])
     hours = soonest.total_seconds() / 3600
+    if soonest >= WARN_BELOW:
+        return dg.AssetCheckResult(
+            passed=True,
+            description=f"Kafka deletes nothing that is unread in the next {hours:.0f} hours, at the present rates.",
+            metadata={HOURS_TO_LOSS: hours},
+        )
     return dg.AssetCheckResult(
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR if soonest < ERROR_BELOW else dg.AssetCheckSeverity.WARN,
@@ -136,7 +144,7 @@ def judge(left: Mapping[int, timedelta | None], topic: str) -> dg.AssetCheckResu
             f"In {hours:.1f} hours Kafka deletes records of {topic}/{partition} that are not read yet, at the present "
             "rates. Start the stream, give it more cores, or raise the topic's retention."
         ),
-        metadata={"kafka/hours_to_loss": hours},
+        metadata={HOURS_TO_LOSS: hours},
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
+
+from platform_assets.streaming.batch_totals import BatchTotals
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming import StreamingQuery
@@ -16,7 +19,7 @@ ROWS = "rows"
 
 # As many as Spark keeps reports, and some that have none yet.
 _COUNTS_KEPT = 200
-_counted: dict[str, dict[int, int]] = {}
+_counted: dict[str, dict[int, tuple[int, int]]] = {}
 _known_reports: WeakKeyDictionary[StreamingQuery, list[tuple[str, dict[str, Any]]]] = WeakKeyDictionary()
 
 
@@ -26,7 +29,13 @@ class QueryProgress:
 
     `complete_until` as in `platform.complete_until`; None until that is known, and for a query over Kafka.
     `held_records` wait in Kafka behind an open transaction since `held_since`, if that is known, and are not among the
-    `lag_records`, which can be read.
+    `lag_records`, which can be read. `lag_records` is as the newest report has it, which may be a batch old;
+    `unread_records` is what a look at Kafka has found since, and `unread_since` when the oldest of them was sent. That
+    is None while all is read that was there at the look before.
+
+    `rows_in`, `bytes_in` (values of Kafka's records), `verdicts` (records by what became of them), `totals` and
+    `late_repaired` only rise, and begin at 0 with each host. `totals` is None for a relay: its batches are long by
+    intent.
     """
 
     query: str
@@ -42,6 +51,15 @@ class QueryProgress:
     complete_until: str | None = None
     held_records: int = 0
     held_since: str | None = None
+    bytes_in: int = 0
+    totals: BatchTotals | None = None
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    unread_records: int | None = None
+    unread_since: str | None = None
+    state_rows: int | None = None
+    state_bytes: int | None = None
+    late_pending: int | None = None
+    late_repaired: int = 0
 
 
 def read_progresses(query: StreamingQuery) -> list[dict[str, Any]]:
@@ -73,15 +91,24 @@ def lag_of(report: dict[str, Any]) -> int | None:
     return sum(lags) if lags else None
 
 
+def next_offsets_of(report: dict[str, Any]) -> dict[int, int] | None:
+    """The offsets that the query reads next of its topic, by partition; None for another source than Kafka."""
+    for source in report["sources"]:
+        if source["description"].startswith("KafkaV2") and source.get("endOffset"):
+            [partitions] = source["endOffset"].values()
+            return {int(partition): int(offset) for partition, offset in partitions.items()}
+    return None
+
+
 def is_batch(report: dict[str, Any]) -> bool:
     """Whether the report is of a micro-batch that ran, not of a trigger that found nothing."""
     return "addBatch" in report["durationMs"]
 
 
-def count_rows(query_id: str, batch_id: int, rows: int) -> None:
-    """Says how many rows a batch has read, where the tasks that read them are no part of Spark's plan of it."""
+def count_rows(query_id: str, batch_id: int, rows: int, value_bytes: int) -> None:
+    """Says how much a batch has read, where the tasks that read it are no part of Spark's plan of it."""
     counted = _counted.setdefault(query_id, {})
-    counted[batch_id] = rows
+    counted[batch_id] = rows, value_bytes
     for old in sorted(counted)[:-_COUNTS_KEPT]:
         del counted[old]
 
@@ -91,8 +118,22 @@ def rows_of(report: dict[str, Any]) -> int:
     observed = report.get("observedMetrics", {}).get(INPUT)
     if observed is not None:
         return int(observed[ROWS])
-    counted = _counted.get(report["id"], {})
-    return counted.get(report["batchId"], int(report["numInputRows"]))
+    rows, _ = _counted.get(report["id"], {}).get(report["batchId"], (int(report["numInputRows"]), 0))
+    return rows
+
+
+def bytes_of(report: dict[str, Any]) -> int:
+    """Bytes of the values of the Kafka records that the micro-batch read; 0 for another source."""
+    _, value_bytes = _counted.get(report["id"], {}).get(report["batchId"], (0, 0))
+    return value_bytes
+
+
+def state_of(report: dict[str, Any]) -> tuple[int, int] | None:
+    """Rows and bytes of memory of all state stores after the micro-batch; None for a query that keeps no state."""
+    states = report.get("stateOperators", [])
+    if not states:
+        return None
+    return sum(state["numRowsTotal"] for state in states), sum(state["memoryUsedBytes"] for state in states)
 
 
 def rate_of(report: dict[str, Any]) -> float:

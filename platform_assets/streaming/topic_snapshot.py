@@ -32,3 +32,14 @@ class HeldRecords:
 
     records: int = 0
     since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class UnreadRecords:
+    """How many readable records a query has not read, and when the oldest was sent.
+
+    None for the latter if that is unknown, or if they have all come since the look before.
+    """
+
+    records: int
+    since: datetime | None

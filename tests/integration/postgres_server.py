@@ -34,7 +34,7 @@ def running_postgres() -> Iterator[int]:
     try:
         if as_owner:
             shutil.chown(folder, "postgres", "postgres")
-        data, port = folder / "data", _find_port()
+        data, port = folder / "data", find_port()
         initdb = [str(binaries / "initdb"), "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run([*as_owner, *initdb], check=True, capture_output=True, cwd=folder)
         options = ["-D", str(data), "-k", str(folder), "-h", "127.0.0.1", "-p", str(port), "-F"]
@@ -55,7 +55,8 @@ def running_postgres() -> Iterator[int]:
         shutil.rmtree(folder)
 
 
-def _find_port() -> int:
+def find_port() -> int:
+    """A port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 
 import dagster as dg
 import pytest
+from prometheus_client import CollectorRegistry
 
 from jobs.operations.drain import EXIT_DONE, EXIT_FAILED
 from jobs.supervision.lease import read_report, write_control
 from jobs.supervision.model import Heartbeat, RunView, StopCause
+from jobs.watching.collector import PlatformCollector
 from resources.embedded_broker import BrokerState
 from resources.processes import ProcessIdentity, is_alive, kill
 from tests.integration.streaming_definitions import GROUP
@@ -47,6 +49,37 @@ def test_one_that_was_killed_is_replaced_and_one_that_was_terminated_holds_until
     write_control(platform.instance, GROUP.name, "resume", by="a test")
     wait_for(lambda: platform.running_host(host.run_id), "a run after resume")
     wait_for(lambda: _lag(platform) == 0, "the heartbeat says that nothing is unread")
+    _prove_metrics(platform, host)
+
+
+def _prove_metrics(platform: Platform, host: Heartbeat) -> None:
+    """A scrape says of the run that goes on what it is, after one that was killed and one that was terminated."""
+    registry = CollectorRegistry()
+    registry.register(PlatformCollector(platform.settings, [GROUP], []))
+    of_group, of_query = {"group": "clickstream"}, {"group": "clickstream", "query": "events"}
+
+    def read(name: str, **labels: str) -> float:
+        value = registry.get_sample_value(f"headrace_{name}", labels)
+        return -1.0 if value is None else value
+
+    wait_for(lambda: read("query_lag_seconds", **of_query) == 0, "a look at Kafka has found nothing unread")
+    assert read("query_lag_records", **of_query) == 0
+    assert read("group_starts_total", **of_group) > host.epoch > 1
+    producer, before = platform.kafka.producer(), read("query_rows_total", **of_query)
+    values = [*build_purchases(0), b"no JSON"]
+    for value in values:
+        producer.produce(platform.settings.topic, value)
+    assert producer.flush(30) == 0
+    wait_for(lambda: read("query_rows_total", **of_query) == before + len(values), "the rows are counted")
+    assert read("query_bytes_total", **of_query) >= sum(map(len, values))
+    assert read("query_records_total", verdict="quarantined", **of_query) == 1
+    verdicts = ("accepted", "quarantined", "deduplicated", "erased")
+    assert sum(read("query_records_total", verdict=each, **of_query) for each in verdicts) == before + len(values)
+    working = read("batch_part_seconds_total", part="addBatch", **of_query)
+    assert read("batch_duration_seconds_sum", **of_query) > working > 0
+    wait_for(lambda: read("process_cpu_seconds_total", process="jvm", **of_group) > 1, "the JVM was measured")
+    assert read("process_resident_memory_bytes", process="jvm", **of_group) > 100 * 1024 * 1024
+    wait_for(lambda: read("group_phase", phase="RUNNING", **of_group) == 1, "the supervisor sees it run")
 
 
 def _terminate(platform: Platform, host: Heartbeat) -> None:

@@ -44,7 +44,9 @@ NOON = int((BEGIN + timedelta(hours=1)).timestamp() * 1_000_000)
 CHANGES = TOPIC.tables[0]
 
 
-def as_changes(events: Sequence[Sent], offsets: Sequence[int] | None = None, partition: int = 0) -> pa.Table:
+def as_changes(
+    events: Sequence[Sent], offsets: Sequence[int] | None = None, partition: int = 0, sent_at: datetime = BEGIN
+) -> pa.Table:
     """Rows of the table of changes."""
     batch = pa.record_batch(
         {
@@ -52,7 +54,7 @@ def as_changes(events: Sequence[Sent], offsets: Sequence[int] | None = None, par
             "value": pa.array([each.value for each in events], pa.binary()),
             "partition": pa.array([partition] * len(events), pa.int32()),
             "offset": pa.array(range(len(events)) if offsets is None else offsets, pa.int64()),
-            "timestamp": pa.array([BEGIN] * len(events), pa.timestamp("us", tz="UTC")),
+            "timestamp": pa.array([sent_at] * len(events), pa.timestamp("us", tz="UTC")),
         }
     )
     parsed = pa.Table.from_batches([parse_batch(batch, TOPIC, NOON, 100_000, EventRules())])
@@ -139,9 +141,9 @@ class World:
         self._batches: Iterator[int] = iter(range(100))
         self._count = 0
 
-    def read(self, events: Sequence[Sent]) -> None:
+    def read(self, events: Sequence[Sent], sent_at: datetime = BEGIN) -> None:
         """The changes come, and the query reads them."""
-        rows = as_changes(events, range(self._count, self._count + len(events)))
+        rows = as_changes(events, range(self._count, self._count + len(events)), sent_at=sent_at)
         self._count += len(events)
         self.changes.add(rows, CommitInfo(CommitKind.REPAIR, "accounts"))
         source = {"version": self.changes.version, "files": -1, "frontier": None}
@@ -324,6 +326,76 @@ def test_a_snapshot_that_has_not_ended_says_nothing(world: World, mark: str) -> 
     assert world.find_absent() is None
     world.read([mark_last(database.events[-1], "last_in_data_collection")])
     assert world.find_absent() is not None
+
+
+@examples(4)
+@given(st.sets(st.integers(1, 6), min_size=1), st.sets(st.integers(7, 9), min_size=1))
+def test_changes_of_a_transaction_that_was_open_during_the_snapshot_are_not_absent(
+    put: set[int], changed: set[int]
+) -> None:
+    """Postgres: they stand in the log before the snapshot, and Debezium sends them when they are committed."""
+    database = Database()
+    for account in sorted(put):
+        database.put(account, account, "before")
+    seen = len(database.events)
+    rows, places = dict(database.rows), database.lsn
+    for account in sorted(changed):
+        database.put(account, account, "open")
+    opened = database.events[seen:]
+    database.events[seen:], database.rows, committed = [], rows, dict(database.rows)
+    database.lsn = places + 1_000
+    database.snapshot()
+    database.events[-1] = mark_last(database.events[-1], "last")
+    database.rows = committed
+    with tempfile.TemporaryDirectory() as root:
+        world = World(LakehouseResource(root=root))
+        world.read(database.events)
+        world.read(opened, sent_at=BEGIN + timedelta(seconds=1))
+        assert found(world.table.read_arrow().to_pylist()) == database.expect()
+        absent = world.find_absent()
+        assert absent is not None and not absent.keys
+
+
+def of_source(event: Sent, **source: Any) -> Sent:
+    """The change with these members in its source; None takes one out."""
+    document = json.loads(event.value or b"")
+    merged = document["source"] | source
+    document["source"] = {name: value for name, value in merged.items() if value is not None}
+    return dataclasses.replace(event, value=json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"lsn": None}, "Postgres, MySQL and MariaDB"),
+        ({"lsn": None, "commit_lsn": "00000027:00000ac0:0002"}, "Postgres, MySQL and MariaDB"),
+    ],
+)
+def test_rows_of_a_source_without_places_of_snapshots_are_not_shown(world: World, source: Any, said: str) -> None:
+    """Each of them would stand before the last one, and be called absent."""
+    database = Database()
+    for account in range(3):
+        database.put(account, account, "before")
+    database.events.clear()
+    database.snapshot()
+    database.events[-1] = mark_last(database.events[-1], "last")
+    world.read([of_source(event, **source) for event in database.events])
+    with pytest.raises(UsageError, match=said):
+        world.find_absent()
+
+
+@pytest.mark.parametrize("other", [{"table": "accounts_2"}, {"schema": "b"}, {"db": "b"}, {"db": "b", "schema": None}])
+def test_rows_of_several_tables_in_a_topic_are_not_shown(world: World, other: dict[str, str | None]) -> None:
+    """The snapshot of one may have ended where that of the other was cut short."""
+    database = Database()
+    database.put(1, 1, "of the other")
+    first = of_source(database.events.pop(), **other)
+    database.rows.clear()
+    database.put(2, 2, "of the first")
+    database.snapshot()
+    world.read([first, *database.events[:-1], mark_last(database.events[-1], "last_in_data_collection")])
+    with pytest.raises(UsageError, match="rows of several tables"):
+        world.find_absent()
 
 
 def test_a_source_without_a_place_before_the_snapshot_is_refused() -> None:

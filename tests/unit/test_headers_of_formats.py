@@ -21,6 +21,7 @@ from platform_assets.streaming.formats.avro_events import read_avro_event
 from platform_assets.streaming.formats.frame import frame
 from platform_assets.streaming.formats.reader import UndecodableError
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaSource
+from platform_assets.streaming.formats.varint import write_varint
 from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.topic_spec import CloudEvents, EventTime, JsonValues, Record, RegistryValues, Topic
 from platform_assets.streaming.topic_spec import TextLines as Lines
@@ -81,17 +82,19 @@ def test_a_line_has_the_headers() -> None:
     assert rows[2]["_value"] == b"no" and "'no'" in rows[2]["_detail"]
 
 
-_READING = {"type": "record", "name": "Reading", "fields": [
+READING_SCHEMA = {"type": "record", "name": "Reading", "fields": [
     {"name": "meter", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
     {"name": "value", "type": "double"}, {"name": "more", "type": ["null", "string"], "default": None},
 ]}  # fmt: skip
-_TAKEN = {**_READING, "fields": [*_READING["fields"], {"name": "tenant", "type": "string"}]}
-SOURCE = SchemaSource(lambda schema_id: RegisteredSchema(schema_id, "avro", json.dumps((_READING, _TAKEN)[schema_id])))
+_TAKEN = {**READING_SCHEMA, "fields": [*READING_SCHEMA["fields"], {"name": "tenant", "type": "string"}]}
+SOURCE = SchemaSource(
+    lambda schema_id: RegisteredSchema(schema_id, "avro", json.dumps((READING_SCHEMA, _TAKEN)[schema_id]))
+)
 
 
 def write(schema_id: int, **row: Any) -> bytes:
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, fastavro.parse_schema((_READING, _TAKEN)[schema_id]), row)
+    fastavro.schemaless_writer(out, fastavro.parse_schema((READING_SCHEMA, _TAKEN)[schema_id]), row)
     return frame(schema_id, out.getvalue())
 
 
@@ -253,3 +256,51 @@ def test_whatever_the_bytes_nothing_else_is_raised(value: bytes) -> None:
             read_avro_event(each)
         except UndecodableError:
             continue
+
+
+def write_zigzag(number: int) -> bytes:
+    return write_varint(2 * number if number >= 0 else -2 * number - 1)
+
+
+@given(st.integers(-8, 12), st.binary(max_size=3), st.booleans())
+def test_no_branch_is_taken_from_the_end_of_a_union(branch: int, rest: bytes, is_data: bool) -> None:
+    """What the first byte of a value says it is: a number that the specification's union has, or an error."""
+    start = write_event(None, id="1")[:-1] if is_data else b"\x02\x02x"
+    value = start + write_zigzag(branch) + rest + (b"" if is_data else b"\x00\x02")
+    try:
+        found = read_avro_event(value)
+    except UndecodableError:
+        return
+    assert 0 <= branch < (7 if is_data else 5)
+    assert found is not None
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_a_whole_number_of_an_event_in_avro_has_32_bits(number: int) -> None:
+    value = b"\x02\x02x\x04" + write_zigzag(number) + b"\x00\x02"
+    if -(2**31) <= number < 2**31:
+        assert read_avro_event(value) == ({"x": number}, None)
+    else:
+        with pytest.raises(UndecodableError, match="32 bits"):
+            read_avro_event(value)
+
+
+JSON_SOURCE = SchemaSource(lambda schema_id: RegisteredSchema(schema_id, "json", '{"type": "object"}'))
+
+
+@given(
+    st.binary(max_size=4)
+    | st.sampled_from([b"", b" ", b"{}", b"1", b"nul", b'"\xff"', b'{"n": 1}'])
+    | st.builds(lambda name: b'{"n": 1}, "%s": "other"' % name.encode(), st.sampled_from([*ATTRIBUTES, "subject"])),
+    st.sampled_from(["application/json", "application/octet-stream"]),
+)
+def test_data_by_a_json_schema_is_one_json_text(payload: bytes, content_type: str) -> None:
+    """What follows such a text in the value would be attributes of the event, else."""
+    (row,) = parse(EVENTS, (frame(0, payload), as_headers(content_type)), source=JSON_SOURCE)
+    try:
+        json.loads(payload.decode())
+    except ValueError:
+        assert row["_reason"] == "not_decodable" and row["_detail"].startswith("no value of schema 0: no JSON: ")
+    else:
+        assert row["_reason"] in (None, "wrong_type")
+        assert row["_reason"] or (row["source"], row["subject"]) == ("/shop", None)

@@ -58,6 +58,11 @@ def test_an_address_that_is_none_is_refused(value: str, said: str, monkeypatch: 
             ' "bearer.auth.client.id": "a", "bearer.auth.client.secret": "b"}',
             "must begin with https:// or http://",
         ),
+        (
+            '{"bearer.auth.credentials.source": "OAUTHBEARER", "bearer.auth.client.id": "a",'
+            ' "bearer.auth.client.secret": "b", "bearer.auth.issuer.endpoint.url": "https://a:hunter2@login/token"}',
+            "must have no user before its host",
+        ),
         ('{"ssl.certificate.location": "hunter2"}', "belong together"),
         ('{"ssl.ca.location": "hunter2"}', "need https:// in HEADRACE_SCHEMA_REGISTRY_URL"),
     ],

@@ -148,10 +148,25 @@ def test_a_login_server_that_is_away_is_waited_for(server: LoginServer) -> None:
         timer.join()
 
 
+@pytest.mark.parametrize("seconds", [3600, 3600.5, "3600", None])
+def test_a_token_lasts_as_long_as_the_server_says_in_either_spelling(server: LoginServer, seconds: object) -> None:
+    asked = itertools.count()
+
+    def answer(request: Handler) -> None:
+        request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        server.valid["own"] = time.monotonic() + 60
+        reply(request, {"access_token": "own", "expires_in": seconds, "count": next(asked)})
+
+    with serving(answer) as other, server.running({"bearer.auth.issuer.endpoint.url": other}) as registry:
+        assert [registry(number).text for number in (1, 2, 3)] == ['"1"', '"2"', '"3"']
+    assert next(asked) == 1
+
+
 @pytest.mark.parametrize(
     "content",
     [
         {"access_token": "a\r\nHost: b"},
+        {"access_token": "a", "expires_in": "soon"},
         {"access_token": "a", "token_type": "mac"},
         {"token": "a"},
         {"access_token": ""},

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from platform_assets.checks.time_to_loss import Backlog, judge, time_to_loss
+from platform_assets.checks.time_to_loss import HOURS_TO_LOSS, Backlog, judge, time_to_loss
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -65,3 +65,5 @@ def test_the_verdict_is_that_of_the_partition_in_most_danger(
     found = judge(times, "shop")
     assert (found.passed, found.severity) == (passed, severity)
     assert passed or "shop/" in (found.description or "")
+    said = found.metadata.get(HOURS_TO_LOSS)
+    assert (None if said is None else said.value) == min((value for value in left if value is not None), default=None)

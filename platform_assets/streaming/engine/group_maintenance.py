@@ -23,11 +23,11 @@ from platform_assets.streaming.ledgers.hop_ledger import HopLedger
 from platform_assets.streaming.ledgers.ledger_days import LedgerDays
 from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
 from platform_assets.streaming.moments import EPOCH, MICROSECOND
-from platform_assets.streaming.progress import lag_of, read_progresses
+from platform_assets.streaming.progress import lag_of, next_offsets_of, read_progresses
 from platform_assets.streaming.repair.expiry import Expiry
 from platform_assets.streaming.repair.late_repair import LateRepair, Look
 from platform_assets.streaming.stream_spec import KafkaStream, select_downstream
-from platform_assets.streaming.topic_snapshot import HeldRecords
+from platform_assets.streaming.topic_snapshot import HeldRecords, UnreadRecords
 from platform_assets.tables.platform import COMPLETE_UNTIL, HOP_LEDGER
 
 if TYPE_CHECKING:
@@ -93,6 +93,21 @@ class GroupMaintenance:
     def held(self) -> dict[str, HeldRecords]:
         """What waited behind open transactions at the last look, by the stream that is to read it. From any thread."""
         return {name: ends.held for name, ends in self._ends.items()}
+
+    @property
+    def unread(self) -> dict[str, UnreadRecords]:
+        """What was not read at the last look, by the stream that is to read it, if that is known. From any thread."""
+        return {name: ends.unread for name, ends in self._ends.items() if ends.unread is not None}
+
+    @property
+    def late_pending(self) -> dict[str, int]:
+        """Late events that wait for their repair, by query, as of the last look. From any thread."""
+        return {state.query: state.pending_late_events for state in self._states}
+
+    @property
+    def late_repaired(self) -> Mapping[str, int]:
+        """Late events that were repaired since this object was made, by query. From any thread."""
+        return self._repair.repaired
 
     @property
     def error(self) -> HeadraceError | None:
@@ -227,8 +242,8 @@ class GroupMaintenance:
             self.repair(_REPAIR_SECONDS)
 
     def _advance_idle_frontier(self) -> None:
-        for ends in self._ends.values():
-            ends.look()
+        for query in self._ingest:
+            self._look_at_topic(query)
         timeout = self._context.idle_timeout_seconds
         for query in self._ingest:
             writer = query.writer
@@ -251,6 +266,13 @@ class GroupMaintenance:
             if latest is not None and self._is_any_open(query.stream, latest):
                 self._marked_at[query.name] = time.monotonic()
                 writer.advance_idle_frontier(looked_at)
+
+    def _look_at_topic(self, query: KafkaQuery) -> None:
+        ends = self._ends[query.name]
+        ends.look()
+        reports = [report for each in query.spark_queries[-1:] for report in read_progresses(each)]
+        if reports and (next_offsets := next_offsets_of(reports[-1])) is not None:
+            ends.compare(next_offsets)
 
     def _is_any_open(self, stream: KafkaStream, latest_event_micros: int) -> bool:
         """Whether a running query over the stream's table has not closed all that the latest event may be part of.

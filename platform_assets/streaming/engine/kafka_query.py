@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import CheckpointMismatchError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from platform_assets.streaming.checkpoint.checkpoint import TopicOffsets
     from platform_assets.streaming.context import StreamContext
+    from platform_assets.streaming.progress import QueryProgress
     from platform_assets.streaming.stream_spec import KafkaStream
 
 
@@ -28,6 +30,11 @@ class KafkaQuery(StreamQuery):
         self.ingest = context.ingest[stream.name]
         self.writer = EventWriter(stream, context)
         super().__init__(session, stream, self.writer, context)
+
+    def progress(self) -> QueryProgress | None:
+        """See `StreamQuery`; with what became of the records."""
+        found = super().progress()
+        return None if found is None else replace(found, verdicts=dict(self.writer.verdicts))
 
     def _read_source(self) -> DataFrame:
         options = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -109,18 +110,24 @@ class QueryGroup:
     def progress(self) -> dict[str, QueryProgress]:
         """Each started query's progress, by stream name."""
         found = {name: query.progress() for name, query in self._queries.items()}
-        complete, held = {}, {}
-        if self._maintenance is not None:
-            complete, held = self._maintenance.complete_until(), self._maintenance.held
-        progresses = {
-            name: replace(progress, complete_until=complete.get(name))
-            for name, progress in found.items()
-            if progress is not None
-        }
-        for name in held.keys() & progresses.keys():
-            since = None if (at := held[name].since) is None else at.isoformat()
-            progresses[name] = replace(progresses[name], held_records=held[name].records, held_since=since)
-        return progresses
+        return {name: self._complete(progress) for name, progress in found.items() if progress is not None}
+
+    def _complete(self, progress: QueryProgress) -> QueryProgress:
+        """Adds what the query itself does not know: what the looks at its topic and its table have found."""
+        name, maintenance = progress.query, self._maintenance
+        if maintenance is None:
+            return progress
+        progress = replace(
+            progress,
+            complete_until=maintenance.complete_until().get(name),
+            late_pending=maintenance.late_pending.get(name),
+            late_repaired=maintenance.late_repaired.get(name, 0),
+        )
+        if (held := maintenance.held.get(name)) is not None:
+            progress = replace(progress, held_records=held.records, held_since=_format_moment(held.since))
+        if (unread := maintenance.unread.get(name)) is not None:
+            progress = replace(progress, unread_records=unread.records, unread_since=_format_moment(unread.since))
+        return progress
 
     def failure(self) -> HeadraceError | None:
         """Why the first query died, classified, or that the disk is nearly full.
@@ -216,3 +223,7 @@ class QueryGroup:
         if not self._has_source and name not in self._ingest_names:
             register_source(self._session)
             self._has_source = True
+
+
+def _format_moment(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import HeadraceError
+from platform_assets.streaming.batch_totals import BatchTotals
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.engine.foreach_batch import BatchWriter, ForeachBatch
 from platform_assets.streaming.engine.query_errors import classify_failure
-from platform_assets.streaming.progress import QueryProgress, is_batch, lag_of, rate_of, read_progresses, rows_of
+from platform_assets.streaming.progress import (
+    QueryProgress,
+    bytes_of,
+    is_batch,
+    lag_of,
+    rate_of,
+    read_progresses,
+    rows_of,
+    state_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +63,9 @@ class StreamQuery(ABC):
         self._query: StreamingQuery | None = None
         self._query_before: StreamingQuery | None = None
         self._bounded = False
-        self._rows_in = (-1, 0)
+        self._seen_batch = -1
+        self._rows_in = self._bytes_in = 0
+        self._totals = BatchTotals()
 
     @property
     def spark_queries(self) -> list[StreamingQuery]:
@@ -133,21 +145,33 @@ class StreamQuery(ABC):
         reports = read_progresses(self._query)
         batches = [report for report in reports if is_batch(report)]
         last = batches[-1] if batches else None
-        if last is not None:
-            seen, total = self._rows_in
-            self._rows_in = (last["batchId"], total + sum(rows_of(r) for r in batches if r["batchId"] > seen))
+        state = None if last is None else state_of(last)
+        for report in batches:
+            self._count(report)
         return QueryProgress(
             query=self.name,
             query_id=str(self._query.id),
             batch_id=-1 if last is None else int(last["batchId"]),
-            rows_in=self._rows_in[1],
+            rows_in=self._rows_in,
             rows_per_second=0.0 if last is None else rate_of(last),
             lag_records=lag_of(reports[-1]) if reports else None,
             watermark=reports[-1].get("eventTime", {}).get("watermark") if reports else None,
             table_versions={name: table.version for name, table in self.tables.items()},
             last_commit_at=None if last is None else str(last["timestamp"]),
             busy=self._query.isActive and bool(self._query.status["isTriggerActive"]),
+            bytes_in=self._bytes_in,
+            totals=self._totals,
+            state_rows=None if state is None else state[0],
+            state_bytes=None if state is None else state[1],
         )
+
+    def _count(self, report: dict[str, Any]) -> None:
+        """Adds a batch to the totals, once."""
+        if report["batchId"] > self._seen_batch:
+            self._seen_batch = report["batchId"]
+            self._rows_in += rows_of(report)
+            self._bytes_in += bytes_of(report)
+            self._totals = self._totals.add(report["durationMs"])
 
     @abstractmethod
     def _read_source(self) -> DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from platform_assets.streaming.topic_snapshot import HeldRecords
+from platform_assets.streaming.topic_snapshot import HeldRecords, UnreadRecords
 
 if TYPE_CHECKING:
     from platform_assets.streaming.topic_snapshot import Ends
@@ -28,7 +28,11 @@ class TopicEnds:
         self._fetch_ends, self._fetch_times = fetch_ends, fetch_times
         self.held = HeldRecords()
         """What waited behind open transactions at the last look. From any thread."""
+        self.unread: UnreadRecords | None = None
+        """What the query had not read at the last look; None while that is not known. From any thread."""
         self._held_from: dict[int, int] = {}
+        self._stable: dict[int, int] = {}
+        self._stable_before: dict[int, int] = {}
         self._all_visible_at: deque[int] = deque(maxlen=_LOOKS_KEPT)
         self.look()
 
@@ -40,6 +44,7 @@ class TopicEnds:
         now, ends = time.time_ns() // 1000, self._fetch_ends()
         if ends is None:
             return
+        self._stable_before, self._stable = self._stable, {p: stable for p, (stable, _) in ends.items()}
         held_from = {partition: stable for partition, (stable, end) in ends.items() if stable < end}
         if not held_from:
             self._all_visible_at.append(now)
@@ -49,6 +54,17 @@ class TopicEnds:
             since = self._find_oldest(held_from)
         self._held_from = held_from
         self.held = HeldRecords(sum(end - stable for stable, end in ends.values()), since)
+
+    def compare(self, next_offsets: Mapping[int, int]) -> None:
+        """Notes what a query has not read that reads these offsets next. Call it after `look`.
+
+        When the oldest record was sent is asked only where it was there at the look before: a query under load always
+        has some records unread, and each such question opens a consumer.
+        """
+        unread = {p: n for p, n in next_offsets.items() if n < self._stable.get(p, 0)}
+        is_old = any(n < self._stable_before.get(p, 0) for p, n in unread.items())
+        records = sum(self._stable[p] - n for p, n in unread.items())
+        self.unread = UnreadRecords(records, self._find_oldest(unread) if is_old else None)
 
     def find_visible(self, until_micros: int | None = None) -> int | None:
         """The last look up to this time at which nothing was held back, microseconds; None: there was none."""

@@ -11,7 +11,8 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from platform_assets.streaming.formats.avro_values import read_exactly
+from platform_assets.streaming.formats.avro_schema import OWN, TRAPS
+from platform_assets.streaming.formats.avro_values import read_exactly, register_types
 from platform_assets.streaming.formats.reader import UndecodableError
 
 # Each level is an object, or an array of objects.
@@ -35,14 +36,17 @@ def read_avro_event(value: bytes) -> tuple[dict[str, Any], Any]:
 def _parse_schema() -> Any:
     import fastavro
 
+    register_types(())
+    plain, ends = ["null", "boolean"], ["double", "string", *TRAPS]
     below: Any = _END
     for level in range(_DEPTH, 0, -1):
         objects = [{"type": "map", "values": below}, {"type": "array", "items": below["name"]}]
-        member = {"name": "value", "type": {"type": "map", "values": ["null", "boolean", *objects, "double", "string"]}}
+        member = {"name": "value", "type": {"type": "map", "values": [*plain, *objects, *ends]}}
         below = {"type": "record", "name": f"Data{level}", "fields": [member]}
-    members = {"type": "map", "values": ["null", "boolean", below, "double", "string"]}
-    data = ["bytes", "null", "boolean", members, {"type": "array", "items": below["name"]}, "double", "string"]
-    attribute = {"type": "map", "values": ["null", "boolean", "int", "string", "bytes"]}
+    members = {"type": "map", "values": [*plain, below, *ends]}
+    data = ["bytes", *plain, members, {"type": "array", "items": below["name"]}, *ends]
+    whole = {"type": "int", "logicalType": f"{OWN}int"}
+    attribute = {"type": "map", "values": [*plain, whole, "string", "bytes", *TRAPS]}
     fields = [{"name": "attribute", "type": attribute}, {"name": "data", "type": data}]
     return fastavro.parse_schema({"type": "record", "name": "CloudEvent", "fields": fields})
 

@@ -25,10 +25,12 @@ _UNITS: Mapping[str, TimeUnit] = {"millis": "ms", "micros": "us", "nanos": "ns"}
 _MOST_MEMBERS_A_BYTE = 20
 # Python takes seconds for the digits of longer ones, and no column holds more than 38.
 _MOST_DIGITS = 1_000
-# A branch of a negative number would be taken from the end of the list: the first of them meet an error there.
-_TRAPS = 8
 OWN = "headrace-"
 """What the names of this project's logical types begin with: `avro_values` reads them."""
+# Ever more of them would take ever more time for each value.
+_TRAPS = 8
+TRAPS: Sequence[Mapping[str, str]] = ({"type": "null", "logicalType": f"{OWN}no-branch"},) * _TRAPS
+"""The end of each union. A branch of a negative number is taken from there: the first of them meet an error."""
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,8 @@ class _Walk:
         if not node:
             raise SchemaError("a union has no branches")
         read = [self.read(branch, namespace) for branch in node]
-        traps = [{"type": "null", "logicalType": f"{OWN}no-branch"}] * _TRAPS
         # Each use has a node of its own: `take_logical_types` changes that of one field.
-        return Shape("union", branches=tuple(shape for shape, _ in read)), [schema for _, schema in read] + traps
+        return Shape("union", branches=tuple(shape for shape, _ in read)), [*(schema for _, schema in read), *TRAPS]
 
     def _read_record(self, node: Mapping[str, Any], namespace: str) -> tuple[Shape, Any]:
         full, inner, own = self._name(node, namespace)

@@ -38,7 +38,7 @@ def read_avro(schema: RegisteredSchema) -> ValueReader:
     import fastavro
 
     found = read_avro_schema(schema.text, {each.name: each.text for each in schema.references})
-    _register_types(found.enums)
+    register_types(found.enums)
     columns = [(name, _find_reader(key, node)) for name, key, node in take_logical_types(found.own)]
     parsed, rows = _parse(found.own, found.referenced)
     read = fastavro.schemaless_reader
@@ -155,7 +155,7 @@ def _read_many(values: Sequence[bytes], read: Callable[..., Any], rows: Any) -> 
     return plains
 
 
-def _register_types(enums: Iterable[tuple[str, ...]]) -> None:
+def register_types(enums: Iterable[tuple[str, ...]]) -> None:
     """Has fastavro, in this process, read the logical types that `avro_schema` writes. No others have their names."""
     from fastavro import read
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,8 +11,9 @@ import msgspec
 import msgspec.inspect as inspection
 
 from platform_assets.streaming.formats.contract_fit import find_unknown
+from platform_assets.streaming.formats.precise_moments import Check, find_check
 from platform_assets.streaming.formats.reader import UndecodableError
-from platform_assets.streaming.formats.shapes import Shape
+from platform_assets.streaming.formats.shapes import Member, Shape, union_of
 from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.time_spellings import NANOS_PER_UNIT
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Plain = dict[str, Any]
 Adapt = Callable[[Any], Any]
 
-_BELOW_MICROS = re.compile(r"[.,]\d{7}")
 write_json = msgspec.json.Encoder(decimal_format="number").encode
 """The JSON form of a plain value, exact: decimals with all their digits, bytes as base64, moments as RFC 3339."""
 
@@ -34,21 +33,23 @@ class Adaptation:
     """What is done to the plain values of one schema before a topic's contract judges them.
 
     `adapt` by path: a moment as the text or the number that the contract has for it. `unknown` are the members at the
-    top that no field takes.
+    top that no field takes. `within`: the member of the record that the values are; empty: they are the record.
     """
 
     adapt: tuple[tuple[tuple[str, ...], Adapt], ...]
     unknown: tuple[str, ...]
+    within: str = ""
 
     def apply(self, plains: Sequence[Plain]) -> None:
         """Adapts values in place; a second time changes nothing.
 
         Raises `UndecodableError` for a moment that the contract's type would cut.
         """
+        roots = [{self.within: plain} for plain in plains] if self.within and self.adapt else plains
         for path, adapt in self.adapt:
             *outer, last = path
-            for plain in plains:
-                within: Any = plain
+            for root in roots:
+                within: Any = root
                 for key in outer:
                     within = within.get(key) if isinstance(within, dict) else None
                 if isinstance(within, dict) and within.get(last) is not None:
@@ -66,19 +67,31 @@ def plan_adaptation(shape: Shape, topic: Topic) -> Adaptation:
     return Adaptation(tuple(adapted), tuple(find_unknown(shape, topic)))
 
 
+def plan_data(shape: Shape, topic: Topic, within: str) -> Adaptation:
+    """What such values need that are one member of the topic's record."""
+    whole = plan_adaptation(Shape("record", members=(Member(within, shape),)), topic)
+    return Adaptation(whole.adapt, (), within)
+
+
 def _find(shape: Shape, each: RecordField, topic: Topic) -> Adapt | None:
-    kinds = {of.kind for record in shape.choices for of in _walk_to(record, each.path)}
-    if not kinds & {"timestamp", "local_timestamp", "date"}:
+    found = tuple(of for record in shape.choices for of in _walk_to(record, each.path))
+    if not found:
         return None
-    is_precise = "timestamp" in kinds and isinstance(each.inspected, inspection.DateTimeType)
-    if is_precise:
-        return lambda value: _require_micros(value, each.name)
+    if (check := find_check(each.inspected, union_of(*found), each.name)) is not None:
+        return lambda value: _checked(check, value)
+    if not {of.kind for of in found} & {"timestamp", "local_timestamp", "date"}:
+        return None
     unit = topic.event_time.unit if each.name == topic.event_time.field else each.marks.get("epoch")
     if unit is not None:
         return lambda value: _count(value, NANOS_PER_UNIT[unit], each.name)
     if isinstance(each.inspected, inspection.StrType):
         return lambda value: _write_time(value) if isinstance(value, date) else value
     return None
+
+
+def _checked(check: Check, value: Any) -> Any:
+    check(value)
+    return value
 
 
 def _walk_to(shape: Shape, path: Sequence[str]) -> tuple[Shape, ...]:
@@ -98,13 +111,6 @@ def _count(value: Any, unit_nanos: int, name: str) -> Any:
     if rest:
         raise UndecodableError(f"{name} has parts of a unit that the contract counts in: {value.isoformat()}")
     return count
-
-
-def _require_micros(value: Any, name: str) -> Any:
-    """The same moment. A reader gives one as text that has digits behind the microsecond."""
-    if isinstance(value, str) and _BELOW_MICROS.search(value):
-        raise UndecodableError(f"{name} has parts of a microsecond, which its column would cut: {value}")
-    return value
 
 
 def _write_time(value: date) -> str:

@@ -15,6 +15,9 @@ from platform_assets.streaming.frontier import Frontier
 if TYPE_CHECKING:
     from platform_assets.streaming.arrays import Int64s
 
+VERDICTS = ("accepted", "quarantined", "deduplicated", "erased")
+"""What becomes of a record: one of these, as fields of `PartitionEntry`."""
+
 
 @dataclass(frozen=True)
 class PartitionEntry:

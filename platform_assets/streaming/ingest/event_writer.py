@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +30,7 @@ from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.reader import DeltaReader, create_stream_table
 from platform_assets.streaming.frontier import Frontier
-from platform_assets.streaming.ingest.batch_ledger import Verdicts, build_batch_commit, build_entries
+from platform_assets.streaming.ingest.batch_ledger import VERDICTS, Verdicts, build_batch_commit, build_entries
 from platform_assets.streaming.ingest.judged_records import JudgedBatch, find_contested
 from platform_assets.streaming.ingest.kafka_clock import KafkaClock
 from platform_assets.streaming.ingest.lost_checkpoint import find_recorded_offsets
@@ -90,6 +91,8 @@ class EventWriter:
         self._frontier: Frontier | None = None
         self._moved_at: float | None = None
         self._working = threading.Lock()
+        self.verdicts: Counter[str] = Counter(dict.fromkeys(VERDICTS, 0))
+        """Records of the batches that this object has written, by what became of them. From any thread."""
 
     @property
     def tables(self) -> Mapping[str, DeltaBatchWriter]:
@@ -186,7 +189,8 @@ class EventWriter:
         tasks = plan_tasks(planned.ranges, session.sparkContext.defaultParallelism)
         schemas = self._find_schemas(batch_id, app)
         written = self._read_alike(planned, schemas, lambda order: run_tasks(session, order, tasks))
-        count_rows(self._checkpoint.read_generation() or "", batch_id, sum(task.count for task in written))
+        rows, value_bytes = sum(task.count for task in written), sum(task.value_bytes for task in written)
+        count_rows(self._checkpoint.read_generation() or "", batch_id, rows, value_bytes)
         self._check_topic(planned)
         self._write_tables(self._judge(written, planned), planned, app, held_since, session)
 
@@ -282,6 +286,8 @@ class EventWriter:
         if is_new and frontier.micros != before.micros:
             self._moved_at = time.monotonic()
         self._repeats.remember(batch, planned.arrival_micros)
+        for entry in entries:
+            self.verdicts.update({verdict: getattr(entry, verdict) for verdict in VERDICTS})
 
     def _find_unread(self, planned: PlannedBatch) -> set[int]:
         """The partitions that may hold more than the batch took: none, unless the limit has cut it.

@@ -9,6 +9,8 @@ import msgspec
 import pyarrow as pa
 
 from platform_assets.streaming.event_rules import EventRules
+from platform_assets.streaming.formats.precise_moments import find_check
+from platform_assets.streaming.formats.reader import UndecodableError
 from platform_assets.streaming.ingest.json_values import decode_members, parse_json, write_member
 from platform_assets.streaming.ingest.reasons import RejectedRecordError
 from platform_assets.streaming.ingest.record_columns import NOT_HELD, Build, build_column
@@ -66,9 +68,12 @@ def fill_fields(rows: pa.RecordBatch, topic: Topic, rules: EventRules) -> pa.Rec
 def _read(contract: RecordContract, each: RecordField, build: Build, raw: bytes, rules: EventRules) -> tuple[bool, Any]:
     """Whether the contract takes a field's JSON, and the value."""
     try:
-        value = contract.read_field(each, parse_json(raw))
+        found = parse_json(raw)
+        if contract.topic.is_registered and (check := find_check(each.inspected, None, each.name)) is not None:
+            check(found)  # as such values are judged when they come
+        value = contract.read_field(each, found)
         build([value], rules)
-    except (RejectedRecordError, *NOT_HELD):
+    except (RejectedRecordError, UndecodableError, *NOT_HELD):
         return False, None
     return True, value
 

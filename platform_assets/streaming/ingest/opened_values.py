@@ -7,16 +7,18 @@ are: one set of rules, whatever the format. What cannot be opened has a reason o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+
+import msgspec
 
 from platform_assets.errors import RegistryUnavailableError, UnknownSchemaError
 from platform_assets.streaming.change_events import ChangeEvents
 from platform_assets.streaming.formats.contract_fit import find_misfits
 from platform_assets.streaming.formats.frame import HEADER_BYTES, find_schema_id
 from platform_assets.streaming.formats.outcomes import Outcomes
-from platform_assets.streaming.formats.plain_values import Adaptation, Plain, plan_adaptation, write_json
+from platform_assets.streaming.formats.plain_values import Adaptation, Plain, plan_adaptation, plan_data, write_json
 from platform_assets.streaming.formats.reader import SchemaError, UndecodableError, ValueReader
 from platform_assets.streaming.formats.readers import compile_schema
 from platform_assets.streaming.formats.registered_schema import FetchSchema, RegisteredSchema, SchemaSource
@@ -27,6 +29,7 @@ from platform_assets.streaming.topic_spec import CloudEvents, RegistryValues, To
 
 # Each id that the registry does not have costs a request: with a random one in each record a batch took seconds.
 MOST_UNKNOWN = 50
+_decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,16 @@ class TopicSchema:
     def __init__(self, schema: RegisteredSchema, topic: Topic) -> None:
         self.readers = compile_schema(schema)
         self._topic = topic
-        self.validates = isinstance(topic.values, RegistryValues) and topic.values.validates_json
+        self._validates = isinstance(topic.values, RegistryValues) and topic.values.validates_json
         self._types = Outcomes[tuple[int, ...], OpenedType](SchemaError)
+
+    def find_check(self, reader: ValueReader) -> Callable[[bytes], object] | None:
+        """What JSON text must pass before others judge it; None for nothing. It raises `UndecodableError`."""
+        if self._validates:
+            assert reader.validate is not None, "Only the values of a format that reads them are not validated."
+            return reader.validate
+        # The data becomes a part of an event's text: what goes on behind it would be the event's own members.
+        return _require_json if isinstance(self._topic.values, CloudEvents) else None
 
     def find(self, place: tuple[int, ...]) -> OpenedType:
         """A type of the schema. Raises `SchemaError`, in words, where the contract cannot read it."""
@@ -123,9 +134,11 @@ class TopicSchema:
 
     def _open(self, place: tuple[int, ...]) -> OpenedType:
         reader = self.readers.find(place)
-        if isinstance(self._topic.values, ChangeEvents | CloudEvents):
-            # It describes the event, or its data: not the record. The contract judges what is in it value by value.
+        # Such a schema describes the event, or its data: not the record. The contract judges what is in it by value.
+        if isinstance(self._topic.values, ChangeEvents):
             return OpenedType(reader, Adaptation((), ()), self.readers.is_json)
+        if isinstance(self._topic.values, CloudEvents):
+            return OpenedType(reader, plan_data(reader.shape, self._topic, "data"), self.readers.is_json)
         if misfits := find_misfits(reader.shape, self._topic):
             raise SchemaError("; ".join(misfits))
         plans = None if reader.read_columns is None else plan_columns(reader.shape, compile_contract(self._topic))
@@ -204,19 +217,28 @@ def _open_rows(opened: OpenedValues, schema: TopicSchema, schema_id: int, payloa
             opened.refused |= dict.fromkeys(own, refusal)
             continue
         if found.is_json:
-            opened.texts |= _keep_valid(opened, found.reader, schema_id, own) if schema.validates else own
+            check = schema.find_check(found.reader)
+            opened.texts |= own if check is None else _keep_valid(opened, check, schema_id, own)
         else:
             _read_rows(opened, found, schema_id, own)
 
 
+def _require_json(value: bytes) -> None:
+    """Raises `UndecodableError` for bytes that are not one JSON text in UTF-8."""
+    try:
+        value.decode()
+        _decode_any(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UndecodableError(f"no JSON: {error}") from None
+
+
 def _keep_valid(
-    opened: OpenedValues, reader: ValueReader, schema_id: int, values: Mapping[int, bytes]
+    opened: OpenedValues, check: Callable[[bytes], object], schema_id: int, values: Mapping[int, bytes]
 ) -> dict[int, bytes]:
-    assert reader.validate is not None, "Only the values of a format that reads them are not validated."
     kept = {}
     for row, value in values.items():
         try:
-            reader.validate(value)
+            check(value)
         except UndecodableError as error:
             opened.refused[row] = _refuse_bytes(schema_id, error)
         else:

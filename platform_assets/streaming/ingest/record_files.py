@@ -70,7 +70,8 @@ class WrittenRecords:
     """What one task has read: its files, and Arrow messages of the records' `numbers`, in the order of the reading.
 
     `old` has id, `event_time` and `NUMBER` of those that may repeat one from before the horizon. `unresolved` are the
-    ids for which the registry gave no schema, `resolved` those for which it did.
+    ids for which the registry gave no schema, `resolved` those for which it did. `value_bytes` is the size of the
+    records' values.
     """
 
     count: int
@@ -80,6 +81,7 @@ class WrittenRecords:
     quarantined: tuple[NewFile, ...]
     unresolved: frozenset[int] = frozenset()
     resolved: frozenset[int] = frozenset()
+    value_bytes: int = 0
 
 
 def run_tasks(session: SparkSession, order: BatchOrder, tasks: Sequence[Sequence[Range]]) -> list[WrittenRecords]:
@@ -95,9 +97,10 @@ def write_records(order: BatchOrder, ranges: Sequence[Range]) -> WrittenRecords:
     _spare_collector()
     accepted, quarantined = PortionWriter(order.accepted), PortionWriter(order.quarantined)
     numbers, old = [], []
-    count, seen_schemas = 0, SeenSchemas()
+    count, value_bytes, seen_schemas = 0, 0, SeenSchemas()
     schemas = None if order.schemas is None else replace(order.schemas, seen=seen_schemas)
     for batch in order.read(order.kafka_topic, ranges, order.topic.has_headers):
+        value_bytes += batch.column("value").nbytes
         found = parse_batch(batch, order.topic, order.arrival_micros, order.max_record_bytes, order.rules, schemas)
         records = add_arrival(pa.Table.from_batches([found]), order.kafka_topic, order.arrival_micros)
         seen = _look_at(order, records, frozenset(seen_schemas.unresolved))
@@ -110,7 +113,7 @@ def write_records(order: BatchOrder, ranges: Sequence[Range]) -> WrittenRecords:
         count += len(records)
     return WrittenRecords(
         count, pack(numbers), pack(old), tuple(accepted.close()), tuple(quarantined.close()),
-        frozenset(seen_schemas.unresolved), frozenset(seen_schemas.resolved),
+        frozenset(seen_schemas.unresolved), frozenset(seen_schemas.resolved), value_bytes,
     )  # fmt: skip
 
 

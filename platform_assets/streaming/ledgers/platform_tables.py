@@ -18,7 +18,7 @@ from platform_assets.streaming.delta.delta_tables import (
     open_table,
     read_commit_infos,
 )
-from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of
+from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of, state_of
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.platform import LEDGER, QUERY_PROGRESS
 
@@ -110,7 +110,7 @@ def ledger_rows(version: int, info: CommitInfo) -> list[dict[str, Any]]:
 
 
 def _progress_row(report: dict[str, Any]) -> dict[str, Any]:
-    states = report.get("stateOperators", [])
+    state_rows, state_bytes = state_of(report) or (0, 0)
     watermark = report.get("eventTime", {}).get("watermark")
     return {
         "query": report["name"],
@@ -123,6 +123,6 @@ def _progress_row(report: dict[str, Any]) -> dict[str, Any]:
         "durations": json.dumps(report["durationMs"]),
         "lag_records": lag_of(report),
         "watermark": None if watermark is None else datetime.fromisoformat(watermark),
-        "state_rows": sum(state["numRowsTotal"] for state in states),
-        "state_bytes": sum(state["memoryUsedBytes"] for state in states),
+        "state_rows": state_rows,
+        "state_bytes": state_bytes,
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -79,6 +79,8 @@ class LateRepair:
         # Until when what a late event belongs to is open: a session that goes on all day is not computed each minute.
         self._open_until: dict[_Waiting, datetime] = {}
         self._expired = DeltaReader(EXPIRED_ROWS, context)
+        self.repaired: Counter[str] = Counter()
+        """Late events that this object has repaired, by query. From any thread."""
 
     def look(self) -> list[Look]:
         """How far each stream's table is that has finished a batch, and what can be repaired of it. Changes nothing."""
@@ -222,6 +224,7 @@ class LateRepair:
         oldest = pc.min(events["event_time"]).as_py()
         bounds = f"t.query = '{stream.name}' and t.event_time >= {as_sql(oldest)}"
         self._late.put(rows, bounds, CommitInfo(CommitKind.REPAIR, stream.name))
+        self.repaired[stream.name] += len(events)
 
 
 def _keys(stream: TableStream, late: pa.Table) -> list[_Waiting]:
