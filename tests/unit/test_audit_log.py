@@ -79,6 +79,7 @@ NOT_AUDITED = {
     "explain": "reads",
     "sql": "reads",
     "recommend": "reads",
+    "metrics": "reads",
     "card list": "reads",
     "model list": "reads",
     "check-contract": "reads",
