@@ -6,6 +6,7 @@ import getpass
 
 import click
 
+from jobs.cli.reason_option import reason_option
 from jobs.cli.shown_text import show
 from resources.settings import load_settings
 
@@ -32,9 +33,10 @@ def list_cards() -> None:
 
 @card.command
 @click.argument("card_id", metavar="CARD")
-@click.option("--reason", required=True, help="Why, for those who read it later.")
+@reason_option(required=True)
 def release(card_id: str, reason: str) -> None:
     """Release a CARD that an alert holds."""
+    from jobs.operations.audit import audited, describe_act, shorten_card
     from jobs.operations.card_holds import describe_release, release_card
     from jobs.supervision.publish_target import find_publish_target
     from resources.embedded_servers import running_servers
@@ -42,8 +44,13 @@ def release(card_id: str, reason: str) -> None:
     from resources.lakehouse import LakehouseResource
 
     settings = load_settings()
-    with running_servers(settings), KafkaResource.from_settings(settings) as kafka:
-        lakehouse = LakehouseResource.from_settings(settings)
+    lakehouse = LakehouseResource.from_settings(settings)
+    act = describe_act("card release", reason, {"card": shorten_card(card_id)}, has_private_errors=True)
+    with (
+        audited(lakehouse, act),
+        running_servers(settings),
+        KafkaResource.from_settings(settings) as kafka,
+    ):
         target = find_publish_target(settings)
         over = release_card(lakehouse, kafka, card_id, getpass.getuser(), reason, target)
     print(show(describe_release(card_id, over)))

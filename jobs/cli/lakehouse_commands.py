@@ -6,6 +6,7 @@ import getpass
 
 import click
 
+from jobs.cli.reason_option import because_option, reason_option
 from jobs.cli.shown_text import show
 from resources.settings import load_settings
 
@@ -19,6 +20,7 @@ _place = click.argument("place")
 @click.option("--until", help="Only those that arrived before it.")
 @click.option("--offset", "offsets", multiple=True, help="Only topic/partition/offset; may be repeated.")
 @click.option("--accept", is_flag=True, help="Take them in; the group pauses for that.")
+@because_option
 def requeue(
     group: str,
     reasons: tuple[str, ...],
@@ -26,6 +28,7 @@ def requeue(
     until: str | None,
     offsets: tuple[str, ...],
     accept: bool,
+    reason: str,
 ) -> None:
     """Show which quarantined records would be accepted now.
 
@@ -33,20 +36,31 @@ def requeue(
     """
     import dagster as dg
 
-    from jobs.operations.requeue import build_record_filter, requeue_records
+    from jobs.operations.audit import audited, describe_act
+    from jobs.operations.requeue import build_record_filter, describe_taken, requeue_records
     from jobs.operations.stream_groups import find_groups
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
     from resources.embedded_servers import running_servers
+    from resources.lakehouse import LakehouseResource
 
     record_filter = build_record_filter(reasons, since, until, offsets)
     settings = load_settings()
+    chosen = {"group": group, "reasons": reasons, "since": since, "until": until, "offsets": offsets}
+    act = describe_act("requeue", reason, chosen) if accept else None
     prepare_environment(settings)
-    with running_servers(settings), dg.DagsterInstance.get() as instance:
+    taken = []
+    with (
+        audited(LakehouseResource.from_settings(settings), act) as outcome,
+        running_servers(settings),
+        dg.DagsterInstance.get() as instance,
+    ):
         for each in find_groups(load_stream_groups(), group, ""):
             found = requeue_records(each, record_filter, settings, instance, getpass.getuser(), accept=accept)
             accepted, repeated = found.count("accepted"), found.count("deduplicated")
             were = "were" if accept else "would be"
+            taken.append(describe_taken(each.name, found))
+            outcome.detail = "; ".join(taken)
             print(f"{each.name}: {accepted:,} records {were} accepted, {repeated:,} repeat an accepted event.")
             for reason, count in sorted(found.refused.items()):
                 print(f"{each.name}: {count:,} stay in quarantine: {reason}")
@@ -86,25 +100,41 @@ def explain(event_id: str | None, offset: str | None, user: str | None, payment:
 
 @click.command
 @_place
-def backup(place: str) -> None:
+@reason_option()
+def backup(place: str, reason: str) -> None:
     """Copy all tables and checkpoints to a PLACE.
 
     PLACE is an empty path or object store URI. No group may run meanwhile (headrace pause).
     """
+    from jobs.operations.audit import audited, describe_act, leave_out_secrets
     from jobs.operations.backup import back_up
     from platform_assets.streams import load_all_stream_groups
+    from resources.lakehouse import LakehouseResource
 
-    _print_versions(back_up(load_all_stream_groups(), load_settings(), place))
+    settings = load_settings()
+    act = describe_act(
+        "backup", reason, {"place": leave_out_secrets(place)}, needs_reason=False, has_private_errors="://" in place
+    )
+    with audited(LakehouseResource.from_settings(settings), act):
+        versions = back_up(load_all_stream_groups(), settings, place)
+    _print_versions(versions)
 
 
 @click.command
 @_place
-def restore(place: str) -> None:
+@reason_option()
+def restore(place: str, reason: str) -> None:
     """Copy the backup at PLACE into an empty lakehouse."""
     from jobs.operations import backup as operation
+    from jobs.operations.audit import audited, describe_act, leave_out_secrets
     from platform_assets.streams import load_all_stream_groups
+    from resources.lakehouse import LakehouseResource
 
-    _print_versions(operation.restore(load_all_stream_groups(), load_settings(), place))
+    settings = load_settings()
+    act = describe_act("restore", reason, {"place": leave_out_secrets(place)}, has_private_errors="://" in place)
+    with audited(LakehouseResource.from_settings(settings), act):
+        versions = operation.restore(load_all_stream_groups(), settings, place)
+    _print_versions(versions)
 
 
 def _print_versions(versions: dict[str, int]) -> None:

@@ -6,6 +6,7 @@ import getpass
 
 import click
 
+from jobs.cli.reason_option import reason_option
 from resources.settings import load_settings
 
 
@@ -56,25 +57,34 @@ def train() -> None:
 @model.command
 @click.argument("version", type=click.IntRange(min=0), default=0)
 @click.option("--anyway", is_flag=True, help="Also a version that was refused.")
-def promote(version: int, anyway: bool) -> None:
+@reason_option()
+def promote(version: int, anyway: bool, reason: str) -> None:
     """Make a VERSION the champion, which judges payments (default: the shadow)."""
+    from jobs.operations.audit import audited, describe_act
     from platform_assets.fraud.champions import promote_version
     from resources.lakehouse import LakehouseResource
 
     settings = load_settings()
     lakehouse = LakehouseResource.from_settings(settings)
-    change = promote_version(lakehouse, settings, version, getpass.getuser(), anyway=anyway)
+    act = describe_act("model promote", reason, {"version": version, "anyway": anyway})
+    with audited(lakehouse, act) as outcome:
+        change = promote_version(lakehouse, settings, version, getpass.getuser(), anyway=anyway)
+        outcome.detail = f"version {change.champion} judges payments"
     print(f"Version {change.champion} judges payments.")
 
 
 @model.command
-@click.option("--reason", default="", help="Why, for those who read it later.")
+@reason_option()
 def roll_back(reason: str) -> None:
     """Go back to the champion before this one."""
+    from jobs.operations.audit import audited, describe_act
     from platform_assets.fraud import champions
     from resources.lakehouse import LakehouseResource
 
     settings = load_settings()
     lakehouse = LakehouseResource.from_settings(settings)
-    change = champions.roll_back(lakehouse, settings, getpass.getuser(), reason)
+    act = describe_act("model roll-back", reason, {}, needs_reason=False)
+    with audited(lakehouse, act) as outcome:
+        change = champions.roll_back(lakehouse, settings, getpass.getuser(), reason)
+        outcome.detail = f"version {change.champion} judges payments"
     print(f"Version {change.champion} judges payments.")

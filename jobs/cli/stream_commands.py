@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import click
 
+from jobs.cli.reason_option import KEPT, reason_option
 from resources.settings import load_settings
 
 _group = click.argument("group", default="")
 _stream = click.option("--stream", default="", help="One stream of the group only, while the others go on.")
-_reason = click.option("--reason", default="", help="Shown where the hold is shown.")
 
 
 def _build_control(command: Literal["pause", "resume", "restart"], text: str) -> click.Command:
@@ -21,22 +21,27 @@ def _build_control(command: Literal["pause", "resume", "restart"], text: str) ->
     @click.command(command, help=f"{text} Without a name all groups are meant.")
     @_group
     @_stream
-    @_reason
+    @reason_option("Shown where the hold is shown, and kept in platform.audit_log.")
     def control(group: str, stream: str, reason: str) -> None:
         import dagster as dg
 
+        from jobs.operations.audit import describe_act, note_act
         from jobs.operations.stream_groups import find_groups
         from jobs.platform.services import prepare_environment
         from jobs.supervision.lease import write_control
         from platform_assets.streams import load_stream_groups
+        from resources.lakehouse import LakehouseResource
 
-        prepare_environment(load_settings())
+        settings = load_settings()
+        prepare_environment(settings)
         groups = find_groups(load_stream_groups(), group, stream)
         with dg.DagsterInstance.get() as instance:
             for each in groups:
                 write_control(instance, each.name, command, getpass.getuser(), reason, stream=stream)
                 what = f"{each.name}: {command}" + (f" of stream {stream}" if stream else "")
                 print(f"{what} is recorded; it is acted on within seconds.")
+        chosen = {"groups": [each.name for each in groups], "stream": stream}
+        note_act(LakehouseResource.from_settings(settings), describe_act(command, reason, chosen, needs_reason=False))
 
     return control
 
@@ -51,40 +56,54 @@ restart = _build_control("restart", "Stop a group between two batches, and start
 
 @click.command
 @click.argument("stream")
-def recompute(stream: str) -> None:
+@reason_option()
+def recompute(stream: str, reason: str) -> None:
     """Begin a derived stream anew.
 
     The next start computes its table again from all events. Its group must not run (headrace pause).
     """
+    from jobs.operations.audit import audited, describe_act
     from jobs.operations.recompute import recompute_stream
     from jobs.operations.stream_groups import find_groups
     from platform_assets.streams import load_stream_groups
+    from resources.lakehouse import LakehouseResource
 
     [group] = find_groups(load_stream_groups(), "", stream)
-    if lost := recompute_stream(group, stream, load_settings()):
+    settings = load_settings()
+    act = describe_act("recompute", reason, {"stream": stream})
+    with audited(LakehouseResource.from_settings(settings), act):
+        lost = recompute_stream(group, stream, settings)
+    if lost:
         print(lost)
     print(f"{stream} starts over with the next start of its group. Go on with: headrace resume {group.name}")
 
 
 @click.command
 @_group
-def reset_time(group: str) -> None:
+@reason_option()
+def reset_time(group: str, reason: str) -> None:
     """Set the events' time back after a clock was ahead.
 
     What that clock has closed is computed again. The group (default: all) must not run (headrace pause).
     """
+    from jobs.operations.audit import audited, describe_act
     from jobs.operations.reset_time import reset_time as set_back
     from jobs.operations.stream_groups import find_groups
     from platform_assets.streams import load_stream_groups
+    from resources.lakehouse import LakehouseResource
 
     settings = load_settings()
-    for each in find_groups(load_stream_groups(), group, ""):
-        for found in set_back(each, settings):
-            was, now = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (found.before, found.now))
-            print(f"The time of {found.table} was {was}, and is {now}.")
-            for name in found.streams:
-                print(f"{name} starts over with the next start: its table is computed from its source again.")
-        print(f"Go on with: headrace resume {each.name}")
+    groups = find_groups(load_stream_groups(), group, "")
+    act = describe_act("reset-time", reason, {"groups": [each.name for each in groups]})
+    with audited(LakehouseResource.from_settings(settings), act) as outcome:
+        for each in groups:
+            for found in set_back(each, settings):
+                was, now = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (found.before, found.now))
+                print(said := f"The time of {found.table} was {was}, and is {now}.")
+                outcome.detail = f"{outcome.detail} {said}".strip()
+                for name in found.streams:
+                    print(f"{name} starts over with the next start: its table is computed from its source again.")
+            print(f"Go on with: headrace resume {each.name}")
 
 
 def _action(name: str, text: str) -> Callable[[Any], Any]:
@@ -108,6 +127,7 @@ def _action(name: str, text: str) -> Callable[[Any], Any]:
     "--unknown-fields", is_flag=True,
     help="Of a stream over Kafka: fill new fields from what unknown_fields has of accepted records.",
 )  # fmt: skip
+@reason_option(f"With --swap and --undo: {KEPT[0].lower()}{KEPT[1:]}")
 def replay(
     stream: str,
     actions: tuple[Literal["rehearse", "swap", "undo", "abandon"], ...],
@@ -116,6 +136,7 @@ def replay(
     until: str | None,
     offsets: tuple[str, ...],
     unknown_fields: bool,
+    reason: str,
 ) -> None:
     """Compute a stream's table once more, and compare.
 
@@ -123,12 +144,15 @@ def replay(
     """
     import dagster as dg
 
+    from jobs.operations.audit import audited
     from jobs.operations.questions import parse_moment
+    from jobs.operations.replay.audit import describe_replay
     from jobs.operations.replay.command import replay_stream
     from jobs.operations.replay.row_replay import ReplayScope
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
     from resources.embedded_servers import running_servers
+    from resources.lakehouse import LakehouseResource
 
     if len(set(actions)) > 1:
         raise click.UsageError("Only one of --rehearse, --swap, --undo and --abandon can be asked for.")
@@ -136,15 +160,20 @@ def replay(
     asked = ReplayScope(parse_moment("--since", since), parse_moment("--until", until), offsets, unknown_fields)
     scope = asked if is_range or asked != ReplayScope() else None
     settings = load_settings()
+    act = describe_replay(stream, action, scope, reason)
     prepare_environment(settings)
     groups = load_stream_groups()
-    with running_servers(settings), dg.DagsterInstance.get() as instance:
+    with (
+        audited(LakehouseResource.from_settings(settings), act),
+        running_servers(settings),
+        dg.DagsterInstance.get() as instance,
+    ):
         replay_stream(groups, stream, action, settings, instance, getpass.getuser(), print, scope)
 
 
 @click.command
 @_group
-@click.option("--reason", default="", help="Kept for ever with the lost range.")
+@reason_option("Kept for ever with the lost range, and in platform.audit_log.")
 @click.option(
     "--from", "go_on_from", default="", metavar="WHERE",
     help="Of a topic that was created again, or is another cluster's: beginning, end, or a time (ISO-8601).",
@@ -155,16 +184,24 @@ def acknowledge_loss(group: str, reason: str, go_on_from: str) -> None:
     With --reason it is recorded, and the stream may go on after it.
     """
     from jobs.operations import acknowledge_loss as operation
+    from jobs.operations.audit import audited, describe_act
     from jobs.operations.stream_groups import find_groups
     from platform_assets.streaming.ingest.lost_ranges import describe
     from platform_assets.streams import load_stream_groups
     from resources.embedded_servers import running_servers
+    from resources.lakehouse import LakehouseResource
 
     settings = load_settings()
-    with running_servers(settings):
-        for each in find_groups(load_stream_groups(), group, ""):
+    groups = find_groups(load_stream_groups(), group, "")
+    chosen = {"groups": [each.name for each in groups], "from": go_on_from}
+    act = describe_act("acknowledge-loss", reason, chosen) if reason else None
+    acknowledged = []
+    with audited(LakehouseResource.from_settings(settings), act) as outcome, running_servers(settings):
+        for each in groups:
             lost = operation.acknowledge_loss(each, settings, getpass.getuser(), reason, go_on_from)
             print("\n".join(f"{each.name}: lost {item}" for item in lost) or f"{each.name}: nothing is lost.")
+            acknowledged += [str(item) for item in lost]
+            outcome.detail = "; ".join(acknowledged) or "nothing is lost"
             if lost:
                 then = f"Recorded. Go on with: headrace resume {each.name}"
                 print(then if reason else f"Nothing was recorded. {describe(lost)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs.cli.reason_option import reason_option
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _MOST_SHOWN = 100
 
 @click.command
 @click.argument("user")
-@click.option("--reason", required=True, help="Kept in platform.forgotten_users; name nobody in it.")
+@reason_option("Kept in platform.forgotten_users and platform.audit_log; name nobody in it.", required=True)
 @click.option(
     "--wait-seconds", type=click.FloatRange(min=0), default=600.0, show_default=True,
     help="For batch runs that may read the old files, before they are stopped.",
@@ -37,7 +38,9 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     """
     import dagster as dg
 
+    from jobs.operations.audit import audited
     from jobs.operations.forgetting import command as operation
+    from jobs.operations.forgetting.audit import describe_erasure
     from jobs.operations.forgetting.topics import demand_all_enabled
     from jobs.platform.reports_run import compute_changed_days
     from jobs.platform.services import prepare_environment
@@ -50,13 +53,23 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     user = sys.stdin.readline().rstrip("\n") if user == "-" else user
     also = AlsoErased(also_unsure, frozenset(map(Coordinates.parse, also_offsets)))
     settings, groups = load_settings(), load_stream_groups()
-    demand_all_enabled(load_all_stream_groups(), groups, LakehouseResource.from_settings(settings))
+    lakehouse = LakehouseResource.from_settings(settings)
+    act = describe_erasure(lakehouse, user, also, reason)
+    demand_all_enabled(load_all_stream_groups(), groups, lakehouse)
     prepare_environment(settings)
-    with running_servers(settings), dg.DagsterInstance.get() as instance:
+    with (
+        audited(lakehouse, act) as outcome,
+        running_servers(settings),
+        dg.DagsterInstance.get() as instance,
+    ):
         done = operation.forget_user(
             groups, user, settings, instance, getpass.getuser(), reason, wait_seconds, print, also,
             compute_changed_days,
         )  # fmt: skip
+        outcome.detail = (
+            f"{sum(done.rows.values()):,} rows erased; {len(done.proof.found)} of {done.proof.files:,} files have the "
+            f"user; {len(done.unsure):,} rows are unsure"
+        )
     _print_outcome(done)
     return 1 if done.proof.found or done.unsure else 0
 

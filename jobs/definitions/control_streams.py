@@ -8,6 +8,7 @@ import dagster as dg
 from jobs.operations.stream_groups import build_group_field, choose_group
 from jobs.supervision.lease import write_control
 from platform_assets.streaming.stream_spec import StreamGroup
+from resources.settings import load_settings
 
 
 def build_control_streams_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
@@ -22,14 +23,20 @@ def build_control_streams_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition
             ),
             "group": build_group_field(groups),
             "stream": dg.Field(str, default_value="", description="One stream of it (empty: the whole group)"),
-            "reason": dg.Field(str, default_value="", description="Shown where the hold is shown"),
+            "reason": dg.Field(str, default_value="", description="Why: shown where the hold is, and kept"),
         },
     )
     def record_command(context: dg.OpExecutionContext) -> None:
+        from jobs.operations.audit import describe_act, note_act
+        from resources.lakehouse import LakehouseResource
+
         config = context.op_config
         group = choose_group(groups, config["group"], config["stream"])
         by = f"run {context.run_id[:8]}"
         write_control(context.instance, group.name, config["command"], by, config["reason"], stream=config["stream"])
+        chosen = {"groups": [group.name], "stream": config["stream"]}
+        act = describe_act(config["command"], config["reason"], chosen, run=context.run, needs_reason=False)
+        note_act(LakehouseResource.from_settings(load_settings()), act)
         context.log.info(f"{config['command']} of {config['stream'] or group.name} is recorded.")
 
     @dg.job(

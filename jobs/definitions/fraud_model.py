@@ -75,9 +75,11 @@ def build_promotion_job() -> dg.JobDefinition:
                 bool, default_value=False, description="Only a shadow that a day of live payments speaks for"
             ),
             "anyway": dg.Field(bool, default_value=False, description="Also a version that was refused"),
+            "reason": dg.Field(str, default_value="", description="Why: asked for unless when_due, and kept"),
         },
     )
     def promote(context: dg.OpExecutionContext) -> None:
+        from jobs.operations.audit import audited, describe_act
         from platform_assets.fraud.champions import promote_shadow_when_due, promote_version
 
         lakehouse, config, by = context.resources.lakehouse, context.op_config, f"run {context.run_id[:8]}"
@@ -87,8 +89,12 @@ def build_promotion_job() -> dg.JobDefinition:
                 with context.resources.duckdb.connected() as connection:
                     change, said = promote_shadow_when_due(lakehouse, connection, load_settings(), by, now)
             else:
-                change = promote_version(lakehouse, load_settings(), config["version"], by, anyway=config["anyway"])
-                said = change.reason
+                chosen = {name: config[name] for name in ("version", "anyway")}
+                with audited(
+                    lakehouse, describe_act("model promote", config["reason"], chosen, run=context.run)
+                ) as outcome:
+                    change = promote_version(lakehouse, load_settings(), config["version"], by, anyway=config["anyway"])
+                    said, outcome.detail = change.reason, f"version {change.champion} judges payments"
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         context.log.info(said)
@@ -128,11 +134,16 @@ def build_roll_back_job() -> dg.JobDefinition:
         config_schema={"reason": dg.Field(str, default_value="", description="Why, for those who read it later")},
     )
     def go_back(context: dg.OpExecutionContext) -> None:
+        from jobs.operations.audit import audited, describe_act
         from platform_assets.fraud.champions import roll_back
 
         by = f"run {context.run_id[:8]}"
         try:
-            change = roll_back(context.resources.lakehouse, load_settings(), by, context.op_config["reason"])
+            lakehouse, reason = context.resources.lakehouse, context.op_config["reason"]
+            act = describe_act("model roll-back", reason, {}, run=context.run, needs_reason=False)
+            with audited(lakehouse, act) as outcome:
+                change = roll_back(lakehouse, load_settings(), by, reason)
+                outcome.detail = f"version {change.champion} judges payments"
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         context.log.info(f"Version {change.champion} judges payments: {change.reason}")

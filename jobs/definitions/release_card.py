@@ -18,6 +18,7 @@ def build_release_job() -> dg.JobDefinition:
         },
     )
     def release(context: dg.OpExecutionContext) -> None:
+        from jobs.operations.audit import audited, describe_act, shorten_card
         from jobs.operations.card_holds import describe_release, release_card
         from jobs.supervision.publish_target import find_publish_target
         from resources.settings import load_settings
@@ -25,8 +26,15 @@ def build_release_job() -> dg.JobDefinition:
         config, resources = context.op_config, context.resources
         by = f"run {context.run_id[:8]}"
         try:
-            target = find_publish_target(load_settings())
-            over = release_card(resources.lakehouse, resources.kafka, config["card_id"], by, config["reason"], target)
+            act = describe_act(
+                "card release", config["reason"], {"card": shorten_card(config["card_id"])}, run=context.run,
+                has_private_errors=True,
+            )  # fmt: skip
+            with audited(resources.lakehouse, act):
+                target = find_publish_target(load_settings())
+                over = release_card(
+                    resources.lakehouse, resources.kafka, config["card_id"], by, config["reason"], target
+                )
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         context.log.info(describe_release(config["card_id"], over))

@@ -36,20 +36,25 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
             "unknown_fields": dg.Field(
                 bool, default_value=False, description="Of a stream over Kafka: fill new fields from unknown_fields"
             ),
+            "reason": dg.Field(str, default_value="", description="Why: swap and undo ask for it, and keep it"),
         },
     )
     def replay(context: dg.OpExecutionContext) -> None:
+        from jobs.operations.audit import audited
         from jobs.operations.questions import parse_moment
+        from jobs.operations.replay.audit import describe_replay
         from jobs.operations.replay.command import replay_stream
         from jobs.operations.replay.row_replay import ReplayScope
         from resources.embedded_servers import running_servers
+        from resources.lakehouse import LakehouseResource
 
         config, settings = context.op_config, load_settings()
         try:
             since, until = (parse_moment(name, config[name] or None) for name in ("since", "until"))
             asked = ReplayScope(since, until, tuple(config["offsets"]), config["unknown_fields"])
             scope = asked if config["range"] or asked != ReplayScope() else None
-            with running_servers(settings):
+            act = describe_replay(config["stream"], config["action"], scope, config["reason"], context.run)
+            with audited(LakehouseResource.from_settings(settings), act), running_servers(settings):
                 found = replay_stream(
                     groups, config["stream"], config["action"], settings, context.instance,
                     f"run {context.run_id[:8]}", context.log.info, scope,

@@ -25,18 +25,23 @@ def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
             "since": dg.Field(str, default_value="", description=f"Only those from then on: {_MOMENT}"),
             "until": dg.Field(str, default_value="", description=f"Only those before: {_MOMENT}"),
             "offsets": dg.Field([str], default_value=[], description="Only these, as topic/partition/offset"),
+            "reason": dg.Field(str, default_value="", description="Why: accept asks for it, and it is kept"),
         },
     )
     def requeue(context: dg.OpExecutionContext) -> None:
-        from jobs.operations.requeue import build_record_filter, requeue_records
+        from jobs.operations.audit import audited, describe_act
+        from jobs.operations.requeue import build_record_filter, describe_taken, requeue_records
         from resources.embedded_servers import running_servers
+        from resources.lakehouse import LakehouseResource
 
         config, settings = context.op_config, load_settings()
         group = choose_group(groups, config["group"])
         try:
             bounds = (config["since"] or None, config["until"] or None)
             record_filter = build_record_filter(config["reasons"], *bounds, config["offsets"])
-            with running_servers(settings):
+            chosen = {name: config[name] for name in ("group", "reasons", "since", "until", "offsets")}
+            act = describe_act("requeue", config["reason"], chosen, run=context.run) if config["accept"] else None
+            with audited(LakehouseResource.from_settings(settings), act) as outcome, running_servers(settings):
                 found = requeue_records(
                     group,
                     record_filter,
@@ -45,6 +50,7 @@ def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
                     f"run {context.run_id[:8]}",
                     accept=config["accept"],
                 )
+                outcome.detail = describe_taken(group.name, found)
         except HeadraceError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         context.add_output_metadata(

@@ -3,6 +3,8 @@
 Tables and checkpoints belong together: a table that is ahead of its checkpoint by more than one batch is refused by the
 streams. So no group may run meanwhile. Reports may: of each table its log is copied before its files, and a file that a
 log names stays for a day at least.
+
+The audit log of a place that is restored into stays, and gets the rows of the backup's: who restored it is in it then.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from jobs.operations.audit import add_audit_rows
 from jobs.supervision.owned_groups import own_groups
 from platform_assets.errors import StorageError
 from platform_assets.folders import make_folder_of
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.stream_spec import StreamGroup
+from platform_assets.tables.platform import AUDIT_LOG
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:
@@ -52,16 +56,22 @@ def back_up(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
 def restore(groups: Sequence[StreamGroup], settings: Settings, place: str) -> dict[str, int]:
     """Copies a backup to where the settings have the lakehouse, which must be empty; returns the tables' versions.
 
+    Only an audit log may be there: it gets the backup's rows, and is not among the versions.
+
     Errors as `back_up`; also `StorageError` for a place without a whole backup. The streams go on where they were when
     it was made, as long as Kafka holds what came since.
     """
     source, target = _open(place, settings), LakehouseResource.from_settings(settings)
+    log = f"{AUDIT_LOG.name.replace('.', '/')}/"
     with own_groups([group.name for group in groups], "restore", settings) as owned:
         wanted = _read_manifest(source)
-        _demand_empty(target)
+        _demand_empty(target, but=log)
         owned.demand()
-        _copy(source, target)
+        _copy(source, target, but=log)
+        add_audit_rows(source, target)
+        wanted.pop(AUDIT_LOG.name, None)
         versions = _read_versions(target)
+        versions.pop(AUDIT_LOG.name, None)
         if versions != wanted:
             raise StorageError(f"{place} is not the backup that its {MANIFEST} describes: {versions}, not {wanted}.")
     return versions
@@ -71,16 +81,20 @@ def _open(place: str, settings: Settings) -> LakehouseResource:
     return LakehouseResource.from_settings(settings.model_copy(update={"lakehouse": place}))
 
 
-def _demand_empty(lakehouse: LakehouseResource) -> None:
+def _demand_empty(lakehouse: LakehouseResource, but: str = "") -> None:
+    """Raises where there are files, except in the folder `but`."""
     lakehouse.check_writable()
-    if lakehouse.folder.list_files(""):
+    if any(not but or not path.startswith(but) for path in lakehouse.folder.list_files("")):
         raise StorageError(f"{lakehouse.root_uri} is not empty: nothing was copied. Name an empty place.")
 
 
-def _copy(source: LakehouseResource, target: LakehouseResource) -> None:
+def _copy(source: LakehouseResource, target: LakehouseResource, but: str = "") -> None:
+    """Copies all files, except those of the folder `but`."""
     read, written = source.folder.files, target.folder.files
     for wants_logs in (True, False):
         for path in source.folder.list_files(""):
+            if but and path.startswith(but):
+                continue
             if (_LOG in f"/{path}") == wants_logs and path != MANIFEST:
                 copy_file(read, written, path)
 

@@ -65,6 +65,11 @@ def requeue_records(
     return _sum_up(planned)
 
 
+def describe_taken(group: str, found: Requeue) -> str:
+    """What was taken in of a group's topics, as a phrase."""
+    return f"{group}: {found.count('accepted'):,} accepted, {found.count('deduplicated'):,} repeated"
+
+
 def _sum_up(requeues: Iterable[Requeue]) -> Requeue:
     """Adds up those of all topics of a group."""
     marks, refused = [], Counter[str]()

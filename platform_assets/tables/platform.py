@@ -1,6 +1,7 @@
 """The platform's own tables, as values: what its ledgers, its history and its registers of exceptions hold.
 
-Their writers are in `platform_assets.streaming`. The reports' own ledger stands with the reports.
+Their writers are in `platform_assets.streaming`; the audit log's is `jobs.operations.audit`. The reports' own ledger
+stands with the reports.
 """
 
 from __future__ import annotations
@@ -247,7 +248,28 @@ EXPIRED_ROWS = TableSpec(
     ),
 )
 
+AUDIT_LOG = TableSpec(
+    name="platform.audit_log",
+    description="Who changed data with which command, when and why, and what came of it. Rows are added only.",
+    grain="attempt x outcome: one row where it begins, one where it ends; the first alone: it was killed, or goes on",
+    key=("attempt_id", "outcome"),
+    columns=(
+        Column("attempt_id", "string", "The same in both rows of an attempt"),
+        Column("at", "timestamp", "When it began, or ended"),
+        Column("outcome", "string", "begun; then finished or failed"),
+        Column("who", "string", "The account of the machine, or who launched the run as Dagster knows it"),
+        Column("command", "string", "The command's name, of a job's run too"),
+        Column("arguments", "string", "JSON: what it was asked to do, without users, cards and secrets"),
+        Column("reason", "string", "Why, in the words of who called it"),
+        Column("detail", "string", "finished: what was done; failed: the error"),
+        Column("run_id", "string", "Dagster's run; null: from the command line"),
+        Column("host", "string", "The machine"),
+        Column("user_hash", "string", "Of forget-user: as in platform.forgotten_users; null before that has any"),
+    ),
+    statistics_columns=("at",),
+)
+
 PLATFORM_TABLES = (
     LEDGER, HOP_LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LOST_RANGES, REQUEUED_RECORDS,
-    FORGOTTEN_USERS, ERASED_RECORDS, EXPIRED_ROWS,
+    FORGOTTEN_USERS, ERASED_RECORDS, EXPIRED_ROWS, AUDIT_LOG,
 )  # fmt: skip

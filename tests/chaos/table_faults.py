@@ -32,7 +32,7 @@ def replay(platform: LivePlatform) -> None:
 def kill_replay(platform: LivePlatform) -> None:
     """It dies between the rows and the state of its swap; called again it finishes that."""
     host, home = platform.await_healthy(), platform.settings.home
-    replay = platform.start_command("replay", _REPLAYED.split(".")[1], "--swap")
+    replay = platform.start_command("replay", _REPLAYED.split(".")[1], "--swap", "--because", "a test")
     platform.wait_for(lambda: read_lock(home, platform.group.name).owner_mode == "replay", "the replay holds the group")
     with platform.crash_point("after", f"lakehouse/{_REPLAYED}"):  # now it alone writes there
         code = replay.wait(LIMIT_SECONDS)
@@ -70,13 +70,13 @@ def lose_rows_and_kill_replay(platform: LivePlatform) -> None:
     before = platform.tables.count_in_range(0, start, until)
     platform.wait_for(lambda: platform.tables.delete_range(0, start, until), "rows are deleted")
     demand(platform.tables.count_in_range(0, start, until) == 0 < before, "no row was deleted")
-    replay = platform.start_command("replay", "events", "--offsets", part, "--swap")
+    replay = platform.start_command("replay", "events", "--offsets", part, "--swap", "--because", "a test")
     platform.wait_for(lambda: read_lock(home, platform.group.name).owner_mode == "replay", "the replay holds the group")
     platform.wait_for(lambda: platform.tables.count_in_range(0, start, until), "it has put rows back")
     replay.kill()
     replay.wait()
     _await_paused(platform, "events")
-    done = platform.run("replay", "events", "--offsets", part, "--swap")
+    done = platform.run("replay", "events", "--offsets", part, "--swap", "--because", "a test")
     demand(done.returncode == 0 and "has the replayed rows" in done.stdout, f"it said: {done.stdout}{done.stderr}")
     demand(platform.tables.count_in_range(0, start, until) == before, "not all rows came back")
     platform.await_host(host.run_id)
@@ -119,7 +119,7 @@ def _erase(platform: LivePlatform, user: str) -> None:
 
 
 def _swap(platform: LivePlatform) -> None:
-    done = platform.run("replay", _REPLAYED.split(".")[1], "--swap")
+    done = platform.run("replay", _REPLAYED.split(".")[1], "--swap", "--because", "a test")
     demand(done.returncode == 0 and "has the replayed rows" in done.stdout, f"it said: {done.stdout}{done.stderr}")
 
 

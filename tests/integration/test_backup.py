@@ -159,7 +159,7 @@ def test_nothing_is_copied_over_what_is_there_or_while_a_group_runs(
     with hold_group_lock(own.home, GROUPS[0].name, "run"), pytest.raises(GroupOwnedError):
         back_up(GROUPS, own, str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
-    command = [sys.executable, "-m", "jobs.cli", "restore", str(tmp_path / "nowhere")]
+    command = [sys.executable, "-m", "jobs.cli", "restore", str(tmp_path / "nowhere"), "--because", "a test"]
     said = subprocess.run(
         command, env={"HEADRACE_HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=False
     )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from jobs.operations.audit import audited, describe_act
 from platform_assets.object_store import delta_options
 from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.delta.appended_once import append_once
 from platform_assets.streaming.delta.batch_writer import DeltaBatchWriter
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.portion_files import PortionWriter
+from platform_assets.tables.platform import AUDIT_LOG
 from platform_assets.tables.spec import Column, TableSpec
+from resources.lakehouse import LakehouseResource
+from tests.integration.s3_lakehouse import build_settings
 from tests.s3_faults import Trouble, TroubledStore, troubled
 from tests.s3_server import BUCKET, running_s3
 
@@ -59,3 +64,13 @@ def test_what_is_written_is_there_once(store: TroubledStore) -> None:
     found = DeltaTable(table.uri, storage_options=options)
     assert sorted(found.to_pyarrow_table()["n"].to_pylist()) == [2, 3, 4, 5, 7, 8]
     assert found.version() == 7, "no commit is made twice: a reader of commits would read its rows twice"
+
+
+def test_a_row_of_the_audit_log_is_there_once(store: TroubledStore, tmp_path: Path) -> None:
+    lakehouse = LakehouseResource.from_settings(build_settings(tmp_path, f"s3://{BUCKET}/audited", store.options))
+    store.begin(Trouble(lose_commits=True))
+    with audited(lakehouse, describe_act("recompute", "a test", {"stream": "sessions"})):
+        pass
+    assert store.begin(Trouble())["lost"] >= 2
+    rows = lakehouse.delta_table(AUDIT_LOG.name).to_pyarrow_table()
+    assert sorted(rows["outcome"].to_pylist()) == ["begun", "finished"]

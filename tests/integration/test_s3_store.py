@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.operations.audit import audited, describe_act
 from platform_assets.errors import StorageError, StoreUnavailableError
 from platform_assets.folders import Folder
+from platform_assets.tables.platform import AUDIT_LOG
 from resources.lakehouse import LakehouseResource
 from tests.integration.s3_lakehouse import build_settings
 from tests.integration.s3_writer import SPEC
@@ -93,6 +95,20 @@ def test_what_a_person_must_do_is_named(
     with pytest.raises(StorageError, match=says) as raised:
         lakehouse_at(tmp_path, root, server.options | options).check_writable()
     assert "wrong" not in str(raised.value)
+
+
+def test_nothing_is_changed_where_the_store_refuses_the_row_of_the_audit_log(server: S3Server, tmp_path: Path) -> None:
+    root, changed = f"s3://{BUCKET}/{tmp_path.name}", []
+    refused = lakehouse_at(tmp_path, root, server.options | {"aws_secret_access_key": "wrong"})
+    act = describe_act("replay --swap", "a test", {"stream": "sessions"})
+    with pytest.raises(StorageError, match=r"^Nothing was changed, .* refuses the account"), audited(refused, act):
+        changed.append("a table")
+    lakehouse = lakehouse_at(tmp_path, root, server.options)
+    assert not changed and lakehouse.find_table(AUDIT_LOG.name) is None
+    with audited(lakehouse, act):
+        changed.append("a table")
+    rows = lakehouse.delta_table(AUDIT_LOG.name).to_pyarrow_table()
+    assert sorted(rows["outcome"].to_pylist()) == ["begun", "finished"]
 
 
 @pytest.mark.long

@@ -52,7 +52,7 @@ def test_commands_of_one_host_wait_for_the_end_of_the_streams_of_another(
     streams = start_host("machine-a", 0)
     wait_for(lambda: read_report(platform.instance, GROUP.name) is not None, "the streams of machine-a report")
     refused = [
-        start("machine-b", "recompute", "sessions"),
+        start("machine-b", "recompute", "sessions", "--because", "a test"),
         start("machine-c", "backup", str(tmp_path / "copy")),
         start("machine-d", "forget-user", "somebody", "--reason", "a test"),
     ]

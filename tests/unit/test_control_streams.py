@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -13,13 +14,16 @@ from jobs.supervision.lease import read_control
 from platform_assets.errors import UsageError
 from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.streams import load_stream_groups
+from resources.settings import load_settings
 
 GROUPS = load_stream_groups()
 NAME = GROUPS[0].name
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    load_settings.cache_clear()
     with dg.instance_for_test() as fresh:
         yield fresh
 

@@ -86,7 +86,7 @@ def test_a_version_lives_from_its_training_to_the_way_back(
     when_due = {"ops": {"promote": {"config": {"when_due": True}}}}
     assert run("promote_fraud_model", instance, when_due).success
     assert len(register.read_changes()) == 2, "its day is not over"
-    assert main(["model", "promote"]) == 0
+    assert main(["model", "promote", "--because", "a test"]) == 0
     assert versions.find_holder(CHAMPION) == 2
     assert run("roll_back_fraud_model", instance).success
     assert versions.find_holder(CHAMPION) == 1
