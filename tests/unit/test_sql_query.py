@@ -19,7 +19,7 @@ from platform_assets.errors import UsageError
 from platform_assets.streaming.derive.query_state import QueryState, as_rows
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
-from resources.settings import Settings
+from resources.settings import Settings, load_settings
 
 pytestmark = pytest.mark.unit
 
@@ -32,6 +32,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LakehouseResource:
     """`silver.clicks` of two versions, and `gold.conversion_funnel` that is final until half past twelve."""
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     monkeypatch.setenv("HEADRACE_LAKEHOUSE", str(tmp_path / "a lake"))
+    load_settings.cache_clear()
     lakehouse = LakehouseResource(root=str(tmp_path / "a lake"))
     for _ in range(2):
         write_deltalake(lakehouse.table_uri("silver.clicks"), CLICKS, mode="append")
