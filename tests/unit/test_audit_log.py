@@ -37,6 +37,7 @@ from jobs.operations.forgetting.proof import search_files
 from platform_assets.definitions import defs
 from platform_assets.errors import HeadraceError, StorageError, UsageError
 from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.ledgers.platform_tables import HistoryWriter
 from platform_assets.streaming.register.forgotten_users import Register, new_row
 from platform_assets.streaming.register.found_traces import NOTHING_ELSE
 from platform_assets.tables.platform import AUDIT_LOG
@@ -355,3 +356,12 @@ def test_a_restore_keeps_the_log_of_the_place_and_adds_the_backups(tmp_path: Pat
     (tmp_path / "new" / "other").touch()
     with pytest.raises(HeadraceError, match="is not empty"):
         restore([], new_settings, str(tmp_path / "copy"))
+
+
+def test_a_group_makes_the_table_before_anybody_changes_something(tmp_path: Path) -> None:
+    HistoryWriter(StreamContext(str(tmp_path), {}, "earliest", 1, 1.0, 1, None), [], "events")
+    lakehouse = LakehouseResource(root=str(tmp_path))
+    assert lakehouse.delta_table(AUDIT_LOG.name).to_pyarrow_table().num_rows == 0
+    with audited(lakehouse, describe_act("recompute", "new code", {})):
+        pass
+    assert lakehouse.delta_table(AUDIT_LOG.name).to_pyarrow_table().num_rows == 2
