@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from jobs.operations.questions import parse_moment
 from platform_assets.delta_reader import register_pinned
 from platform_assets.errors import UsageError
 from platform_assets.streaming.derive.query_state import read_complete_until
@@ -52,16 +53,15 @@ def parse_as_of(texts: Sequence[str], *, is_complete: bool) -> AsOf:
     Raises `UsageError`.
     """
     versions: dict[str, int] = {}
-    times: list[datetime] = []
+    times: list[datetime | None] = []
     for text in texts:
         name, equals, version = text.partition("=")
         try:
             if equals:
                 versions[name.strip().lower()] = int(version)
             else:
-                time = datetime.fromisoformat(text)
-                times.append(time if time.tzinfo else time.replace(tzinfo=UTC))
-        except ValueError:
+                times.append(parse_moment("--at", text))
+        except (ValueError, UsageError):  # in words that name both ways
             raise UsageError(
                 f"--at {text}: give a time such as 2026-05-04T12:00:00Z, or a version such as silver.events=42."
             ) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,24 +25,9 @@ from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.topic_spec import CloudEvents, EventTime, JsonValues, Record, RegistryValues, Topic
 from platform_assets.streaming.topic_spec import TextLines as Lines
 from platform_assets.streaming.topic_tables import HEADERS_TYPE
+from tests.unit.test_record_headers import BODY, READINGS, Headers
 from tests.unit.test_record_lists import MICROS, NOW, as_kafka_batch
 
-Headers = Sequence[tuple[str, bytes | None]] | None
-
-
-class Reading(Record):
-    meter: str
-    at: datetime
-    value: float
-    tenant: str
-    attempt: int = 0
-
-
-READINGS = Topic(
-    name="readings", description="Readings.", kafka_topic="readings", record=Reading, event_time=EventTime("at"),
-    event_id=("meter", "tenant"), subject="tenant", headers={"tenant": "x-tenant", "attempt": "attempt"},
-)  # fmt: skip
-BODY = {"meter": "m1", "at": NOW.isoformat(), "value": 1.5}
 TENANT = [("x-tenant", b"a"), ("attempt", b"3")]
 
 
