@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # that tests start inherit that, and a test that ends one by SIGTERM would wait for ever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    is_quick = config.option.markexpr == "not long"
+    is_quick = config.option.markexpr.startswith("not long")
     hypothesis.settings.load_profile(generated_cases.QUICK if is_quick else "headrace")
 
 
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         tier = item.path.relative_to(_TESTS).parts[0]
         if tier in _TIERS:
             item.add_marker(tier)
-        if config.option.markexpr == "long" and item.get_closest_marker("generated"):
+        if config.option.markexpr.startswith("long") and item.get_closest_marker("generated"):
             item.add_marker("long")
 
 

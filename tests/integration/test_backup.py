@@ -18,6 +18,7 @@ from jobs.operations.backup import MANIFEST, back_up, restore
 from jobs.supervision.group_lock import hold_group_lock
 from platform_assets.errors import GroupOwnedError, StorageError
 from platform_assets.streams import load_stream_groups, load_streams
+from platform_assets.tables.platform import AUDIT_LOG
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -124,7 +125,8 @@ def test_the_streams_go_on_in_a_restored_lakehouse_and_come_to_the_same_rows(
     streams.let_go_of_state()
     shutil.rmtree(own.lakehouse)  # the bad day
     place = str(tmp_path / root)
-    assert restore(GROUPS, own.model_copy(update={"lakehouse": place}), backup) == versions
+    restored = restore(GROUPS, own.model_copy(update={"lakehouse": place}), backup)
+    assert restored == {name: version for name, version in versions.items() if name != AUDIT_LOG.name}
     there = in_root(streams, place)
     there.drain(*names)
     assert read(there, names) == wanted

@@ -20,6 +20,7 @@ from platform_assets.errors import StorageError
 from platform_assets.streaming.register.found_traces import NOTHING_ELSE
 from platform_assets.streaming.stream_spec import Stream, select_ingest
 from platform_assets.streams import load_stream_groups, load_streams
+from platform_assets.tables.platform import AUDIT_LOG
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings, load_settings
@@ -92,9 +93,11 @@ def test_a_restored_backup_goes_on_in_another_place_of_the_store(
     with pytest.raises(StorageError, match="is not empty"):
         back_up(GROUPS, settings_of_store, f"{root}-backup")
     moved = settings_of_store.model_copy(update={"lakehouse": root})
+    versions.pop(AUDIT_LOG.name, None)  # a restored place keeps its own
     assert restore(GROUPS, moved, f"{root}-backup") == versions
     # To a disk and back is the same copy.
-    assert back_up(GROUPS, settings_of_store, str(tmp_path / "on disk")) == versions
+    on_disk = back_up(GROUPS, settings_of_store, str(tmp_path / "on disk"))
+    assert {name: version for name, version in on_disk.items() if name != AUDIT_LOG.name} == versions
     there = replace(streams, context=replace(streams.context, lakehouse_root=root))
     there.send(build_events(range(100, 104)))
     there.drain("events", NAME)
