@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from platform_assets import object_store
 from platform_assets.errors import SettingError
-from resources import cluster_settings, registry_settings
+from resources import cluster_settings, registry_settings, spark_encryption
 
 # delta-rs, by which tables are read and written, ends where a path has one of these, opens another path, or (? and #)
 # finds no commit in the log: what streams read back at a start would be nothing.
@@ -241,6 +241,12 @@ class Settings(BaseSettings):
     spark_conf: Annotated[
         dict[str, str], Field(repr=False, description="JSON; further Spark configuration, wins over ours")
     ] = {}
+    spark_secret: Annotated[
+        SecretStr, Field(description="Cluster: what its master and workers have as spark.authenticate.secret")
+    ] = SecretStr("")
+    spark_encrypt: Annotated[
+        bool, Field(description="Spark's processes prove who they are, and encrypt what they send and keep on local disks")
+    ] = False
     shuffle_partitions: Annotated[
         int,
         Field(ge=0, le=10_000, description="Parts of a new query's state, each a task; 0: 2, or the executors' cores"),
@@ -341,6 +347,14 @@ class Settings(BaseSettings):
     def _without_master(cls, value: dict[str, str]) -> dict[str, str]:
         if "spark.master" in value:  # by which a master on other machines would be taken without its archive
             raise ValueError("spark.master is what HEADRACE_SPARK_MASTER says: set it there")
+        return value
+
+    @field_validator("spark_encrypt")
+    @classmethod
+    def _with_a_secret(cls, value: bool, info: ValidationInfo) -> bool:
+        master, secret = info.data.get("spark_master", ""), info.data.get("spark_secret", SecretStr(""))
+        if value and master and (trouble := spark_encryption.find_trouble(master, secret.get_secret_value())):
+            raise ValueError(trouble)
         return value
 
     @field_validator("drain_cron")

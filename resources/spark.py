@@ -207,7 +207,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
                 "cwd": self._folder if settings.is_on_cluster else None,
             }
             try:
-                with _local_dirs(self._folder if settings.is_on_cluster else None):
+                with _variables(_choose_places(settings, self._folder)):
                     gateway: Any = launch_gateway(public, popen_kwargs)
             except PySparkRuntimeError as error:
                 raise self._not_started(logs, error) from error
@@ -260,16 +260,23 @@ def _place_temporary_files(conf: dict[str, str], folder: Path, settings: Setting
     conf.setdefault("spark.hadoop.fs.s3a.buffer.dir", conf["spark.local.dir"])
 
 
+def _choose_places(settings: Settings, folder: Path) -> dict[str, str]:
+    """The variables that tell a JVM where to listen, or to keep its own temporary files; the user's own address wins."""
+    if settings.is_on_cluster:
+        return {"SPARK_LOCAL_DIRS": str(folder)}
+    # Without it a UI that somebody turns on answers everybody who reaches this machine, and asks nobody who they are.
+    return {} if "SPARK_LOCAL_IP" in os.environ else {"SPARK_LOCAL_IP": "127.0.0.1"}
+
+
 @contextlib.contextmanager
-def _local_dirs(folder: Path | None) -> Iterator[None]:
-    """Lets a JVM that starts in the block keep its own temporary files there; None: where its configuration says."""
-    if folder is not None:
-        os.environ["SPARK_LOCAL_DIRS"] = str(folder)
+def _variables(values: dict[str, str]) -> Iterator[None]:
+    """Has a JVM that starts in the block inherit these variables."""
+    os.environ.update(values)
     try:
         yield
     finally:
-        if folder is not None:
-            del os.environ["SPARK_LOCAL_DIRS"]
+        for name in values:
+            del os.environ[name]
 
 
 def _forget_gateway() -> None:

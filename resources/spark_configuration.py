@@ -11,6 +11,7 @@ from platform_assets.errors import SettingError
 from resources import class_archive
 from resources.cluster_configuration import cluster_conf
 from resources.settings import Settings
+from resources.spark_encryption import encryption_conf
 
 _LOG4J = Path(__file__).with_name("spark_log4j2.properties")
 _POOLS = Path(__file__).with_name("spark_pools.xml")
@@ -57,6 +58,7 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
         **object_store.hadoop_conf(settings.lakehouse, settings.storage_options),
     }
     conf |= cluster_conf(settings) if settings.is_on_cluster else _single_machine(settings)
+    conf |= encryption_conf(settings)
     user_conf = dict(settings.spark_conf)
     user_conf.pop("spark.executor.extraJavaOptions", "")  # among ours, behind them
     options = user_conf.pop("spark.driver.extraJavaOptions", "")

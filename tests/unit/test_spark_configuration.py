@@ -111,3 +111,21 @@ def test_every_silenced_logger_is_a_class_of_the_version_in_use() -> None:
     jars = [*shipped.glob("spark-sql*.jar"), *shipped.glob("hadoop-client-api*.jar"), *spark_jars()]
     present = {name for jar in jars for name in zipfile.ZipFile(jar).namelist()}
     assert silenced <= present
+
+
+def test_encryption_is_of_all_that_spark_sends_and_spills_and_its_secret_is_known_for_one(tmp_path: Path) -> None:
+    assert not any("authenticate" in key or "crypt" in key for key in _conf(tmp_path))
+    conf = _conf(tmp_path, spark_encrypt=True)
+    for key in ("spark.authenticate", "spark.network.crypto.enabled", "spark.io.encryption.enabled"):
+        assert conf[key] == "true"
+    assert "spark.authenticate.secret" not in conf, "Spark makes one for each local application"
+    secret = "0123456789abcdef"
+    on_cluster = {
+        "kafka_bootstrap_servers": "host:9092", "lakehouse": "s3://bucket/lake", "spark_master": "spark://host:7077",
+    }  # fmt: skip
+    conf = _conf(tmp_path, **on_cluster, spark_secret=secret, spark_encrypt=True)
+    assert [key for key, value in conf.items() if value == secret and is_secret(key)] == ["spark.authenticate.secret"]
+    assert secret not in repr(Settings.model_validate({**on_cluster, "spark_secret": secret}))
+    for short in ("", secret[:-1]):
+        with pytest.raises(ValueError, match="HEADRACE_SPARK_SECRET"):
+            _conf(tmp_path, **on_cluster, spark_secret=short, spark_encrypt=True)
