@@ -245,7 +245,8 @@ class Settings(BaseSettings):
         SecretStr, Field(description="Cluster: what its master and workers have as spark.authenticate.secret")
     ] = SecretStr("")
     spark_encrypt: Annotated[
-        bool, Field(description="Spark's processes prove who they are, and encrypt what they send and keep on local disks")
+        bool,
+        Field(description="Spark's processes prove who they are, and encrypt what they send and keep on local disks"),
     ] = False
     shuffle_partitions: Annotated[
         int,

@@ -37,13 +37,14 @@ class S3Server:
     folder: Path
     ports: dict[str, int]
     process: subprocess.Popen[bytes] | None = None
+    secret: str = SECRET
 
     @property
     def options(self) -> dict[str, str]:
         """`HEADRACE_STORAGE_OPTIONS` for it. Few tries: a test waits for them."""
         return {
             "aws_endpoint_url": f"http://127.0.0.1:{self.ports['s3.port']}", "aws_access_key_id": KEY,
-            "aws_secret_access_key": SECRET, "max_retries": "2", "retry_timeout": "10s",
+            "aws_secret_access_key": self.secret, "max_retries": "2", "retry_timeout": "10s",
         }  # fmt: skip
 
     def start(self) -> None:
@@ -75,7 +76,7 @@ class S3Server:
         """Waits until it has made the bucket: it answers before it can."""
         deadline = time.monotonic() + _SECONDS
         files = S3FileSystem(
-            access_key=KEY, secret_key=SECRET, endpoint_override=f"127.0.0.1:{self.ports['s3.port']}", scheme="http",
+            access_key=KEY, secret_key=self.secret, endpoint_override=f"127.0.0.1:{self.ports['s3.port']}", scheme="http",
             region="us-east-1", allow_bucket_creation=True, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
         )  # fmt: skip
         while True:
@@ -93,14 +94,14 @@ class S3Server:
 
 
 @contextmanager
-def running_s3() -> Iterator[S3Server]:
+def running_s3(secret: str = SECRET) -> Iterator[S3Server]:
     """A started server for the block."""
     folder = Path(tempfile.mkdtemp(prefix="headrace-s3-"))
-    credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+    credentials = [{"accessKey": KEY, "secretKey": secret}]
     identity = {"name": "headrace", "credentials": credentials, "actions": ["Admin"]}
     (folder / "identities.json").write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
-    server = S3Server(folder, dict(zip(_PORTS, _find_ports(len(_PORTS)), strict=True)))
+    server = S3Server(folder, dict(zip(_PORTS, _find_ports(len(_PORTS)), strict=True)), secret=secret)
     try:
         server.start()
         yield server

@@ -1,6 +1,7 @@
 """A real Kafka that trusts nobody: TLS on every listener, logins or client certificates, and rights denied by default.
 
-Listeners: `sasl` (SASL_SSL: SCRAM-SHA-512, OAUTHBEARER) and `tls` (mutual TLS: a client is who its certificate names).
+Listeners: `sasl` (SASL_SSL: SCRAM-SHA-512, OAUTHBEARER; a certificate that a client shows must be right) and `tls`
+(mutual TLS: a client is who its certificate names).
 Controllers and brokers speak mutual TLS among themselves. Accounts and rights are given by an administrator's client.
 """
 
@@ -217,10 +218,15 @@ class SecuredBroker:
             while bool(self.admin().describe_acls(right.binding(AclBindingFilter)).result(30)) != granted:
                 time.sleep(0.02)
 
-    def renew_certificate(self, until: datetime | None = None) -> None:
-        """Gives the running broker's clients another certificate to see: Kafka takes a file of another name at once."""
+    def renew_certificate(
+        self, until: datetime | None = None, *, host: str = "127.0.0.1", by: Certificates | None = None
+    ) -> None:
+        """Gives the running broker's clients another certificate to see: Kafka takes a file of another name at once.
+
+        It is of another host, or by another authority, where these are named.
+        """
         file = f"{BROKER}-{secrets.token_hex(4)}"
-        both = self.certificates.issue(BROKER, "127.0.0.1", until=until, file=file)
+        both = (by or self.certificates).issue(BROKER, host, until=until, file=file)
         entry = ConfigEntry(
             "listener.name.sasl.ssl.keystore.location", str(both), incremental_operation=AlterConfigOpType.SET
         )
@@ -245,7 +251,7 @@ class SecuredBroker:
             "listener.security.protocol.map": "SASL:SASL_SSL,TLS:SSL,CONTROLLER:SSL",
             "inter.broker.listener.name": "TLS",
             "ssl.client.auth": "required",
-            f"{sasl}.ssl.client.auth": "none",
+            f"{sasl}.ssl.client.auth": "requested",
             "ssl.principal.mapping.rules": "RULE:.*CN=([^,]+).*/$1/",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": f"User:{BROKER};User:{ADMIN}",
