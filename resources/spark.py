@@ -261,7 +261,7 @@ def _place_temporary_files(conf: dict[str, str], folder: Path, settings: Setting
 
 
 def _choose_places(settings: Settings, folder: Path) -> dict[str, str]:
-    """The variables that tell a JVM where to listen, or to keep its own temporary files; the user's own address wins."""
+    """The variables that tell a JVM where to listen, or to keep its own temporary files; a user's address wins."""
     if settings.is_on_cluster:
         return {"SPARK_LOCAL_DIRS": str(folder)}
     # Without it a UI that somebody turns on answers everybody who reaches this machine, and asks nobody who they are.

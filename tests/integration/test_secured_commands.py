@@ -1,4 +1,4 @@
-"""Commands of the platform at a real Kafka that trusts nobody: each with the rights of docs/security.md, and no more."""
+"""The platform's commands at a real Kafka that trusts nobody: each with the rights of docs/security.md and no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole platform over servers that trust nobody: what refuses it, how it goes on, and that no secret is anywhere."""
+"""The whole platform over servers that trust nobody: what refuses it, how it goes on; no secret is anywhere."""
 
 from __future__ import annotations
 
@@ -178,7 +178,8 @@ def secured_run(
         }  # fmt: skip
         write_secrets(tmp_path / "secrets", files)
         values = {
-            "PYTHONPATH": str(project), "HEADRACE_HOME": str(home), "KAFKA_BOOTSTRAP_SERVERS": secured.sasl, "HEADRACE_TOPIC": topic,
+            "PYTHONPATH": str(project), "HEADRACE_HOME": str(home), "HEADRACE_TOPIC": topic,
+            "KAFKA_BOOTSTRAP_SERVERS": secured.sasl,
             "HEADRACE_SECRETS_DIR": str(tmp_path / "secrets"), "HEADRACE_LAKEHOUSE": f"s3://{BUCKET}/secured",
             "HEADRACE_SCHEMA_REGISTRY_URL": registry, "HEADRACE_PUBLISH_FORMAT": "avro",
             "HEADRACE_SPARK_ENCRYPT": "true", "HEADRACE_SPARK_HEAP_MIB": "768", "HEADRACE_TRIGGER_SECONDS": "0.5",
