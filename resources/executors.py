@@ -52,7 +52,8 @@ def await_executors(context: SparkContext, python: str, seconds: float = _WAIT_S
 def _unavailable(master: str, reason: str) -> ClusterUnavailableError:
     return ClusterUnavailableError(
         f"The cluster {master} gave no executor ({reason}). See whether it runs, has HEADRACE_EXECUTOR_CORES and "
-        "HEADRACE_EXECUTOR_MEMORY_MIB free on a worker, and reaches HEADRACE_DRIVER_HOST (docs/cluster.md)."
+        "HEADRACE_EXECUTOR_MEMORY_MIB free on a worker, reaches HEADRACE_DRIVER_HOST, and encrypts with "
+        "HEADRACE_SPARK_SECRET where HEADRACE_SPARK_ENCRYPT is true, and only there (docs/cluster.md)."
     )
 
 

@@ -77,7 +77,8 @@ class S3Server:
         deadline = time.monotonic() + _SECONDS
         files = S3FileSystem(
             access_key=KEY, secret_key=self.secret, endpoint_override=f"127.0.0.1:{self.ports['s3.port']}",
-            scheme="http", region="us-east-1", allow_bucket_creation=True, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
+            scheme="http", region="us-east-1", allow_bucket_creation=True,
+            retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
         )  # fmt: skip
         while True:
             assert self.process is not None and self.process.poll() is None and time.monotonic() < deadline, (

@@ -24,6 +24,7 @@ import pyspark
 import pytest
 
 from resources.java import java_home
+from resources.spark_encryption import network_conf
 
 USERS = ("nobody", "daemon")
 _SECONDS = 60.0
@@ -71,24 +72,34 @@ class SparkCluster:
 
     master: str
     python: str
-    start: Callable[[str, pwd.struct_passwd, list[str]], SparkDaemon]
+    start: Callable[[str, pwd.struct_passwd, list[str], str], SparkDaemon]
     accounts: list[pwd.struct_passwd]
     options: list[str]
+    secret: str = ""
+    """What all need to know to have to do with its master; empty: nobody is asked, and nothing is encrypted."""
     workers: dict[int, SparkDaemon] = field(default_factory=dict)
     _started: int = 0
 
     def start_worker(self, number: int) -> None:
         """Starts a worker, as on a machine that has nothing yet; returns when the master knows it."""
+        worker = self.workers[number] = self.launch_worker(number, self.secret)
+        await_line(worker, "(Successfully registered with master)")
+
+    def launch_worker(self, number: int, secret: str) -> SparkDaemon:
+        """Starts a worker that has this secret, and waits for nothing."""
         self._started += 1
         command = ["org.apache.spark.deploy.worker.Worker", "--host", "127.0.0.1", "--webui-port", "0", *self.options]
-        worker = self.start(f"worker{self._started}", self.accounts[number], [*command, self.master])
-        self.workers[number] = worker
-        await_line(worker, "(Successfully registered with master)")
+        return self.start(f"worker{self._started}", self.accounts[number], [*command, self.master], secret)
 
 
 @contextmanager
-def running_cluster(cores: int = 2, memory_mib: int = 2048) -> Iterator[SparkCluster]:
-    """A master and a worker for each of `USERS`, on 127.0.0.1. Skips where the machine has not what that takes."""
+def running_cluster(
+    cores: int = 2, memory_mib: int = 2048, secret: str = "", workers: int = len(USERS)
+) -> Iterator[SparkCluster]:
+    """A master and workers, each of another of `USERS`, on 127.0.0.1. Skips where the machine has not what that takes.
+
+    With a secret they encrypt what they send, and refuse who does not know it.
+    """
     python = _find_python()
     accounts = [_find_account(name) for name in USERS]
     with ExitStack() as stack:
@@ -97,25 +108,28 @@ def running_cluster(cores: int = 2, memory_mib: int = 2048) -> Iterator[SparkClu
         folder.chmod(0o755)
         spark_home = _link_spark(folder / "spark")
 
-        def start(name: str, account: pwd.struct_passwd, command: list[str]) -> SparkDaemon:
-            daemon = _start(folder / name, account, spark_home, command)
+        def start(name: str, account: pwd.struct_passwd, command: list[str], secret: str) -> SparkDaemon:
+            daemon = _start(folder / name, account, spark_home, command, secret)
             stack.callback(daemon.kill)
             return daemon
 
         command = ["org.apache.spark.deploy.master.Master", "--host", "127.0.0.1", "--port", "0", "--webui-port", "0"]
-        master = await_line(start("master", accounts[0], command), r"Starting Spark master at (spark://\S+)")
+        master = await_line(start("master", accounts[0], command, secret), r"Starting Spark master at (spark://\S+)")
         options = ["--cores", str(cores), "--memory", f"{memory_mib}M"]
-        cluster = SparkCluster(master, python, start, accounts, options)
-        for number in range(len(accounts)):
+        cluster = SparkCluster(master, python, start, accounts, options, secret)
+        for number in range(workers):
             cluster.start_worker(number)
         yield cluster
 
 
-def _start(folder: Path, account: pwd.struct_passwd, spark_home: Path, command: list[str]) -> SparkDaemon:
+def _start(folder: Path, account: pwd.struct_passwd, spark_home: Path, command: list[str], secret: str) -> SparkDaemon:
     folder.mkdir()
     for name in ("tmp", "conf", "work"):
         (folder / name).mkdir()
-    for path in (folder, *folder.iterdir()):
+    if secret:  # as docs/cluster.md has it
+        lines = [*network_conf().items(), ("spark.authenticate.secret", secret), ("spark.master.rest.enabled", "false")]
+        (folder / "conf" / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in lines))
+    for path in (folder, *folder.rglob("*")):
         os.chown(path, account.pw_uid, account.pw_gid)
         path.chmod(0o700)
     environment = {

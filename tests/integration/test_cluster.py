@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,18 +27,23 @@ from platform_assets.streams import load_streams
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
+from resources.ports import free_port
 from resources.settings import Settings
 from resources.spark_configuration import for_minutes
 from tests.copied_project import copy_project, keep_streams
 from tests.integration.supervised_platform import ROOT, wait_for
+from tests.overheard import overhearing
+from tests.planted_secrets import new_secret, read_processes
 from tests.s3_server import BUCKET, S3Server, running_s3
-from tests.spark_cluster import SparkCluster, SparkDaemon, running_cluster
+from tests.spark_cluster import SparkCluster, SparkDaemon, await_line, read_log, running_cluster
 
 (EVENTS,) = select_ingest(load_streams())
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 USERS, PER_USER = 50, 300
 PAUSE = timedelta(minutes=30)
 SECOND = timedelta(seconds=1)
+# Of each message between a driver and its executors.
+RPC = b"CoarseGrainedClusterMessages"
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,11 @@ class Driver:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
-    def start_drain(self) -> subprocess.Popen[bytes]:
+    def start_drain(self, **variables: str) -> subprocess.Popen[bytes]:
         with (self.project / "drain.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "jobs.cli", "drain"], cwd=self.project, env=self.environment, stdout=log,
-                stderr=log,
+                [sys.executable, "-m", "jobs.cli", "drain"], cwd=self.project, env=self.environment | variables,
+                stdout=log, stderr=log,
             )  # fmt: skip
 
 
@@ -68,8 +74,10 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def cluster() -> Iterator[SparkCluster]:
-    with running_cluster() as cluster:
+def cluster(request: pytest.FixtureRequest) -> Iterator[SparkCluster]:
+    """Two workers; or one and a secret, where a test names it as a parameter."""
+    secret = str(getattr(request, "param", ""))
+    with running_cluster(secret=secret, workers=1 if secret else 2) as cluster:
         yield cluster
 
 
@@ -265,6 +273,51 @@ def test_a_worker_is_killed_under_load_and_no_row_is_lost_or_doubled(
 @pytest.mark.long
 def test_workers_without_the_interpreter_are_named_at_the_start(cluster: SparkCluster, driver: Driver) -> None:
     assert driver.run("pack").returncode == 0
-    refused = driver.run("drain", HEADRACE_EXECUTOR_PYTHON="python2.0")
+    port = free_port()
+    with overhearing(port) as overheard:
+        refused = driver.run("drain", HEADRACE_EXECUTOR_PYTHON="python2.0", HEADRACE_DRIVER_PORT=str(port))
+    assert RPC in overheard.heard, "without encryption it is there to be read"
     assert refused.returncode == 1 and "Traceback" not in refused.stderr, refused.stderr
     assert "Each worker needs python2.0" in refused.stderr, refused.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cluster", [new_secret()], ids=["encrypted"], indirect=True)
+def test_who_does_not_know_the_secret_is_refused_and_who_listens_reads_nothing(
+    cluster: SparkCluster, driver: Driver, server: S3Server, kafka: KafkaResource
+) -> None:
+    events = build_events()[:200]
+    sent = send(events, driver, kafka)
+    assert driver.run("pack").returncode == 0
+    own = {
+        "HEADRACE_SPARK_ENCRYPT": "true",
+        "HEADRACE_EXECUTORS": "1",
+        "HEADRACE_LAKEHOUSE": f"s3://{BUCKET}/encrypted",
+    }
+    refused = driver.run("drain", **own, HEADRACE_SPARK_SECRET=new_secret())
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr, refused.stderr
+    assert (
+        f"The cluster {cluster.master} gave no executor" in refused.stderr and "HEADRACE_SPARK_SECRET" in refused.stderr
+    )
+    stranger = cluster.launch_worker(1, new_secret())
+    await_line(stranger, "(All masters are unresponsive|Failed to connect to master)")
+
+    port, shown = free_port(), dict[str, bytes]()
+    with overhearing(port, int(cluster.master.rpartition(":")[2])) as overheard:
+        drain = driver.start_drain(**own, HEADRACE_SPARK_SECRET=cluster.secret, HEADRACE_DRIVER_PORT=str(port))
+        while drain.poll() is None:
+            shown |= read_processes(drain.pid) | read_processes(cluster.workers[0].process.pid)
+            time.sleep(0.5)
+    assert drain.returncode == 0, (driver.project / "drain.log").read_text()[-5000:]
+    assert len(overheard.heard) > 1_000_000 and RPC not in overheard.heard
+    secret = cluster.secret.encode()
+    assert secret not in overheard.heard
+    lines = {name: text for name, text in shown.items() if "/cmdline" in name}
+    assert len([name for name in lines if name.endswith("java")]) >= 3, "a driver, a worker and an executor are seen"
+    assert not [name for name, line in lines.items() if secret in line]
+    settings = Settings(
+        home=driver.project / "home", lakehouse=own["HEADRACE_LAKEHOUSE"], storage_options=server.options,
+        kafka_bootstrap_servers="",
+    )  # fmt: skip
+    assert count(LakehouseResource.from_settings(settings), "silver.events") == sent["accepted"] + 3
+    assert "Successfully registered" not in read_log(stranger)
