@@ -29,6 +29,7 @@ from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
@@ -199,6 +200,11 @@ class SecuredBroker:
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self.tls, **self.options_of_certificate(ADMIN)})
         return self._admin
+
+    def ensure_topic(self, name: str, partitions: int = 1) -> None:
+        """Makes the topic unless it is there."""
+        if name not in self.admin().list_topics(timeout=30).topics:
+            self.admin().create_topics([NewTopic(name, partitions, 1)])[name].result(30)
 
     def grant(self, *rights: Right) -> None:
         """Gives rights; asked for anew they stay."""

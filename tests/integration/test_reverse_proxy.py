@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import dagster as dg
 import psutil
@@ -65,6 +66,8 @@ class Proxied:
 
     viewers: int
     operators: int
+    writers: int
+    """The web server behind `operators`."""
     authority: Path
     instance: dg.DagsterInstance
 
@@ -166,7 +169,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
         ):  # fmt: skip
             stack.enter_context(running(folder, name, command, port))
         stack.enter_context(running(folder, "nginx", nginx, viewers, operators))
-        yield Proxied(viewers, operators, folder / "headrace" / "ca.pem", instance)
+        yield Proxied(viewers, operators, writers, folder / "headrace" / "ca.pem", instance)
 
 
 def test_roles_are_what_the_servers_let_through(proxied: Proxied) -> None:
@@ -216,11 +219,14 @@ def test_pages_of_other_sites_do_nothing_with_an_operators_log_in(proxied: Proxi
         assert proxied.ask(port, olaf, Origin=origin)[0] == 403
         with pytest.raises(InvalidStatus, match="403"):
             proxied.subscribe(port, olaf, "any", Origin=origin)
-    assert proxied.ask(port, olaf, f"/graphql?query={urllib3.util.parse_url('/' + LAUNCH).path}", "GET")[0] == 405
-    assert proxied.ask(port, olaf, "/graphql", "HEAD")[0] == 405
+    by_get = f"/graphql?{urlencode({'query': LAUNCH, 'variables': json.dumps({'job': JOB})})}"
+    assert proxied.ask(port, olaf, by_get, "GET")[0] == proxied.ask(port, olaf, by_get, "HEAD")[0] == 405
     assert proxied.runs() == before
+    with urllib3.PoolManager(retries=False) as pool:
+        assert pool.request("GET", f"http://127.0.0.1:{proxied.writers}{by_get}").status == 200
+    assert len(proxied.runs()) == len(before) + 1, "Dagster itself does what comes by GET"
     assert proxied.ask(port, olaf, Origin=own)[0] == 200
-    assert len(proxied.runs()) == len(before) + 1
+    assert len(proxied.runs()) == len(before) + 2
 
 
 def test_the_web_servers_are_reached_by_the_proxy_alone_and_hear_no_password(proxied: Proxied) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from confluent_kafka.admin import NewTopic
 from deltalake.exceptions import TableNotFoundError
 
 from jobs.supervision.lease import write_control
@@ -60,6 +59,8 @@ class SecuredRun:
     broker: SecuredBroker
     account: str
     topic: str
+    shown: Path
+    """The folder of the certificate that the platform shows."""
     project: Path
     planted: PlantedSecrets
     environment: dict[str, str]
@@ -137,7 +138,23 @@ class SecuredRun:
 
     def show_certificate(self, until: datetime) -> None:
         """Gives the platform another certificate to show to the broker, in the place of the one before."""
-        self.broker.certificates.issue(self.account, until=until)
+        put_certificate(self.broker, self.account, self.shown, until)
+
+
+def put_certificate(broker: SecuredBroker, account: str, place: Path, until: datetime) -> None:
+    """Puts a client's certificate and its key in place in one step, as Kubernetes does with mounted secrets.
+
+    With two steps a platform that begins between them has a key that does not fit.
+    """
+    file = f"{account}-{uuid.uuid4().hex[:8]}"
+    broker.certificates.issue(account, until=until, file=file)
+    folder = broker.certificates.folder / f"of-{file}"
+    folder.mkdir()
+    for name in ("", "-key"):
+        (broker.certificates.folder / f"{file}{name}.pem").rename(folder / f"certificate{name}.pem")
+    link = place.with_name(f"{place.name}.new")
+    link.symlink_to(folder)
+    link.replace(place)
 
 
 @pytest.fixture
@@ -158,14 +175,14 @@ def secured_run(
         knows = f"Basic {base64.b64encode(log_in.encode()).decode()}"
         registry = stack.enter_context(serving(forward(schema_registry.access.urls[0], knows)))
         webhook = stack.enter_context(serving(lambda request: _take(request, told)))
-        secured.certificates.issue(account)
+        shown = tmp_path / "shown"
+        put_certificate(secured, account, shown, datetime.now(UTC) + timedelta(days=1))
         kafka = secured.add_account(account) | {
-            "ssl.certificate.location": str(secured.certificates.folder / f"{account}.pem"),
-            "ssl.key.location": str(secured.certificates.folder / f"{account}-key.pem"),
+            "ssl.certificate.location": str(shown / "certificate.pem"),
+            "ssl.key.location": str(shown / "certificate-key.pem"),
         }
         planted.plant("kafka_config", kafka["sasl.password"])
-        key = (secured.certificates.folder / f"{account}-key.pem").read_text()
-        planted.plant("the client's key", key.splitlines()[5])
+        planted.plant("the client's key", (shown / "certificate-key.pem").read_text().splitlines()[2])
         spark_conf = {
             **SPARK_CONF, "spark.hadoop.headrace.test.password": planted.plant("spark_conf"),
             "spark.eventLog.enabled": "true", "spark.eventLog.compress": "false",
@@ -191,7 +208,9 @@ def secured_run(
         for name, value in values.items():
             monkeypatch.setenv(name, value)
         with dg.DagsterInstance.get() as instance:
-            yield SecuredRun(secured, account, topic, project, planted, {**os.environ}, load_settings(), instance, told)
+            yield SecuredRun(
+                secured, account, topic, shown, project, planted, {**os.environ}, load_settings(), instance, told
+            )
             _demand_silence(planted, "the database", dump_database(port, planted.values["postgres"]))
 
 
@@ -200,10 +219,8 @@ def _demand_silence(planted: PlantedSecrets, name: str, text: bytes) -> None:
 
 
 def _prepare_broker(broker: SecuredBroker, account: str, topic: str) -> None:
-    known = broker.admin().list_topics(timeout=30).topics
-    wanted = [NewTopic(topic, PARTITIONS, 1), *([] if PUBLISHED in known else [NewTopic(PUBLISHED, 1, 1)])]
-    for future in broker.admin().create_topics(wanted).values():
-        future.result(30)
+    broker.ensure_topic(topic, PARTITIONS)
+    broker.ensure_topic(PUBLISHED)
     broker.grant(*topic_rights(account, topic, "READ"), *topic_rights(account, PUBLISHED, "WRITE"))
 
 
