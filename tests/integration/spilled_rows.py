@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -39,7 +40,7 @@ def main(home: Path, *, encrypt: bool) -> None:
     with spark.running() as session:
         numbered = session.range(2000).select("id", F.concat(F.lit(TEXT + " "), F.col("id")).alias("text"))
         kept = numbered.repartition(4, "text").persist(StorageLevel.DISK_ONLY)
-        by_python = kept.rdd.map(lambda row: (row["text"], row["id"])).sortByKey(numPartitions=3)
+        by_python: Any = kept.rdd.map(lambda row: (row["text"], row["id"])).sortByKey(numPartitions=3)
         assert by_python.count() == kept.orderBy("text").count() == 2000
         folder = home / "spark" / "local"
         contents = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
@@ -47,7 +48,7 @@ def main(home: Path, *, encrypt: bool) -> None:
         listening = [
             part.laddr.ip
             for part in psutil.net_connections("tcp")
-            if part.pid in processes and part.status == psutil.CONN_LISTEN
+            if part.laddr and part.pid in processes and part.status == psutil.CONN_LISTEN
         ]
         blocks = [content for content in contents if len(content) > 1000]
         found = {"files": len(blocks), "plain": sum(TEXT.encode() in each for each in blocks), "listening": listening}

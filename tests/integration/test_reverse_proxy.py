@@ -233,7 +233,7 @@ def test_the_web_servers_are_reached_by_the_proxy_alone_and_hear_no_password(pro
     folder = proxied.authority.parents[1]
     heard = [part for part in psutil.net_connections("tcp") if part.status == psutil.CONN_LISTEN]
     servers = {child.pid for child in psutil.Process().children() if "dagster-webserver" in " ".join(child.cmdline())}
-    addresses = [part.laddr.ip for part in heard if part.pid in servers]
+    addresses = [part.laddr.ip for part in heard if part.laddr and part.pid in servers]
     assert len(servers) == len(addresses) == 2 and set(addresses) == {"127.0.0.1"}
     proxied.ask(proxied.operators, account("olaf"))
     texts = [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,17 @@ import psutil
 import pytest
 
 from platform_assets.checks.ledger import audit_stream
+from platform_assets.errors import BrokerRefusedError
+from platform_assets.streaming.engine.relay_group import RelayGroup
 from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.streaming.topic_snapshot import Relayed
+from resources.kafka import KafkaResource
+from resources.lakehouse import LakehouseResource
+from tests.integration.scored_payments import ScoredPayments, make_payment, make_scorecard
 from tests.integration.secured_platform import SecuredPlatform
 from tests.integration.test_simulator import read_all
 from tests.integration.test_watermarks import purchase
-from tests.secured_broker import SecuredBroker
+from tests.secured_broker import SecuredBroker, topic_rights
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -87,3 +94,75 @@ def test_the_pipeline_runs_by_a_certificate(secured: SecuredBroker, spark: Spark
     platform.send(RECORDS)
     platform.drain()
     check_whole(platform)
+
+
+def test_a_stream_without_a_right_stops_behind_its_commit_and_goes_on_once_it_is_granted(
+    platform: SecuredPlatform,
+) -> None:
+    broker, seen = platform.broker, topic_rights(platform.account, platform.published, "DESCRIBE")
+    broker.grant(*topic_rights(platform.account, platform.topic, "DESCRIBE", "DESCRIBE_CONFIGS"), *seen)
+    platform.send(RECORDS)
+    with pytest.raises(BrokerRefusedError, match=f"refuses Read on topic {platform.topic} to ") as refused:
+        platform.drain()
+    assert "\n" not in str(refused.value) and platform.offsets() == []
+    broker.grant(*topic_rights(platform.account, platform.topic, "READ"))
+    with pytest.raises(BrokerRefusedError, match=f"refuses Write on topic {platform.published} to ") as refused:
+        platform.drain()
+    assert "\n" not in str(refused.value) and platform.offsets() == list(range(len(RECORDS)))
+    broker.grant(*platform.rights())
+    platform.drain()
+    check_whole(platform)
+
+
+def test_a_relay_runs_with_the_rights_of_the_table_and_names_each_that_is_missing(
+    secured: SecuredBroker, spark: SparkSession, tmp_path: Path
+) -> None:
+    account = f"relay-{tmp_path.name}"
+    topics = payments, scores, alerts = tuple(f"{account}-{name}" for name in ("payments", "scores", "alerts"))
+    for topic in topics:
+        secured.ensure_topic(topic)
+    settings = secured.settings(tmp_path / "home", secured.add_account(account))
+    lakehouse, card = LakehouseResource.from_settings(settings), make_scorecard(1)
+
+    def grant(topic: str, *operations: str) -> None:
+        secured.grant(*topic_rights(account, topic, *operations))
+
+    with KafkaResource.from_settings(settings) as kafka, secured.administrator() as administrator:
+
+        def build() -> ScoredPayments:
+            names = iter(topics)
+            return ScoredPayments.build(spark, kafka, lakehouse, settings, lambda _partitions: next(names))
+
+        for topic in topics:
+            with pytest.raises(BrokerRefusedError, match=f"refuses Describe on topic {topic} to "):
+                build()
+            grant(topic, "DESCRIBE")
+        # The shop's side, and who looks at what comes, are the administrator.
+        scored = dataclasses.replace(build(), kafka=administrator)
+        scored.add_model(card)
+        scored.promote(card)
+        sent = [make_payment(number) for number in range(6)]
+        scored.send(sent)
+        for topic, operation in ((payments, "READ"), (scores, "WRITE"), (alerts, "WRITE")):
+            right = operation.capitalize()
+            group = RelayGroup(spark, [scored.relay], scored.context)
+            with pytest.raises(BrokerRefusedError, match=f"refuses {right} on topic {topic} to ") as refused:
+                try:
+                    group.start()
+                    scored.wait(group, lambda: False)
+                finally:
+                    group.stop(30)
+            assert "\n" not in str(refused.value)
+            grant(topic, operation)
+        fetch = scored.context.ingest[scored.relay.name].fetch_relayed
+        group = scored.start()
+        try:
+            found = scored.wait_for_scores(group, len(sent))
+            assert {each["score_id"] for each in found} == {each["transaction_id"] for each in sent}
+            verdicts = {each["score_id"] for each in found if each["verdict"] == "alert"}
+            assert verdicts and {each["score_id"] for each in scored.alerts()} == verdicts
+        finally:
+            group.stop(30)
+        assert fetch is not None and fetch({0: 0}) is None, "without Read on the scores no lag is known"
+        grant(scores, "READ")
+        assert fetch({0: 0}) == Relayed(len(sent), 0)

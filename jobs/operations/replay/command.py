@@ -23,6 +23,7 @@ from jobs.supervision.owned_groups import OwnedGroups, own_groups
 from jobs.supervision.stream_context import build_stream_context
 from jobs.supervision.terminal import WriteLine
 from platform_assets.errors import NotReadyError, UsageError
+from platform_assets.streaming.engine.query_errors import classifying
 from platform_assets.streaming.repair.expiry import warn_of_expired
 from platform_assets.streaming.stream_spec import KafkaStream, Stream, StreamGroup, TableStream, select_downstream
 from resources.kafka import KafkaResource
@@ -115,7 +116,7 @@ def replay_stream(
                 finally:
                     owned.remove(held)
 
-        with spark.running(lock_fds) as session:
+        with spark.running(lock_fds) as session, classifying(f"replay of {name}", live):
             if shadow is None or scope is not None:
                 return replay_rows(session, rows, action, hold, say)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import (
@@ -85,6 +87,18 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
             "check KAFKA_BOOTSTRAP_SERVERS and the broker's log."
         )
     return QueryFailedError(f"Query {query} failed: {_cause(text)}")
+
+
+@contextmanager
+def classifying(query: str, context: StreamContext) -> Iterator[None]:
+    """Raises `classify_failure`'s error for what Spark's jobs raise in the block, while the JVM can still be asked."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JError, PySparkException) as error:
+        raise classify_failure(query, str(error), context) from error
 
 
 def _find_topic(query: str, text: str, context: StreamContext) -> str:
