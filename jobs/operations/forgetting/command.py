@@ -146,6 +146,8 @@ def forget_user(
 
         context = build_stream_context(settings, kafka, lakehouse, streams, check_lease=demand)
         context = replace(context, repair_seconds=_REPAIR_SECONDS)
+        for each in context.ingest.values():
+            kafka.retention(each.topic)  # a right that is missing for this is told before anything is erased
         with ExitStack() as rest:
             for group in groups:
                 holding = hold_group(
