@@ -133,6 +133,7 @@ def test_each_command_needs_the_rights_of_the_table_and_no_more(commands: Comman
     assert "20" in commands.run(*replayed)
 
     commands.grant(PUBLISHED, "WRITE")
+    commands.revoke(topic, "READ")
     forgotten = ("forget-user", "u3", "--reason", "asked for")
     assert f"refuses DescribeConfigs on topic {topic}" in commands.refused(*forgotten)
     commands.grant(topic, "DESCRIBE_CONFIGS")
