@@ -89,6 +89,15 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
     return QueryFailedError(f"Query {query} failed: {_cause(text)}")
 
 
+def read_error(error: Exception) -> str:
+    """What the error of a query that died says.
+
+    Of a certificate that the Java client refuses only the cause tells what is wrong, and pyspark shows no cause.
+    """
+    text, cause = str(error), getattr(error, "_cause", None)
+    return f"{text}\n{cause}" if cause is not None and "SslAuthenticationException" in text else text
+
+
 @contextmanager
 def classifying(query: str, context: StreamContext) -> Iterator[None]:
     """Raises `classify_failure`'s error for what Spark's jobs raise in the block, while the JVM can still be asked."""
@@ -98,7 +107,7 @@ def classifying(query: str, context: StreamContext) -> Iterator[None]:
     try:
         yield
     except (Py4JError, PySparkException) as error:
-        raise classify_failure(query, str(error), context) from error
+        raise classify_failure(query, read_error(error), context) from error
 
 
 def _find_topic(query: str, text: str, context: StreamContext) -> str:

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
-from platform_assets.streaming.engine.query_errors import classify_failure
+from platform_assets.streaming.engine.query_errors import classify_failure, read_error
 from platform_assets.streaming.ingest.kafka_ranges import build_options
 from platform_assets.streaming.progress import QueryProgress, is_batch, read_progresses
 
@@ -113,7 +113,7 @@ class RelayQuery:
         """Why the query died, classified; None while it runs, was stopped, or came to its end."""
         if self._query is None or self._query.isActive or (error := self._query.exception()) is None:
             return None
-        return classify_failure(self.name, str(error), self._context)
+        return classify_failure(self.name, read_error(error), self._context)
 
     def progress(self) -> QueryProgress | None:
         """How far the query is; None before its first start.

@@ -10,7 +10,7 @@ from platform_assets.errors import HeadraceError
 from platform_assets.streaming.batch_totals import BatchTotals
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.engine.foreach_batch import BatchWriter, ForeachBatch
-from platform_assets.streaming.engine.query_errors import classify_failure
+from platform_assets.streaming.engine.query_errors import classify_failure, read_error
 from platform_assets.streaming.progress import (
     QueryProgress,
     bytes_of,
@@ -113,7 +113,7 @@ class StreamQuery(ABC):
             return self._gate.error
         if self._query is None or self._query.isActive or (error := self._query.exception()) is None:
             return None
-        return self._judge_end(str(error))
+        return self._judge_end(read_error(error))
 
     def try_stop(self) -> bool:
         """Stops the query now if no batch is being written, and says whether it did. After a False none begins."""
