@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from platform_assets.errors import HeadraceError, QueryFailedError
-from platform_assets.streaming.engine.query_errors import classify_failure
+from platform_assets.streaming.engine.query_errors import classify_failure, read_error
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -86,7 +86,7 @@ class ForeachBatch:
                 self.error = error
                 raise
             except Exception as error:
-                self.error = classify_failure(self._query, str(error), self._context)
+                self.error = classify_failure(self._query, read_error(error), self._context)
                 raise
 
     def open(self) -> None:

@@ -90,12 +90,15 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
 
 
 def read_error(error: Exception) -> str:
-    """What the error of a query that died says.
+    """What an error of Spark's says.
 
-    Of a certificate that the Java client refuses only the cause tells what is wrong, and pyspark shows no cause.
+    Of a certificate that the Java client refuses only the last cause tells what is wrong, and pyspark shows no cause.
     """
-    text, cause = str(error), getattr(error, "_cause", None)
-    return f"{text}\n{cause}" if cause is not None and "SslAuthenticationException" in text else text
+    text = str(error)
+    if "SSL handshake failed" not in text:
+        return text
+    traces = (getattr(each, "_stackTrace", None) for each in (error, getattr(error, "_cause", None)))
+    return "\n".join([text, *filter(None, traces)])
 
 
 @contextmanager
