@@ -6,7 +6,7 @@ import dataclasses
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -141,14 +141,16 @@ def test_a_relay_runs_with_the_rights_of_the_table_and_names_each_that_is_missin
         scored = dataclasses.replace(build(), kafka=administrator)
         scored.add_model(card)
         scored.promote(card)
-        sent = [make_payment(number) for number in range(6)]
-        scored.send(sent)
+        sent: list[dict[str, Any]] = []
         for topic, operation in ((payments, "READ"), (scores, "WRITE"), (alerts, "WRITE")):
             right = operation.capitalize()
             group = RelayGroup(spark, [scored.relay], scored.context)
             with pytest.raises(BrokerRefusedError, match=f"refuses {right} on topic {topic} to ") as refused:
                 try:
                     group.start()
+                    scored.wait(group, lambda: scored.has_begun(group))
+                    sent += (new := [make_payment(number) for number in range(len(sent), len(sent) + 6)])
+                    scored.send(new)
                     scored.wait(group, lambda: False)
                 finally:
                     group.stop(30)
