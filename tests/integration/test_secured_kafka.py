@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +149,7 @@ def test_a_relay_runs_with_the_rights_of_the_table_and_names_each_that_is_missin
             with pytest.raises(BrokerRefusedError, match=f"refuses {right} on topic {topic} to ") as refused:
                 try:
                     group.start()
-                    scored.wait(group, lambda: scored.has_begun(group))
+                    scored.wait(group, partial(scored.has_begun, group))
                     sent += (new := [make_payment(number) for number in range(len(sent), len(sent) + 6)])
                     scored.send(new)
                     scored.wait(group, lambda: False)
