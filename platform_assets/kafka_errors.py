@@ -82,7 +82,8 @@ def _explain_right(kind: str, name: str, operation: str, resource: str, part: st
     if kind == "topic":
         return missing_right(operation, f"topic {name}" if name else resource, part)
     if kind == "cluster":
-        return missing_right("IdempotentWrite", "cluster", part)
+        # Since Kafka 2.8 an account with Write on any topic has it.
+        return missing_right("IdempotentWrite", "cluster", f"{part}, nor Write on a topic")
     if kind == "group":
         return missing_right("Read", f"group {name or '...'}", part)
     return missing_right("Write", "transactional-id ...", part)
