@@ -108,7 +108,7 @@ def test_a_stream_without_a_right_stops_behind_its_commit_and_goes_on_once_it_is
     assert "\n" not in str(refused.value) and platform.offsets() == []
     broker.grant(*topic_rights(platform.account, platform.topic, "READ"))
     with pytest.raises(
-        BrokerRefusedError, match="refuses IdempotentWrite on cluster to .*, nor Write on a topic"
+        BrokerRefusedError, match=r"refuses IdempotentWrite on cluster to .*, nor Write on a topic"
     ) as refused:
         platform.drain()
     assert "\n" not in str(refused.value) and platform.offsets() == list(range(len(RECORDS)))
