@@ -39,6 +39,7 @@ _OWN_ERRORS = {
     )
 }  # fmt: skip
 _OWN_ERROR = re.compile(rf"\b({'|'.join(_OWN_ERRORS)}): (.+)")
+_REFUSED_TOPIC = re.compile(r"Not authorized to access topics: \[([^\]]+)\]")
 # Spark repeats a cause with each layer; people read the first lines.
 MAX_CAUSE_CHARS = 400
 
@@ -67,7 +68,9 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
         return _OWN_ERRORS[own[1]](own[2].strip())
     topic = _find_topic(query, text, context)
     if "org.apache.kafka." in text:  # an object store speaks TLS too
-        is_read = any(f"[{ingest.topic}]" in text for ingest in context.ingest.values())
+        read, named = [ingest.topic for ingest in context.ingest.values()], _REFUSED_TOPIC.search(text)
+        # A plan in the text names what is read, whichever topic is refused.
+        is_read = named[1] in read if named else any(f"[{each}]" in text for each in read)
         operation = "Read" if is_read else "Write"
         if (refusal := find_refusal(text, operation, f"topic {topic}", f"query {query}")) is not None:
             return refusal
