@@ -58,4 +58,5 @@ def _add_view(connection: duckdb.DuckDBPyConnection, lakehouse: LakehouseResourc
     layer, own = name.split(".")
     connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{layer}"')
     connection.execute(f'CREATE VIEW "{layer}"."{own}" AS SELECT * FROM ({rows}) AS r WHERE {condition}')
+    connection.execute(f"""COMMENT ON VIEW "{layer}"."{own}" IS 'Version {table.version()} of {name}'""")
     return table.version()

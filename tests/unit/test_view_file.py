@@ -121,6 +121,7 @@ def test_decimals_and_final_rows_come_through(lakehouse: LakehouseResource, tmp_
     write_view_file(lakehouse, place, AsOf(is_complete=True))
     assert read(place, "SELECT count(*) FROM gold.revenue_by_category") == [(0,)]
     assert read(place, "SELECT count(*) FROM silver.numbers") == [(2,)]
+    assert ("Version 1 of silver.numbers",) in read(place, "SELECT comment FROM duckdb_views() WHERE NOT internal")
 
 
 @pytest.mark.parametrize(
