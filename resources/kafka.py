@@ -18,14 +18,15 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from platform_assets.errors import BrokerRefusedError, BrokerUnavailableError, MissingTopicError, SettingError
-from platform_assets.kafka_errors import find_address, find_refusal
+from platform_assets.kafka_errors import find_address, find_no_leader, find_refusal
+from platform_assets.kafka_replication import Replication
 from resources import broker_tls, librdkafka
 from resources.embedded_broker import EmbeddedBroker
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, Producer
-    from confluent_kafka.admin import AdminClient, OffsetSpec
+    from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
 # A broker that is there answers in milliseconds, one that is restarting in a few seconds.
 _TIMEOUT_SECONDS = 10.0
@@ -153,13 +154,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
 
     def partitions(self, topic: str) -> list[int]:
         """The topic's partition numbers. Raises `MissingTopicError`."""
-        from confluent_kafka import KafkaException
-
-        try:
-            # Asked by name, the answer for a topic that was just created may be stale: the whole list is not.
-            metadata = self.admin().list_topics(timeout=_TIMEOUT_SECONDS).topics.get(topic)
-        except KafkaException as error:
-            raise self._unavailable(error) from None
+        metadata = self._list_topics().topics.get(topic)
         if metadata is None or not metadata.partitions:
             self._demand_right_to_see(topic)
             raise MissingTopicError(
@@ -254,6 +249,16 @@ class KafkaResource(dg.ConfigurableResource[Any]):
     def is_compacted(self, topic: str) -> bool:
         """Whether the broker removes records of the topic that a newer one of their key replaces, unread ones too."""
         return "compact" in self._read_config(topic, "cleanup.policy")
+
+    def replication(self, topic: str) -> Replication:
+        """How often the cluster keeps the topic's records."""
+        in_sync, unclean = (
+            self._read_config(topic, name) for name in ("min.insync.replicas", "unclean.leader.election.enable")
+        )
+        metadata = self._list_topics()
+        partitions = metadata.topics[topic].partitions.values()
+        replicas = min(len(partition.replicas) for partition in partitions)
+        return Replication(len(metadata.brokers), replicas, int(in_sync), unclean == "true")
 
     def read_ends(self, topic: str) -> dict[int, tuple[int, int]]:
         """The last stable offset of each partition, up to which committed reads go, and the next record's offset.
@@ -366,6 +371,15 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             yield record
             heard_at = time.monotonic()
 
+    def _list_topics(self) -> ClusterMetadata:
+        from confluent_kafka import KafkaException
+
+        try:
+            # Asked by name, the answer for a topic that was just created may be stale: the whole list is not.
+            return self.admin().list_topics(timeout=_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            raise self._unavailable(error) from None
+
     def _read_config(self, topic: str, name: str) -> str:
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import ConfigResource, ResourceType
@@ -430,6 +444,8 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         for text in (str(error), self._refusals.newest):
             if (refused := find_refusal(text, operation, resource, part)) is not None:
                 return self._look_closer(text, refused)
+        if (waits := find_no_leader(str(error), resource)) is not None:
+            return waits
         address = self.bootstrap_servers or "the embedded broker"
         return BrokerUnavailableError(
             f"No Kafka broker answered at {address} within {_TIMEOUT_SECONDS:g} s ({error}). Check that it runs, "
