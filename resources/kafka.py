@@ -35,9 +35,23 @@ _TIMEOUT_SECONDS = 10.0
 # that is written in transactions there are millions of ranges, each transaction's marker.
 _NEAR_OFFSETS = 1_000
 
-# librdkafka's default of 1 MB would refuse in the producer what the broker and the quarantine are made for.
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+# A broker that hangs, or whose host has lost its power, closes no connection. For librdkafka's default of a minute it
+# would be asked again and again, while another one leads since ten seconds, and a stream's read would fail meanwhile.
+_CONNECTION = {"socket.timeout.ms": "10000"}
 
+# A record is acknowledged when all replicas in sync have it: a leader that dies with it takes nothing along. What is
+# sent again, because a leader died before its answer, is there once.
+_RELIABLE = {
+    "acks": "all",
+    "enable.idempotence": "true",
+    "compression.type": "lz4",
+    # librdkafka's default of 1 MB would refuse in the producer what the broker and the quarantine are made for.
+    "message.max.bytes": str(16 * 1024 * 1024),
+    # A leader waits for a replica that has died until the cluster has noticed it, nine seconds by default. A shorter
+    # patience than that would send everything twice meanwhile; the answer has then some time to arrive.
+    "request.timeout.ms": "20000",
+    "socket.timeout.ms": "30000",
+}
 
 # Without a look at them first librdkafka's answer is an error number of OpenSSL.
 _FILES = frozenset({"ssl.ca.location", "ssl.certificate.location", "ssl.key.location"})
@@ -110,7 +124,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
 
     def client_config(self) -> dict[str, str]:
         """librdkafka's options for any client: the address and the secret options. Never log it."""
-        return {"bootstrap.servers": self.servers(), **self._secret_options()}
+        return {**_CONNECTION, "bootstrap.servers": self.servers(), **self._secret_options()}
 
     def spark_options(self) -> dict[str, str]:
         """The same for Spark's Kafka source and sink (`kafka.*`). Raises `SettingError` as `java_client_options`."""
@@ -143,14 +157,9 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         from confluent_kafka import Producer
 
         self.admin()  # a broker that is not there is one clear error here and not a full queue later
-        reliable = {
-            "acks": "all",
-            "enable.idempotence": True,
-            "compression.type": "lz4",
-            "message.max.bytes": _MAX_MESSAGE_BYTES,
-        }
         options = {key.replace("_", "."): value for key, value in overrides.items()}
-        return Producer(librdkafka.quiet({**reliable, **self.client_config(), **options}, self._refusals))
+        config = {**self.client_config(), **_RELIABLE, **self._secret_options(), **options}
+        return Producer(librdkafka.quiet(config, self._refusals))
 
     def partitions(self, topic: str) -> list[int]:
         """The topic's partition numbers. Raises `MissingTopicError`."""

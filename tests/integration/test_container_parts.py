@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,9 @@ import pytest
 
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report
-from jobs.supervision.model import ExitKind
+from jobs.supervision.model import ExitKind, Heartbeat
 from resources.processes import is_alive, kill
-from tests.integration.postgres_server import find_binaries
+from tests.integration.postgres_server import find_binaries, no_connection_left
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.supervised_platform import ROOT, Platform, wait_for
 
@@ -29,7 +30,7 @@ STOP_GRACE_PERIOD_SECONDS = 90.0
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed")
 def test_streams_survive_a_kill_and_end_well_with_their_containers(
-    storage_on_postgres: None, platform: Platform, shoppers: threading.Event
+    storage_on_postgres: int, platform: Platform, shoppers: threading.Event
 ) -> None:
     """A container's SIGTERM reaches its first process only; batches in flight are finished all the same."""
     assert "Postgres" in type(platform.instance.run_storage).__name__
@@ -44,6 +45,11 @@ def test_streams_survive_a_kill_and_end_well_with_their_containers(
             second = wait_for(lambda: platform.running_host(first.run_id), "a run after kill -9 of the run's process")
             rows = len(platform.coordinates())
             wait_for(lambda: len(platform.coordinates()) > rows, "rows after the restart")
+            with no_connection_left(storage_on_postgres):
+                rows = len(platform.coordinates())
+                wait_for(lambda: len(platform.coordinates()) > rows, "rows while Postgres takes no connection")
+            back_at = time.time()
+            wait_for(lambda: _has_beaten(platform, second, back_at), "a heartbeat of the same host")
         assert is_alive(second.process), "the streams ended with the daemon"
     assert not read_lock(platform.settings.home, GROUP.name).held
     ended = next(run for run in platform.runs() if run.run_id == second.run_id)
@@ -54,6 +60,11 @@ def test_streams_survive_a_kill_and_end_well_with_their_containers(
         shoppers.set()
         wait_for(platform.is_caught_up, "everything is read")
     platform.prove_complete()
+
+
+def _has_beaten(platform: Platform, host: Heartbeat, since: float) -> bool:
+    found = platform.running_host()
+    return found is not None and found.run_id == host.run_id and found.at > since
 
 
 @contextmanager

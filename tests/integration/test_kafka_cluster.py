@@ -140,6 +140,12 @@ def is_in_sync(kafka: KafkaResource, topic: str) -> bool:
     return set(TopicState.read(kafka, topic).in_sync.values()) == {BROKERS}
 
 
+def find_leader(kafka: KafkaResource, partition: int) -> int:
+    found = TopicState.read(kafka, EVENTS).leaders[partition]
+    assert found is not None
+    return found
+
+
 def wait_for_commits(streams: ClusteredStreams, shop: Shop, group: QueryGroup, what: str) -> None:
     """Records that are acknowledged from now on, in each partition, come into the table, by the same queries."""
     before = shop.ends()
@@ -156,9 +162,7 @@ def wait_for_commits(streams: ClusteredStreams, shop: Shop, group: QueryGroup, w
     wait_until(are_written, f"commits go on: {what}")
 
 
-def test_nothing_is_lost_or_doubled_while_brokers_come_and_go(
-    cluster: KafkaCluster, streams: ClusteredStreams
-) -> None:
+def test_nothing_is_lost_or_doubled_while_brokers_come_and_go(cluster: KafkaCluster, streams: ClusteredStreams) -> None:
     kafka = streams.kafka
     create_topics(kafka, EVENTS, USERS)
     shop = Shop(kafka)
@@ -166,16 +170,14 @@ def test_nothing_is_lost_or_doubled_while_brokers_come_and_go(
     group.start()
     wait_for_commits(streams, shop, group, "all brokers are up")
 
-    killed = TopicState.read(kafka, EVENTS).leaders[0]
-    assert killed is not None
+    killed = find_leader(kafka, 0)
     cluster.kill(killed)
     wait_until(lambda: killed not in TopicState.read(kafka, EVENTS).leaders.values(), "others lead")
     wait_for_commits(streams, shop, group, "a leader is dead")
     cluster.start(killed)
     wait_until(lambda: is_in_sync(kafka, EVENTS), "the killed broker has caught up")
 
-    frozen = TopicState.read(kafka, EVENTS).leaders[1]
-    assert frozen is not None
+    frozen = find_leader(kafka, 1)
     with cluster.frozen(frozen):
         wait_until(lambda: frozen not in TopicState.read(kafka, EVENTS).leaders.values(), "others lead")
         wait_for_commits(streams, shop, group, "a leader is frozen")

@@ -86,7 +86,8 @@ def list_due(instance: dg.DagsterInstance, told: Told, streaming_job: str, now: 
     """
     after = datetime.fromtimestamp(told.since - _OVERLAP_SECONDS, UTC)
     ended = dg.RunsFilter(statuses=list(_ENDED), updated_after=after)
-    for record in instance.get_run_records(ended, _RUNS_OF_ONE_LOOK, order_by="update_timestamp", ascending=True):
+    limit = _RUNS_OF_ONE_LOOK + len(told.ended)
+    for record in instance.get_run_records(ended, limit, order_by="update_timestamp", ascending=True):
         run = record.dagster_run
         if run.run_id in told.ended:
             continue

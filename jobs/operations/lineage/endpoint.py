@@ -44,11 +44,13 @@ class LineageEndpoint:
         import requests
 
         try:
-            self._transport.emit(event)
+            answer = self._transport.emit(event)
         except requests.HTTPError as error:
             raise NotTakenError(f"HTTP {error.response.status_code}") from None
         except requests.RequestException as error:
             raise NotTakenError(type(error).__name__) from None
+        if answer.history:  # followed as a GET, which has left the event behind
+            raise NotTakenError(f"HTTP {answer.history[0].status_code}, a redirect")
 
     def close(self) -> None:
         """Gives back its connections."""

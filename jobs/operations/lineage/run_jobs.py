@@ -53,9 +53,7 @@ class RunJob:
     is_done: bool = False
 
 
-def list_query_jobs(
-    run: dg.DagsterRun, group: StreamGroup, places: Places, report: HostReport | None
-) -> list[RunJob]:
+def list_query_jobs(run: dg.DagsterRun, group: StreamGroup, places: Places, report: HostReport | None) -> list[RunJob]:
     """The queries of a streaming run. `report` is the host's last one; one of another run says nothing of this one."""
     progress = report.queries if report is not None and report.heartbeat.run_id == run.run_id else {}
     topics = name_topics(group.streams, places.shop_topic)

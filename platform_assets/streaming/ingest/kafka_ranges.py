@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 # would be 256 MB for each partition. Of usual events 128 KiB are more than 500.
 _MAX_FETCH_BYTES = 128 * 1024
 
+# A broker that hangs, or whose host has lost its power, closes no connection: for the default of half a minute Spark
+# would wait for its answer, while another one leads since ten seconds.
+_REQUEST_TIMEOUT_MILLIS = 10_000
+
 _GROUP = "headrace-ranges"
 
 RECORD_COLUMNS = ("key", "value", "partition", "offset", "timestamp")
@@ -27,6 +31,7 @@ def build_options(context: StreamContext) -> dict[str, str]:
     """Options of Spark's Kafka source for any read of the topic; a user's own Kafka options win."""
     return {
         "kafka.max.partition.fetch.bytes": str(_MAX_FETCH_BYTES),
+        "kafka.request.timeout.ms": str(_REQUEST_TIMEOUT_MILLIS),
         **context.kafka_options,
         "failOnDataLoss": "true",
         "kafka.isolation.level": "read_committed",
