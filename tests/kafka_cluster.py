@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -72,7 +73,7 @@ class KafkaCluster:
             with (self.folder / str(node) / "node.out").open("ab") as output:
                 self.processes[node] = subprocess.Popen(command, stdout=output, stderr=output)
         for node in started:
-            wait_until(lambda node=node: self._is_up(node), f"node {node} answers")
+            wait_until(partial(self._is_up, node), f"node {node} answers")
 
     def kill(self, *nodes: int) -> None:
         """Ends brokers as a power cut does, all at once."""

@@ -61,7 +61,9 @@ def build_input(dataset: NamedDataset, rows: int | None = None, size: int | None
     from openlineage.client.event_v2 import InputDataset
     from openlineage.client.generated.input_statistics_input_dataset import InputStatisticsInputDatasetFacet
 
-    read = {} if rows is None else {"inputStatistics": InputStatisticsInputDatasetFacet(rowCount=rows, size=size)}
+    read: dict[str, Any] = (
+        {} if rows is None else {"inputStatistics": InputStatisticsInputDatasetFacet(rowCount=rows, size=size)}
+    )
     return InputDataset(dataset.namespace, dataset.name, facets=_build_facets(dataset), inputFacets=read)
 
 

@@ -46,7 +46,8 @@ class LineageEndpoint:
         try:
             answer = self._transport.emit(event)
         except requests.HTTPError as error:
-            raise NotTakenError(f"HTTP {error.response.status_code}") from None
+            status = "" if error.response is None else f" {error.response.status_code}"
+            raise NotTakenError(f"HTTP{status}") from None
         except requests.RequestException as error:
             raise NotTakenError(type(error).__name__) from None
         if answer.history:  # followed as a GET, which has left the event behind

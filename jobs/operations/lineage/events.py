@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,5 +59,7 @@ def _build_run_facets(job: RunJob, namespace: str, error: str) -> dict[str, Any]
 def _build_job_facets(job: RunJob) -> dict[str, Any]:
     from openlineage.client.generated.job_type_job import JobTypeJobFacet
 
-    kind: Sequence[str] = ("STREAMING", "SPARK", "QUERY") if job.is_streaming else ("BATCH", "DAGSTER", "ASSET")
-    return {"jobType": JobTypeJobFacet(*kind)}
+    processing, integration, kind = (
+        ("STREAMING", "SPARK", "QUERY") if job.is_streaming else ("BATCH", "DAGSTER", "ASSET")
+    )
+    return {"jobType": JobTypeJobFacet(processing, integration, kind)}
