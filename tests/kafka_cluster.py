@@ -166,14 +166,14 @@ def running_cluster(folder: Path, properties: Mapping[str, str] | None = None) -
 
 @dataclass(frozen=True)
 class TopicState:
-    """Who leads each partition of a topic (None: nobody), and which replicas are in sync."""
+    """Says who leads each partition of a topic (None: nobody), and which replicas are in sync."""
 
     leaders: dict[int, int | None]
     in_sync: dict[int, tuple[int, ...]]
 
     @staticmethod
     def read(kafka: KafkaResource, topic: str) -> TopicState:
-        """As a broker that answers knows it now; one that does not know a new topic yet knows no partitions of it."""
+        """Asks a broker that answers; one that does not know a new topic yet knows no partitions of it."""
         known = kafka.admin().list_topics(timeout=10).topics.get(topic)
         metadata = {} if known is None else known.partitions
         leaders = {p: part.leader if part.leader >= 0 else None for p, part in metadata.items()}

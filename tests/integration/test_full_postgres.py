@@ -33,7 +33,7 @@ def test_a_host_goes_on_and_beats_again(
 
     @dg.op
     def host(context: dg.OpExecutionContext) -> None:
-        """With the log of a real run, which is in the storage too."""
+        """Has the log of a real run, which is in the storage too."""
         events = TableEvents([], context.log_event)
         port = RunHostPort(context.instance, "clickstream", context.run_id, events, context.log)
         port.report("running", {}, None)

@@ -1,4 +1,4 @@
-"""From which columns of its source each column of a stream's table is made, read from the stream's rule.
+"""The columns of its source from which each column of a stream's table is made, read from the stream's rule.
 
 The rule is the table's rows once more, in SQL, and the check `parity` holds the table against it. A stream without a
 rule, and a column of which the rule does not say it, has no lineage: none is guessed.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the platform's datasets lie. `servers` are Kafka's; `shop_topic` as in `name_topics`."""
+    """The places where the platform's datasets lie. `servers` are Kafka's; `shop_topic` as in `name_topics`."""
 
     servers: str
     lakehouse_root: str
@@ -147,5 +147,5 @@ def _text(value: Any) -> str:
 
 
 def _name_run(run: dg.DagsterRun, name: str) -> str:
-    """The same for each event about this job of this run, whoever builds it."""
+    """The id is the same for each event about this job of this run."""
     return str(uuid.uuid5(uuid.UUID(run.run_id), name))
