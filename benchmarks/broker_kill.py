@@ -33,6 +33,9 @@ from resources.kafka import KafkaResource
 from resources.settings import Settings
 from tests.kafka_cluster import BROKERS, KafkaCluster, TopicState, running_cluster, wait_until
 
+TOPIC = Settings.model_fields["topic"].default
+"""Where the simulated shop sends."""
+
 
 def main() -> None:
     """Prints, phase by phase, median, longest and all values."""
@@ -52,9 +55,9 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
         running_cluster(Path(folder), extra) as cluster,
     ):
-        settings = cluster.settings(Path(folder, "home"), topic="events", spark_heap_mib=768)
+        settings = cluster.settings(Path(folder, "home"), spark_heap_mib=768)
         with KafkaResource.from_settings(settings) as kafka:
-            kafka.admin().create_topics([NewTopic("events", 3, 3)])["events"].result(30)
+            kafka.admin().create_topics([NewTopic(TOPIC, 3, 3)])[TOPIC].result(30)
             wait_until(lambda: is_whole(kafka), "the topic has its replicas")
             ingest = select_ingest(load_streams())
             with running_group(settings, ingest, QueryGroup) as run, running_shop(settings, args.rate):
@@ -70,13 +73,13 @@ def measure(
 ) -> dict[str, float]:
     """One round; the queries' own failure ends the program."""
     wait(run, lambda: is_whole(kafka) and find_commit(settings, 0) is not None)
-    leader, end = TopicState.read(kafka, "events").leaders[0], kafka.end_offsets("events")[0]
+    leader, end = TopicState.read(kafka, TOPIC).leaders[0], kafka.end_offsets(TOPIC)[0]
     assert leader is not None
     killed = time.time()
     with cluster.frozen(leader) if freeze else contextlib.nullcontext():
         if not freeze:
             cluster.kill(leader)
-        wait(run, lambda: TopicState.read(kafka, "events").leaders[0] not in (None, leader))
+        wait(run, lambda: TopicState.read(kafka, TOPIC).leaders[0] not in (None, leader))
         led = time.time()
         wait(run, lambda: find_commit(settings, end) is not None)
         committed = find_commit(settings, end)
@@ -84,7 +87,9 @@ def measure(
     if not freeze:
         cluster.start(leader)
     wait(run, lambda: is_whole(kafka))
-    return {"another broker leads": led - killed, "next commit": committed - killed}
+    found = {"another broker leads": led - killed, "next commit": committed - killed}
+    print(f"load {os.getloadavg()[0]:.1f}", found, flush=True)
+    return found
 
 
 def find_commit(settings: Settings, end: int) -> float | None:
@@ -104,7 +109,7 @@ def find_commit(settings: Settings, end: int) -> float | None:
 
 def is_whole(kafka: KafkaResource) -> bool:
     """Whether each partition has all of its replicas in sync."""
-    return set(TopicState.read(kafka, "events").in_sync.values()) == {BROKERS}
+    return set(TopicState.read(kafka, TOPIC).in_sync.values()) == {BROKERS}
 
 
 def wait(run: LiveRun, condition: Callable[[], bool]) -> None:
