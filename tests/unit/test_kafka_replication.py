@@ -8,6 +8,8 @@ import pytest
 from platform_assets.checks.replication import judge
 from platform_assets.kafka_errors import find_no_leader
 from platform_assets.kafka_replication import Replication, find_weaknesses
+from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.ingest.kafka_ranges import build_options
 
 
 @pytest.mark.parametrize(
@@ -56,3 +58,15 @@ def test_a_partition_without_a_leader_is_not_called_a_broker_that_is_away(text: 
 
 def test_other_trouble_is_not_called_so() -> None:
     assert find_no_leader("Failed to resolve 'kafka:9092': Name or service not known", "topic events") is None
+
+
+@pytest.mark.parametrize(
+    ("own", "request_millis", "call_millis"),
+    [({}, 10_000, 15_000), ({"kafka.request.timeout.ms": "40000"}, 40_000, 40_000)],
+)
+def test_a_call_may_take_as_long_as_each_of_its_requests(
+    own: dict[str, str], request_millis: int, call_millis: int
+) -> None:
+    options = build_options(StreamContext("", own, "earliest", 1, 1.0, 1, None))
+    assert options["kafka.request.timeout.ms"] == str(request_millis)
+    assert options["kafka.default.api.timeout.ms"] == str(call_millis)
