@@ -20,9 +20,10 @@ _MAX_FETCH_BYTES = 128 * 1024
 # A broker that hangs, or whose host has lost its power, closes no connection: for the default of half a minute Spark
 # would wait for its answer, while another one leads since ten seconds.
 _REQUEST_TIMEOUT_MILLIS = 10_000
-# Kafka's Java client asks the broker for offsets that led a partition when the call began. When that one has died and is
-# out of the list of brokers, it waits for its return as long as a call may take (KAFKA-20673): by default a minute, with
-# each broker that dies. Spark's next attempt asks the new leader; all of them take three minutes, as by default.
+# Kafka's Java client asks the broker for offsets that led a partition when the call began. When that one has died
+# and is out of the list of brokers, it waits for its return as long as a call may take (KAFKA-20673): by default a
+# minute, with each broker that dies. Spark's next attempt asks the new leader; all of them take three minutes, as
+# by default.
 _CALL_TIMEOUT_MILLIS = 15_000
 _ATTEMPTS = 12
 
