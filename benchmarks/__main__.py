@@ -17,6 +17,7 @@ BENCHMARKS = (
     "sent_again",
     "latency",
     "recovery",
+    "broker_kill",
     "idle",
     "ticks",
     "scrape",

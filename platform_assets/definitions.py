@@ -17,6 +17,7 @@ def defs() -> dg.Definitions:
     from jobs.definitions import fraud_alerts_page, fraud_model
     from jobs.definitions.asset_checks import build_ledger_sensor, checks_hourly, checks_job
     from jobs.definitions.control_streams import build_control_streams_job
+    from jobs.definitions.lineage import build_lineage_sensor
     from jobs.definitions.notifications import build_notifications
     from jobs.definitions.release_card import build_release_job
     from jobs.definitions.replay_stream import build_replay_job
@@ -92,6 +93,7 @@ def defs() -> dg.Definitions:
         sensors=[
             build_stream_supervisor(groups, streaming_job, settings),
             build_notifications(settings),
+            build_lineage_sensor(groups, settings),
             reports_follow_streams,
             build_ledger_sensor(streams),
             build_verdicts_sensor(),

@@ -315,6 +315,16 @@ class Settings(BaseSettings):
         Field(description="Address at an OpenTelemetry collector to which metrics are pushed over OTLP; empty: none"),
     ] = ""
 
+    openlineage_url: Annotated[
+        str, Field(description="OpenLineage endpoint that is told of runs and what they read and write; empty: none")
+    ] = ""
+    openlineage_namespace: Annotated[
+        str, Field(min_length=1, description="Namespace of this platform's jobs at the OpenLineage endpoint")
+    ] = "headrace"
+    openlineage_api_key: Annotated[
+        SecretStr, Field(description="Key with which the OpenLineage endpoint is called; empty: none")
+    ] = SecretStr("")
+
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
 
     @field_validator("*")
@@ -376,6 +386,13 @@ class Settings(BaseSettings):
     def _of_a_collector(cls, value: str) -> str:
         if value and (trouble := _find_trouble(value)):
             raise ValueError(trouble.replace(_WEBHOOK_SECRET, _OTLP_LOG_IN))
+        return value
+
+    @field_validator("openlineage_url")
+    @classmethod
+    def _of_lineage(cls, value: str) -> str:
+        if trouble := _find_trouble(value):
+            raise ValueError(trouble.replace(_WEBHOOK_SECRET, "set HEADRACE_OPENLINEAGE_API_KEY instead"))
         return value
 
     @field_validator("schema_registry_url")

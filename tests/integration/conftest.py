@@ -123,8 +123,8 @@ def platform(
 
 
 @pytest.fixture
-def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Makes the Dagster home of `platform` that of docker-compose.yml, but for the server's address."""
+def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Makes the Dagster home of `platform` that of docker-compose.yml, but for the server's address; gives its port."""
     text = (ROOT / "deploy" / "dagster.yaml").read_text()
     with running_postgres() as port:
         monkeypatch.setenv("POSTGRES_PASSWORD", "any")
@@ -132,7 +132,7 @@ def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         home.mkdir(parents=True)
         text = text.replace("hostname: postgres", "hostname: 127.0.0.1").replace("port: 5432", f"port: {port}")
         (home / "dagster.yaml").write_text(text)
-        yield
+        yield port
 
 
 @pytest.fixture

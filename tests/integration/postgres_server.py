@@ -10,8 +10,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psycopg2
 
 USER = "dagster"
 LIMIT_SECONDS = 60.0
@@ -53,6 +55,21 @@ def running_postgres() -> Iterator[int]:
             server.wait(LIMIT_SECONDS)
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def no_connection_left(port: int) -> Iterator[None]:
+    """Takes every connection that the server has to give, those that it keeps for superusers too, for the block."""
+    taken = []
+    try:
+        with suppress(psycopg2.OperationalError):
+            while True:
+                taken.append(psycopg2.connect(host="127.0.0.1", port=port, user=USER, dbname=USER))
+        assert taken
+        yield
+    finally:
+        for connection in taken:
+            connection.close()
 
 
 def find_port() -> int:

@@ -29,7 +29,7 @@ STOP_GRACE_PERIOD_SECONDS = 90.0
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed")
 def test_streams_survive_a_kill_and_end_well_with_their_containers(
-    storage_on_postgres: None, platform: Platform, shoppers: threading.Event
+    storage_on_postgres: int, platform: Platform, shoppers: threading.Event
 ) -> None:
     """A container's SIGTERM reaches its first process only; batches in flight are finished all the same."""
     assert "Postgres" in type(platform.instance.run_storage).__name__
