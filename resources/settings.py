@@ -175,9 +175,7 @@ class Settings(BaseSettings):
         str, Field(description="Where nightly backups lie: a path, or s3://bucket/prefix; empty: none are made")
     ] = ""
     backup_cron: Annotated[str, Field(description="When the nightly backup is made, UTC")] = "45 1 * * *"
-    backups_kept: Annotated[
-        int, Field(ge=1, description="Nightly backups that are kept, and one more at night")
-    ] = 7
+    backups_kept: Annotated[int, Field(ge=1, description="Nightly backups that are kept, and one more at night")] = 7
     # A night's backup that took an hour longer than the last one is no trouble; a night without one is.
     backup_max_age_hours: Annotated[
         int, Field(ge=1, description="Check backup_restored: age of the newest proved backup, above which it fails")

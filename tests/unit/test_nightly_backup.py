@@ -14,10 +14,11 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.definitions.nightly_backup import build_backup_job, build_backup_schedule
 from jobs.operations import nightly_backup
 from jobs.operations.backup import back_up, restore
 from jobs.operations.dagster_dump import dump_dagster
@@ -40,7 +41,7 @@ from platform_assets.kept_backups import (
     read_rehearsal,
 )
 from platform_assets.streaming.stream_spec import StreamGroup
-from resources.settings import Settings
+from resources.settings import Settings, load_settings
 from tests.generated_cases import examples
 from tests.integration.postgres_server import find_binaries, running_postgres
 
@@ -154,7 +155,7 @@ def _have_damaged(own: Settings, instance: dg.DagsterInstance) -> str:
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
-        with pytest.raises(StorageError, match=f"{file.name} is not what was written: it is damaged"):
+        with pytest.raises(StorageError, match=rf"{file.name} is not what was written: it is damaged"):
             restore(GROUPS, settings.model_copy(update={"lakehouse": f"{own.home}/else"}), str(file.parents[2]))
         return rehearse(GROUPS, settings, name)
 
@@ -169,7 +170,7 @@ def _have_damaged(own: Settings, instance: dg.DagsterInstance) -> str:
 def test_a_backup_is_refused_where_it_would_fill_the_disk_or_hold_itself(own: Settings) -> None:
     free = shutil.disk_usage(own.lakehouse).free >> 20
     with dg.instance_for_test() as instance:
-        with pytest.raises(StorageError, match="HEADRACE_MIN_FREE_MIB. Nothing was copied"):
+        with pytest.raises(StorageError, match=r"HEADRACE_MIN_FREE_MIB\. Nothing was copied"):
             make(own.model_copy(update={"min_free_mib": free + 1024}), instance)
         with pytest.raises(UsageError, match="lies in the lakehouse"):
             make(own.model_copy(update={"backup_place": f"{own.lakehouse}/backups"}), instance)
@@ -182,7 +183,7 @@ import sys, time
 from pathlib import Path
 import dagster as dg
 from jobs.supervision.held_group import own_resting_groups
-from resources.settings import Settings
+from resources.settings import Settings, load_settings
 settings = Settings(home=Path(sys.argv[1]), kafka_bootstrap_servers="")
 with dg.DagsterInstance.get() as instance, own_resting_groups(["clickstream"], "nightly-backup", settings, instance):
     print("owned", flush=True)
@@ -239,6 +240,34 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert read_rehearsal(Folder(str(tmp_path)), name) is None
 
 
+def test_the_schedule_asks_for_one_backup_where_there_is_a_place_for_it(own: Settings) -> None:
+    job = build_backup_job()
+    with dg.instance_for_test() as instance:
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=NOW)
+        schedule = build_backup_schedule(job, own)
+        assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+        request = schedule(context)
+        assert isinstance(request, dg.RunRequest) and dg.validate_run_config(job, request.run_config)
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        assert isinstance(schedule(context), dg.SkipReason)
+        off = build_backup_schedule(job, own.model_copy(update={"backup_place": ""}))
+        assert off.default_status is dg.DefaultScheduleStatus.STOPPED and isinstance(off(context), dg.SkipReason)
+
+
+def test_a_run_without_a_place_fails_with_one_line_and_is_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    load_settings.cache_clear()
+    with dg.instance_for_test() as instance, pytest.raises(dg.Failure, match="HEADRACE_BACKUP_PLACE is not set"):
+        build_backup_job().execute_in_process(instance=instance, tags={"dagster/schedule_name": "nightly_backup"})
+    load_settings.cache_clear()
+    rows = DeltaTable(f"{tmp_path}/lakehouse/platform/audit_log").to_pyarrow_table().to_pylist()
+    assert sorted(row["outcome"] for row in rows) == ["begun", "failed"]
+    assert {row["who"] for row in rows} == {"schedule nightly_backup"}
+
+
 @pytest.mark.skipif(find_binaries() is None, reason="needs Debian's package postgresql")
 def test_dagsters_postgres_is_in_the_backup_and_a_failed_dump_is_not(tmp_path: Path) -> None:
     binaries = find_binaries()
@@ -258,6 +287,6 @@ def test_dagsters_postgres_is_in_the_backup_and_a_failed_dump_is_not(tmp_path: P
             assert "headrace/test\tkept" in restored.stdout
             url = instance.run_storage.postgres_url
             instance.run_storage.postgres_url = url.replace("/dagster", "/nowhere")  # as where it was renamed
-            with pytest.raises(StorageError, match="could not be dumped: .*nowhere"):
+            with pytest.raises(StorageError, match=r"could not be dumped: .*nowhere"):
                 dump_dagster(instance, backup)
     assert read_files(tmp_path) == {}
