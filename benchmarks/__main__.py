@@ -17,6 +17,7 @@ BENCHMARKS = (
     "sent_again",
     "latency",
     "recovery",
+    "backup_pause",
     "idle",
     "ticks",
     "scrape",
