@@ -57,7 +57,8 @@ def _await_commits(settings: Settings, instance: dg.DagsterInstance, seconds: fl
 def _measure(settings: Settings, instance: dg.DagsterInstance, *, is_plain: bool) -> str:
     table, groups, begun = Path(settings.lakehouse, "silver", "events"), load_all_stream_groups(), time.time()
     if is_plain:  # as without the first part: everything is copied while the streams rest
-        approach, LakehouseCopy.approach = LakehouseCopy.approach, lambda copy: None  # type: ignore[method-assign]
+        approach = LakehouseCopy.approach
+        LakehouseCopy.approach = lambda self: None  # type: ignore[method-assign]
         live = back_up_live(groups, settings, f"{settings.home}/plain", instance)
         LakehouseCopy.approach = approach  # type: ignore[method-assign]
         rehearsed = "not rehearsed"

@@ -140,6 +140,8 @@ class Folder:
         elif kind == FileType.Directory:
             self.files.delete_dir_contents(path)
             self._remove_empty(path)
+            if path:
+                self._remove_mark(path)
 
     def _remove_empty(self, path: str) -> None:
         """Removes folders that a store keeps as such (SeaweedFS), from the innermost; Amazon's has none."""
@@ -148,8 +150,11 @@ class Folder:
         for found in self.files.get_file_info(FileSelector(path, allow_not_found=True)):
             if found.type == FileType.Directory:
                 self._remove_empty(found.path)
-                self.files.create_dir(found.path, recursive=False)  # a mark can be removed, and the folder goes with it
-                self.files.delete_dir(found.path)
+                self._remove_mark(found.path)
+
+    def _remove_mark(self, path: str) -> None:
+        self.files.create_dir(path, recursive=False)  # a mark can be removed, and the folder goes with it
+        self.files.delete_dir(path)
 
     def move(self, path: str, new_path: str) -> None:
         """Moves all that lies under a path to another, where nothing is; called again after a crash, to its end.

@@ -452,6 +452,8 @@ class Settings(BaseSettings):
         if self.is_on_cluster and not self.lakehouse_is_shared and not object_store.is_uri(root):
             raise ValueError(cluster_settings.REFUSED_ROOT)
         object.__setattr__(self, "lakehouse", root)
+        if self.backup_place and "://" not in self.backup_place:
+            object.__setattr__(self, "backup_place", str(Path(self.backup_place).expanduser().absolute()))
         if self.is_on_cluster:  # what only this machine's environment says no executor knows
             object.__setattr__(self, "storage_options", object_store.with_variables(root, self.storage_options))
 

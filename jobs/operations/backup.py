@@ -97,7 +97,10 @@ def restore(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
         copy = LakehouseCopy(source.folder, target.folder, but=_AUDIT_FOLDER)
         copy.complete()
         if damage := find_damage(source.folder, copy.files, lambda path: not path.startswith(_AUDIT_FOLDER)):
-            raise StorageError(f"{place} is not what was written there. {damage[0]} Restore another backup.")
+            raise StorageError(
+                f"{place} is not what was written there. {damage[0]} Remove what is in {target.root_uri} now, and "
+                "restore another backup."
+            )
         add_audit_rows(source, target)
         wanted.pop(AUDIT_LOG.name, None)
         versions = {name: table.version() for name, table in read_tables(target).items() if name != AUDIT_LOG.name}

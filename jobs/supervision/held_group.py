@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 import dagster as dg
 
 from jobs.supervision.group_lock import LockMode, read_lock
-from jobs.supervision.lease import read_control, request_shutdown, write_control
+from jobs.supervision.lease import read_control, read_records, request_shutdown, write_control
+from jobs.supervision.lease_owner import is_operation
 from jobs.supervision.owned_groups import OwnedGroups, own_groups
 from platform_assets.errors import GroupOwnedError
 from platform_assets.streaming.stream_spec import StreamGroup
@@ -67,7 +68,7 @@ def own_resting_groups(
     owned: list[OwnedGroups] = []
     with ExitStack() as held:
         for name in names:  # all at once: a group then rests no longer than the slowest one takes to stop
-            request_shutdown(instance, name, f"it rests for a {mode}")
+            _ask_to_rest(instance, name, mode)
         for name in names:
             owned.append(held.enter_context(_own_resting(name, mode, settings, instance, deadline)))
         yield OwnedGroups.of(owned)
@@ -86,10 +87,23 @@ def _own_resting(
             if time.monotonic() >= deadline:
                 raise
             # A run that has started since, before the group was ours, has not been asked.
-            request_shutdown(instance, name, f"it rests for a {mode}")
+            _ask_to_rest(instance, name, mode)
             time.sleep(_POLL_SECONDS)
     with held:
         yield owned
+
+
+def _ask_to_rest(instance: dg.DagsterInstance, name: str, mode: LockMode) -> None:
+    """Asks the group's run to stop, once: the supervisor cancels one that does not end, by the time of the record.
+
+    An operation, such as a drain, is not asked.
+    """
+    records = read_records(instance, [name])[name]
+    if records.report is None or is_operation(records.report.heartbeat):
+        return
+    stop = records.control.stop
+    if stop is None or stop.run_id != records.report.heartbeat.run_id:
+        request_shutdown(instance, name, f"it rests for a {mode}")
 
 
 def _stop_limit(settings: Settings) -> float:

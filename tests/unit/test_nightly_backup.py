@@ -14,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 import pytest
+from dagster_postgres.run_storage import PostgresRunStorage
 from deltalake import DeltaTable, write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
@@ -274,8 +275,8 @@ def test_dagsters_postgres_is_in_the_backup_and_a_failed_dump_is_not(tmp_path: P
     assert binaries is not None
     backup = Folder(str(tmp_path))
     with running_postgres() as port:
-        storage = {"postgres_url": f"postgresql+psycopg2://dagster@127.0.0.1:{port}/dagster"}
-        overrides = {"storage": {"postgres": storage}}
+        address = f"postgresql+psycopg2://dagster@127.0.0.1:{port}/dagster"
+        overrides = {"storage": {"postgres": {"postgres_url": address}}}
         with dg.instance_for_test(overrides=overrides) as instance:
             instance.daemon_cursor_storage.set_cursor_values({"headrace/test": "kept"})
             assert "is in the backup" in dump_dagster(instance, backup)
@@ -285,8 +286,9 @@ def test_dagsters_postgres_is_in_the_backup_and_a_failed_dump_is_not(tmp_path: P
                 check=True, capture_output=True, text=True,
             )  # fmt: skip
             assert "headrace/test\tkept" in restored.stdout
-            url = instance.run_storage.postgres_url
-            instance.run_storage.postgres_url = url.replace("/dagster", "/nowhere")  # as where it was renamed
+            storage = instance.run_storage
+            assert isinstance(storage, PostgresRunStorage)
+            storage.postgres_url = storage.postgres_url.replace("/dagster", "/nowhere")  # as where it was renamed
             with pytest.raises(StorageError, match=r"could not be dumped: .*nowhere"):
                 dump_dagster(instance, backup)
     assert read_files(tmp_path) == {}
