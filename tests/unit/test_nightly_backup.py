@@ -69,7 +69,7 @@ def read_files(root: Path) -> dict[str, bytes]:
 
 
 @given(CHANGES, CHANGES, st.booleans())
-@examples(60)
+@examples(30)
 def test_a_copy_is_what_the_lakehouse_is_at_its_end(
     before: dict[str, bytes | None], during: dict[str, bytes | None], is_recent: bool
 ) -> None:
