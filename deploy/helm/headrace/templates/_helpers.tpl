@@ -119,6 +119,9 @@ load_from:
 {{- if not (index $found "KAFKA_BOOTSTRAP_SERVERS") }}
 {{- fail "settings.KAFKA_BOOTSTRAP_SERVERS must be set: the embedded broker is for one machine" }}
 {{- end }}
+{{- if gt (int (default 60 (index .Values.settings "HEADRACE_STOP_GRACE_SECONDS"))) 75 }}
+{{- fail "settings.HEADRACE_STOP_GRACE_SECONDS must be at most 75: the code server's container waits no longer for streams" }}
+{{- end }}
 {{- with .Values.lakehouse.root }}{{ $_ := set $found "HEADRACE_LAKEHOUSE" . }}{{ end }}
 {{- with .Values.lakehouse.backupPlace }}{{ $_ := set $found "HEADRACE_BACKUP_PLACE" . }}{{ end }}
 {{- if .Values.metrics.enabled }}
