@@ -23,6 +23,7 @@ from jobs.cli import (
     sql_command,
     stream_commands,
     user_commands,
+    views_command,
 )
 from platform_assets.errors import HeadraceError, InterruptedByUserError
 
@@ -43,6 +44,7 @@ _COMMANDS = (
     lakehouse_commands.requeue,
     lakehouse_commands.explain,
     sql_command.sql,
+    views_command.views,
     pack_command.pack,
     lakehouse_commands.backup,
     lakehouse_commands.restore,
