@@ -12,7 +12,7 @@ RUN = @$(WITH_ENV) exec $(BIN)/
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev up drain check simulate test test-long coverage chaos histories lint format classes lock lock-jars \
-	bench clean dbt
+	chart bench clean dbt
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,9 @@ format: $(VENV)/.project ## fix style where a machine can
 
 classes: $(VENV)/.jars ## archive Spark's classes now, for an image; a platform that runs for long does it by itself
 	@exec $(BIN)/python -m resources.class_archive
+
+chart: $(VENV)/.project ## render the Helm chart's value sets into deploy/helm/rendered; needs helm on the path
+	@exec $(BIN)/python -m deploy.helm.render
 
 bench: $(VENV)/.jars ## the measurements of docs and README
 	@exec $(BIN)/python -m benchmarks $(ARGS)

@@ -18,6 +18,7 @@ BENCHMARKS = (
     "latency",
     "recovery",
     "broker_kill",
+    "backup_pause",
     "idle",
     "ticks",
     "scrape",

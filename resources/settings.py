@@ -171,6 +171,16 @@ class Settings(BaseSettings):
         Field(ge=7, le=36_500, description="Days for which the queries' progress and repaired late events are kept"),
     ] = 90
 
+    backup_place: Annotated[
+        str, Field(description="Where nightly backups lie: a path, or s3://bucket/prefix; empty: none are made")
+    ] = ""
+    backup_cron: Annotated[str, Field(description="When the nightly backup is made, UTC")] = "45 1 * * *"
+    backups_kept: Annotated[int, Field(ge=1, description="Nightly backups that are kept, and one more at night")] = 7
+    # A night's backup that took an hour longer than the last one is no trouble; a night without one is.
+    backup_max_age_hours: Annotated[
+        int, Field(ge=1, description="Check backup_restored: age of the newest proved backup, above which it fails")
+    ] = 30
+
     retention_days: Annotated[
         dict[str, Annotated[int, Field(ge=1)]],
         Field(description="JSON; days that a stream's table keeps, by table; a table not named keeps all"),
@@ -353,11 +363,11 @@ class Settings(BaseSettings):
             raise ValueError("spark.master is what HEADRACE_SPARK_MASTER says: set it there")
         return value
 
-    @field_validator("drain_cron")
+    @field_validator("drain_cron", "backup_cron")
     @classmethod
-    def _readable_cron(cls, value: str) -> str:
+    def _readable_cron(cls, value: str, info: ValidationInfo) -> str:
         # By Dagster, which reads it later; not imported where the default stands, as in each sender of events.
-        if value != cls.model_fields["drain_cron"].default:
+        if value != cls.model_fields[info.field_name or ""].default:
             from dagster import DagsterInvalidDefinitionError, ScheduleDefinition
 
             try:
@@ -459,6 +469,8 @@ class Settings(BaseSettings):
         if self.is_on_cluster and not self.lakehouse_is_shared and not object_store.is_uri(root):
             raise ValueError(cluster_settings.REFUSED_ROOT)
         object.__setattr__(self, "lakehouse", root)
+        if self.backup_place and "://" not in self.backup_place:
+            object.__setattr__(self, "backup_place", str(Path(self.backup_place).expanduser().absolute()))
         if self.is_on_cluster:  # what only this machine's environment says no executor knows
             object.__setattr__(self, "storage_options", object_store.with_variables(root, self.storage_options))
 

@@ -91,7 +91,7 @@ NOT_AUDITED = {
     "model train": "computes, as its schedule does: platform.fraud_models has who, and fraud_champions what came of it",
 }
 AUDITED_JOBS = {
-    "control_streams", "replay_stream", "requeue_records", "release_card", "promote_fraud_model",
+    "back_up_lakehouse", "control_streams", "replay_stream", "requeue_records", "release_card", "promote_fraud_model",
     "roll_back_fraud_model",
 }  # fmt: skip
 
