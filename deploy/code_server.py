@@ -39,17 +39,12 @@ def main() -> int:
 def serve(host: str, port: str, stop: StopSignals) -> int:
     """Runs the server until a signal comes, or it ends by itself. Returns its exit code, or 0 after a signal."""
     server = subprocess.Popen(
+        # Without the proxy of `dagster code-server start`: run monitoring asks the server whether it has a run
+        # (jobs/supervision/launcher.py), and new code is a new image here.
         [
-            str(Path(sys.executable).parent / "dagster"),
-            "code-server",
-            "start",
-            "-h",
-            host,
-            "-p",
-            port,
-            "-m",
-            "platform_assets.definitions",
-        ],
+            str(Path(sys.executable).parent / "dagster"), "api", "grpc", "--host", host, "--port", port,
+            "--module-name", "platform_assets.definitions", "--location-name", "headrace",
+        ],  # fmt: skip
         start_new_session=True,  # a signal to this process's group must not reach the run directly
     )
     while server.poll() is None and not stop.received.wait(0.5):
