@@ -49,7 +49,7 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
         answer, nobody knows, and the run counts as running. It must not be behind the proxy of `dagster code-server
         start`, which asks its newest server only, and not the one that has the run.
         """
-        if "host" in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
+        if "port" in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
             return self._ask_server(run)
         records = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
         for entry in reversed(records):
