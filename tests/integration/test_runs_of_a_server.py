@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -38,15 +39,11 @@ defs = dg.Definitions(jobs=[some_job])
 """
 
 
-@dg.job
-def some_job() -> None:
-    pass
-
-
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Starts a server at the port of HEADRACE_CODE_PORT; what is left of it ends with the test."""
-    (tmp_path / "code.py").write_text(DEFINITIONS)
+    (tmp_path / "waiting_job.py").write_text(DEFINITIONS)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("DAGSTER_HOME", str(ensure_dagster_home(Settings(home=tmp_path))))
     monkeypatch.setenv("HEADRACE_CODE_PORT", str(find_port()))
     started: list[subprocess.Popen[bytes]] = []
@@ -54,7 +51,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     def start() -> subprocess.Popen[bytes]:
         port = os.environ["HEADRACE_CODE_PORT"]
         command = [str(Path(sys.executable).with_name("dagster")), "api", "grpc", "-h", "127.0.0.1", "-p", port]
-        command += ["--python-file", str(tmp_path / "code.py"), "--location-name", "tested"]
+        command += ["--python-file", str(tmp_path / "waiting_job.py"), "--location-name", "tested"]
         with (tmp_path / "log").open("ab") as log:
             started.append(subprocess.Popen(command, stdout=log, stderr=log))
         wait_for(lambda: answers(int(port)), "the server answers")
@@ -69,13 +66,13 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 def test_a_run_is_dead_once_the_server_that_answers_does_not_have_it(
     start: Callable[[], subprocess.Popen[bytes]],
 ) -> None:
-    server = start()
+    server, job = start(), importlib.import_module("waiting_job").some_job
     location = GrpcServerCodeLocationOrigin("127.0.0.1", int(os.environ["HEADRACE_CODE_PORT"]), None, "tested")
     origin = RemoteRepositoryOrigin(location, "__repository__").get_job_origin("some_job")
     client = location.create_client()
     with dg.DagsterInstance.get() as instance:
         check = instance.run_launcher.check_run_worker_health
-        run = instance.create_run_for_job(some_job, remote_job_origin=origin)
+        run = instance.create_run_for_job(job, remote_job_origin=origin)
         DefaultRunLauncher.launch_run_from_grpc_client(instance, run, client)
         run_id = run.run_id
 
@@ -84,7 +81,8 @@ def test_a_run_is_dead_once_the_server_that_answers_does_not_have_it(
             assert found is not None
             return found
 
-        wait_for(lambda: read().status is dg.DagsterRunStatus.STARTED, "the run has started")
+        wait_for(lambda: read().is_finished or read().status is dg.DagsterRunStatus.STARTED, "the run has started")
+        assert not read().is_finished, [entry.message for entry in instance.all_logs(run_id)]
         assert check(read()).status is WorkerStatus.RUNNING
         workers = [identify(child.pid) for child in psutil.Process(server.pid).children(recursive=True)]
         server.kill()
