@@ -81,7 +81,7 @@ LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version
 
 lock: $(VENV)/.project ## resolve the Python dependencies again; ARGS="--upgrade" for newer versions
 	@$(LOCK) --extra dev --output-file requirements.lock $(ARGS)
-	@$(LOCK) --extra build --constraints requirements.lock --output-file deploy/requirements.lock
+	@$(LOCK) --extra build --extra otlp --constraints requirements.lock --output-file deploy/requirements.lock
 
 lock-jars: $(VENV)/.project ## resolve the Maven coordinates of resources/jars.toml again
 	@exec $(BIN)/python -m resources.jar_lock
