@@ -1,15 +1,15 @@
 """What an upgrade of the running stack, and its roll-back, cost: the longest time without a commit, table by table.
 
-The services of docker-compose.yml run as processes (tests/integration/container_stack.py) on a real Postgres and a real broker,
-while a simulated shop sends. The old version is a checkout of an older commit with its own deploy/ files. It is replaced in the
-order of docs/containers.md, and put back. What an engine adds to make a container (a second or two) is not in it.
+The services of docker-compose.yml run as processes (tests/integration/container_stack.py) on a real Postgres and a real
+broker, while a simulated shop sends. The old version is a checkout of an older commit with its own deploy/ files. It is
+replaced in the order of docs/containers.md, and put back. What an engine adds to make a container is not in it.
 Run: `make bench ARGS="upgrade --old COMMIT"` (about ten minutes).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -28,7 +28,7 @@ TABLES = ("silver.events", "gold.revenue_by_category", "gold.sessions")
 
 
 class OldStack(ContainerStack):
-    """A checkout from before the services migrate and topics: code server and daemon, with that checkout's own files."""
+    """A checkout without the services migrate and topics: code server and daemon, with its own files."""
 
     def environment(self, name: str) -> dict[str, str]:
         """As the older file has it: the password in the environment."""
@@ -91,7 +91,7 @@ def measure(old: OldStack, new: ContainerStack) -> None:
         print(f"{what}: migrate and topics {stopping - began:.0f} s, the streams' stop {stopped - stopping:.0f} s")
         for table in TABLES:
             moments = [moment for moment in commits(new, table) if moment > began - 30]
-            gap = max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False))
+            gap = max(later - earlier for earlier, later in itertools.pairwise(moments))
             print(f"  {table}: longest time without a commit {gap:.0f} s")
 
 
@@ -110,7 +110,9 @@ def commits(stack: ContainerStack, table: str) -> list[float]:
 
 def count_rows(stack: ContainerStack) -> int:
     """Rows of the three tables that records end in."""
-    found = [stack.home / "lakehouse" / "silver" / name for name in ("events", "quarantined_events", "deduplicated_events")]
+    found = [
+        stack.home / "lakehouse" / "silver" / name for name in ("events", "quarantined_events", "deduplicated_events")
+    ]
     return sum(DeltaTable(str(table)).count() for table in found if (table / "_delta_log").exists())
 
 
@@ -160,7 +162,7 @@ def checked_out(commit: str, place: Path) -> Iterator[Path]:
     code.mkdir()
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", str(code)], input=archive, check=True)
-    os.chmod(place, 0o755)  # Postgres's account passes through
+    place.chmod(0o755)  # Postgres's account passes through
     yield code
 
 

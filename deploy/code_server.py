@@ -42,9 +42,18 @@ def serve(host: str, port: str, stop: StopSignals) -> int:
         # Without the proxy of `dagster code-server start`: run monitoring asks the server whether it has a run
         # (jobs/supervision/launcher.py), and new code is a new image here.
         [
-            str(Path(sys.executable).parent / "dagster"), "api", "grpc", "--host", host, "--port", port,
-            "--module-name", "platform_assets.definitions", "--location-name", "headrace",
-        ],  # fmt: skip
+            str(Path(sys.executable).parent / "dagster"),
+            "api",
+            "grpc",
+            "--host",
+            host,
+            "--port",
+            port,
+            "--module-name",
+            "platform_assets.definitions",
+            "--location-name",
+            "headrace",
+        ],
         start_new_session=True,  # a signal to this process's group must not reach the run directly
     )
     while server.poll() is None and not stop.received.wait(0.5):

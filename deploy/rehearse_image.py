@@ -3,9 +3,10 @@
     python -m deploy.rehearse_image FOLDER        from the project's root; FOLDER is made, and needs 6 GB
 
 Each FROM is a Debian that debootstrap makes, with Debian's Python 3.11 in the place of the image's. COPY takes what
-.dockerignore leaves of the files that Git knows, so that a file that is not copied is missing here as it would be there. At the
-end it starts, as the image's user, what the containers start, and Spark with the archive of its classes. Settings for package
-indexes (pip's and apt's files, certificates, variables) are lent to the steps. Exit code 0: the image would work.
+.dockerignore leaves of the files that Git knows, so that a file that is not copied is missing here as it would be
+there. At the end it starts, as the image's user, what the containers start, and Spark with the archive of its classes.
+Settings for package indexes (pip's and apt's files, certificates, variables) are lent to the steps. Exit code 0: the
+image would work.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class Stage:
     """One FROM: the folder that is its root, and what it has set so far."""
 
     root: Path
-    environment: dict[str, str] = field(default_factory=lambda: {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"})
+    environment: dict[str, str] = field(
+        default_factory=lambda: {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+    )
     user: str = "root"
     workdir: str = "/"
 
@@ -107,9 +110,7 @@ def build(folder: Path, lent: dict[str, str], mounts: ExitStack) -> Stage:
             elif instruction == "RUN":
                 stage.run(["/bin/sh", "-c", rest], lent)
             elif instruction == "ENV":
-                for assignment in shlex.split(rest):
-                    key, _, value = assignment.partition("=")
-                    stage.environment[key] = re.sub(r"\$(\w+)", lambda found: stage.environment[found[1]], value)
+                _set_variables(stage.environment, rest)
             elif instruction == "COPY":
                 _copy(stage, rest, stages)
             elif instruction == "WORKDIR":
@@ -120,6 +121,12 @@ def build(folder: Path, lent: dict[str, str], mounts: ExitStack) -> Stage:
             elif instruction != "VOLUME":
                 sys.exit(f"deploy/Dockerfile: {instruction} is not known here: add it to deploy/rehearse_image.py.")
     return stage
+
+
+def _set_variables(environment: dict[str, str], assignments: str) -> None:
+    for assignment in shlex.split(assignments):
+        key, _, value = assignment.partition("=")
+        environment[key] = re.sub(r"\$(\w+)", lambda found: environment[found[1]], value)
 
 
 def read_steps(text: str) -> list[tuple[str, str]]:
@@ -159,7 +166,7 @@ def _copy(stage: Stage, rest: str, stages: dict[str, Stage]) -> None:
         listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
         ignore = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
         known = list_context(ignore, listed.splitlines())
-    place = stage.root / os.path.join(stage.workdir, target).lstrip("/")
+    place = stage.root / str(PurePosixPath(stage.workdir) / target).lstrip("/")
     for source in sources:
         found = source_root / source.lstrip("/")
         if found.is_dir():

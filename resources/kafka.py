@@ -199,8 +199,8 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             if code in (KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_PARTITIONS,
                         KafkaError.POLICY_VIOLATION):  # fmt: skip
                 raise SettingError(
-                    f"HEADRACE_TOPIC_REPLICATION, HEADRACE_TOPIC_PARTITIONS: {self.servers()} refuses the topic {topic} "
-                    f"with {partitions} partitions of {replication} replicas: {text}"
+                    f"HEADRACE_TOPIC_REPLICATION, HEADRACE_TOPIC_PARTITIONS: {self.servers()} refuses the topic "
+                    f"{topic} with {partitions} partitions of {replication} replicas: {text}"
                 ) from None
             if code != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise self._unavailable(error, "Create", f"topic {topic}", "headrace topics") from None

@@ -8,7 +8,9 @@ from resources.settings import load_settings
 
 
 @click.command
-@click.option("--create", is_flag=True, help="Create those that are missing, by HEADRACE_TOPIC_PARTITIONS and _REPLICATION.")
+@click.option(
+    "--create", is_flag=True, help="Create those that are missing, by HEADRACE_TOPIC_PARTITIONS and _REPLICATION."
+)
 def topics(create: bool) -> int:
     """List the topics that the enabled groups need.
 

@@ -45,9 +45,9 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """FAILED when the process that reported itself for this run is gone; RUNNING otherwise or when none did.
 
-        A code server with a port may be in a container of its own, where pids are others: it is asked. While it does not
-        answer, nobody knows, and the run counts as running. It must not be behind the proxy of `dagster code-server
-        start`, which asks its newest server only, and not the one that has the run.
+        A code server with a port may be in a container of its own, where pids are others: it is asked. While it does
+        not answer, nobody knows, and the run counts as running. It must not be behind the proxy of `dagster
+        code-server start`, which asks its newest server only, and not the one that has the run.
         """
         if "port" in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
             return self._ask_server(run)

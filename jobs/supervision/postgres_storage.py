@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dagster import Field, StringSource
 from dagster._serdes import ConfigurableClassData
@@ -20,19 +20,17 @@ class PostgresStorage(DagsterPostgresStorage):
     """
 
     @classmethod
-    def config_type(cls) -> Mapping[str, Any]:  # type: ignore[override]
+    def config_type(cls) -> Mapping[str, Any]:
         """The parent's options, and `password_file`."""
         parent: Any = super().config_type()
         return {**parent, "password_file": Field(StringSource)}
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
-    ) -> DagsterPostgresStorage:
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Any:
         """Called by Dagster in each process that opens the instance. Raises `SettingError` for a file without one."""
         options = {name: value for name, value in config_value.items() if name != "password_file"}
-        database = {**options["postgres_db"], "password": _read(Path(config_value["password_file"]))}
-        return super().from_config_value(inst_data, {**options, "postgres_db": database})  # type: ignore[arg-type]
+        options["postgres_db"] = {**options["postgres_db"], "password": _read(Path(config_value["password_file"]))}
+        return super().from_config_value(inst_data, cast(Any, options))
 
 
 def _read(path: Path) -> str:

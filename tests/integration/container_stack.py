@@ -1,9 +1,9 @@
 """The stack of docker-compose.yml as processes: its commands, environment, secrets and Dagster configuration.
 
-No container engine runs here. What a container isolates is put in the place of these: `PLACES` for its paths, a free
-port of 127.0.0.1 for each port, and 127.0.0.1 for the names of services. A process has the environment of its service and
-of the image, and nothing of the tests'. Postgres is Debian's, the broker is the embedded distribution with the
-properties that the image apache/kafka makes of the service's environment.
+No container engine runs here. In the place of what a container isolates there are others: a folder for each of its
+paths, a free port of 127.0.0.1 for each port, and 127.0.0.1 for the names of services (`_inside`). A process has the
+environment of its service and of the image, and nothing of the tests'. Postgres is Debian's, the broker is the embedded
+distribution with the properties that the image apache/kafka makes of the service's environment.
 """
 
 from __future__ import annotations

@@ -27,7 +27,11 @@ pytestmark = [
 
 @pytest.fixture
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ContainerStack]:
-    variables = {"COMPOSE_PROFILES": "kafka,watching", "HEADRACE_SPARK_HEAP_MIB": "768", "HEADRACE_TRIGGER_SECONDS": "0.5"}
+    variables = {
+        "COMPOSE_PROFILES": "kafka,watching",
+        "HEADRACE_SPARK_HEAP_MIB": "768",
+        "HEADRACE_TRIGGER_SECONDS": "0.5",
+    }
     stack = ContainerStack(tmp_path, variables)
     stack.prepare()
     stack.copy_dagster_files()
@@ -71,7 +75,9 @@ def test_the_stack_works_as_written(stack: ContainerStack, platform: Platform) -
     execute("headrace", "simulate", "--quiet", "--hours", "1", "--count", "3000")
     wait_for(platform.is_caught_up, "the simulated events are in the tables")
     execute("headrace", "pause", "clickstream", "--because", "a test")
-    wait_for(lambda: not read_lock(stack.home, GROUP.name).held, "the pause reaches the run through the stack's instance")
+    wait_for(
+        lambda: not read_lock(stack.home, GROUP.name).held, "the pause reaches the run through the stack's instance"
+    )
     execute("headrace", "simulate", "--quiet", "--hours", "1", "--count", "500")
     execute("headrace", "drain")
     assert platform.is_caught_up()
@@ -83,7 +89,9 @@ def test_the_stack_works_as_written(stack: ContainerStack, platform: Platform) -
     stack.kill("code")
     assert not stack.is_healthy("code")
     stack.start("code")
-    third = wait_for(lambda: platform.running_host(second.run_id), "the daemon, which nobody started anew, has a run again")
+    third = wait_for(
+        lambda: platform.running_host(second.run_id), "the daemon, which nobody started anew, has a run again"
+    )
     stack.kill("daemon")
     # By the stack's own limit of two minutes it says so later: each thread is heard of twice a minute.
     assert stack.is_healthy("daemon")

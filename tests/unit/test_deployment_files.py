@@ -16,6 +16,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from deploy.rehearse_image import list_context, read_steps
 from jobs.supervision.dagster_home import render_dagster_yaml
 from jobs.supervision.postgres_storage import PostgresStorage
 from resources.registry_configuration import API_PATH
@@ -231,3 +232,15 @@ def test_recipes_that_start_programs_replace_the_shell() -> None:
     assert "exec $(BIN)/" in re.findall(r"^RUN = .*$", makefile, re.MULTILINE)[0]
     for target in ("demo", "dev", "up", "drain", "check", "simulate"):
         assert re.search(rf"^{target}:.*\n\t\$\(RUN\)headrace {target} \$\(ARGS\)$", makefile, re.MULTILINE)
+
+
+def test_what_the_image_copies_is_in_its_context_and_no_secret_is() -> None:
+    patterns = [line for line in (_ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    steps = read_steps((_ROOT / "deploy" / "Dockerfile").read_text())
+    copied = [source for kind, rest in steps if kind == "COPY" and "--from" not in rest for source in rest.split()[:-1]]
+    assert len(copied) > 10
+    for source in copied:
+        file = source if (_ROOT / source).is_file() else f"{source}/__init__.py"
+        assert (_ROOT / file).exists() and list_context(patterns, [file]) == [file]
+    kept_out = ["deploy/secrets/postgres_password", ".env", "jobs/cli/__pycache__/x.pyc", "tests/conftest.py"]
+    assert list_context(patterns, kept_out) == []
