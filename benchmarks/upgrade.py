@@ -31,7 +31,7 @@ class OldStack(ContainerStack):
     """A checkout without the services migrate and topics: code server and daemon, with its own files."""
 
     def environment(self, name: str) -> dict[str, str]:
-        """As the older file has it: the password in the environment."""
+        """The same, and the password in the environment, as the older file has it."""
         password = (self.folder / "secrets" / "postgres_password").read_text()
         return super().environment(name) | {"POSTGRES_PASSWORD": password}
 
@@ -157,7 +157,7 @@ def sending(stack: ContainerStack, rate: float) -> Iterator[None]:
 
 @contextmanager
 def checked_out(commit: str, place: Path) -> Iterator[Path]:
-    """The files of a commit, in a folder beside."""
+    """The files of a commit, in a folder of their own."""
     code = place / "old"
     code.mkdir()
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout

@@ -83,7 +83,7 @@ class ContainerStack:
             )  # fmt: skip
 
     def stop(self, name: str) -> int:
-        """As `docker compose stop`: SIGTERM to the first process only, and the service's time to end."""
+        """Does what `docker compose stop` does: SIGTERM to the first process only, and the service's time to end."""
         process, grace = self.processes.pop(name), self.service(name)["stop_grace_period"]
         family = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
@@ -94,7 +94,7 @@ class ContainerStack:
             _kill(family)  # a container's processes end with its first one
 
     def kill(self, name: str) -> None:
-        """As the kernel does when the container's memory is full: all of its processes at once."""
+        """Kills all of its processes at once, as the kernel does when the container's memory is full."""
         process = self.processes.pop(name)
         _kill([psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)])
         process.wait(LIMIT_SECONDS)
