@@ -24,7 +24,7 @@ from tests.compose_file import ROOT
 from tests.integration.container_stack import ContainerStack
 
 _LIMIT_SECONDS = 600.0
-TABLES = ("silver.events", "gold.revenue_by_category", "gold.sessions")
+TABLES = ("silver.events", "gold.revenue_by_category", "gold.conversion_funnel")
 
 
 class OldStack(ContainerStack):
