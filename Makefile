@@ -86,7 +86,7 @@ dbt: .venv-dbt/.packages ## the packages of the example docs/examples/dbt, in an
 
 lock: $(VENV)/.project ## resolve the Python dependencies again; ARGS="--upgrade" for newer versions
 	@$(LOCK) --extra dev --output-file requirements.lock $(ARGS)
-	@$(LOCK) --extra build --constraints requirements.lock --output-file deploy/requirements.lock
+	@$(LOCK) --extra build --extra otlp --constraints requirements.lock --output-file deploy/requirements.lock
 	@$(subst pyproject.toml,docs/examples/dbt/requirements.in,$(LOCK)) --no-strip-extras --output-file docs/examples/dbt/requirements.lock $(ARGS)
 
 lock-jars: $(VENV)/.project ## resolve the Maven coordinates of resources/jars.toml again

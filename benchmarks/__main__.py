@@ -42,6 +42,7 @@ BENCHMARKS = (
     "fraud_quality",
     "unknown_schemas",
     "merged_rows",
+    "upgrade",
     "soak",
 )
 

@@ -178,19 +178,36 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         Creates it on the embedded broker only; on any other a missing one raises `MissingTopicError`, for its
         replication and retention are its owner's to choose. An existing topic is left as it is.
         """
-        from confluent_kafka import KafkaError, KafkaException
-        from confluent_kafka.admin import NewTopic
-
         if not self.is_embedded:
             self.partitions(topic)
             return
-        wanted = NewTopic(topic, partitions, 1, config=dict(config or {}))
+        self.create_topic(topic, partitions, 1, config)
+
+    def create_topic(
+        self, topic: str, partitions: int, replication: int, config: Mapping[str, str] | None = None
+    ) -> None:
+        """Creates the topic on whatever broker, unless it exists, and returns when clients can see it.
+
+        An existing topic is left as it is. Raises `SettingError` where the cluster refuses it as it is asked for, such
+        as with more replicas than there are brokers.
+        """
+        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka.admin import NewTopic
+
+        wanted = NewTopic(topic, partitions, replication, config=dict(config or {}))
         created = self.admin().create_topics([wanted], operation_timeout=_TIMEOUT_SECONDS)
         try:
             created[topic].result(_TIMEOUT_SECONDS)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise self._unavailable(error) from None
+            code, text = error.args[0].code(), error.args[0].str()
+            if code in (KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_PARTITIONS,
+                        KafkaError.POLICY_VIOLATION):  # fmt: skip
+                raise SettingError(
+                    f"HEADRACE_TOPIC_REPLICATION, HEADRACE_TOPIC_PARTITIONS: {self.servers()} refuses the topic "
+                    f"{topic} with {partitions} partitions of {replication} replicas: {text}"
+                ) from None
+            if code != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise self._unavailable(error, "Create", f"topic {topic}", "headrace topics") from None
         deadline = time.monotonic() + _TIMEOUT_SECONDS
         while True:  # creation is acknowledged before every partition has a leader
             try:

@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         "ecommerce-events"
     )
     topic_partitions: Annotated[int, Field(ge=1, le=1000, description="Used when the topic is created")] = 3
+    topic_replication: Annotated[
+        int, Field(ge=1, le=100, description="Replicas of topics that `headrace topics --create` makes")
+    ] = 1
     topic_time_zone: Annotated[
         str, Field(description="Zone of the topic's timestamps without an offset, such as Europe/Berlin")
     ] = "UTC"

@@ -22,6 +22,7 @@ from jobs.cli import (
     simulate_command,
     sql_command,
     stream_commands,
+    topics_command,
     user_commands,
     views_command,
 )
@@ -54,6 +55,7 @@ _COMMANDS = (
     recommend_command.recommend,
     simulate_command.simulate,
     new_topic_command.new_topic,
+    topics_command.topics,
     registry_commands.check_contract,
     change_commands.remove_absent,
 )

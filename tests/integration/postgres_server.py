@@ -26,8 +26,8 @@ def find_binaries() -> Path | None:
 
 
 @contextmanager
-def running_postgres() -> Iterator[int]:
-    """The server's port. Its superuser `dagster` has a database of that name, and is trusted without a password."""
+def running_postgres(password: str = "") -> Iterator[int]:
+    """The server's port. Its superuser `dagster` has a database of that name, and logs in by the password, if any."""
     binaries = find_binaries()
     assert binaries is not None
     # Postgres refuses to run as root, and a folder of pytest's is closed to others.
@@ -37,7 +37,9 @@ def running_postgres() -> Iterator[int]:
         if as_owner:
             shutil.chown(folder, "postgres", "postgres")
         data, port = folder / "data", find_port()
-        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"]
+        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", USER, "-E", "UTF8", "--no-sync", "-A"]
+        initdb += ["scram-sha-256", f"--pwfile={folder / 'password'}"] if password else ["trust"]
+        (folder / "password").write_text(password)
         subprocess.run([*as_owner, *initdb], check=True, capture_output=True, cwd=folder)
         options = ["-D", str(data), "-k", str(folder), "-h", "127.0.0.1", "-p", str(port), "-F"]
         with (folder / "log").open("wb") as log:
@@ -47,7 +49,7 @@ def running_postgres() -> Iterator[int]:
         try:
             _wait_until_ready(binaries, port, server)
             createdb = [str(binaries / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", USER, USER]
-            subprocess.run(createdb, check=True, capture_output=True)
+            subprocess.run(createdb, check=True, capture_output=True, env={**os.environ, "PGPASSWORD": password})
             yield port
         finally:
             # The postmaster itself: `runuser` stands between it and us.
@@ -58,13 +60,13 @@ def running_postgres() -> Iterator[int]:
 
 
 @contextmanager
-def no_connection_left(port: int) -> Iterator[None]:
+def no_connection_left(port: int, password: str) -> Iterator[None]:
     """Takes every connection that the server has to give, those that it keeps for superusers too, for the block."""
     taken = []
     try:
         with suppress(psycopg2.OperationalError):
             while True:
-                taken.append(psycopg2.connect(host="127.0.0.1", port=port, user=USER, dbname=USER))
+                taken.append(psycopg2.connect(host="127.0.0.1", port=port, user=USER, password=password, dbname=USER))
         assert taken
         yield
     finally:

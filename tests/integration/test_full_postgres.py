@@ -2,6 +2,7 @@
 
 # No postponed annotations in this file: Dagster reads those of ops at definition time.
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,27 @@ import pytest
 from jobs.supervision.lease import read_report
 from jobs.supervision.run_host_port import RunHostPort
 from jobs.supervision.table_events import TableEvents
-from tests.integration.postgres_server import find_binaries, no_connection_left
+from tests.integration.postgres_server import find_binaries, no_connection_left, running_postgres
+from tests.integration.supervised_platform import ROOT
 
 pytestmark = pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed")
+
+
+PASSWORD = "any"
+
+
+@pytest.fixture
+def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Makes `instance` that of docker-compose.yml; gives the server's port."""
+    password, home = tmp_path / "postgres_password", tmp_path / "home" / "dagster"
+    password.write_text(PASSWORD)
+    home.mkdir(parents=True)
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", home)
+    with running_postgres(PASSWORD) as port:
+        monkeypatch.setenv("POSTGRES_HOST", "127.0.0.1")
+        monkeypatch.setenv("POSTGRES_PORT", str(port))
+        monkeypatch.setenv("POSTGRES_PASSWORD_FILE", str(password))
+        yield port
 
 
 @pytest.fixture
@@ -38,7 +57,7 @@ def test_a_host_goes_on_and_beats_again(
         port = RunHostPort(context.instance, "clickstream", context.run_id, events, context.log)
         port.report("running", {}, None)
         before = beaten_at()
-        with no_connection_left(storage_on_postgres):
+        with no_connection_left(storage_on_postgres, PASSWORD):
             for _ in range(2):
                 port.report("running", {}, None)
                 assert port.read_stop(signalled=False) is None

@@ -76,6 +76,7 @@ NOT_AUDITED = {
     "dev": "runs the platform",
     "up": "runs the platform",
     "drain": "runs the streams",
+    "topics": "makes topics that are missing, and leaves those that exist as they are",
     "check": "reads",
     "explain": "reads",
     "sql": "reads",
