@@ -17,6 +17,8 @@ BENCHMARKS = (
     "sent_again",
     "latency",
     "recovery",
+    "broker_kill",
+    "backup_pause",
     "idle",
     "ticks",
     "scrape",
@@ -40,6 +42,7 @@ BENCHMARKS = (
     "fraud_quality",
     "unknown_schemas",
     "merged_rows",
+    "upgrade",
     "soak",
 )
 

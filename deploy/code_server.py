@@ -39,16 +39,20 @@ def main() -> int:
 def serve(host: str, port: str, stop: StopSignals) -> int:
     """Runs the server until a signal comes, or it ends by itself. Returns its exit code, or 0 after a signal."""
     server = subprocess.Popen(
+        # Without the proxy of `dagster code-server start`: run monitoring asks the server whether it has a run
+        # (jobs/supervision/launcher.py), and new code is a new image here.
         [
             str(Path(sys.executable).parent / "dagster"),
-            "code-server",
-            "start",
-            "-h",
+            "api",
+            "grpc",
+            "--host",
             host,
-            "-p",
+            "--port",
             port,
-            "-m",
+            "--module-name",
             "platform_assets.definitions",
+            "--location-name",
+            "headrace",
         ],
         start_new_session=True,  # a signal to this process's group must not reach the run directly
     )

@@ -17,6 +17,8 @@ def defs() -> dg.Definitions:
     from jobs.definitions import fraud_alerts_page, fraud_model
     from jobs.definitions.asset_checks import build_ledger_sensor, checks_hourly, checks_job
     from jobs.definitions.control_streams import build_control_streams_job
+    from jobs.definitions.lineage import build_lineage_sensor
+    from jobs.definitions.nightly_backup import build_backup_job, build_backup_schedule
     from jobs.definitions.notifications import build_notifications
     from jobs.definitions.release_card import build_release_job
     from jobs.definitions.replay_stream import build_replay_job
@@ -29,6 +31,7 @@ def defs() -> dg.Definitions:
     from jobs.definitions.streaming_job import build_streaming_job
     from jobs.supervision.stream_running import build_stream_running_checks
     from platform_assets.checks import build_checks
+    from platform_assets.checks.backup_restored import build_backup_check
     from platform_assets.checks.busy_users import BusyUserLimits
     from platform_assets.checks.event_time import EventTimeLimits
     from platform_assets.fraud.assets import build_fraud_assets, has_payments
@@ -59,6 +62,7 @@ def defs() -> dg.Definitions:
     reports, wholes = select_reports(tables), select_whole_tables(tables)
     check_policy(load_all_streams(), settings.retention_days)
     streaming_job, drain_job = build_streaming_job(groups), build_drain_job(groups)
+    backup_job, backups = build_backup_job(), LakehouseResource(root=settings.backup_place)
     with_fraud = has_payments(streams)
     fraud_jobs, fraud_schedules = fraud_model.build_jobs(settings.first_day) if with_fraud else ([], [])
     pages = [build_page_asset()] if has_alerts(group.name for group in groups) else []
@@ -75,10 +79,16 @@ def defs() -> dg.Definitions:
             *build_checks(streams, settings.topic, settings.reports_engine, settings.first_day, limits, busy, relays),
             *(build_model_checks() if with_fraud else ()),
             build_stream_running_checks(groups),
+            *(
+                [build_backup_check(lambda: backups.folder, timedelta(hours=settings.backup_max_age_hours))]
+                if settings.backup_place
+                else []
+            ),
         ],
         jobs=[
             streaming_job,
             drain_job,
+            backup_job,
             build_control_streams_job(groups),
             build_replay_job(groups),
             build_requeue_job(groups),
@@ -92,6 +102,7 @@ def defs() -> dg.Definitions:
         sensors=[
             build_stream_supervisor(groups, streaming_job, settings),
             build_notifications(settings),
+            build_lineage_sensor(groups, settings),
             reports_follow_streams,
             build_ledger_sensor(streams),
             build_verdicts_sensor(),
@@ -100,6 +111,7 @@ def defs() -> dg.Definitions:
             build_nightly_schedule(settings),
             checks_hourly,
             build_drain_schedule(groups, drain_job, settings),
+            build_backup_schedule(backup_job, settings),
             *fraud_schedules,
             *map(fraud_alerts_page.build_page_schedule, page_jobs),
         ],

@@ -39,6 +39,14 @@ def open_folder(
 
 
 @dataclass(frozen=True)
+class FileState:
+    """A file as its folder has it: size in bytes, and when it was written last, in nanoseconds since the epoch."""
+
+    size: int
+    written_at_ns: int
+
+
+@dataclass(frozen=True)
 class Folder:
     """The files under a place; each path is relative to it. Nothing is looked at before it is asked for.
 
@@ -72,11 +80,23 @@ class Folder:
 
         An empty file of another store is none: Hadoop marks folders by such, and no file of ours or Spark's is empty.
         """
+        return sorted(self.find_files(path))
+
+    def find_files(self, path: str = "") -> dict[str, FileState]:
+        """The files that `list_files` lists, each with what tells it from an earlier file of the same path."""
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(path, recursive=True, allow_not_found=True)
         found = [file for file in self.files.get_file_info(selector) if file.is_file]
-        return sorted(file.path for file in found if file.size or self._local is not None or is_s3(self.uri))
+        are_all_files = self._local is not None or is_s3(self.uri)
+        return {file.path: FileState(file.size, file.mtime_ns or 0) for file in found if file.size or are_all_files}
+
+    def list_folders(self) -> list[str]:
+        """The names of the folders right under this one, sorted; none where it is not there."""
+        from pyarrow.fs import FileSelector, FileType
+
+        found = self.files.get_file_info(FileSelector("", allow_not_found=True))
+        return sorted(each.base_name for each in found if each.type == FileType.Directory)
 
     def write_file(self, path: str, content: bytes) -> str:
         """Writes a file and returns its URI. A reader sees it whole, old or new, also after a crash."""
@@ -120,6 +140,8 @@ class Folder:
         elif kind == FileType.Directory:
             self.files.delete_dir_contents(path)
             self._remove_empty(path)
+            if path:
+                self._remove_mark(path)
 
     def _remove_empty(self, path: str) -> None:
         """Removes folders that a store keeps as such (SeaweedFS), from the innermost; Amazon's has none."""
@@ -128,8 +150,11 @@ class Folder:
         for found in self.files.get_file_info(FileSelector(path, allow_not_found=True)):
             if found.type == FileType.Directory:
                 self._remove_empty(found.path)
-                self.files.create_dir(found.path, recursive=False)  # a mark can be removed, and the folder goes with it
-                self.files.delete_dir(found.path)
+                self._remove_mark(found.path)
+
+    def _remove_mark(self, path: str) -> None:
+        self.files.create_dir(path, recursive=False)  # a mark can be removed, and the folder goes with it
+        self.files.delete_dir(path)
 
     def move(self, path: str, new_path: str) -> None:
         """Moves all that lies under a path to another, where nothing is; called again after a crash, to its end.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from platform_assets.errors import BrokerRefusedError
+from platform_assets.errors import BrokerRefusedError, BrokerUnavailableError
 
 _NOT_AUTHORIZED = re.compile(
     r"(topic|group|cluster|transactional.?id).?authorization(?:[_ ]failed|exception)", re.IGNORECASE
@@ -30,6 +30,12 @@ _EXPIRED = re.compile(
 )
 _OTHER_HOST = re.compile(
     r"hostname mismatch|ip address mismatch|No subject alternative|No name matching|doesn't match", re.IGNORECASE
+)
+_NO_LEADER = re.compile(
+    r"No leaders found|leader not available|LEADER_NOT_AVAILABLE|LeaderNotAvailable"
+    r"|high watermark is not caught up|OffsetNotAvailable|OFFSET_NOT_AVAILABLE"
+    r"|not enough in.?sync replicas|NOT_ENOUGH_REPLICAS|NotEnoughReplicas",
+    re.IGNORECASE,
 )
 _AGAIN = "Nothing is lost, and streams go on by themselves when it is right."
 _AT = re.compile(r"\w+://([\w.\-\[\]:]+:\d+)/")
@@ -75,6 +81,23 @@ def find_refusal(text: str, operation: str, resource: str, part: str) -> BrokerR
             f"ssl.key.location in HEADRACE_KAFKA_CONFIG, and whether it has expired. {_AGAIN}"
         )
     return _explain_tls(text) if _TLS.search(text) else None
+
+
+def find_no_leader(text: str, resource: str) -> BrokerUnavailableError | None:
+    """The error for this text of a client; None unless it says that a partition of `resource` cannot be served."""
+    return no_leader(resource) if _NO_LEADER.search(text) else None
+
+
+def no_leader(resource: str) -> BrokerUnavailableError:
+    """The error for brokers that answer, and of which none may lead a partition of `resource`, such as `topic events`.
+
+    A broker that lacks acknowledged records must not lead: until one that has them is back, all wait.
+    """
+    return BrokerUnavailableError(
+        f"Kafka's brokers answer, and cannot serve {resource}: a partition has no leader, or too few replicas in sync. "
+        "Start the brokers that are down, with their disks. Nothing is lost, readers and writers wait, and streams go "
+        "on by themselves (docs/kafka-cluster.md)."
+    )
 
 
 def _explain_right(kind: str, name: str, operation: str, resource: str, part: str) -> BrokerRefusedError:

@@ -18,14 +18,15 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from platform_assets.errors import BrokerRefusedError, BrokerUnavailableError, MissingTopicError, SettingError
-from platform_assets.kafka_errors import find_address, find_refusal
+from platform_assets.kafka_errors import find_address, find_no_leader, find_refusal
+from platform_assets.kafka_replication import Replication
 from resources import broker_tls, librdkafka
 from resources.embedded_broker import EmbeddedBroker
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, Producer
-    from confluent_kafka.admin import AdminClient, OffsetSpec
+    from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
 # A broker that is there answers in milliseconds, one that is restarting in a few seconds.
 _TIMEOUT_SECONDS = 10.0
@@ -34,9 +35,23 @@ _TIMEOUT_SECONDS = 10.0
 # that is written in transactions there are millions of ranges, each transaction's marker.
 _NEAR_OFFSETS = 1_000
 
-# librdkafka's default of 1 MB would refuse in the producer what the broker and the quarantine are made for.
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+# A broker that hangs, or whose host has lost its power, closes no connection. For librdkafka's default of a minute it
+# would be asked again and again, while another one leads since ten seconds, and a stream's read would fail meanwhile.
+_CONNECTION = {"socket.timeout.ms": "10000"}
 
+# A record is acknowledged when all replicas in sync have it: a leader that dies with it takes nothing along. What is
+# sent again, because a leader died before its answer, is there once.
+_RELIABLE = {
+    "acks": "all",
+    "enable.idempotence": "true",
+    "compression.type": "lz4",
+    # librdkafka's default of 1 MB would refuse in the producer what the broker and the quarantine are made for.
+    "message.max.bytes": str(16 * 1024 * 1024),
+    # A leader waits for a replica that has died until the cluster has noticed it, nine seconds by default. A shorter
+    # patience than that would send everything twice meanwhile; the answer has then some time to arrive.
+    "request.timeout.ms": "20000",
+    "socket.timeout.ms": "30000",
+}
 
 # Without a look at them first librdkafka's answer is an error number of OpenSSL.
 _FILES = frozenset({"ssl.ca.location", "ssl.certificate.location", "ssl.key.location"})
@@ -109,7 +124,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
 
     def client_config(self) -> dict[str, str]:
         """librdkafka's options for any client: the address and the secret options. Never log it."""
-        return {"bootstrap.servers": self.servers(), **self._secret_options()}
+        return {**_CONNECTION, "bootstrap.servers": self.servers(), **self._secret_options()}
 
     def spark_options(self) -> dict[str, str]:
         """The same for Spark's Kafka source and sink (`kafka.*`). Raises `SettingError` as `java_client_options`."""
@@ -142,24 +157,13 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         from confluent_kafka import Producer
 
         self.admin()  # a broker that is not there is one clear error here and not a full queue later
-        reliable = {
-            "acks": "all",
-            "enable.idempotence": True,
-            "compression.type": "lz4",
-            "message.max.bytes": _MAX_MESSAGE_BYTES,
-        }
         options = {key.replace("_", "."): value for key, value in overrides.items()}
-        return Producer(librdkafka.quiet({**reliable, **self.client_config(), **options}, self._refusals))
+        config = {**self.client_config(), **_RELIABLE, **self._secret_options(), **options}
+        return Producer(librdkafka.quiet(config, self._refusals))
 
     def partitions(self, topic: str) -> list[int]:
         """The topic's partition numbers. Raises `MissingTopicError`."""
-        from confluent_kafka import KafkaException
-
-        try:
-            # Asked by name, the answer for a topic that was just created may be stale: the whole list is not.
-            metadata = self.admin().list_topics(timeout=_TIMEOUT_SECONDS).topics.get(topic)
-        except KafkaException as error:
-            raise self._unavailable(error) from None
+        metadata = self._list_topics().topics.get(topic)
         if metadata is None or not metadata.partitions:
             self._demand_right_to_see(topic)
             raise MissingTopicError(
@@ -174,19 +178,36 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         Creates it on the embedded broker only; on any other a missing one raises `MissingTopicError`, for its
         replication and retention are its owner's to choose. An existing topic is left as it is.
         """
-        from confluent_kafka import KafkaError, KafkaException
-        from confluent_kafka.admin import NewTopic
-
         if not self.is_embedded:
             self.partitions(topic)
             return
-        wanted = NewTopic(topic, partitions, 1, config=dict(config or {}))
+        self.create_topic(topic, partitions, 1, config)
+
+    def create_topic(
+        self, topic: str, partitions: int, replication: int, config: Mapping[str, str] | None = None
+    ) -> None:
+        """Creates the topic on whatever broker, unless it exists, and returns when clients can see it.
+
+        An existing topic is left as it is. Raises `SettingError` where the cluster refuses it as it is asked for, such
+        as with more replicas than there are brokers.
+        """
+        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka.admin import NewTopic
+
+        wanted = NewTopic(topic, partitions, replication, config=dict(config or {}))
         created = self.admin().create_topics([wanted], operation_timeout=_TIMEOUT_SECONDS)
         try:
             created[topic].result(_TIMEOUT_SECONDS)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise self._unavailable(error) from None
+            code, text = error.args[0].code(), error.args[0].str()
+            if code in (KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_PARTITIONS,
+                        KafkaError.POLICY_VIOLATION):  # fmt: skip
+                raise SettingError(
+                    f"HEADRACE_TOPIC_REPLICATION, HEADRACE_TOPIC_PARTITIONS: {self.servers()} refuses the topic "
+                    f"{topic} with {partitions} partitions of {replication} replicas: {text}"
+                ) from None
+            if code != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise self._unavailable(error, "Create", f"topic {topic}", "headrace topics") from None
         deadline = time.monotonic() + _TIMEOUT_SECONDS
         while True:  # creation is acknowledged before every partition has a leader
             try:
@@ -254,6 +275,16 @@ class KafkaResource(dg.ConfigurableResource[Any]):
     def is_compacted(self, topic: str) -> bool:
         """Whether the broker removes records of the topic that a newer one of their key replaces, unread ones too."""
         return "compact" in self._read_config(topic, "cleanup.policy")
+
+    def replication(self, topic: str) -> Replication:
+        """How often the cluster keeps the topic's records."""
+        in_sync, unclean = (
+            self._read_config(topic, name) for name in ("min.insync.replicas", "unclean.leader.election.enable")
+        )
+        metadata = self._list_topics()
+        partitions = metadata.topics[topic].partitions.values()
+        replicas = min(len(partition.replicas) for partition in partitions)
+        return Replication(len(metadata.brokers), replicas, int(in_sync), unclean == "true")
 
     def read_ends(self, topic: str) -> dict[int, tuple[int, int]]:
         """The last stable offset of each partition, up to which committed reads go, and the next record's offset.
@@ -366,6 +397,15 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             yield record
             heard_at = time.monotonic()
 
+    def _list_topics(self) -> ClusterMetadata:
+        from confluent_kafka import KafkaException
+
+        try:
+            # Asked by name, the answer for a topic that was just created may be stale: the whole list is not.
+            return self.admin().list_topics(timeout=_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            raise self._unavailable(error) from None
+
     def _read_config(self, topic: str, name: str) -> str:
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import ConfigResource, ResourceType
@@ -430,6 +470,8 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         for text in (str(error), self._refusals.newest):
             if (refused := find_refusal(text, operation, resource, part)) is not None:
                 return self._look_closer(text, refused)
+        if (waits := find_no_leader(str(error), resource)) is not None:
+            return waits
         address = self.bootstrap_servers or "the embedded broker"
         return BrokerUnavailableError(
             f"No Kafka broker answered at {address} within {_TIMEOUT_SECONDS:g} s ({error}). Check that it runs, "

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import BrokerUnavailableError, LostOffsetsError, MissingTopicError
-from platform_assets.kafka_errors import find_refusal, missing_right
+from platform_assets.kafka_errors import find_refusal, missing_right, no_leader
 from resources.librdkafka import Refusals, quiet
 
 if TYPE_CHECKING:
@@ -125,11 +125,13 @@ def _explain_silence(
         said = ", ".join(f"partition {p} ends at {end}, before {left[p]}" for p, end in sorted(short.items()))
         return LostOffsetsError(f"Kafka no longer holds offsets of {topic} that are to be read: {said}.")
     try:
-        is_there = bool(consumer.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions)
+        partitions = consumer.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic].partitions
     except KafkaException:
-        is_there = True
-    if not is_there:
+        partitions = None
+    if partitions is not None and not partitions:
         return _explain_missing(topic)
+    if partitions is not None and any(partitions[p].leader < 0 for p in left if p in partitions):
+        return no_leader(f"topic {topic}")
     if (refused := find_refusal(refusals.newest, "Read", f"topic {topic}", _PART)) is not None:
         return refused
     return BrokerUnavailableError(

@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         "ecommerce-events"
     )
     topic_partitions: Annotated[int, Field(ge=1, le=1000, description="Used when the topic is created")] = 3
+    topic_replication: Annotated[
+        int, Field(ge=1, le=100, description="Replicas of topics that `headrace topics --create` makes")
+    ] = 1
     topic_time_zone: Annotated[
         str, Field(description="Zone of the topic's timestamps without an offset, such as Europe/Berlin")
     ] = "UTC"
@@ -170,6 +173,16 @@ class Settings(BaseSettings):
         int,
         Field(ge=7, le=36_500, description="Days for which the queries' progress and repaired late events are kept"),
     ] = 90
+
+    backup_place: Annotated[
+        str, Field(description="Where nightly backups lie: a path, or s3://bucket/prefix; empty: none are made")
+    ] = ""
+    backup_cron: Annotated[str, Field(description="When the nightly backup is made, UTC")] = "45 1 * * *"
+    backups_kept: Annotated[int, Field(ge=1, description="Nightly backups that are kept, and one more at night")] = 7
+    # A night's backup that took an hour longer than the last one is no trouble; a night without one is.
+    backup_max_age_hours: Annotated[
+        int, Field(ge=1, description="Check backup_restored: age of the newest proved backup, above which it fails")
+    ] = 30
 
     retention_days: Annotated[
         dict[str, Annotated[int, Field(ge=1)]],
@@ -322,6 +335,16 @@ class Settings(BaseSettings):
         Field(description="Address at an OpenTelemetry collector to which metrics are pushed over OTLP; empty: none"),
     ] = ""
 
+    openlineage_url: Annotated[
+        str, Field(description="OpenLineage endpoint that is told of runs and what they read and write; empty: none")
+    ] = ""
+    openlineage_namespace: Annotated[
+        str, Field(min_length=1, description="Namespace of this platform's jobs at the OpenLineage endpoint")
+    ] = "headrace"
+    openlineage_api_key: Annotated[
+        SecretStr, Field(description="Key with which the OpenLineage endpoint is called; empty: none")
+    ] = SecretStr("")
+
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
 
     @field_validator("*")
@@ -358,11 +381,11 @@ class Settings(BaseSettings):
             raise ValueError(trouble)
         return value
 
-    @field_validator("drain_cron")
+    @field_validator("drain_cron", "backup_cron")
     @classmethod
-    def _readable_cron(cls, value: str) -> str:
+    def _readable_cron(cls, value: str, info: ValidationInfo) -> str:
         # By Dagster, which reads it later; not imported where the default stands, as in each sender of events.
-        if value != cls.model_fields["drain_cron"].default:
+        if value != cls.model_fields[info.field_name or ""].default:
             from dagster import DagsterInvalidDefinitionError, ScheduleDefinition
 
             try:
@@ -391,6 +414,13 @@ class Settings(BaseSettings):
     def _of_a_collector(cls, value: str) -> str:
         if value and (trouble := _find_trouble(value)):
             raise ValueError(trouble.replace(_WEBHOOK_SECRET, _OTLP_LOG_IN))
+        return value
+
+    @field_validator("openlineage_url")
+    @classmethod
+    def _of_lineage(cls, value: str) -> str:
+        if trouble := _find_trouble(value):
+            raise ValueError(trouble.replace(_WEBHOOK_SECRET, "set HEADRACE_OPENLINEAGE_API_KEY instead"))
         return value
 
     @field_validator("schema_registry_url")
@@ -457,6 +487,8 @@ class Settings(BaseSettings):
         if self.is_on_cluster and not self.lakehouse_is_shared and not object_store.is_uri(root):
             raise ValueError(cluster_settings.REFUSED_ROOT)
         object.__setattr__(self, "lakehouse", root)
+        if self.backup_place and "://" not in self.backup_place:
+            object.__setattr__(self, "backup_place", str(Path(self.backup_place).expanduser().absolute()))
         if self.is_on_cluster:  # what only this machine's environment says no executor knows
             object.__setattr__(self, "storage_options", object_store.with_variables(root, self.storage_options))
 

@@ -22,7 +22,9 @@ from jobs.cli import (
     simulate_command,
     sql_command,
     stream_commands,
+    topics_command,
     user_commands,
+    views_command,
 )
 from platform_assets.errors import HeadraceError, InterruptedByUserError
 
@@ -43,6 +45,7 @@ _COMMANDS = (
     lakehouse_commands.requeue,
     lakehouse_commands.explain,
     sql_command.sql,
+    views_command.views,
     pack_command.pack,
     lakehouse_commands.backup,
     lakehouse_commands.restore,
@@ -52,6 +55,7 @@ _COMMANDS = (
     recommend_command.recommend,
     simulate_command.simulate,
     new_topic_command.new_topic,
+    topics_command.topics,
     registry_commands.check_contract,
     change_commands.remove_absent,
 )

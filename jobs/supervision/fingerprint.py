@@ -21,6 +21,9 @@ _NOT_THE_HOSTS = frozenset(
         "metrics_port",
         "metrics_address",
         "otlp_endpoint",
+        "openlineage_url",
+        "openlineage_namespace",
+        "openlineage_api_key",
         # One more group is no reason to restart the others.
         "groups",
         "notify_url",
@@ -53,6 +56,7 @@ _CODE = (
     "platform_assets/folders.py",
     "platform_assets/int96_files.py",
     "platform_assets/kafka_errors.py",
+    "platform_assets/kafka_replication.py",
     "platform_assets/object_files.py",
     "platform_assets/object_store.py",
     "platform_assets/registered_tables.py",

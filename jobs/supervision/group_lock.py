@@ -34,8 +34,9 @@ def lock_path(home: Path, group: str) -> Path:
 
 
 LockMode = Literal[
-    "run", "drain", "recompute", "acknowledge", "backup", "restore", "replay", "requeue", "forget", "reset-time"
-]
+    "run", "drain", "recompute", "acknowledge", "backup", "nightly-backup", "restore", "replay", "requeue", "forget",
+    "reset-time",
+]  # fmt: skip
 
 
 @contextmanager
@@ -175,6 +176,8 @@ def describe_owner(mode: str, run_id: str, who: str) -> str:
             return f"a recomputation that is being prepared ({who})"
         case "forget":
             return f"a user's erasure ({who})"
+        case "nightly-backup":
+            return f"the nightly backup ({who})"
         case "reset-time":
             return f"a time that is being set back ({who})"
         case "backup" | "restore" | "replay" | "requeue":

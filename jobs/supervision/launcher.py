@@ -1,4 +1,4 @@
-"""Dagster's default launcher, able to say that a local run's process is dead.
+"""Dagster's default launcher, able to say that a run's process is dead.
 
 Without it a run whose machine rebooted reads STARTED for ever and keeps its concurrency slot (measured; the default
 launcher has no health check). Uses Dagster's internals; `tests/unit/test_launcher.py` covers that use.
@@ -11,8 +11,11 @@ import os
 
 import psutil
 from dagster import DagsterEvent, DagsterEventType, DagsterRun, DefaultRunLauncher
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._grpc.types import GetCurrentRunsResult
+from dagster._serdes import deserialize_value
 
 # The worker logs its pid after it has imported the code. A process made later than that event has only the same pid.
 _CLOCK_TOLERANCE_SECONDS = 2.0
@@ -40,7 +43,14 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
             self._instance.add_run_tags(context.dagster_run.run_id, {GRPC_INFO_TAG: json.dumps(address)})
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """FAILED when the process that reported itself for this run is gone; RUNNING otherwise or when none did."""
+        """FAILED when the process that reported itself for this run is gone; RUNNING otherwise or when none did.
+
+        A code server with a port may be in a container of its own, where pids are others: it is asked. While it does
+        not answer, nobody knows, and the run counts as running. It must not be behind the proxy of `dagster
+        code-server start`, which asks its newest server only, and not the one that has the run.
+        """
+        if "port" in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
+            return self._ask_server(run)
         records = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
         for entry in reversed(records):
             event = entry.dagster_event
@@ -59,6 +69,18 @@ class LocalHealthRunLauncher(DefaultRunLauncher):
                 return CheckRunHealthResult(WorkerStatus.RUNNING)
             return CheckRunHealthResult(WorkerStatus.FAILED, f"its process (pid {pid}) is gone")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+    def _ask_server(self, run: DagsterRun) -> CheckRunHealthResult:
+        client = self._get_grpc_client_for_termination(run.run_id)
+        if client is None:  # it has ended since
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        try:
+            answer = deserialize_value(client.get_current_runs(), GetCurrentRunsResult)
+        except DagsterUserCodeUnreachableError:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        if answer.serializable_error_info is not None or run.run_id in answer.current_runs:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, "its code server has no process for it, or has started anew")
 
 
 def _read_pid(event: DagsterEvent) -> int | None:

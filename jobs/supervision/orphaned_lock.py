@@ -14,7 +14,12 @@ def judge_orphan(situation: Situation) -> Verdict:
     if lock.owner_mode != "run":
         if control.paused:
             return [], Phase.HELD_OPERATOR, f"{describe_pause(control)}; {held}"
-        return [], Phase.ORPHAN, f"{held}; nothing is launched until it ends"
+        # Nobody is to be told each night that the group rests, only where the copy does not end.
+        is_short = situation.state.phase is not Phase.ORPHAN and (
+            situation.watched_for(Phase.QUEUED) < situation.policy.start_timeout
+        )
+        phase = Phase.QUEUED if lock.owner_mode == "nightly-backup" and is_short else Phase.ORPHAN
+        return [], phase, f"{held}; nothing is launched until it ends"
     owner_run = next((run for run in situation.runs if run.run_id == lock.owner_run_id), None)
     if owner_run is None or owner_run.ended_at is None:
         return [], Phase.ORPHAN, f"{held}, whose run is not known here; stop that process"

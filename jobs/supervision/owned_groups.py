@@ -38,6 +38,11 @@ class OwnedGroups:
         self.lock_fds = tuple(lock_fds)
         self._leases = leases
 
+    @classmethod
+    def of(cls, parts: Sequence[OwnedGroups]) -> OwnedGroups:
+        """What was taken one after the other, as one."""
+        return cls([fd for part in parts for fd in part.lock_fds], [each for part in parts for each in part._leases])
+
     def demand(self) -> None:
         """Raises unless the groups are ours now: before each step that nobody can take back. From any thread.
 

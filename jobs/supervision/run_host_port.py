@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.supervision.group_lease import GroupLease, claim_lease, identify_myself
 from jobs.supervision.host import HostPhase, StreamRequests
@@ -24,6 +25,10 @@ from resources.processes import ProcessIdentity
 
 if TYPE_CHECKING:
     from platform_assets.streaming.progress import QueryProgress
+
+_log = logging.getLogger(__name__)
+# SQLAlchemy repeats the statement and its parameters behind the cause.
+_SHOWN_CHARS = 200
 
 
 class RunHostPort:
@@ -58,6 +63,7 @@ class RunHostPort:
         self._first_batches: dict[str, int] = {}
         self._has_committed = False
         self._is_superseded = False
+        self._is_storage_away = False
 
     def report(self, phase: HostPhase, progress: Mapping[str, QueryProgress], jvm: ProcessIdentity | None) -> None:
         """Beats, marks the first commit, logs asset events that are due.
@@ -76,8 +82,9 @@ class RunHostPort:
                 return
             self._mark_commit(progress)
             self._events.publish(progress, time.monotonic())
-        except Exception:  # noqa: BLE001
-            self._log.warning("The heartbeat could not be written; streams go on.", exc_info=True)
+            self._say_storage_is_back()
+        except Exception as error:  # noqa: BLE001
+            self._say_storage_is_away("The heartbeat could not be written", error)
 
     def check_lease(self) -> None:
         """Raises `GroupOwnedError` when another host has taken over the group. From any thread, before each commit.
@@ -99,16 +106,16 @@ class RunHostPort:
         if found is not None:
             try:
                 record_exit(self._instance, self._run_id, *found)
-            except Exception:  # noqa: BLE001
-                self._log.warning("The run's exit could not be recorded.", exc_info=True)
+            except Exception as error:  # noqa: BLE001
+                self._say_storage_is_away("The run's exit could not be recorded", error)
         return found
 
     def read_requests(self) -> StreamRequests:
         """Reads the control record; returns what was read last while the storage is away."""
         try:
             control = read_control(self._instance, self._group)
-        except Exception:  # noqa: BLE001
-            self._log.warning("The control record could not be read; streams go on as they are.", exc_info=True)
+        except Exception as error:  # noqa: BLE001
+            self._say_storage_is_away("The control record could not be read", error)
         else:
             self._requests = StreamRequests(frozenset(control.paused_streams), control.streams_restart_at)
         return self._requests
@@ -128,12 +135,28 @@ class RunHostPort:
             if run.is_finished:
                 return ExitKind.STOPPED, f"the run was ended from outside ({run.status.value})"
             stop = read_stop(self._instance, self._group)
-        except Exception:  # noqa: BLE001
-            self._log.warning("The stop record could not be read; streams go on.", exc_info=True)
+        except Exception as error:  # noqa: BLE001
+            self._say_storage_is_away("The stop record could not be read", error)
             stop = None
         if stop is not None and stop.run_id == self._run_id:
             return ExitKind.STOPPED, stop.why
         return (ExitKind.INTERRUPTED, "interrupted by a signal") if signalled else None
+
+    def _say_storage_is_away(self, what: str, error: BaseException) -> None:
+        """One line until it is back, in this process's log: the run's own log is in the storage, and would raise."""
+        if not self._is_storage_away:
+            self._is_storage_away = True
+            error = error.__cause__ or error  # Postgres's storage says only how often it has tried
+            _log.warning(
+                "%s (%s). The storage of Dagster's instance does not answer; streams go on, and nobody watches them "
+                "until it does.", what, " ".join(str(error).split())[:_SHOWN_CHARS],
+                exc_info=not isinstance(error, SQLAlchemyError),  # of a bug of ours the stack is the only clue
+            )  # fmt: skip
+
+    def _say_storage_is_back(self) -> None:
+        if self._is_storage_away:
+            self._is_storage_away = False
+            self._log.info("The storage of Dagster's instance answers again.")
 
     def _mark_commit(self, progress: Mapping[str, QueryProgress]) -> None:
         """Marks the run once it has moved and no query is behind one batch that might be the one it always dies of."""

@@ -11,6 +11,7 @@ import msgspec
 
 from jobs.supervision.publish_target import find_publish_target
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError
+from platform_assets.kafka_replication import find_weaknesses
 from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
@@ -58,6 +59,7 @@ def build_stream_context(
     for name in topics.values():
         kafka.ensure_topic(name, settings.topic_partitions)
         _warn_of_compaction(name, kafka)
+        _warn_of_replication(name, kafka)
     for relay in relays:
         _ensure_relay_topics(relay, settings, kafka)
     published = frozenset(
@@ -191,6 +193,12 @@ def _warn_of_compaction(topic: str, kafka: KafkaResource) -> None:
             "Topic %s is compacted: Kafka removes records that a newer one of the same key replaces, unread ones too. "
             "The check ledger says how many that may be at most. Set its cleanup.policy to delete.", topic,
         )  # fmt: skip
+
+
+def _warn_of_replication(topic: str, kafka: KafkaResource) -> None:
+    found = _try(lambda: kafka.replication(topic))
+    for weakness in find_weaknesses(found) if found is not None else ():
+        _log.warning("Topic %s: %s See docs/kafka-cluster.md.", topic, weakness)
 
 
 def _try(ask: Callable[[], _T]) -> _T | None:

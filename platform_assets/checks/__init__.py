@@ -41,6 +41,7 @@ def build_checks(
     from platform_assets.checks.measured_recall import build_recall_checks
     from platform_assets.checks.parity import build_parity_checks
     from platform_assets.checks.repeated_events import build_repeated_events_checks
+    from platform_assets.checks.replication import build_replication_checks
     from platform_assets.checks.report_consistency import build_report_consistency_checks
     from platform_assets.checks.schema_contract import build_schema_contract_checks
     from platform_assets.checks.schemas import build_schemas_checks
@@ -67,6 +68,7 @@ def build_checks(
         *build_event_time_checks(kafka, limits or EventTimeLimits()),
         *build_hop_ledger_checks(streams),
         *build_time_to_loss_checks(kafka, topics),
+        *build_replication_checks(kafka, topics),
         *build_schema_contract_checks(contracts),
         *build_schemas_checks(kafka),
         *build_table_files_checks(tables),

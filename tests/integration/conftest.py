@@ -26,7 +26,6 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.processes import identify, is_alive, kill
 from resources.settings import Settings
-from tests.integration.postgres_server import running_postgres
 from tests.integration.replayed_streams import read_two_hours
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.streams_under_test import StreamsUnderTest
@@ -120,19 +119,6 @@ def platform(
         monkeypatch.setenv(variable, value)
     with dg.DagsterInstance.get() as instance:
         yield Platform(settings, kafka, instance, dict(os.environ))
-
-
-@pytest.fixture
-def storage_on_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Makes the Dagster home of `platform` that of docker-compose.yml, but for the server's address."""
-    text = (ROOT / "deploy" / "dagster.yaml").read_text()
-    with running_postgres() as port:
-        monkeypatch.setenv("POSTGRES_PASSWORD", "any")
-        home = tmp_path / "home" / "dagster"
-        home.mkdir(parents=True)
-        text = text.replace("hostname: postgres", "hostname: 127.0.0.1").replace("port: 5432", f"port: {port}")
-        (home / "dagster.yaml").write_text(text)
-        yield
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psycopg2
 
 USER = "dagster"
 LIMIT_SECONDS = 60.0
@@ -25,10 +27,7 @@ def find_binaries() -> Path | None:
 
 @contextmanager
 def running_postgres(password: str = "") -> Iterator[int]:
-    """The server's port. Its superuser `dagster` has a database of that name.
-
-    Without a password everybody is taken for that user.
-    """
+    """The server's port. Its superuser `dagster` has a database of that name, and logs in by the password, if any."""
     binaries = find_binaries()
     assert binaries is not None
     # Postgres refuses to run as root, and a folder of pytest's is closed to others.
@@ -38,14 +37,9 @@ def running_postgres(password: str = "") -> Iterator[int]:
         if as_owner:
             shutil.chown(folder, "postgres", "postgres")
         data, port = folder / "data", find_port()
-        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", USER, "-E", "UTF8", "--no-sync"]
-        if password:
-            (folder / "password").write_text(password)
-            if as_owner:
-                shutil.chown(folder / "password", "postgres", "postgres")
-            initdb += ["-A", "scram-sha-256", f"--pwfile={folder / 'password'}"]
-        else:
-            initdb += ["-A", "trust"]
+        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", USER, "-E", "UTF8", "--no-sync", "-A"]
+        initdb += ["scram-sha-256", f"--pwfile={folder / 'password'}"] if password else ["trust"]
+        (folder / "password").write_text(password)
         subprocess.run([*as_owner, *initdb], check=True, capture_output=True, cwd=folder)
         options = ["-D", str(data), "-k", str(folder), "-h", "127.0.0.1", "-p", str(port), "-F"]
         with (folder / "log").open("wb") as log:
@@ -72,6 +66,21 @@ def dump_database(port: int, password: str) -> bytes:
     command = [str(binaries / "pg_dump"), "-h", "127.0.0.1", "-p", str(port), "-U", USER, USER]
     environment = {**os.environ, "PGPASSWORD": password}
     return subprocess.run(command, check=True, capture_output=True, env=environment).stdout
+
+
+@contextmanager
+def no_connection_left(port: int, password: str) -> Iterator[None]:
+    """Takes every connection that the server has to give, those that it keeps for superusers too, for the block."""
+    taken = []
+    try:
+        with suppress(psycopg2.OperationalError):
+            while True:
+                taken.append(psycopg2.connect(host="127.0.0.1", port=port, user=USER, password=password, dbname=USER))
+        assert taken
+        yield
+    finally:
+        for connection in taken:
+            connection.close()
 
 
 def find_port() -> int:

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 
 from jobs.operations.backup import back_up, restore
 from jobs.operations.forgetting.command import Erasure
 from jobs.operations.forgetting.proof import search_files
+from jobs.operations.nightly_backup import make_nightly_backup
 from jobs.operations.recompute import empty_stream
 from jobs.operations.replay.comparison import compare_with_live
 from jobs.operations.replay.shadow import Shadow, fill_shadow
 from jobs.operations.replay.swap import is_half_done, swap_in, undo_swap
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.errors import StorageError
+from platform_assets.kept_backups import list_backups
 from platform_assets.streaming.register.found_traces import NOTHING_ELSE
 from platform_assets.streaming.stream_spec import Stream, select_ingest
 from platform_assets.streams import load_stream_groups, load_streams
@@ -98,11 +101,23 @@ def test_a_restored_backup_goes_on_in_another_place_of_the_store(
     # To a disk and back is the same copy.
     on_disk = back_up(GROUPS, settings_of_store, str(tmp_path / "on disk"))
     assert {name: version for name, version in on_disk.items() if name != AUDIT_LOG.name} == versions
+    _back_up_two_nights(settings_of_store.model_copy(update={"backup_place": f"{root}-nightly", "backups_kept": 1}))
     there = replace(streams, context=replace(streams.context, lakehouse_root=root))
     there.send(build_events(range(100, 104)))
     there.drain("events", NAME)
     prove_sound(there, NAME)
     assert len(there.rows("silver.events")) > len(streams.rows("silver.events"))
+
+
+def _back_up_two_nights(settings: Settings) -> None:
+    """The second one takes the place of the first when its restore was rehearsed."""
+    place = LakehouseResource(root=settings.backup_place).folder
+    with dg.instance_for_test() as instance:
+        first = make_nightly_backup(GROUPS, settings, instance, lambda line: None)
+        assert first.rehearsal.passed and place.list_folders() == [first.name]
+        second = make_nightly_backup(GROUPS, settings, instance, lambda line: None)
+    assert [backup.name for backup in list_backups(place)] == place.list_folders() == [second.name]
+    assert second.removed == (first.name,)
 
 
 @pytest.mark.long

@@ -76,9 +76,11 @@ NOT_AUDITED = {
     "dev": "runs the platform",
     "up": "runs the platform",
     "drain": "runs the streams",
+    "topics": "makes topics that are missing, and leaves those that exist as they are",
     "check": "reads",
     "explain": "reads",
     "sql": "reads",
+    "views": "reads",
     "recommend": "reads",
     "metrics": "reads",
     "card list": "reads",
@@ -90,7 +92,7 @@ NOT_AUDITED = {
     "model train": "computes, as its schedule does: platform.fraud_models has who, and fraud_champions what came of it",
 }
 AUDITED_JOBS = {
-    "control_streams", "replay_stream", "requeue_records", "release_card", "promote_fraud_model",
+    "back_up_lakehouse", "control_streams", "replay_stream", "requeue_records", "release_card", "promote_fraud_model",
     "roll_back_fraud_model",
 }  # fmt: skip
 

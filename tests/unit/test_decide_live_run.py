@@ -182,6 +182,17 @@ def test_drain_is_never_disturbed() -> None:
     assert "a drain (pid 7 on here)" in decision.reason
 
 
+def test_nightly_backup_is_waited_for_and_people_are_told_where_it_does_not_end() -> None:
+    backup = LockView(True, "nightly-backup", "", HOST, True, "the nightly backup (pid 7 on here)")
+    state, phases = SupervisorState(), []
+    for at in (0, 10, POLICY.start_timeout - 1, POLICY.start_timeout, POLICY.start_timeout + 600):
+        decision = look(run(status="success", ended_at=NOW), lock=backup, state=state, now=NOW + at)
+        assert decision.actions == () and "the nightly backup (pid 7 on here)" in decision.reason
+        state = decision.state
+        phases.append(decision.phase)
+    assert phases == [Phase.QUEUED] * 3 + [Phase.ORPHAN] * 2
+
+
 def test_group_that_was_paused_for_work_at_rest_is_shown_as_held() -> None:
     replay = LockView(True, "replay", "", HOST, True, "a replay (pid 7 on here)")
     decision = look(

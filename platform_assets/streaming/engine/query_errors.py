@@ -20,7 +20,7 @@ from platform_assets.errors import (
     RegistryUnavailableError,
     StorageError,
 )
-from platform_assets.kafka_errors import find_refusal
+from platform_assets.kafka_errors import find_no_leader, find_refusal
 from platform_assets.store_errors import find_store_error
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def classify_failure(query: str, text: str, context: StreamContext) -> HeadraceE
         operation = "Read" if is_read else "Write"
         if (refusal := find_refusal(text, operation, f"topic {topic}", f"query {query}")) is not None:
             return refusal
+        if (waits := find_no_leader(text, f"topic {topic}")) is not None:
+            return waits
     if "unknowntopicorpartition" in lower:
         return MissingTopicError(
             f"Topic {topic} is gone from the broker. Create it again, or name another: the shop's is HEADRACE_TOPIC, "

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 # would be 256 MB for each partition. Of usual events 128 KiB are more than 500.
 _MAX_FETCH_BYTES = 128 * 1024
 
+# A broker that hangs, or whose host has lost its power, closes no connection: for the default of half a minute Spark
+# would wait for its answer, while another one leads since ten seconds.
+_REQUEST_TIMEOUT_MILLIS = 10_000
+# Kafka's Java client asks the broker for offsets that led a partition when the call began. When that one has died
+# and is out of the list of brokers, it waits for its return as long as a call may take (KAFKA-20673): by default a
+# minute, with each broker that dies. Spark's next attempt asks the new leader; all of them take three minutes, as
+# by default.
+_CALL_TIMEOUT_MILLIS = 15_000
+_ATTEMPTS = 12
+
 _GROUP = "headrace-ranges"
 
 RECORD_COLUMNS = ("key", "value", "partition", "offset", "timestamp")
@@ -25,8 +35,13 @@ RECORD_COLUMNS = ("key", "value", "partition", "offset", "timestamp")
 
 def build_options(context: StreamContext) -> dict[str, str]:
     """Options of Spark's Kafka source for any read of the topic; a user's own Kafka options win."""
+    # The client refuses a call that may take less time than each of its requests.
+    request_millis = int(context.kafka_options.get("kafka.request.timeout.ms", _REQUEST_TIMEOUT_MILLIS))
     return {
         "kafka.max.partition.fetch.bytes": str(_MAX_FETCH_BYTES),
+        "kafka.request.timeout.ms": str(request_millis),
+        "kafka.default.api.timeout.ms": str(max(_CALL_TIMEOUT_MILLIS, request_millis)),
+        "fetchOffset.numRetries": str(_ATTEMPTS),
         **context.kafka_options,
         "failOnDataLoss": "true",
         "kafka.isolation.level": "read_committed",
