@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,10 +202,11 @@ def secured_run(
             "HEADRACE_SCHEMA_REGISTRY_URL": registry, "HEADRACE_PUBLISH_FORMAT": "avro",
             "HEADRACE_SPARK_ENCRYPT": "true", "HEADRACE_SPARK_HEAP_MIB": "768", "HEADRACE_TRIGGER_SECONDS": "0.5",
             "HEADRACE_BACKOFF_SECONDS": "7", "HEADRACE_BACKOFF_CAP_SECONDS": "7",
-            "POSTGRES_PASSWORD": planted.values["postgres"], "MLFLOW_TRACKING_PASSWORD": planted.plant("mlflow"),
+            "POSTGRES_PASSWORD_FILE": str(home / "postgres_password"), "POSTGRES_HOST": "127.0.0.1",
+            "POSTGRES_PORT": str(port), "MLFLOW_TRACKING_PASSWORD": planted.plant("mlflow"),
             "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={planted.plant('otlp')}", "DAGSTER_HOME": str(home / "dagster"),
         }  # fmt: skip
-        _write_instance(home, port)
+        _write_instance(home, planted.values["postgres"])
         for name, value in values.items():
             monkeypatch.setenv(name, value)
         with dg.DagsterInstance.get() as instance:
@@ -224,13 +226,12 @@ def _prepare_broker(broker: SecuredBroker, account: str, topic: str) -> None:
     broker.grant(*topic_rights(account, topic, "READ"), *topic_rights(account, PUBLISHED, "WRITE"))
 
 
-def _write_instance(home: Path, port: int) -> None:
-    """The instance of docker-compose.yml, but for the server's address."""
-    text = (ROOT / "deploy" / "dagster.yaml").read_text()
-    text = text.replace("hostname: postgres", "hostname: 127.0.0.1").replace("port: 5432", f"port: {port}")
+def _write_instance(home: Path, password: str) -> None:
+    """The instance of docker-compose.yml."""
     for folder in (home / "dagster", home / "spark-events"):
         folder.mkdir(parents=True)
-    (home / "dagster" / "dagster.yaml").write_text(text)
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", home / "dagster")
+    (home / "postgres_password").write_text(password)
 
 
 def _take(request: Handler, told: list[bytes]) -> None:
