@@ -20,7 +20,8 @@ DAGSTER_DUMP = "headrace_backup_dagster.dump"
 OWN_FILES = frozenset({MANIFEST, FILE_LIST, REHEARSAL, DAGSTER_DUMP})
 """What lies in a backup and is no file of the lakehouse."""
 
-_NAME = "backup-%Y-%m-%dT%H%M%SZ"
+# To the microsecond: two that are begun by hand one after the other are two folders.
+_NAME = "backup-%Y-%m-%dT%H%M%S.%fZ"
 
 
 @dataclass(frozen=True)

@@ -140,9 +140,9 @@ def test_each_command_exists(name: str) -> None:
 
 def check_command(words: list[str]) -> None:
     """Has the program's own parser read the words, with the files of this project in the place of the image's."""
-    copied = dict(re.findall(r"^COPY (deploy/\S+\.py) (\S+)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE))
+    copies = re.findall(r"^COPY (deploy/.+\.py) (\S+)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
     if words[0] == "python":
-        [source] = [source for source, target in copied.items() if target == words[1]]
+        [source] = [each for names, target in copies for each in names.split() if target + Path(each).name == words[1]]
         assert (ROOT / source).exists()
         return
     command = PROGRAMS[words[0]]()
@@ -234,7 +234,7 @@ def test_what_is_mounted_is_there(name: str) -> None:
     [code] = [each for each in find(name, "Service") if each["spec"].get("clusterIP") == "None"]
     workspace = yaml.safe_load(next(data["workspace.yaml"] for data in maps.values() if "workspace.yaml" in data))
     compose = yaml.safe_load((ROOT / "deploy" / "workspace.yaml").read_text())
-    compose["load_from"][0]["grpc_server"]["host"] = code["metadata"]["name"]
+    compose["load_from"][0]["grpc_server"] |= {"host": code["metadata"]["name"], "port": 4000}
     assert workspace == compose
 
 
@@ -243,10 +243,13 @@ def test_the_instance_is_that_of_the_container_stack_with_another_database(name:
     [values] = [yaml.safe_load(path.read_text()) for path in VALUE_SETS if path.stem == name]
     stack = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())
     database = merge(VALUES, values)["postgresql"]
-    stack["storage"]["postgres"]["postgres_db"] |= {
+    # There the password is in a file; here Kubernetes puts it into the environment out of a Secret.
+    options = stack["storage"].pop("custom")["config"]["postgres_db"]
+    stack["storage"]["postgres"] = {"postgres_db": options | {
         "hostname": database["postgresqlHost"], "port": database["service"]["port"],
         "username": database["postgresqlUsername"], "db_name": database["postgresqlDatabase"],
-    }  # fmt: skip
+        "password": {"env": "POSTGRES_PASSWORD"},
+    }}  # fmt: skip
     texts = [each["data"]["dagster.yaml"] for each in find(name, "ConfigMap") if "dagster.yaml" in each["data"]]
     assert len(texts) == 2 and all(yaml.safe_load(text) == stack for text in texts)
 

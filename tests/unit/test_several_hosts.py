@@ -19,6 +19,7 @@ import pytest
 from jobs.definitions.stream_supervisor import build_stream_supervisor
 from jobs.definitions.streaming_job import build_streaming_job
 from jobs.operations import backup
+from jobs.operations.lakehouse_copy import LakehouseCopy
 from jobs.operations.forgetting.command import Erasure
 from jobs.operations.recompute import recompute_stream
 from jobs.platform.services import prepare_environment
@@ -360,7 +361,7 @@ def test_a_backup_that_was_replaced_while_it_copied_is_none(
         host_run(instance)
         on_host("host-b")
 
-    monkeypatch.setattr(backup, "_copy", copy_slowly)
+    monkeypatch.setattr(LakehouseCopy, "complete", copy_slowly)
     place = tmp_path / "copy"
     with pytest.raises(GroupOwnedError, match="Another host has taken over"):
         backup.back_up([GROUP], settings, str(place))
