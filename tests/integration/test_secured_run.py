@@ -192,7 +192,8 @@ def secured_run(
         files = {
             "kafka_config": kafka, "storage_options": store.options, "spark_conf": spark_conf,
             "schema_registry_config": {"basic.auth.user.info": log_in},
-            "spark_secret": planted.plant("spark_secret"), "notify_url": f"{webhook}/{planted.plant('notify_url')}",
+            "spark_secret": planted.plant("spark_secret"), "openlineage_api_key": planted.plant("openlineage"),
+            "notify_url": f"{webhook}/{planted.plant('notify_url')}",
         }  # fmt: skip
         write_secrets(tmp_path / "secrets", files)
         values = {
