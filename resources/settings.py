@@ -297,7 +297,9 @@ class Settings(BaseSettings):
 
     postgres_url: Annotated[
         SecretStr,
-        Field(description="Postgres that keeps tables in step, as postgresql://user:password@host/database; empty: none"),
+        Field(
+            description="Postgres that keeps tables in step, as postgresql://user:password@host/database; empty: none"
+        ),
     ] = SecretStr("")
     postgres_tables: Annotated[
         str, Field(description="Silver and gold tables that are kept in step there, with commas between")

@@ -57,7 +57,13 @@ def read_states(targets: Sequence[Target], settings: Settings, lakehouse: Lakeho
         is_loading = row.get("load_version") is not None
         states.append(
             SinkState(
-                name, row.get("version"), newest, row.get("rows", 0), row.get("applied_at"), is_loading, name in followed
+                name,
+                row.get("version"),
+                newest,
+                row.get("rows", 0),
+                row.get("applied_at"),
+                is_loading,
+                name in followed,
             )
         )
     return states

@@ -109,10 +109,16 @@ SINK_VERSION = MetricSpec(
 )
 SINK_ROWS = MetricSpec("headrace_sink_rows", "gauge", "Rows of the table in the database", _QUERY)
 SINK_LAG_SECONDS = MetricSpec(
-    "headrace_sink_lag_seconds", "gauge", "Age of the oldest commit that the sink has not applied; 0: there is none", _QUERY
+    "headrace_sink_lag_seconds",
+    "gauge",
+    "Age of the oldest commit that the sink has not applied; 0: there is none",
+    _QUERY,
 )
 SINK_STANDING = MetricSpec(
-    "headrace_sink_standing", "gauge", "1 while the sink stands still: the database is away, or a table was changed", _QUERY
+    "headrace_sink_standing",
+    "gauge",
+    "1 while the sink stands still: the database is away, or a table was changed",
+    _QUERY,
 )
 CHECK_FAILED = MetricSpec(
     "headrace_check_failed",

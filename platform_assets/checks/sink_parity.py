@@ -1,4 +1,4 @@
-"""The check `sink_parity` on a table in Postgres: its sink has written what the Delta table has, and nobody else has."""
+"""The check `sink_parity` on a table in Postgres: it is what its sink has written, and that is the Delta table."""
 
 # No postponed annotations in this file: Dagster reads those of assets and checks at definition time.
 from datetime import UTC, datetime

@@ -3,8 +3,8 @@
 | layer | file | answers for |
 |---|---|---|
 | values | `target.py` | the table in Postgres that a table's spec asks for |
-| Delta | `table_log.py`, `file_rows.py`, `changed_rows.py` | which files a version added and removed, and which rows differ |
-| Postgres | `copy_text.py`, `accounts.py`, `target_table.py` | rows as COPY takes them, the applied version, the target itself |
+| Delta | `table_log.py`, `file_rows.py`, `changed_rows.py` | files that versions added and removed, rows that differ |
+| Postgres | `copy_text.py`, `accounts.py`, `target_table.py` | rows for COPY, the applied version, the table itself |
 | work | `sink.py`, `sink_group.py` | one table's next transaction; the threads that a host runs |
 | verdict | `comparison.py` | what differs between the target, the account and the Delta table |
 | catalogue | `catalogue.py` | which tables the settings name |

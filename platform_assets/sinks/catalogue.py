@@ -30,7 +30,9 @@ def load_groups() -> tuple[StreamGroup, ...]:
     if not settings.postgres_url.get_secret_value():
         return groups
     if any(group.name == GROUP_NAME for group in groups):
-        raise CatalogueError(f"A file of platform_assets/groups has a group {GROUP_NAME}, as the sinks have. Rename it.")
+        raise CatalogueError(
+            f"A file of platform_assets/groups has a group {GROUP_NAME}, the name of the sinks' one. Rename it."
+        )
     sinks = select_tables(list_tables(groups), settings)
     return (*groups, StreamGroup(GROUP_NAME, (), sinks=sinks))
 
@@ -61,4 +63,3 @@ def select_tables(known: dict[str, TableSpec], settings: Settings) -> tuple[Tabl
         return tuple(Target(known[name], settings.postgres_schema).table for name in names)
     except CatalogueError as error:
         raise SettingError(f"HEADRACE_POSTGRES_TABLES: {error}") from None
-

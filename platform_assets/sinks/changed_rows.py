@@ -1,7 +1,7 @@
-"""Which rows differ between the files that a step has added and those that it has removed: computed by DuckDB.
+"""Finds which rows differ between the files that a step has added and those that it has removed, by DuckDB.
 
-An upsert or an erasure rewrites whole files for a few rows. What stands in both is no change, and is not sent. Memory is
-bounded: DuckDB puts the rest on the disk.
+An upsert or an erasure rewrites whole files for a few rows. What stands in both is no change, and is not sent. Memory
+is bounded: DuckDB keeps the rest on the disk.
 """
 
 from __future__ import annotations

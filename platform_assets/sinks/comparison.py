@@ -1,4 +1,4 @@
-"""Compares a sink's table with its account and with the Delta table: what somebody has changed by hand, and what lacks."""
+"""Compares a sink's table with its account and with the Delta table: what somebody has changed, and what lacks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _compare_counts(written: Mapping[Any, DayTotal], counts: Mapping[Any, int], 
     ours = {day: total.rows for day, total in written.items()}
     days = sorted((day for day in ours.keys() | counts.keys() if ours.get(day, 0) != counts.get(day, 0)), key=str)
     return [
-        f"{_name(day)}: the sink has written {ours.get(day, 0):,} rows, and version {version} has {counts.get(day, 0):,}."
+        f"{_name(day)}: the sink has written {ours.get(day, 0):,} rows; version {version} has {counts.get(day, 0):,}."
         for day in days[:_MOST_DAYS_NAMED]
     ]
 

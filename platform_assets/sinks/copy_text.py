@@ -1,6 +1,6 @@
-"""Rows as the text that Postgres's COPY reads, made by Arrow column by column.
+r"""Rows as the text that Postgres's COPY reads, made by Arrow column by column.
 
-It is COPY's own text format, and not CSV: in that, a line `\\.` within a quoted text ends the data before Postgres 18.
+It is COPY's own text format, and not CSV: in that, a line `\.` within a quoted text ends the data before Postgres 18.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 class CopySource:
-    """Rows as a file that psycopg2's `copy_expert` reads: some megabytes at a time, never all. Counts them in `rows`."""
+    """Rows as a file that psycopg2's `copy_expert` reads: some megabytes at a time, never all. `rows` counts them."""
 
     def __init__(self, batches: Iterable[pa.RecordBatch], columns: Sequence[TargetColumn]) -> None:
         self.rows = 0
@@ -104,9 +104,7 @@ def _demand_readable(values: pa.Array, name: str) -> None:
     bounds = (_FIRST, _LAST) if pa.types.is_timestamp(values.type) else (_FIRST.date(), _LAST.date())
     low, high = (pa.scalar(bound, values.type) for bound in bounds)
     found = pc.min_max(values)
-    if found["min"].is_valid and (
-        pc.less(found["min"], low).as_py() or pc.greater(found["max"], high).as_py()
-    ):
+    if found["min"].is_valid and (pc.less(found["min"], low).as_py() or pc.greater(found["max"], high).as_py()):
         raise SinkTargetError(
             f"The column {name} has a time before the year 1 or after 9999, which Postgres is not given. Correct the "
             "row in the lakehouse, or leave the table out of HEADRACE_POSTGRES_TABLES."

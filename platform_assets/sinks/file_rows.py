@@ -39,7 +39,9 @@ def has_values(files: FileSystem, data: Iterable[DataFile], column: str) -> bool
             footer = pq.read_metadata(file.path, filesystem=files)
         except FileNotFoundError:
             raise LogGapError(f"the file {file.path} was removed before it was read") from None
-        if any(path.split(".")[0] == column for path in (footer.schema.column(n).path for n in range(footer.num_columns))):
+        if any(
+            path.split(".")[0] == column for path in (footer.schema.column(n).path for n in range(footer.num_columns))
+        ):
             for number in range(footer.num_row_groups):
                 group = footer.row_group(number)
                 parts = [group.column(n) for n in range(group.num_columns)]

@@ -1,8 +1,8 @@
 """One sink at work: what its table in Postgres is, and the next transaction that brings it nearer to the Delta table.
 
-Rows and the version that they are stand in one transaction, so that a kill at any moment repeats it or does not. What the
-log no longer says (it was cut, a file was removed, it is another table) is loaded anew, in portions that a kill does not
-undo, next to the rows that stand there until the load has ended.
+Rows and the version that they are stand in one transaction, so that a kill at any moment repeats it or does not. What
+the log no longer says (it was cut, a file was removed, it is another table) is loaded anew, in portions that a kill
+does not undo, next to the rows that stand there until the load has ended.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Sink:
     def advance(self) -> bool:
         """Does the next transaction; False when there is nothing to do now.
 
-        Raises `DatabaseUnavailableError`, `SinkTargetError`, what `check_lease` raises, and what the lakehouse's disk or
-        store does. Nothing has changed then, and the next call tries the same again.
+        Raises `DatabaseUnavailableError`, `SinkTargetError`, what `check_lease` raises, and what the lakehouse's disk
+        or store does. Nothing has changed then, and the next call tries the same again.
         """
         try:
             if self._account is None or time.monotonic() - self._looked_at > _LOOK_SECONDS:
@@ -232,7 +232,9 @@ class Sink:
         self._account = account
         self._count(account, rows)
         if account.version is not None:
-            _log.warning("%s is loaded: version %d, %s rows.", self.target.qualify(), account.version, f"{account.rows:,}")
+            _log.warning(
+                "%s is loaded: version %d, %s rows.", self.target.qualify(), account.version, f"{account.rows:,}"
+            )
         return True
 
     def _begin_load(self, account: Account) -> bool:

@@ -188,7 +188,8 @@ class _Worker:
             except OSError as error:
                 store = find_store_error(self._sink.lakehouse_root, str(error))
                 raise store or StoreUnavailableError(
-                    f"The lakehouse cannot be read ({type(error).__name__}: {error.strerror or error}); it is tried again."
+                    f"The lakehouse cannot be read ({type(error).__name__}: {error.strerror or error}). The sink tries "
+                    "again, and goes on by itself."
                 ) from error
             finally:
                 self._busy = False

@@ -115,9 +115,7 @@ class TableLog:
             return None
         return Step(version, digest, tuple(added.values()), tuple(removed.values()), times[0], times[-1])
 
-    def _take(
-        self, action: Mapping[str, Any], added: dict[str, DataFile], removed: dict[str, DataFile]
-    ) -> int:
+    def _take(self, action: Mapping[str, Any], added: dict[str, DataFile], removed: dict[str, DataFile]) -> int:
         """Notes one action; returns the bytes that it adds to what must be read."""
         kind = next((kind for kind in ("add", "remove") if kind in action), None)
         if kind is None or not action[kind].get("dataChange", True):

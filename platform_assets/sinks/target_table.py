@@ -127,7 +127,8 @@ def put_in_place(cursor: Any, target: Target) -> list[DayTotal]:
 def read_day_totals(cursor: Any, target: Target) -> list[DayTotal]:
     """Goes through the whole table: rows and checksum of each of its days."""
     cursor.execute(
-        f"SELECT {target.name_day('t.')}, count(*), sum({target.hash_row('t.')}) FROM {target.qualify()} AS t GROUP BY 1"
+        f"SELECT {target.name_day('t.')}, count(*), sum({target.hash_row('t.')}) FROM {target.qualify()} AS t "
+        "GROUP BY 1"
     )
     return _as_totals(cursor.fetchall())
 
