@@ -40,6 +40,7 @@ BENCHMARKS = (
     "fraud_quality",
     "unknown_schemas",
     "merged_rows",
+    "sinks",
     "soak",
 )
 

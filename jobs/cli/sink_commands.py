@@ -10,7 +10,7 @@ from resources.settings import load_settings
 
 @click.group
 def sink() -> None:
-    """List the tables that are kept in step in Postgres, and load one anew."""
+    """List tables kept in step in Postgres, load one."""
 
 
 @sink.command("list")

@@ -23,15 +23,15 @@ _LAYERS = ("silver", "gold")
 def load_groups() -> tuple[StreamGroup, ...]:
     """The groups that `load_stream_groups` gives, and last the group `postgres` where HEADRACE_POSTGRES_URL is set.
 
-    Last, so that a drain of one after the other has the tables written before. Raises as that, and `SettingError` for a
-    table that no enabled group or report writes, or that Postgres cannot hold.
+    Last, so that a drain of one after the other has written the tables before. Raises as that, and `SettingError` for
+    a table that no enabled group or report writes, or that Postgres cannot hold.
     """
     groups, settings = load_stream_groups(), load_settings()
     if not settings.postgres_url.get_secret_value():
         return groups
     if any(group.name == GROUP_NAME for group in groups):
         raise CatalogueError(
-            f"A file of platform_assets/groups has a group {GROUP_NAME}, the name of the sinks' one. Rename it."
+            f"The group {GROUP_NAME} of platform_assets/groups has the name of the sinks' one. Rename it."
         )
     sinks = select_tables(list_tables(groups), settings)
     return (*groups, StreamGroup(GROUP_NAME, (), sinks=sinks))
@@ -51,8 +51,8 @@ def select_tables(known: dict[str, TableSpec], settings: Settings) -> tuple[Tabl
     names = split_tables(settings.postgres_tables)
     if not names:
         raise SettingError(
-            "HEADRACE_POSTGRES_TABLES names no table. Write those to keep in step, such as gold.sessions,silver.events, "
-            "or unset HEADRACE_POSTGRES_URL."
+            "HEADRACE_POSTGRES_TABLES names no table. Write those to keep in step, such as gold.sessions, or unset "
+            "HEADRACE_POSTGRES_URL."
         )
     if unknown := [name for name in names if name not in known]:
         raise SettingError(

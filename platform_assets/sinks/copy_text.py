@@ -32,17 +32,25 @@ _NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 class CopySource:
-    """Rows as a file that psycopg2's `copy_expert` reads: some megabytes at a time, never all. `rows` counts them."""
+    """Rows as a file that psycopg2's `copy_expert` reads: some megabytes at a time, never all. `rows` counts them.
+
+    What reading them has raised is kept in `error`: the driver only says that the query was cancelled.
+    """
 
     def __init__(self, batches: Iterable[pa.RecordBatch], columns: Sequence[TargetColumn]) -> None:
         self.rows = 0
+        self.error: Exception | None = None
         self._parts = self._encode(batches, columns)
         self._left = memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Gives at most `size` bytes; none at the end."""
         while not self._left:
-            part = next(self._parts, None)
+            try:
+                part = next(self._parts, None)
+            except Exception as error:
+                self.error = error
+                raise
             if part is None:
                 return b""
             self._left = part

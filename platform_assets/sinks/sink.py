@@ -102,7 +102,7 @@ class Sink:
 
     @property
     def lakehouse_root(self) -> str:
-        """Where the Delta table is."""
+        """The root of the lakehouse that the Delta table is in."""
         return self._lakehouse.root_uri
 
     def newest_version(self) -> int | None:
@@ -215,7 +215,7 @@ class Sink:
         if account.load is None:
             return self._begin_load(account)
         table = self._open_table(account.load.version)
-        if table.metadata().id != account.load.table_id:
+        if str(table.metadata().id) != account.load.table_id:
             raise LogGapError(f"{self.target.table.name} is another table")
         portions = _cut(_list_files(table))
         rows = 0
@@ -248,7 +248,7 @@ class Sink:
         with self._transaction() as cursor:
             accounts.lock_account(cursor, self.target, account)
             target_table.create_loading(cursor, self.target)
-            accounts.begin_load(cursor, self.target, Load(table.metadata().id, version, digest, 0))
+            accounts.begin_load(cursor, self.target, Load(str(table.metadata().id), version, digest, 0))
             account = accounts.read_account(cursor, self.target)
         self._account = account
         return True

@@ -169,9 +169,16 @@ def _create_temporary(cursor: Any, name: str, columns: Iterable[TargetColumn]) -
 
 
 def _copy(cursor: Any, table: str, columns: tuple[TargetColumn, ...], batches: Iterable[pa.RecordBatch]) -> int:
+    import psycopg2
+
     source = CopySource(batches, columns)
     names = ", ".join(quote(column.name) for column in columns)
-    cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN", source, 1024 * 1024)
+    try:
+        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN", source, 1024 * 1024)
+    except psycopg2.Error:
+        if source.error is not None:
+            raise source.error from None
+        raise
     return source.rows
 
 
