@@ -229,9 +229,10 @@ def _cpu_seconds(host: psutil.Process) -> tuple[float, float]:
     """CPU time of the sink's process, and of its session in Postgres."""
     used = sum(host.cpu_times()[:2])
     ports = {connection.laddr.port for connection in host.net_connections() if connection.status == "ESTABLISHED"}
+    ends = tuple(f"({port})" for port in ports)
     servers = (
         process for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] == "postgres" and any(f"({port})" in " ".join(process.info["cmdline"]) for port in ports)
+        if process.info["name"] == "postgres" and any(end in " ".join(process.info["cmdline"]) for end in ends)
     )  # fmt: skip
     return used, sum(sum(process.cpu_times()[:2]) for process in servers)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,13 +13,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.cli.__main__ import main
+from jobs.definitions.streaming_job import build_streaming_job
 from jobs.operations.drain import EXIT_DONE, EXIT_FAILED, drain_streams
 from jobs.operations.forgetting.sinks import follow_erasure
+from jobs.supervision.lease import read_report, request_shutdown
 from platform_assets.errors import DatabaseRefusedError, DatabaseUnavailableError, GroupOwnedError, SinkTargetError
 from platform_assets.sinks import sink as sink_module
 from platform_assets.sinks.sink import Sink
@@ -446,6 +450,35 @@ def test_a_drain_brings_the_group_to_the_newest_version(table: SunkTable, group_
     closed = group_settings.model_copy(update={"postgres_url": type(group_settings.postgres_url)(_nobody(table.url))})
     assert drain_streams(group, closed, lines.append) == EXIT_FAILED
     assert "does not answer" in lines[-1] and "goes on by itself" in lines[-1]
+
+
+def test_a_supervised_run_hosts_the_sinks_until_it_is_asked_to_stop(
+    table: SunkTable, group_settings: Settings, monkeypatch: pytest.MonkeyPatch, fresh_settings: None
+) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", str(group_settings.home))
+    monkeypatch.setenv("HEADRACE_LAKEHOUSE", table.lakehouse.root)
+    monkeypatch.setenv("HEADRACE_POSTGRES_URL", table.url)
+    group = StreamGroup("postgres", (), sinks=(SPEC,))
+    table.append([build_row(1)])
+    with dg.instance_for_test() as instance:
+
+        def read_progress() -> dict[str, Any]:
+            found = read_report(instance, "postgres")
+            return {} if found is None else found.queries.get(NAME, {}).get("sink", {})
+
+        def stop_when_it_has_followed() -> None:
+            wait_for_later(table, 0)
+            table.append([build_row(2)])
+            wait_for(lambda: read_progress().get("version") == 2, "it has reported the second version")
+            request_shutdown(instance, "postgres", "the test is over")
+
+        person = threading.Thread(target=stop_when_it_has_followed)
+        person.start()
+        result = build_streaming_job([group]).execute_in_process(instance=instance)
+        person.join()
+        assert read_progress() == {"version": 2, "rows": 2, "behind_since": None, "trouble": ""}
+    assert result.success
+    table.demand_equal()
 
 
 def _nobody(url: str) -> str:
