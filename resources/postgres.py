@@ -33,8 +33,8 @@ _OF_A_TRANSACTION = (
 )
 # What libpq says where no log-in came about has no code.
 _REFUSALS = (
-    "authentication failed", "no password supplied", "pg_hba.conf", "does not exist", "certificate", "SSL",
-    "not permitted to log in", "permission denied",
+    "authentication failed", "no password supplied", "pg_hba.conf", "does not exist", "certificate",
+    "does not support SSL", "not permitted to log in", "permission denied",
 )  # fmt: skip
 # Classes of SQLSTATE, or whole ones, after which the same may succeed.
 _PASSING = ("08", "40", "53", "57", "58", "25006", "25P03", "55P03")

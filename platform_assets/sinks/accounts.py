@@ -72,10 +72,15 @@ class DayTotal:
 
 def ensure_accounts(cursor: Any, schema: str) -> None:
     """Makes the schema and both tables where they are missing. Raises `SinkTargetError` for tables of others."""
+    tables = (("sinks", _CREATE_SINKS, _SINKS_MARK), ("sink_days", _CREATE_DAYS, _DAYS_MARK))
+    if all(read_mark(cursor, schema, name) == mark for name, _, mark in tables):
+        return
+    # All sinks of a group begin at once, and each would make them.
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"headrace sinks {schema}",))
     cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
     if cursor.fetchone() is None:
         cursor.execute(f"CREATE SCHEMA {quote(schema)}")
-    for name, create, mark in (("sinks", _CREATE_SINKS, _SINKS_MARK), ("sink_days", _CREATE_DAYS, _DAYS_MARK)):
+    for name, create, mark in tables:
         found = read_mark(cursor, schema, name)
         if found is None:
             cursor.execute(create.format(schema=quote(schema)))

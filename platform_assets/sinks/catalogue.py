@@ -34,7 +34,7 @@ def load_groups() -> tuple[StreamGroup, ...]:
             f"The group {GROUP_NAME} of platform_assets/groups has the name of the sinks' one. Rename it."
         )
     sinks = select_tables(list_tables(groups), settings)
-    return (*groups, StreamGroup(GROUP_NAME, (), sinks=sinks))
+    return (*groups, StreamGroup(GROUP_NAME, (), f"closed_days_{GROUP_NAME}", sinks=sinks))
 
 
 def list_tables(groups: Sequence[StreamGroup]) -> dict[str, TableSpec]:

@@ -66,7 +66,8 @@ class SinkGroup:
     def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
         """Starts the sinks but those of `paused`; `bounded` ones end when they have applied what was there."""
         self._bounded = bounded
-        self._name_left_behind()
+        if not bounded:
+            self._name_left_behind()
         for name, worker in self._workers.items():
             if name not in paused:
                 worker.start(bounded=bounded)
@@ -84,10 +85,13 @@ class SinkGroup:
     def reconcile(
         self, paused: frozenset[str] = frozenset(), restart_at: Mapping[str, float] = MappingProxyType({})
     ) -> None:
-        """Stops the sinks of `paused` between two transactions; starts those no longer in it, and older than a wish."""
+        """Stops the sinks of `paused` between two transactions; starts those no longer in it, and older than a wish.
+
+        Waits for none: one that is at work ends meanwhile, and is started again by a later call.
+        """
         for name, worker in self._workers.items():
-            if name in paused or (worker.is_active and restart_at.get(name, 0.0) > worker.started_at):
-                worker.stop()
+            if name in paused or restart_at.get(name, 0.0) > worker.started_at:
+                worker.begin_stop()
             if name not in paused and not worker.is_active and worker.failure is None:
                 worker.start()
 

@@ -85,14 +85,21 @@ class TableLog:
         if bounds is None:
             raise LogGapError(f"{self._name} is gone")
         oldest, newest = bounds
-        actions = self._log.read_actions(version)
-        if newest < version or (actions is not None and _digest(actions) != digest):
-            raise LogGapError(f"{self._name} is another table, or was put back to an older state")
+        self._demand_same(version, digest)
+        if newest < version:
+            raise LogGapError(f"{self._name} has no version {version} any more")
         if oldest > version + 1:
             raise LogGapError(f"the log of {self._name} no longer holds version {version + 1}")
 
-    def read_step(self, after: int, table_id: str) -> Step | None:
+    def _demand_same(self, version: int, digest: str) -> None:
+        actions = self._log.read_actions(version)
+        if actions is not None and _digest(actions) != digest:
+            raise LogGapError(f"{self._name} is another table, or was put back to an older state")
+
+    def read_step(self, after: int, digest: str, table_id: str) -> Step | None:
         """What the next versions changed, as many as one transaction takes; None while there is no later version.
+
+        `digest` is that of the commit `after`.
 
         A file that came and went within them is in neither list. A compaction, which changes no row, can only be at
         the beginning: what it has replaced is then in the database already. Raises `LogGapError` for another table,
@@ -101,11 +108,13 @@ class TableLog:
         added: dict[str, DataFile] = {}
         removed: dict[str, DataFile] = {}
         times: list[datetime] = []
-        version, digest, size = after, "", 0
+        version, size = after, 0
         while size < _MOST_BYTES and version - after < _MOST_COMMITS:
             actions = self._log.read_actions(version + 1)
             if actions is None or ((added or removed) and _rearranges(actions)):
                 break
+            if version == after:  # a table that was made anew may have come as far meanwhile
+                self._demand_same(after, digest)
             version, digest = version + 1, _digest(actions)
             times.append(_read_time(actions))
             self._demand_plain(actions, table_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import subprocess
 import sys
 import threading
@@ -256,7 +257,8 @@ def test_what_the_log_no_longer_says_is_loaded_anew_in_one_line(
         table.upsert([build_row(number), build_row(1, amount=float(number))])
     if loss in ("cut_log", "vacuum", "a file"):
         getattr(table, loss.replace("a file", "vacuum"))()
-    sink.close()
+    if loss != "made anew":  # which is seen at once
+        sink.close()
     table.follow(sink)
     table.demand_equal()
     lines = [record.getMessage() for record in caplog.records if "loaded anew" in record.getMessage()]
@@ -395,6 +397,32 @@ def test_of_two_hosts_that_both_believe_to_own_the_group_each_version_is_applied
     table.demand_equal()
 
 
+def test_a_key_that_no_index_takes_stops_its_sink_alone(table: SunkTable, sink: Sink) -> None:
+    table.append([build_row(1)])
+    table.follow(sink)
+    table.append([build_row(2, secrets.token_hex(5000))])
+    with pytest.raises(SinkTargetError, match="index row"):
+        table.follow(sink)
+    table.delete([2])
+    table.follow(sink)
+    table.demand_equal()
+
+
+def test_sinks_that_begin_together_in_an_empty_database_do_not_meet(
+    table: SunkTable, group_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    tables = [replace(table, spec=replace(SPEC, name=f"gold.sunk_{number}")) for number in range(4)]
+    for each in tables:
+        each.append([build_row(1)])
+    group = SinkGroup([each.target for each in tables], group_settings, table.lakehouse)
+    group.start(bounded=True)
+    wait_for(group.is_finished, "all are loaded")
+    group.stop(10.0)
+    for each in tables:
+        each.demand_equal()
+    assert "stands still" not in caplog.text
+
+
 def test_a_database_that_is_away_is_said_once_and_disturbs_nobody(
     table: SunkTable, group_settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -435,6 +463,7 @@ def test_a_sink_is_paused_and_started_again(table: SunkTable, group_settings: Se
     group.reconcile()
     wait_for(lambda: bool((found := group.progress().get(NAME)) and found.table_versions == {SPEC.name: 1}), "loaded")
     group.reconcile(frozenset({NAME}))
+    wait_for(lambda: not group._workers[NAME].is_active, "it has ended")
     table.append([build_row(2)])
     assert read_account(table)["version"] == 1
     group.reconcile(restart_at={NAME: time.time() + 1})
@@ -498,6 +527,9 @@ def test_a_log_in_that_is_refused_is_named_without_its_password(table: SunkTable
     with pytest.raises(DatabaseRefusedError, match="refuses the log-in") as refused:
         gone.follow()
     assert "hunter2" not in str(refused.value)
+    plain = replace(table, url=f"{table.url}?sslmode=verify-full&sslrootcert=system")
+    with pytest.raises(DatabaseRefusedError, match=r"refuses the log-in: .*SSL"):
+        plain.follow()
     with pytest.raises(DatabaseUnavailableError, match="does not answer"):
         replace(table, url=_nobody(table.url)).follow()
 
