@@ -80,6 +80,7 @@ NOT_AUDITED = {
     "check": "reads",
     "explain": "reads",
     "sql": "reads",
+    "views": "writes a file of views, and no row",
     "recommend": "reads",
     "metrics": "reads",
     "card list": "reads",
