@@ -20,8 +20,9 @@ from platform_assets.sinks import accounts, target_table
 from platform_assets.sinks.accounts import Account, Load, MovedError
 from platform_assets.sinks.changed_rows import find_changed_rows
 from platform_assets.sinks.file_rows import has_values, read_rows
-from platform_assets.sinks.table_log import DataFile, LogGapError, Step, TableLog
+from platform_assets.sinks.table_log import DataFile, LogGapError, TableLog
 from platform_assets.sinks.target import Target
+from platform_assets.store_errors import find_store_error
 from resources import postgres
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ class Sink:
         except LogGapError as error:
             # A damaged table, whose load meets the same again, must not be loaded in a loop.
             if time.monotonic() - self._begun_anew_at < _ANEW_SECONDS:
-                raise
+                raise LogGapError(
+                    f"{self.target.table.name} cannot be loaded: {error}. Look at the table; the load is tried again."
+                ) from error
             self._begun_anew_at = time.monotonic()
             self._begin_anew(str(error))
             return True
@@ -190,14 +193,11 @@ class Sink:
             accounts.lock_account(cursor, self.target, account)
             rows, totals = target_table.change_rows(cursor, self.target, changed.gone, changed.come)
             accounts.add_totals(cursor, self.target, totals)
-            self._note_version(cursor, account.table_id, step)
+            accounts.note_version(cursor, self.target, account.table_id, step.version, step.digest, step.committed_at)
             account = accounts.read_account(cursor, self.target)
         self._account = account
         self._count(account, rows)
         return True
-
-    def _note_version(self, cursor: Any, table_id: str, step: Step) -> None:
-        accounts.note_version(cursor, self.target, table_id, step.version, step.digest, step.committed_at)
 
     def _count(self, account: Account, rows: int) -> None:
         self.transactions += 1
@@ -273,7 +273,9 @@ class Sink:
             if table is None or table.version() < version:
                 raise LogGapError(f"{self.target.table.name} no longer has version {version}")
             table.load_as_version(version)
-        except (DeltaError, FileNotFoundError):
+        except (DeltaError, FileNotFoundError) as error:
+            if (store := find_store_error(self._lakehouse.root_uri, str(error))) is not None:
+                raise store from None
             raise LogGapError(f"the log of {self.target.table.name} no longer holds version {version}") from None
         return table
 

@@ -186,17 +186,7 @@ class _Worker:
     def _try(self, bounded: bool) -> HeadraceError | None:
         """Does one transaction, or waits a moment where there is none; returns what keeps the sink from going on."""
         try:
-            self._busy = True
-            try:
-                has_advanced = self._sink.advance()
-            except OSError as error:
-                store = find_store_error(self._sink.lakehouse_root, str(error))
-                raise store or StoreUnavailableError(
-                    f"The lakehouse cannot be read ({type(error).__name__}: {error.strerror or error}). The sink tries "
-                    "again, and goes on by itself."
-                ) from error
-            finally:
-                self._busy = False
+            has_advanced = self._advance()
         except GroupOwnedError:
             raise
         except HeadraceError as error:
@@ -210,6 +200,21 @@ class _Worker:
         if not has_advanced:
             self._stopping.wait(_POLL_SECONDS)
         return None
+
+    def _advance(self) -> bool:
+        """What `Sink.advance` does; a lakehouse that cannot be read is an error of ours too."""
+        from deltalake.exceptions import DeltaError
+
+        self._busy = True
+        try:
+            return self._sink.advance()
+        except (OSError, DeltaError) as error:
+            raise find_store_error(self._sink.lakehouse_root, str(error)) or StoreUnavailableError(
+                f"The lakehouse cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}). The sink tries "
+                "again, and goes on by itself."
+            ) from error
+        finally:
+            self._busy = False
 
     def _say(self, trouble: HeadraceError) -> None:
         """Says it once: a database that is away for an hour leaves one line, not one with each try."""
