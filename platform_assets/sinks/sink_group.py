@@ -209,9 +209,10 @@ class _Worker:
         try:
             return self._sink.advance()
         except (OSError, DeltaError) as error:
+            said = next(iter(str(error).splitlines()), "")
             raise find_store_error(self._sink.lakehouse_root, str(error)) or StoreUnavailableError(
-                f"The lakehouse cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}). The sink tries "
-                "again, and goes on by itself."
+                f"The lakehouse cannot be read ({type(error).__name__}: {said}). The sink tries again, and goes on by "
+                "itself."
             ) from error
         finally:
             self._busy = False

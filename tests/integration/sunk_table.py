@@ -75,7 +75,7 @@ class SunkTable:
         return Sink(self.target, self.url, self.lakehouse, self.engine, **arguments)
 
     def open_table(self) -> DeltaTable:
-        return create_table(self.lakehouse.table_uri(self.spec.name), self.spec)
+        return create_table(self.lakehouse.table_uri(self.spec.name), self.spec, self.lakehouse.storage_options())
 
     def as_arrow(self, rows: Sequence[Row]) -> pa.Table:
         schema = build_arrow_schema(self.spec)
@@ -115,7 +115,10 @@ class SunkTable:
 
     def read_delta(self) -> list[Row]:
         """The rows by polars, which nothing of the sink uses."""
-        found = pl.read_delta(self.lakehouse.table_uri(self.spec.name)).rows(named=True)
+        if self.lakehouse.local_root is not None:
+            found = pl.read_delta(self.lakehouse.table_uri(self.spec.name)).rows(named=True)
+        else:  # polars has other names for a store's options
+            found = self.lakehouse.delta_table(self.spec.name).to_pyarrow_table().to_pylist()
         return _sort([{name: _plain(name, value) for name, value in row.items()} for row in found])
 
     def read_postgres(self) -> list[Row]:

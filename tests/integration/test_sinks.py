@@ -36,7 +36,9 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings, load_settings
 from tests.generated_cases import examples
 from tests.integration.postgres_server import find_binaries, running_postgres
+from tests.integration.s3_lakehouse import build_settings
 from tests.integration.sunk_table import FULL_ROW, SCHEMA, SPEC, SunkTable, build_row, fresh_database
+from tests.s3_server import BUCKET, running_s3
 
 pytestmark = pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed")
 
@@ -453,6 +455,35 @@ def test_a_database_that_is_away_is_said_once_and_disturbs_nobody(
         False,
     ]
     assert "goes on" in said[1]
+
+
+@pytest.mark.long
+def test_an_object_store_that_is_away_is_waited_for(
+    table: SunkTable, group_settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_s3() as server:
+        settings = build_settings(tmp_path, f"s3://{BUCKET}/sinks", server.options)
+        there = replace(table, lakehouse=LakehouseResource.from_settings(settings))
+        there.append([build_row(1), build_row(2)])
+        group = SinkGroup([there.target], group_settings, there.lakehouse)
+        group.start()
+        try:
+            wait_for(lambda: (p := group.progress()[NAME].sink) is not None and p.version == 1, "loaded")
+            there.upsert([build_row(1, amount=2.0)])
+            wait_for(lambda: (p := group.progress()[NAME].sink) is not None and p.version == 2, "followed")
+            server.stop()
+            wait_for(
+                lambda: "does not answer" in (((p := group.progress()[NAME].sink) and p.trouble) or ""), "it stands"
+            )
+            server.start()
+            wait_for(lambda: not ((p := group.progress()[NAME].sink) and p.trouble), "it goes on")
+            there.append([build_row(3)])
+            wait_for(lambda: (p := group.progress()[NAME].sink) is not None and p.version == 3, "followed")
+            assert group.failure() is None
+        finally:
+            group.stop(10.0)
+        there.demand_equal()
+    assert "loaded anew" not in caplog.text
 
 
 def test_a_sink_is_paused_and_started_again(table: SunkTable, group_settings: Settings) -> None:
