@@ -175,16 +175,16 @@ def measure_load(spec: TableSpec, url: str, folder: Path) -> None:
         cursor.execute(
             f"DROP TABLE {target.qualify()}; UPDATE {SCHEMA}.sinks SET version = NULL WHERE name = '{spec.name}'"
         )
-    sink, began = Sink(target, url, lakehouse, engine), time.monotonic()
+    sink, began, used = Sink(target, url, lakehouse, engine), time.monotonic(), time.process_time()
     while sink.advance():
         pass
-    loaded = time.monotonic() - began
+    loaded, used = time.monotonic() - began, time.process_time() - used
     sink.close()
     began = time.monotonic()
     found = compare(target, url, lakehouse, engine)
     assert found.breaches == () and found.rows
     print(
-        f"load of {spec.name}: {found.rows:,} rows in {loaded:.1f} s, {found.rows / loaded:,.0f} rows/s; the check "
+        f"load of {spec.name}: {found.rows:,} rows in {loaded:.1f} s, {found.rows / loaded:,.0f} rows/s, {used:.1f} CPU-s of the sink; the check "
         f"sink_parity: {time.monotonic() - began:.1f} s, {found.rows / (time.monotonic() - began):,.0f} rows/s"
     )
 

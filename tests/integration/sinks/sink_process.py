@@ -1,4 +1,4 @@
-"""A process with one sink, for tests that kill it: `python -m tests.integration.sink_process LAKEHOUSE URL HOME`."""
+"""A process with one sink, for tests that kill it. Its arguments: the lakehouse, the address of Postgres, a home."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from platform_assets.sinks.sink_group import SinkGroup
 from platform_assets.sinks.target import Target
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from tests.integration.sunk_table import SCHEMA, SPEC
+from tests.integration.sinks.sunk_table import SCHEMA, SPEC
 
 
 def main(root: str, url: str, home: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -19,14 +20,18 @@ from deltalake import DeltaTable, write_deltalake
 
 from platform_assets.sinks.comparison import Comparison, compare
 from platform_assets.sinks.sink import Sink
+from platform_assets.sinks.sink_group import SinkGroup
 from platform_assets.sinks.target import Target
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
+from platform_assets.streaming.progress import SinkProgress
+from platform_assets.streaming.stream_spec import name_sink
 from platform_assets.tables.spec import Column, TableSpec
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from tests.integration.postgres_server import USER
 
 SCHEMA = "headrace"
+_LIMIT_SECONDS = 60.0
 SPEC = TableSpec(
     name="gold.sunk_rows",
     description="Rows of a test.",
@@ -199,3 +204,43 @@ FULL_ROW = build_row(
     money=Decimal("-99999999999999999999999999.99"), is_new=False, at=datetime(2026, 1, 1, 1, 2, 3, 4, UTC),
     raw=bytes(range(256)), tags=["a\\", '"', None, "\x00"], sums={"a": 1e300, "b": float("nan")},
 )  # fmt: skip
+
+
+def read_state(group: SinkGroup) -> SinkProgress:
+    """How far the sink of the table is."""
+    found = group.progress()[name_sink(SPEC)].sink
+    assert found is not None
+    return found
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Waits until it holds."""
+    deadline = time.monotonic() + _LIMIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {_LIMIT_SECONDS} s: {what}"
+        time.sleep(0.05)
+
+
+def read_account(table: SunkTable) -> dict[str, Any]:
+    names = ("version", "rows", "load_version", "load_portions")
+    [row] = table.ask(f"SELECT {', '.join(names)} FROM {SCHEMA}.sinks WHERE name = '{SPEC.name}'")
+    return dict(zip(names, row, strict=True))
+
+
+def wait_for_later(table: SunkTable, version: int) -> None:
+    wait_for(lambda: find_version(table) > version, f"it has applied more than version {version}")
+
+
+def find_version(table: SunkTable) -> int:
+    """The version that is applied; -1 before there is one."""
+    if not table.ask(f"SELECT 1 FROM pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = 'sinks'"):
+        return -1
+    return max(
+        [version for (version,) in table.ask(f"SELECT version FROM {SCHEMA}.sinks") if version is not None], default=-1
+    )
+
+
+def nobody_at(url: str) -> str:
+    """The same address with a port at which nobody listens."""
+    before, _, database = url.rpartition("/")
+    return f"{before.rpartition(':')[0]}:9/{database}"
