@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from jobs.supervision.host import Application, host_group
 from jobs.supervision.terminal import Terminal, WriteLine
-from platform_assets.errors import DatabaseUnavailableError, InterruptedByUserError, SinkTargetError
+from platform_assets.errors import (
+    DatabaseUnavailableError,
+    GroupOwnedError,
+    HeadraceError,
+    InstanceUnavailableError,
+    InterruptedByUserError,
+)
 from platform_assets.sinks.sink_group import SinkGroup, find_left_behind
 from platform_assets.sinks.target import Target
 from platform_assets.streaming.stream_spec import StreamGroup
@@ -30,7 +36,7 @@ def follow_erasure(
 
     The sinks' groups are the caller's, and rest; `demand` raises where they are not any more. A database that is away
     keeps nobody from erasing: VACUUM comes all the same, and the sink loads the table anew when it goes on. Raises
-    `InterruptedByUserError`.
+    `InterruptedByUserError`, and what `demand` raises.
     """
     targets = [Target(table, settings.postgres_schema) for group in groups for table in group.sinks]
     if not targets:
@@ -47,7 +53,9 @@ def follow_erasure(
         try:
             if not host_group(open_sink, port, grace_seconds=grace, bounded=True).finished:
                 raise InterruptedByUserError("Interrupted. Call it again for the same user: it does the rest.")
-        except (DatabaseUnavailableError, SinkTargetError) as error:
+        except (GroupOwnedError, InstanceUnavailableError, InterruptedByUserError):
+            raise
+        except HeadraceError as error:
             left.append(
                 f"{target.table.name} in Postgres may still have the user, until its sink has loaded it anew. {error}"
             )
