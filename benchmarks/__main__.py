@@ -43,6 +43,7 @@ BENCHMARKS = (
     "unknown_schemas",
     "merged_rows",
     "upgrade",
+    "sinks",
     "soak",
 )
 

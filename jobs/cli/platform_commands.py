@@ -62,14 +62,14 @@ def drain(close_windows: bool) -> int:
     """Let every stream catch up with Kafka, then stop."""
     from jobs.operations.drain import EXIT_DONE, EXIT_INTERRUPTED, drain_streams
     from jobs.platform.services import prepare_environment
-    from platform_assets.streams import load_stream_groups
+    from platform_assets.sinks.catalogue import load_groups
     from resources.embedded_servers import running_servers
 
     settings = load_settings()
     prepare_environment(settings)
     with running_servers(settings):
         code = EXIT_DONE
-        for group in load_stream_groups():
+        for group in load_groups():
             code = max(code, drain_streams(group, settings, close_windows=close_windows))
             if code == EXIT_INTERRUPTED:
                 break
