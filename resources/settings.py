@@ -315,6 +315,14 @@ class Settings(BaseSettings):
         Field(description="Address at an OpenTelemetry collector to which metrics are pushed over OTLP; empty: none"),
     ] = ""
 
+    page_port: Annotated[
+        int,
+        Field(
+            ge=0, le=65535,
+            description="Port of the live page on 127.0.0.1, of `headrace page` and `make dev`; 0: none",
+        ),
+    ] = 3001  # fmt: skip
+
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
 
     @field_validator("*")

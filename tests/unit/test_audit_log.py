@@ -81,6 +81,7 @@ NOT_AUDITED = {
     "sql": "reads",
     "recommend": "reads",
     "metrics": "reads",
+    "page": "reads",
     "card list": "reads",
     "model list": "reads",
     "check-contract": "reads",
