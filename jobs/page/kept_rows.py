@@ -129,7 +129,9 @@ class KeptRows:
         # The followed version, not the newest: commits after it are still to come.
         self._delta.load_as_version(self._table.version)
         if self._delta.protocol().min_reader_version > 2:
-            raise TableSchemaError(f"{self.kept.table.name} needs a newer reader than this page: see docs/live-page.md.")
+            raise TableSchemaError(
+                f"{self.kept.table.name} needs a newer reader than this page: see docs/live-page.md."
+            )
         self._units, self._unit_of, self._files = {}, {}, {}
         self.newest = self._since = None
         self._create()

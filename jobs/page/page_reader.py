@@ -110,7 +110,9 @@ class PageReader:
         # A second thread of DuckDB gains nothing at a few files a second, and would take a core from the streams.
         connection.execute("SET threads = 1")
         self._connection = connection
-        columns = {kept.table.name: kept.time_column for panel in self._panels for kept in panel.kept if kept.time_column}
+        columns = {
+            kept.table.name: kept.time_column for panel in self._panels for kept in panel.kept if kept.time_column
+        }
         names = {stream.main_table.name for group in self._groups for stream in group.streams}
         names |= {kept.table.name for panel in self._panels for kept in panel.kept}
         options = self._lakehouse.storage_options()

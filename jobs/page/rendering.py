@@ -28,7 +28,7 @@ def _environment() -> jinja2.Environment:
     )  # fmt: skip
     environment.filters |= {
         "count": format_count, "money": format_money, "moment": format_moment, "minute": format_minute,
-        "percent": format_percent, "text": format_text, "rate": format_rate,
+        "clock": format_clock, "percent": format_percent, "text": format_text, "name": format_name, "rate": format_rate,
     }  # fmt: skip
     environment.globals |= {"sparkline": draw_sparkline, "bar": draw_bar}
     return environment
@@ -80,13 +80,18 @@ def format_minute(moment: datetime | None, now: datetime) -> Markup:
     return _format(moment, "%H:%M", now)
 
 
-def _format(moment: datetime | None, form: str, now: datetime) -> Markup:
+def format_clock(moment: datetime | None, now: datetime) -> Markup:
+    """A time as `format_moment` has it, in a column whose heading says that it is UTC."""
+    return _format(moment, "%H:%M:%S", now, unit="")
+
+
+def _format(moment: datetime | None, form: str, now: datetime, unit: str = " UTC") -> Markup:
     if moment is None:
         return Markup(_UNKNOWN)
     moment = moment.astimezone(UTC)
     form = form if moment.date() == now.date() else f"%Y-%m-%d {form}"
-    return Markup('<time datetime="{}">{} UTC</time>').format(
-        moment.isoformat(timespec="seconds"), moment.strftime(form)
+    return Markup('<time datetime="{}">{}{}</time>').format(
+        moment.isoformat(timespec="seconds"), moment.strftime(form), unit
     )
 
 
@@ -94,5 +99,13 @@ def format_text(value: Any) -> Markup:
     """Text that anybody may have sent: on a line of its own direction, without what would hide or move other text."""
     if value is None:
         return Markup(_UNKNOWN)
-    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)[:200])
-    return Markup("<bdi>{}</bdi>").format(escape(plain))
+    return Markup("<bdi>{}</bdi>").format(_make_plain(value))
+
+
+def format_name(value: str) -> Markup:
+    """The name of a stream, a table or a check, which may be broken at its underscores."""
+    return Markup("<bdi>{}</bdi>").format(Markup("_<wbr>").join(map(escape, _make_plain(value).split("_"))))
+
+
+def _make_plain(value: Any) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)[:200])

@@ -31,6 +31,8 @@ def build(given: PanelInput) -> Mapping[str, Any] | None:
         what = f"Check {verdict.check} of {verdict.table}"
         found.append((level, what, "", datetime.fromtimestamp(verdict.given_at, UTC)))
     passed = len(reading.verdicts) - len(failed)
+    if not reading.verdicts and all(group.report is None for group in reading.groups.values()):
+        return None
     return {"now": given.now, "found": found[:_MOST], "more": len(found) - len(found[:_MOST]), "passed": passed}
 
 

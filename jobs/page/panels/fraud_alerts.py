@@ -31,7 +31,9 @@ def build(given: PanelInput) -> Mapping[str, Any]:
         now=given.now, since=newest - timedelta(days=1),
     )  # fmt: skip
     alerts = given.ask(
-        "SELECT * FROM alerts WHERE moment <= $now ORDER BY scored_at DESC, score_id LIMIT $most", now=given.now, most=_MOST
+        "SELECT * FROM alerts WHERE moment <= $now ORDER BY scored_at DESC, score_id LIMIT $most",
+        now=given.now,
+        most=_MOST,
     )
     return {"now": given.now, "count_of_day": found["alerts"], "alerts": alerts}
 

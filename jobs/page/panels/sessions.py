@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from jobs.page.kept_rows import Kept
 from jobs.page.panel import Panel, PanelInput
 from platform_assets.streams.sessions import SESSIONS
 
-_HOUR = timedelta(hours=1)
 _QUERY = "sessions"
+
+
+def _find_since(newest: datetime) -> datetime:
+    """An hour of whole minutes, and the one that has begun."""
+    return newest.replace(second=0, microsecond=0) - timedelta(hours=1)
+
 
 _ENDED = Kept(
     name="ended_sessions",
     table=SESSIONS,
     time_column="session_end",
-    find_since=lambda newest: newest - _HOUR,
+    find_since=_find_since,
     sql="""
         SELECT date_trunc('minute', session_end) AS moment, count(*) AS sessions,
                count(*) FILTER (purchase_count > 0) AS with_purchase, sum(duration_seconds) AS seconds
@@ -32,7 +37,7 @@ def build(given: PanelInput) -> Mapping[str, Any]:
         """SELECT CAST(coalesce(sum(sessions), 0) AS BIGINT) AS sessions,
                   CAST(coalesce(sum(with_purchase), 0) AS BIGINT) AS with_purchase, sum(seconds) AS seconds
            FROM ended_sessions WHERE moment >= $since AND moment <= $now""",
-        now=given.now, since=(newest or given.now) - _HOUR,
+        now=given.now, since=_find_since(newest or given.now),
     )[0]  # fmt: skip
     progress = given.platform.find_progress(_QUERY)
     is_known = progress is not None and progress[1].get("state_rows") is not None

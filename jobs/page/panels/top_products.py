@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from jobs.page.kept_rows import Kept
 from jobs.page.panel import Panel, PanelInput
 from platform_assets.topics.events import EVENTS
 
-_HOUR = timedelta(hours=1)
+
+def _find_since(newest: datetime) -> datetime:
+    """An hour of whole minutes, and the one that has begun."""
+    return newest.replace(second=0, microsecond=0) - timedelta(hours=1)
+
+
 _MOST = 8
 
 # Purchases alone, added up by minute: a busy shop's table of events is too large to be read for a page.
@@ -18,7 +23,7 @@ _SALES = Kept(
     name="product_sales",
     table=EVENTS,
     time_column="event_time",
-    find_since=lambda newest: newest - _HOUR,
+    find_since=_find_since,
     sql="""
         SELECT date_trunc('minute', event_time) AS moment, product_id, max(product_name) AS product_name, currency,
                sum(TRY_CAST(revenue AS DECIMAL(18, 2))) AS amount, count(*) AS purchases
@@ -40,7 +45,7 @@ def build(given: PanelInput) -> Mapping[str, Any]:
                   list({'currency': currency, 'amount': CAST(amount AS DECIMAL(38, 2))}
                        ORDER BY purchases DESC, currency) AS amounts
            FROM sold GROUP BY product_id ORDER BY purchases DESC, product_id LIMIT $most""",
-        now=given.now, since=(newest or given.now) - _HOUR, most=_MOST,
+        now=given.now, since=_find_since(newest or given.now), most=_MOST,
     )  # fmt: skip
     most = rows[0]["purchases"] if rows else 1
     return {
