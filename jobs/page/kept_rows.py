@@ -39,8 +39,8 @@ class Kept:
     `sql` (DuckDB) selects it from `file_rows`, some files' rows with the table's columns; `$since` in it is the moment
     from which on rows matter. `time_column` is a timestamp among the table's statistics: files whose rows all lie
     before `since` are not read. `find_since` says that moment, by the newest one in the table that is not in the
-    future; None: all rows matter. The result is the relation `name`; its column `moment`, if it has one, is a time by which
-    old rows are forgotten.
+    future; None: all rows matter. The result is the relation `name`; with `find_since` it has a column `moment`, by
+    which old rows are forgotten.
     """
 
     name: str
@@ -129,9 +129,7 @@ class KeptRows:
         # The followed version, not the newest: commits after it are still to come.
         self._delta.load_as_version(self._table.version)
         if self._delta.protocol().min_reader_version > 2:
-            raise TableSchemaError(
-                f"{self.kept.table.name} needs a newer reader than this page: see docs/live-page.md."
-            )
+            raise TableSchemaError(f"{self.kept.table.name} needs a newer reader than this page: docs/live-page.md.")
         self._units, self._unit_of, self._files = {}, {}, {}
         self.newest = self._since = None
         self._create()

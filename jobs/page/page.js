@@ -71,4 +71,5 @@ function follow() {
   });
 }
 
+document.getElementById("snapshot").remove();
 follow();

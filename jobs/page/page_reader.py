@@ -32,9 +32,10 @@ _CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class PanelState:
-    """A panel as it is shown. `html` empty: it is left out. `trouble`: why it stands since `good_at`; empty: it does not.
+    """A panel as it is shown. `html` empty: it is left out.
 
-    `good_at` is when its tables were last looked at without trouble.
+    `good_at` is when its tables were last looked at without trouble; `trouble` says why it stands since then, or is
+    empty.
     """
 
     title: str

@@ -118,7 +118,7 @@ class Refresher:
             status = _say_standing(what, since, " ".join(sorted({panel.trouble for panel in standing})))
             self._board.publish(PageState(status, False, at, shown))
         else:
-            self._board.publish(PageState(_LIVE if any(shown.values()) else _EMPTY, True, at, shown))
+            self._board.publish(PageState(_LIVE, True, at, shown))
         self._published.set()
 
     def _publish_standing(self, why: str) -> None:
@@ -128,7 +128,6 @@ class Refresher:
 
 
 _LIVE = "Live: at most two seconds behind the tables."
-_EMPTY = "There are no tables yet. Streams make them when they start (make dev)."
 
 
 def _say_standing(what: str, since: datetime | None, why: str) -> str:

@@ -53,7 +53,7 @@ def build_app(reader: PageReader, panels: tuple[Panel, ...], read_platform: Read
 
     async def show_page(request: Request) -> Response:
         state = await refresher.read_state()
-        shown = [(panel, Markup(state.panels.get(panel.name, ""))) for panel in panels]  # noqa: S704 ours, escaped
+        shown = [(panel, Markup(state.panels.get(panel.name, ""))) for panel in panels]
         page = render_page(state=state, panels=shown, now=now_utc())
         return Response(page.encode("utf-8", "replace"), media_type="text/html; charset=utf-8")
 
@@ -140,7 +140,7 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise SettingError(
-            f"HEADRACE_PAGE_PORT: port {port} of {HOST} cannot be had ({error.strerror}). Stop what listens there, such "
-            "as another platform, or choose another one."
+            f"HEADRACE_PAGE_PORT: port {port} of {HOST} cannot be had ({error.strerror}). Stop what listens there, or "
+            "choose another one."
         ) from None
     return listener

@@ -27,7 +27,7 @@ _STOP_SECONDS = 10.0
 
 
 class _PlatformSource:
-    """Reads Dagster's instance. The definitions are loaded with the first reading: seconds, in which the page answers."""
+    """Reads Dagster's instance. The first reading loads the definitions, for seconds in which the page answers."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from platform_assets.streams import load_stream_groups
 from platform_assets.streams.fraud_alerts import FRAUD_ALERTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
-from resources.settings import Settings
+from resources.settings import Settings, load_settings
 from tests.shop_lake import append_rows, write_ledger, write_shop
 from tests.spark.report_cases import Event, event
 
@@ -63,12 +64,9 @@ def draw_events(seed: int, count: int = 1500) -> list[Event]:
     drawn = []
     for number in range(count):
         kind = rng.choices(["page_view", "add_to_cart", "purchase"], [6, 3, 2])[0]
-        time = (
-            NOW - timedelta(microseconds=rng.randrange(2 * 3600 * 10**6))
-            if number >= 60
-            else NOW - timedelta(minutes=number)
-        )
-        kind = kind if number >= 60 else "purchase"
+        time = NOW - timedelta(microseconds=rng.randrange(2 * 3600 * 10**6))
+        if number < 60:
+            kind, time = "purchase", NOW - timedelta(minutes=number)
         drawn.append(
             event(
                 f"u{rng.randrange(200)}", time, kind, rng.choice(["p1", "p2", "p2", "p3", None]),
@@ -119,14 +117,31 @@ def test_the_shop_is_shown_as_it_is(lakehouse: LakehouseResource, reader: PageRe
     sold: defaultdict[str, list[Event]] = defaultdict(list)
     newest = max(each["event_time"] for each in events)
     for each in purchases:
-        if each["product_id"] is not None and each["event_time"] >= newest - timedelta(hours=1):
+        if each["product_id"] is not None and each["event_time"] >= _begin_hour(newest):
             sold[each["product_id"]].append(each)
     shown = {each["name"]: each for each in values["top_products"]["products"]}
     assert list(shown) == sorted(sold, key=lambda product: (-len(sold[product]), product))
-    # The minute in which the hour begins is shown from its first moment on that is kept.
     for product, own in sold.items():
-        assert abs(shown[product]["purchases"] - len(own)) <= 1
-    assert values["sessions"]["open"] is None and values["sessions"]["ended"] > 0
+        assert shown[product]["purchases"] == len(own)
+        for currency, amount in shown[product]["amounts"].items():
+            assert (amount or 0) == add_up(own, NOON - timedelta(days=1), NOW + timedelta(seconds=1))[currency]
+
+    ends = list_session_ends(events)
+    ended = [end for end in ends if end >= _begin_hour(max(ends))]
+    assert values["sessions"]["open"] is None and values["sessions"]["ended"] == len(ended) > 0
+
+
+def _begin_hour(newest: datetime) -> datetime:
+    return newest.replace(second=0, microsecond=0) - timedelta(hours=1)
+
+
+def list_session_ends(events: list[Event]) -> list[datetime]:
+    """When each user's events pause for more than half an hour, or end."""
+    ends = []
+    for user in {each["user_id"] for each in events}:
+        times = sorted(each["event_time"] for each in events if each["user_id"] == user)
+        ends += [a for a, b in itertools.pairwise([*times, NOW + timedelta(days=1)]) if b - a > timedelta(minutes=30)]
+    return ends
 
 
 def test_only_what_a_commit_changed_is_made_again(
@@ -205,8 +220,6 @@ def test_every_stream_has_its_row_whatever_its_topic(
     lakehouse: LakehouseResource, settings: Settings, values: Values, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADRACE_GROUPS", "all")
-    from resources.settings import load_settings
-
     load_settings.cache_clear()
     groups = load_stream_groups()
     load_settings.cache_clear()

@@ -1,4 +1,4 @@
-"""The catalogue of panels: every module in this folder that defines `PANEL`, by their order. A new one is a new file."""
+"""The catalogue of panels: every module in this folder that defines `PANEL`, by their order."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ _ALERTS = Kept(
     time_column="event_time",
     find_since=lambda newest: newest - timedelta(days=1),
     sql="""
-        SELECT event_time AS moment, scored_at, score_id, score, amount, currency, merchant_id, country, reasons[1] AS reason
+        SELECT event_time AS moment, scored_at, score_id, score, amount, currency, merchant_id, country,
+               reasons[1] AS reason
         FROM file_rows WHERE event_time >= $since""",
 )
 

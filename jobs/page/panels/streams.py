@@ -19,7 +19,10 @@ def build(given: PanelInput) -> Mapping[str, Any] | None:
         for tables in ({stream.name: stream.main_table.name for stream in group.streams},)
         for query in group.query_names
     ]
-    return {"now": given.now, "rows": rows, "trouble": given.platform.trouble, "read_at": given.platform.read_at}
+    return {
+        "now": given.now, "rows": rows, "has_tables": bool(given.versions),
+        "trouble": given.platform.trouble, "read_at": given.platform.read_at,
+    }  # fmt: skip
 
 
 def _describe(given: PanelInput, group: str, query: str, table: str | None) -> dict[str, Any]:
