@@ -20,6 +20,7 @@ BENCHMARKS = (
     "idle",
     "ticks",
     "scrape",
+    "live_page",
     "many_topics",
     "event_log",
     "ledger_audit",

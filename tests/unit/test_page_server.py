@@ -259,12 +259,15 @@ def test_the_command_serves_until_it_is_told_or_its_parent_ends(tmp_path: Path) 
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }  # fmt: skip
     command = [sys.executable, "-m", "jobs.cli", "page", "--attached"]
-    page = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert page.stdout is not None and page.stdin is not None
-    assert page.stdout.readline() == f"http://127.0.0.1:{port}/\n"
-    assert get(port)[0] == 200
-    page.stdin.close()  # as by the death of `headrace dev`
-    assert page.wait(LIMIT_SECONDS) == 0
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as page:
+        try:
+            assert page.stdout is not None and page.stdin is not None
+            assert page.stdout.readline() == f"http://127.0.0.1:{port}/\n"
+            assert get(port)[0] == 200
+            page.stdin.close()  # as by the death of `headrace dev`
+            assert page.wait(LIMIT_SECONDS) == 0
+        finally:
+            page.kill()
 
 
 def test_the_command_without_a_port_says_so(
