@@ -12,7 +12,7 @@ RUN = @$(WITH_ENV) exec $(BIN)/
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev up drain check simulate test test-long coverage chaos histories lint format classes lock lock-jars \
-	bench clean
+	bench clean dbt
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -79,9 +79,12 @@ bench: $(VENV)/.jars ## the measurements of docs and README
 LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 
+dbt: .venv-dbt/.packages ## the packages of the example docs/examples/dbt, in an environment of their own
+
 lock: $(VENV)/.project ## resolve the Python dependencies again; ARGS="--upgrade" for newer versions
 	@$(LOCK) --extra dev --output-file requirements.lock $(ARGS)
 	@$(LOCK) --extra build --constraints requirements.lock --output-file deploy/requirements.lock
+	@$(subst pyproject.toml,docs/examples/dbt/requirements.in,$(LOCK)) --no-strip-extras --output-file docs/examples/dbt/requirements.lock $(ARGS)
 
 lock-jars: $(VENV)/.project ## resolve the Maven coordinates of resources/jars.toml again
 	@exec $(BIN)/python -m resources.jar_lock
@@ -90,7 +93,7 @@ clean: ## remove the environment, the caches and the platform's data (.headrace)
 	@if [ -x $(BIN)/python ] && [ -f .headrace/broker/users.lock ] && ! $(BIN)/python -c 'import fcntl; \
 	  fcntl.flock(open(".headrace/broker/users.lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null; then \
 	  echo "The platform is running in .headrace. Stop it first (Ctrl-C), then run make clean again." >&2; exit 1; fi
-	rm -rf $(VENV) .headrace build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-dbt .headrace build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment ------------------------------------------------------------------------------------------------
@@ -101,6 +104,11 @@ $(VENV)/.packages: requirements.lock
 
 $(VENV)/.project: pyproject.toml $(VENV)/.packages
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-dbt/.packages: docs/examples/dbt/requirements.lock $(VENV)/.packages
+	@$(BIN)/python -m venv --clear .venv-dbt
+	@.venv-dbt/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 $(VENV)/.jars: resources/jars.lock $(VENV)/.project

@@ -116,10 +116,8 @@ def _register(
     # A file may lack a column that was added later.
     connection.register(f"{name}_columns", schema.empty_table())
     source = f"SELECT * FROM {name}_columns"
-    if actions and (files := _find_local_files(table, schema, actions)) is not None:
-        days = ", ".join(f"{column}: DATE" for column in _partitions_of(actions))
-        hive = f"hive_partitioning = true, hive_types = {{{days}}}" if days else "hive_partitioning = false"
-        source += f" UNION ALL BY NAME SELECT * FROM read_parquet([{files}], union_by_name = true, {hive})"
+    if actions and (files := _read_local_files(table, schema, actions)) is not None:
+        source += f" UNION ALL BY NAME SELECT * FROM {files}"
     elif actions:
         # DuckDB hands filters on to Arrow, but none of this kind of text, which Arrow could not compare.
         known = _partitions_of(actions)
@@ -135,16 +133,43 @@ def read_newest_schema(table: DeltaTable) -> Schema:
     return DeltaTable(table.table_uri, storage_options=table._storage_options).schema()
 
 
-def _find_local_files(table: DeltaTable, schema: pa.Schema, actions: Sequence[Mapping[str, Any]]) -> str | None:
-    """The paths as DuckDB takes them; None for what it would read otherwise than it is meant."""
+def select_local_rows(connection: duckdb.DuckDBPyConnection, table: DeltaTable) -> str | None:
+    """A SELECT of the table's rows at the version at which it stands, which any DuckDB of this machine can run.
+
+    `connection` says how DuckDB names the columns' types. None for a table whose files DuckDB cannot read by itself: in
+    an object store, or with deletion vectors.
+    """
+    schema = pa.schema(read_newest_schema(table).to_arrow())
+    connection.register("headrace_columns", schema.empty_table())
+    described = connection.sql("DESCRIBE headrace_columns").fetchall()
+    connection.unregister("headrace_columns")
+    columns = ", ".join(f"NULL::{kind} AS {_quoted(name)}" for name, kind, *_ in described)
+    source = f"SELECT {columns} WHERE false"
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    files = _read_local_files(table, schema, actions) if actions else ""
+    if files is None or table.protocol().min_reader_version > _PLAIN_READER_VERSION:
+        return None
+    return f"{source} UNION ALL BY NAME SELECT * FROM {files}" if files else source
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _read_local_files(table: DeltaTable, schema: pa.Schema, actions: Sequence[Mapping[str, Any]]) -> str | None:
+    """The call by which DuckDB reads them; None for what it would read otherwise than it is meant."""
     place = urlsplit(table.table_uri)
     root = unquote(place.path).rstrip("/")
     paths = [f"{root}/{unquote(action['path'])}" for action in actions]
+    partitions = _partitions_of(actions)
     # Only day partitions: for others it would have to guess how their values are spelled in a path.
-    by_days = all(schema.field(column).type == pa.date32() for column in _partitions_of(actions))
+    by_days = all(schema.field(column).type == pa.date32() for column in partitions)
     if place.scheme != "file" or not by_days or any(character in path for path in paths for character in "*?["):
         return None
-    return ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    files = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    days = ", ".join(f"{column}: DATE" for column in partitions)
+    hive = f"hive_partitioning = true, hive_types = {{{days}}}" if days else "hive_partitioning = false"
+    return f"read_parquet([{files}], union_by_name = true, {hive})"
 
 
 def _build_dataset(table: DeltaTable, schema: pa.Schema, actions: Sequence[Mapping[str, Any]]) -> Dataset:

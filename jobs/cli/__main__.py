@@ -24,6 +24,7 @@ from jobs.cli import (
     sql_command,
     stream_commands,
     user_commands,
+    views_command,
 )
 from platform_assets.errors import HeadraceError, InterruptedByUserError
 
@@ -45,6 +46,7 @@ _COMMANDS = (
     lakehouse_commands.requeue,
     lakehouse_commands.explain,
     sql_command.sql,
+    views_command.views,
     pack_command.pack,
     lakehouse_commands.backup,
     lakehouse_commands.restore,

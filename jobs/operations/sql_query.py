@@ -147,15 +147,16 @@ def _name_table(connection: duckdb.DuckDBPyConnection, lakehouse: LakehouseResou
     table = lakehouse.find_table(name)
     if table is None:
         return
-    _go_to(table, name, as_of)
+    go_to_state(table, name, as_of)
     layer, own = name.split(".")
     register_pinned(connection, f"{layer}_{own}_rows", table)
     connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{layer}"')
-    condition = _find_condition(lakehouse, name) if as_of.is_complete else "true"
+    condition = find_final_rows(lakehouse, name) if as_of.is_complete else "true"
     connection.execute(f'CREATE VIEW "{layer}"."{own}" AS FROM "{layer}_{own}_rows" AS r WHERE {condition}')
 
 
-def _go_to(table: DeltaTable, name: str, as_of: AsOf) -> None:
+def go_to_state(table: DeltaTable, name: str, as_of: AsOf) -> None:
+    """Moves `table` to the state that is asked. Raises `UsageError` where there is none."""
     from deltalake.exceptions import DeltaError
 
     wanted = as_of.versions.get(name, as_of.time)
@@ -172,7 +173,7 @@ def _go_to(table: DeltaTable, name: str, as_of: AsOf) -> None:
             raise UsageError(f"{name} was created at {created.isoformat()}: there was no table at {wanted}.")
 
 
-def _find_condition(lakehouse: LakehouseResource, name: str) -> str:
+def find_final_rows(lakehouse: LakehouseResource, name: str) -> str:
     """SQL: which rows of a table (as `r`) are final. All of a table that no stream over another table writes."""
     stream = next((each for each in select_derived(load_all_streams()) if each.main_table.name == name), None)
     if stream is None:

@@ -79,6 +79,7 @@ NOT_AUDITED = {
     "check": "reads",
     "explain": "reads",
     "sql": "reads",
+    "views": "reads",
     "recommend": "reads",
     "metrics": "reads",
     "page": "reads",
