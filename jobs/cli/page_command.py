@@ -15,9 +15,10 @@ from resources.stop_signals import StopSignals
 @click.command
 @click.option("--attached", is_flag=True, hidden=True, help="End with the process that holds the standard input.")
 def page(attached: bool) -> None:
-    """Serve the live page at HEADRACE_PAGE_PORT, until Ctrl-C.
+    """Serve the live page, until Ctrl-C.
 
-    Revenue, funnel, sessions, products, alerts, streams and ledger, at most two seconds behind the tables.
+    Revenue, funnel, sessions, products, alerts, streams and ledger, at most two seconds behind the tables. It is at
+    HEADRACE_PAGE_PORT.
     """
     from jobs.platform.live_page import serving_live_page
 

@@ -25,8 +25,8 @@ class FollowedTable:
     """One table's newest version, and when it was committed (the time of the commit's file).
 
     `version` and `committed_at` are None while there is no table. `generation` rises when the versions that were seen
-    before say nothing about those of now: the table is another one. `was_there` stays once it was seen. From one thread
-    at a time.
+    before say nothing about the current ones: the table is another one. `was_there` stays once it was seen. From one
+    thread at a time.
     """
 
     def __init__(self, uri: str, storage_options: Mapping[str, str], time_column: str = "") -> None:

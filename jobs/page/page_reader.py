@@ -68,7 +68,7 @@ class PageReader:
         self._minute: datetime | None = None
 
     def refresh(self, platform: PlatformView, now: datetime) -> Mapping[str, PanelState]:
-        """The panels as of now, each with its own trouble: a table that cannot be read takes no other panel away.
+        """The panels as they are, each with its own trouble: a table that cannot be read takes no other panel away.
 
         What no commit has changed is not read again. Raises `MissingDependencyError` without DuckDB.
         """

@@ -185,7 +185,7 @@ def test_a_commit_costs_its_own_files(shop: Shop) -> None:
         file.unlink()
     shop.append([(200, 5, "b", 700)])
     shop.look()
-    assert shop.connection.sql("SELECT sum(sales) FROM every_sale").fetchone() == (5,)
+    assert shop.connection.sql("SELECT sum(sales) FROM every_sale").fetchall() == [(5,)]
 
 
 def test_files_of_rows_that_no_longer_matter_are_not_read(shop: Shop) -> None:
@@ -214,10 +214,10 @@ def test_what_cannot_be_read_leaves_the_rows_as_they_were(shop: Shop) -> None:
     hidden = newest.rename(newest.with_suffix(".hidden"))
     with pytest.raises(duckdb.Error):
         shop.look()
-    assert shop.connection.sql("SELECT sum(sales) FROM every_sale").fetchone() == (1,)
+    assert shop.connection.sql("SELECT sum(sales) FROM every_sale").fetchall() == [(1,)]
     hidden.rename(newest)
     shop.look()
-    assert shop.connection.sql("SELECT sum(sales) FROM every_sale").fetchone() == (2,)
+    assert shop.connection.sql("SELECT sum(sales) FROM every_sale").fetchall() == [(2,)]
 
 
 def test_a_table_that_arrow_cannot_read_is_refused(shop: Shop) -> None:

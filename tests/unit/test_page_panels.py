@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from jobs.page import page_reader
 from jobs.page.page_reader import PageReader
 from jobs.page.panel import Panel
 from jobs.page.panels import load_panels
 from jobs.page.platform_view import PlatformView
+from jobs.page.rendering import render_panel
 from jobs.watching.platform_reading import GroupReading, PlatformReading, Verdict
 from platform_assets.streams import load_stream_groups
 from platform_assets.streams.fraud_alerts import FRAUD_ALERTS
@@ -40,13 +40,12 @@ class Values(dict[str, Any]):
 @pytest.fixture
 def values(monkeypatch: pytest.MonkeyPatch) -> Values:
     found = Values()
-    real = page_reader.render_panel
 
     def note(panel: Panel, given: Any) -> str:
         found[panel.name] = given
-        return real(panel, given)
+        return render_panel(panel, given)
 
-    monkeypatch.setattr(page_reader, "render_panel", note)
+    monkeypatch.setattr("jobs.page.page_reader.render_panel", note)
     return found
 
 
@@ -144,7 +143,7 @@ def list_session_ends(events: list[Event]) -> list[datetime]:
     return ends
 
 
-def test_only_what_a_commit_changed_is_made_again(
+def test_only_what_a_commit_changed_is_rendered_anew(
     lakehouse: LakehouseResource, reader: PageReader, values: Values
 ) -> None:
     write_shop(lakehouse, draw_events(2, 200))
