@@ -27,8 +27,8 @@ _INTERVAL_SECONDS = 1.0
 _PLATFORM_SECONDS = 2.0
 # A page that is followed already is given out at once; what is older is read anew.
 _FRESH_SECONDS = 1.5
-# A store that hangs answers in a minute, or never: the page says meanwhile that its numbers stand.
-_SLOW_SECONDS = 3.0
+# A store that hangs answers in a minute, or never: from when the numbers are two seconds old the page says so.
+_SLOW_SECONDS = 1.0
 # A page that is loaded without a script is followed by nobody, and is read again when it is asked for.
 _LINGER_SECONDS = 10.0
 # So long is a first answer waited for; the page then comes without numbers, and gets them when they are there.
@@ -82,7 +82,7 @@ class Refresher:
             while not reading.done():
                 await asyncio.wait({reading}, timeout=_SLOW_SECONDS)
                 if not reading.done():
-                    self._publish_standing("The tables do not answer.")
+                    self._publish_standing("The tables are slow to answer.")
             try:
                 self._publish(reading.result())
             except Exception as error:  # noqa: BLE001 a mistake of ours, too: the page stands and says so

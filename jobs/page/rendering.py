@@ -60,14 +60,17 @@ def format_percent(value: float | None) -> str:
 
 
 def format_money(amounts: Mapping[str | None, Any]) -> Markup:
-    """Amounts by currency, each with its unit: the shop may have sent none."""
+    """Amounts by currency, each with its unit. Where the shop sends none at all, they stand without."""
     shown = [
-        Markup("<span class=money>{} <span class=unit>{}</span></span>").format(
-            _UNKNOWN if amount is None else f"{amount:,.2f}", currency or "no currency"
+        Markup('<span class="money">{}{}</span>').format(
+            _UNKNOWN if amount is None else f"{amount:,.2f}",
+            Markup("")
+            if list(amounts) == [None]
+            else Markup(' <span class="unit">{}</span>').format(currency or "no currency"),
         )
         for currency, amount in amounts.items()
     ]
-    return Markup(" ").join(shown) if shown else Markup("<span class=money>0.00</span>")
+    return Markup(" ").join(shown) if shown else Markup('<span class="money">0.00</span>')
 
 
 def format_moment(moment: datetime | None, now: datetime) -> Markup:

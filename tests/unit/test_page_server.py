@@ -187,7 +187,7 @@ def test_a_store_that_hangs_is_said(
         viewer = Viewer(port)
         state = viewer.read_until("Live")
         reader.may_go_on.clear()
-        stands = viewer.read_until("The tables do not answer.")
+        stands = viewer.read_until("slow to answer")
         assert not stands["is_live"] and stands["at"] >= state["at"] and "as of 20" in stands["status"]
         assert "12.50" in get(port)[2]
         reader.may_go_on.set()
