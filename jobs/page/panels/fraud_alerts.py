@@ -39,4 +39,4 @@ def build(given: PanelInput) -> Mapping[str, Any]:
     return {"now": given.now, "count_of_day": found["alerts"], "alerts": alerts}
 
 
-PANEL = Panel(name="fraud_alerts", title="Fraud alerts", order=60, build=build, kept=(_ALERTS,))
+PANEL = Panel(name="fraud_alerts", title="Fraud alerts", order=45, build=build, kept=(_ALERTS,))
