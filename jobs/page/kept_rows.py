@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Read and forgotten together. One by one, a table of a thousand small files would take seconds at the start; all in
 # one, an upsert that replaces one of them would have all of them read again.
 _FILES_OF_A_UNIT = 32
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # More commits than these are cheaper to skip: the table's state is read instead.
 _MOST_COMMITS = 200
 
@@ -204,7 +205,7 @@ class KeptRows:
         register_files(self._connection, "file_rows", self._delta, actions, build_arrow_schema(self.kept.table))
 
     def _parameters(self) -> dict[str, Any]:
-        return {"since": self._since} if "$since" in self.kept.sql else {}
+        return {"since": self._since or _LONG_AGO} if "$since" in self.kept.sql else {}
 
     def _matters(self, file: _File) -> bool:
         # The log has milliseconds, rounded down.
@@ -217,6 +218,7 @@ class KeptRows:
         if ends:
             newest = min(now, datetime.fromtimestamp(max(ends) / 1_000_000, UTC) + timedelta(milliseconds=1))
             self.newest = newest if self.newest is None else max(self.newest, newest)
-        if self.kept.find_since is not None:
-            since = self.kept.find_since(self.newest or now)
+        # Of an empty table nothing is known yet: its first rows may be of last year.
+        if self.kept.find_since is not None and self.newest is not None:
+            since = self.kept.find_since(self.newest)
             self._since = since if self._since is None else max(self._since, since)
