@@ -156,7 +156,7 @@ steps = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=15, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=10, phases=[Phase.reuse, Phase.generate])
 @given(st.lists(steps, min_size=3, max_size=12))
 def test_what_is_kept_is_what_the_table_holds(history: list[tuple[str, ...]]) -> None:
     before, followed_table._PROVE_SECONDS = followed_table._PROVE_SECONDS, 0.0
