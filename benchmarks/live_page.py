@@ -176,7 +176,7 @@ def measure(process: psutil.Process, port: int, commits: Connection, count: int,
     text = "nobody looks"
     if delays:
         behind = statistics.quantiles(delays, n=100)
-        text = f"behind {len(committed)} commits p50 {behind[49]:.2f} s, p99 {behind[98]:.2f} s, at most {delays[-1]:.2f} s"
+        text = f"behind {len(committed)} commits p50 {behind[49]:.2f} s, p99 {behind[98]:.2f} s"
     memory = process.memory_full_info().pss / 1024 / 1024
     print(f"{count:3} viewers: {cores:.3f} cores, {memory:.0f} MiB PSS; {text}", flush=True)
     for viewer in viewers:
