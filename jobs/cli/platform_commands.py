@@ -43,7 +43,7 @@ def demo(topics: str | None) -> int:
     help="Simulated events a second, of the shop and of the cards where their groups are enabled; 0: none.",
 )  # fmt: skip
 def dev(rate: float) -> int:
-    """Run the platform with web UI, live page and simulated shop.
+    """Run the platform with web UI, page and simulated shop.
 
     Ctrl-C ends it.
     """
