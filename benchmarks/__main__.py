@@ -22,6 +22,7 @@ BENCHMARKS = (
     "idle",
     "ticks",
     "scrape",
+    "live_page",
     "many_topics",
     "event_log",
     "ledger_audit",

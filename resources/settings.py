@@ -351,6 +351,14 @@ class Settings(BaseSettings):
         SecretStr, Field(description="Key with which the OpenLineage endpoint is called; empty: none")
     ] = SecretStr("")
 
+    page_port: Annotated[
+        int,
+        Field(
+            ge=0, le=65535,
+            description="Port of the live page on 127.0.0.1, of `headrace page` and `make dev`; 0: none",
+        ),
+    ] = 3001  # fmt: skip
+
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
 
     @field_validator("*")

@@ -84,6 +84,7 @@ NOT_AUDITED = {
     "views": "reads",
     "recommend": "reads",
     "metrics": "reads",
+    "page": "reads",
     "card list": "reads",
     "model list": "reads",
     "sink list": "reads",
