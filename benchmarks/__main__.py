@@ -22,6 +22,7 @@ BENCHMARKS = (
     "idle",
     "ticks",
     "scrape",
+    "live_page",
     "many_topics",
     "event_log",
     "ledger_audit",
@@ -43,6 +44,7 @@ BENCHMARKS = (
     "unknown_schemas",
     "merged_rows",
     "upgrade",
+    "sinks",
     "soak",
 )
 

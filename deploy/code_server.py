@@ -16,7 +16,7 @@ import dagster as dg
 
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import request_shutdown
-from platform_assets.streams import load_stream_groups
+from platform_assets.sinks.catalogue import load_groups
 from resources.settings import load_settings
 from resources.stop_signals import StopSignals
 
@@ -72,7 +72,7 @@ def serve(host: str, port: str, stop: StopSignals) -> int:
 def stop_streams() -> None:
     """Asks each group's host to stop and waits until the locks are free, or the time is over."""
     home = load_settings().home
-    groups = [group.name for group in load_stream_groups()]
+    groups = [group.name for group in load_groups()]
     with dg.DagsterInstance.get() as instance:
         for group in groups:
             request_shutdown(instance, group, "the container stops")

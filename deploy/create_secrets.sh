@@ -27,6 +27,7 @@ create headrace_storage_options "${HEADRACE_STORAGE_OPTIONS:-{\}}"
 create headrace_spark_conf "${HEADRACE_SPARK_CONF:-{\}}"
 create headrace_notify_url "${HEADRACE_NOTIFY_URL:-}"
 create headrace_spark_secret "${HEADRACE_SPARK_SECRET:-}"
+create headrace_postgres_url "${HEADRACE_POSTGRES_URL:-}"
 create headrace_openlineage_api_key "${HEADRACE_OPENLINEAGE_API_KEY:-}"
 create registry.properties "apicurio.datasource.password=$(cat "$folder/postgres_password")"
 if [ ! -e "$folder/object_store_identities" ]; then

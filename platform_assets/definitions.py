@@ -34,6 +34,7 @@ def defs() -> dg.Definitions:
     from platform_assets.checks.backup_restored import build_backup_check
     from platform_assets.checks.busy_users import BusyUserLimits
     from platform_assets.checks.event_time import EventTimeLimits
+    from platform_assets.checks.sink_parity import build_sink_check
     from platform_assets.fraud.assets import build_fraud_assets, has_payments
     from platform_assets.fraud.model_checks import build_model_checks
     from platform_assets.fraud.page_asset import build_page_asset, has_alerts
@@ -41,9 +42,10 @@ def defs() -> dg.Definitions:
     from platform_assets.reports import build_report_assets, select_reports
     from platform_assets.reports.whole import select_whole_tables
     from platform_assets.reports.whole.assets import build_whole_assets
+    from platform_assets.sinks.catalogue import load_groups
     from platform_assets.stream_assets import build_stream_assets
     from platform_assets.streaming.repair.expiry import check_policy
-    from platform_assets.streams import load_all_streams, load_stream_groups
+    from platform_assets.streams import load_all_streams
     from resources.duckdb import DuckDBResource
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
@@ -55,7 +57,7 @@ def defs() -> dg.Definitions:
         (settings.ahead_warn_share, settings.ahead_error_share), timedelta(minutes=settings.standstill_minutes)
     )
     busy = BusyUserLimits(settings.busy_user_share, settings.busy_user_events)
-    groups = load_stream_groups()
+    groups = load_groups()
     streams = [stream for group in groups for stream in group.streams]
     relays = load_relays(name for group in groups for name in group.relays)
     tables = [table for stream in streams for table in stream.tables]
@@ -84,6 +86,7 @@ def defs() -> dg.Definitions:
                 if settings.backup_place
                 else []
             ),
+            *(build_sink_check(table) for group in groups for table in group.sinks),
         ],
         jobs=[
             streaming_job,

@@ -74,9 +74,7 @@ def register_pinned(
     DuckDB reads local files by itself: several times as fast as through Arrow, and Arrow cannot compare text in files
     that delta-rs has rewritten (`findings/pyarrow-filter-on-rewritten-text.sh`).
     """
-    schema = pa.schema(read_newest_schema(table).to_arrow())
-    for column in columns or ():
-        schema = schema if column.name in schema.names else schema.append(column)
+    schema = _with_columns(pa.schema(read_newest_schema(table).to_arrow()), columns)
     actions = [
         action
         for action in pa.table(table.get_add_actions(flatten=True)).to_pylist()
@@ -85,16 +83,27 @@ def register_pinned(
     _register(connection, name, table, schema, actions)
 
 
+def _with_columns(schema: pa.Schema, columns: pa.Schema | None) -> pa.Schema:
+    for column in columns or ():
+        schema = schema if column.name in schema.names else schema.append(column)
+    return schema
+
+
 def as_timestamptz(moment: datetime) -> str:
     """A moment in DuckDB's SQL."""
     return f"TIMESTAMPTZ '{moment.isoformat()}'"
 
 
 def register_files(
-    connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, actions: Sequence[Mapping[str, Any]]
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    table: DeltaTable,
+    actions: Sequence[Mapping[str, Any]],
+    columns: pa.Schema | None = None,
 ) -> None:
     """Registers the files that these entries of the table's log name (flattened add actions). See `register_pinned`."""
-    _register(connection, name, table, pa.schema(table.schema().to_arrow()), actions)
+    schema = pa.schema(table.schema().to_arrow())
+    _register(connection, name, table, _with_columns(schema, columns), actions)
 
 
 def _register(

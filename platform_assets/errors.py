@@ -6,6 +6,8 @@
     │   │   └── BrokerRefusedError
     │   ├── InstanceUnavailableError
     │   ├── ClusterUnavailableError
+    │   ├── DatabaseUnavailableError
+    │   │   └── DatabaseRefusedError
     │   ├── NotReadyError
     │   ├── QueryFailedError
     │   ├── RegistryUnavailableError
@@ -28,6 +30,7 @@
         ├── TaskSlotsError
         ├── TableSchemaError
         ├── GroupOwnedError
+        ├── SinkTargetError
         ├── StorageError
         ├── MissingDependencyError
         └── InterruptedByUserError
@@ -66,6 +69,17 @@ class InstanceUnavailableError(TransientError):
 
 class ClusterUnavailableError(TransientError):
     """The Spark master gave the application no executor within the time limit."""
+
+
+class DatabaseUnavailableError(TransientError):
+    """The database that sinks write did not answer, or has ended the connection."""
+
+
+class DatabaseRefusedError(DatabaseUnavailableError):
+    """The database that sinks write refuses this client: its account, its certificate, or because a right is missing.
+
+    It may take it later without anybody here changing anything: a right is granted, a password set.
+    """
 
 
 class QueryFailedError(TransientError):
@@ -155,6 +169,10 @@ class TableSchemaError(TerminalError):
 
 class GroupOwnedError(TerminalError):
     """Another live process owns the stream group."""
+
+
+class SinkTargetError(TerminalError):
+    """A sink's table in the database is not as the sink has made it, is another's, or cannot hold the rows."""
 
 
 class StorageError(TerminalError):

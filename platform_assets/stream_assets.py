@@ -11,7 +11,7 @@ from platform_assets.relays import load_relays
 from platform_assets.reports.days import FIRST_DAY, build_daily_partitions, closed_days_key
 from platform_assets.reports.presentation import build_column_schema
 from platform_assets.streaming.relay_spec import RelayStream
-from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, name_topics, select_ingest
+from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, name_sink, name_topics, select_ingest
 from platform_assets.tables.platform import LEDGER, PLATFORM_TABLES
 from platform_assets.tables.spec import TableSpec
 
@@ -21,6 +21,11 @@ OWNERS = ["team:data-platform"]
 def topic_asset_key(topic: str) -> dg.AssetKey:
     """The asset key of a Kafka topic. Dagster allows letters, digits and underscores in a key's parts."""
     return dg.AssetKey(["kafka", topic.replace("-", "_").replace(".", "_")])
+
+
+def sink_asset_key(table: TableSpec) -> dg.AssetKey:
+    """The asset key of the table in Postgres that a sink keeps in step with this one."""
+    return dg.AssetKey(["postgres", table.name.replace(".", "_")])
 
 
 def build_stream_assets(
@@ -49,6 +54,7 @@ def build_stream_assets(
         _table_asset(table, ingested if table is LEDGER else main_tables, "Written by the stream groups.")
         for table in PLATFORM_TABLES
     ]
+    specs += [_sink_asset(table) for group in groups for table in group.sinks]
     return [*specs, *(_closed_days_asset(group, first_day) for group in groups if group.derived)]
 
 
@@ -80,6 +86,19 @@ def _relay_assets(relay: RelayStream) -> list[dg.AssetSpec]:
     ]
     tables = [_table_asset(table, [], f"Written by the relay `{relay.name}`.") for table in relay.tables]
     return [*topics, *tables]
+
+
+def _sink_asset(table: TableSpec) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        sink_asset_key(table),
+        deps=[_key(table)],
+        description=f"{table.name} in Postgres, kept in step by the sink `{name_sink(table)}`, exactly once by the "
+        "table's version.",
+        kinds={"postgres"},
+        group_name="databases",
+        owners=OWNERS,
+        metadata={"dagster/table_name": table.name, "dagster/column_schema": build_column_schema(table)},
+    )
 
 
 def _closed_days_asset(group: StreamGroup, first_day: date) -> dg.AssetSpec:

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from platform_assets import object_store
 from platform_assets.errors import SettingError
-from resources import cluster_settings, registry_settings, spark_encryption
+from resources import cluster_settings, postgres_settings, registry_settings, spark_encryption
 
 # delta-rs, by which tables are read and written, ends where a path has one of these, opens another path, or (? and #)
 # finds no commit in the log: what streams read back at a start would be nothing.
@@ -315,6 +315,19 @@ class Settings(BaseSettings):
         SecretStr, Field(description="Webhook that is told of trouble and of its end, as JSON; empty: none")
     ] = SecretStr("")
 
+    postgres_url: Annotated[
+        SecretStr,
+        Field(
+            description="Postgres that keeps tables in step, as postgresql://user:password@host/database; empty: none"
+        ),
+    ] = SecretStr("")
+    postgres_tables: Annotated[
+        str, Field(description="Silver and gold tables that are kept in step there, with commas between")
+    ] = ""
+    postgres_schema: Annotated[
+        str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="Schema of that Postgres in which its tables are")
+    ] = "headrace"
+
     # Who asks for a user's recommendations learns something about the user: nobody can before somebody says so.
     recommendations_port: Annotated[
         int, Field(ge=0, le=65535, description="Port of `headrace recommend --serve` on 127.0.0.1; 0: it is off")
@@ -344,6 +357,14 @@ class Settings(BaseSettings):
     openlineage_api_key: Annotated[
         SecretStr, Field(description="Key with which the OpenLineage endpoint is called; empty: none")
     ] = SecretStr("")
+
+    page_port: Annotated[
+        int,
+        Field(
+            ge=0, le=65535,
+            description="Port of the live page on 127.0.0.1, of `headrace page` and `make dev`; 0: none",
+        ),
+    ] = 3001  # fmt: skip
 
     ui_port: Annotated[int, Field(ge=1, le=65535, description="Port of the Dagster web UI")] = 3000
 
@@ -407,6 +428,22 @@ class Settings(BaseSettings):
     def _of_a_server(cls, value: str) -> str:
         if trouble := _find_trouble(value):
             raise ValueError(trouble.replace(_WEBHOOK_SECRET, _MLFLOW_LOG_IN))
+        return value
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _of_a_postgres(cls, value: SecretStr) -> SecretStr:
+        if trouble := postgres_settings.find_trouble(value.get_secret_value()):
+            raise ValueError(trouble)
+        return value
+
+    @field_validator("postgres_tables")
+    @classmethod
+    def _with_a_postgres(cls, value: str, info: ValidationInfo) -> str:
+        # A bad address has its own message, and is not among the values.
+        url = info.data.get("postgres_url")
+        if postgres_settings.split_tables(value) and url is not None and not url.get_secret_value():
+            raise ValueError("there is no database for these tables: set HEADRACE_POSTGRES_URL")
         return value
 
     @field_validator("otlp_endpoint")

@@ -257,6 +257,8 @@ class SecuredBroker:
             "listener.security.protocol.map": "SASL:SASL_SSL,TLS:SSL,CONTROLLER:SSL",
             "inter.broker.listener.name": "TLS",
             "ssl.client.auth": "required",
+            # A certificate of another host is refused by the broker itself otherwise, while it runs.
+            "ssl.allow.dn.changes": "true", "ssl.allow.san.changes": "true",
             f"{sasl}.ssl.client.auth": "requested",
             "ssl.principal.mapping.rules": "RULE:.*CN=([^,]+).*/$1/",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",

@@ -81,6 +81,12 @@ _SECTIONS = {
         _Panel("Late events that wait", f"{specs.LATE_PENDING.name}{_OF_GROUP}", "{{query}}"),
         _Panel("Late events repaired a second", _rate(specs.LATE_REPAIRED), "{{query}}"),
     ),
+    "Tables in databases": (
+        _Panel("Age of what a sink has not applied", f"{specs.SINK_LAG_SECONDS.name}{_OF_GROUP}", "{{query}}", "s"),
+        _Panel("Sinks that stand still", f"{specs.SINK_STANDING.name}{_OF_GROUP} == 1", "{{query}}"),
+        _Panel("Rows in the database", f"{specs.SINK_ROWS.name}{_OF_GROUP}", "{{query}}"),
+        _Panel("Version in the database", f"{specs.SINK_VERSION.name}{_OF_GROUP}", "{{query}}"),
+    ),
     "Proof and platform": (
         _Panel("Failed checks", f"{specs.CHECK_FAILED.name} == 1", "{{table}}: {{check}} ({{severity}})"),
         _Panel(

@@ -43,7 +43,7 @@ def demo(topics: str | None) -> int:
     help="Simulated events a second, of the shop and of the cards where their groups are enabled; 0: none.",
 )  # fmt: skip
 def dev(rate: float) -> int:
-    """Run the platform with web UI and simulated shop.
+    """Run the platform with web UI, page and simulated shop.
 
     Ctrl-C ends it.
     """
@@ -62,14 +62,14 @@ def drain(close_windows: bool) -> int:
     """Let every stream catch up with Kafka, then stop."""
     from jobs.operations.drain import EXIT_DONE, EXIT_INTERRUPTED, drain_streams
     from jobs.platform.services import prepare_environment
-    from platform_assets.streams import load_stream_groups
+    from platform_assets.sinks.catalogue import load_groups
     from resources.embedded_servers import running_servers
 
     settings = load_settings()
     prepare_environment(settings)
     with running_servers(settings):
         code = EXIT_DONE
-        for group in load_stream_groups():
+        for group in load_groups():
             code = max(code, drain_streams(group, settings, close_windows=close_windows))
             if code == EXIT_INTERRUPTED:
                 break
@@ -97,6 +97,7 @@ def _open_console() -> Console:
 
 def _run_platform(settings: Settings, *, with_ui: bool, simulated_rate: float) -> int:
     from jobs.platform.class_archiving import ClassArchiving
+    from jobs.platform.live_page import check_page_port, page_process
     from jobs.platform.metrics import watched_where_set
     from jobs.platform.services import prepare_environment, running_platform
     from jobs.platform.simulated_streams import select_senders, sending
@@ -104,15 +105,20 @@ def _run_platform(settings: Settings, *, with_ui: bool, simulated_rate: float) -
 
     console = _open_console()
     archiving = ClassArchiving(settings.home / "logs" / "class-archive.log")
-    prepare_environment(settings)
+    environment = prepare_environment(settings)
+    if with_ui:
+        check_page_port(settings)
     with (
-        StopSignals() as stop, watched_where_set(settings), running_platform(settings, with_ui=with_ui) as services,
-        ExitStack() as senders,
+        StopSignals() as stop, watched_where_set(settings), ExitStack() as pages,
+        running_platform(settings, with_ui=with_ui) as services, ExitStack() as senders,
     ):  # fmt: skip
+        page = pages.enter_context(page_process(settings, environment)) if with_ui else None
         if simulated_rate > 0:
             for stream in select_senders(load_streams()):
                 senders.enter_context(sending(stream, "--rate", str(simulated_rate)))
         where = f", UI: http://127.0.0.1:{settings.ui_port}" if with_ui else ""
+        if page is not None:
+            where += f", live page: {page}"
         if settings.metrics_port:
             where += f", metrics: http://{settings.metrics_address}:{settings.metrics_port}/metrics"
         console.print(f"Headrace is up{where}. Tables: {settings.lakehouse}. Logs: {settings.home}/logs. Ctrl-C stops.")

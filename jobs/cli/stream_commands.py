@@ -29,12 +29,12 @@ def _build_control(command: Literal["pause", "resume", "restart"], text: str) ->
         from jobs.operations.stream_groups import find_groups
         from jobs.platform.services import prepare_environment
         from jobs.supervision.lease import write_control
-        from platform_assets.streams import load_stream_groups
+        from platform_assets.sinks.catalogue import load_groups
         from resources.lakehouse import LakehouseResource
 
         settings = load_settings()
         prepare_environment(settings)
-        groups = find_groups(load_stream_groups(), group, stream)
+        groups = find_groups(load_groups(), group, stream)
         with dg.DagsterInstance.get() as instance:
             for each in groups:
                 write_control(instance, each.name, command, getpass.getuser(), reason, stream=stream)

@@ -44,15 +44,16 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     from jobs.operations.forgetting.topics import demand_all_enabled
     from jobs.platform.reports_run import compute_changed_days
     from jobs.platform.services import prepare_environment
+    from platform_assets.sinks.catalogue import load_groups
     from platform_assets.streaming.register.found_traces import AlsoErased
-    from platform_assets.streams import load_all_stream_groups, load_stream_groups
+    from platform_assets.streams import load_all_stream_groups
     from platform_assets.tables.coordinates import Coordinates
     from resources.embedded_servers import running_servers
     from resources.lakehouse import LakehouseResource
 
     user = sys.stdin.readline().rstrip("\n") if user == "-" else user
     also = AlsoErased(also_unsure, frozenset(map(Coordinates.parse, also_offsets)))
-    settings, groups = load_settings(), load_stream_groups()
+    settings, groups = load_settings(), load_groups()
     lakehouse = LakehouseResource.from_settings(settings)
     act = describe_erasure(lakehouse, user, also, reason)
     demand_all_enabled(load_all_stream_groups(), groups, lakehouse)

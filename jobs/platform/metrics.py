@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobs.platform.run_in_process import load_check_keys
 from platform_assets.errors import HeadraceError
-from platform_assets.streams import load_stream_groups
+from platform_assets.sinks.catalogue import load_groups
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def build_collector(settings: Settings) -> PlatformCollector:
     """A collector of the enabled groups and of all checks. Loads the definitions."""
     from jobs.watching.collector import PlatformCollector
 
-    return PlatformCollector(settings, load_stream_groups(), load_check_keys())
+    return PlatformCollector(settings, load_groups(), load_check_keys())
 
 
 @contextmanager

@@ -24,8 +24,9 @@ from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import MissingTopicError, ServiceEndedError, SettingError, StorageError
+from platform_assets.sinks.catalogue import load_groups
 from platform_assets.streaming.stream_spec import StreamGroup, name_topics
-from platform_assets.streams import load_stream_groups, load_streams
+from platform_assets.streams import load_streams
 from resources.embedded_servers import running_servers
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
@@ -133,7 +134,7 @@ class Services:
     def _await_streams(self) -> bool:
         """Asks the hosts of all groups to stop until their locks are free; False when the grace was over before."""
         deadline = time.monotonic() + self._settings.stop_grace_seconds + STOP_MARGIN_SECONDS
-        groups = load_stream_groups()
+        groups = load_groups()
         with dg.DagsterInstance.get() as instance:
             while (held := self._list_held(groups)) and time.monotonic() < deadline:
                 for group in held:

@@ -38,6 +38,9 @@ def open_application(
     ends the JVM is dead and the embedded broker no longer in use by this process. Raises `HeadraceError`.
     """
     bound_native_memory()  # before the libraries are loaded
+    if group.sinks:
+        yield _build_sinks(group, settings, check_lease)
+        return
     from jobs.supervision.stream_context import build_stream_context
     from platform_assets.relays import load_relays
     from platform_assets.streaming.engine.query_group import QueryGroup
@@ -61,6 +64,17 @@ def open_application(
             if relays:
                 build = partial(RelayGroup, session, relays, context)
             yield Application(build, spark.jvm_pid, spark.read_jvm_output)
+
+
+def _build_sinks(group: StreamGroup, settings: Settings, check_lease: Callable[[], None] | None) -> Application:
+    """The application of a group of sinks, which have neither Spark nor Kafka."""
+    from platform_assets.sinks.sink_group import SinkGroup
+    from platform_assets.sinks.target import Target
+    from resources.lakehouse import LakehouseResource
+
+    targets = [Target(table, settings.postgres_schema) for table in group.sinks]
+    lakehouse = LakehouseResource.from_settings(settings)
+    return Application(partial(SinkGroup, targets, settings, lakehouse, check_lease), None)
 
 
 def _give_slots(settings: Settings, context: StreamContext) -> Settings:

@@ -41,6 +41,8 @@ _NOT_THE_HOSTS = frozenset(
         "recommendations_port",
     }
 )
+# A table more in a database is no reason to restart the streams.
+_OF_SINKS = frozenset({"postgres_url", "postgres_tables", "postgres_schema"})
 # All that the streaming job imports: a test holds this list against the imports. Reports and checks are not among it,
 # but for what recommendations in a session take: a change of one would restart the streams.
 _CODE = (
@@ -50,6 +52,7 @@ _CODE = (
     "platform_assets/topics",
     "platform_assets/streams",
     "platform_assets/relays",
+    "platform_assets/sinks",
     "platform_assets/fraud",
     "platform_assets/delta_reader.py",
     "platform_assets/errors.py",
@@ -80,9 +83,14 @@ def build_fingerprint(group: StreamGroup, settings: Settings) -> str:
     Secret settings take part by their value and cannot be read back from the digits.
     """
     secrets = {"kafka_config": settings.kafka_config, "schema_registry_config": settings.schema_registry_config}
-    values = settings.model_dump(mode="json", exclude=set(_NOT_THE_HOSTS) | secrets.keys())
+    left_out = set(_NOT_THE_HOSTS)
+    if group.sinks:
+        secrets["postgres_url"] = settings.postgres_url
+    else:
+        left_out |= _OF_SINKS
+    values = settings.model_dump(mode="json", exclude=left_out | secrets.keys())
     values |= {name: secret.get_secret_value() for name, secret in secrets.items()}
-    streams = list(group.query_names)
+    streams = [*group.query_names, *map(repr, group.sinks)]
     text = json.dumps([hash_code(), group.name, streams, values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

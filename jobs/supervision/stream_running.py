@@ -10,8 +10,8 @@ import dagster as dg
 from jobs.supervision.lease import read_control, read_report
 from jobs.supervision.model import Phase
 from platform_assets.relays import load_relays
-from platform_assets.stream_assets import topic_asset_key
-from platform_assets.streaming.stream_spec import StreamGroup
+from platform_assets.stream_assets import sink_asset_key, topic_asset_key
+from platform_assets.streaming.stream_spec import StreamGroup, name_sink
 from resources.settings import load_settings
 
 STREAM_RUNNING = "stream_running"
@@ -38,8 +38,12 @@ def judge_phase(phase: Phase, *, is_paused: bool = False) -> PhaseVerdict:
 
 
 def name_main_assets(group: StreamGroup) -> dict[str, dg.AssetKey]:
-    """The asset that each query of the group stands for, by its name: a stream's main table, a relay's first topic."""
+    """The asset that each query of the group stands for, by its name.
+
+    Of a stream it is the main table, of a relay its first topic, of a sink the table in the database.
+    """
     tables = {stream.name: dg.AssetKey(stream.main_table.asset_path) for stream in group.streams}
+    tables |= {name_sink(table): sink_asset_key(table) for table in group.sinks}
     return tables | {relay.name: topic_asset_key(relay.outputs[0]) for relay in load_relays(group.relays)}
 
 

@@ -104,6 +104,22 @@ LATE_PENDING = MetricSpec(
 LATE_REPAIRED = MetricSpec(
     "headrace_query_late_events_repaired_total", "counter", "Late events that were repaired", _QUERY
 )
+SINK_VERSION = MetricSpec(
+    "headrace_sink_version", "gauge", "Version of the Delta table that the table in the database is", _QUERY
+)
+SINK_ROWS = MetricSpec("headrace_sink_rows", "gauge", "Rows of the table in the database", _QUERY)
+SINK_LAG_SECONDS = MetricSpec(
+    "headrace_sink_lag_seconds",
+    "gauge",
+    "Age of the oldest commit that the sink has not applied; 0: there is none",
+    _QUERY,
+)
+SINK_STANDING = MetricSpec(
+    "headrace_sink_standing",
+    "gauge",
+    "1 while the sink stands still: the database is away, or a table was changed",
+    _QUERY,
+)
 CHECK_FAILED = MetricSpec(
     "headrace_check_failed",
     "gauge",
@@ -127,8 +143,8 @@ DISK_LIMIT = MetricSpec(
 METRICS = (
     STORAGE_UP, TICK_TIMESTAMP, GROUP_PHASE, GROUP_PHASE_START, GROUP_STARTS, HEARTBEAT, STALLED, MEMORY, CPU, PAUSED,
     ROWS, BYTES, RECORDS, BATCH_DURATION, BATCH_PARTS, LAST_BATCH, LAG_RECORDS, LAG_SECONDS, HELD_RECORDS, WATERMARK,
-    COMPLETE_UNTIL, STATE_ROWS, STATE_MEMORY, LATE_PENDING, LATE_REPAIRED, CHECK_FAILED, CHECK_VERDICT, TIME_TO_LOSS,
-    DISK_FREE, DISK_LIMIT,
+    COMPLETE_UNTIL, STATE_ROWS, STATE_MEMORY, LATE_PENDING, LATE_REPAIRED, SINK_VERSION, SINK_ROWS,
+    SINK_LAG_SECONDS, SINK_STANDING, CHECK_FAILED, CHECK_VERDICT, TIME_TO_LOSS, DISK_FREE, DISK_LIMIT,
 )  # fmt: skip
 
 

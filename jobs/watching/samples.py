@@ -101,12 +101,24 @@ def _list_of_query(labels: tuple[str, str], progress: Mapping[str, Any], now: fl
         if (text := progress.get(name)) is not None and (moment := datetime.fromisoformat(text).timestamp()) > 0:
             yield Sample(metric, moment, labels)
     yield from _list_lag(labels, progress, now)
+    if (sink := progress.get("sink")) is not None:
+        yield from _list_of_sink(labels, sink, now)
     for verdict, count in (progress.get("verdicts") or {}).items():
         yield Sample(specs.RECORDS, count, (*labels, verdict))
     if totals := progress.get("totals"):
         yield Sample(specs.BATCH_DURATION, Histogram(totals["durations"], totals["seconds"]), labels)
         for part in PARTS:
             yield Sample(specs.BATCH_PARTS, totals["part_seconds"].get(part, 0.0), (*labels, part))
+
+
+def _list_of_sink(labels: tuple[str, str], sink: Mapping[str, Any], now: float) -> Iterator[Sample]:
+    if sink["version"] is not None:
+        yield Sample(specs.SINK_VERSION, sink["version"], labels)
+        since = sink["behind_since"]
+        seconds = 0.0 if since is None else max(0.0, now - datetime.fromisoformat(since).timestamp())
+        yield Sample(specs.SINK_LAG_SECONDS, seconds, labels)
+    yield Sample(specs.SINK_ROWS, sink["rows"], labels)
+    yield Sample(specs.SINK_STANDING, bool(sink["trouble"]), labels)
 
 
 def _list_lag(labels: tuple[str, str], progress: Mapping[str, Any], now: float) -> Iterator[Sample]:

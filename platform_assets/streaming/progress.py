@@ -24,6 +24,20 @@ _known_reports: WeakKeyDictionary[StreamingQuery, list[tuple[str, dict[str, Any]
 
 
 @dataclass(frozen=True)
+class SinkProgress:
+    """How far a table in a database is: it is the Delta table at `version`, which is None before its first load ends.
+
+    `rows` as of that version. `behind_since` (ISO-8601, UTC) is when the oldest commit that is not applied was made;
+    None: there is none. `trouble` says why it stands still; empty: it does not.
+    """
+
+    version: int | None
+    rows: int
+    behind_since: str | None
+    trouble: str
+
+
+@dataclass(frozen=True)
 class QueryProgress:
     """One query's state. `batch_id` is the last committed batch, -1 for none; times are ISO-8601, UTC.
 
@@ -35,7 +49,7 @@ class QueryProgress:
 
     `rows_in`, `bytes_in` (values of Kafka's records), `verdicts` (records by what became of them), `totals` and
     `late_repaired` only rise, and begin at 0 with each host. `totals` is None for a relay: its batches are long by
-    intent.
+    intent. `sink` is how far a sink is, which has batches of its own: transactions of its database.
     """
 
     query: str
@@ -60,6 +74,7 @@ class QueryProgress:
     state_bytes: int | None = None
     late_pending: int | None = None
     late_repaired: int = 0
+    sink: SinkProgress | None = None
 
 
 def read_progresses(query: StreamingQuery) -> list[dict[str, Any]]:

@@ -218,22 +218,29 @@ class Group:
         return StreamGroup(self.name, (*ingest, *derived), closed_days, self.relays)
 
 
+def name_sink(table: TableSpec) -> str:
+    """The name of the sink of a table: `sink_gold_sessions`."""
+    return f"sink_{table.name.replace('.', '_')}"
+
+
 @dataclass(frozen=True)
 class StreamGroup:
     """Streams that share one Spark application: the unit that is deployed, supervised, stopped and restarted.
 
-    `closed_days` and `relays` as in `Group`.
+    `closed_days` and `relays` as in `Group`. `sinks` are tables that this group keeps in step in a database: such a
+    group has nothing else, and no Spark.
     """
 
     name: str
     streams: tuple[Stream, ...]
     closed_days: str = "closed_days"
     relays: tuple[str, ...] = ()
+    sinks: tuple[TableSpec, ...] = ()
 
     @property
     def query_names(self) -> tuple[str, ...]:
-        """The names of its queries: what can be paused and started again alone."""
-        return (*(stream.name for stream in self.streams), *self.relays)
+        """The names of its queries and sinks: what can be paused and started again alone."""
+        return (*(stream.name for stream in self.streams), *self.relays, *map(name_sink, self.sinks))
 
     @property
     def ingest(self) -> tuple[KafkaStream, ...]:

@@ -194,6 +194,8 @@ def secured_run(
             "schema_registry_config": {"basic.auth.user.info": log_in},
             "spark_secret": planted.plant("spark_secret"), "openlineage_api_key": planted.plant("openlineage"),
             "notify_url": f"{webhook}/{planted.plant('notify_url')}",
+            "postgres_url": f"postgresql://dagster:{planted.plant('postgres_url', planted.values['postgres'])}"
+            f"@127.0.0.1:{port}/dagster",
         }  # fmt: skip
         write_secrets(tmp_path / "secrets", files)
         values = {
@@ -202,6 +204,7 @@ def secured_run(
             "HEADRACE_SECRETS_DIR": str(tmp_path / "secrets"), "HEADRACE_LAKEHOUSE": f"s3://{BUCKET}/secured",
             "HEADRACE_SCHEMA_REGISTRY_URL": registry, "HEADRACE_PUBLISH_FORMAT": "avro",
             "HEADRACE_SPARK_ENCRYPT": "true", "HEADRACE_SPARK_HEAP_MIB": "768", "HEADRACE_TRIGGER_SECONDS": "0.5",
+            "HEADRACE_POSTGRES_TABLES": "silver.events",
             "HEADRACE_BACKOFF_SECONDS": "7", "HEADRACE_BACKOFF_CAP_SECONDS": "7",
             "POSTGRES_PASSWORD_FILE": str(home / "postgres_password"), "POSTGRES_HOST": "127.0.0.1",
             "POSTGRES_PORT": str(port), "MLFLOW_TRACKING_PASSWORD": planted.plant("mlflow"),

@@ -66,6 +66,7 @@ AUDITED = {
     "model roll-back": ([], "failed"),
     "card release": (["card-0007243"], "failed"),
     "remove-absent": (["customers", "--send"], "failed"),
+    "sink resync": (["gold.sessions"], "failed"),
 }
 # These look for the broker until they give up, or do the same as `pause`.
 WAITS = {"replay", "acknowledge-loss", "forget-user", "resume", "restart"}
@@ -83,8 +84,10 @@ NOT_AUDITED = {
     "views": "reads",
     "recommend": "reads",
     "metrics": "reads",
+    "page": "reads",
     "card list": "reads",
     "model list": "reads",
+    "sink list": "reads",
     "check-contract": "reads",
     "pack": "writes an archive of code",
     "new-topic": "writes files of code, which are reviewed",

@@ -19,8 +19,8 @@ import pytest
 from jobs.definitions.stream_supervisor import build_stream_supervisor
 from jobs.definitions.streaming_job import build_streaming_job
 from jobs.operations import backup
-from jobs.operations.lakehouse_copy import LakehouseCopy
 from jobs.operations.forgetting.command import Erasure
+from jobs.operations.lakehouse_copy import LakehouseCopy
 from jobs.operations.recompute import recompute_stream
 from jobs.platform.services import prepare_environment
 from jobs.supervision import group_lease, owned_groups

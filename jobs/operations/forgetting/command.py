@@ -13,6 +13,7 @@ import dagster as dg
 
 from jobs.operations.forgetting.proof import Proof, search_files
 from jobs.operations.forgetting.readers import wait_for_readers
+from jobs.operations.forgetting.sinks import follow_erasure
 from jobs.operations.forgetting.topics import build_erasers, list_without_users
 from jobs.operations.forgetting.waiting import list_what_waits
 from jobs.operations.replay.shadow import FOLDER
@@ -162,12 +163,13 @@ def forget_user(
                     _drain(lambda: borrow_application(session, spark.jvm_pid, derived, context), settings, write)
 
                 found, rows = erasure.take_out(session, drain, say)
+            left = follow_erasure(groups, settings, lakehouse, demand, say)
             replays.demand()
             lakehouse.folder.remove(FOLDER)
             wait_for_readers(instance, wait_seconds, say)
             lakehouse.folder.remove(ALERTS_PAGE)
             erasure.remove_files(demand)
-        waits = list_what_waits(found, select_derived(streams), context, kafka)
+        waits = (*list_what_waits(found, select_derived(streams), context, kafka), *left)
     say("the streams go on; reports of the user's days are computed again")
     if not compute_changed_days(instance, lakehouse):
         waits = (
