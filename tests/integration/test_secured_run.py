@@ -204,7 +204,6 @@ def secured_run(
             "HEADRACE_SECRETS_DIR": str(tmp_path / "secrets"), "HEADRACE_LAKEHOUSE": f"s3://{BUCKET}/secured",
             "HEADRACE_SCHEMA_REGISTRY_URL": registry, "HEADRACE_PUBLISH_FORMAT": "avro",
             "HEADRACE_SPARK_ENCRYPT": "true", "HEADRACE_SPARK_HEAP_MIB": "768", "HEADRACE_TRIGGER_SECONDS": "0.5",
-            "HEADRACE_POSTGRES_TABLES": "silver.events",
             "HEADRACE_BACKOFF_SECONDS": "7", "HEADRACE_BACKOFF_CAP_SECONDS": "7",
             "POSTGRES_PASSWORD_FILE": str(home / "postgres_password"), "POSTGRES_HOST": "127.0.0.1",
             "POSTGRES_PORT": str(port), "MLFLOW_TRACKING_PASSWORD": planted.plant("mlflow"),
@@ -215,7 +214,16 @@ def secured_run(
             monkeypatch.setenv(name, value)
         with dg.DagsterInstance.get() as instance:
             yield SecuredRun(
-                secured, account, topic, shown, project, planted, {**os.environ}, load_settings(), instance, told
+                secured,
+                account,
+                topic,
+                shown,
+                project,
+                planted,
+                {**os.environ, "HEADRACE_POSTGRES_TABLES": "silver.events"},
+                load_settings(),
+                instance,
+                told,
             )
             _demand_silence(planted, "the database", dump_database(port, planted.values["postgres"]))
 
