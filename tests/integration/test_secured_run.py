@@ -192,7 +192,7 @@ def secured_run(
         files = {
             "kafka_config": kafka, "storage_options": store.options, "spark_conf": spark_conf,
             "schema_registry_config": {"basic.auth.user.info": log_in},
-            "spark_secret": planted.plant("spark_secret"), "openlineage_api_key": planted.plant("openlineage"),
+            "spark_secret": planted.plant("spark_secret"), "openlineage_api_key": planted.plant("openlineage_api_key"),
             "notify_url": f"{webhook}/{planted.plant('notify_url')}",
             "postgres_url": f"postgresql://dagster:{planted.plant('postgres_url', planted.values['postgres'])}"
             f"@127.0.0.1:{port}/dagster",
