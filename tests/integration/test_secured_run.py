@@ -49,7 +49,7 @@ SNAPSHOT = """\
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 from platform_assets.definitions import defs
-print(serialize_value(RepositorySnap.from_def(defs.get_repository_def())))
+print(serialize_value(RepositorySnap.from_def(defs().get_repository_def())))
 """
 
 

@@ -243,8 +243,10 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_the_schedule_asks_for_one_backup_where_there_is_a_place_for_it(own: Settings) -> None:
     job = build_backup_job()
-    with dg.instance_for_test() as instance:
-        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=NOW)
+    with (
+        dg.instance_for_test() as instance,
+        dg.build_schedule_context(instance=instance, scheduled_execution_time=NOW) as context,
+    ):
         schedule = build_backup_schedule(job, own)
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
         request = schedule(context)
