@@ -205,7 +205,7 @@ def secured_run(
             "HEADRACE_SCHEMA_REGISTRY_URL": registry, "HEADRACE_PUBLISH_FORMAT": "avro",
             "HEADRACE_SPARK_ENCRYPT": "true", "HEADRACE_SPARK_HEAP_MIB": "768", "HEADRACE_TRIGGER_SECONDS": "0.5",
             "HEADRACE_BACKOFF_SECONDS": "7", "HEADRACE_BACKOFF_CAP_SECONDS": "7",
-            "POSTGRES_PASSWORD_FILE": str(home / "postgres_password"), "POSTGRES_HOST": "127.0.0.1",
+            "POSTGRES_PASSWORD_FILE": str(tmp_path / "postgres_password"), "POSTGRES_HOST": "127.0.0.1",
             "POSTGRES_PORT": str(port), "MLFLOW_TRACKING_PASSWORD": planted.plant("mlflow"),
             "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={planted.plant('otlp')}", "DAGSTER_HOME": str(home / "dagster"),
         }  # fmt: skip
@@ -243,7 +243,7 @@ def _write_instance(home: Path, password: str) -> None:
     for folder in (home / "dagster", home / "spark-events"):
         folder.mkdir(parents=True)
     shutil.copy(ROOT / "deploy" / "dagster.yaml", home / "dagster")
-    (home / "postgres_password").write_text(password)
+    (home.parent / "postgres_password").write_text(password)  # no log or table is outside of the home
 
 
 def _take(request: Handler, told: list[bytes]) -> None:
