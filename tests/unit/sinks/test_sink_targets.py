@@ -13,7 +13,7 @@ from platform_assets.errors import DatabaseRefusedError, DatabaseUnavailableErro
 from platform_assets.sinks.sink import Sink
 from platform_assets.sinks.sink_group import find_left_behind
 from resources.settings import Settings, load_settings
-from tests.integration.sinks.sunk_table import SCHEMA, SPEC, SunkTable, build_row, nobody_at
+from tests.unit.sinks.sunk_table import SCHEMA, SPEC, SunkTable, build_row, nobody_at
 
 
 def change_by_hand(table: SunkTable, how: str) -> None:

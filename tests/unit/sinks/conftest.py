@@ -11,7 +11,7 @@ from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.postgres_server import find_binaries, running_postgres
-from tests.integration.sinks.sunk_table import SPEC, SunkTable, fresh_database
+from tests.unit.sinks.sunk_table import SPEC, SunkTable, fresh_database
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,7 @@ from platform_assets.sinks.sink_group import SinkGroup
 from platform_assets.sinks.target import Target
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from tests.integration.sinks.sunk_table import SCHEMA, SPEC
+from tests.unit.sinks.sunk_table import SCHEMA, SPEC
 
 
 def main(root: str, url: str, home: str) -> None:

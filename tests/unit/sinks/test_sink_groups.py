@@ -24,7 +24,8 @@ from platform_assets.streaming.stream_spec import StreamGroup, name_sink
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.s3_lakehouse import build_settings
-from tests.integration.sinks.sunk_table import (
+from tests.s3_server import BUCKET, running_s3
+from tests.unit.sinks.sunk_table import (
     SPEC,
     SunkTable,
     build_row,
@@ -35,7 +36,6 @@ from tests.integration.sinks.sunk_table import (
     wait_for,
     wait_for_later,
 )
-from tests.s3_server import BUCKET, running_s3
 
 ROOT = Path(__file__).parents[3]
 NAME = name_sink(SPEC)
@@ -47,7 +47,7 @@ def test_a_sink_that_is_killed_again_and_again_loses_and_doubles_nothing(
 ) -> None:
     """Each host is killed as soon as it has applied something, while the table goes on changing."""
     table.append([build_row(number) for number in range(20)])
-    command = [sys.executable, "-m", "tests.integration.sinks.sink_process"]
+    command = [sys.executable, "-m", "tests.unit.sinks.sink_process"]
     arguments = [table.lakehouse.root, table.url, str(tmp_path / "home")]
     seen = -1
     for turn in range(6):

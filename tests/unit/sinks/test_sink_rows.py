@@ -21,7 +21,7 @@ from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.generated_cases import examples
-from tests.integration.sinks.sunk_table import (
+from tests.unit.sinks.sunk_table import (
     FULL_ROW,
     SCHEMA,
     SPEC,
