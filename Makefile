@@ -11,7 +11,7 @@ WITH_ENV = set -a; if [ -f .env ]; then . ./.env; fi; set +a;
 RUN = @$(WITH_ENV) exec $(BIN)/
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev up drain check simulate test test-long coverage chaos histories lint format classes lock lock-jars \
+.PHONY: help setup demo dev up drain check simulate test test-long test-release coverage chaos histories lint format classes lock lock-jars \
 	chart bench clean dbt
 
 help: ## this list
@@ -44,10 +44,13 @@ WORKERS ?= 2
 PYTEST = exec $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.jars ## the tests to run before each commit; ARGS="-m unit" for one tier
-	@$(PYTEST) -m "not long" $(ARGS)
+	@$(PYTEST) -m "not long and not release" $(ARGS)
 
 test-long: $(VENV)/.jars ## the tests that `make test` leaves out
 	@$(PYTEST) -m long $(ARGS)
+
+test-release: $(VENV)/.jars .venv-dbt/.packages ## whole stacks and clusters, replays killed at every step; before a release
+	@$(PYTEST) -m release $(ARGS)
 
 chaos: $(VENV)/.jars ## every fault of the failure table on the real platform under load; about 45 minutes
 	@exec $(BIN)/python -m tests.chaos $(ARGS)

@@ -211,7 +211,7 @@ def assert_code_is_the_archives(worker: SparkDaemon, driver: Driver) -> None:
     assert any("/pyarrow/" in path for path in libraries), "a task has written files by the archive's Arrow"
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(900)
 def test_a_worker_is_killed_under_load_and_no_row_is_lost_or_doubled(
     cluster: SparkCluster, driver: Driver, server: S3Server, kafka: KafkaResource
@@ -270,7 +270,7 @@ def test_a_worker_is_killed_under_load_and_no_row_is_lost_or_doubled(
         assert find_hop_breaches(hops.filter(pc.equal(hops["query"], name)), None) == [], hops.to_pylist()
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_workers_without_the_interpreter_are_named_at_the_start(cluster: SparkCluster, driver: Driver) -> None:
     assert driver.run("pack").returncode == 0
     port = free_port()
@@ -281,7 +281,7 @@ def test_workers_without_the_interpreter_are_named_at_the_start(cluster: SparkCl
     assert "Each worker needs python2.0" in refused.stderr, refused.stderr
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize("cluster", [new_secret()], ids=["encrypted"], indirect=True)
 def test_who_does_not_know_the_secret_is_refused_and_who_listens_reads_nothing(
     cluster: SparkCluster, driver: Driver, server: S3Server, kafka: KafkaResource

@@ -19,7 +19,7 @@ from tests.integration.supervised_platform import Platform, wait_for
 from tests.short_lived_jvm import ENVIRONMENT
 
 pytestmark = [
-    pytest.mark.long,
+    pytest.mark.release,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed"),
 ]

@@ -25,7 +25,7 @@ EXAMPLE = PROJECT / "docs/examples/dbt"
 DAGSTER = PROJECT / ".venv-dbt/bin/dagster"
 
 pytestmark = [
-    pytest.mark.long,
+    pytest.mark.release,
     pytest.mark.skipif(not DAGSTER.exists(), reason="`make dbt` installs what this example needs"),
 ]
 MONDAY = datetime(2026, 5, 4, 0, 10, tzinfo=UTC)

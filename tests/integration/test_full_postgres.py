@@ -15,7 +15,10 @@ from jobs.supervision.table_events import TableEvents
 from tests.integration.postgres_server import find_binaries, no_connection_left, running_postgres
 from tests.integration.supervised_platform import ROOT
 
-pytestmark = pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed")
+pytestmark = [
+    pytest.mark.release,
+    pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed"),
+]
 
 
 PASSWORD = "any"

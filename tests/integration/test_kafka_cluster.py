@@ -36,7 +36,7 @@ from tests.kafka_cluster import BROKERS, KafkaCluster, TopicState, running_clust
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.release
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 EVENTS, USERS = "cluster-events", "cluster-users"

@@ -115,7 +115,7 @@ def damage(streams: StreamsUnderTest) -> tuple[int, int]:
     return lost, sum(row["user_id"] == "u9" and not row["event_id"].startswith("late") for row in damaged)
 
 
-@pytest.mark.long
+@pytest.mark.release
 @OF_ALL
 def test_nothing_differs_where_nothing_happened(streams: StreamsUnderTest) -> None:
     found = compare(streams)
@@ -141,7 +141,7 @@ def test_what_was_lost_and_changed_is_repaired(streams: StreamsUnderTest) -> Non
     assert "A replay has changed it since sessions read it: not repaired yet." in said
 
 
-@pytest.mark.long
+@pytest.mark.release
 @OF_ALL
 def test_gold_follows_a_swap_that_is_undone_and_one_that_is_not(streams: StreamsUnderTest) -> None:
     right = {name: rows(streams, name) for name in NAMES}
@@ -164,7 +164,7 @@ def test_gold_follows_a_swap_that_is_undone_and_one_that_is_not(streams: Streams
         assert rows(streams, name) == right[name]
 
 
-@pytest.mark.long
+@pytest.mark.release
 @OF_ALL
 def test_rows_that_come_back_are_not_read_a_second_time(streams: StreamsUnderTest) -> None:
     right = {name: rows(streams, name) for name in ("events", *NAMES)}
@@ -178,7 +178,7 @@ def test_rows_that_come_back_are_not_read_a_second_time(streams: StreamsUnderTes
     assert {name: rows(streams, name) for name in right} == right
 
 
-@pytest.mark.long
+@pytest.mark.release
 @OF_ALL
 def test_a_part_by_offsets_or_by_time(streams: StreamsUnderTest) -> None:
     damage(streams)
@@ -211,7 +211,7 @@ def test_offsets_that_mean_nothing_are_refused(streams: StreamsUnderTest, offset
         compare(streams, ReplayScope(offsets=(offsets.format(topic=streams.topic),)))
 
 
-@pytest.mark.long
+@pytest.mark.release
 @OF_ALL
 def test_what_would_be_refused_now_stays_and_is_said(streams: StreamsUnderTest) -> None:
     before = rows(streams, "events")
@@ -223,7 +223,7 @@ def test_what_would_be_refused_now_stays_and_is_said(streams: StreamsUnderTest) 
     assert rows(streams, "events") == before
 
 
-@pytest.mark.long
+@pytest.mark.release
 @OF_ALL
 def test_who_is_forgotten_and_what_was_a_repetition_does_not_come_back(streams: StreamsUnderTest) -> None:
     for name in ("silver.events", "silver.deduplicated_events", "silver.quarantined_events"):
@@ -244,7 +244,7 @@ def _all_events() -> list[bytes]:
     return [*build_events(range(100)), *(late(minute) for minute in range(3, 6))]
 
 
-@pytest.mark.long
+@pytest.mark.release
 @OF_ALL
 def test_rows_that_are_there_twice_are_refused(streams: StreamsUnderTest) -> None:
     uri = streams.context.table_uri("silver.events")
@@ -264,7 +264,7 @@ def own(spark: Any, kafka: KafkaResource, tmp_path: Path) -> StreamsUnderTest:
     return StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_what_kafka_has_deleted_is_named(own: StreamsUnderTest) -> None:
     topic = own.topic
     with pytest.raises(UsageError, match="has read nothing yet"):
@@ -278,7 +278,7 @@ def test_what_kafka_has_deleted_is_named(own: StreamsUnderTest) -> None:
         compare(own, ReplayScope(offsets=(f"{topic}/0/0-8",)))
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_an_event_that_is_changed_and_then_found_late_is_repaired(own: StreamsUnderTest) -> None:
     own.send(build_events(range(100)))
     own.drain("events", "sessions")
@@ -293,7 +293,7 @@ def test_an_event_that_is_changed_and_then_found_late_is_repaired(own: StreamsUn
     prove_sound(own, "sessions")
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_it_may_be_cut_short_anywhere(
     streams: StreamsUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ def back_up(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(1800)
 def test_streams_go_on_after_a_backup_whether_it_was_killed_or_not(
     platform: Platform, daemon: subprocess.Popen[bytes], shoppers: threading.Event, tmp_path: Path

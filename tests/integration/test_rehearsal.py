@@ -65,7 +65,7 @@ def compare(streams: StreamsUnderTest, shadow: Shadow) -> Comparison:
     return found
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize("name", ["view_to_purchase"], indirect=True)
 def test_the_same_code_makes_the_same_rows_and_touches_nothing(streams: StreamsUnderTest, name: str) -> None:
     before, shadow = rows(streams, name), rehearsal_of(streams, name)
@@ -83,7 +83,7 @@ def test_the_same_code_makes_the_same_rows_and_touches_nothing(streams: StreamsU
     assert compare(streams, shadow).differences == 0, "a second one begins where the state lies now"
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize("name", ["revenue_by_category", "sessions"], indirect=True)
 def test_changed_code_shows_what_it_makes_otherwise(streams: StreamsUnderTest, name: str) -> None:
     shadow = rehearsal_of(streams, name, lambda made: made.withColumn("total_revenue", made.total_revenue + 1))
@@ -111,7 +111,7 @@ def test_code_that_cannot_go_on_with_the_state_is_told_so(streams: StreamsUnderT
     streams.drain("events", name)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_one_that_was_cut_short_begins_anew(
     streams: StreamsUnderTest, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

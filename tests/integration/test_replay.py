@@ -103,7 +103,7 @@ def test_a_replay_has_as_many_parts_of_state_as_the_setting_says(
     prove_sound(copied, name)
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize("name", ["sessions", "view_to_purchase"], indirect=True)
 def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnderTest, name: str) -> None:
     right, spec, shadow = rows(streams, name), STREAMS[name].main_table, shadow_of(streams, name)
@@ -138,7 +138,7 @@ def test_a_damaged_table_is_found_out_replaced_and_goes_on(streams: StreamsUnder
     assert len(rows(streams, name)) > len(right)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest, name: str) -> None:
     before, state = rows(streams, name), read_state(streams, name)
     original = STREAMS[name].transform
@@ -166,7 +166,7 @@ def test_changed_code_shows_its_rows_and_is_taken_back(streams: StreamsUnderTest
         undo_swap(streams.session, shadow)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_an_undo_whose_files_are_gone_changes_nothing(copied: StreamsUnderTest, name: str) -> None:
     shadow = shadow_of(copied, name)
     fill(copied, shadow)
@@ -188,7 +188,7 @@ def test_a_stream_that_has_read_nothing_is_not_swapped(
         swap_in(spark, shadow_of(streams, "sessions"))
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_nothing_is_left_of_a_replay_that_is_abandoned(copied: StreamsUnderTest, name: str) -> None:
     shadow, root = shadow_of(copied, name), Path(copied.context.lakehouse_root)
     # Spark's maintenance uploads a snapshot of the live query's state when its own time comes.
@@ -213,7 +213,7 @@ STEPS = {
 }
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_it_may_be_cut_short_anywhere(
     streams: StreamsUnderTest, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

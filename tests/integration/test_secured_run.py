@@ -251,7 +251,7 @@ def _take(request: Handler, told: list[bytes]) -> None:
     reply(request, {})
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(find_binaries() is None, reason="Debian's package postgresql is not installed")
 def test_each_refusal_is_one_line_the_streams_go_on_by_themselves_and_no_secret_is_seen(
