@@ -76,7 +76,7 @@ def make_nightly_backup(
             shown = "\n".join(rehearsal.breaches[:_MOST_SHOWN])
             raise StorageError(f"The backup {place} was restored for a trial and is not what was copied:\n{shown}")
         say(f"{name} was restored for a trial in {rehearsal.seconds:.0f} s: it is whole.")
-        removed = remove_superfluous(open_place(settings.backup_place, settings).folder, settings.backups_kept)
+        removed = remove_superfluous(open_place(settings.backup_place, settings).folder, settings.backups_kept, name)
     return Night(name, live, rehearsal, tuple(removed), dagster)
 
 
@@ -106,10 +106,13 @@ def rehearse(groups: Sequence[StreamGroup], settings: Settings, name: str) -> Re
     return rehearsal
 
 
-def remove_superfluous(place: Folder, kept: int) -> list[str]:
-    """Removes all but the newest `kept` whole backups, and what was cut short before; returns the names of these."""
+def remove_superfluous(place: Folder, kept: int, proved: str) -> list[str]:
+    """Removes all but the newest `kept` whole backups, and what was cut short before; returns the names of these.
+
+    `proved` is the backup that was restored just now: it stays, whatever the clocks of other nights have said.
+    """
     whole = [backup.name for backup in list_backups(place) if _counts(backup)]
-    found = find_superfluous(list_names(place), whole, kept)
+    found = find_superfluous(list_names(place), whole, kept, proved)
     for name in found:
         place.remove(f"{name}/{MANIFEST}")  # half of it must not be taken for a whole one
         place.remove(name)

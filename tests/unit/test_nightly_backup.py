@@ -90,16 +90,21 @@ def test_a_copy_is_what_the_lakehouse_is_at_its_end(
         }
 
 
-@given(st.lists(st.booleans(), max_size=9), st.integers(1, 4))
+@given(st.lists(st.booleans(), max_size=9), st.lists(st.booleans(), max_size=9), st.integers(1, 4))
 def test_the_newest_whole_ones_stay_and_what_was_cut_short_goes_once_a_newer_one_is_whole(
-    are_whole: list[bool], kept: int
+    before: list[bool], ahead: list[bool], kept: int
 ) -> None:
+    """Of `ahead` a clock was ahead: they are dated later than the backup that was proved just now."""
+    are_whole = [*before, True, *ahead]
     names = [name_backup(NOW + timedelta(days=day)) for day in range(len(are_whole))]
+    proved = names[len(before)]
     whole = [name for name, is_whole in zip(names, are_whole, strict=True) if is_whole]
-    gone = find_superfluous(names, whole, kept)
-    assert [name for name in whole if name not in gone] == whole[-kept:]
-    cut_short = [name for name in names if name not in whole and name not in gone]
-    assert all(name > whole[-1] for name in cut_short) if whole else cut_short == names
+    gone = find_superfluous(names, whole, kept, proved)
+    left = [name for name in names if name not in gone]
+    assert proved in left and names[len(before) :] == left[left.index(proved) :]
+    assert set(whole[-kept:]) <= set(left)
+    assert len([name for name in left if name < proved]) == max(0, min(sum(before), kept - 1 - sum(ahead)))
+    assert all(name in whole for name in left if name < proved)
 
 
 @pytest.fixture
@@ -224,6 +229,10 @@ def build_kept(hours: float, breaches: tuple[str, ...] | None = ()) -> KeptBacku
         ([build_kept(31), build_kept(1, None)], False, "is 31 hours old"),
         ([build_kept(29), build_kept(1, ("a file is missing",))], False, "could not be restored: a file is missing"),
         ([build_kept(29, ("a file is missing",)), build_kept(1)], True, "is 1 hours old"),
+        ([build_kept(-24)], False, "There is no backup"),
+        ([build_kept(31), build_kept(-24)], False, "is 31 hours old"),
+        ([build_kept(29), build_kept(-24, ("a file is missing",))], True, "is 29 hours old"),
+        ([build_kept(-0.5)], True, "hours old"),
     ],
 )
 def test_the_check_asks_for_a_young_backup_that_was_restored(
