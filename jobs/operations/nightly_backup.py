@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from jobs.operations.backup import LiveBackup, back_up_live, demand_manifest, open_place, read_tables
+from jobs.operations.backup import (
+    LiveBackup,
+    back_up_live,
+    demand_manifest,
+    naming_disk_errors,
+    open_place,
+    read_tables,
+)
 from jobs.operations.dagster_dump import dump_dagster
 from jobs.operations.lakehouse_copy import LakehouseCopy, find_damage
 from jobs.supervision.owned_groups import own_groups
@@ -67,6 +74,7 @@ def make_nightly_backup(
         held.enter_context(own_groups([_BACKUPS], "nightly-backup", settings, instance))
         name = name_backup(datetime.now(UTC))
         place = f"{settings.backup_place.rstrip('/')}/{name}"
+        held.enter_context(naming_disk_errors(place))
         live = back_up_live(groups, settings, place, instance)
         say(f"{name}: {len(live.manifest.tables)} tables; the streams rested for {live.rest_seconds:.1f} s.")
         dagster = dump_dagster(instance, open_place(place, settings).folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,10 @@ from platform_assets.checks.backup_restored import judge
 from platform_assets.errors import SettingError, StorageError, UsageError
 from platform_assets.folders import Folder
 from platform_assets.kept_backups import (
+    DAGSTER_DUMP,
+    FILE_LIST,
     MANIFEST,
+    REHEARSAL,
     KeptBackup,
     Manifest,
     Rehearsal,
@@ -250,6 +254,52 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert read_rehearsal(Folder(str(tmp_path)), name) is None
 
 
+@pytest.mark.parametrize("text", [b"", b"{", b'{"at": "yesterday"}', b'{"at": 1, "breaches": null}', b"\xff"])
+def test_a_verdict_that_cannot_be_read_is_named(tmp_path: Path, text: bytes) -> None:
+    name = name_backup(NOW)
+    change(tmp_path, {f"{name}/{REHEARSAL}": text}, LONG_AGO)
+    with pytest.raises(StorageError, match=rf"{name}/{REHEARSAL} cannot be read"):
+        read_rehearsal(Folder(str(tmp_path)), name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, f"The file {FILE_LIST} is missing"),
+        (b"{", f"{FILE_LIST} cannot be read"),
+        (b"[]", f"{FILE_LIST} cannot be read"),
+        (b'{"silver/first/a": [1]}', f"{FILE_LIST} cannot be read"),
+        (b'{"../../etc/passwd": [1, "00"]}', "The file ../../etc/passwd is missing"),
+    ],
+)
+def test_a_backup_whose_list_of_files_is_damaged_is_not_restored(
+    own: Settings, tmp_path: Path, text: bytes | None, said: str
+) -> None:
+    place = tmp_path / "copy"
+    back_up(GROUPS, own, str(place))
+    change(place, {FILE_LIST: text}, LONG_AGO)
+    with pytest.raises(StorageError, match=re.escape(said)):
+        restore(GROUPS, own.model_copy(update={"lakehouse": str(tmp_path / "restored")}), str(place))
+
+
+def test_what_a_disk_or_a_tables_log_refuses_is_one_line_with_the_backups_name(own: Settings, tmp_path: Path) -> None:
+    (own.home / "backup_rehearsal").parent.mkdir(exist_ok=True)
+    (own.home / "backup_rehearsal").symlink_to(tmp_path)  # which is not removed as a folder is
+    with dg.instance_for_test() as instance, pytest.raises(StorageError, match=r"^The backup .*backup-.* has not come"):
+        make(own, instance)
+    log = Path(own.lakehouse, "gold/second/_delta_log/00000000000000000001.json")
+    log.write_text('{"add": 1}')
+    with pytest.raises(StorageError, match=rf"^The backup {tmp_path}/copy has not come to its end: \w+\. Put"):
+        back_up(GROUPS, own, str(tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("place", ["s3://key:secret@lake/x", "gs://a:secret@lake", "s3://lake/x?key=secret"])
+def test_a_place_has_no_log_in(place: str) -> None:
+    with pytest.raises(ValueError, match="backup_place") as refused:
+        Settings(kafka_bootstrap_servers="", backup_place=place)
+    assert "secret" not in str(refused.value.errors(include_input=False))  # type: ignore[attr-defined]
+
+
 def test_the_schedule_asks_for_one_backup_where_there_is_a_place_for_it(own: Settings) -> None:
     job = build_backup_job()
     with (
@@ -302,4 +352,11 @@ def test_dagsters_postgres_is_in_the_backup_and_a_failed_dump_is_not(tmp_path: P
             storage.postgres_url = storage.postgres_url.replace("/dagster", "/nowhere")  # as where it was renamed
             with pytest.raises(StorageError, match=r"could not be dumped: .*nowhere"):
                 dump_dagster(instance, backup)
-    assert read_files(tmp_path) == {}
+            storage.postgres_url = f"{address}?sslmode=require"  # what Dagster demands of the server, pg_dump does too
+            with pytest.raises(StorageError, match=r"could not be dumped: .*SSL"):
+                dump_dagster(instance, backup)
+            assert read_files(tmp_path) == {}
+            storage.postgres_url = address
+            (tmp_path / DAGSTER_DUMP).symlink_to("/dev/full")
+            with pytest.raises(StorageError, match=r"could not be dumped to .*No space left"):
+                dump_dagster(instance, backup)
