@@ -109,7 +109,7 @@ def read_rehearsal(place: Folder, name: str) -> Rehearsal | None:
     try:
         return None if content is None else msgspec.json.decode(content, type=Rehearsal)
     except (UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise StorageError(f"{place.uri}/{path} cannot be read ({error}). Remove that file: nothing is proved.") from error
+        raise StorageError(f"{place.uri}/{path} cannot be read ({error}). Remove that file.") from error
 
 
 def write_rehearsal(place: Folder, name: str, rehearsal: Rehearsal) -> None:

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
     from resources.settings import Settings
 
-__all__ = ["MANIFEST", "LiveBackup", "back_up", "back_up_live", "copy_file", "naming_disk_errors", "open_place", "read_tables", "restore"]
+__all__ = [
+    "MANIFEST", "LiveBackup", "back_up", "back_up_live", "copy_file", "naming_disk_errors", "open_place", "read_tables",
+    "restore",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ def naming_disk_errors(place: str) -> Iterator[None]:
         known = find_store_error(place, str(error))
         why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         at = f", {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        said = f"The backup {leave_out_secrets(place)} has not come to its end: {why}{at}. Put that right, and begin anew."
+        said = (
+            f"The backup {leave_out_secrets(place)} has not come to its end: {why}{at}. Put that right, and begin anew."
+        )
         raise known or StorageError(said) from error
 
 

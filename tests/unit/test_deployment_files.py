@@ -165,7 +165,7 @@ def test_the_health_of_postgres_is_asked_for_where_clients_connect() -> None:
 
 
 def test_logs_of_containers_are_bounded() -> None:
-    """By default an engine keeps all that a container has ever written."""
+    """An engine keeps, by default, all that a container has ever written."""
     for name, service in _SERVICES.items():
         assert service["logging"] == {"driver": "local", "options": {"max-size": "20m", "max-file": "5"}}, name
 

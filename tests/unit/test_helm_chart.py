@@ -304,9 +304,7 @@ def test_numbers_reach_the_platform_as_they_are_written(tmp_path: Path) -> None:
         ({"HEADRACE_OPENLINEAGE_URL": "http://marquez.test:5000/"}, 5000),
     ],
 )
-def test_an_address_behind_a_port_that_is_closed_is_refused(
-    tmp_path: Path, setting: dict[str, str], port: int
-) -> None:
+def test_an_address_behind_a_port_that_is_closed_is_refused(tmp_path: Path, setting: dict[str, str], port: int) -> None:
     said = f"settings.{next(iter(setting))} names port {port}, which networkPolicy.egressPorts does not have"
     assert said in render_with(tmp_path, {"settings": setting})
     for policy in ({"egressPorts": [443, 9092, port]}, {"enabled": False}):

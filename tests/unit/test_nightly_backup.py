@@ -98,7 +98,7 @@ def test_a_copy_is_what_the_lakehouse_is_at_its_end(
 def test_the_newest_whole_ones_stay_and_what_was_cut_short_goes_once_a_newer_one_is_whole(
     before: list[bool], ahead: list[bool], kept: int
 ) -> None:
-    """Of `ahead` a clock was ahead: they are dated later than the backup that was proved just now."""
+    """A clock was ahead when `ahead` were made: they are dated later than the backup that was proved just now."""
     are_whole = [*before, True, *ahead]
     names = [name_backup(NOW + timedelta(days=day)) for day in range(len(are_whole))]
     proved = names[len(before)]

@@ -61,7 +61,10 @@ def test_a_migration_says_it_and_keeps_the_others_from_starting(
 
 def test_who_opens_the_instance_is_told_it(damaged: Settings) -> None:
     assert find_dagster_home(damaged) == damaged.dagster_home
-    with pytest.raises(InstanceUnavailableError, match=r"does not answer \(file is not a database\)"), open_instance(damaged):
+    with (
+        pytest.raises(InstanceUnavailableError, match=r"does not answer \(file is not a database\)"),
+        open_instance(damaged),
+    ):
         pass
 
 
@@ -83,7 +86,9 @@ def test_neither_a_password_nor_a_value_is_said() -> None:
         pass
     wrapped = DagsterPostgresException("too many retries for DB connection")
     wrapped.__cause__ = refused.value
-    assert "Connection refused" in str(find_storage_error(wrapped)) and "planted" not in str(find_storage_error(wrapped))
+    assert "Connection refused" in str(find_storage_error(wrapped)) and "planted" not in str(
+        find_storage_error(wrapped)
+    )
     with create_engine("sqlite://").connect() as connection, pytest.raises(DBAPIError) as failed:
         connection.execute(text("insert into runs values (:tags)"), {"tags": "planted"})
     assert "planted" in str(failed.value)
