@@ -191,8 +191,9 @@ def _demand_empty(lakehouse: LakehouseResource, but: str = "") -> None:
 
 
 def _demand_apart(source: LakehouseResource, target: LakehouseResource) -> None:
-    """Raises for a place that the next backup would copy into itself."""
-    if f"{target.root_uri}/".startswith(f"{source.root_uri}/"):
+    """Raises for a place that the next backup would copy into itself, through a link too."""
+    inner, outer = (str(each.local_root.resolve() if each.local_root else each.root_uri) for each in (target, source))
+    if f"{inner}/".startswith(f"{outer}/"):
         raise UsageError(f"{target.root_uri} lies in the lakehouse, {source.root_uri}. Name a place outside of it.")
 
 

@@ -184,8 +184,10 @@ def test_a_backup_is_refused_where_it_would_fill_the_disk_or_hold_itself(own: Se
             make(own.model_copy(update={"min_free_mib": free + 1024}), instance)
         with pytest.raises(UsageError, match="lies in the lakehouse"):
             make(own.model_copy(update={"backup_place": f"{own.lakehouse}/backups"}), instance)
-    with pytest.raises(UsageError, match="lies in the lakehouse"):
-        back_up(GROUPS, own, own.lakehouse)
+    Path(own.home, "link").symlink_to(own.lakehouse)
+    for place in (own.lakehouse, f"{own.home}/link/backups"):
+        with pytest.raises(UsageError, match="lies in the lakehouse"):
+            back_up(GROUPS, own, place)
 
 
 OWNER = """
