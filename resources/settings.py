@@ -418,10 +418,7 @@ class Settings(BaseSettings):
     @field_validator("backup_place")
     @classmethod
     def _of_a_store(cls, value: str, info: ValidationInfo) -> str:
-        # Runs, their messages and people who look at them have it: it must hold no log-in.
-        if "://" in value and ("?" in value or urlsplit(value).password is not None):
-            raise ValueError("must have no password and no query: keys belong in HEADRACE_STORAGE_OPTIONS")
-        if "://" in value and (trouble := object_store.find_trouble(value, info.data.get("storage_options", {}))):
+        if trouble := object_store.find_trouble_of_a_place(value, info.data.get("storage_options", {})):
             raise ValueError(trouble)
         return value
 

@@ -172,7 +172,10 @@ def leave_out_secrets(place: str) -> str:
     """A path or URI without what may stand in it for a log-in: account, query and fragment."""
     if "://" not in place:
         return place
-    parts = urlsplit(place)
+    try:
+        parts = urlsplit(place)
+    except ValueError:  # no address: nobody can say where in it a secret stands
+        return f"{place.partition('://')[0]}://…"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 

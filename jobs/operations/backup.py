@@ -22,6 +22,7 @@ from jobs.supervision.held_group import own_resting_groups
 from jobs.supervision.owned_groups import own_groups
 from platform_assets.errors import StorageError, UsageError
 from platform_assets.kept_backups import MANIFEST, OWN_FILES, Manifest, read_manifest, write_manifest
+from platform_assets.object_store import find_trouble_of_a_place
 from platform_assets.store_errors import find_store_error
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.stream_spec import StreamGroup
@@ -140,7 +141,9 @@ _AUDIT_FOLDER = f"{AUDIT_LOG.name.replace('.', '/')}/"
 
 
 def open_place(place: str, settings: Settings) -> LakehouseResource:
-    """A place as a lakehouse, which is what a backup is."""
+    """A place as a lakehouse, which is what a backup is. Raises `UsageError` for one that has a log-in, or is none."""
+    if trouble := find_trouble_of_a_place(place, settings.storage_options):
+        raise UsageError(f"The place of a backup {trouble}.")
     return LakehouseResource.from_settings(settings.model_copy(update={"lakehouse": place}))
 
 

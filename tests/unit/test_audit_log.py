@@ -335,6 +335,7 @@ def test_a_place_is_kept_without_its_log_in(account: str, path: str, query: str)
     kept = leave_out_secrets(f"s3://{account.replace('/', '%2F')}{path}{query}")
     assert kept == f"s3://{path}"
     assert leave_out_secrets(f"/mnt/{path}") == f"/mnt/{path}"
+    assert leave_out_secrets("s3://[secret") == "s3://…"
     assert shorten_card("card-0007243") == "…7243"
 
 

@@ -295,8 +295,14 @@ def test_what_a_disk_or_a_tables_log_refuses_is_one_line_with_the_backups_name(o
         back_up(GROUPS, own, str(tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("place", ["s3://key:secret@lake/x", "gs://a:secret@lake", "s3://lake/x?key=secret"])
-def test_a_place_has_no_log_in(place: str) -> None:
+@pytest.mark.parametrize(
+    "place", ["s3://key:secret@lake/x", "gs://a:secret@lake", "s3://lake/x?key=secret", "s3://[secret"]
+)
+def test_a_place_has_no_log_in(own: Settings, place: str) -> None:
+    for operation in (back_up, restore):
+        with pytest.raises(UsageError, match="The place of a backup") as typed:
+            operation(GROUPS, own, place)
+        assert "secret" not in str(typed.value)
     with pytest.raises(ValueError, match="backup_place") as refused:
         Settings(kafka_bootstrap_servers="", backup_place=place)
     assert "secret" not in str(refused.value.errors(include_input=False))  # type: ignore[attr-defined]
