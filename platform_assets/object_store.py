@@ -58,9 +58,9 @@ def find_trouble(root: str, options: Mapping[str, str]) -> str:
 
 
 def find_trouble_of_a_place(place: str, options: Mapping[str, str]) -> str:
-    """What is wrong with a place for backups, a path or URI, without the place; empty when nothing is.
+    """What is wrong with a place, a path or URI, without the place; empty when nothing is.
 
-    Runs, their messages and those who look at them have it: it must hold no log-in.
+    Runs, their messages, lineage and those who look at them have it: it must hold no log-in.
     """
     if "://" not in place:
         return ""
