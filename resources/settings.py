@@ -415,6 +415,13 @@ class Settings(BaseSettings):
                 raise ValueError("no cron schedule that Dagster reads; write one such as */15 * * * *") from None
         return value
 
+    @field_validator("backup_place")
+    @classmethod
+    def _of_a_store(cls, value: str, info: ValidationInfo) -> str:
+        if trouble := object_store.find_trouble_of_a_place(value, info.data.get("storage_options", {})):
+            raise ValueError(trouble)
+        return value
+
     @field_validator("notify_url")
     @classmethod
     def _http(cls, value: SecretStr) -> SecretStr:
@@ -516,7 +523,11 @@ class Settings(BaseSettings):
                 "begins like the URI of an object store, and has no // behind its colon. Write both slashes, or ./ "
                 "before the path of a folder on this machine"
             )
-        elif trouble := object_store.find_trouble(root, self.storage_options) or self._find_unsafe_writer(root):
+        elif trouble := (
+            object_store.find_trouble(root, self.storage_options)
+            or object_store.find_trouble_of_a_place(root, self.storage_options)
+            or self._find_unsafe_writer(root)
+        ):
             raise ValueError(trouble)
         elif "://" not in root:
             root = str(Path(root).expanduser().absolute())
