@@ -30,6 +30,7 @@ def defs() -> dg.Definitions:
     from jobs.definitions.stream_supervisor import build_stream_supervisor
     from jobs.definitions.streaming_job import build_streaming_job
     from jobs.supervision.stream_running import build_stream_running_checks
+    from platform_assets.alerting.catalogue import load_groups
     from platform_assets.checks import build_checks
     from platform_assets.checks.backup_restored import build_backup_check
     from platform_assets.checks.busy_users import BusyUserLimits
@@ -42,7 +43,6 @@ def defs() -> dg.Definitions:
     from platform_assets.reports import build_report_assets, select_reports
     from platform_assets.reports.whole import select_whole_tables
     from platform_assets.reports.whole.assets import build_whole_assets
-    from platform_assets.sinks.catalogue import load_groups
     from platform_assets.stream_assets import build_stream_assets
     from platform_assets.streaming.repair.expiry import check_policy
     from platform_assets.streams import load_all_streams
