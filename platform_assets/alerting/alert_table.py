@@ -81,21 +81,21 @@ def read_states(
 ) -> list[AlertState]:
     """The open alerts, and those closed since then, the newest first. `alert`: of this kind only."""
     names = ["alert_id", "alert", "key", "severity", "owner", "text", "event_time"]
-    first = ", ".join(f"arg_min({name}, (at, transition <> 'opened')) AS {name}" for name in names[1:])
+    first = ", ".join(f"arg_min({name}, (\"at\", transition <> 'opened')) AS {name}" for name in names[1:])
     with engine.connected() as connection:
         connection.register("transitions", table.to_pyarrow_dataset())
-        found = connection.execute(
+        found = connection.sql(
             f"""
-            SELECT alert_id, {first}, sum(rows)::BIGINT AS rows, min(at) AS opened_at, max(raised_at) AS raised_at,
-                   min(at) FILTER (transition = $acknowledged) AS acknowledged_at,
-                   arg_min("by", at) FILTER (transition = $acknowledged) AS acknowledged_by,
-                   min(at) FILTER (transition = $closed) AS closed_at
+            SELECT alert_id, {first}, sum(rows)::BIGINT AS rows, min("at") AS opened_at, max(raised_at) AS raised_at,
+                   min("at") FILTER (transition = $acknowledged) AS acknowledged_at,
+                   arg_min("by", "at") FILTER (transition = $acknowledged) AS acknowledged_by,
+                   min("at") FILTER (transition = $closed) AS closed_at
             FROM transitions WHERE $alert::VARCHAR IS NULL OR alert = $alert GROUP BY alert_id
             HAVING closed_at IS NULL OR closed_at >= $since::TIMESTAMPTZ ORDER BY opened_at DESC, alert_id
             """,
-            {"alert": alert, "since": closed_since, "acknowledged": ACKNOWLEDGED, "closed": CLOSED},
+            params={"alert": alert, "since": closed_since, "acknowledged": ACKNOWLEDGED, "closed": CLOSED},
         )
-        rows = found.fetch_record_batch().read_all().to_pylist()
+        rows = found.to_arrow_table().to_pylist()
     return [AlertState(**row) for row in rows]
 
 
