@@ -15,6 +15,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_p
 def defs() -> dg.Definitions:
     """Everything the code location has. Settings are read here, once; a bad one fails the load with its name."""
     from jobs.definitions import fraud_alerts_page, fraud_model
+    from jobs.definitions.acknowledge_alert import build_acknowledge_job
     from jobs.definitions.asset_checks import build_ledger_sensor, checks_hourly, checks_job
     from jobs.definitions.control_streams import build_control_streams_job
     from jobs.definitions.lineage import build_lineage_sensor
@@ -100,6 +101,7 @@ def defs() -> dg.Definitions:
             checks_job,
             *fraud_jobs,
             *([build_release_job()] if with_fraud else []),
+            *([build_acknowledge_job()] if any(group.alerts for group in groups) else []),
             *page_jobs,
         ],
         sensors=[

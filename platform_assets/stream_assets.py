@@ -7,7 +7,7 @@ from datetime import date
 
 import dagster as dg
 
-from platform_assets.alerting.alert_spec import name_alert_query
+from platform_assets.alerting.alert_spec import CHANNEL_PREFIX, name_alert_query
 from platform_assets.alerts import load_alerts
 from platform_assets.relays import load_relays
 from platform_assets.reports.days import FIRST_DAY, build_daily_partitions, closed_days_key
@@ -117,7 +117,7 @@ def _alert_asset(name: str) -> dg.AssetSpec:
         alert_asset_key(name),
         deps=[_key(ALERTS if spec is None else spec.table)],
         description="Tells of alerts, each at least once." if spec is None else spec.description,
-        kinds={"alert"} if spec is not None else {name.removeprefix("channel_")},
+        kinds={"alert"} if spec is not None else {name.removeprefix(CHANNEL_PREFIX)},
         group_name="alerts",
         owners=OWNERS,
         metadata={} if spec is None else {"severity": spec.severity.value, "owner": spec.owner},

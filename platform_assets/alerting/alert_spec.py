@@ -70,6 +70,9 @@ def name_alert_query(alert: str) -> str:
     return f"alert_{alert}"
 
 
+CHANNEL_PREFIX = "channel_"
+
+
 def name_channel_query(channel: str) -> str:
     """The same of a channel: `channel_webhook`."""
-    return f"channel_{channel}"
+    return f"{CHANNEL_PREFIX}{channel}"

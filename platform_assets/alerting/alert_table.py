@@ -77,9 +77,17 @@ def append_acknowledgement(table: DeltaTable, state: AlertState, by: str, reason
 
 
 def read_states(
-    engine: DuckDBResource, table: DeltaTable, *, alert: str | None = None, closed_since: datetime | None = None
+    engine: DuckDBResource,
+    table: DeltaTable,
+    *,
+    alert: str | None = None,
+    alert_id: str | None = None,
+    closed_since: datetime | None = None,
 ) -> list[AlertState]:
-    """The open alerts, and those closed since then, the newest first. `alert`: of this kind only."""
+    """The open alerts, and those closed since then, the newest first.
+
+    `alert`: of this kind only. `alert_id`: this one only, open or not.
+    """
     names = ["alert_id", "alert", "key", "severity", "owner", "text", "event_time"]
     first = ", ".join(f"arg_min({name}, (\"at\", transition <> 'opened')) AS {name}" for name in names[1:])
     with engine.connected() as connection:
@@ -90,10 +98,19 @@ def read_states(
                    min("at") FILTER (transition = $acknowledged) AS acknowledged_at,
                    arg_min("by", "at") FILTER (transition = $acknowledged) AS acknowledged_by,
                    min("at") FILTER (transition = $closed) AS closed_at
-            FROM transitions WHERE $alert::VARCHAR IS NULL OR alert = $alert GROUP BY alert_id
-            HAVING closed_at IS NULL OR closed_at >= $since::TIMESTAMPTZ ORDER BY opened_at DESC, alert_id
+            FROM transitions
+            WHERE ($alert::VARCHAR IS NULL OR alert = $alert) AND ($id::VARCHAR IS NULL OR alert_id = $id)
+            GROUP BY alert_id
+            HAVING closed_at IS NULL OR closed_at >= $since::TIMESTAMPTZ OR $id::VARCHAR IS NOT NULL
+            ORDER BY opened_at DESC, alert_id
             """,
-            params={"alert": alert, "since": closed_since, "acknowledged": ACKNOWLEDGED, "closed": CLOSED},
+            params={
+                "alert": alert,
+                "id": alert_id,
+                "since": closed_since,
+                "acknowledged": ACKNOWLEDGED,
+                "closed": CLOSED,
+            },
         )
         rows = found.to_arrow_table().to_pylist()
     return [AlertState(**row) for row in rows]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from jobs.operations.forgetting.alerts import erase_alerts, remove_files
 from jobs.operations.forgetting.proof import Proof, search_files
 from jobs.operations.forgetting.readers import wait_for_readers
 from jobs.operations.forgetting.sinks import follow_erasure
@@ -164,11 +165,14 @@ def forget_user(
 
                 found, rows = erasure.take_out(session, drain, say)
             left = follow_erasure(groups, settings, lakehouse, demand, say)
+            if alerts := erase_alerts(lakehouse, user):
+                say(f"{alerts:,} alerts on the user are taken out")
             replays.demand()
             lakehouse.folder.remove(FOLDER)
             wait_for_readers(instance, wait_seconds, say)
             lakehouse.folder.remove(ALERTS_PAGE)
             erasure.remove_files(demand)
+            remove_files(lakehouse)
         waits = (*list_what_waits(found, select_derived(streams), context, kafka), *left)
     say("the streams go on; reports of the user's days are computed again")
     if not compute_changed_days(instance, lakehouse):

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
@@ -90,8 +89,7 @@ class RaisedTable:
         table = self.lakehouse.find_table(ALERTS.name)
         if table is None:
             return []
-        rows: list[Row] = pl.from_arrow(table.to_pyarrow_table()).sort("at", "alert_id").to_dicts()  # type: ignore[union-attr]
-        return rows
+        return sorted(table.to_pyarrow_table().to_pylist(), key=lambda row: (row["at"], row["alert_id"]))
 
     def read_short(self) -> list[tuple[str, str, int]]:
         """Key, transition and rows of each, in order of key and time."""

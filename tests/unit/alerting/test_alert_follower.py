@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from platform_assets.alerting import alert_follower, positions
+from platform_assets.alerting import alert_follower, alert_table, positions
 from platform_assets.alerting.alert_group import AlertGroup
 from platform_assets.errors import GroupOwnedError, QueryFailedError
 from platform_assets.tables.platform import ALERT_POSITIONS
@@ -200,7 +200,7 @@ def test_a_commit_that_fails_is_made_by_the_next_call(raised: RaisedTable, monke
         raise QueryFailedError("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(alert_follower.alert_table, "append_transitions", fail)
+        patch.setattr(alert_table, "append_transitions", fail)
         with pytest.raises(QueryFailedError):
             follower.advance()
     follower.close()
@@ -251,8 +251,8 @@ def test_a_host_that_is_killed_again_and_again_opens_and_closes_each_once(raised
             finally:
                 host.kill()
     raised.follow(raised.build())
-    rows = raised.read()
-    by_key = {key: [row for row in rows if row["key"] == key] for key in expected}
+    written = raised.read()
+    by_key = {key: [row for row in written if row["key"] == key] for key in expected}
     assert {key: sum(row["rows"] for row in found) for key, found in by_key.items()} == expected
     for key, found in by_key.items():
         kinds = sorted(row["transition"] for row in found)

@@ -21,7 +21,7 @@ from tests.unit.alerting.raised_table import HOT, NOON, TABLE, RaisedTable, Row,
 _rows = st.lists(
     st.builds(
         build_row,
-        st.sampled_from(["a", "b", ""]) | st.none(),  # type: ignore[arg-type]
+        st.sampled_from(["a", "b", ""]) | st.none(),
         st.sampled_from([20.0, 27.0, 30.0, 31.5, float("nan")]) | st.none(),
         st.integers(0, 5) | st.none(),
         st.sampled_from(["x", "y"]) | st.none(),
@@ -90,12 +90,11 @@ def test_the_expressions_of_the_alerts_that_ship_can_be_computed(raised: RaisedT
 
 
 def test_an_error_of_the_reader_is_the_error(raised: RaisedTable) -> None:
-    def read() -> pa.RecordBatch:
-        raise LogGapError("a file is gone")
-        yield
+    def read(name: str) -> pa.RecordBatch:
+        raise LogGapError(f"{name} is gone")
 
     with pytest.raises(LogGapError, match="a file is gone"):
-        list(find_raised(raised.engine, HOT, read()))  # type: ignore[arg-type]
+        list(find_raised(raised.engine, HOT, map(read, ["a file"])))
 
 
 def test_long_keys_and_texts_are_cut(raised: RaisedTable) -> None:
