@@ -25,10 +25,13 @@ def select_told(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     That an open alert goes on is not told. One that was opened and closed since is told once, as closed.
     """
     newest: dict[str, Mapping[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: (row["at"], row["transition"] != OPENED)):
-        if row["transition"] in _TOLD and newest.get(row["alert_id"], row)["transition"] != CLOSED:
+    # What has closed stays closed, also where it is acknowledged at the same moment.
+    for row in sorted(rows, key=lambda row: (row["transition"] == CLOSED, row["at"])):
+        if row["transition"] in _TOLD:
             newest[row["alert_id"]] = row
-    return sorted(newest.values(), key=lambda row: (_RANKS.get(row["severity"], 3), row["at"], row["alert_id"]))
+    return sorted(
+        newest.values(), key=lambda row: (_RANKS.get(row["severity"], 3), row["at"], row["alert"], row["key"])
+    )
 
 
 def as_value(row: Mapping[str, Any]) -> dict[str, Any]:
