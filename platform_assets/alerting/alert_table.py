@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.alerting.alert_spec import AlertSpec
 from platform_assets.alerting.alert_states import ACKNOWLEDGED, CLOSED, OpenAlert, Transition
+from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.delta.appended_once import append_once
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.tables.platform import ALERTS
@@ -91,7 +92,7 @@ def read_states(
     names = ["alert_id", "alert", "key", "severity", "owner", "text", "event_time"]
     first = ", ".join(f"arg_min({name}, (\"at\", transition <> 'opened')) AS {name}" for name in names[1:])
     with engine.connected() as connection:
-        connection.register("transitions", table.to_pyarrow_dataset())
+        register_pinned(connection, "transitions", table)
         found = connection.sql(
             f"""
             SELECT alert_id, {first}, sum(rows)::BIGINT AS rows, min("at") AS opened_at, max(raised_at) AS raised_at,

@@ -104,12 +104,10 @@ class FollowedLog:
         self._noted, self._noted_at = self.position, time.monotonic()
 
     def _read_noted(self) -> Position | None:
-        import pyarrow.dataset as ds
-
         table = self._lakehouse.find_table(ALERT_POSITIONS.name)
         if table is None:
             return None
-        rows = table.to_pyarrow_dataset().to_table(filter=ds.field("reader") == self._reader).to_pylist()
+        rows = [row for row in table.to_pyarrow_table().to_pylist() if row["reader"] == self._reader]
         if not rows:
             return None
         newest = max(rows, key=lambda row: row["noted_at"])

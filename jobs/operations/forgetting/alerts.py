@@ -4,37 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from platform_assets.delta_reader import register_pinned
 from platform_assets.streaming.delta.retried_commits import retry_conflicts
 from platform_assets.tables.platform import ALERTS
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+    from resources.duckdb import DuckDBResource
     from resources.lakehouse import LakehouseResource
 
 
-def erase_alerts(lakehouse: LakehouseResource, user: str) -> int:
+def erase_alerts(lakehouse: LakehouseResource, engine: DuckDBResource, user: str) -> int:
     """Takes all rows of alerts out that a row of the user has opened; returns how many alerts those were.
 
     The alerts' group is the caller's, and rests. Old files stay until `remove_files`. What channels have told before
     is out of reach.
     """
-    import pyarrow.compute as pc
-    import pyarrow.dataset as ds
-
     table = lakehouse.find_table(ALERTS.name)
-    if table is None:
-        return 0
-    found = table.to_pyarrow_dataset().to_table(columns=["alert_id"], filter=ds.field("user_id") == user)
-    ids = sorted(pc.unique(found["alert_id"]).to_pylist())
-    if not ids:
+    if table is None or not (ids := _find_alerts(engine, table, user)):
         return 0
     names = ", ".join(f"'{alert_id}'" for alert_id in ids)
-    condition = f"alert_id IN ({names})"
 
     def is_done() -> bool:
-        return table.to_pyarrow_dataset().count_rows(filter=ds.field("alert_id").isin(ids)) == 0
+        return not _find_alerts(engine, table, user)
 
-    retry_conflicts(table, lambda: table.delete(condition), is_done, "The erasure of alerts lost", table.table_uri)
+    retry_conflicts(
+        table, lambda: table.delete(f"alert_id IN ({names})"), is_done, "The erasure of alerts lost", table.table_uri
+    )
     return len(ids)
+
+
+def _find_alerts(engine: DuckDBResource, table: DeltaTable, user: str) -> list[str]:
+    with engine.connected() as connection:
+        register_pinned(connection, "transitions", table)
+        found = connection.execute("SELECT DISTINCT alert_id FROM transitions WHERE user_id = $1", [user]).fetchall()
+    return [alert_id for (alert_id,) in found]
 
 
 def remove_files(lakehouse: LakehouseResource) -> None:

@@ -29,6 +29,7 @@ from platform_assets.fraud.alerts_page import ALERTS_PAGE
 from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
 from platform_assets.streaming.register.found_traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_ingest
+from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -165,7 +166,7 @@ def forget_user(
 
                 found, rows = erasure.take_out(session, drain, say)
             left = follow_erasure(groups, settings, lakehouse, demand, say)
-            if alerts := erase_alerts(lakehouse, user):
+            if alerts := erase_alerts(lakehouse, DuckDBResource.from_settings(settings), user):
                 say(f"{alerts:,} alerts on the user are taken out")
             replays.demand()
             lakehouse.folder.remove(FOLDER)

@@ -1,4 +1,4 @@
-"""Channels tell of `platform.alerts` at least once, to a real webhook and a real mail server, and stay calm in a storm."""
+"""Channels tell of `platform.alerts` at least once, to a real webhook and mail server, and stay calm in a storm."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MailBox:
     is_away: bool = False
     was_encrypted: list[bool] = field(default_factory=list)
 
-    async def handle_RCPT(
+    async def handle_RCPT(  # noqa: N802 (the name that the server calls)
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if address in self.refused:
@@ -47,12 +47,12 @@ class MailBox:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         if self.is_away:
             return "451 come again"
         assert isinstance(envelope.content, bytes)
         self.was_encrypted.append(session.ssl is not None)
-        self.mails.append(BytesParser(policy=default).parsebytes(envelope.content))  # type: ignore[arg-type]
+        self.mails.append(BytesParser(policy=default).parsebytes(envelope.content))
         return "250 OK"
 
 
@@ -190,7 +190,7 @@ def test_a_mail_has_a_line_an_alert_and_who_is_refused_keeps_nobody_from_it(
     assert "refuses gone@example.com" in caplog.text
     mail_box.refused = {"one@example.com", "gone@example.com"}
     raised.append([build_row("b", 31.0, 1)])
-    with pytest.raises(AlertNotTakenError, match="it refuses gone@example.com, one@example.com"):
+    with pytest.raises(AlertNotTakenError, match=r"it refuses gone@example\.com, one@example\.com"):
         told.advance()
     mail_box.refused = set()
     mail_box.is_away = True
