@@ -1,9 +1,9 @@
 """How long it takes from a row to the one who is told, and what that costs: `make bench ARGS=alerts`.
 
-A writer commits 2,000 refused records a second to a Delta table by delta-rs, once a second, as
-silver.quarantined_events gets them; each second a reason comes that was not there before. The alert `events_refused` and its channel, a topic of
-the embedded broker, run in a process of their own. A consumer notes when each alert could be read: from the row's own
-time, and from its commit. CPU is that of the process, in cores; `idle` is the same with no row that comes.
+A writer commits 2,000 refused records a second to a Delta table by delta-rs, once a second, as streams do to
+silver.quarantined_events; each second a reason comes that was not there before. The alert `events_refused` and its
+channel, a topic of the embedded broker, run in a process of their own. A consumer notes when each alert could be read:
+from the row's own time, and from its commit. CPU is that of the process, in cores; `idle` is it while no row comes.
 """
 
 from __future__ import annotations

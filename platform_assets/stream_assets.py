@@ -14,9 +14,10 @@ from platform_assets.reports.days import FIRST_DAY, build_daily_partitions, clos
 from platform_assets.reports.presentation import build_column_schema
 from platform_assets.streaming.relay_spec import RelayStream
 from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, name_sink, name_topics, select_ingest
-from platform_assets.tables.platform import ALERTS, LEDGER, PLATFORM_TABLES
+from platform_assets.tables.platform import ALERT_POSITIONS, ALERTS, LEDGER, PLATFORM_TABLES
 from platform_assets.tables.spec import TableSpec
 
+_OF_ALERTS = (ALERTS, ALERT_POSITIONS)
 OWNERS = ["team:data-platform"]
 
 
@@ -60,7 +61,12 @@ def build_stream_assets(
     specs += [
         _table_asset(table, ingested if table is LEDGER else main_tables, "Written by the stream groups.")
         for table in PLATFORM_TABLES
+        if table not in _OF_ALERTS
     ]
+    watching = [
+        alert_asset_key(name) for group in groups for name in group.alerts if not name.startswith(CHANNEL_PREFIX)
+    ]
+    specs += [_table_asset(table, watching, "Written by the group of alerts.") for table in _OF_ALERTS]
     specs += [_sink_asset(table) for group in groups for table in group.sinks]
     specs += [_alert_asset(name) for group in groups for name in group.alerts]
     return [*specs, *(_closed_days_asset(group, first_day) for group in groups if group.derived)]

@@ -1,4 +1,4 @@
-"""The group `alerts` as its host runs it: a topic of a real broker is told, and a broker that is away disturbs nothing."""
+"""The group `alerts` as its host runs it: a topic of a real broker is told, one that is away is named."""
 
 from __future__ import annotations
 
