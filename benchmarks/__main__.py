@@ -45,6 +45,7 @@ BENCHMARKS = (
     "merged_rows",
     "upgrade",
     "sinks",
+    "alerts",
     "soak",
 )
 

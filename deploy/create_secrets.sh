@@ -49,7 +49,7 @@ for name in kafka_config schema_registry_config storage_options spark_conf; do
     find_value "HEADRACE_$(echo $name | tr '[:lower:]' '[:upper:]')"
     create headrace_$name "${value:-{\}}"
 done
-for name in notify_url spark_secret postgres_url openlineage_api_key; do
+for name in notify_url alerts_url alerts_smtp_url spark_secret postgres_url openlineage_api_key; do
     find_value "HEADRACE_$(echo $name | tr '[:lower:]' '[:upper:]')"
     create headrace_$name "$value"
 done

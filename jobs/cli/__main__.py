@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from jobs.cli import (
+    alert_commands,
     card_commands,
     change_commands,
     lakehouse_commands,
@@ -56,6 +57,7 @@ _COMMANDS = (
     model_commands.model,
     card_commands.card,
     sink_commands.sink,
+    alert_commands.alerts,
     recommend_command.recommend,
     simulate_command.simulate,
     new_topic_command.new_topic,

@@ -29,7 +29,7 @@ def _build_control(command: Literal["pause", "resume", "restart"], text: str) ->
         from jobs.operations.stream_groups import find_groups
         from jobs.platform.services import prepare_environment
         from jobs.supervision.lease import write_control
-        from platform_assets.sinks.catalogue import load_groups
+        from platform_assets.alerting.catalogue import load_groups
         from resources.lakehouse import LakehouseResource
 
         settings = load_settings()

@@ -44,7 +44,7 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     from jobs.operations.forgetting.topics import demand_all_enabled
     from jobs.platform.reports_run import compute_changed_days
     from jobs.platform.services import prepare_environment
-    from platform_assets.sinks.catalogue import load_groups
+    from platform_assets.alerting.catalogue import load_groups
     from platform_assets.streaming.register.found_traces import AlsoErased
     from platform_assets.streams import load_all_stream_groups
     from platform_assets.tables.coordinates import Coordinates

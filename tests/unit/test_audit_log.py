@@ -68,6 +68,7 @@ AUDITED = {
     "card release": (["card-0007243"], "failed"),
     "remove-absent": (["customers", "--send"], "failed"),
     "sink resync": (["gold.sessions"], "failed"),
+    "alerts acknowledge": (["0123456789abcdef"], "failed"),
 }
 # These look for the broker until they give up, or do the same as `pause`.
 WAITS = {"replay", "acknowledge-loss", "forget-user", "resume", "restart"}
@@ -89,6 +90,7 @@ NOT_AUDITED = {
     "card list": "reads",
     "model list": "reads",
     "sink list": "reads",
+    "alerts list": "reads",
     "check-contract": "reads",
     "pack": "writes an archive of code",
     "new-topic": "writes files of code, which are reviewed",
