@@ -33,7 +33,7 @@ class TelemetryProfile(DeliveryHabits):
 
     population: int = 0
     """Which sensors, and what goes wrong with them when: the same number has the same with any seed. 0: the seed's."""
-    sensors: int = 40
+    sensors: int = 80
     """Sensors of the city, each with one kind of value or two (`jobs.simulator.sensor_signals`)."""
     patients: int = 10
     """Patients, each with the seven vital signs that the early-warning score asks for."""

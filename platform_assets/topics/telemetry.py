@@ -84,7 +84,7 @@ STANDARD_UNIT_SQL = f"CASE kind {_STANDARD_UNITS} END"
 
 
 class Reading(Record):
-    """One value that one sensor has measured. What a patient wears is a sensor of its own, named by the patient's token."""
+    """One value that one sensor has measured. What a patient wears is a sensor of its own, named by the patient."""
 
     sensor: Annotated[str, Meta(min_length=1, description="Which sensor; of vitals a token of the patient")]
     kind: Annotated[SensorKind, Meta(description="What is measured")]

@@ -79,9 +79,12 @@ def to_standard(kind: str, unit: str, value: Fraction) -> Fraction:
         return value - Fraction(27315, 100)
     pascals = Fraction(101325, 760)
     factors = {
-        ("pm2_5", "mg/m3"): Fraction(1000), ("traffic_flow", "/min"): Fraction(60), ("water_level", "cm"): Fraction(1, 100),
-        ("water_flow", "m3/h"): Fraction(1000, 3600), ("systolic_pressure", "kPa"): 1000 / pascals,
-    }  # fmt: skip
+        ("pm2_5", "mg/m3"): Fraction(1000),
+        ("traffic_flow", "/min"): Fraction(60),
+        ("water_level", "cm"): Fraction(1, 100),
+        ("water_flow", "m3/h"): Fraction(1000, 3600),
+        ("systolic_pressure", "kPa"): 1000 / pascals,
+    }
     return value * factors.get((kind, unit), Fraction(1))
 
 
