@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import pytest
+
 from platform_assets.reports.report_engine import EngineName
 from resources.lakehouse import LakehouseResource
 from tests.spark.report_cases import read_rows
@@ -15,9 +17,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+@pytest.mark.long
 def test_spark_as_the_engine_writes_the_same_days(spark: SparkSession, tmp_path: Path) -> None:
     both = {name: LakehouseResource(root=str(tmp_path / name / "lakehouse")) for name in get_args(EngineName)}
-    readings = tell_history(random.Random(4), 12)
+    readings = tell_history(random.Random(4), 5)
     for engine, lakehouse in both.items():
         write(lakehouse, readings)
         assert run(lakehouse, DAY, DAY + ONE_DAY, spark=spark if engine == "spark" else None).success

@@ -59,11 +59,11 @@ def recompute_scores(sources: Mapping[str, Snapshot], day: date, portion: Portio
         .group_by("sensor", "hour_start", "kind", maintain_order=True)
         .agg(pl.col("micros").last(), pl.col("place").last())
     )
-    hours: dict[tuple[Any, ...], dict[str, tuple[int, str | None]]] = {}
+    hours: dict[tuple[str, Any], dict[str, tuple[int, str | None]]] = {}
     for sensor, hour, kind, micros, place in vitals.iter_rows():
         unit, points = _TABLE[kind]
         hours.setdefault((sensor, hour), {})[kind] = (points((2 * micros + unit) // (2 * unit)), place)
-    rows = [_describe(day, *key, signs) for key, signs in hours.items()]
+    rows = [_describe(day, sensor, hour, signs) for (sensor, hour), signs in hours.items()]
     return pl.DataFrame(rows, schema=pl.Schema(build_arrow_schema(EARLY_WARNING_SCORES_TABLE))).lazy()
 
 
