@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -44,13 +45,13 @@ def ask(readings: list[Reading]) -> list[Row]:
     return ask_sql(SQL, telemetry_table(readings), SPEC)
 
 
-def measure(sensor: str, at: datetime = NOON, **signs: float) -> list[Reading]:
-    return [reading(sensor, at, value, kind) for kind, value in signs.items()]
+def measure(sensor: str, signs: Mapping[str, float]) -> list[Reading]:
+    return [reading(sensor, NOON, value, kind) for kind, value in signs.items()]
 
 
 def test_each_cell_of_the_published_table_has_its_points(tmp_path: Any) -> None:
     cases = [(kind, value, points) for kind, cells in PUBLISHED.items() for value, points in cells]
-    readings = [each for n, (kind, value, _) in enumerate(cases) for each in measure(f"p{n}", **WELL | {kind: value})]
+    readings = [each for n, (kind, value, _) in enumerate(cases) for each in measure(f"p{n}", WELL | {kind: value})]
     rows = {row["sensor"]: row for row in ask(readings)}
     for n, (kind, value, points) in enumerate(cases):
         row = rows[f"p{n}"]
@@ -76,7 +77,7 @@ def test_each_cell_of_the_published_table_has_its_points(tmp_path: Any) -> None:
     ],
 )  # fmt: skip
 def test_points_add_up_to_a_risk(signs: dict[str, float], score: int, risk: str) -> None:
-    (row,) = ask(measure("p", **WELL | signs))
+    (row,) = ask(measure("p", WELL | signs))
     assert (row["score"], row["risk"], row["known_signs"], row["missing_signs"]) == (score, risk, 7, "")
 
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.operations.forgetting.topics import build_erasers
 from jobs.simulator.planted_anomalies import Planted
 from jobs.simulator.telemetry import Telemetry
 from jobs.simulator.telemetry_profile import TelemetryProfile
@@ -32,8 +33,11 @@ from platform_assets.reports.telemetry_anomalies import (
     build_anomalies_sql,
 )
 from platform_assets.reports.telemetry_thresholds import SHIPPED, load_thresholds
+from platform_assets.streaming.context import StreamContext
+from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.streams import telemetry_statistics
 from platform_assets.tables.spec import Column
-from platform_assets.topics.telemetry import TELEMETRY, UNITS
+from platform_assets.topics.telemetry import TELEMETRY, TOPIC, UNITS
 from resources.lakehouse import LakehouseResource
 from resources.settings import load_settings
 from tests.spark.report_cases import read_rows
@@ -353,8 +357,15 @@ def test_the_consistency_check_finds_one_wrong_value_in_any_column(
     assert "2 differing rows" in str(verdict.description)
 
 
+def test_a_forgotten_patient_leaves_both_reports(written: Path) -> None:
+    context = StreamContext(str(written / "lakehouse"), {}, "earliest", 1, 1.0, 1, None)
+    streams = [KafkaStream(TOPIC), telemetry_statistics.STREAM]
+    personal = build_erasers("patient", "hash", streams, context)[TELEMETRY.name].personal
+    assert personal == {SPEC: "sensor", EARLY_WARNING_SCORES_TABLE: "sensor"}
+
+
 def test_the_day_has_a_page_that_names_no_patient(written: Path) -> None:
     page = (written / "lakehouse" / "_reports" / f"{DAY}.html").read_text(encoding="utf-8")
     assert "What was wrong with sensors" in page and "39.600 Cel, above 39.000" in page
-    assert "Patients with the highest scores" in page and "low-medium" not in page
+    assert "Patients with the highest scores" in page
     assert "patient" not in page.replace("Patients", "").replace("patients", "")
