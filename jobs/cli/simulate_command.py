@@ -192,7 +192,8 @@ def _build_recording(options: Mapping[str, Any], fields: RecordedFields) -> Reco
         if options[option] is not None:
             raise UsageError(f"--{option} is for the simulated shop. Leave it out of a replay.")
     mapping = load_mapping(options["mapping"], fields) if options["mapping"] else RowMapping(fields=fields)
-    told = parse_mapping(*(options[name] for name in ("map", "set", "value", "null", "time_format")), fields=fields)
+    columns, constants, values = (options[name] for name in ("map", "set", "value"))
+    told = parse_mapping(columns, constants, values, options["null"], options["time_format"], fields)
     limits = {name: options[name] for name in ("far_days", "longest_wait") if options[name] is not None}
     return Recording(
         path=options["replay"],

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.streams import telemetry_statistics
-from platform_assets.topics.telemetry import TELEMETRY, UNITS
+from platform_assets.topics.telemetry import LARGEST_VALUE, TELEMETRY, UNITS
 from resources.lakehouse import LakehouseResource
 from tests.generated_cases import examples
 from tests.spark.streams_over_table import StreamsOverTable
-from tests.spark.telemetry_cases import LARGEST_VALUE, MINUTE, Reading, reading, sensors, telemetry_table
+from tests.spark.telemetry_cases import MINUTE, Reading, reading, sensors, telemetry_table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -123,8 +123,8 @@ def test_rows_of_two_windows_add_up_to_the_variance_of_both(spark: SparkSession)
     assert len(rows) == 2
     n, total, squares = (sum(row[name] for row in rows) for name in ("readings", "total_value", "total_of_squares"))
     values = [Decimal(n * n) for n in range(10)]
-    mean = sum(values) / 10
-    assert squares / n - (total / n) ** 2 == sum((value - mean) ** 2 for value in values) / 10
+    mean = sum(values, Decimal(0)) / 10
+    assert squares / n - (total / n) ** 2 == sum(((value - mean) ** 2 for value in values), Decimal(0)) / 10
 
 
 def test_the_largest_values_fit_and_nothing_known_is_null(spark: SparkSession) -> None:

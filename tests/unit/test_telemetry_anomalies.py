@@ -34,7 +34,7 @@ from platform_assets.reports.telemetry_anomalies import (
 )
 from platform_assets.reports.telemetry_thresholds import SHIPPED, load_thresholds
 from platform_assets.streaming.context import StreamContext
-from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.streaming.stream_spec import KafkaStream, Stream
 from platform_assets.streams import telemetry_statistics
 from platform_assets.tables.spec import Column
 from platform_assets.topics.telemetry import TELEMETRY, TOPIC, UNITS
@@ -359,7 +359,7 @@ def test_the_consistency_check_finds_one_wrong_value_in_any_column(
 
 def test_a_forgotten_patient_leaves_both_reports(written: Path) -> None:
     context = StreamContext(str(written / "lakehouse"), {}, "earliest", 1, 1.0, 1, None)
-    streams = [KafkaStream(TOPIC), telemetry_statistics.STREAM]
+    streams: list[Stream] = [KafkaStream(TOPIC), telemetry_statistics.STREAM]
     personal = build_erasers("patient", "hash", streams, context)[TELEMETRY.name].personal
     assert personal == {SPEC: "sensor", EARLY_WARNING_SCORES_TABLE: "sensor"}
 
