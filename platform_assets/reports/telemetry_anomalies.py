@@ -94,14 +94,6 @@ def _spell(milli: str) -> str:
     return f"(CASE WHEN {milli} < 0 THEN '-' ELSE '' END || {whole})"
 
 
-def _select_flags(rule: str, condition: str, value: str, expected: str, since: str, critical: str) -> str:
-    return f"""
-  SELECT report_date, sensor, kind, '{rule}' AS rule, number, event_time, {since} AS since, place,
-         CAST({value} AS DOUBLE) AS value, CAST({expected} AS DOUBLE) AS expected,
-         CASE WHEN {critical} THEN 1 ELSE 0 END AS critical
-  FROM judged WHERE {condition}"""
-
-
 _SERIES = "PARTITION BY sensor, kind ORDER BY moment"
 _OF_A_DAY = f"PARTITION BY sensor, kind, run ORDER BY moment RANGE BETWEEN {DAY_MICROS} PRECEDING AND CURRENT ROW"
 _EPISODE = "PARTITION BY report_date, sensor, kind, rule, island"
@@ -109,6 +101,47 @@ _BACK = " UNION ALL ".join(f"SELECT {hour} AS back" for hour in range(1, RECENT_
 _FAR = "abs(micros - {0}_middle) > " + str(UNUSUAL_SIGMAS) + " * {0}_scale"
 _UNUSUAL = f"""least_deviation IS NOT NULL AND CASE WHEN recent_middle IS NULL THEN {_FAR.format("usual")}
     ELSE {_FAR.format("recent")} AND (usual_middle IS NULL OR {_FAR.format("usual")}) END"""
+
+# Of each rule: when it is true of a reading, since when, what is compared with what, and when that is critical.
+_MIDDLE = "coalesce(recent_middle, usual_middle)"
+_RULES = {
+    "out_of_range": {
+        "holds": "coalesce(micros < low, false) OR coalesce(micros > high, false)",
+        "since": "event_time",
+        "value": "CAST(micros AS DOUBLE)",
+        "expected": "CAST(CASE WHEN micros < low THEN low ELSE high END AS DOUBLE)",
+        "critical": "true",
+    },
+    "stuck": {
+        "holds": f"equals >= {LEAST_EQUAL} AND moment - equal_at >= stuck_micros",
+        "since": "equal_since",
+        "value": "CAST(micros AS DOUBLE)",
+        "expected": "CAST(NULL AS DOUBLE)",
+        "critical": "false",
+    },
+    "step": {
+        "holds": f"before_at >= moment - {DAY_MICROS} AND abs(level_after - level_before) >= step",
+        "since": "after_since",
+        "value": "CAST(level_after AS DOUBLE)",
+        "expected": "CAST(level_before AS DOUBLE)",
+        "critical": "false",
+    },
+    "unusual": {
+        "holds": _UNUSUAL,
+        "since": "event_time",
+        "value": "CAST(micros AS DOUBLE)",
+        "expected": f"CAST({_MIDDLE} AS DOUBLE)",
+        "critical": f"abs(micros - {_MIDDLE}) > {CRITICAL_SIGMAS}"
+        " * CASE WHEN recent_middle IS NULL THEN usual_scale ELSE recent_scale END",
+    },
+}
+_NAMES = " UNION ALL ".join(f"SELECT '{rule}' AS rule" for rule in _RULES)
+
+
+def _by_rule(column: str) -> str:
+    """SQL: the column of each rule."""
+    return f"CASE rule {' '.join(f'WHEN {name!r} THEN {each[column]}' for name, each in _RULES.items())} END"
+
 
 # One reading a moment: a gateway that repeats one hours later, beyond the horizon of deduplication, adds nothing. Of
 # several values the greatest counts, and a bad one only where there is no other.
@@ -175,28 +208,12 @@ measured AS (
   FROM of_days d JOIN thresholds t ON d.kind = t.kind
   LEFT JOIN recent r ON d.sensor = r.sensor AND d.kind = r.kind AND d.hour = r.hour
   LEFT JOIN usual u ON d.sensor = u.sensor AND d.kind = u.kind AND d.hour = u.hour
-), flags AS ({
-    _select_flags(
-        "out_of_range", "micros < low OR micros > high", "micros", "CASE WHEN micros < low THEN low ELSE high END",
-        "event_time", "true",
-    )
-} UNION ALL {
-    _select_flags(
-        "stuck", f"equals >= {LEAST_EQUAL} AND moment - equal_at >= stuck_micros", "micros", "NULL", "equal_since",
-        "false",
-    )
-} UNION ALL {
-    _select_flags(
-        "step", f"before_at >= moment - {DAY_MICROS} AND abs(level_after - level_before) >= step", "level_after",
-        "level_before", "after_since", "false",
-    )
-} UNION ALL {
-    _select_flags(
-        "unusual", _UNUSUAL, "micros", "coalesce(recent_middle, usual_middle)", "event_time",
-        f"abs(micros - coalesce(recent_middle, usual_middle)) > {CRITICAL_SIGMAS}"
-        " * CASE WHEN recent_middle IS NULL THEN usual_scale ELSE recent_scale END",
-    )
-}
+), flags AS (
+  SELECT report_date, sensor, kind, rule, number, event_time, place, {_by_rule("since")} AS since,
+         {_by_rule("value")} AS value, {_by_rule("expected")} AS expected,
+         CASE WHEN {_by_rule("critical")} THEN 1 ELSE 0 END AS critical
+  FROM judged CROSS JOIN ({_NAMES}) AS r
+  WHERE {_by_rule("holds")}
 ), islands AS (
   SELECT *, number - row_number() OVER (PARTITION BY report_date, sensor, kind, rule ORDER BY number) AS island
   FROM flags
