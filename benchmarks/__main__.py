@@ -41,6 +41,7 @@ BENCHMARKS = (
     "large_records",
     "scoring",
     "fraud_quality",
+    "telemetry_quality",
     "unknown_schemas",
     "merged_rows",
     "upgrade",

@@ -206,6 +206,10 @@ class Settings(BaseSettings):
         int, Field(ge=128, description="Memory of DuckDB for reports and parity; more goes to disk")
     ] = 1024
 
+    telemetry_thresholds: Annotated[
+        str, Field(description="CSV file of thresholds for gold.telemetry_anomalies; empty: those that ship")
+    ] = ""
+
     fraud_precision: Annotated[
         float,
         Field(gt=0, lt=1, description="Share of alerts that is to be fraud: sets each new fraud model's threshold"),

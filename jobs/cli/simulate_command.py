@@ -16,7 +16,7 @@ import click
 from jobs.cli.option_sections import SectionedCommand, SectionOption
 from jobs.simulator.delivery import Delivery
 from jobs.simulator.delivery_habits import FAULTS
-from jobs.simulator.mapping import RowMapping
+from jobs.simulator.mapping import SHOP_FIELDS, RecordedFields, RowMapping, find_fields
 from jobs.simulator.mapping_settings import load_mapping, parse_mapping
 from jobs.simulator.profile import ShopProfile
 from jobs.simulator.recorded import Recording
@@ -122,8 +122,8 @@ _recording = _options("Recorded clickstream")
 def simulate(**options: Any) -> None:
     """Send events of a simulated shop, or recorded ones.
 
-    The shop is live, or tells a history, and so are card payments (--topic transactions); --replay sends a recorded
-    clickstream. Ctrl-C ends it cleanly.
+    The shop is live, or tells a history, and so are card payments (--topic transactions) and sensors (--topic
+    telemetry); --replay sends a recording. Ctrl-C ends it cleanly.
     More in docs/simulator.md.
     """
     deliver(options, load_settings())
@@ -142,10 +142,9 @@ def deliver(options: Mapping[str, Any], settings: Settings) -> None:
         plan = _build_plan(options, simulation)
         with _opened_target(settings, encoding) as target:
             dataclasses.replace(delivery, target=target).send_simulated(plan)
-    elif simulation is SHOP:
-        delivery.send_recording(_build_recording(options))
     else:
-        raise UsageError(f"A recording is of the shop's events. To send one to {topic}, use --kafka-topic {topic}.")
+        fields = SHOP_FIELDS if simulation is SHOP else find_fields(simulation.load_contract())
+        delivery.send_recording(_build_recording(options, fields))
 
 
 @contextmanager
@@ -188,12 +187,13 @@ def _build_plan(options: Mapping[str, Any], simulation: Simulation) -> Simulatio
     )
 
 
-def _build_recording(options: Mapping[str, Any]) -> Recording:
+def _build_recording(options: Mapping[str, Any], fields: RecordedFields) -> Recording:
     for option in _SHOP_OPTIONS:
         if options[option] is not None:
             raise UsageError(f"--{option} is for the simulated shop. Leave it out of a replay.")
-    mapping = load_mapping(options["mapping"]) if options["mapping"] else RowMapping()
-    told = parse_mapping(*(options[name] for name in ("map", "set", "value", "null", "time_format")))
+    mapping = load_mapping(options["mapping"], fields) if options["mapping"] else RowMapping(fields=fields)
+    columns, constants, values = (options[name] for name in ("map", "set", "value"))
+    told = parse_mapping(columns, constants, values, options["null"], options["time_format"], fields)
     limits = {name: options[name] for name in ("far_days", "longest_wait") if options[name] is not None}
     return Recording(
         path=options["replay"],

@@ -35,6 +35,7 @@ class BreakableRecord:
     wrong_types: tuple[_Event, ...]
     negative_amounts: tuple[_Event, ...]
     bad_values: tuple[_Event, ...] = ()
+    unknown_units: tuple[_Event, ...] = ()
 
 
 SHOP_RECORD = BreakableRecord(
@@ -101,6 +102,7 @@ _MAKERS: dict[str, Callable[[BreakableRecord, bytes, int], bytes | None]] = {
     "bad_timestamp": lambda record, value, variant: _set_clock_wrong(value, variant),
     "negative_amount": lambda record, value, variant: _choose(value, record.negative_amounts, variant),
     "bad_value": lambda record, value, variant: _choose(value, record.bad_values, variant),
+    "unknown_unit": lambda record, value, variant: _choose(value, record.unknown_units, variant),
 }
 
 

@@ -11,12 +11,69 @@ from typing import Any
 from jobs.simulator.recorded_times import check_time_format, microseconds
 from jobs.simulator.row_values import RowError, as_number, as_text, as_whole_number, is_missing
 from platform_assets.errors import UsageError
+from platform_assets.streaming.topic_spec import JsonValues, Topic
 
-_IDS = ("event_id", "user_id", "product_id", "session_id")
-_TEXTS = (*_IDS, "event_type", "product_name", "category", "device_type", "country", "currency")
-_NUMBERS = ("price", "revenue")
-FIELDS = (*_TEXTS, "timestamp", *_NUMBERS, "quantity")
-REQUIRED = ("event_type", "timestamp", "user_id")
+
+@dataclass(frozen=True)
+class RecordedFields:
+    """The fields of a topic's record that a recording may have, by the type that the contract wants.
+
+    `key`: the field that is the Kafka record's key. `derived_id`: the field that a row without it gets an id in; empty:
+    none does. `others` stay as they are.
+    """
+
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...]
+    whole_numbers: tuple[str, ...]
+    required: tuple[str, ...]
+    key: str
+    derived_id: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All fields."""
+        return (*self.texts, "timestamp", *self.numbers, *self.whole_numbers, *self.others)
+
+
+SHOP_FIELDS = RecordedFields(
+    texts=(
+        "event_id", "user_id", "product_id", "session_id", "event_type", "product_name", "category", "device_type",
+        "country", "currency",
+    ),
+    numbers=("price", "revenue"),
+    whole_numbers=("quantity",),
+    required=("event_type", "timestamp", "user_id"),
+    key="user_id",
+    derived_id="event_id",
+)  # fmt: skip
+
+
+def find_fields(topic: Topic) -> RecordedFields:
+    """The fields of another topic, by its contract.
+
+    Raises `UsageError` for a topic whose records are no flat JSON objects with a text `timestamp` in ISO 8601.
+    """
+    time = next(each for each in topic.fields if each.name == topic.event_time.field)
+    is_flat = topic.values == JsonValues() and all(each.path == (each.name,) for each in topic.fields)
+    if not is_flat or time.name != "timestamp" or time.kind != "text" or topic.event_time.format:
+        raise UsageError(
+            f"A recording cannot be sent as {topic.name}: its records are no flat JSON objects with a text timestamp."
+        )
+    others = [each for each in topic.fields if each is not time]
+
+    def of(*kinds: str) -> tuple[str, ...]:
+        return tuple(each.name for each in others if each.kind in kinds)
+
+    return RecordedFields(
+        texts=of("text", "enum"),
+        numbers=of("float", "decimal"),
+        whole_numbers=of("int"),
+        required=tuple(each.name for each in topic.fields if each.is_required),
+        key=topic.subject or time.name,
+        derived_id=topic.event_id[0] if len(topic.event_id) == 1 else "",
+        others=tuple(each.name for each in others if each.kind not in ("text", "enum", "float", "decimal", "int")),
+    )
 
 
 @dataclass(frozen=True)
@@ -25,7 +82,7 @@ class RowMapping:
 
     `columns`: their column -> our field. `constants`: our field -> a value for every row. `values`: our field ->
     (their value -> ours), such as event_type: view -> page_view. `nulls`: texts that mean that there is no value.
-    `time_format`: how times are written (see `microseconds`).
+    `time_format`: how times are written (see `microseconds`). `fields`: of which topic they are; default: the shop's.
 
     A column is named by its own name or, inside nested JSON or a struct, by a dotted path (`user.id`, `items.0.price`).
     A column that is not named goes into the field of the same name, or, where the contract has none, stays in the
@@ -37,13 +94,14 @@ class RowMapping:
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     nulls: frozenset[str] = frozenset()
     time_format: str | None = None
+    fields: RecordedFields = SHOP_FIELDS
 
     def __post_init__(self) -> None:
         if self.time_format is not None:
             check_time_format(self.time_format)
         for name in (*self.columns.values(), *self.constants, *self.values):
-            if name not in FIELDS:
-                raise UsageError(f"The event has no field {name!r}. Its fields are {', '.join(FIELDS)}.")
+            if name not in self.fields.names:
+                raise UsageError(f"The event has no field {name!r}. Its fields are {', '.join(self.fields.names)}.")
         targets = list(self.columns.values())
         twice = {name for name in targets if targets.count(name) > 1}
         if twice:
@@ -59,6 +117,7 @@ class RowMapping:
             values,
             self.nulls | other.nulls,
             other.time_format or self.time_format,
+            self.fields,
         )
 
     def column_of(self, name: str) -> str:
@@ -76,19 +135,20 @@ class RowMapping:
         that is the stream's work. Raises `RowError`.
         """
         event = self._fields(row)
-        for name in REQUIRED:
+        for name in self.fields.required:
             if is_missing(event.get(name)):
                 raise RowError(f"no value for {name}")
-        for name in _TEXTS:
+        for name in self.fields.texts:
             if name in event:
                 event[name] = as_text(name, event[name])
-        for name in _NUMBERS:
+        for name in self.fields.numbers:
             if name in event:
                 event[name] = as_number(name, event[name])
-        if "quantity" in event:
-            event["quantity"] = as_whole_number("quantity", event["quantity"])
-        if event.get("event_id") is None:
-            event.pop("event_id", None)
+        for name in self.fields.whole_numbers:
+            if name in event:
+                event[name] = as_whole_number(name, event[name])
+        if (derived := self.fields.derived_id) and event.get(derived) is None:
+            event.pop(derived, None)
         return event, self._time(event)
 
     def _time(self, event: Mapping[str, Any]) -> int:

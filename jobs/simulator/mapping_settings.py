@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from jobs.simulator.mapping import RowMapping
+from jobs.simulator.mapping import SHOP_FIELDS, RecordedFields, RowMapping
 from platform_assets.errors import UsageError
 
 _TABLES = ("columns", "constants", "values")
 
 
-def load_mapping(path: Path) -> RowMapping:
+def load_mapping(path: Path, fields: RecordedFields = SHOP_FIELDS) -> RowMapping:
     """Reads a TOML or JSON file with the tables `columns`, `constants` and `values`, `null` (a list) and `time_format`.
 
     Each is optional.
@@ -41,7 +41,7 @@ def load_mapping(path: Path) -> RowMapping:
             f"The mapping {path} may have the tables columns, constants and values, a list of texts null and a text "
             "time_format only. Fix the file."
         )
-    return RowMapping(**tables, nulls=frozenset(nulls), time_format=time_format)
+    return RowMapping(**tables, nulls=frozenset(nulls), time_format=time_format, fields=fields)
 
 
 def parse_mapping(
@@ -50,6 +50,7 @@ def parse_mapping(
     values: Sequence[str],
     nulls: Iterable[str] = (),
     time_format: str | None = None,
+    fields: RecordedFields = SHOP_FIELDS,
 ) -> RowMapping:
     """A mapping from the command line: `THEIRS=OURS`, `FIELD=VALUE`, `FIELD.THEIRS=OURS`. Raises `UsageError`."""
     translations: dict[str, dict[str, str]] = {}
@@ -65,6 +66,7 @@ def parse_mapping(
         translations,
         frozenset(nulls),
         time_format,
+        fields,
     )
 
 

@@ -35,8 +35,8 @@ class Recording:
 
     A row that cannot become a record at all (no time, no user, no type, a text where a number belongs, not JSON) is
     not sent but counted and shown, or with `strict` ends the replay. Any other row is sent as it is: whether the event
-    is good is for the stream to judge, which keeps what it refuses. A row without an event_id gets one that is always
-    the same for this row.
+    is good is for the stream to judge, which keeps what it refuses. A row without its topic's id gets one that is
+    always the same for this row.
 
     `time`: `original` leaves timestamps alone and sends as fast as possible; `compressed` leaves them alone and paces
     the records, `speed` times as fast as they happened; `present` shifts them: with `anchor` `first` the first row
@@ -115,7 +115,8 @@ class Recording:
                 if bounds and not bounds[0] <= at <= bounds[1]:
                     first, last = iso(bounds[0]), iso(bounds[1])
                     raise RowError(f"timestamp is {iso(at)}, far from the rest ({first} to {last}; --far-days)")
-                event.setdefault("event_id", derived_event_id(row, number))
+                if derived := self.mapping.fields.derived_id:
+                    event.setdefault(derived, derived_event_id(row, number))
             except (RowError, OverflowError) as error:
                 self._refuse(number, error)
                 continue
@@ -165,7 +166,7 @@ class Recording:
                 continue
             latest = max(latest, sent_at)
             self.tally.records += 1
-            yield latest, str(event["user_id"]).encode(), value
+            yield latest, str(event[self.mapping.fields.key]).encode(), value
 
     def _refuse(self, number: int, error: Exception) -> None:
         text = f"row {number:,}: {error}"

@@ -24,7 +24,7 @@ def begin_replay(
     recording: Recording, settings: Settings, kafka: KafkaResource, topic: str, console: Console
 ) -> Iterator[Record]:
     """The records, after a warning if they were sent to this topic before. Raises `UsageError`."""
-    ids = recording.mapping.column_of("event_id")
+    ids = recording.mapping.column_of(recording.mapping.fields.derived_id)
     sending = Sending(recording.file.digest(), topic, kafka.topic_id(topic), ids, datetime.now(UTC))
     records = recording.records(now_microseconds())
     sent = SentRecordings(settings.home / "sent_recordings.jsonl")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.simulator.delivery_habits import DeliveryHabits
 from jobs.simulator.payment_profile import PaymentProfile
 from jobs.simulator.profile import ShopProfile
+from jobs.simulator.telemetry_profile import TelemetryProfile
 from platform_assets.errors import MissingTopicError, UsageError
 
 if TYPE_CHECKING:
@@ -99,6 +100,12 @@ def _open_payments(profile: PaymentProfile, seed: int) -> SimulatedTopic:
     return CardPayments(profile, seed)
 
 
+def _open_telemetry(profile: TelemetryProfile, seed: int) -> SimulatedTopic:
+    from jobs.simulator.telemetry import Telemetry
+
+    return Telemetry(profile, seed)
+
+
 def _find_by_contract(name: str | None, by_schema: bool) -> Simulation | None:
     from platform_assets.topics import load_topics
 
@@ -147,6 +154,12 @@ def _load_transactions() -> Topic:
     return TOPIC
 
 
+def _load_telemetry() -> Topic:
+    from platform_assets.topics.telemetry import TOPIC
+
+    return TOPIC
+
+
 def _load_reports() -> Topic:
     from platform_assets.topics.fraud_reports import TOPIC
 
@@ -165,5 +178,12 @@ NAMED = {
         _load_transactions,
         name_companion=_name_reports,
         load_companion_contract=_load_reports,
-    )
+    ),
+    "telemetry": Simulation(
+        "Simulated sensors",
+        TelemetryProfile,
+        _open_telemetry,
+        lambda _settings: _load_telemetry().kafka_topic,
+        _load_telemetry,
+    ),
 }

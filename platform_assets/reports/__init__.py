@@ -13,18 +13,20 @@ from platform_assets.reports.customer_days import CUSTOMER_DAYS
 from platform_assets.reports.daily_report import DailyReport
 from platform_assets.reports.day_states import REPORT_DAYS
 from platform_assets.reports.days import FIRST_DAY, build_daily_partitions
+from platform_assets.reports.early_warning_scores import EARLY_WARNING_SCORES
 from platform_assets.reports.merchant_category_report import MERCHANT_CATEGORY_REPORT
 from platform_assets.reports.product_affinity import PRODUCT_AFFINITY
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS
 from platform_assets.reports.purchase_devices import PURCHASE_DEVICES
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.reports.session_report import SESSION_REPORT
+from platform_assets.reports.telemetry_anomalies import TELEMETRY_ANOMALIES
 from platform_assets.tables.spec import TableSpec
 
 DAILY_REPORTS = (SESSION_REPORT, PURCHASE_CORRELATIONS, PURCHASE_DEVICES, PRODUCT_AFFINITY, CUSTOMER_DAYS)
 """The shop's."""
 
-ALL_DAILY_REPORTS = (*DAILY_REPORTS, MERCHANT_CATEGORY_REPORT)
+ALL_DAILY_REPORTS = (*DAILY_REPORTS, MERCHANT_CATEGORY_REPORT, TELEMETRY_ANOMALIES, EARLY_WARNING_SCORES)
 
 
 def select_reports(tables: Collection[TableSpec]) -> tuple[DailyReport, ...]:

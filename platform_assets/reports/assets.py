@@ -213,6 +213,7 @@ class _Run:
 
 def _compute_report(run: _Run, report: DailyReport) -> set[date]:
     """Computes the stale days among the run's; returns them."""
+    report = report.resolve()
     pinned = run.pin(report)
     ranges = run.ranges_of(report)
     final_until, exceptions = run.final_until[report.source], run.exceptions_of(report.source)

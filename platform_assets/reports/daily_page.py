@@ -79,6 +79,10 @@ _SECTIONS = (
     _Section("What cards paid", "gold.merchant_category_report", "payments",
              ("merchant_category", "currency", "payments", "cards", "total_amount", "avg_amount", "refunds",
               "refunded_amount")),
+    _Section("What was wrong with sensors", "gold.telemetry_anomalies", "readings",
+             ("place", "kind", "rule", "severity", "words", "readings")),
+    _Section("Patients with the highest scores", "gold.early_warning_scores", "score",
+             ("place", "hour_start", "score", "risk", "known_signs")),
 )  # fmt: skip
 
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from platform_assets.errors import TableSchemaError
-from platform_assets.reports.days import DayRange
+from platform_assets.reports.days import ONE_DAY, DayRange
 from platform_assets.reports.report_sources import SHOP, ReportSource
 from platform_assets.streaming.delta.unnamed_files import remove_unnamed_files
 from platform_assets.tables.spec import TableSpec
@@ -87,7 +87,8 @@ class ReportInput:
     """A table that a report reads, by the last part of its name: `events` is silver.events.
 
     `day_column` is the date or timestamp by which a row belongs to a day; `before` adds the rows of so long before the
-    first day. `neighbours`: how many days before and after a day the report's day depends on.
+    first day. `neighbours`: how many days before and after a day the report's day depends on; `earlier`: how many more
+    days before it.
 
     Where the table is partitioned by a day, a change of its rows makes a report's day stale. Another one counts as
     changed with the day's state only (see `day_states`): its rows follow from those of a table that is partitioned.
@@ -97,6 +98,15 @@ class ReportInput:
     day_column: str
     before: timedelta = timedelta(0)
     neighbours: int = 0
+    earlier: int = 0
+
+    def days_read(self, day: date) -> set[date]:
+        """The days of the table that the report's day depends on."""
+        return {day + n * ONE_DAY for n in range(-self.neighbours - self.earlier, self.neighbours + 1)}
+
+    def days_touched(self, day: date) -> set[date]:
+        """The report's days that depend on this day of the table."""
+        return {day + n * ONE_DAY for n in range(-self.neighbours, self.neighbours + self.earlier + 1)}
 
     def rows_of(self, pinned: PinnedTable, days: DayRange) -> InputRows:
         """What a report of these days reads of the table at this version."""
@@ -124,8 +134,10 @@ class Picture:
 class DailyReport:
     """One report: its table, what it reads, and the SQL that makes rows of the table from these inputs.
 
-    `sql` is a query in DuckDB's dialect with the table's columns, over relations that are named as the inputs. It must
-    give the rows of all days of the run; rows of other days are dropped. `source`: whose days these are.
+    `sql` is a query in DuckDB's dialect with the table's columns, over relations that are named as the inputs, and
+    `report_days`, which has the days of the run (`DayRange.relation`). It must give the rows of all these days; rows of
+    other days are dropped. `source`: whose days these are. `build_sql`, where given, makes the query at each run, from
+    what a person may edit; it raises a `HeadraceError` for what cannot be used.
     """
 
     table: TableSpec
@@ -133,6 +145,7 @@ class DailyReport:
     sql: str
     picture: Picture | None = None
     source: ReportSource = SHOP
+    build_sql: Callable[[], str] | None = None
 
     @property
     def day_column(self) -> str:
@@ -140,12 +153,16 @@ class DailyReport:
         (column,) = self.table.partition_columns
         return column
 
+    def resolve(self) -> DailyReport:
+        """The report with the query as it is at this moment. Raises what `build_sql` says."""
+        return self if self.build_sql is None else replace(self, sql=self.build_sql(), build_sql=None)
+
     @property
     def code_version(self) -> str:
         """Changes with the report's definition: a day computed by another one is stale."""
         read = [(source.table.name, source.day_column, str(source.before)) for source in self.inputs]
         columns = [(column.name, column.type) for column in self.table.columns]
-        return hashlib.sha256(json.dumps([self.sql, read, columns]).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps([self.resolve().sql, read, columns]).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,7 @@ def find_stale_days(
         return []
     days = DayRange(max(days.first, kept_from), days.last)
     pinned = {table.name: table.version for table in inputs}
+    code_version = report.code_version
     states = {state.report_date: state for state in read_states(lakehouse, report.table.name, days)}
     asked = {day for day in days.days() if day >= look_from}
     if look_from > days.first:
@@ -116,7 +117,7 @@ def find_stale_days(
         day
         for day in asked
         if (state := states.get(day)) is None
-        or state.code_version != report.code_version
+        or state.code_version != code_version
         or not _is_as(state, final_until, exceptions)
     }
     fresh = [state for state in states.values() if state.report_date not in stale]
@@ -134,7 +135,7 @@ def read_kept_from(lakehouse: Any, report: DailyReport) -> date:
     """The first day of which no input has expired, nor any of the days around it that it takes rows from."""
     expired = find_expired(lakehouse)
     kept = [
-        expired[source.table.name].until + source.neighbours * ONE_DAY
+        expired[source.table.name].until + (source.neighbours + source.earlier) * ONE_DAY
         for source in report.inputs
         if source.table.name in expired
     ]
@@ -180,13 +181,13 @@ class InputChanges:
         `platform.changed_days` last, which are a minute's.
         """
         read: dict[date, dict[str, int]] = {day: state.read_inputs() for day, state in states.items()}
-        neighbours = {source.table.name: source.neighbours for source in report.inputs}
+        sources = {source.table.name: source for source in report.inputs}
         replaced = {day for day, versions in read.items() if any(versions.get(n, 0) > v for n, v in pinned.items())}
         return replaced | {
             day
             for row in self._rows
-            if row["table_name"] in neighbours and row["day"] is not None
-            for day in _around(row["day"], neighbours[row["table_name"]])
+            if row["table_name"] in sources and row["day"] is not None
+            for day in sources[row["table_name"]].days_touched(row["day"])
             if (day not in read and day == row["day"])
             or (day in read and row["version"] > read[day].get(row["table_name"], -1))
         }
@@ -202,7 +203,7 @@ class InputChanges:
             if is_partitioned_by_day(source.table):
                 since = read.get(source.table.name)
                 changed = None if since is None else self._find(source.table, since, pinned[source.table.name])
-                if changed is None or changed & _around(state.report_date, source.neighbours):
+                if changed is None or changed & source.days_read(state.report_date):
                     return True
         return False
 
@@ -230,7 +231,3 @@ def _find_rewritten(report: DailyReport, states: Sequence[DayState], lakehouse: 
 
 def _log_of(lakehouse: Any, spec: TableSpec) -> CommitLog:
     return CommitLog(lakehouse.table_uri(spec.name), "", lakehouse.storage_options())
-
-
-def _around(day: date, neighbours: int) -> set[date]:
-    return {day + number * ONE_DAY for number in range(-neighbours, neighbours + 1)}

@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from platform_assets.streaming.moments import count_micros
+
 # The setting `first_day` where nobody sets it. The pages of Dagster list every partition: a first day long before the
 # shop's first event would bury the real ones.
 FIRST_DAY = date(2024, 1, 1)
@@ -54,6 +56,13 @@ class DayRange:
     def predicate(self, date_column: str) -> str:
         """The range as SQL, understood by Spark, Delta's `replaceWhere` and DuckDB."""
         return f"{date_column} >= DATE '{self.first}' AND {date_column} <= DATE '{self.last}'"
+
+    def relation(self) -> str:
+        """The days as a query in DuckDB's dialect: `report_date`, and `start_micros`, its first moment since 1970."""
+        starts = [(day, count_micros(DayRange(day, day).start)) for day in self.days()]
+        return " UNION ALL ".join(
+            f"SELECT DATE '{day}' AS report_date, CAST({micros} AS BIGINT) AS start_micros" for day, micros in starts
+        )
 
     def __str__(self) -> str:
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"

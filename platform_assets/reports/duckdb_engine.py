@@ -51,6 +51,8 @@ class DuckDBEngine:
         days = "true" if commit.days is None else commit.days.predicate(spec.partition_columns[0])
         with clear_errors():
             self._register(inputs)
+            if commit.days is not None:
+                self._connection.execute(f"CREATE OR REPLACE TEMP VIEW report_days AS {commit.days.relation()}")
             found = self._connection.sql(f"SELECT {columns} FROM ({sql}) WHERE {days}")
             batches = (pa.Table.from_batches([b]).cast(schema) for b in found.to_arrow_reader(_BATCH_ROWS))
             rows = pa.RecordBatchReader.from_batches(schema, (b for part in batches for b in part.to_batches()))

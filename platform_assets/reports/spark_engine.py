@@ -35,6 +35,8 @@ class SparkEngine:
 
         uri = self._lakehouse.table_uri(spec.name)
         create_table(uri, spec, self._lakehouse.storage_options())
+        if commit.days is not None:
+            self._session().sql(translate(commit.days.relation())).createOrReplaceTempView("report_days")
         rows = self._query(sql, inputs).select(*(F.col(c.name).cast(c.type) for c in spec.columns))
         if commit.days is not None:
             (column,) = spec.partition_columns

@@ -255,6 +255,8 @@ class Topic:
                     raise _wrong(role, f"{role} names {name!r}; the record's fields are {fields}.")
         if len(self.event_id) > 1 and "event_id" in known:
             raise _wrong("event_id", "A field is called event_id: the column of the joined ids has this name.")
+        if self.event_id == (self.event_time.field,):
+            raise _wrong("event_id", "event_id is the event time alone: at one moment there may be many records.")
         check_event_time(known[self.event_time.field], self.event_time.unit, self.event_time.format)
         for role, names in {"event_id": self.event_id, "subject": named["subject"]}.items():
             for name in names:

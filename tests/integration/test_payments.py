@@ -120,7 +120,7 @@ def test_command_sends_card_payments(kafka: KafkaResource, topic: Callable[..., 
     [
         (["--users", "5"], "--users is for the simulated shop"),
         (["--malformed", "no_match=0.1"], "bad_value"),
-        (["--replay", "clicks.csv"], "--kafka-topic card-transactions"),
+        (["--replay", "clicks.csv"], "clicks.csv is not a file"),
     ],
 )
 def test_what_is_not_for_card_payments_is_refused(

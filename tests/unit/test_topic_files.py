@@ -87,6 +87,7 @@ def test_a_file_is_a_topic(folder: Path, request: pytest.FixtureRequest) -> None
     [
         ('"at"', '"when"', 'EventTime("when")', "event_time names 'when'; the record's fields are number, at, kind,"),
         ('("number",)', '("id",)', '("id",)', "event_id names 'id'"),
+        ('("number",)', '("at",)', '("at",)', "event_id is the event time alone"),
         ('subject="kind"', 'subject="who"', 'subject="who"', "subject names 'who'"),
         ('subject="kind"', 'subject="note"', 'subject="note"', "subject names note: it must be a required str or int"),
         ('event_type="kind"', 'event_type="count"', 'event_type="count"', "event_type names count: it must be a str"),

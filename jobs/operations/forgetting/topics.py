@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import UsageError
-from platform_assets.reports import REPORT_TABLES
+from platform_assets.reports import ALL_DAILY_REPORTS, list_report_tables
 from platform_assets.reports.whole import ALL_WHOLE_TABLES
 from platform_assets.streaming.repair.erasure import Eraser
 from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_ingest
@@ -24,8 +24,8 @@ def build_erasers(user: str, user_hash: str, streams: Sequence[Stream], context:
     accepted = {ingest.main_table.name for ingest in ingests}
     # What is not of one topic alone is the first one's to erase.
     others = [stream for stream in derived if stream.source.table.name not in accepted]
-    wholes = (whole.table for whole in ALL_WHOLE_TABLES)
-    tables, found = (LATE_EVENTS, CARD_RELEASES, *REPORT_TABLES, *wholes), dict[str, Eraser]()
+    reports = (*list_report_tables(ALL_DAILY_REPORTS), *(whole.table for whole in ALL_WHOLE_TABLES))
+    tables, found = (LATE_EVENTS, CARD_RELEASES, *reports), dict[str, Eraser]()
     for ingest in (ingest for ingest in ingests if ingest.main_table.roles.user_id is not None):
         own = [stream for stream in derived if stream.source.table.name == ingest.main_table.name]
         found[ingest.main_table.name] = Eraser(user, user_hash, ingest, [*own, *others], tables, context)

@@ -12,15 +12,18 @@ import polars as pl
 from platform_assets.checks.recomputed.conversions import bounds_of_pairs, recompute_correlations, recompute_devices
 from platform_assets.checks.recomputed.customer_360 import recompute_customers
 from platform_assets.checks.recomputed.customer_days import recompute_customer_days
+from platform_assets.checks.recomputed.early_warning_scores import recompute_scores
 from platform_assets.checks.recomputed.json_objects import is_same_json
 from platform_assets.checks.recomputed.merchant_category_report import recompute_merchant_categories
 from platform_assets.checks.recomputed.product_affinity import recompute_affinity
 from platform_assets.checks.recomputed.session_report import recompute_session_report
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect, split_rows
+from platform_assets.checks.recomputed.telemetry_anomalies import recompute_anomalies
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE
 from platform_assets.tables.spec import TableSpec
 from platform_assets.topics.events import EVENTS
+from platform_assets.topics.telemetry import TELEMETRY
 
 # Differences shown: the first ones tell what is wrong, all of them would be stored with every evaluation.
 SHOWN = 10
@@ -92,6 +95,9 @@ RECOMPUTATIONS: Mapping[str, Recomputation] = {
     "gold.merchant_category_report": Recomputation(
         recompute_merchant_categories, "merchant_category", rounded=("avg_amount", "p50_amount", "p90_amount")
     ),
+    # Of each sensor eight days are held: a day's rows are of more readings than it has.
+    "gold.telemetry_anomalies": Recomputation(recompute_anomalies, "sensor", held=(TELEMETRY.name,)),
+    "gold.early_warning_scores": Recomputation(recompute_scores, "sensor"),
     "gold.customer_360": Recomputation(
         recompute_customers,
         "user_id",
