@@ -41,6 +41,7 @@ BENCHMARKS = (
     "large_records",
     "scoring",
     "fraud_quality",
+    "network_threats",
     "unknown_schemas",
     "merged_rows",
     "upgrade",

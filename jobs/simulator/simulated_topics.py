@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jobs.simulator.access_log_profile import AccessLogProfile
 from jobs.simulator.delivery_habits import DeliveryHabits
 from jobs.simulator.payment_profile import PaymentProfile
 from jobs.simulator.profile import ShopProfile
@@ -99,6 +100,12 @@ def _open_payments(profile: PaymentProfile, seed: int) -> SimulatedTopic:
     return CardPayments(profile, seed)
 
 
+def _open_access_logs(profile: AccessLogProfile, seed: int) -> SimulatedTopic:
+    from jobs.simulator.access_logs import AccessLogs
+
+    return AccessLogs(profile, seed)
+
+
 def _find_by_contract(name: str | None, by_schema: bool) -> Simulation | None:
     from platform_assets.topics import load_topics
 
@@ -153,6 +160,12 @@ def _load_reports() -> Topic:
     return TOPIC
 
 
+def _load_access_logs() -> Topic:
+    from platform_assets.topics.access_logs import TOPIC
+
+    return TOPIC
+
+
 SHOP = Simulation(
     "Simulated shop", ShopProfile, _open_shop, lambda settings: settings.topic, _load_events, ("users", "products")
 )
@@ -165,5 +178,12 @@ NAMED = {
         _load_transactions,
         name_companion=_name_reports,
         load_companion_contract=_load_reports,
-    )
+    ),
+    "access_logs": Simulation(
+        "Simulated access logs",
+        AccessLogProfile,
+        _open_access_logs,
+        lambda _settings: _load_access_logs().kafka_topic,
+        _load_access_logs,
+    ),
 }

@@ -79,6 +79,10 @@ _SECTIONS = (
     _Section("What cards paid", "gold.merchant_category_report", "payments",
              ("merchant_category", "currency", "payments", "cards", "total_amount", "avg_amount", "refunds",
               "refunded_amount")),
+    _Section("Who attacked", "gold.network_threats", "events",
+             ("network", "rule", "events", "first_at", "last_at", "logged_in_at", "words")),
+    _Section("Bytes to expect on the next day", "gold.bandwidth_forecast", "expected_bytes",
+             ("host", "hour", "expected_bytes", "mean_error_bytes", "naive_error_bytes", "mean_bytes")),
 )  # fmt: skip
 
 

@@ -87,7 +87,8 @@ class ReportInput:
     """A table that a report reads, by the last part of its name: `events` is silver.events.
 
     `day_column` is the date or timestamp by which a row belongs to a day; `before` adds the rows of so long before the
-    first day. `neighbours`: how many days before and after a day the report's day depends on.
+    first day. `neighbours`: how many days before and after a day the report's day depends on; `history`: how many
+    before it besides. Without `is_read` none of its rows are: its log tells which days of other inputs have changed.
 
     Where the table is partitioned by a day, a change of its rows makes a report's day stale. Another one counts as
     changed with the day's state only (see `day_states`): its rows follow from those of a table that is partitioned.
@@ -97,6 +98,16 @@ class ReportInput:
     day_column: str
     before: timedelta = timedelta(0)
     neighbours: int = 0
+    history: int = 0
+    is_read: bool = True
+
+    def days_needed_by(self, day: date) -> set[date]:
+        """The days of the table that this day of the report depends on."""
+        return {day + timedelta(days=number) for number in range(-self.neighbours - self.history, self.neighbours + 1)}
+
+    def days_that_need(self, day: date) -> set[date]:
+        """The days of the report that depend on this day of the table."""
+        return {day + timedelta(days=number) for number in range(-self.neighbours, self.neighbours + self.history + 1)}
 
     def rows_of(self, pinned: PinnedTable, days: DayRange) -> InputRows:
         """What a report of these days reads of the table at this version."""
@@ -104,7 +115,7 @@ class ReportInput:
         bounds: tuple[str, date, date] = (self.day_column, days.first, days.last)
         if types[self.day_column] == "timestamp":
             bounds = (self.day_column, days.start - self.before, days.end - timedelta(microseconds=1))
-        return InputRows(self.table.name.split(".")[1], pinned, bounds)
+        return InputRows(self.table.name.split(".")[1], pinned, bounds, is_empty=not self.is_read)
 
 
 @dataclass(frozen=True)

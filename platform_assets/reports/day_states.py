@@ -134,9 +134,9 @@ def read_kept_from(lakehouse: Any, report: DailyReport) -> date:
     """The first day of which no input has expired, nor any of the days around it that it takes rows from."""
     expired = find_expired(lakehouse)
     kept = [
-        expired[source.table.name].until + source.neighbours * ONE_DAY
+        expired[source.table.name].until + (source.neighbours + source.history) * ONE_DAY
         for source in report.inputs
-        if source.table.name in expired
+        if source.is_read and source.table.name in expired
     ]
     return max(kept, default=date.min)
 
@@ -180,13 +180,13 @@ class InputChanges:
         `platform.changed_days` last, which are a minute's.
         """
         read: dict[date, dict[str, int]] = {day: state.read_inputs() for day, state in states.items()}
-        neighbours = {source.table.name: source.neighbours for source in report.inputs}
+        inputs = {source.table.name: source for source in report.inputs}
         replaced = {day for day, versions in read.items() if any(versions.get(n, 0) > v for n, v in pinned.items())}
         return replaced | {
             day
             for row in self._rows
-            if row["table_name"] in neighbours and row["day"] is not None
-            for day in _around(row["day"], neighbours[row["table_name"]])
+            if row["table_name"] in inputs and row["day"] is not None
+            for day in inputs[row["table_name"]].days_that_need(row["day"])
             if (day not in read and day == row["day"])
             or (day in read and row["version"] > read[day].get(row["table_name"], -1))
         }
@@ -202,7 +202,7 @@ class InputChanges:
             if is_partitioned_by_day(source.table):
                 since = read.get(source.table.name)
                 changed = None if since is None else self._find(source.table, since, pinned[source.table.name])
-                if changed is None or changed & _around(state.report_date, source.neighbours):
+                if changed is None or changed & source.days_needed_by(state.report_date):
                     return True
         return False
 
@@ -230,7 +230,3 @@ def _find_rewritten(report: DailyReport, states: Sequence[DayState], lakehouse: 
 
 def _log_of(lakehouse: Any, spec: TableSpec) -> CommitLog:
     return CommitLog(lakehouse.table_uri(spec.name), "", lakehouse.storage_options())
-
-
-def _around(day: date, neighbours: int) -> set[date]:
-    return {day + number * ONE_DAY for number in range(-neighbours, neighbours + 1)}
