@@ -14,6 +14,7 @@ from platform_assets.streaming.stream_spec import Stream, select_downstream, sel
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "events": (),
     "transactions": ("--topic", "transactions", "--habit", "population=1"),
+    "access_logs": ("--topic", "access_logs"),
 }
 # Streams over topics that the simulator of another stream fills besides its own.
 _COMPANIONS: Mapping[str, tuple[str, ...]] = {"transactions": ("fraud_reports",)}

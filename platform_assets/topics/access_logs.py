@@ -86,7 +86,8 @@ _LOGINS = tuple(
     )
 )
 _OUTCOMES = {"Failed": FAILED, "Accepted": ACCEPTED, "Invalid": UNKNOWN_USER}
-_NAME = re.compile(r"(?=[^.]*[A-Za-z])[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+# The last part has a letter: what has none is an address that is spelled wrongly.
+_NAME = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{1,63}\.?")
 _NAMES_OF_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS = {name: number for number, name in enumerate(_NAMES_OF_MONTHS, 1)}
 

@@ -217,7 +217,7 @@ def test_the_consistency_check_finds_one_wrong_value_in_any_column(
     assert "2 differing rows" in str(verdict.description)
 
 
-def test_a_day_of_weeks_ago_that_changes_has_the_forecast_made_again(written: Path, tmp_path: Path) -> None:
+def test_a_day_of_weeks_ago_that_changes_has_the_forecast_recomputed(written: Path, tmp_path: Path) -> None:
     shutil.copytree(written / "lakehouse", tmp_path / "lakehouse")
     lakehouse = LakehouseResource(root=str(tmp_path / "lakehouse"))
 

@@ -217,7 +217,13 @@ def test_what_was_put_into_a_request_comes_out_of_it(
     assert row["event_time"] == at - timedelta(minutes=minutes)
 
 
-@given(ADDRESSES, QUOTED.filter(lambda user: user == user.strip()), MOMENTS, st.integers(1, 65_535))
+def test_a_client_may_have_a_name_instead_of_an_address() -> None:
+    assert [spell_address(name) for name in ("Host-1.DSL.example", "12-34.dsl.example.", "localhost")] == [
+        "host-1.dsl.example", "12-34.dsl.example.", "localhost",
+    ]  # fmt: skip
+
+
+@given(ADDRESSES, QUOTED.map(str.strip), MOMENTS, st.integers(1, 65_535))
 def test_what_was_put_into_a_log_in_comes_out_of_it(
     address: IPv4Address | IPv6Address, user: str, at: datetime, port: int
 ) -> None:

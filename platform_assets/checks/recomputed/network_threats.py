@@ -130,7 +130,7 @@ def _find_crowds(guesses: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
 
 
 def _count_within(events: pl.DataFrame, key: str, seconds: int) -> pl.Series:
-    """For each row the sum of `n` of its key's rows up to its time, and at most so many seconds before it.
+    """Sums `n` for each row: of its key's rows up to its time, and at most `seconds` before it.
 
     All keys lie one after the other on one line, so that two searches in it count for all rows at once.
     """
