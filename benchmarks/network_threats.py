@@ -35,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=3, help="days of attacks")
     parser.add_argument("--rate", type=float, default=1.0, help="lines a second, with attacks")
+    parser.add_argument("--attacks", type=float, default=0.08, help="share of lines that are of an attack")
     parser.add_argument("--quiet-rate", type=float, default=0.05, help="lines a second for the forecast, without")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -45,9 +46,9 @@ def main() -> None:
 def _measure_threats(args: argparse.Namespace) -> None:
     start = int(datetime(2026, 11, 2, tzinfo=UTC).timestamp()) * _SECOND
     end = start + args.days * _DAY
-    lines = AccessLogs(AccessLogProfile(), args.seed)
+    lines = AccessLogs(AccessLogProfile(attacks=args.attacks), args.seed)
     with _open(lines, start, end, args.rate) as connection:
-        (total,) = connection.sql("SELECT count(*) FROM access_logs").fetchone() or (0,)
+        ((total,),) = connection.sql("SELECT count(*) FROM access_logs").fetchall()
         rows = connection.sql(NETWORK_THREATS.sql).to_arrow_table().to_pylist()
     # Begun before the first line or not at its end by the last one, an attack is not all there.
     whole = [attack for attack in lines.planted if start <= attack.first and attack.last < end]
