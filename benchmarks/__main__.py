@@ -46,6 +46,7 @@ BENCHMARKS = (
     "merged_rows",
     "upgrade",
     "sinks",
+    "alerts",
     "soak",
 )
 

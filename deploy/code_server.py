@@ -7,6 +7,9 @@ the container. So the run is asked to stop through the instance, as the supervis
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +19,8 @@ import dagster as dg
 
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import request_shutdown
+from jobs.supervision.model import LockView
+from jobs.supervision.storage_errors import find_storage_error
 from platform_assets.sinks.catalogue import load_groups
 from resources.settings import load_settings
 from resources.stop_signals import StopSignals
@@ -70,15 +75,31 @@ def serve(host: str, port: str, stop: StopSignals) -> int:
 
 
 def stop_streams() -> None:
-    """Asks each group's host to stop and waits until the locks are free, or the time is over."""
+    """Asks each group's host to stop and waits until the locks are free, or the time is over.
+
+    By a signal where the instance's database is away: a host stops at a batch boundary then as well.
+    """
+    deadline = time.monotonic() + _STREAMS_TIMEOUT_SECONDS
     home = load_settings().home
     groups = [group.name for group in load_groups()]
-    with dg.DagsterInstance.get() as instance:
+    try:
+        with dg.DagsterInstance.get() as instance:
+            for group in groups:
+                request_shutdown(instance, group, "the container stops")
+    except Exception as error:
+        if (known := find_storage_error(error)) is None:
+            raise
+        print(f"code server: {known} The streams are stopped by a signal.", file=sys.stderr, flush=True)
         for group in groups:
-            request_shutdown(instance, group, "the container stops")
-    deadline = time.monotonic() + _STREAMS_TIMEOUT_SECONDS
+            _signal(read_lock(home, group))
     while any(read_lock(home, group).held for group in groups) and time.monotonic() < deadline:
         time.sleep(0.2)
+
+
+def _signal(lock: LockView) -> None:
+    if lock.owner is not None and lock.owner_alive:
+        with contextlib.suppress(ProcessLookupError):  # it has ended since
+            os.kill(lock.owner.pid, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 import dagster as dg
 
 from jobs.supervision.dagster_home import set_pool_limits
+from jobs.supervision.storage_errors import find_storage_error
 from platform_assets.errors import HeadraceError
 
 
@@ -20,8 +21,11 @@ def main() -> int:
         with dg.DagsterInstance.get() as instance:
             instance.upgrade(print)
             set_pool_limits(instance)
-    except HeadraceError as error:
-        print(f"migrate: {error}", file=sys.stderr)
+    except Exception as error:
+        known = error if isinstance(error, HeadraceError) else find_storage_error(error)
+        if known is None:
+            raise
+        print(f"migrate: {known}", file=sys.stderr)
         return 1
     print("Dagster's storage is up to date.")
     return 0

@@ -15,6 +15,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_p
 def defs() -> dg.Definitions:
     """Everything the code location has. Settings are read here, once; a bad one fails the load with its name."""
     from jobs.definitions import fraud_alerts_page, fraud_model
+    from jobs.definitions.acknowledge_alert import build_acknowledge_job
     from jobs.definitions.asset_checks import build_ledger_sensor, checks_hourly, checks_job
     from jobs.definitions.control_streams import build_control_streams_job
     from jobs.definitions.lineage import build_lineage_sensor
@@ -30,6 +31,7 @@ def defs() -> dg.Definitions:
     from jobs.definitions.stream_supervisor import build_stream_supervisor
     from jobs.definitions.streaming_job import build_streaming_job
     from jobs.supervision.stream_running import build_stream_running_checks
+    from platform_assets.alerting.catalogue import load_groups
     from platform_assets.checks import build_checks
     from platform_assets.checks.backup_restored import build_backup_check
     from platform_assets.checks.busy_users import BusyUserLimits
@@ -42,7 +44,6 @@ def defs() -> dg.Definitions:
     from platform_assets.reports import build_report_assets, select_reports
     from platform_assets.reports.whole import select_whole_tables
     from platform_assets.reports.whole.assets import build_whole_assets
-    from platform_assets.sinks.catalogue import load_groups
     from platform_assets.stream_assets import build_stream_assets
     from platform_assets.streaming.repair.expiry import check_policy
     from platform_assets.streams import load_all_streams
@@ -100,6 +101,7 @@ def defs() -> dg.Definitions:
             checks_job,
             *fraud_jobs,
             *([build_release_job()] if with_fraud else []),
+            *([build_acknowledge_job()] if any(group.alerts for group in groups) else []),
             *page_jobs,
         ],
         sensors=[

@@ -2,6 +2,7 @@
 
     HeadraceError
     ├── TransientError            trying again may help: the supervisor restarts with back-off
+    │   ├── AlertNotTakenError
     │   ├── BrokerUnavailableError
     │   │   └── BrokerRefusedError
     │   ├── InstanceUnavailableError
@@ -50,6 +51,10 @@ class TransientError(HeadraceError):
 
 class TerminalError(HeadraceError):
     """The same call fails until a person changes something; the message says what."""
+
+
+class AlertNotTakenError(TransientError):
+    """A channel (a topic, a webhook, a mail server) did not take what it was told of alerts: it is told again."""
 
 
 class BrokerUnavailableError(TransientError):

@@ -21,8 +21,11 @@ class Replication:
 
 
 def find_weaknesses(found: Replication) -> list[str]:
-    """What can go wrong and what to set instead, a sentence each. Of a cluster of one broker nothing is asked."""
-    if found.brokers == 1:
+    """What can go wrong and what to set instead, a sentence each. Of a cluster of one broker nothing is asked.
+
+    A cluster of which one broker alone is up is told from it where the topic has replicas on others.
+    """
+    if found.brokers == 1 and found.replicas == 1:
         return []
     weak = []
     if found.replicas < _REPLICAS:

@@ -103,9 +103,13 @@ def write_manifest(backup: Folder, manifest: Manifest) -> None:
 
 
 def read_rehearsal(place: Folder, name: str) -> Rehearsal | None:
-    """The verdict on the backup of this name; None where there is none."""
-    content = place.read_file(f"{name}/{REHEARSAL}")
-    return None if content is None else msgspec.json.decode(content, type=Rehearsal)
+    """The verdict on the backup of this name; None where there is none. Raises `StorageError` for another text."""
+    path = f"{name}/{REHEARSAL}"
+    content = place.read_file(path)
+    try:
+        return None if content is None else msgspec.json.decode(content, type=Rehearsal)
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise StorageError(f"{place.uri}/{path} cannot be read ({error}). Remove that file.") from error
 
 
 def write_rehearsal(place: Folder, name: str, rehearsal: Rehearsal) -> None:
@@ -113,14 +117,15 @@ def write_rehearsal(place: Folder, name: str, rehearsal: Rehearsal) -> None:
     place.write_file(f"{name}/{REHEARSAL}", msgspec.json.encode(rehearsal))
 
 
-def find_superfluous(names: Sequence[str], whole: Sequence[str], kept: int) -> list[str]:
-    """Which backups go, oldest first, so that the newest `kept` whole ones stay.
+def find_superfluous(names: Sequence[str], whole: Sequence[str], kept: int, proved: str) -> list[str]:
+    """Which backups go, oldest first, so that the newest `kept` whole ones stay, and `proved` in any case.
 
-    What was cut short goes where a newer one is whole: what is newer than all may be in the making. Both `names` and
-    the `whole` ones among them are sorted, oldest first.
+    `proved` was made and restored just now. Only what is older goes: by its name, which a clock has given. Where a
+    clock was ahead once, backups of that time are newer than this one, and must not take its place: nobody may ever
+    have restored them. Both `names` and the `whole` ones among them are sorted, oldest first.
     """
-    staying = set(whole[-kept:])
-    return [name for name in names if name not in staying and whole and name < whole[-1]]
+    staying = {*whole[-kept:], proved}
+    return [name for name in names if name not in staying and name < proved]
 
 
 def _is_name(name: str) -> bool:

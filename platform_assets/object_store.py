@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 _S3 = re.compile(r"s3a?://")
 # delta-rs decodes a percent sign and Hadoop does not; an empty part is a folder to the one and nothing to the other.
@@ -54,6 +55,22 @@ def find_trouble(root: str, options: Mapping[str, str]) -> str:
         if is_other_put or _plain(name) in _UNSAFE:
             return f"every commit is a conditional put, else one of two could be lost: take out the option {name}"
     return ""
+
+
+def find_trouble_of_a_place(place: str, options: Mapping[str, str]) -> str:
+    """What is wrong with a place, a path or URI, without the place; empty when nothing is.
+
+    Runs, their messages, lineage and those who look at them have it: it must hold no log-in.
+    """
+    if "://" not in place:
+        return ""
+    try:
+        has_log_in = "?" in place or urlsplit(place).password is not None
+    except ValueError:
+        return "cannot be read as an address such as s3://bucket/prefix"
+    if has_log_in:
+        return "must have no password and no query: keys belong in HEADRACE_STORAGE_OPTIONS"
+    return find_trouble(place, options)
 
 
 def delta_options(root: str, options: Mapping[str, str]) -> dict[str, str]:

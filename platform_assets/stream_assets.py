@@ -7,14 +7,17 @@ from datetime import date
 
 import dagster as dg
 
+from platform_assets.alerting.alert_spec import CHANNEL_PREFIX, name_alert_query
+from platform_assets.alerts import load_alerts
 from platform_assets.relays import load_relays
 from platform_assets.reports.days import FIRST_DAY, build_daily_partitions, closed_days_key
 from platform_assets.reports.presentation import build_column_schema
 from platform_assets.streaming.relay_spec import RelayStream
 from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, name_sink, name_topics, select_ingest
-from platform_assets.tables.platform import LEDGER, PLATFORM_TABLES
+from platform_assets.tables.platform import ALERT_POSITIONS, ALERTS, LEDGER, PLATFORM_TABLES
 from platform_assets.tables.spec import TableSpec
 
+_OF_ALERTS = (ALERTS, ALERT_POSITIONS)
 OWNERS = ["team:data-platform"]
 
 
@@ -26,6 +29,11 @@ def topic_asset_key(topic: str) -> dg.AssetKey:
 def sink_asset_key(table: TableSpec) -> dg.AssetKey:
     """The asset key of the table in Postgres that a sink keeps in step with this one."""
     return dg.AssetKey(["postgres", table.name.replace(".", "_")])
+
+
+def alert_asset_key(name: str) -> dg.AssetKey:
+    """The asset key of an alert, or of a channel that tells of alerts, by the name of its query."""
+    return dg.AssetKey(["alerts", name])
 
 
 def build_stream_assets(
@@ -53,8 +61,14 @@ def build_stream_assets(
     specs += [
         _table_asset(table, ingested if table is LEDGER else main_tables, "Written by the stream groups.")
         for table in PLATFORM_TABLES
+        if table not in _OF_ALERTS
     ]
+    watching = [
+        alert_asset_key(name) for group in groups for name in group.alerts if not name.startswith(CHANNEL_PREFIX)
+    ]
+    specs += [_table_asset(table, watching, "Written by the group of alerts.") for table in _OF_ALERTS]
     specs += [_sink_asset(table) for group in groups for table in group.sinks]
+    specs += [_alert_asset(name) for group in groups for name in group.alerts]
     return [*specs, *(_closed_days_asset(group, first_day) for group in groups if group.derived)]
 
 
@@ -98,6 +112,21 @@ def _sink_asset(table: TableSpec) -> dg.AssetSpec:
         group_name="databases",
         owners=OWNERS,
         metadata={"dagster/table_name": table.name, "dagster/column_schema": build_column_schema(table)},
+    )
+
+
+def _alert_asset(name: str) -> dg.AssetSpec:
+    """An alert reads its table and writes `platform.alerts`; a channel tells of what stands there."""
+    alerts = {name_alert_query(spec.name): spec for spec in load_alerts()}
+    spec = alerts.get(name)
+    return dg.AssetSpec(
+        alert_asset_key(name),
+        deps=[_key(ALERTS if spec is None else spec.table)],
+        description="Tells of alerts, each at least once." if spec is None else spec.description,
+        kinds={"alert"} if spec is not None else {name.removeprefix(CHANNEL_PREFIX)},
+        group_name="alerts",
+        owners=OWNERS,
+        metadata={} if spec is None else {"severity": spec.severity.value, "owner": spec.owner},
     )
 
 

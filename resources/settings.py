@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from platform_assets import object_store
 from platform_assets.errors import SettingError
-from resources import cluster_settings, postgres_settings, registry_settings, spark_encryption
+from resources import cluster_settings, mail_settings, postgres_settings, registry_settings, spark_encryption
 
 # delta-rs, by which tables are read and written, ends where a path has one of these, opens another path, or (? and #)
 # finds no commit in the log: what streams read back at a start would be nothing.
@@ -328,6 +328,22 @@ class Settings(BaseSettings):
         str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="Schema of that Postgres in which its tables are")
     ] = "headrace"
 
+    alerts: Annotated[
+        str, Field(description="Alerts that are watched for: names with commas between, or all; empty: none")
+    ] = ""
+    alerts_topic: Annotated[
+        str, Field(pattern=r"^[a-zA-Z0-9._-]{0,249}$", description="Kafka topic that is told of alerts; empty: none")
+    ] = ""
+    alerts_url: Annotated[SecretStr, Field(description="Webhook that is told of alerts, as JSON; empty: none")] = (
+        SecretStr("")
+    )
+    alerts_smtp_url: Annotated[
+        SecretStr,
+        Field(description="Mail server that tells of alerts, as smtp://user:password@host or smtps://; empty: none"),
+    ] = SecretStr("")
+    alerts_mail_from: Annotated[str, Field(description="Address that these mails come from")] = ""
+    alerts_mail_to: Annotated[str, Field(description="Addresses that they go to, with commas between")] = ""
+
     # Who asks for a user's recommendations learns something about the user: nobody can before somebody says so.
     recommendations_port: Annotated[
         int, Field(ge=0, le=65535, description="Port of `headrace recommend --serve` on 127.0.0.1; 0: it is off")
@@ -415,7 +431,14 @@ class Settings(BaseSettings):
                 raise ValueError("no cron schedule that Dagster reads; write one such as */15 * * * *") from None
         return value
 
-    @field_validator("notify_url")
+    @field_validator("backup_place")
+    @classmethod
+    def _of_a_store(cls, value: str, info: ValidationInfo) -> str:
+        if trouble := object_store.find_trouble_of_a_place(value, info.data.get("storage_options", {})):
+            raise ValueError(trouble)
+        return value
+
+    @field_validator("notify_url", "alerts_url")
     @classmethod
     def _http(cls, value: SecretStr) -> SecretStr:
         trouble = _find_trouble(value.get_secret_value())
@@ -444,6 +467,20 @@ class Settings(BaseSettings):
         url = info.data.get("postgres_url")
         if postgres_settings.split_tables(value) and url is not None and not url.get_secret_value():
             raise ValueError("there is no database for these tables: set HEADRACE_POSTGRES_URL")
+        return value
+
+    @field_validator("alerts_smtp_url")
+    @classmethod
+    def _of_a_mail_server(cls, value: SecretStr) -> SecretStr:
+        if trouble := mail_settings.find_trouble(value.get_secret_value()):
+            raise ValueError(trouble)
+        return value
+
+    @field_validator("alerts_mail_from", "alerts_mail_to")
+    @classmethod
+    def _of_addresses(cls, value: str, info: ValidationInfo) -> str:
+        if trouble := mail_settings.find_trouble_of_addresses(value, single=info.field_name == "alerts_mail_from"):
+            raise ValueError(trouble)
         return value
 
     @field_validator("otlp_endpoint")
@@ -516,7 +553,11 @@ class Settings(BaseSettings):
                 "begins like the URI of an object store, and has no // behind its colon. Write both slashes, or ./ "
                 "before the path of a folder on this machine"
             )
-        elif trouble := object_store.find_trouble(root, self.storage_options) or self._find_unsafe_writer(root):
+        elif trouble := (
+            object_store.find_trouble(root, self.storage_options)
+            or object_store.find_trouble_of_a_place(root, self.storage_options)
+            or self._find_unsafe_writer(root)
+        ):
             raise ValueError(trouble)
         elif "://" not in root:
             root = str(Path(root).expanduser().absolute())

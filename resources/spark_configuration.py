@@ -25,9 +25,13 @@ _SECRET = re.compile(
     r"|(^|[._-])(keys?|sas)($|[._-])"
 )
 
-# What Spark's UI, plans and event files must not show. Its own pattern lets the private key for Kafka through. Spark
-# looks at each option's name and value.
-REDACTED = r"(?i)secret|password|passphrase|token|access[.]?key|credential|jaas|keystore[.]key"
+# What Spark's UI, plans and event files must not show. Its own pattern lets through the private key for Kafka, and of
+# object stores what it lets through above. Spark looks at each option's name and value.
+# A plan's text is compared with its checkpoint's, and has paths in it: no word that stands in one may be here.
+REDACTED = (
+    r"(?i)secret|passw(or)?d|passphrase|token|credential|jaas|keystore[.]key"
+    r"|(access|account|encryption|private)[.]?key|[.]sas[.]"
+)
 
 # Beyond it the serial collector's full collections hold up batches, and heartbeats with them, for seconds.
 _SMALL_HEAP_MIB = 2048

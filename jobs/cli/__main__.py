@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from jobs.cli import (
+    alert_commands,
     card_commands,
     change_commands,
     lakehouse_commands,
@@ -56,6 +57,7 @@ _COMMANDS = (
     model_commands.model,
     card_commands.card,
     sink_commands.sink,
+    alert_commands.alerts,
     recommend_command.recommend,
     simulate_command.simulate,
     new_topic_command.new_topic,
@@ -84,8 +86,8 @@ for _command in _COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the command line and runs the command, on the main thread.
 
-    Returns the exit code: the command's own, 1 for an error of ours (one line on stderr), 2 for arguments that cannot
-    be used, and 130 after Ctrl-C.
+    Returns the exit code: the command's own, 1 for an error of ours or of the instance's database (one line on
+    stderr), 2 for arguments that cannot be used, and 130 after Ctrl-C.
     """
     try:
         return int(headrace.main(arguments, prog_name="headrace", standalone_mode=False) or 0)
@@ -96,6 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except HeadraceError as error:
         print(f"headrace: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        from jobs.supervision.storage_errors import find_storage_error
+
+        if (known := find_storage_error(error)) is None:
+            raise
+        print(f"headrace: {known}", file=sys.stderr)
         return 1
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-
 import click
 
 from jobs.cli.reason_option import reason_option
 from jobs.cli.shown_text import show
+from resources.account import name_account
 from resources.settings import load_settings
 
 
@@ -52,5 +51,5 @@ def release(card_id: str, reason: str) -> None:
         KafkaResource.from_settings(settings) as kafka,
     ):
         target = find_publish_target(settings)
-        over = release_card(lakehouse, kafka, card_id, getpass.getuser(), reason, target)
+        over = release_card(lakehouse, kafka, card_id, name_account(), reason, target)
     print(show(describe_release(card_id, over)))

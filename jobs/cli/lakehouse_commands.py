@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-
 import click
 
 from jobs.cli.reason_option import because_option, reason_option
 from jobs.cli.shown_text import show
+from resources.account import name_account
 from resources.settings import load_settings
 
 _place = click.argument("place")
@@ -56,7 +55,7 @@ def requeue(
         dg.DagsterInstance.get() as instance,
     ):
         for each in find_groups(load_stream_groups(), group, ""):
-            found = requeue_records(each, record_filter, settings, instance, getpass.getuser(), accept=accept)
+            found = requeue_records(each, record_filter, settings, instance, name_account(), accept=accept)
             accepted, repeated = found.count("accepted"), found.count("deduplicated")
             were = "were" if accept else "would be"
             taken.append(describe_taken(each.name, found))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
-
 import click
 
 from jobs.cli.reason_option import reason_option
+from resources.account import name_account
 from resources.settings import load_settings
 
 
@@ -68,7 +67,7 @@ def promote(version: int, anyway: bool, reason: str) -> None:
     lakehouse = LakehouseResource.from_settings(settings)
     act = describe_act("model promote", reason, {"version": version, "anyway": anyway})
     with audited(lakehouse, act) as outcome:
-        change = promote_version(lakehouse, settings, version, getpass.getuser(), anyway=anyway)
+        change = promote_version(lakehouse, settings, version, name_account(), anyway=anyway)
         outcome.detail = f"version {change.champion} judges payments"
     print(f"Version {change.champion} judges payments.")
 
@@ -85,6 +84,6 @@ def roll_back(reason: str) -> None:
     lakehouse = LakehouseResource.from_settings(settings)
     act = describe_act("model roll-back", reason, {}, needs_reason=False)
     with audited(lakehouse, act) as outcome:
-        change = champions.roll_back(lakehouse, settings, getpass.getuser(), reason)
+        change = champions.roll_back(lakehouse, settings, name_account(), reason)
         outcome.detail = f"version {change.champion} judges payments"
     print(f"Version {change.champion} judges payments.")

@@ -62,7 +62,7 @@ def drain(close_windows: bool) -> int:
     """Let every stream catch up with Kafka, then stop."""
     from jobs.operations.drain import EXIT_DONE, EXIT_INTERRUPTED, drain_streams
     from jobs.platform.services import prepare_environment
-    from platform_assets.sinks.catalogue import load_groups
+    from platform_assets.alerting.catalogue import load_groups
     from resources.embedded_servers import running_servers
 
     settings = load_settings()

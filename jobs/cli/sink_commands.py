@@ -17,7 +17,7 @@ def sink() -> None:
 def list_sinks() -> None:
     """List the tables in Postgres, and how far each is."""
     from jobs.operations.sinks import build_targets, read_states
-    from platform_assets.sinks.catalogue import load_groups
+    from platform_assets.alerting.catalogue import load_groups
     from resources.lakehouse import LakehouseResource
 
     settings = load_settings()
@@ -41,7 +41,7 @@ def resync(table: str, reason: str) -> None:
     """
     from jobs.operations.audit import audited, describe_act
     from jobs.operations.sinks import build_targets, choose_target, request_resync
-    from platform_assets.sinks.catalogue import load_groups
+    from platform_assets.alerting.catalogue import load_groups
     from resources.lakehouse import LakehouseResource
 
     settings = load_settings()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 from typing import Any, Literal
 
 import click
 
 from jobs.cli.reason_option import KEPT, reason_option
+from resources.account import name_account
 from resources.settings import load_settings
 
 _group = click.argument("group", default="")
@@ -29,7 +29,7 @@ def _build_control(command: Literal["pause", "resume", "restart"], text: str) ->
         from jobs.operations.stream_groups import find_groups
         from jobs.platform.services import prepare_environment
         from jobs.supervision.lease import write_control
-        from platform_assets.sinks.catalogue import load_groups
+        from platform_assets.alerting.catalogue import load_groups
         from resources.lakehouse import LakehouseResource
 
         settings = load_settings()
@@ -37,7 +37,7 @@ def _build_control(command: Literal["pause", "resume", "restart"], text: str) ->
         groups = find_groups(load_groups(), group, stream)
         with dg.DagsterInstance.get() as instance:
             for each in groups:
-                write_control(instance, each.name, command, getpass.getuser(), reason, stream=stream)
+                write_control(instance, each.name, command, name_account(), reason, stream=stream)
                 what = f"{each.name}: {command}" + (f" of stream {stream}" if stream else "")
                 print(f"{what} is recorded; it is acted on within seconds.")
         chosen = {"groups": [each.name for each in groups], "stream": stream}
@@ -168,7 +168,7 @@ def replay(
         running_servers(settings),
         dg.DagsterInstance.get() as instance,
     ):
-        replay_stream(groups, stream, action, settings, instance, getpass.getuser(), print, scope)
+        replay_stream(groups, stream, action, settings, instance, name_account(), print, scope)
 
 
 @click.command
@@ -198,7 +198,7 @@ def acknowledge_loss(group: str, reason: str, go_on_from: str) -> None:
     acknowledged = []
     with audited(LakehouseResource.from_settings(settings), act) as outcome, running_servers(settings):
         for each in groups:
-            lost = operation.acknowledge_loss(each, settings, getpass.getuser(), reason, go_on_from)
+            lost = operation.acknowledge_loss(each, settings, name_account(), reason, go_on_from)
             print("\n".join(f"{each.name}: lost {item}" for item in lost) or f"{each.name}: nothing is lost.")
             acknowledged += [str(item) for item in lost]
             outcome.detail = "; ".join(acknowledged) or "nothing is lost"

@@ -17,14 +17,14 @@ def topics(create: bool) -> int:
     Exit code 1 where Kafka lacks one. Topics that exist are left as they are.
     """
     from jobs.operations.needed_topics import create_topic, find_topics, list_needed
-    from platform_assets.streams import load_stream_groups
+    from platform_assets.alerting.catalogue import load_groups
     from resources.embedded_servers import running_servers
     from resources.kafka import KafkaResource
 
     settings = load_settings()
     missing = 0
     with running_servers(settings), KafkaResource.from_settings(settings) as kafka:
-        for found in find_topics(list_needed(load_stream_groups(), settings), kafka):
+        for found in find_topics(list_needed(load_groups(), settings), kafka):
             topic, partitions, state = found.needed, found.partitions, "exists"
             if not partitions and create:
                 partitions, state = create_topic(topic, settings, kafka), "created"

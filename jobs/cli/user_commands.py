@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from jobs.cli.reason_option import reason_option
+from resources.account import name_account
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     from jobs.operations.forgetting.topics import demand_all_enabled
     from jobs.platform.reports_run import compute_changed_days
     from jobs.platform.services import prepare_environment
-    from platform_assets.sinks.catalogue import load_groups
+    from platform_assets.alerting.catalogue import load_groups
     from platform_assets.streaming.register.found_traces import AlsoErased
     from platform_assets.streams import load_all_stream_groups
     from platform_assets.tables.coordinates import Coordinates
@@ -64,7 +64,7 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
         dg.DagsterInstance.get() as instance,
     ):
         done = operation.forget_user(
-            groups, user, settings, instance, getpass.getuser(), reason, wait_seconds, print, also,
+            groups, user, settings, instance, name_account(), reason, wait_seconds, print, also,
             compute_changed_days,
         )  # fmt: skip
         outcome.detail = (

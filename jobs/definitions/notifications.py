@@ -7,13 +7,9 @@ description stays here, for it may have rows of the shop's users: the message ha
 
 from __future__ import annotations
 
-import http.client
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
 
 import dagster as dg
 
@@ -21,11 +17,10 @@ from jobs.definitions.stream_supervisor import read_states
 from jobs.supervision.model import Phase, SupervisorState
 from jobs.supervision.stream_running import STREAM_RUNNING
 from platform_assets.checks.time_to_loss import TIME_TO_LOSS
+from resources import webhook
 from resources.settings import Settings, load_settings
 
 INTERVAL_SECONDS = 15
-# A webhook that does not answer must not use up the sensor's minute.
-_TIMEOUT_SECONDS = 5.0
 _MOST_AT_ONCE = 8
 
 WELL = "well"
@@ -33,10 +28,6 @@ _NEEDS_PEOPLE = frozenset({Phase.HELD_CRASH_LOOP, Phase.HELD_OPERATOR, Phase.NEE
 _AT_WORK = frozenset({Phase.RUNNING, Phase.DISABLED})
 # Whose warnings are for people too: in a day it would be an error.
 _WARNINGS_COUNT = frozenset({TIME_TO_LOSS})
-
-
-class NotTakenError(Exception):
-    """The webhook did not take a message."""
 
 
 @dataclass(frozen=True)
@@ -95,40 +86,6 @@ def _describe_failure(subject: str, evaluation: dg.AssetCheckEvaluation) -> str:
     return f"{said}. The reason is on the table's page in Dagster."
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Leaves each redirect to the handler of errors: followed, it would be a GET without the message."""
-
-    def http_error_302(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
-    ) -> None:
-        """Does nothing: `_NoRedirects` leaves redirects to the handler of errors."""
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
-
-
-_opener = urllib.request.build_opener(_NoRedirects)
-
-
-def post(url: str, condition: Condition) -> None:
-    """Sends `{"text", "subject", "state"}` to the webhook; only an answer of the 200s from itself is a yes.
-
-    Raises `NotTakenError`, without the address: a secret.
-    """
-    body = json.dumps({"text": condition.text, "subject": condition.subject, "state": condition.state}).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    try:
-        with _opener.open(request, timeout=_TIMEOUT_SECONDS):
-            return
-    except urllib.error.HTTPError as error:
-        with error:
-            redirected = ", a redirect, which is not followed" if 300 <= error.code < 400 else ""
-            raise NotTakenError(f"HTTP {error.code}{redirected}") from None
-    except http.client.HTTPException as error:  # its text repeats what was sent or received
-        raise NotTakenError(f"no answer in HTTP, {type(error).__name__}") from None
-    except (urllib.error.URLError, OSError) as error:
-        raise NotTakenError(str(getattr(error, "reason", error))) from None
-
-
 def _parse_cursor(cursor: str | None) -> dict[str, str]:
     """The last state sent, by subject. People can edit the cursor in the UI: one that is unreadable counts as empty."""
     try:
@@ -159,8 +116,8 @@ def build_notifications(settings: Settings | None = None) -> dg.SensorDefinition
         taken, trouble = [], ""
         for condition in find_changes(conditions, said)[:_MOST_AT_ONCE]:
             try:
-                post(url, condition)
-            except NotTakenError as error:
+                webhook.post(url, {"text": condition.text, "subject": condition.subject, "state": condition.state})
+            except webhook.NotTakenError as error:
                 trouble = f"The webhook of HEADRACE_NOTIFY_URL took no message ({error}); it is told again."
                 context.log.warning(trouble)
                 break

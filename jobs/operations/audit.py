@@ -6,7 +6,6 @@ too, as one that has begun and has no end. No row is ever changed or removed.
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import socket
@@ -23,6 +22,7 @@ from platform_assets.store_errors import find_store_error
 from platform_assets.streaming.delta.appended_once import append_once
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.tables.platform import AUDIT_LOG, FORGOTTEN_USERS
+from resources.account import name_account
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -85,7 +85,7 @@ def describe_act(
         )
     if len(reason) > _MOST_CHARACTERS:
         raise UsageError(f"The reason has {len(reason):,} characters: {_MOST_CHARACTERS:,} are kept. Shorten it.")
-    who, run_id = (getpass.getuser(), None) if run is None else (identify_launcher(run.tags), run.run_id)
+    who, run_id = (name_account(), None) if run is None else (identify_launcher(run.tags), run.run_id)
     return Act(command, arguments, reason, who, run_id, has_private_errors, find_user_hash)
 
 
@@ -100,7 +100,7 @@ def identify_launcher(tags: Mapping[str, str]) -> str:
     for tag, kind in _MACHINE_TAGS.items():
         if tags.get(tag):
             return f"{kind} {tags[tag]}"
-    return getpass.getuser()
+    return name_account()
 
 
 @contextmanager
@@ -172,7 +172,10 @@ def leave_out_secrets(place: str) -> str:
     """A path or URI without what may stand in it for a log-in: account, query and fragment."""
     if "://" not in place:
         return place
-    parts = urlsplit(place)
+    try:
+        parts = urlsplit(place)
+    except ValueError:  # no address: nobody can say where in it a secret stands
+        return f"{place.partition('://')[0]}://…"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 

@@ -10,17 +10,20 @@ The audit log of a place that is restored into stays, and gets the rows of the b
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from jobs.operations.audit import add_audit_rows
+from jobs.operations.audit import add_audit_rows, leave_out_secrets
 from jobs.operations.lakehouse_copy import LOG, CopiedFile, LakehouseCopy, copy_file, find_damage, write_file_list
 from jobs.supervision.held_group import own_resting_groups
 from jobs.supervision.owned_groups import own_groups
 from platform_assets.errors import StorageError, UsageError
 from platform_assets.kept_backups import MANIFEST, OWN_FILES, Manifest, read_manifest, write_manifest
+from platform_assets.object_store import find_trouble_of_a_place
+from platform_assets.store_errors import find_store_error
 from platform_assets.streaming.delta.delta_tables import open_table
 from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.tables.platform import AUDIT_LOG
@@ -31,7 +34,10 @@ if TYPE_CHECKING:
 
     from resources.settings import Settings
 
-__all__ = ["MANIFEST", "LiveBackup", "back_up", "back_up_live", "copy_file", "open_place", "read_tables", "restore"]
+__all__ = [
+    "MANIFEST", "LiveBackup", "back_up", "back_up_live", "copy_file", "naming_disk_errors", "open_place", "read_tables",
+    "restore",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,27 @@ class LiveBackup:
     rest_seconds: float
 
 
+@contextmanager
+def naming_disk_errors(place: str) -> Iterator[None]:
+    """Has an error of a disk, a store or a table's log say in one line which backup it ended, and why.
+
+    Raises `StorageError` or, for a store that does not answer, `StoreUnavailableError`. Arrow's texts about a store may
+    hold an address with a key: of these only the type is told.
+    """
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
+    except (OSError, DeltaError) as error:
+        known = find_store_error(place, str(error))
+        why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        at = f", {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        said = (
+            f"The backup {leave_out_secrets(place)} has not come to its end: {why}{at}. Put that right, and begin anew."
+        )
+        raise known or StorageError(said) from error
+
+
 def back_up(groups: Sequence[StreamGroup], settings: Settings, place: str) -> dict[str, int]:
     """Copies the lakehouse to an empty `place` (a path or URI); returns the tables' versions there.
 
@@ -50,13 +77,14 @@ def back_up(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
     remove it.
     """
     source, target = LakehouseResource.from_settings(settings), open_place(place, settings)
-    with own_groups([group.name for group in groups], "backup", settings) as owned:
-        _demand_apart(source, target)
-        _demand_empty(target)
-        copy, created_at = LakehouseCopy(source.folder, target.folder), datetime.now(UTC)
-        copy.complete()
-        owned.demand()  # a copy of tables that somebody wrote meanwhile is none
-    return _finish(copy.files, source, target, created_at).tables
+    with naming_disk_errors(place):
+        with own_groups([group.name for group in groups], "backup", settings) as owned:
+            _demand_apart(source, target)
+            _demand_empty(target)
+            copy, created_at = LakehouseCopy(source.folder, target.folder), datetime.now(UTC)
+            copy.complete()
+            owned.demand()  # a copy of tables that somebody wrote meanwhile is none
+        return _finish(copy.files, source, target, created_at).tables
 
 
 def back_up_live(
@@ -90,7 +118,7 @@ def restore(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
     streams go on where they were when it was made, as long as Kafka holds what came since.
     """
     source, target = open_place(place, settings), LakehouseResource.from_settings(settings)
-    with own_groups([group.name for group in groups], "restore", settings) as owned:
+    with naming_disk_errors(place), own_groups([group.name for group in groups], "restore", settings) as owned:
         wanted = demand_manifest(source).tables
         _demand_empty(target, but=_AUDIT_FOLDER)
         owned.demand()
@@ -113,7 +141,9 @@ _AUDIT_FOLDER = f"{AUDIT_LOG.name.replace('.', '/')}/"
 
 
 def open_place(place: str, settings: Settings) -> LakehouseResource:
-    """A place as a lakehouse, which is what a backup is."""
+    """A place as a lakehouse, which is what a backup is. Raises `UsageError` for one that has a log-in, or is none."""
+    if trouble := find_trouble_of_a_place(place, settings.storage_options):
+        raise UsageError(f"The place of a backup {trouble}.")
     return LakehouseResource.from_settings(settings.model_copy(update={"lakehouse": place}))
 
 
@@ -164,8 +194,9 @@ def _demand_empty(lakehouse: LakehouseResource, but: str = "") -> None:
 
 
 def _demand_apart(source: LakehouseResource, target: LakehouseResource) -> None:
-    """Raises for a place that the next backup would copy into itself."""
-    if f"{target.root_uri}/".startswith(f"{source.root_uri}/"):
+    """Raises for a place that the next backup would copy into itself, through a link too."""
+    inner, outer = (str(each.local_root.resolve() if each.local_root else each.root_uri) for each in (target, source))
+    if f"{inner}/".startswith(f"{outer}/"):
         raise UsageError(f"{target.root_uri} lies in the lakehouse, {source.root_uri}. Name a place outside of it.")
 
 

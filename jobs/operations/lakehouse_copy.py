@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from platform_assets.errors import StorageError
 from platform_assets.folders import FileState, Folder, make_folder_of
-from platform_assets.kept_backups import FILE_LIST, OWN_FILES
+from platform_assets.kept_backups import FILE_LIST, OWN_FILES, read_manifest
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -142,16 +144,26 @@ def write_file_list(backup: Folder, files: Mapping[str, CopiedFile]) -> None:
 def find_damage(backup: Folder, files: Mapping[str, CopiedFile], is_wanted: Callable[[str], bool]) -> list[str]:
     """Compares files that were read from a backup with what was written into it; says what differs, a line each.
 
-    An older backup has no list: nothing is said then. `is_wanted`: whether a path was to be read.
+    An older backup has no list, and its manifest no size: nothing is said then. `is_wanted`: whether a path was to be
+    read. Raises `StorageError` for a list that cannot be read.
     """
     content = backup.read_file(FILE_LIST)
     if content is None:
-        return []
-    listed = {path: CopiedFile(*value) for path, value in json.loads(content).items() if is_wanted(path)}
+        manifest = read_manifest(backup)
+        return [f"The file {FILE_LIST} is missing."] if manifest is not None and manifest.size_bytes else []
+    listed = {path: file for path, file in _read_file_list(backup, content).items() if is_wanted(path)}
     lines = [f"The file {path} is missing." for path in sorted(listed.keys() - files.keys())]
     lines += [f"The file {path} was not in the lakehouse." for path in sorted(files.keys() - listed.keys())]
     changed = _find_changed(listed, files)
     return lines + [f"The file {path} is not what was written: it is damaged." for path in changed]
+
+
+def _read_file_list(backup: Folder, content: bytes) -> dict[str, CopiedFile]:
+    try:
+        found = msgspec.convert(json.loads(content), dict[str, tuple[int, str]])
+    except (ValueError, msgspec.ValidationError) as error:
+        raise StorageError(f"{backup.uri}/{FILE_LIST} cannot be read ({error}): it is damaged.") from error
+    return {path: CopiedFile(*value) for path, value in found.items()}
 
 
 def _find_changed(listed: Mapping[str, CopiedFile], files: Mapping[str, CopiedFile]) -> Collection[str]:

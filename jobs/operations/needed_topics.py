@@ -44,6 +44,8 @@ def list_needed(groups: Iterable[StreamGroup], settings: Settings) -> tuple[Need
             source = relay.source.kafka_topic
             read.append(NeededTopic(source, relay.name, True))
             written += [NeededTopic(output, relay.name, answered=source) for output in relay.outputs]
+        if group.alerts and settings.alerts_topic:
+            written.append(NeededTopic(settings.alerts_topic, group.name))
         if settings.publish:
             written += [
                 NeededTopic(stream.publish_topic, stream.name, is_compacted=True)

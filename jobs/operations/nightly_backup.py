@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from jobs.operations.backup import LiveBackup, back_up_live, demand_manifest, open_place, read_tables
+from jobs.operations.backup import (
+    LiveBackup,
+    back_up_live,
+    demand_manifest,
+    naming_disk_errors,
+    open_place,
+    read_tables,
+)
 from jobs.operations.dagster_dump import dump_dagster
 from jobs.operations.lakehouse_copy import LakehouseCopy, find_damage
 from jobs.supervision.owned_groups import own_groups
@@ -67,6 +74,7 @@ def make_nightly_backup(
         held.enter_context(own_groups([_BACKUPS], "nightly-backup", settings, instance))
         name = name_backup(datetime.now(UTC))
         place = f"{settings.backup_place.rstrip('/')}/{name}"
+        held.enter_context(naming_disk_errors(place))
         live = back_up_live(groups, settings, place, instance)
         say(f"{name}: {len(live.manifest.tables)} tables; the streams rested for {live.rest_seconds:.1f} s.")
         dagster = dump_dagster(instance, open_place(place, settings).folder)
@@ -76,7 +84,7 @@ def make_nightly_backup(
             shown = "\n".join(rehearsal.breaches[:_MOST_SHOWN])
             raise StorageError(f"The backup {place} was restored for a trial and is not what was copied:\n{shown}")
         say(f"{name} was restored for a trial in {rehearsal.seconds:.0f} s: it is whole.")
-        removed = remove_superfluous(open_place(settings.backup_place, settings).folder, settings.backups_kept)
+        removed = remove_superfluous(open_place(settings.backup_place, settings).folder, settings.backups_kept, name)
     return Night(name, live, rehearsal, tuple(removed), dagster)
 
 
@@ -106,10 +114,13 @@ def rehearse(groups: Sequence[StreamGroup], settings: Settings, name: str) -> Re
     return rehearsal
 
 
-def remove_superfluous(place: Folder, kept: int) -> list[str]:
-    """Removes all but the newest `kept` whole backups, and what was cut short before; returns the names of these."""
+def remove_superfluous(place: Folder, kept: int, proved: str) -> list[str]:
+    """Removes all but the newest `kept` whole backups, and what was cut short before; returns the names of these.
+
+    `proved` is the backup that was restored just now: it stays, whatever the clocks of other nights have said.
+    """
     whole = [backup.name for backup in list_backups(place) if _counts(backup)]
-    found = find_superfluous(list_names(place), whole, kept)
+    found = find_superfluous(list_names(place), whole, kept, proved)
     for name in found:
         place.remove(f"{name}/{MANIFEST}")  # half of it must not be taken for a whole one
         place.remove(name)

@@ -76,6 +76,9 @@ def _build_handler(look_up: Callable[..., list[dict[str, Any]]]) -> type[BaseHTT
         timeout = _SILENT_SECONDS
 
         def do_GET(self) -> None:
+            if not _is_own_name(self.headers.get("Host")):
+                self._answer(421, {"error": "ask for 127.0.0.1 or localhost"})
+                return
             if (asked := _read_question(self.path)) is None:
                 self._answer(400, {"error": "GET /recommendations?user=U, and perhaps &country=C&most=10"})
                 return
@@ -93,6 +96,17 @@ def _build_handler(look_up: Callable[..., list[dict[str, Any]]]) -> type[BaseHTT
             self.wfile.write(text)
 
     return Handler
+
+
+def _is_own_name(host: str | None) -> bool:
+    """Whether a request is meant for this server; without a name it comes from no browser.
+
+    A page of another site may have its own name point at 127.0.0.1 (DNS rebinding) and then read what is answered here.
+    """
+    try:
+        return host is None or urlsplit(f"//{host}").hostname in ("127.0.0.1", "localhost")
+    except ValueError:
+        return False
 
 
 def _read_question(target: str) -> tuple[str, str | None, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from platform_assets.fraud.model_register import ModelRegister
 from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.streams.fraud_alerts import FRAUD_ALERTS
 from platform_assets.topics.fraud_scores import FRAUD_SCORES
+from resources.account import name_account
 from resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class FraudDemonstration:
 
     def swap(self) -> str:
         """Makes the newest version the champion, and goes back to the one before. Raises `HeadraceError`."""
-        newest, by = self._register.read_models()[-1].version, getpass.getuser()
+        newest, by = self._register.read_models()[-1].version, name_account()
         promoted = champions.promote_version(self._lakehouse, self._settings, newest, by, anyway=True)
         back = champions.roll_back(self._lakehouse, self._settings, by, "shown in the demonstration")
         return f"Version {promoted.champion} was promoted, and rolled back to version {back.champion}"

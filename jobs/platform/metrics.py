@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from jobs.platform.run_in_process import load_check_keys
+from platform_assets.alerting.catalogue import load_groups
 from platform_assets.errors import HeadraceError
-from platform_assets.sinks.catalogue import load_groups
 from resources.settings import Settings
 
 if TYPE_CHECKING:

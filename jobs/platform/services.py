@@ -23,8 +23,8 @@ from jobs.supervision.dagster_home import ensure_dagster_home, find_dagster_home
 from jobs.supervision.group_lock import daemon_lock, holding_streams_back, read_lock
 from jobs.supervision.lease import request_shutdown
 from jobs.supervision.run_records import GROUP_TAG
+from platform_assets.alerting.catalogue import load_groups
 from platform_assets.errors import MissingTopicError, ServiceEndedError, SettingError, StorageError
-from platform_assets.sinks.catalogue import load_groups
 from platform_assets.streaming.stream_spec import StreamGroup, name_topics
 from platform_assets.streams import load_streams
 from resources.embedded_servers import running_servers

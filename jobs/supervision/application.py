@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -41,6 +41,10 @@ def open_application(
     if group.sinks:
         yield _build_sinks(group, settings, check_lease)
         return
+    if group.alerts:
+        with _open_alerts(settings, check_lease) as application:
+            yield application
+        return
     from jobs.supervision.stream_context import build_stream_context
     from platform_assets.relays import load_relays
     from platform_assets.streaming.engine.query_group import QueryGroup
@@ -75,6 +79,24 @@ def _build_sinks(group: StreamGroup, settings: Settings, check_lease: Callable[[
     targets = [Target(table, settings.postgres_schema) for table in group.sinks]
     lakehouse = LakehouseResource.from_settings(settings)
     return Application(partial(SinkGroup, targets, settings, lakehouse, check_lease), None)
+
+
+@contextmanager
+def _open_alerts(settings: Settings, check_lease: Callable[[], None] | None) -> Iterator[Application]:
+    """The application of the alerts, which have no Spark; and Kafka only where a topic is told of them."""
+    from platform_assets.alerting.alert_group import AlertGroup
+    from platform_assets.alerting.catalogue import select_alerts
+    from platform_assets.alerting.channels import build_channels
+    from platform_assets.sinks import catalogue
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+
+    alerts = select_alerts(catalogue.load_groups(), settings.alerts)
+    lakehouse = LakehouseResource.from_settings(settings)
+    with ExitStack() as stack:
+        kafka = stack.enter_context(KafkaResource.from_settings(settings)) if settings.alerts_topic else None
+        channels = build_channels(settings, kafka)
+        yield Application(partial(AlertGroup, alerts, channels, settings, lakehouse, check_lease), None)
 
 
 def _give_slots(settings: Settings, context: StreamContext) -> Settings:

@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 
 from jobs.supervision.run_records import GROUP_TAG
+from jobs.supervision.storage_errors import name_cause
 from platform_assets.errors import InstanceUnavailableError, StorageError
 from platform_assets.reports.assets import BATCH_SPARK_POOL, REPORTS_POOL
 from resources.file_lock import exclusive
@@ -177,7 +178,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance | None]:
         instance = dg.DagsterInstance.from_config(str(home))
     except Exception as error:  # the driver's own, of any storage
         raise InstanceUnavailableError(
-            f"The Dagster instance of {home} does not answer ({type(error).__name__}): another host may own the "
+            f"The Dagster instance of {home} does not answer ({name_cause(error)}): another host may own the "
             "streams. Call this again when its database is back."
         ) from error
     with instance:

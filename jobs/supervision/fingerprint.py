@@ -43,6 +43,9 @@ _NOT_THE_HOSTS = frozenset(
 )
 # A table more in a database is no reason to restart the streams.
 _OF_SINKS = frozenset({"postgres_url", "postgres_tables", "postgres_schema"})
+_OF_ALERTS = frozenset(
+    {"alerts", "alerts_topic", "alerts_url", "alerts_smtp_url", "alerts_mail_from", "alerts_mail_to"}
+)
 # All that the streaming job imports: a test holds this list against the imports. Reports and checks are not among it,
 # but for what recommendations in a session take: a change of one would restart the streams.
 _CODE = (
@@ -53,6 +56,8 @@ _CODE = (
     "platform_assets/streams",
     "platform_assets/relays",
     "platform_assets/sinks",
+    "platform_assets/alerting",
+    "platform_assets/alerts",
     "platform_assets/fraud",
     "platform_assets/delta_reader.py",
     "platform_assets/errors.py",
@@ -88,6 +93,10 @@ def build_fingerprint(group: StreamGroup, settings: Settings) -> str:
         secrets["postgres_url"] = settings.postgres_url
     else:
         left_out |= _OF_SINKS
+    if group.alerts:
+        secrets |= {"alerts_url": settings.alerts_url, "alerts_smtp_url": settings.alerts_smtp_url}
+    else:
+        left_out |= _OF_ALERTS
     values = settings.model_dump(mode="json", exclude=left_out | secrets.keys())
     values |= {name: secret.get_secret_value() for name, secret in secrets.items()}
     streams = [*group.query_names, *map(repr, group.sinks)]

@@ -18,6 +18,7 @@ from jobs.supervision.lease import HostReport
 from jobs.supervision.lease_owner import OPERATING, RELEASED, name_operation
 from jobs.supervision.model import Heartbeat
 from jobs.supervision.policy import Policy, build_policy
+from jobs.supervision.storage_errors import name_cause
 from platform_assets.errors import GroupOwnedError, InstanceUnavailableError
 from resources.settings import Settings
 
@@ -181,6 +182,6 @@ class _OperationLease:
 
     def _unanswered(self, error: Exception) -> InstanceUnavailableError:
         return InstanceUnavailableError(
-            f"Dagster's storage does not say who owns the stream group {self._lease.group} ({type(error).__name__}), "
+            f"Dagster's storage does not say who owns the stream group {self._lease.group} ({name_cause(error)}), "
             "and another host may. Nothing more is changed; call this again when the storage is back."
         )

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from jobs.supervision.dagster_home import open_instance
+from jobs.supervision.storage_errors import name_cause
 from jobs.supervision.stream_running import name_main_assets
 from jobs.watching.metric_specs import METRICS, STORAGE_UP, MetricSpec
 from jobs.watching.platform_reading import PlatformReader, PlatformReading
@@ -120,7 +121,7 @@ def _as_unavailable(error: Exception) -> HeadraceError:
     if isinstance(error, HeadraceError):
         return error
     return InstanceUnavailableError(
-        f"The storage of Dagster's instance does not answer ({type(error).__name__}): metrics are missing. "
+        f"The storage of Dagster's instance does not answer ({name_cause(error)}): metrics are missing. "
         "Look at its database; the next scrape tries again."
     )
 

@@ -120,6 +120,21 @@ SINK_STANDING = MetricSpec(
     "1 while the sink stands still: the database is away, or a table was changed",
     _QUERY,
 )
+ALERTS_OPEN = MetricSpec("headrace_alerts_open", "gauge", "Alerts of this kind that are open", _QUERY)
+ALERTS_OPENED = MetricSpec("headrace_alerts_opened_total", "counter", "Alerts of this kind that were opened", _QUERY)
+ALERTS_CLOSED = MetricSpec("headrace_alerts_closed_total", "counter", "Alerts of this kind that were closed", _QUERY)
+ALERTS_DELIVERED = MetricSpec(
+    "headrace_alerts_delivered_total", "counter", "What the channel has taken: that alerts open, close, ...", _QUERY
+)
+ALERTS_LAG_SECONDS = MetricSpec(
+    "headrace_alerts_lag_seconds",
+    "gauge",
+    "Age of the oldest commit that the alert has not looked at, or the channel not told; 0: there is none",
+    _QUERY,
+)
+ALERTS_STANDING = MetricSpec(
+    "headrace_alerts_standing", "gauge", "1 while the alert cannot be computed, or the channel takes nothing", _QUERY
+)
 CHECK_FAILED = MetricSpec(
     "headrace_check_failed",
     "gauge",
@@ -144,7 +159,8 @@ METRICS = (
     STORAGE_UP, TICK_TIMESTAMP, GROUP_PHASE, GROUP_PHASE_START, GROUP_STARTS, HEARTBEAT, STALLED, MEMORY, CPU, PAUSED,
     ROWS, BYTES, RECORDS, BATCH_DURATION, BATCH_PARTS, LAST_BATCH, LAG_RECORDS, LAG_SECONDS, HELD_RECORDS, WATERMARK,
     COMPLETE_UNTIL, STATE_ROWS, STATE_MEMORY, LATE_PENDING, LATE_REPAIRED, SINK_VERSION, SINK_ROWS,
-    SINK_LAG_SECONDS, SINK_STANDING, CHECK_FAILED, CHECK_VERDICT, TIME_TO_LOSS, DISK_FREE, DISK_LIMIT,
+    SINK_LAG_SECONDS, SINK_STANDING, ALERTS_OPEN, ALERTS_OPENED, ALERTS_CLOSED, ALERTS_DELIVERED, ALERTS_LAG_SECONDS,
+    ALERTS_STANDING, CHECK_FAILED, CHECK_VERDICT, TIME_TO_LOSS, DISK_FREE, DISK_LIMIT,
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from jobs.supervision.model import Phase
 from jobs.watching import metric_specs as specs
 from jobs.watching.metric_specs import MetricSpec
 from jobs.watching.platform_reading import GroupReading, PlatformReading, Verdict
+from platform_assets.alerting.alert_spec import CHANNEL_PREFIX
 from platform_assets.streaming.batch_totals import PARTS
 
 _SEVERITIES = ("error", "warn")
@@ -103,12 +104,27 @@ def _list_of_query(labels: tuple[str, str], progress: Mapping[str, Any], now: fl
     yield from _list_lag(labels, progress, now)
     if (sink := progress.get("sink")) is not None:
         yield from _list_of_sink(labels, sink, now)
+    if (alerts := progress.get("alerts")) is not None:
+        yield from _list_of_alerts(labels, alerts, now)
     for verdict, count in (progress.get("verdicts") or {}).items():
         yield Sample(specs.RECORDS, count, (*labels, verdict))
     if totals := progress.get("totals"):
         yield Sample(specs.BATCH_DURATION, Histogram(totals["durations"], totals["seconds"]), labels)
         for part in PARTS:
             yield Sample(specs.BATCH_PARTS, totals["part_seconds"].get(part, 0.0), (*labels, part))
+
+
+def _list_of_alerts(labels: tuple[str, str], alerts: Mapping[str, Any], now: float) -> Iterator[Sample]:
+    if labels[1].startswith(CHANNEL_PREFIX):
+        yield Sample(specs.ALERTS_DELIVERED, alerts["delivered"], labels)
+    else:
+        yield Sample(specs.ALERTS_OPEN, alerts["open"], labels)
+        yield Sample(specs.ALERTS_OPENED, alerts["opened"], labels)
+        yield Sample(specs.ALERTS_CLOSED, alerts["closed"], labels)
+    since = alerts["behind_since"]
+    seconds = 0.0 if since is None else max(0.0, now - datetime.fromisoformat(since).timestamp())
+    yield Sample(specs.ALERTS_LAG_SECONDS, seconds, labels)
+    yield Sample(specs.ALERTS_STANDING, bool(alerts["trouble"]), labels)
 
 
 def _list_of_sink(labels: tuple[str, str], sink: Mapping[str, Any], now: float) -> Iterator[Sample]:

@@ -23,7 +23,7 @@ def judge(found: Replication, topic: str) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(
             passed=False, severity=dg.AssetCheckSeverity.WARN, description=text, metadata=numbers
         )
-    said = "One broker has all records." if found.brokers == 1 else "No single broker is needed."
+    said = "One broker has all records." if found.replicas == 1 else "No single broker is needed."
     return dg.AssetCheckResult(passed=True, description=said, metadata=numbers)
 
 

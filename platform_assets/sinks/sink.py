@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import SinkTargetError
@@ -23,6 +23,7 @@ from platform_assets.sinks.file_rows import has_values, read_rows
 from platform_assets.sinks.table_log import DataFile, LogGapError, TableLog
 from platform_assets.sinks.target import Target
 from platform_assets.store_errors import find_store_error
+from platform_assets.streaming.progress import QueryProgress, SinkProgress
 from resources import postgres
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Sink:
         check_lease: Callable[[], None] | None = None,
     ) -> None:
         self.target = target
+        self.subject = f"The sink of {target.table.name}"
         self.version: int | None = None
         self.rows = 0
         self.behind_since: datetime | None = None
@@ -111,10 +113,26 @@ class Sink:
         """The root of the lakehouse that the Delta table is in."""
         return self._lakehouse.root_uri
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether it holds a connection to the database."""
+        return self._connection is not None
+
     def newest_version(self) -> int | None:
         """The Delta table's version now; None where there is no table."""
         bounds = self._log.read_bounds()
         return None if bounds is None else bounds[1]
+
+    def describe(self, name: str, trouble: str, *, is_busy: bool) -> QueryProgress:
+        """How far it is, as `Follower.describe`."""
+        behind = None if self.behind_since is None else self.behind_since.astimezone(UTC).isoformat()
+        last = None if self.last_commit_at is None else self.last_commit_at.astimezone(UTC).isoformat()
+        versions = {} if self.version is None else {self.target.table.name: self.version}
+        return QueryProgress(
+            query=name, query_id=self.target.name, batch_id=self.transactions, rows_in=self.rows_applied,
+            rows_per_second=0.0, lag_records=None, watermark=None, table_versions=versions, last_commit_at=last,
+            busy=is_busy, sink=SinkProgress(self.version, self.rows, behind, trouble),
+        )  # fmt: skip
 
     def close(self) -> None:
         """Lets go of the connection. What was not committed is not there."""
@@ -169,7 +187,7 @@ class Sink:
         assert account.version is not None
         table = self._open_table(account.version)
         for column in new:
-            if has_values(self._log.files, _list_files(table), column.name):
+            if has_values(self._log.files, list_files(table), column.name):
                 raise LogGapError(f"its column {column.name}, which is new here, has values already")
         target_table.add_columns(cursor, self.target, new)
         accounts.note_columns(cursor, self.target)
@@ -222,7 +240,7 @@ class Sink:
         table = self._open_table(account.load.version)
         if str(table.metadata().id) != account.load.table_id:
             raise LogGapError(f"{self.target.table.name} is another table")
-        portions = _cut(_list_files(table))
+        portions = _cut(list_files(table))
         rows = 0
         with self._transaction() as cursor:
             accounts.lock_account(cursor, self.target, account)
@@ -287,7 +305,7 @@ class Sink:
         return build_arrow_schema(replace(self.target.table, columns=nullable))
 
 
-def _list_files(table: DeltaTable) -> list[DataFile]:
+def list_files(table: DeltaTable) -> list[DataFile]:
     """All files of the table's version, in an order that does not change."""
     from urllib.parse import unquote
 

@@ -96,10 +96,10 @@ class TableLog:
         if actions is not None and _digest(actions) != digest:
             raise LogGapError(f"{self._name} is another table, or was put back to an older state")
 
-    def read_step(self, after: int, digest: str, table_id: str) -> Step | None:
+    def read_step(self, after: int, digest: str, table_id: str, until: int | None = None) -> Step | None:
         """What the next versions changed, as many as one transaction takes; None while there is no later version.
 
-        `digest` is that of the commit `after`.
+        `digest` is that of the commit `after`. `until` is the last version that may be among them.
 
         A file that came and went within them is in neither list. A compaction, which changes no row, can only be at
         the beginning: what it has replaced is then in the database already. Raises `LogGapError` for another table,
@@ -109,7 +109,8 @@ class TableLog:
         removed: dict[str, DataFile] = {}
         times: list[datetime] = []
         version, size = after, 0
-        while size < _MOST_BYTES and version - after < _MOST_COMMITS:
+        last = after + _MOST_COMMITS if until is None else min(until, after + _MOST_COMMITS)
+        while size < _MOST_BYTES and version < last:
             actions = self._log.read_actions(version + 1)
             if actions is None or ((added or removed) and _rearranges(actions)):
                 break

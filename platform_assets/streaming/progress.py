@@ -38,6 +38,22 @@ class SinkProgress:
 
 
 @dataclass(frozen=True)
+class AlertProgress:
+    """How far an alert is, or a channel that tells of alerts.
+
+    `open` alerts of its kind; `opened`, `closed` and `delivered` (by a channel) count since the host's start.
+    `behind_since` (ISO-8601, UTC) and `trouble` as of `SinkProgress`.
+    """
+
+    open: int
+    opened: int
+    closed: int
+    delivered: int
+    behind_since: str | None
+    trouble: str
+
+
+@dataclass(frozen=True)
 class QueryProgress:
     """One query's state. `batch_id` is the last committed batch, -1 for none; times are ISO-8601, UTC.
 
@@ -49,7 +65,8 @@ class QueryProgress:
 
     `rows_in`, `bytes_in` (values of Kafka's records), `verdicts` (records by what became of them), `totals` and
     `late_repaired` only rise, and begin at 0 with each host. `totals` is None for a relay: its batches are long by
-    intent. `sink` is how far a sink is, which has batches of its own: transactions of its database.
+    intent. `sink` is how far a sink is, which has batches of its own: transactions of its database. `alerts` is how far
+    an alert or a channel is.
     """
 
     query: str
@@ -75,6 +92,7 @@ class QueryProgress:
     late_pending: int | None = None
     late_repaired: int = 0
     sink: SinkProgress | None = None
+    alerts: AlertProgress | None = None
 
 
 def read_progresses(query: StreamingQuery) -> list[dict[str, Any]]:

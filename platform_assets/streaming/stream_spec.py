@@ -227,8 +227,8 @@ def name_sink(table: TableSpec) -> str:
 class StreamGroup:
     """Streams that share one Spark application: the unit that is deployed, supervised, stopped and restarted.
 
-    `closed_days` and `relays` as in `Group`. `sinks` are tables that this group keeps in step in a database: such a
-    group has nothing else, and no Spark.
+    `closed_days` and `relays` as in `Group`. `sinks` are tables that this group keeps in step in a database,
+    `alerts` the names of its alerts and channels: such a group has nothing else, and no Spark.
     """
 
     name: str
@@ -236,11 +236,12 @@ class StreamGroup:
     closed_days: str = "closed_days"
     relays: tuple[str, ...] = ()
     sinks: tuple[TableSpec, ...] = ()
+    alerts: tuple[str, ...] = ()
 
     @property
     def query_names(self) -> tuple[str, ...]:
-        """The names of its queries and sinks: what can be paused and started again alone."""
-        return (*(stream.name for stream in self.streams), *self.relays, *map(name_sink, self.sinks))
+        """The names of its queries, sinks and alerts: what can be paused and started again alone."""
+        return (*(stream.name for stream in self.streams), *self.relays, *map(name_sink, self.sinks), *self.alerts)
 
     @property
     def ingest(self) -> tuple[KafkaStream, ...]:

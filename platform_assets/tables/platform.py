@@ -269,7 +269,49 @@ AUDIT_LOG = TableSpec(
     statistics_columns=("at",),
 )
 
+ALERTS = TableSpec(
+    name="platform.alerts",
+    description="What has become of each alert: rows are added only. An alert without a row `closed` is open.",
+    grain="alert x transition",
+    key=("alert_id", "transition", "at"),
+    columns=(
+        Column("alert_id", "string", "The same in all rows of an alert"),
+        Column("alert", "string", "Which kind: the name in platform_assets/alerts"),
+        Column("key", "string", "What it is about; one alert of a kind and key is open at a time"),
+        Column("transition", "string", "opened, repeated, acknowledged or closed"),
+        Column("at", "timestamp", "When this row was made"),
+        Column("severity", "string", "info, warning or critical"),
+        Column("owner", "string", "Who is to look at it"),
+        Column("text", "string", "What has happened, in a sentence"),
+        Column("rows", "bigint", "Rows that have raised it since its row before; their sum is all of them"),
+        Column("event_time", "timestamp", "When that happened which has opened it"),
+        Column("raised_at", "timestamp", "When the newest row that has raised it was committed"),
+        Column("source_table", "string", "The table whose rows have raised it"),
+        Column("source_version", "bigint", "Its version up to which rows were looked at"),
+        Column("user_id", "string", "Whose row has opened it; null: it is of no person"),
+        Column("by", "string", "acknowledged: who has"),
+        Column("reason", "string", "acknowledged: in the words of who has"),
+    ),
+    statistics_columns=("alert_id", "alert", "transition", "at"),
+)
+
+ALERT_POSITIONS = TableSpec(
+    name="platform.alert_positions",
+    description="How far each alert has read its table, and each channel platform.alerts. The newest row counts.",
+    grain="reader x moment",
+    key=("reader", "noted_at"),
+    columns=(
+        Column("reader", "string", "alert_<name> or channel_<name>"),
+        Column("noted_at", "timestamp", "When this was written"),
+        Column("table_id", "string", "The table's id in its own log"),
+        Column("version", "bigint", "All up to this version was read"),
+        Column("digest", "string", "Stands for that version's commit"),
+        Column("committed_at", "timestamp", "When that version was committed"),
+    ),
+    statistics_columns=("reader", "noted_at"),
+)
+
 PLATFORM_TABLES = (
     LEDGER, HOP_LEDGER, QUERY_PROGRESS, LATE_EVENTS, COMPLETE_UNTIL, CHANGED_DAYS, LOST_RANGES, REQUEUED_RECORDS,
-    FORGOTTEN_USERS, ERASED_RECORDS, EXPIRED_ROWS, AUDIT_LOG,
+    FORGOTTEN_USERS, ERASED_RECORDS, EXPIRED_ROWS, AUDIT_LOG, ALERTS, ALERT_POSITIONS,
 )  # fmt: skip

@@ -141,7 +141,7 @@ def write_configuration(folder: Path, viewers: int, operators: int, readers: int
     shutil.copy(ROOT / "deploy/reverse-proxy/proxied.conf", own)
     for written, ours in (
         ("listen 443 ssl", f"listen 127.0.0.1:{viewers} ssl"), ("listen 8443 ssl", f"listen 127.0.0.1:{operators} ssl"),
-        ("127.0.0.1:3001", f"127.0.0.1:{readers}"), ("127.0.0.1:3002", f"127.0.0.1:{writers}"),
+        ("127.0.0.1:3003", f"127.0.0.1:{readers}"), ("127.0.0.1:3002", f"127.0.0.1:{writers}"),
     ):  # fmt: skip
         replace_text(folder / "headrace.conf", written, ours)
     Certificates(own).issue("proxy", "127.0.0.1")

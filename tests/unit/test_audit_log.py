@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -67,6 +68,7 @@ AUDITED = {
     "card release": (["card-0007243"], "failed"),
     "remove-absent": (["customers", "--send"], "failed"),
     "sink resync": (["gold.sessions"], "failed"),
+    "alerts acknowledge": (["0123456789abcdef"], "failed"),
 }
 # These look for the broker until they give up, or do the same as `pause`.
 WAITS = {"replay", "acknowledge-loss", "forget-user", "resume", "restart"}
@@ -88,6 +90,7 @@ NOT_AUDITED = {
     "card list": "reads",
     "model list": "reads",
     "sink list": "reads",
+    "alerts list": "reads",
     "check-contract": "reads",
     "pack": "writes an archive of code",
     "new-topic": "writes files of code, which are reviewed",
@@ -296,6 +299,20 @@ def test_a_forgotten_user_is_in_no_row_but_as_the_register_has_it(lakehouse: Lak
             describe_erasure(lakehouse, "ann-77", NOTHING_ELSE, reason)
 
 
+def test_who_is_the_account_of_the_machine_and_no_variable_says_otherwise() -> None:
+    said = "import os; from resources.account import name_account; {} print(name_account())"
+    environment = {**os.environ, "LOGNAME": "planted", "USER": "planted", "LNAME": "planted", "USERNAME": "planted"}
+
+    def ask(first: str) -> str:
+        command = [sys.executable, "-c", said.format(first)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    assert ask("") == pwd.getpwuid(os.getuid()).pw_name
+    if os.getuid() == 0:  # a container that was started under a number that has no name there
+        assert ask("os.setuid(54321);") == "uid 54321"
+
+
 @pytest.mark.parametrize(
     ("tags", "who"),
     [
@@ -320,6 +337,7 @@ def test_a_place_is_kept_without_its_log_in(account: str, path: str, query: str)
     kept = leave_out_secrets(f"s3://{account.replace('/', '%2F')}{path}{query}")
     assert kept == f"s3://{path}"
     assert leave_out_secrets(f"/mnt/{path}") == f"/mnt/{path}"
+    assert leave_out_secrets("s3://[secret") == "s3://…"
     assert shorten_card("card-0007243") == "…7243"
 
 

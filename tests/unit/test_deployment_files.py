@@ -111,6 +111,65 @@ def test_secrets_are_made_once_and_are_settings_that_load(tmp_path: Path, monkey
     load_settings.cache_clear()
 
 
+_SASL = '{"sasl.password": "a b#c$d"}'
+_QUOTED = _SASL.replace('"', '\\"')
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"HEADRACE_KAFKA_CONFIG={_SASL}", f"export HEADRACE_KAFKA_CONFIG = {_SASL}  # of the team",
+        f"HEADRACE_KAFKA_CONFIG='{_SASL}' # of the team", f'HEADRACE_KAFKA_CONFIG="{_QUOTED}"',
+        f"HEADRACE_KAFKA_CONFIG=old\nHEADRACE_KAFKA_CONFIG={_SASL}\r",
+    ],
+)  # fmt: skip
+def test_secrets_are_read_from_lines_that_compose_takes_and_nothing_is_run(tmp_path: Path, line: str) -> None:
+    others = "HEADRACE_BACKUP_CRON=45 1 * * *\nHEADRACE_TOPIC=$(touch run)`touch run`\nGRAFANA_PASSWORD= # none\n#X=(\n"
+    (tmp_path / ".env").write_text(f"{others}{line}\n")
+    made = _create_secrets(tmp_path)
+    assert made["headrace_kafka_config"] == _SASL and made["headrace_storage_options"] == "{}"
+    assert len(made["grafana_password"]) == 48 and not (tmp_path / "run").exists()
+
+
+def test_a_secret_that_is_not_read_whole_is_refused_and_half_of_one_is_not_left(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HEADRACE_KAFKA_CONFIG='{\n}'\n")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        _create_secrets(tmp_path)
+    assert "HEADRACE_KAFKA_CONFIG in .env has more than one line" in failed.value.stderr
+    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=any\n")
+    secrets = tmp_path / "deploy" / "secrets"
+    (secrets / "postgres_password").unlink()
+    (secrets / ".postgres_password.new").symlink_to("/dev/full")
+    with pytest.raises(subprocess.CalledProcessError):
+        _create_secrets(tmp_path)
+    assert not (secrets / "postgres_password").exists()
+    (secrets / ".postgres_password.new").unlink()
+    assert _create_secrets(tmp_path)["postgres_password"] == "any"
+
+
+def _create_secrets(folder: Path) -> dict[str, str]:
+    command = [str(_ROOT / "deploy" / "create_secrets.sh")]
+    subprocess.run(command, cwd=folder, env={"PATH": "/usr/bin:/bin"}, check=True, capture_output=True, text=True)
+    return {path.name: path.read_text() for path in (folder / "deploy" / "secrets").iterdir()}
+
+
+def test_the_example_names_the_settings_that_are_secrets() -> None:
+    text = (_ROOT / "deploy" / ".env.example").read_text().replace("\n# ", " ")
+    named = re.findall(r"those of secrets \(([\w, ]+): files", text)
+    assert {*named[0].split(", ")} == _SECRETS
+
+
+def test_the_health_of_postgres_is_asked_for_where_clients_connect() -> None:
+    """While the image makes the database it listens at its socket alone, and answers there."""
+    assert "--host=127.0.0.1" in _SERVICES["postgres"]["healthcheck"]["test"][1]
+
+
+def test_logs_of_containers_are_bounded() -> None:
+    """An engine keeps, by default, all that a container has ever written."""
+    for name, service in _SERVICES.items():
+        assert service["logging"] == {"driver": "local", "options": {"max-size": "20m", "max-file": "5"}}, name
+
+
 def test_what_is_mounted_from_the_project_is_there() -> None:
     mounted = [
         volume.split(":")[0] for service in _SERVICES.values() for volume in service.get("volumes", [])

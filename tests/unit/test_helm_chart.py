@@ -7,6 +7,7 @@ import functools
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -29,8 +30,8 @@ from resources.settings import Settings, load_settings
 ROOT = Path(__file__).parents[2]
 VALUE_SETS = list_value_sets()
 NAMES = [path.stem for path in VALUE_SETS]
-# Of other programs; the first by `secretKeyRef`.
-FOREIGN_VARIABLES = {"POSTGRES_PASSWORD", "POD_NAME"}
+# Of other programs.
+FOREIGN_VARIABLES = {"DAGSTER_DAEMON_HEARTBEAT_TOLERANCE", "POD_NAME"}
 # Kinds of Prometheus' operator, whose schemas Kubernetes does not have.
 FOREIGN_KINDS = {"ServiceMonitor"}
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -179,8 +180,8 @@ def test_each_container_has_limits_and_no_more_rights_than_it_needs(name: str) -
         assert f"--uid {security['runAsUser']} " in (ROOT / "deploy" / "Dockerfile").read_text()
         asks = pod["spec"]["automountServiceAccountToken"]
         assert asks is (name == "executors" and pod["metadata"]["labels"]["component"] == "code")
-        for variable in container.get("env", []):
-            assert "PASSWORD" not in variable["name"] or variable["valueFrom"]["secretKeyRef"]["key"]
+        for variable in container.get("env", []):  # all that runs in a container has its environment
+            assert "PASSWORD" not in variable["name"] and "secretKeyRef" not in variable.get("valueFrom", {})
     kinds = {manifest["kind"] for manifest in read(name)}
     assert not kinds & {"Secret", "ClusterRole", "ClusterRoleBinding"}
     assert [rule["verbs"] for role in find(name, "Role") for rule in role["rules"] if "*" in rule["verbs"]] == []
@@ -243,15 +244,71 @@ def test_the_instance_is_that_of_the_container_stack_with_another_database(name:
     [values] = [yaml.safe_load(path.read_text()) for path in VALUE_SETS if path.stem == name]
     stack = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())
     database = merge(VALUES, values)["postgresql"]
-    # There the password is in a file; here Kubernetes puts it into the environment out of a Secret.
-    options = stack["storage"].pop("custom")["config"]["postgres_db"]
-    stack["storage"]["postgres"] = {"postgres_db": options | {
+    config = stack["storage"]["custom"]["config"]
+    config["password_file"] = "/run/secrets/postgresql/postgresql-password"
+    config["postgres_db"] |= {
         "hostname": database["postgresqlHost"], "port": database["service"]["port"],
         "username": database["postgresqlUsername"], "db_name": database["postgresqlDatabase"],
-        "password": {"env": "POSTGRES_PASSWORD"},
-    }}  # fmt: skip
+    }  # fmt: skip
     texts = [each["data"]["dagster.yaml"] for each in find(name, "ConfigMap") if "dagster.yaml" in each["data"]]
     assert len(texts) == 2 and all(yaml.safe_load(text) == stack for text in texts)
+    folder, _, file = config["password_file"].rpartition("/")
+    for pod, container in find_containers(name):
+        [mount] = [each["name"] for each in container["volumeMounts"] if each["mountPath"] == folder]
+        [secret] = [each["secret"] for each in pod["spec"]["volumes"] if each["name"] == mount]
+        assert secret["secretName"] == merge(VALUES, values)["global"]["postgresqlSecretName"]
+        assert [item["path"] for item in secret["items"]] == [file]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_daemons_silence_is_noticed_as_soon_as_in_the_container_stack(name: str) -> None:
+    variable = "DAGSTER_DAEMON_HEARTBEAT_TOLERANCE"
+    stack = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["daemon"]["environment"]
+    [daemon] = [container for _, container in find_containers(name) if container["name"] == "daemon"]
+    assert [each["value"] for each in daemon["env"] if each["name"] == variable] == [stack[variable]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pod_that_never_becomes_ready_does_not_keep_a_roll_back_waiting(name: str) -> None:
+    [code] = find(name, "StatefulSet")
+    assert code["spec"]["podManagementPolicy"] == "Parallel" and code["spec"]["replicas"] == 1
+
+
+def render_with(tmp_path: Path, over: dict[str, Any]) -> str:
+    """What helm makes of the smallest value set with other values, or its error."""
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(merge(yaml.safe_load((CHART / "ci" / "local.yaml").read_text()), over)))
+    command = ["helm", "template", "headrace", str(CHART), "--values", str(values)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr if done.returncode else done.stdout
+
+
+@pytest.mark.skipif(shutil.which("helm") is None, reason="needs helm")
+def test_numbers_reach_the_platform_as_they_are_written(tmp_path: Path) -> None:
+    settings = {
+        "HEADRACE_MAX_OFFSETS_PER_TRIGGER": 5_000_000, "HEADRACE_MAX_RECORD_BYTES": 10_485_761,
+        "HEADRACE_TRIGGER_SECONDS": 0.25, "HEADRACE_PUBLISH": False, "HEADRACE_UPKEEP_SECONDS": 60,
+    }  # fmt: skip
+    text = render_with(tmp_path, {"settings": settings})
+    for name, value in settings.items():
+        assert f'{name}: "{str(value).lower()}"' in text
+
+
+@pytest.mark.skipif(shutil.which("helm") is None, reason="needs helm")
+@pytest.mark.parametrize(
+    ("setting", "port"),
+    [
+        ({"KAFKA_BOOTSTRAP_SERVERS": "a.test:9092, b.test:19092"}, 19092),
+        ({"HEADRACE_SCHEMA_REGISTRY_URL": "http://registry.test:8081"}, 8081),
+        ({"HEADRACE_SCHEMA_REGISTRY_URL": "https://registry.test,http://other.test/apis"}, 80),
+        ({"HEADRACE_OPENLINEAGE_URL": "http://marquez.test:5000/"}, 5000),
+    ],
+)
+def test_an_address_behind_a_port_that_is_closed_is_refused(tmp_path: Path, setting: dict[str, str], port: int) -> None:
+    said = f"settings.{next(iter(setting))} names port {port}, which networkPolicy.egressPorts does not have"
+    assert said in render_with(tmp_path, {"settings": setting})
+    for policy in ({"egressPorts": [443, 9092, port]}, {"enabled": False}):
+        assert "kind: StatefulSet" in render_with(tmp_path, {"settings": setting, "networkPolicy": policy})
 
 
 @pytest.mark.parametrize("value_set", VALUE_SETS, ids=NAMES)

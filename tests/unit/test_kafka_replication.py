@@ -29,6 +29,7 @@ def test_a_topic_that_suits_and_a_single_broker(found: Replication) -> None:
         (Replication(3, 3, 1, False), ["set it to 2"]),
         (Replication(3, 3, 3, False), ["set it to one less"]),
         (Replication(3, 3, 2, True), ["unclean.leader.election.enable=true"]),
+        (Replication(1, 3, 1, True), ["set it to 2", "unclean.leader.election.enable=true"]),  # two of three are down
     ],
 )
 def test_each_weakness_is_named_with_what_to_set(found: Replication, words: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,10 @@ from platform_assets.checks.backup_restored import judge
 from platform_assets.errors import SettingError, StorageError, UsageError
 from platform_assets.folders import Folder
 from platform_assets.kept_backups import (
+    DAGSTER_DUMP,
+    FILE_LIST,
     MANIFEST,
+    REHEARSAL,
     KeptBackup,
     Manifest,
     Rehearsal,
@@ -90,16 +94,21 @@ def test_a_copy_is_what_the_lakehouse_is_at_its_end(
         }
 
 
-@given(st.lists(st.booleans(), max_size=9), st.integers(1, 4))
+@given(st.lists(st.booleans(), max_size=9), st.lists(st.booleans(), max_size=9), st.integers(1, 4))
 def test_the_newest_whole_ones_stay_and_what_was_cut_short_goes_once_a_newer_one_is_whole(
-    are_whole: list[bool], kept: int
+    before: list[bool], ahead: list[bool], kept: int
 ) -> None:
+    """A clock was ahead when `ahead` were made: they are dated later than the backup that was proved just now."""
+    are_whole = [*before, True, *ahead]
     names = [name_backup(NOW + timedelta(days=day)) for day in range(len(are_whole))]
+    proved = names[len(before)]
     whole = [name for name, is_whole in zip(names, are_whole, strict=True) if is_whole]
-    gone = find_superfluous(names, whole, kept)
-    assert [name for name in whole if name not in gone] == whole[-kept:]
-    cut_short = [name for name in names if name not in whole and name not in gone]
-    assert all(name > whole[-1] for name in cut_short) if whole else cut_short == names
+    gone = find_superfluous(names, whole, kept, proved)
+    left = [name for name in names if name not in gone]
+    assert proved in left and names[len(before) :] == left[left.index(proved) :]
+    assert set(whole[-kept:]) <= set(left)
+    assert len([name for name in left if name < proved]) == max(0, min(sum(before), kept - 1 - sum(ahead)))
+    assert all(name in whole for name in left if name < proved)
 
 
 @pytest.fixture
@@ -175,8 +184,10 @@ def test_a_backup_is_refused_where_it_would_fill_the_disk_or_hold_itself(own: Se
             make(own.model_copy(update={"min_free_mib": free + 1024}), instance)
         with pytest.raises(UsageError, match="lies in the lakehouse"):
             make(own.model_copy(update={"backup_place": f"{own.lakehouse}/backups"}), instance)
-    with pytest.raises(UsageError, match="lies in the lakehouse"):
-        back_up(GROUPS, own, own.lakehouse)
+    Path(own.home, "link").symlink_to(own.lakehouse)
+    for place in (own.lakehouse, f"{own.home}/link/backups"):
+        with pytest.raises(UsageError, match="lies in the lakehouse"):
+            back_up(GROUPS, own, place)
 
 
 OWNER = """
@@ -224,6 +235,10 @@ def build_kept(hours: float, breaches: tuple[str, ...] | None = ()) -> KeptBacku
         ([build_kept(31), build_kept(1, None)], False, "is 31 hours old"),
         ([build_kept(29), build_kept(1, ("a file is missing",))], False, "could not be restored: a file is missing"),
         ([build_kept(29, ("a file is missing",)), build_kept(1)], True, "is 1 hours old"),
+        ([build_kept(-24)], False, "There is no backup"),
+        ([build_kept(31), build_kept(-24)], False, "is 31 hours old"),
+        ([build_kept(29), build_kept(-24, ("a file is missing",))], True, "is 29 hours old"),
+        ([build_kept(-0.5)], True, "hours old"),
     ],
 )
 def test_the_check_asks_for_a_young_backup_that_was_restored(
@@ -239,6 +254,58 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=f"{name}/{MANIFEST} cannot be read"):
         list_backups(Folder(str(tmp_path)))
     assert read_rehearsal(Folder(str(tmp_path)), name) is None
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"at": "yesterday"}', b'{"at": 1, "breaches": null}', b"\xff"])
+def test_a_verdict_that_cannot_be_read_is_named(tmp_path: Path, text: bytes) -> None:
+    name = name_backup(NOW)
+    change(tmp_path, {f"{name}/{REHEARSAL}": text}, LONG_AGO)
+    with pytest.raises(StorageError, match=rf"{name}/{REHEARSAL} cannot be read"):
+        read_rehearsal(Folder(str(tmp_path)), name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, f"The file {FILE_LIST} is missing"),
+        (b"{", f"{FILE_LIST} cannot be read"),
+        (b"[]", f"{FILE_LIST} cannot be read"),
+        (b'{"silver/first/a": [1]}', f"{FILE_LIST} cannot be read"),
+        (b'{"../../etc/passwd": [1, "00"]}', "The file ../../etc/passwd is missing"),
+    ],
+)
+def test_a_backup_whose_list_of_files_is_damaged_is_not_restored(
+    own: Settings, tmp_path: Path, text: bytes | None, said: str
+) -> None:
+    place = tmp_path / "copy"
+    back_up(GROUPS, own, str(place))
+    change(place, {FILE_LIST: text}, LONG_AGO)
+    with pytest.raises(StorageError, match=re.escape(said)):
+        restore(GROUPS, own.model_copy(update={"lakehouse": str(tmp_path / "restored")}), str(place))
+
+
+def test_what_a_disk_or_a_tables_log_refuses_is_one_line_with_the_backups_name(own: Settings, tmp_path: Path) -> None:
+    (own.home / "backup_rehearsal").parent.mkdir(exist_ok=True)
+    (own.home / "backup_rehearsal").symlink_to(tmp_path)  # which is not removed as a folder is
+    with dg.instance_for_test() as instance, pytest.raises(StorageError, match=r"^The backup .*backup-.* has not come"):
+        make(own, instance)
+    log = Path(own.lakehouse, "gold/second/_delta_log/00000000000000000001.json")
+    log.write_text('{"add": 1}')
+    with pytest.raises(StorageError, match=rf"^The backup {tmp_path}/copy has not come to its end: \w+\. Put"):
+        back_up(GROUPS, own, str(tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://key:secret@lake/x", "gs://a:secret@lake", "s3://lake/x?key=secret", "s3://[secret"]
+)
+def test_a_place_has_no_log_in(own: Settings, place: str) -> None:
+    for operation in (back_up, restore):
+        with pytest.raises(UsageError, match="The place of a backup") as typed:
+            operation(GROUPS, own, place)
+        assert "secret" not in str(typed.value)
+    with pytest.raises(ValueError, match="backup_place") as refused:
+        Settings(kafka_bootstrap_servers="", backup_place=place)
+    assert "secret" not in str(refused.value.errors(include_input=False))  # type: ignore[attr-defined]
 
 
 def test_the_schedule_asks_for_one_backup_where_there_is_a_place_for_it(own: Settings) -> None:
@@ -293,4 +360,11 @@ def test_dagsters_postgres_is_in_the_backup_and_a_failed_dump_is_not(tmp_path: P
             storage.postgres_url = storage.postgres_url.replace("/dagster", "/nowhere")  # as where it was renamed
             with pytest.raises(StorageError, match=r"could not be dumped: .*nowhere"):
                 dump_dagster(instance, backup)
-    assert read_files(tmp_path) == {}
+            storage.postgres_url = f"{address}?sslmode=require"  # what Dagster demands of the server, pg_dump does too
+            with pytest.raises(StorageError, match=r"could not be dumped: .*SSL"):
+                dump_dagster(instance, backup)
+            assert read_files(tmp_path) == {}
+            storage.postgres_url = address
+            (tmp_path / DAGSTER_DUMP).symlink_to("/dev/full")
+            with pytest.raises(StorageError, match=r"could not be dumped to .*No space left"):
+                dump_dagster(instance, backup)

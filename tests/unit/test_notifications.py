@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dagster as dg
@@ -15,62 +13,22 @@ from pydantic import SecretStr
 
 from jobs.definitions.notifications import (
     Condition,
-    NotTakenError,
     build_notifications,
     describe_groups,
     find_changes,
-    post,
 )
 from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.model import Phase, SupervisorState
 from platform_assets.errors import SettingError
+from resources import webhook as webhooks
 from resources.settings import Settings, load_settings
-
-
-class Webhook(ThreadingHTTPServer):
-    """Takes messages, or refuses them while `status` is not 200."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, str]] = []
-        self.status = 200
-        self.location = ""
-        self.followed = False
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hook"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Webhook
-
-    def do_POST(self) -> None:
-        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.server.status == 200:
-            self.server.messages.append(message)
-        self.send_response(self.server.status)
-        if self.server.location:
-            self.send_header("Location", self.server.location)
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.server.followed = True
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silent."""
+from tests.webhook_server import Webhook, running_webhook
 
 
 @pytest.fixture
 def webhook() -> Iterator[Webhook]:
-    with Webhook() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with running_webhook() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -157,8 +115,8 @@ def test_what_the_webhook_does_not_take_is_told_again(instance: dg.DagsterInstan
 @pytest.mark.parametrize("location", ["", "/secret", "ftp://secret", "http://[secret"])
 def test_a_redirect_is_not_followed_and_nothing_is_taken(webhook: Webhook, status: int, location: str) -> None:
     webhook.status, webhook.location = status, f"{webhook.url}/secret" if location == "/secret" else location
-    with pytest.raises(NotTakenError) as refused:
-        post(webhook.url, Condition("s", "ERROR", "t"))
+    with pytest.raises(webhooks.NotTakenError) as refused:
+        webhooks.post(webhook.url, {"text": "t"})
     assert str(refused.value) == f"HTTP {status}, a redirect, which is not followed"
     assert not webhook.followed and not webhook.messages
 
@@ -174,8 +132,8 @@ def test_an_answer_that_is_no_http_is_named_without_its_text() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(NotTakenError) as refused:
-            post(f"http://127.0.0.1:{server.getsockname()[1]}/hook", Condition("s", "ERROR", "t"))
+        with pytest.raises(webhooks.NotTakenError) as refused:
+            webhooks.post(f"http://127.0.0.1:{server.getsockname()[1]}/hook", {"text": "t"})
         thread.join()
     assert str(refused.value) == "no answer in HTTP, BadStatusLine"
 

@@ -229,6 +229,9 @@ def test_the_endpoint_answers_what_a_look_up_does(lakehouse: LakehouseResource) 
         for wrong in ("", "?user=ann&most=-1", "?user=ann&most=1.5", f"?user=ann&most={'9' * 5000}"):
             with pytest.raises(urllib.error.HTTPError, match="400"):
                 urllib.request.urlopen(url + wrong, timeout=10)
+        for name in ("elsewhere.test", f"elsewhere.test:{answers[0].server_port}", "127.0.0.1.elsewhere.test", "[", ""):
+            with pytest.raises(urllib.error.HTTPError, match="421"):
+                urllib.request.urlopen(urllib.request.Request(f"{url}?user=ann", headers={"Host": name}), timeout=10)
         with socket.create_connection(("127.0.0.1", answers[0].server_port)) as broken:
             broken.sendall(b"GET http://[ HTTP/1.0\r\n\r\n")
             assert b" 400 " in broken.recv(100)

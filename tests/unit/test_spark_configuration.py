@@ -83,6 +83,7 @@ def test_a_jvm_for_minutes_has_room_for_the_code_of_all_streams(tmp_path: Path) 
 )
 def test_secrets_are_known_by_their_key(key: str, secret: bool) -> None:
     assert is_secret(key) is secret
+    assert bool(re.search(_conf(Path("/any"))["spark.redaction.regex"], key)) is secret  # in UI, plans and event files
 
 
 def test_nothing_of_ours_is_held_back_from_the_command_line(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from jobs.operations.forgetting.alerts import erase_alerts, remove_files
 from jobs.operations.forgetting.proof import Proof, search_files
 from jobs.operations.forgetting.readers import wait_for_readers
 from jobs.operations.forgetting.sinks import follow_erasure
@@ -28,6 +29,7 @@ from platform_assets.fraud.alerts_page import ALERTS_PAGE
 from platform_assets.streaming.register.forgotten_users import Register, new_row, put_erasure
 from platform_assets.streaming.register.found_traces import NOTHING_ELSE, AlsoErased, Traces, UnsureRecord
 from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_ingest
+from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -164,11 +166,14 @@ def forget_user(
 
                 found, rows = erasure.take_out(session, drain, say)
             left = follow_erasure(groups, settings, lakehouse, demand, say)
+            if alerts := erase_alerts(lakehouse, DuckDBResource.from_settings(settings), user):
+                say(f"{alerts:,} alerts on the user are taken out")
             replays.demand()
             lakehouse.folder.remove(FOLDER)
             wait_for_readers(instance, wait_seconds, say)
             lakehouse.folder.remove(ALERTS_PAGE)
             erasure.remove_files(demand)
+            remove_files(lakehouse)
         waits = (*list_what_waits(found, select_derived(streams), context, kafka), *left)
     say("the streams go on; reports of the user's days are computed again")
     if not compute_changed_days(instance, lakehouse):

@@ -20,7 +20,7 @@ from platform_assets.streaming.delta.delta_tables import (
 )
 from platform_assets.streaming.progress import is_batch, lag_of, read_progresses, rows_of, state_of
 from platform_assets.streaming.stream_spec import KafkaStream
-from platform_assets.tables.platform import AUDIT_LOG, LEDGER, QUERY_PROGRESS
+from platform_assets.tables.platform import ALERT_POSITIONS, ALERTS, AUDIT_LOG, LEDGER, QUERY_PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,8 +44,10 @@ class HistoryWriter:
             create_table(context.table_uri(spec.name), spec, context.storage_options)
             for spec in (LEDGER, QUERY_PROGRESS)
         )
-        # Empty until somebody changes something by hand: who looks for it finds that, and not that it is missing.
-        create_table(context.table_uri(AUDIT_LOG.name), AUDIT_LOG, context.storage_options)
+        # Empty until somebody changes something by hand, or watches for alerts: who looks for them finds that, and not
+        # that they are missing.
+        for spec in (AUDIT_LOG, ALERTS, ALERT_POSITIONS):
+            create_table(context.table_uri(spec.name), spec, context.storage_options)
         self._sources = [(stream.name, context.table_uri(stream.main_table.name)) for stream in streams]
         # Each query is of one group, and two groups write this table at the same time.
         self._progress_app = f"headrace/progress/{first_query}"

@@ -123,7 +123,7 @@ def test_a_database_that_is_away_is_said_once_and_disturbsnobody_at(
         table.append([build_row(2)])
         wait_for(lambda: bool(read_state(group).trouble and read_state(group).behind_since), "it stands")
         group.reconcile()
-        wait_for(lambda: group._workers[NAME]._sink._connection is None, "it has tried again")
+        wait_for(lambda: not group.sinks[NAME].is_connected, "it has tried again")
         assert group.failure() is None
         admin.ask(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         wait_for(lambda: read_state(group).version == 2, "caught up")
@@ -131,7 +131,7 @@ def test_a_database_that_is_away_is_said_once_and_disturbsnobody_at(
     finally:
         group.stop(10.0)
     table.demand_equal()
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("sink_group")]
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("followers")]
     assert [line.startswith("The sink of gold.sunk_rows stands still. Postgres at 127.0.0.1") for line in said] == [
         True,
         False,

@@ -49,6 +49,7 @@ securityContext:
 {{/* The instance and the workspace, over an empty folder: Dagster makes folders of its own next to them. */}}
 {{- define "headrace.instanceMounts" -}}
 - {name: tmp, mountPath: /tmp}
+- {name: postgresql-password, mountPath: /run/secrets/postgresql, readOnly: true}
 - {name: dagster-home, mountPath: /opt/headrace/dagster}
 - {name: instance, mountPath: /opt/headrace/dagster/dagster.yaml, subPath: dagster.yaml, readOnly: true}
 - {name: instance, mountPath: /opt/headrace/dagster/workspace.yaml, subPath: workspace.yaml, readOnly: true}
@@ -59,17 +60,20 @@ securityContext:
   emptyDir: {}
 - name: dagster-home
   emptyDir: {}
+{{ include "headrace.password" . }}
 - name: instance
   configMap:
     name: {{ include "headrace.fullname" . }}-instance
 {{- end }}
 
+{{/* A file: all that runs in a container has its environment, down to Spark's workers. */}}
 {{- define "headrace.password" -}}
-- name: POSTGRES_PASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ .Values.global.postgresqlSecretName }}
-      key: postgresql-password
+- name: postgresql-password
+  secret:
+    secretName: {{ .Values.global.postgresqlSecretName }}
+    defaultMode: 0440
+    items:
+      - {key: postgresql-password, path: postgresql-password}
 {{- end }}
 
 {{/* What each container of the platform's pod has: settings, secrets, the home. */}}
@@ -78,7 +82,8 @@ envFrom:
   - configMapRef:
       name: {{ include "headrace.fullname" . }}-settings
 env:
-  {{- include "headrace.password" . | nindent 2 }}
+  # Each of the daemon's threads is heard of twice a minute. By default half an hour of silence counts as life.
+  - {name: DAGSTER_DAEMON_HEARTBEAT_TOLERANCE, value: "120"}
   {{- if .Values.secrets.existingSecret }}
   - name: HEADRACE_SECRETS_DIR
     value: /run/secrets/headrace
@@ -114,7 +119,10 @@ load_from:
 {{- define "headrace.settings" -}}
 {{- $found := dict }}
 {{- range $name, $value := .Values.settings }}
-{{- $_ := set $found $name (toString $value) }}
+{{- /* A million from a file of values is a float, which Go writes as 1e+06. */}}
+{{- $text := toString $value }}
+{{- if and (kindIs "float64" $value) (eq $value (floor $value)) }}{{ $text = printf "%.0f" $value }}{{ end }}
+{{- $_ := set $found $name $text }}
 {{- end }}
 {{- if not (index $found "KAFKA_BOOTSTRAP_SERVERS") }}
 {{- fail "settings.KAFKA_BOOTSTRAP_SERVERS must be set: the embedded broker is for one machine" }}
@@ -150,6 +158,19 @@ load_from:
 {{- $conf = merge (deepCopy $conf) $kubernetes }}
 {{- end }}
 {{- if $conf }}{{ $_ := set $found "HEADRACE_SPARK_CONF" (toJson $conf) }}{{ end }}
+{{- if .Values.networkPolicy.enabled }}
+{{- $open := list (toString .Values.postgresql.service.port) }}
+{{- range .Values.networkPolicy.egressPorts }}{{ $open = append $open (toString .) }}{{ end }}
+{{- range $name := list "KAFKA_BOOTSTRAP_SERVERS" "HEADRACE_SCHEMA_REGISTRY_URL" "HEADRACE_OTLP_ENDPOINT" "HEADRACE_OPENLINEAGE_URL" "HEADRACE_MLFLOW_TRACKING_URI" }}
+{{- range $address := splitList "," (get $found $name) }}
+{{- $port := regexFind ":[0-9]+(/|$)" (trim $address) | trimPrefix ":" | trimSuffix "/" }}
+{{- if not $port }}{{ $port = ternary "80" (ternary "443" "" (hasPrefix "https://" (trim $address))) (hasPrefix "http://" (trim $address)) }}{{ end }}
+{{- if and $port (not (has $port $open)) }}
+{{- fail (printf "settings.%s names port %s, which networkPolicy.egressPorts does not have: add it there" $name $port) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $name := keys $found | sortAlpha }}
 {{ $name }}: {{ get $found $name | quote }}
 {{- end }}
