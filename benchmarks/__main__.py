@@ -42,6 +42,7 @@ BENCHMARKS = (
     "scoring",
     "fraud_quality",
     "telemetry_quality",
+    "network_threats",
     "unknown_schemas",
     "merged_rows",
     "upgrade",

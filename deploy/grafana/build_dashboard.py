@@ -87,6 +87,14 @@ _SECTIONS = {
         _Panel("Rows in the database", f"{specs.SINK_ROWS.name}{_OF_GROUP}", "{{query}}"),
         _Panel("Version in the database", f"{specs.SINK_VERSION.name}{_OF_GROUP}", "{{query}}"),
     ),
+    "Alerts": (
+        _Panel("Open", f"{specs.ALERTS_OPEN.name}{_OF_GROUP}", "{{query}}"),
+        _Panel("Opened a second", _rate(specs.ALERTS_OPENED), "{{query}}"),
+        _Panel("Closed a second", _rate(specs.ALERTS_CLOSED), "{{query}}"),
+        _Panel("Told a second", _rate(specs.ALERTS_DELIVERED), "{{query}}"),
+        _Panel("Age of what was not looked at, or not told", f"{specs.ALERTS_LAG_SECONDS.name}{_OF_GROUP}", "{{query}}", "s"),
+        _Panel("Alerts and channels that stand still", f"{specs.ALERTS_STANDING.name}{_OF_GROUP} == 1", "{{query}}"),
+    ),
     "Proof and platform": (
         _Panel("Failed checks", f"{specs.CHECK_FAILED.name} == 1", "{{table}}: {{check}} ({{severity}})"),
         _Panel(

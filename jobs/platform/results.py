@@ -51,6 +51,12 @@ EXCERPTS = {
         select verdict, unscored_reason, count(*) payments,
                quantile_cont(epoch_ms(scored_at) - epoch_ms(received_at), [0.5, 0.99]) p50_p99_ms
         from silver_fraud_scores group by all order by 3 desc""",
+    "gold.traffic_by_minute, the newest minutes": """
+        select window_start, host, requests, client_errors, server_errors, bytes_sent
+        from gold_traffic_by_minute order by 1 desc, requests desc limit 5""",
+    "gold.network_threats, by rule": """
+        select report_date, rule, count(*) networks, sum(events) events, count(logged_in_at) logged_in
+        from gold_network_threats group by all order by 1, 2""",
     "platform.report_days": """
         select report_date, state, count(*) reports from platform_report_days group by all order by 1""",
     "silver.quarantined_events by reason": """

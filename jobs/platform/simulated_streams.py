@@ -15,6 +15,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "events": (),
     "transactions": ("--topic", "transactions", "--habit", "population=1"),
     "telemetry": ("--topic", "telemetry", "--habit", "population=1"),
+    "access_logs": ("--topic", "access_logs"),
 }
 # Streams over topics that the simulator of another stream fills besides its own.
 _COMPANIONS: Mapping[str, tuple[str, ...]] = {"transactions": ("fraud_reports",)}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jobs.simulator.access_log_profile import AccessLogProfile
 from jobs.simulator.delivery_habits import DeliveryHabits
 from jobs.simulator.payment_profile import PaymentProfile
 from jobs.simulator.profile import ShopProfile
@@ -106,6 +107,12 @@ def _open_telemetry(profile: TelemetryProfile, seed: int) -> SimulatedTopic:
     return Telemetry(profile, seed)
 
 
+def _open_access_logs(profile: AccessLogProfile, seed: int) -> SimulatedTopic:
+    from jobs.simulator.access_logs import AccessLogs
+
+    return AccessLogs(profile, seed)
+
+
 def _find_by_contract(name: str | None, by_schema: bool) -> Simulation | None:
     from platform_assets.topics import load_topics
 
@@ -166,6 +173,12 @@ def _load_reports() -> Topic:
     return TOPIC
 
 
+def _load_access_logs() -> Topic:
+    from platform_assets.topics.access_logs import TOPIC
+
+    return TOPIC
+
+
 SHOP = Simulation(
     "Simulated shop", ShopProfile, _open_shop, lambda settings: settings.topic, _load_events, ("users", "products")
 )
@@ -185,5 +198,12 @@ NAMED = {
         _open_telemetry,
         lambda _settings: _load_telemetry().kafka_topic,
         _load_telemetry,
+    ),
+    "access_logs": Simulation(
+        "Simulated access logs",
+        AccessLogProfile,
+        _open_access_logs,
+        lambda _settings: _load_access_logs().kafka_topic,
+        _load_access_logs,
     ),
 }

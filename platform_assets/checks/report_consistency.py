@@ -107,7 +107,7 @@ def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
                 found.extend(find_inconsistencies(report, newest, spec, [older]))
         except FileNotFoundError as error:
             return _warn_of_lost_version(spec, commit, f"A file of these versions is gone ({error})")
-        return _judge(spec.name, commit, older, found)
+        return _judge(spec, commit, older, found)
 
     return consistency
 
@@ -135,10 +135,10 @@ def _choose_older_day(
     return choose_older_day(lakehouse, _REPORTS[spec.name], newest, commit.days, datetime.now(UTC))
 
 
-def _judge(name: str, commit: ReportCommit, older: date | None, found: "Differences") -> dg.AssetCheckResult:
+def _judge(spec: TableSpec, commit: ReportCommit, older: date | None, found: "Differences") -> dg.AssetCheckResult:
     days = "all" if commit.days is None else str(commit.days)
     compared = days if older is None else f"{days}, and in its turn {older}"
-    rows = hide_users(found.first, f"consistency of {name}")
+    rows = hide_users(found.first, f"consistency of {spec.name}", spec.roles.user_id or "user_id")
     return dg.AssetCheckResult(
         passed=not found.count,
         description=f"{found.count} differing rows; the first: {rows[0]} (headrace check --rows shows whose)"

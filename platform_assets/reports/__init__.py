@@ -8,6 +8,7 @@ from datetime import date
 import dagster as dg
 
 from platform_assets.reports import assets
+from platform_assets.reports.bandwidth_forecast import BANDWIDTH_FORECAST
 from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE
 from platform_assets.reports.customer_days import CUSTOMER_DAYS
 from platform_assets.reports.daily_report import DailyReport
@@ -15,6 +16,7 @@ from platform_assets.reports.day_states import REPORT_DAYS
 from platform_assets.reports.days import FIRST_DAY, build_daily_partitions
 from platform_assets.reports.early_warning_scores import EARLY_WARNING_SCORES
 from platform_assets.reports.merchant_category_report import MERCHANT_CATEGORY_REPORT
+from platform_assets.reports.network_threats import NETWORK_THREATS
 from platform_assets.reports.product_affinity import PRODUCT_AFFINITY
 from platform_assets.reports.purchase_correlations import PURCHASE_CORRELATIONS
 from platform_assets.reports.purchase_devices import PURCHASE_DEVICES
@@ -26,7 +28,10 @@ from platform_assets.tables.spec import TableSpec
 DAILY_REPORTS = (SESSION_REPORT, PURCHASE_CORRELATIONS, PURCHASE_DEVICES, PRODUCT_AFFINITY, CUSTOMER_DAYS)
 """The shop's."""
 
-ALL_DAILY_REPORTS = (*DAILY_REPORTS, MERCHANT_CATEGORY_REPORT, TELEMETRY_ANOMALIES, EARLY_WARNING_SCORES)
+ALL_DAILY_REPORTS = (
+    *DAILY_REPORTS, MERCHANT_CATEGORY_REPORT, TELEMETRY_ANOMALIES, EARLY_WARNING_SCORES, NETWORK_THREATS,
+    BANDWIDTH_FORECAST,
+)  # fmt: skip
 
 
 def select_reports(tables: Collection[TableSpec]) -> tuple[DailyReport, ...]:

@@ -83,6 +83,10 @@ _SECTIONS = (
              ("place", "kind", "rule", "severity", "words", "readings")),
     _Section("Patients with the highest scores", "gold.early_warning_scores", "score",
              ("place", "hour_start", "score", "risk", "known_signs")),
+    _Section("Who attacked", "gold.network_threats", "events",
+             ("network", "rule", "events", "first_at", "last_at", "logged_in_at", "words")),
+    _Section("Bytes to expect on the next day", "gold.bandwidth_forecast", "expected_bytes",
+             ("host", "hour", "expected_bytes", "mean_error_bytes", "naive_error_bytes", "mean_bytes")),
 )  # fmt: skip
 
 

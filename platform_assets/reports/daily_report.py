@@ -88,7 +88,7 @@ class ReportInput:
 
     `day_column` is the date or timestamp by which a row belongs to a day; `before` adds the rows of so long before the
     first day. `neighbours`: how many days before and after a day the report's day depends on; `earlier`: how many more
-    days before it.
+    days before it. Without `is_read` none of its rows are: its log tells which days of other inputs have changed.
 
     Where the table is partitioned by a day, a change of its rows makes a report's day stale. Another one counts as
     changed with the day's state only (see `day_states`): its rows follow from those of a table that is partitioned.
@@ -99,6 +99,7 @@ class ReportInput:
     before: timedelta = timedelta(0)
     neighbours: int = 0
     earlier: int = 0
+    is_read: bool = True
 
     def days_read(self, day: date) -> set[date]:
         """The days of the table that the report's day depends on."""
@@ -114,7 +115,7 @@ class ReportInput:
         bounds: tuple[str, date, date] = (self.day_column, days.first, days.last)
         if types[self.day_column] == "timestamp":
             bounds = (self.day_column, days.start - self.before, days.end - timedelta(microseconds=1))
-        return InputRows(self.table.name.split(".")[1], pinned, bounds)
+        return InputRows(self.table.name.split(".")[1], pinned, bounds, is_empty=not self.is_read)
 
 
 @dataclass(frozen=True)

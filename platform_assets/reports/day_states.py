@@ -137,7 +137,7 @@ def read_kept_from(lakehouse: Any, report: DailyReport) -> date:
     kept = [
         expired[source.table.name].until + (source.neighbours + source.earlier) * ONE_DAY
         for source in report.inputs
-        if source.table.name in expired
+        if source.is_read and source.table.name in expired
     ]
     return max(kept, default=date.min)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from platform_assets.streams import spend_by_card, telemetry_statistics, velocity
+from platform_assets.streams import spend_by_card, telemetry_statistics, traffic_by_minute, velocity
 from platform_assets.streams.sessions import INACTIVITY
 from platform_assets.streams.sessions import STREAM as SESSIONS_STREAM
 from platform_assets.streams.view_to_purchase import MAX_LAG
 from platform_assets.streams.view_to_purchase import STREAM as PAIRS_STREAM
 from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.access_logs import ACCESS_LOGS
 from platform_assets.topics.events import EVENTS
 from platform_assets.topics.telemetry import TELEMETRY
 from platform_assets.topics.transactions import TRANSACTIONS
@@ -41,3 +42,6 @@ CARDS = ReportSource(TRANSACTIONS, (spend_by_card.STREAM.name, velocity.STREAM.n
 
 # The reports read silver.telemetry itself, as those of cards.
 SENSORS = ReportSource(TELEMETRY, (telemetry_statistics.STREAM.name,))
+# One report reads silver.access_logs itself, the other one the stream's table, and the stream knows when all of a day
+# has come.
+LOGS = ReportSource(ACCESS_LOGS, (traffic_by_minute.STREAM.name,))

@@ -12,6 +12,7 @@ from platform_assets.checks import parity, report_consistency
 from platform_assets.checks.parity import Comparison
 from platform_assets.checks.recomputed.comparison import Differences
 from platform_assets.private_rows import hide_users, render_rows, shown_rows
+from platform_assets.reports.customer_360 import CUSTOMER_360_TABLE
 from platform_assets.reports.daily_report import ReportCommit
 from platform_assets.streams import sessions
 
@@ -29,7 +30,7 @@ def verdicts() -> list[dg.AssetCheckResult]:
     commit = ReportCommit(None, {"gold.customer_days": 3})
     return [
         parity._judge(sessions.STREAM, Comparison(None, NOW, 9, 4, ROWS), STATE),
-        report_consistency._judge("gold.customer_360", commit, None, Differences(4, ROWS)),
+        report_consistency._judge(CUSTOMER_360_TABLE, commit, None, Differences(4, ROWS)),
     ]
 
 

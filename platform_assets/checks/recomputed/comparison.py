@@ -9,12 +9,14 @@ from typing import Any
 
 import polars as pl
 
+from platform_assets.checks.recomputed.bandwidth_forecast import recompute_forecast
 from platform_assets.checks.recomputed.conversions import bounds_of_pairs, recompute_correlations, recompute_devices
 from platform_assets.checks.recomputed.customer_360 import recompute_customers
 from platform_assets.checks.recomputed.customer_days import recompute_customer_days
 from platform_assets.checks.recomputed.early_warning_scores import recompute_scores
 from platform_assets.checks.recomputed.json_objects import is_same_json
 from platform_assets.checks.recomputed.merchant_category_report import recompute_merchant_categories
+from platform_assets.checks.recomputed.network_threats import recompute_threats
 from platform_assets.checks.recomputed.product_affinity import recompute_affinity
 from platform_assets.checks.recomputed.session_report import recompute_session_report
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect, split_rows
@@ -22,6 +24,7 @@ from platform_assets.checks.recomputed.telemetry_anomalies import recompute_anom
 from platform_assets.reports.customer_days import CUSTOMER_DAYS_TABLE
 from platform_assets.streams.view_to_purchase import VIEW_TO_PURCHASE
 from platform_assets.tables.spec import TableSpec
+from platform_assets.topics.access_logs import ACCESS_LOGS
 from platform_assets.topics.events import EVENTS
 from platform_assets.topics.telemetry import TELEMETRY
 
@@ -98,6 +101,12 @@ RECOMPUTATIONS: Mapping[str, Recomputation] = {
     # Of each sensor eight days are held: a day's rows are of more readings than it has.
     "gold.telemetry_anomalies": Recomputation(recompute_anomalies, "sensor", held=(TELEMETRY.name,)),
     "gold.early_warning_scores": Recomputation(recompute_scores, "sensor"),
+    "gold.network_threats": Recomputation(recompute_threats, "network", held=(ACCESS_LOGS.name,)),
+    "gold.bandwidth_forecast": Recomputation(
+        recompute_forecast,
+        "host",
+        rounded=("expected_bytes", "mean_error_bytes", "naive_error_bytes", "mean_bytes"),
+    ),
     "gold.customer_360": Recomputation(
         recompute_customers,
         "user_id",
