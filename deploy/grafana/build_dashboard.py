@@ -92,7 +92,7 @@ _SECTIONS = {
         _Panel("Opened a second", _rate(specs.ALERTS_OPENED), "{{query}}"),
         _Panel("Closed a second", _rate(specs.ALERTS_CLOSED), "{{query}}"),
         _Panel("Told a second", _rate(specs.ALERTS_DELIVERED), "{{query}}"),
-        _Panel("Age of what was not looked at, or not told", f"{specs.ALERTS_LAG_SECONDS.name}{_OF_GROUP}", "{{query}}", "s"),
+        _Panel("Age of what was not told", f"{specs.ALERTS_LAG_SECONDS.name}{_OF_GROUP}", "{{query}}", "s"),
         _Panel("Alerts and channels that stand still", f"{specs.ALERTS_STANDING.name}{_OF_GROUP} == 1", "{{query}}"),
     ),
     "Proof and platform": (

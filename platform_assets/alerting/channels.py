@@ -1,4 +1,4 @@
-"""Where people and programs are told of alerts: a topic of Kafka, a webhook, e-mail."""
+"""Tells people and programs of alerts: by a topic of Kafka, a webhook, or e-mail."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class KafkaChannel:
         self._producer: Producer | None = None
 
     def send(self, rows: Rows) -> int:
-        """As `Channel.send`. Raises `MissingTopicError`, `BrokerUnavailableError` and `BrokerRefusedError` as well."""
+        """Sends as `Channel.send`; raises `MissingTopicError`, `BrokerUnavailableError`, `BrokerRefusedError` as well."""
         refused: list[str] = []
 
         def note(error: Any, _message: Any) -> None:
@@ -93,7 +93,7 @@ class WebhookChannel:
         self._url = url
 
     def send(self, rows: Rows) -> int:
-        """As `Channel.send`."""
+        """Sends as `Channel.send` says."""
         if not (told := select_told(rows)):
             return 0
         message = {
@@ -119,7 +119,7 @@ class MailChannel:
         self._server, self._sender, self._receivers = server, sender, receivers
 
     def send(self, rows: Rows) -> int:
-        """As `Channel.send`."""
+        """Sends as `Channel.send` says."""
         if not (told := select_told(rows)):
             return 0
         message = EmailMessage()

@@ -42,7 +42,7 @@ class SinkGroup(FollowerGroup):
         self._targets, self._settings = targets, settings
 
     def start(self, *, bounded: bool = False, paused: frozenset[str] = frozenset()) -> None:
-        """As `FollowerGroup.start`; one that runs on says first which tables nobody follows."""
+        """Starts as `FollowerGroup.start`; one that runs on says first which tables nobody follows."""
         if not bounded:
             self._name_left_behind()
         super().start(bounded=bounded, paused=paused)
