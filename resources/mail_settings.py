@@ -12,7 +12,7 @@ _EXAMPLE = "Write it as smtp://user:password@host:587, or smtps://user:password@
 
 @dataclass(frozen=True)
 class MailServer:
-    """A server that takes mails. `is_tls`: the connection begins with TLS; else STARTTLS follows where the server offers it.
+    """A server that takes mails. `is_tls`: the connection begins with TLS; else STARTTLS follows where it is offered.
 
     With a log-in it must, except on this machine: a password goes over no open line.
     """

@@ -54,7 +54,7 @@ class KafkaChannel:
         self._producer: Producer | None = None
 
     def send(self, rows: Rows) -> int:
-        """Sends as `Channel.send`; raises `MissingTopicError`, `BrokerUnavailableError`, `BrokerRefusedError` as well."""
+        """Sends as `Channel.send`; raises `MissingTopicError`, `BrokerUnavailableError` as well."""
         refused: list[str] = []
 
         def note(error: Any, _message: Any) -> None:
