@@ -14,7 +14,6 @@ from jobs.supervision.model import Phase
 from jobs.watching import metric_specs as specs
 from jobs.watching.metric_specs import MetricSpec
 from jobs.watching.platform_reading import GroupReading, PlatformReading, Verdict
-from platform_assets.alerting.alert_spec import CHANNEL_PREFIX
 from platform_assets.streaming.batch_totals import PARTS
 
 _SEVERITIES = ("error", "warn")
@@ -115,12 +114,13 @@ def _list_of_query(labels: tuple[str, str], progress: Mapping[str, Any], now: fl
 
 
 def _list_of_alerts(labels: tuple[str, str], alerts: Mapping[str, Any], now: float) -> Iterator[Sample]:
-    if labels[1].startswith(CHANNEL_PREFIX):
-        yield Sample(specs.ALERTS_DELIVERED, alerts["delivered"], labels)
-    else:
-        yield Sample(specs.ALERTS_OPEN, alerts["open"], labels)
-        yield Sample(specs.ALERTS_OPENED, alerts["opened"], labels)
-        yield Sample(specs.ALERTS_CLOSED, alerts["closed"], labels)
+    counts = {
+        specs.ALERTS_OPEN: "open", specs.ALERTS_OPENED: "opened", specs.ALERTS_CLOSED: "closed",
+        specs.ALERTS_DELIVERED: "delivered",
+    }  # fmt: skip
+    for metric, name in counts.items():
+        if (count := alerts[name]) is not None:
+            yield Sample(metric, count, labels)
     since = alerts["behind_since"]
     seconds = 0.0 if since is None else max(0.0, now - datetime.fromisoformat(since).timestamp())
     yield Sample(specs.ALERTS_LAG_SECONDS, seconds, labels)

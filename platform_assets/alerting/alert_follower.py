@@ -120,7 +120,7 @@ class AlertFollower:
     def describe(self, name: str, trouble: str, *, is_busy: bool) -> QueryProgress:
         """How far it is, as `Follower.describe`."""
         behind = None if self.behind_since is None else self.behind_since.astimezone(UTC).isoformat()
-        alerts = AlertProgress(len(self._states.open), self.opened, self.closed, 0, behind, trouble)
+        alerts = AlertProgress(len(self._states.open), self.opened, self.closed, None, behind, trouble)
         last = None if self._last_commit_at is None else self._last_commit_at.isoformat()
         return QueryProgress(
             query=name, query_id=self._spec.name, batch_id=self.version or 0, rows_in=self.rows, rows_per_second=0.0,

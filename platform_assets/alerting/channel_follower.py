@@ -109,7 +109,7 @@ class ChannelFollower:
         return QueryProgress(
             query=name, query_id=self._channel.name, batch_id=self.messages, rows_in=self.rows, rows_per_second=0.0,
             lag_records=None, watermark=None, last_commit_at=last, busy=is_busy,
-            alerts=AlertProgress(0, 0, 0, self.delivered, behind, trouble),
+            alerts=AlertProgress(None, None, None, self.delivered, behind, trouble),
             table_versions={} if self.version is None else {ALERTS.name: self.version},
         )  # fmt: skip
 

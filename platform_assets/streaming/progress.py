@@ -41,14 +41,15 @@ class SinkProgress:
 class AlertProgress:
     """How far an alert is, or a channel that tells of alerts.
 
-    `open` alerts of its kind; `opened`, `closed` and `delivered` (by a channel) count since the host's start.
+    `open` alerts of its kind; `opened`, `closed` and `delivered` count since the host's start. The last is None of an
+    alert, the others of a channel.
     `behind_since` (ISO-8601, UTC) and `trouble` as of `SinkProgress`.
     """
 
-    open: int
-    opened: int
-    closed: int
-    delivered: int
+    open: int | None
+    opened: int | None
+    closed: int | None
+    delivered: int | None
     behind_since: str | None
     trouble: str
 

@@ -88,8 +88,11 @@ def test_a_channel_more_restarts_the_alerts_and_no_stream() -> None:
 
 
 def test_alerts_and_channels_are_watched() -> None:
-    told = {"open": 3, "opened": 5, "closed": 2, "delivered": 0, "behind_since": None, "trouble": ""}
-    channel = told | {"delivered": 7, "behind_since": "2026-01-01T00:00:00+00:00", "trouble": "away"}
+    told = {"open": 3, "opened": 5, "closed": 2, "delivered": None, "behind_since": None, "trouble": ""}
+    channel = {"open": None, "opened": None, "closed": None, "delivered": 7} | {
+        "behind_since": "2026-01-01T00:00:00+00:00",
+        "trouble": "away",
+    }
     progress = {
         name: {"rows_in": 9, "lag_records": None, "alerts": each}
         for name, each in (("alert_events_refused", told), ("channel_mail", channel))

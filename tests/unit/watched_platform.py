@@ -28,7 +28,7 @@ from jobs.supervision.lease import HostReport, write_heartbeat
 from jobs.supervision.model import Heartbeat, Phase, SupervisorState
 from jobs.supervision.usage import UsageWatch
 from platform_assets.streaming.batch_totals import WHOLE, BatchTotals
-from platform_assets.streaming.progress import QueryProgress, SinkProgress
+from platform_assets.streaming.progress import AlertProgress, QueryProgress, SinkProgress
 from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup
 from platform_assets.topics.events import TOPIC
 
@@ -116,6 +116,7 @@ class WatchedPlatform:
             verdicts={"accepted": 950 * number, "quarantined": 90 * number if ill else number},
             unread_records=1000 * number if ill else 0, unread_since=hour_ago if ill else None,
             state_rows=10, state_bytes=1000, late_pending=4 if ill else 0, late_repaired=number,
+            alerts=AlertProgress(3, number, number, number, hour_ago if ill else None, "It is away." if ill else ""),
             sink=SinkProgress(number, 1000 * number, hour_ago if ill else None, "It is away." if ill else ""),
         )  # fmt: skip
 
