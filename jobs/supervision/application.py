@@ -42,7 +42,7 @@ def open_application(
         yield _build_sinks(group, settings, check_lease)
         return
     if group.alerts:
-        with _open_alerts(settings, check_lease) as application:
+        with _open_alerts(group, settings, check_lease) as application:
             yield application
         return
     from jobs.supervision.stream_context import build_stream_context
@@ -82,16 +82,18 @@ def _build_sinks(group: StreamGroup, settings: Settings, check_lease: Callable[[
 
 
 @contextmanager
-def _open_alerts(settings: Settings, check_lease: Callable[[], None] | None) -> Iterator[Application]:
+def _open_alerts(
+    group: StreamGroup, settings: Settings, check_lease: Callable[[], None] | None
+) -> Iterator[Application]:
     """The application of the alerts, which have no Spark; and Kafka only where a topic is told of them."""
     from platform_assets.alerting.alert_group import AlertGroup
-    from platform_assets.alerting.catalogue import select_alerts
+    from platform_assets.alerting.alert_spec import name_alert_query
     from platform_assets.alerting.channels import build_channels
-    from platform_assets.sinks import catalogue
+    from platform_assets.alerts import load_alerts
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
 
-    alerts = select_alerts(catalogue.load_groups(), settings.alerts)
+    alerts = [spec for spec in load_alerts() if name_alert_query(spec.name) in group.alerts]
     lakehouse = LakehouseResource.from_settings(settings)
     with ExitStack() as stack:
         kafka = stack.enter_context(KafkaResource.from_settings(settings)) if settings.alerts_topic else None

@@ -97,7 +97,8 @@ def _build_query(spec: AlertSpec) -> str:
             FROM changed
             WHERE $since::TIMESTAMPTZ IS NULL OR "{spec.time_column}" >= $since::TIMESTAMPTZ
         ), placed AS (
-            SELECT *, {{'at': coalesce(happened_at, 'epoch'::TIMESTAMPTZ), 'text': alert_text}} AS place,
+            SELECT *, {{'at': coalesce(happened_at, 'epoch'::TIMESTAMPTZ), 'text': alert_text,
+                       'user': coalesce(alert_user, '')}} AS place,
                    {{'at': coalesce(happened_at, 'epoch'::TIMESTAMPTZ), 'raises': raises}} AS place_of_state
             FROM said WHERE raises OR ends
         )

@@ -20,6 +20,7 @@ from jobs.page.server import build_app, serving_page
 from jobs.watching.platform_reading import GroupReading, PlatformReading, Verdict
 from platform_assets.streams import load_stream_groups
 from platform_assets.streams.fraud_alerts import FRAUD_ALERTS
+from platform_assets.tables.platform import ALERTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
@@ -63,6 +64,11 @@ def shop(lakehouse: LakehouseResource) -> LakehouseResource:
         "currency": "EUR", "merchant_id": HOSTILE, "country": "DE", "reasons": ["amount"],
     }  # fmt: skip
     append_rows(lakehouse, FRAUD_ALERTS, [alert])
+    opened: dict[str, Any] = {
+        "alert_id": "a", "alert": "too_hot", "key": HOSTILE, "transition": "opened", "at": now, "severity": "critical",
+        "owner": HOSTILE, "text": HOSTILE, "rows": 1, "event_time": now, "raised_at": now,
+    }  # fmt: skip
+    append_rows(lakehouse, ALERTS, [opened])
     return lakehouse
 
 

@@ -60,7 +60,11 @@ def _by_hand(rows: list[Row], since: datetime | None) -> list[Raised]:
         last_hot = max((place(row)[0] for row in hot), default=None)
         last_cold = max((place(row)[0] for row in cold), default=None)
         is_over = last_hot is None or (last_cold is not None and last_cold > last_hot)
-        users = [row["person"] for row in sorted(hot, key=place) if row["person"] is not None]
+        users = [
+            row["person"]
+            for row in sorted(hot, key=lambda row: (*place(row), row["person"] or ""))
+            if row["person"] is not None
+        ]
         times = [row["at"] for row in hot if row["at"] is not None]
         text = _text(first) if first is not None else ""
         found.append(Raised(key, len(hot), text, users[0] if users else None, min(times, default=None), is_over))
