@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from platform_assets.alerting import alert_table
 from platform_assets.alerting.alert_spec import AlertSpec, name_alert_query
 from platform_assets.alerting.alert_states import CLOSED, OPENED, AlertStates, Transition
-from platform_assets.alerting.positions import FollowedLog
+from platform_assets.alerting.log_follower import LogFollower
 from platform_assets.alerting.raised_rows import Raised, demand_valid, find_raised
 from platform_assets.sinks.changed_rows import find_changed_rows
 from platform_assets.sinks.file_rows import read_rows
@@ -39,7 +39,7 @@ _QUIET_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
-class AlertFollower:
+class AlertFollower(LogFollower):
     """See the module. A `Follower`: its methods are called from one thread, its plain values are read from any."""
 
     def __init__(
@@ -49,17 +49,12 @@ class AlertFollower:
         engine: DuckDBResource,
         check_lease: Callable[[], None] | None = None,
     ) -> None:
-        self.subject = f"The alert {spec.name}"
-        self.behind_since: datetime | None = None
+        super().__init__(f"The alert {spec.name}", name_alert_query(spec.name), spec.table.name, lakehouse, check_lease)
         self.opened = self.closed = self.rows = 0
-        self._spec, self._lakehouse, self._engine = spec, lakehouse, engine
-        self._check_lease = check_lease
+        self._spec, self._engine = spec, engine
         self._begin()
 
     def _begin(self) -> None:
-        self._followed = FollowedLog(
-            name_alert_query(self._spec.name), self._spec.table.name, self._lakehouse, self._check_lease
-        )
         self._states = AlertStates(self._spec)
         self._table: DeltaTable | None = None
         self._written = -1
@@ -67,20 +62,10 @@ class AlertFollower:
         self._last_commit_at: datetime | None = None
 
     @property
-    def version(self) -> int | None:
-        """The table's version up to which rows were looked at."""
-        return None if self._followed.position is None else self._followed.position.version
-
-    @property
     def _app(self) -> str:
         """The transaction of what was written. Of another table, whose versions begin again, it is another one."""
         assert self._followed.position is not None
         return f"headrace/alerts/{self._spec.name}/{self._followed.position.table_id}"
-
-    @property
-    def lakehouse_root(self) -> str:
-        """The root of the lakehouse."""
-        return self._lakehouse.root_uri
 
     def advance(self) -> bool:
         """Looks at the next versions, or closes what is quiet; False when there is nothing to do now.
@@ -107,16 +92,6 @@ class AlertFollower:
         self._followed.note()
         return False
 
-    def newest_version(self) -> int | None:
-        """The table's version now; None where there is no table."""
-        bounds = self._followed.log.read_bounds()
-        return None if bounds is None else bounds[1]
-
-    def note_lag(self) -> None:
-        """Looks when the oldest commit was made that was not looked at."""
-        if self.version is not None and self.behind_since is None:
-            self.behind_since = self._followed.log.read_time(self.version + 1)
-
     def describe(self, name: str, trouble: str, *, is_busy: bool) -> QueryProgress:
         """How far it is, as `Follower.describe`."""
         behind = None if self.behind_since is None else self.behind_since.astimezone(UTC).isoformat()
@@ -130,6 +105,7 @@ class AlertFollower:
 
     def close(self) -> None:
         """Forgets what it knows of the tables: the next call of `advance` reads it again."""
+        self._followed = self._open_log()
         self._begin()
 
     def _restore(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.alerting.alert_spec import name_channel_query
 from platform_assets.alerting.channels import Channel, Rows
-from platform_assets.alerting.positions import FollowedLog
+from platform_assets.alerting.log_follower import LogFollower
 from platform_assets.sinks.changed_rows import find_changed_rows
 from platform_assets.sinks.table_log import LogGapError, Step
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
@@ -27,7 +27,7 @@ _CALM_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-class ChannelFollower:
+class ChannelFollower(LogFollower):
     """See the module. A `Follower`: its methods are called from one thread, its plain values are read from any."""
 
     def __init__(
@@ -38,29 +38,13 @@ class ChannelFollower:
         check_lease: Callable[[], None] | None = None,
         calm_seconds: float = _CALM_SECONDS,
     ) -> None:
-        self.subject = f"The channel {channel.name} of alerts"
-        self.behind_since: datetime | None = None
+        query = name_channel_query(channel.name)
+        super().__init__(f"The channel {channel.name} of alerts", query, ALERTS.name, lakehouse, check_lease)
         self.delivered = self.rows = self.messages = 0
-        self._channel, self._lakehouse, self._engine = channel, lakehouse, engine
-        self._check_lease = check_lease
+        self._channel, self._engine = channel, engine
         self._calm_seconds = calm_seconds
         self._sent_at = -calm_seconds
         self._last_commit_at: datetime | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        name = name_channel_query(self._channel.name)
-        self._followed = FollowedLog(name, ALERTS.name, self._lakehouse, self._check_lease)
-
-    @property
-    def version(self) -> int | None:
-        """The version of `platform.alerts` up to which was told."""
-        return None if self._followed.position is None else self._followed.position.version
-
-    @property
-    def lakehouse_root(self) -> str:
-        """The root of the lakehouse."""
-        return self._lakehouse.root_uri
 
     def advance(self) -> bool:
         """Tells of the next rows; False when there is nothing to tell now.
@@ -92,16 +76,6 @@ class ChannelFollower:
         self._followed.note(now=told > 0)
         return True
 
-    def newest_version(self) -> int | None:
-        """The table's version now; None where there is no table."""
-        bounds = self._followed.log.read_bounds()
-        return None if bounds is None else bounds[1]
-
-    def note_lag(self) -> None:
-        """Looks when the oldest commit was made that was not told."""
-        if self.version is not None and self.behind_since is None:
-            self.behind_since = self._followed.log.read_time(self.version + 1)
-
     def describe(self, name: str, trouble: str, *, is_busy: bool) -> QueryProgress:
         """How far it is, as `Follower.describe`."""
         behind = None if self.behind_since is None else self.behind_since.astimezone(UTC).isoformat()
@@ -115,7 +89,7 @@ class ChannelFollower:
 
     def close(self) -> None:
         """Forgets where it is: the next call of `advance` reads it again."""
-        self._begin()
+        self._followed = self._open_log()
 
     def _tell(self, step: Step) -> int:
         if not step.added:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.alerting.alert_spec import AlertSpec
 from platform_assets.errors import CatalogueError
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.streaming.moments import at_micros
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 # A key or a text of megabytes would stand in each message, and in memory while the alert is open.
 _MOST_CHARACTERS = 500
 _PORTION_KEYS = 1_000
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -111,5 +111,4 @@ def _build_query(spec: AlertSpec) -> str:
 
 def _read(row: tuple[Any, ...]) -> Raised:
     key, rows, text, user, micros, raises_last = row
-    time = None if micros is None else EPOCH + timedelta(microseconds=micros)
-    return Raised(key, rows, text or "", user, time, not raises_last)
+    return Raised(key, rows, text or "", user, None if micros is None else at_micros(micros), not raises_last)
