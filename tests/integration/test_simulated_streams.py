@@ -22,7 +22,7 @@ from resources.kafka import KafkaResource
         ("clickstream", ["events"]),
         ("payments", ["fraud_reports", "transactions"]),
         ("access_logs", ["access_logs"]),
-        ("all", ["access_logs", "events", "fraud_reports", "transactions"]),
+        ("all", ["access_logs", "events", "fraud_reports", "telemetry", "transactions"]),
     ],
 )
 def test_the_enabled_topics_are_sent(groups: str, topics: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
