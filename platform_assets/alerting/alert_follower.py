@@ -18,7 +18,7 @@ from platform_assets.alerting.alert_spec import AlertSpec, name_alert_query
 from platform_assets.alerting.alert_states import CLOSED, OPENED, AlertStates, Transition
 from platform_assets.alerting.log_follower import LogFollower
 from platform_assets.alerting.raised_rows import Raised, demand_valid, find_raised
-from platform_assets.sinks.changed_rows import find_changed_rows
+from platform_assets.sinks.changed_rows import Told, find_changed_rows
 from platform_assets.sinks.file_rows import read_rows
 from platform_assets.sinks.sink import list_files
 from platform_assets.sinks.table_log import LogGapError, Step
@@ -119,9 +119,17 @@ class AlertFollower(LogFollower):
         if step.version <= self._written or not step.added:
             return
         schema = build_arrow_schema(self._spec.table)
-        with find_changed_rows(self._engine, self._followed.log.files, step, self._spec.table, schema) as changed:
-            found = find_raised(self._engine, self._spec, changed.come)
+        told = None
+        if self._spec.recomputed_within is not None:
+            told = Told((*self._spec.table.key, self._spec.time_column), self._spec.condition)
+        with find_changed_rows(self._engine, self._followed.log.files, step, self._spec.table, schema, told) as changed:
+            found = find_raised(self._engine, self._spec, changed.come, self._find_since(step.first_committed_at))
             self._take(chain.from_iterable(found), step.version, step.committed_at)
+
+    def _find_since(self, committed_at: datetime) -> datetime | None:
+        """Rows that happened before this are no news, where the table's rows are computed again and again."""
+        within = self._spec.recomputed_within
+        return None if within is None else committed_at - within
 
     def _take(self, found: Iterable[Raised], version: int, committed_at: datetime) -> None:
         raised = list(found)
@@ -169,7 +177,8 @@ class AlertFollower(LogFollower):
         self._written = _find_written(self._table, self._app)
         table.load_as_version(after.version)
         rows = read_rows(self._followed.log.files, list_files(table), build_arrow_schema(self._spec.table))
-        found = find_raised(self._engine, self._spec, rows, before.committed_at)
+        since = max(before.committed_at, self._find_since(after.committed_at) or before.committed_at)
+        found = find_raised(self._engine, self._spec, rows, since)
         self._take(chain.from_iterable(found), after.version, after.committed_at)
         self._followed.note(now=True)
 

@@ -32,6 +32,9 @@ class AlertSpec:
     An open alert closes by a later row of its key that meets `over`, or when none has raised it for `quiet`; one of the
     two must be there. For `cool_down` after that, rows of its key open no other one.
 
+    `recomputed_within` is for a table whose rows are computed again and again, as a report's are. A row that has raised
+    it before, and has the same key and time as then, is no news; nor is one that happened longer ago than this.
+
     `user` is whose row it is, as `forget-user` names a person: needed where rows are of people. `owner` is who is to
     look at it: a team or a person.
     """
@@ -49,6 +52,7 @@ class AlertSpec:
     quiet: timedelta | None = None
     cool_down: timedelta = timedelta(0)
     user: str = ""
+    recomputed_within: timedelta | None = None
 
     def __post_init__(self) -> None:
         """Raises `CatalogueError` for what no alert can be."""
@@ -61,6 +65,8 @@ class AlertSpec:
             raise CatalogueError(f"{where}: `quiet` must be longer than nothing.")
         if self.cool_down < timedelta(0):
             raise CatalogueError(f"{where}: `cool_down` cannot be negative.")
+        if self.recomputed_within is not None and self.recomputed_within <= timedelta(0):
+            raise CatalogueError(f"{where}: `recomputed_within` must be longer than nothing.")
         if self.time_column not in {column.name for column in self.table.columns}:
             raise CatalogueError(f"{where}: {self.table.name} has no column {self.time_column}.")
 

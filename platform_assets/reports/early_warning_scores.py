@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from platform_assets.reports.daily_report import DailyReport, ReportInput
 from platform_assets.reports.report_sources import SENSORS
-from platform_assets.tables.spec import Column, EventRoles, TableSpec
+from platform_assets.tables.telemetry import EARLY_WARNING_SCORES_TABLE
 from platform_assets.topics.telemetry import MICROS_SQL, TELEMETRY
 
 # By kind: the points of a value that is at most the limit, from the least limit on; None: of any greater value.
@@ -26,29 +26,6 @@ POINTS: Mapping[str, Sequence[tuple[float | None, int]]] = {
 }
 # The table is in whole numbers, a temperature has one digit more. Of oxygen any flow counts, however small.
 _ROUNDED_TO: Mapping[str, int] = dict.fromkeys(POINTS, 1000000) | {"body_temperature": 100_000, "oxygen_flow": 1}
-
-EARLY_WARNING_SCORES_TABLE = TableSpec(
-    name="gold.early_warning_scores",
-    description="NEWS2 early-warning score (Royal College of Physicians, 2017; oxygen scale 1) of each patient and "
-    "hour, of the newest value of each vital sign in the hour. A sign without a value counts 0 points and is named: "
-    "the score is then at least this. No medical device.",
-    grain="one patient and hour with at least one vital sign",
-    key=("report_date", "sensor", "hour_start"),
-    columns=(
-        Column("report_date", "date", "UTC day of the readings", nullable=False),
-        Column("sensor", "string", "The patient's token", nullable=False),
-        Column("hour_start", "timestamp", "First moment of the hour, UTC", nullable=False),
-        Column("place", "string", "Where the patient was, where it is said"),
-        *(Column(f"{kind}_points", "int", f"Points of the newest {kind.replace('_', ' ')}") for kind in POINTS),
-        Column("score", "int", "Sum of the points that are known: 0 to 20", nullable=False),
-        Column("known_signs", "int", "Vital signs that are known, of seven", nullable=False),
-        Column("missing_signs", "string", "The others, in alphabetical order, with commas between", nullable=False),
-        Column("has_red_sign", "boolean", "Whether one sign alone has three points", nullable=False),
-        Column("risk", "string", "low, low-medium, medium or high; at least this if a sign is missing", nullable=False),
-    ),
-    partition_columns=("report_date",),
-    roles=EventRoles(user_id="sensor"),
-)  # fmt: skip
 
 
 def _score(kind: str) -> str:

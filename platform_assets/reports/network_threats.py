@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from platform_assets.reports.daily_report import DailyReport, ReportInput
 from platform_assets.reports.report_sources import LOGS
-from platform_assets.tables.spec import Column, EventRoles, TableSpec
+from platform_assets.tables.access_logs import NETWORK_THREATS_TABLE
 from platform_assets.topics.access_logs import ACCESS_LOGS
 
 
@@ -30,30 +30,6 @@ SCANNED_STATUSES = (400, 403, 404)
 """As `http-probing` has them."""
 STATIC_FILE = "[.](css|js|mjs|map|png|jpe?g|gif|svg|webp|avif|ico|woff2?|ttf|eot|mp4|webm|mp3|pdf)$"
 """A page asks for many of them: neither these nor missing ones are counted, as both scenarios leave them out."""
-
-NETWORK_THREATS_TABLE = TableSpec(
-    name="gold.network_threats",
-    description="Networks that did too much of what attackers do on a UTC day, by rule.",
-    grain="one day, network and rule",
-    key=("report_date", "network", "rule"),
-    columns=(
-        Column("report_date", "date", "UTC day of the lines; each day is judged by itself", nullable=False),
-        Column("network", "string", "The address; of IPv6 its /64", nullable=False),
-        Column("rule", "string", "password_guessing, spread_guessing, path_scan or burst", nullable=False),
-        Column("first_at", "timestamp", "The first line that counts for the rule", nullable=False),
-        Column("last_at", "timestamp", "The last line of the day that counts for the rule", nullable=False),
-        Column("reached_at", "timestamp", "When the rule's limit was reached first", nullable=False),
-        Column("events", "bigint", "Failed log-ins, missing paths or requests of the day", nullable=False),
-        Column("peak", "bigint", "The most of them in the rule's time; of spread_guessing: networks", nullable=False),
-        Column("targets", "bigint", "Distinct users or paths", nullable=False),
-        Column("hosts", "bigint", "Distinct hosts, those that are known", nullable=False),
-        Column("logged_in_at", "timestamp", "First log-in of the network after the limit was reached; null: none"),
-        Column("words", "string", "The same as a sentence", nullable=False),
-    ),
-    partition_columns=("report_date",),
-    statistics_columns=("first_at", "last_at"),
-    roles=EventRoles(user_id="network"),
-)
 
 
 def _within(limit: Limit) -> str:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from platform_assets.reports.daily_report import DailyReport, ReportInput
 from platform_assets.reports.report_sources import SENSORS
 from platform_assets.reports.telemetry_thresholds import Threshold, load_thresholds
-from platform_assets.tables.spec import Column, EventRoles, TableSpec
+from platform_assets.tables.telemetry import TELEMETRY_ANOMALIES_TABLE
 from platform_assets.topics.telemetry import MICROS_SQL, STANDARD_UNIT_SQL, TELEMETRY
 from resources.settings import load_settings
 
@@ -37,32 +37,6 @@ SILENT_PAUSES, CRITICAL_PAUSES = 10.0, 40.0
 
 HOUR_MICROS = 3_600_000_000
 DAY_MICROS = 24 * HOUR_MICROS
-
-TELEMETRY_ANOMALIES_TABLE = TableSpec(
-    name="gold.telemetry_anomalies",
-    description="What was wrong with the readings of a UTC day: out of range, stuck, steps, unusual values, silence. "
-    "What goes on over midnight has a row on each day.",
-    grain="one day, sensor, kind, rule and beginning",
-    key=("report_date", "sensor", "kind", "rule", "start_time"),
-    columns=(
-        Column("report_date", "date", "UTC day on which it was so", nullable=False),
-        Column("sensor", "string", "Which sensor", nullable=False),
-        Column("kind", "string", "What it measures", nullable=False),
-        Column("rule", "string", "out_of_range, stuck, step, unusual or silence", nullable=False),
-        Column("start_time", "timestamp", "Since when; of what is stuck or silent perhaps the day before"),
-        Column("end_time", "timestamp", "The last reading of which it is true; of a silence the reading that ends it"),
-        Column("place", "string", "Where the sensor was, where it says so"),
-        Column("readings", "bigint", "Readings of the day of which it is true; 0 for a silence", nullable=False),
-        Column("value", "double", "The value that is farthest from what is expected; how long a silence was"),
-        Column("expected", "double", "The limit, level or median that it is compared with; the usual pause"),
-        Column("unit", "string", "Of both: the kind's standard unit; s for a silence", nullable=False),
-        Column("severity", "string", "warning or critical", nullable=False),
-        Column("words", "string", "The same for people", nullable=False),
-    ),
-    partition_columns=("report_date",),
-    # A patient's readings are a person's.
-    roles=EventRoles(user_id="sensor"),
-)
 
 
 def in_micros(number: float | None, factor: int = 1_000_000) -> int | None:

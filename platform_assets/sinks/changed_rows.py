@@ -27,6 +27,14 @@ _PORTION_ROWS = 20_000
 
 
 @dataclass(frozen=True)
+class Told:
+    """Rows that are no news: they meet `condition`, as one of the rows before did with the same values in `columns`."""
+
+    columns: tuple[str, ...]
+    condition: str
+
+
+@dataclass(frozen=True)
 class ChangedRows:
     """Keys of rows that go, and rows that come; a row that changes is in both. Each is read once, and to its end."""
 
@@ -36,9 +44,17 @@ class ChangedRows:
 
 @contextmanager
 def find_changed_rows(
-    engine: DuckDBResource, files: FileSystem, step: Step, spec: TableSpec, schema: pa.Schema
+    engine: DuckDBResource,
+    files: FileSystem,
+    step: Step,
+    spec: TableSpec,
+    schema: pa.Schema,
+    told: Told | None = None,
 ) -> Iterator[ChangedRows]:
-    """Yields the changes of a step, for the length of the block. Raises `LogGapError` where a file is gone."""
+    """Yields the changes of a step, for the length of the block; rows that are `told` do not come.
+
+    Raises `LogGapError` where a file is gone.
+    """
     if not step.removed:
         yield ChangedRows(iter(()), read_rows(files, step.added, schema))
         return
@@ -48,9 +64,19 @@ def find_changed_rows(
         _load(connection, "removed", files, step.removed, schema)
         gone = f"SELECT {key} FROM (FROM removed EXCEPT ALL FROM added)"
         gone_schema = schema.empty_table().select([*spec.key]).schema
-        yield ChangedRows(
-            _stream(connection, gone, gone_schema), _stream(connection, "FROM added EXCEPT ALL FROM removed", schema)
-        )
+        come = "FROM added EXCEPT ALL FROM removed"
+        if told is not None:
+            come = _leave_out(come, told)
+        yield ChangedRows(_stream(connection, gone, gone_schema), _stream(connection, come, schema))
+
+
+def _leave_out(come: str, told: Told) -> str:
+    """The query without what is told. A condition that cannot be computed over a row is not met by it."""
+    meets = f"coalesce(TRY(({told.condition})::BOOLEAN), false)"
+    same = " AND ".join(f"was.{quote(name)} IS NOT DISTINCT FROM now.{quote(name)}" for name in told.columns)
+    return f"""
+        SELECT now.* EXCLUDE "meets it" FROM (SELECT *, {meets} AS "meets it" FROM ({come})) AS now
+        WHERE NOT "meets it" OR NOT EXISTS (SELECT 1 FROM (FROM removed WHERE {meets}) AS was WHERE {same})"""
 
 
 def _load(
