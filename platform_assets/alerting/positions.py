@@ -104,13 +104,18 @@ class FollowedLog:
         self._noted, self._noted_at = self.position, time.monotonic()
 
     def _read_noted(self) -> Position | None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         table = self._lakehouse.find_table(ALERT_POSITIONS.name)
         if table is None:
             return None
-        rows = [row for row in table.to_pyarrow_table().to_pylist() if row["reader"] == self._reader]
-        if not rows:
+        # Filtered afterwards: a filter over texts that delta-rs has compacted fails (arrow#49368).
+        notes = table.to_pyarrow_table()
+        rows = notes.filter(pc.equal(notes["reader"].cast(pa.string()), self._reader))
+        if not len(rows):
             return None
-        newest = max(rows, key=lambda row: row["noted_at"])
+        [newest] = rows.sort_by([("noted_at", "descending")]).slice(0, 1).to_pylist()
         return Position(newest["table_id"], newest["version"], newest["digest"], newest["committed_at"])
 
     def _find_beginning(self) -> Position | None:

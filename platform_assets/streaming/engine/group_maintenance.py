@@ -18,6 +18,7 @@ from platform_assets.streaming.engine.periodic_work import PeriodicWork, Task
 from platform_assets.streaming.engine.query_errors import classify_failure
 from platform_assets.streaming.engine.table_upkeep import TableUpkeep
 from platform_assets.streaming.engine.topic_ends import TopicEnds
+from platform_assets.streaming.ledgers.alert_history import AlertHistory
 from platform_assets.streaming.ledgers.history_days import HistoryDays
 from platform_assets.streaming.ledgers.hop_ledger import HopLedger
 from platform_assets.streaming.ledgers.ledger_days import LedgerDays
@@ -67,6 +68,7 @@ class GroupMaintenance:
             LedgerDays(context, [query.stream.name for query in derived], HOP_LEDGER),
         ]
         self._history_days = HistoryDays(context)
+        self._alert_history = AlertHistory(context)
         self._hops = HopLedger(
             derived_streams, context, has_executors=not str(session.sparkContext.master).startswith("local")
         )
@@ -228,7 +230,7 @@ class GroupMaintenance:
         for days in self._ledger_days:
             if days.roll_up(now):
                 self._upkeep.note_replaced(days.name)
-        for name in self._history_days.remove(now):
+        for name in self._history_days.remove(now) | self._alert_history.remove(now):
             self._upkeep.note_replaced(name)
 
     def _look_after_tables(self) -> None:

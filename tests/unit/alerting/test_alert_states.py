@@ -112,5 +112,6 @@ def test_what_is_no_alert_is_refused(change: dict[str, Any], says: str) -> None:
 
 def test_the_files_that_ship_are_alerts_of_their_names() -> None:
     assert [alert.name for alert in load_alerts()] == [
-        "break_in_suspected", "events_refused", "fraud_suspected", "network_threat", "patient_at_risk", "sensor_anomaly",
+        "break_in_suspected", "events_refused", "fraud_suspected", "network_threat", "patient_at_risk",
+        "sensor_anomaly",
     ]  # fmt: skip
