@@ -89,6 +89,8 @@ def measure(settings: Settings, kafka: KafkaResource, seconds: int) -> None:
         found = sorted(read_at[key] - alerts[key][column].timestamp() for key in read_at)
         print(f"from {what} to the consumer: p50 {statistics.median(found):.2f} s, p99 {_percentile(found):.2f} s, "
               f"longest {found[-1]:.2f} s")  # fmt: skip
+    late = sorted(read_at, key=lambda key: read_at[key] - alerts[key]["raised_at"].timestamp())[-3:]
+    print(f"the slowest three: {', '.join(late)} (reason-0 is the first, for which connections are made)")
     print(f"CPU: {busy:.3f} cores, idle {idle:.3f}; memory {memory:.0f} MiB")
 
 

@@ -60,3 +60,32 @@ class DuckDBResource(dg.ConfigurableResource[Any]):
                 yield connection
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+class KeptConnection:
+    """A connection that one thread uses again and again: to open one costs 40 ms of CPU.
+
+    `connected` as `DuckDBResource.connected`, but what the block leaves behind is there in the next one. After an error
+    in the block, and after `close`, the next one begins with a new connection.
+    """
+
+    def __init__(self, engine: DuckDBResource) -> None:
+        self._engine = engine
+        self._opened = contextlib.ExitStack()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection, for the block. Raises as `DuckDBResource.connected`."""
+        if self._connection is None:
+            self._connection = self._opened.enter_context(self._engine.connected())
+        try:
+            yield self._connection
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets go of the connection and its memory."""
+        self._connection = None
+        self._opened.close()

@@ -24,6 +24,7 @@ from platform_assets.sinks.sink import list_files
 from platform_assets.sinks.table_log import LogGapError, Step
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.progress import AlertProgress, QueryProgress
+from resources.duckdb import KeptConnection
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -52,6 +53,7 @@ class AlertFollower(LogFollower):
         super().__init__(f"The alert {spec.name}", name_alert_query(spec.name), spec.table.name, lakehouse, check_lease)
         self.opened = self.closed = self.rows = 0
         self._spec, self._engine = spec, engine
+        self._kept = KeptConnection(engine)
         self._begin()
 
     def _begin(self) -> None:
@@ -105,11 +107,12 @@ class AlertFollower(LogFollower):
 
     def close(self) -> None:
         """Forgets what it knows of the tables: the next call of `advance` reads it again."""
+        self._kept.close()
         self._followed = self._open_log()
         self._begin()
 
     def _restore(self) -> None:
-        demand_valid(self._engine, self._spec)
+        demand_valid(self._kept, self._spec)
         table = alert_table.open_alert_table(self._lakehouse)
         self._states.restore(*alert_table.read_open(self._engine, table, self._spec, datetime.now(UTC)))
         self._written = _find_written(table, self._app)
@@ -123,7 +126,7 @@ class AlertFollower(LogFollower):
         if self._spec.recomputed_within is not None:
             told = Told((*self._spec.table.key, self._spec.time_column), self._spec.condition)
         with find_changed_rows(self._engine, self._followed.log.files, step, self._spec.table, schema, told) as changed:
-            found = find_raised(self._engine, self._spec, changed.come, self._find_since(step.first_committed_at))
+            found = find_raised(self._kept, self._spec, changed.come, self._find_since(step.first_committed_at))
             self._take(chain.from_iterable(found), step.version, step.committed_at)
 
     def _find_since(self, committed_at: datetime) -> datetime | None:
@@ -178,7 +181,7 @@ class AlertFollower(LogFollower):
         table.load_as_version(after.version)
         rows = read_rows(self._followed.log.files, list_files(table), build_arrow_schema(self._spec.table))
         since = max(before.committed_at, self._find_since(after.committed_at) or before.committed_at)
-        found = find_raised(self._engine, self._spec, rows, since)
+        found = find_raised(self._kept, self._spec, rows, since)
         self._take(chain.from_iterable(found), after.version, after.committed_at)
         self._followed.note(now=True)
 

@@ -14,6 +14,8 @@ from platform_assets.streaming.delta.retried_commits import no_hooks
 from platform_assets.tables.platform import ALERT_POSITIONS
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
     from resources.lakehouse import LakehouseResource
 
 # What was read since the last note is read again after a kill. Each note is a commit.
@@ -51,6 +53,7 @@ class FollowedLog:
         self._looked_at = self._listed_at = -_LIST_SECONDS
         self._noted: Position | None = None
         self._noted_at = -_NOTE_SECONDS
+        self._notes: DeltaTable | None = None
 
     def is_open(self) -> bool:
         """Whether there is a position to go on from; looks for one, and notes where a new reader begins."""
@@ -96,11 +99,13 @@ class FollowedLog:
         if self._check_lease is not None:
             self._check_lease()
         row = {"reader": self._reader, "noted_at": datetime.now(UTC), **vars(self.position)}
-        table = create_table(
-            self._lakehouse.table_uri(ALERT_POSITIONS.name), ALERT_POSITIONS, self._lakehouse.storage_options()
-        )
+        if self._notes is None:
+            self._notes = create_table(
+                self._lakehouse.table_uri(ALERT_POSITIONS.name), ALERT_POSITIONS, self._lakehouse.storage_options()
+            )
+        self._notes.update_incremental()
         rows = pa.Table.from_pylist([row], build_arrow_schema(ALERT_POSITIONS))
-        write_deltalake(table, rows, mode="append", post_commithook_properties=no_hooks())
+        write_deltalake(self._notes, rows, mode="append", post_commithook_properties=no_hooks())
         self._noted, self._noted_at = self.position, time.monotonic()
 
     def _read_noted(self) -> Position | None:

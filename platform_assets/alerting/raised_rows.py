@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from resources.duckdb import DuckDBResource
+    from resources.duckdb import DuckDBResource, KeptConnection
 
 # A key or a text of megabytes would stand in each message, and in memory while the alert is open.
 _MOST_CHARACTERS = 500
@@ -40,7 +40,10 @@ class Raised:
 
 
 def find_raised(
-    engine: DuckDBResource, spec: AlertSpec, rows: Iterator[pa.RecordBatch], since: datetime | None = None
+    engine: DuckDBResource | KeptConnection,
+    spec: AlertSpec,
+    rows: Iterator[pa.RecordBatch],
+    since: datetime | None = None,
 ) -> Iterator[list[Raised]]:
     """What these rows say, in portions, in the order of the keys. Only rows at or after `since`, where that is given.
 
@@ -71,7 +74,7 @@ def find_raised(
             raise _name_expression(spec, error) from None
 
 
-def demand_valid(engine: DuckDBResource, spec: AlertSpec) -> None:
+def demand_valid(engine: DuckDBResource | KeptConnection, spec: AlertSpec) -> None:
     """Raises `CatalogueError` where an expression of the spec is none that DuckDB reads."""
     for _ in find_raised(engine, spec, iter(())):
         pass

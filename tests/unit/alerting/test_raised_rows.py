@@ -16,6 +16,7 @@ from platform_assets.alerts import load_alerts
 from platform_assets.errors import CatalogueError
 from platform_assets.sinks.table_log import LogGapError
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from resources.duckdb import KeptConnection
 from tests.unit.alerting.raised_table import HOT, NOON, TABLE, RaisedTable, Row, build_row
 
 _rows = st.lists(
@@ -104,3 +105,20 @@ def test_an_error_of_the_reader_is_the_error(raised: RaisedTable) -> None:
 def test_long_keys_and_texts_are_cut(raised: RaisedTable) -> None:
     [found] = find(raised, [build_row("k" * 2_000_000, 40.0)])
     assert len(found.key) == len(found.text) == 500
+
+
+def test_a_connection_is_used_again_and_is_another_one_after_an_error(raised: RaisedTable) -> None:
+    kept = KeptConnection(raised.engine)
+    scratch = raised.settings.home / "reports"
+    demand_valid(kept, HOT)
+    with kept.connected() as first:
+        assert len(list(scratch.iterdir())) == 1
+    with pytest.raises(CatalogueError, match="cannot be computed"):
+        demand_valid(kept, replace(HOT, condition="nothing > 1"))
+    assert list(scratch.iterdir()) == []
+    demand_valid(kept, HOT)
+    with kept.connected() as second:
+        assert second is not first
+    kept.close()
+    kept.close()
+    assert list(scratch.iterdir()) == []
