@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,18 +148,24 @@ def daemon(platform: Platform) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon; afterwards it, its runs' hosts and their JVMs are gone."""
     with platform.start_daemon() as process:
         yield process
-        children = psutil.Process(process.pid).children(recursive=True)
-        code_servers = [identify(child.pid) for child in children if _is_code_server(child)]
-        process.terminate()
-        process.wait()
-        report = read_report(platform.instance, GROUP.name)
+        end_daemon(platform, process, [GROUP.name])
+
+
+def end_daemon(platform: Platform, process: subprocess.Popen[bytes], groups: Sequence[str]) -> None:
+    """Ends a daemon, and the hosts of these groups with their JVMs."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    code_servers = [identify(child.pid) for child in children if _is_code_server(child)]
+    process.terminate()
+    process.wait()
+    for group in groups:
+        report = read_report(platform.instance, group)
         if report is not None and not is_operation(report.heartbeat):  # that would be this process
             for identity in (report.heartbeat.process, report.heartbeat.jvm):
                 if identity is not None:
                     kill(identity)
-            wait_for(lambda: not read_lock(platform.settings.home, GROUP.name).held, "the lock is free")
-        # They end when no daemon has spoken to them for 20 s, and need their database for that.
-        wait_for(lambda: not any(server and is_alive(server) for server in code_servers), "the code servers are gone")
+            wait_for(lambda group=group: not read_lock(platform.settings.home, group).held, "the lock is free")
+    # They end when no daemon has spoken to them for 20 s, and need their database for that.
+    wait_for(lambda: not any(server and is_alive(server) for server in code_servers), "the code servers are gone")
 
 
 def _is_code_server(process: psutil.Process) -> bool:

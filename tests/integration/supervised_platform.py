@@ -51,12 +51,12 @@ class Platform:
     instance: dg.DagsterInstance
     environment: dict[str, str]
 
-    def start_daemon(self) -> subprocess.Popen[bytes]:
+    def start_daemon(self, module: str = "tests.integration.streaming_definitions") -> subprocess.Popen[bytes]:
         command = [
             str(Path(sys.executable).parent / "dagster-daemon"),
             "run",
             "-m",
-            "tests.integration.streaming_definitions",
+            module,
         ]
         log = (self.settings.home / "daemon.log").open("ab")
         with log:
@@ -70,9 +70,9 @@ class Platform:
     def runs(self) -> list[RunView]:
         return read_runs(self.instance, GROUP.name, 50)
 
-    def running_host(self, after: str = "") -> Heartbeat | None:
+    def running_host(self, after: str = "", group: str = GROUP.name) -> Heartbeat | None:
         """The heartbeat of a live host, other than that of the run `after`, whose queries run."""
-        report = read_report(self.instance, GROUP.name)
+        report = read_report(self.instance, group)
         if report is None or report.heartbeat.run_id == after or report.heartbeat.phase != "running":
             return None
         return report.heartbeat if is_alive(report.heartbeat.process) else None
