@@ -163,9 +163,13 @@ def end_daemon(platform: Platform, process: subprocess.Popen[bytes], groups: Seq
             for identity in (report.heartbeat.process, report.heartbeat.jvm):
                 if identity is not None:
                     kill(identity)
-            wait_for(lambda group=group: not read_lock(platform.settings.home, group).held, "the lock is free")
+            wait_for(functools.partial(_is_lock_free, platform, group), "the lock is free")
     # They end when no daemon has spoken to them for 20 s, and need their database for that.
     wait_for(lambda: not any(server and is_alive(server) for server in code_servers), "the code servers are gone")
+
+
+def _is_lock_free(platform: Platform, group: str) -> bool:
+    return not read_lock(platform.settings.home, group).held
 
 
 def _is_code_server(process: psutil.Process) -> bool:

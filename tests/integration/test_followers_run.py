@@ -17,6 +17,7 @@ import pytest
 from deltalake import write_deltalake
 
 from jobs.supervision.lease import read_report
+from jobs.supervision.model import Heartbeat
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.tables.platform import ALERT_POSITIONS, ALERTS
 from platform_assets.topics.events import QUARANTINED_EVENTS
@@ -82,7 +83,7 @@ def followed(
             end_daemon(platform, daemon, GROUPS)
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(1800)
 def test_killed_hosts_and_a_database_that_is_away_lose_and_double_nothing(
     followed: Platform, database: Database
@@ -108,14 +109,17 @@ def test_killed_hosts_and_a_database_that_is_away_lose_and_double_nothing(
         table = lakehouse.find_table(name)
         return [] if table is None else table.to_pyarrow_table().to_pylist()
 
-    def list_opened() -> list[object]:
+    def list_opened() -> list[str]:
         return sorted(str(row["key"]) for row in read(ALERTS.name) if row["transition"] == "opened")
 
     def list_copied() -> list[int]:
         sql = "SELECT kafka_offset FROM headrace.silver_quarantined_events"
         return sorted(int(row[0]) for row in database.ask(sql))
 
-    hosts = {name: wait_for(lambda name=name: followed.running_host(group=name), f"{name} runs") for name in GROUPS}
+    def wait_for_host(name: str, after: str = "") -> Heartbeat:
+        return wait_for(lambda: followed.running_host(after, name), f"{name} runs")
+
+    hosts = {name: wait_for_host(name) for name in GROUPS}
     wait_for(lambda: any(row["reader"] == "alert_events_refused" for row in read(ALERT_POSITIONS.name)), "it follows")
     wait_for(lambda: database.ask("SELECT 1 FROM headrace.sinks WHERE version IS NOT NULL"), "the first load")
     for turn in range(2):
@@ -124,9 +128,7 @@ def test_killed_hosts_and_a_database_that_is_away_lose_and_double_nothing(
             kill(hosts[name].process)
             refuse(f"killed-{turn}-{name}", "always")
         for name in GROUPS:
-            hosts[name] = wait_for(
-                lambda name=name: followed.running_host(hosts[name].run_id, name), f"{name} runs again"
-            )
+            hosts[name] = wait_for_host(name, hosts[name].run_id)
         wait_for(lambda: list_opened() == sorted(written), "each reason has opened an alert")
         wait_for(lambda: list_copied() == list(range(written.total())), "the table in Postgres has each row")
 

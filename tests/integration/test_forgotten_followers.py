@@ -1,4 +1,4 @@
-"""`headrace forget-user` with sinks and alerts, as whole processes: the user's rows leave Postgres and platform.alerts."""
+"""`headrace forget-user` with sinks and alerts, as processes: the user leaves Postgres and platform.alerts."""
 
 from __future__ import annotations
 

@@ -20,9 +20,10 @@ from platform_assets.checks.freshness import build_report_freshness_checks
 from platform_assets.checks.report_consistency import build_report_consistency_checks
 from platform_assets.checks.schema_contract import build_schema_contract_checks
 from platform_assets.reports import assets
-from platform_assets.reports.network_threats import NETWORK_THREATS, NETWORK_THREATS_TABLE
+from platform_assets.reports.network_threats import NETWORK_THREATS
 from platform_assets.reports.report_engine import EngineName
 from platform_assets.streaming.delta.delta_tables import create_table
+from platform_assets.tables.access_logs import NETWORK_THREATS_TABLE
 from platform_assets.tables.spec import Column
 from platform_assets.topics.access_logs import ACCESS_LOGS, find_network
 from resources.lakehouse import LakehouseResource

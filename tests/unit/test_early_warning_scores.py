@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.reports.early_warning_scores import EARLY_WARNING_SCORES, EARLY_WARNING_SCORES_TABLE
+from platform_assets.reports.early_warning_scores import EARLY_WARNING_SCORES
+from platform_assets.tables.telemetry import EARLY_WARNING_SCORES_TABLE
 from resources.lakehouse import LakehouseResource
 from tests.spark.telemetry_cases import MINUTE, Reading, reading, telemetry_table
 from tests.telemetry_lake import HOUR, MIDNIGHT, Row, ask_sql, recompute, tell_history, write

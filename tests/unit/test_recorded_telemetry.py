@@ -14,11 +14,12 @@ import pytest
 from jobs.simulator.mapping import RowMapping, find_fields
 from jobs.simulator.recorded import Recording
 from platform_assets.errors import UsageError
-from platform_assets.reports.telemetry_anomalies import TELEMETRY_ANOMALIES_TABLE, build_anomalies_sql
+from platform_assets.reports.telemetry_anomalies import build_anomalies_sql
 from platform_assets.reports.telemetry_thresholds import load_thresholds
 from platform_assets.streaming.event_rules import EventRules
 from platform_assets.streaming.ingest.record_contract import compile_contract
 from platform_assets.streaming.topic_spec import EventTime, JsonValues
+from platform_assets.tables.telemetry import TELEMETRY_ANOMALIES_TABLE
 from platform_assets.topics import telemetry, transactions
 from platform_assets.topics.telemetry import TOPIC
 from tests.spark.telemetry_cases import Reading, telemetry_table

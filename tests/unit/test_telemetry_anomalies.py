@@ -26,10 +26,8 @@ from platform_assets.checks.schema_contract import build_schema_contract_checks
 from platform_assets.errors import SettingError
 from platform_assets.reports.daily_report import ReportInput
 from platform_assets.reports.day_states import REPORT_DAYS
-from platform_assets.reports.early_warning_scores import EARLY_WARNING_SCORES_TABLE
 from platform_assets.reports.telemetry_anomalies import (
     TELEMETRY_ANOMALIES,
-    TELEMETRY_ANOMALIES_TABLE,
     build_anomalies_sql,
 )
 from platform_assets.reports.telemetry_thresholds import SHIPPED, load_thresholds
@@ -37,6 +35,7 @@ from platform_assets.streaming.context import StreamContext
 from platform_assets.streaming.stream_spec import KafkaStream, Stream
 from platform_assets.streams import telemetry_statistics
 from platform_assets.tables.spec import Column
+from platform_assets.tables.telemetry import EARLY_WARNING_SCORES_TABLE, TELEMETRY_ANOMALIES_TABLE
 from platform_assets.topics.telemetry import TELEMETRY, TOPIC, UNITS
 from resources.lakehouse import LakehouseResource
 from resources.settings import load_settings

@@ -8,9 +8,8 @@ import dagster as dg
 import pytest
 
 from platform_assets.definitions import defs
-from platform_assets.reports.early_warning_scores import EARLY_WARNING_SCORES_TABLE
-from platform_assets.reports.telemetry_anomalies import TELEMETRY_ANOMALIES_TABLE
 from platform_assets.streams import telemetry_statistics
+from platform_assets.tables.telemetry import EARLY_WARNING_SCORES_TABLE, TELEMETRY_ANOMALIES_TABLE
 from platform_assets.topics.telemetry import TOPIC
 from resources.settings import load_settings
 

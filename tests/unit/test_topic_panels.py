@@ -55,7 +55,7 @@ def test_requests_and_errors_are_those_of_the_last_whole_minutes(
     lakehouse: LakehouseResource, reader: PageReader, values: Values
 ) -> None:
     chance = random.Random(1)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "window_start": NOW.replace(second=0) - MINUTE * ago, "host": host, "requests": chance.randrange(50),
             "client_errors": chance.randrange(9), "server_errors": chance.randrange(9),
@@ -92,7 +92,7 @@ def test_an_empty_table_says_that_nothing_came(lakehouse: LakehouseResource, rea
 def test_threats_are_shown_without_addresses_and_who_came_in_is_first(
     lakehouse: LakehouseResource, reader: PageReader, values: Values
 ) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "report_date": NOW.date(), "network": f"203.0.113.{n}", "rule": "burst", "first_at": NOW - n * MINUTE,
             "last_at": NOW - n * MINUTE, "reached_at": NOW, "events": 1, "peak": 1, "targets": 1, "hosts": 1,
@@ -114,7 +114,7 @@ def test_kinds_of_readings_are_added_up_over_an_hour(
 ) -> None:
     chance = random.Random(2)
     start = NOW.replace(second=0)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "window_start": start - timedelta(minutes=5 * n), "window_end": start, "sensor": f"s-{sensor}",
             "kind": chance.choice(("pm2_5", "noise_level")), "unit": "dB", "readings": chance.randrange(3),
@@ -139,7 +139,7 @@ def test_anomalies_and_patients_are_counted_without_their_names(
     lakehouse: LakehouseResource, reader: PageReader, values: Values
 ) -> None:
     chance = random.Random(3)
-    anomalies = [
+    anomalies: list[dict[str, Any]] = [
         {
             "report_date": NOW.date(), "sensor": f"patient-{n}", "kind": "pm2_5",
             "rule": chance.choice(("step", "stuck")), "start_time": NOW, "end_time": NOW - n * MINUTE, "place": HOSTILE,
@@ -149,7 +149,7 @@ def test_anomalies_and_patients_are_counted_without_their_names(
         for n in range(20)
     ]  # fmt: skip
     append_rows(lakehouse, TELEMETRY_ANOMALIES_TABLE, anomalies)
-    hours = [
+    hours: list[dict[str, Any]] = [
         {
             "report_date": NOW.date(), "sensor": f"patient-{n}", "hour_start": NOW.replace(minute=0) - h * 60 * MINUTE,
             "score": 7, "known_signs": 7, "missing_signs": "", "has_red_sign": False,

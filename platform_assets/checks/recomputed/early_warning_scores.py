@@ -10,8 +10,8 @@ import polars as pl
 
 from platform_assets.checks.recomputed.readings import find_micros
 from platform_assets.checks.recomputed.snapshots import Portion, Snapshot, collect
-from platform_assets.reports.early_warning_scores import EARLY_WARNING_SCORES_TABLE
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
+from platform_assets.tables.telemetry import EARLY_WARNING_SCORES_TABLE
 from platform_assets.topics.telemetry import TELEMETRY
 
 

@@ -19,6 +19,7 @@ from platform_assets.reports import telemetry_anomalies as rules
 from platform_assets.reports.telemetry_thresholds import Threshold, load_thresholds
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.moments import at_micros, count_micros
+from platform_assets.tables.telemetry import TELEMETRY_ANOMALIES_TABLE
 from platform_assets.topics.telemetry import TELEMETRY, UNITS
 from resources.settings import load_settings
 
@@ -77,7 +78,7 @@ def recompute_anomalies(sources: Mapping[str, Snapshot], day: date, portion: Por
             if kind in thresholds:
                 for found in _judge(series, thresholds[kind], begin, count_micros(last)):
                     rows.append({"report_date": day, "sensor": sensor, "kind": kind, **found})
-    schema = pl.Schema(build_arrow_schema(rules.TELEMETRY_ANOMALIES_TABLE))
+    schema = pl.Schema(build_arrow_schema(TELEMETRY_ANOMALIES_TABLE))
     return pl.DataFrame(rows, schema=schema).lazy()
 
 
