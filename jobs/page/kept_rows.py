@@ -40,8 +40,8 @@ class Kept:
     `sql` (DuckDB) selects it from `file_rows`, some files' rows with the table's columns; `$since` in it is the moment
     from which on rows matter. `time_column` is a timestamp among the table's statistics: files whose rows all lie
     before `since` are not read. `find_since` says that moment, by the newest one in the table that is not in the
-    future; None: all rows matter. The result is the relation `name`; with `find_since` it has a column `moment`, by
-    which old rows are forgotten.
+    future; None: all rows matter. The result is the relation `name`, whose column `unit` is the page's own; with
+    `find_since` it has a column `moment`, by which old rows are forgotten.
     """
 
     name: str

@@ -85,7 +85,7 @@ class AlertStates:
             elif each.rows and not self._is_cooling(key, committed_at):
                 yield self._open(key, each, version, committed_at)
             # The alert of all the others is over when nothing raises it any more.
-            if each.is_over and key in self.open and key != THE_OTHERS:
+            if each.is_over and key in self.open and key != THE_OTHERS and not _is_older(each, self.open[key]):
                 yield self._close(self.open[key], committed_at)
 
     def close_quiet(self, now: datetime) -> Iterator[Transition]:
@@ -131,6 +131,11 @@ class AlertStates:
     def _is_cooling(self, key: str, at: datetime) -> bool:
         closed_at = self._closed_at.get(key)
         return closed_at is not None and at - closed_at < self._spec.cool_down
+
+
+def _is_older(over: Raised, alert: OpenAlert) -> bool:
+    """Whether rows that come late say that it was over before that happened which has opened the alert."""
+    return over.last_at is not None and alert.event_time is not None and over.last_at < alert.event_time
 
 
 def _describe(alert: OpenAlert, transition: str, rows: int) -> Transition:

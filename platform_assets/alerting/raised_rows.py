@@ -28,7 +28,7 @@ class Raised:
     """What some rows say about one key.
 
     `rows` raise the alert: none, where the rows only say that it is over. `text`, `user` and `event_time` are of the
-    first of them by time. `is_over`: the last of all rows by time says that it is over.
+    first of them by time. `is_over`: the last of all rows by time says that it is over; it was at `last_at`.
     """
 
     key: str
@@ -37,6 +37,7 @@ class Raised:
     user: str | None
     event_time: datetime | None
     is_over: bool
+    last_at: datetime | None = None
 
 
 def find_raised(
@@ -107,11 +108,12 @@ def _build_query(spec: AlertSpec) -> str:
         )
         SELECT alert_key, count(*) FILTER (raises), arg_min(alert_text, place) FILTER (raises),
                arg_min(alert_user, place) FILTER (raises), epoch_us(min(happened_at) FILTER (raises)),
-               arg_max(raises, place_of_state)
+               arg_max(raises, place_of_state), epoch_us(max(happened_at))
         FROM placed GROUP BY alert_key ORDER BY alert_key
     """
 
 
 def _read(row: tuple[Any, ...]) -> Raised:
-    key, rows, text, user, micros, raises_last = row
-    return Raised(key, rows, text or "", user, None if micros is None else at_micros(micros), not raises_last)
+    key, rows, text, user, *times, raises_last, last = row
+    event_time, last_at = (None if micros is None else at_micros(micros) for micros in (*times, last))
+    return Raised(key, rows, text or "", user, event_time, not raises_last, last_at)

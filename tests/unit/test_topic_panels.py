@@ -127,6 +127,7 @@ def test_kinds_of_readings_are_added_up_over_an_hour(
     hour = [row for row in rows if row["window_start"] > start - timedelta(hours=1)]
     for found in values["sensors"]["kinds"]:
         of_kind = [row for row in hour if row["kind"] == found["kind"]]
+        assert found["unit"] == "dB"
         assert found["sensors"] == len({row["sensor"] for row in of_kind})
         assert found["readings"] == sum(row["readings"] + row["bad_readings"] for row in of_kind)
         assert found["bad"] == sum(row["bad_readings"] for row in of_kind)

@@ -19,7 +19,7 @@ _WINDOWS = Kept(
     time_column="window_start",
     find_since=lambda newest: newest - _HOUR,
     sql="""
-        SELECT window_start AS moment, sensor, kind, unit, readings, bad_readings, total_value
+        SELECT window_start AS moment, sensor, kind, unit AS measured_in, readings, bad_readings, total_value
         FROM file_rows WHERE window_start >= $since""",
 )
 
@@ -30,7 +30,7 @@ def build(given: PanelInput) -> Mapping[str, Any]:
     if newest is None:
         return {"kinds": []}
     kinds = given.ask(
-        """SELECT kind, any_value(unit) AS unit, count(DISTINCT sensor) AS sensors,
+        """SELECT kind, any_value(measured_in) AS unit, count(DISTINCT sensor) AS sensors,
                   CAST(sum(readings + bad_readings) AS BIGINT) AS readings, CAST(sum(bad_readings) AS BIGINT) AS bad,
                   CAST(sum(total_value) AS DOUBLE) / nullif(sum(readings), 0) AS mean
            FROM sensor_windows WHERE moment > $since AND moment <= $now

@@ -51,6 +51,22 @@ def test_an_alert_opens_once_goes_on_and_closes(raised: RaisedTable) -> None:
     assert (follower.opened, follower.closed, follower.version) == (2, 1, 3)
 
 
+def test_a_late_row_of_before_closes_nothing(raised: RaisedTable) -> None:
+    raised.create()
+    follower = raised.build()
+    raised.follow(follower)
+    raised.append([build_row("a", 31.0, 10)])
+    raised.follow(follower)
+    raised.append([build_row("a", 20.0, 9)])
+    # Another host knows when it was, too.
+    again = raised.build()
+    raised.follow(again)
+    assert raised.read_short() == [("a", "opened", 1)]
+    raised.append([build_row("a", 20.0, 11)])
+    raised.follow(again)
+    assert raised.read_short() == [("a", "opened", 1), ("a", "closed", 0)]
+
+
 def test_what_is_there_before_it_begins_raises_nothing_and_what_comes_with_a_new_table_does(
     raised: RaisedTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
