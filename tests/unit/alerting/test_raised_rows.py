@@ -68,7 +68,8 @@ def _by_hand(rows: list[Row], since: datetime | None) -> list[Raised]:
         ]
         times = [row["at"] for row in hot if row["at"] is not None]
         text = _text(first) if first is not None else ""
-        found.append(Raised(key, len(hot), text, users[0] if users else None, min(times, default=None), is_over))
+        last = max((row["at"] for row in [*hot, *cold] if row["at"] is not None), default=None)
+        found.append(Raised(key, len(hot), text, users[0] if users else None, min(times, default=None), is_over, last))
     return found
 
 
