@@ -28,10 +28,14 @@ _PORTION_ROWS = 20_000
 
 @dataclass(frozen=True)
 class ChangedRows:
-    """Keys of rows that go, and rows that come; a row that changes is in both. Each is read once, and to its end."""
+    """Keys of rows that go, and rows that come; a row that changes is in both. Each is read once, and to its end.
+
+    `ended`: the keys of `gone` of which no row comes, nor has stayed in a file that was written anew.
+    """
 
     gone: Iterator[pa.RecordBatch]
     come: Iterator[pa.RecordBatch]
+    ended: Iterator[pa.RecordBatch]
 
 
 @contextmanager
@@ -40,16 +44,19 @@ def find_changed_rows(
 ) -> Iterator[ChangedRows]:
     """Yields the changes of a step, for the length of the block. Raises `LogGapError` where a file is gone."""
     if not step.removed:
-        yield ChangedRows(iter(()), read_rows(files, step.added, schema))
+        yield ChangedRows(iter(()), read_rows(files, step.added, schema), iter(()))
         return
     key = ", ".join(map(quote, spec.key))
     with engine.connected() as connection:
         _load(connection, "added", files, step.added, schema)
         _load(connection, "removed", files, step.removed, schema)
         gone = f"SELECT {key} FROM (FROM removed EXCEPT ALL FROM added)"
-        gone_schema = schema.empty_table().select([*spec.key]).schema
+        ended = f"SELECT {key} FROM removed EXCEPT SELECT {key} FROM added"
+        key_schema = schema.empty_table().select([*spec.key]).schema
         yield ChangedRows(
-            _stream(connection, gone, gone_schema), _stream(connection, "FROM added EXCEPT ALL FROM removed", schema)
+            _stream(connection, gone, key_schema),
+            _stream(connection, "FROM added EXCEPT ALL FROM removed", schema),
+            _stream(connection, ended, key_schema),
         )
 
 
