@@ -18,7 +18,7 @@ ALL = "all"
 
 
 def load_groups() -> tuple[StreamGroup, ...]:
-    """The groups of the streams, the sinks and the published topics, and last the group `alerts` where HEADRACE_ALERTS names some.
+    """The groups that `publishing.catalogue` gives, and last the group `alerts` where HEADRACE_ALERTS names some.
 
     Last, so that a drain of one after the other has written the tables before. Raises as those, and `SettingError` for
     an alert that there is not, or whose table no enabled group writes.

@@ -1,4 +1,4 @@
-"""A table's rows and keys as the records of its topic: byte for byte those that `derive.kafka_publisher` has Spark write.
+"""A table's rows and keys as the records of its topic: as `derive.kafka_publisher` has Spark write them.
 
 A key that differed in one byte would be another key: a compacted topic would keep the old row for ever.
 """

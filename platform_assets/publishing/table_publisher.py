@@ -61,7 +61,10 @@ class TablePublisher:
         partitions: int,
         check_lease: Callable[[], None] | None = None,
     ) -> None:
-        """Contacts nobody. `partitions` as of `TransactionalSender`. Raises `SettingError` for a table that cannot be written in the format that is set."""
+        """Contacts nobody. `partitions` as of `TransactionalSender`.
+
+        Raises `SettingError` for a table that cannot be written in the format that is set.
+        """
         assert stream.publish_topic is not None
         self.topic = stream.publish_topic
         self.subject = f"The publisher of {stream.main_table.name}"

@@ -1,7 +1,7 @@
 """A process with one publisher, which dies at one step of its work.
 
-`python -m tests.unit.publishing.publish_process ROOT SERVERS TOPIC HOME STEP COUNT`: by SIGKILL right before (`produce`,
-`commit`) or behind (`begun`, `committed`) the COUNT-th such call.
+`python -m tests.unit.publishing.publish_process ROOT SERVERS TOPIC HOME STEP COUNT`: by SIGKILL, right before
+(`produce`, `commit`) or behind (`begun`, `committed`) the COUNT-th such call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.unit.publishing.published_table import PublishedTable
 
-STEPS = {"begin_transaction": (None, "begun"), "produce": ("produce", None), "commit_transaction": ("commit", "committed")}
+STEPS = {
+    "begin_transaction": (None, "begun"),
+    "produce": ("produce", None),
+    "commit_transaction": ("commit", "committed"),
+}
 
 
 class DyingProducer:

@@ -92,7 +92,10 @@ def test_a_whole_table_is_published_in_portions(published: PublishedTable, monke
     assert len(published.read()) == 3 and publisher.version is None
     published.table.append([build_row(9)])
     published.follow()
-    assert sorted(Counter(record.headers["batch"] for record in published.read()).items()) == [("other", 1), ("whole", 5)]
+    assert sorted(Counter(record.headers["batch"] for record in published.read()).items()) == [
+        ("other", 1),
+        ("whole", 5),
+    ]
     published.demand_exact()
 
 
@@ -191,9 +194,7 @@ def test_a_group_publishes_and_says_how_far_it_is(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("step", "count"), [("begun", 2), ("produce", 4), ("commit", 2), ("committed", 2)]
-)
+@pytest.mark.parametrize(("step", "count"), [("begun", 2), ("produce", 4), ("commit", 2), ("committed", 2)])
 def test_a_publisher_that_is_killed_publishes_each_row_once(
     published: PublishedTable, tmp_path: Path, step: str, count: int
 ) -> None:
