@@ -34,6 +34,7 @@ def build_stream(topic: str) -> TableStream:
 class OutRecord:
     """A committed record as its readers see it."""
 
+    partition: int
     key: str
     value: str | None
     headers: Mapping[str, str]
@@ -94,7 +95,7 @@ def read_committed(kafka: KafkaResource, topic: str) -> list[OutRecord]:
             key, value, headers = record.key(), record.value(), dict(record.headers() or [])
             assert isinstance(key, bytes)
             texts = {name: text.decode() for name, text in headers.items() if isinstance(text, bytes)}
-            found.append(OutRecord(key.decode(), None if value is None else bytes(value).decode(), texts))
+            found.append(OutRecord(partition, key.decode(), None if value is None else bytes(value).decode(), texts))
     consumer.close()
     return found
 

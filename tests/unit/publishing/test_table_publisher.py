@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,22 +19,11 @@ from platform_assets.publishing.publish_group import PublishGroup
 from platform_assets.sinks.table_log import LogGapError
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.stream_spec import name_publisher
-from resources.duckdb import DuckDBResource
-from resources.kafka import KafkaResource
-from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.unit.publishing.published_table import PublishedTable, build_stream
 from tests.unit.sinks.sunk_table import FULL_ROW, build_row, wait_for
 
 ROOT = Path(__file__).parents[3]
-NewTopic = Callable[..., str]
-
-
-@pytest.fixture
-def published(
-    kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: NewTopic
-) -> PublishedTable:
-    return PublishedTable(kafka, lakehouse, DuckDBResource.from_settings(settings), topic(3))
 
 
 def numbers(published: PublishedTable) -> list[tuple[str, int, bool]]:
