@@ -17,7 +17,7 @@ GROUP_NAME = "published"
 
 
 def select_transactional(streams: Iterable[Stream], settings: Settings) -> tuple[TableStream, ...]:
-    """Those whose topics get each version of their table in a transaction.
+    """Selects those whose topics get each version of their table in a transaction.
 
     A topic of states is none: its rows are of several tables, and a repetition replaces itself.
     """
