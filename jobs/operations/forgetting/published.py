@@ -43,7 +43,7 @@ def publish_erasure(
     def open_publishers() -> Iterator[Application]:
         yield Application(partial(PublishGroup, streams, settings, kafka, lakehouse, target, demand), None)
 
-    port, grace = Terminal("forget-user: published topics", write), settings.stop_grace_seconds
+    port, grace = Terminal("published topics", write), settings.stop_grace_seconds
     if not host_group(open_publishers, port, grace_seconds=grace, bounded=True).finished:
         raise InterruptedByUserError("Interrupted. Call it again for the same user: it does the rest.")
     return tuple(

@@ -16,9 +16,9 @@ from jobs.supervision.stream_running import name_main_assets
 from platform_assets.alerting.catalogue import load_groups
 from platform_assets.definitions import defs
 from platform_assets.errors import BrokerUnavailableError, CatalogueError, SettingError
-from platform_assets.publishing import catalogue
 from platform_assets.publishing.record_writer import RecordWriter
 from platform_assets.publishing.selection import GROUP_NAME, POSITIONS_TOPIC, select_transactional
+from platform_assets.sinks import catalogue as sinks
 from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.streams.card_holds import STREAM as CARD_HOLDS
 from platform_assets.streams.high_value_users import STREAM
@@ -45,7 +45,7 @@ def test_published_topics_are_a_group_behind_the_streams(transactional: None, mo
     names = {topic.name: topic.is_compacted for topic in list_needed(load_groups(), load_settings())}
     assert names[POSITIONS_TOPIC] and names["high-value-users"]
     taken = replace(GROUP, published=(), streams=(STREAM,))
-    monkeypatch.setattr(catalogue.sinks, "load_groups", lambda: (taken,))
+    monkeypatch.setattr(sinks, "load_groups", lambda: (taken,))
     with pytest.raises(CatalogueError, match="Rename it"):
         load_groups()
 
