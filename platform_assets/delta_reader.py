@@ -8,15 +8,18 @@ each value is at least null, which none is. A filter that believes it loses rows
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
 
-from platform_assets.folders import open_folder
+from platform_assets.folders import Folder, open_folder
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,6 +34,12 @@ PORTION_ROWS = 4 * 1024
 
 # Delta's log has times in milliseconds, rounded down: the upper bound is meant with all of its last one.
 _ROUNDING = timedelta(milliseconds=1)
+
+
+# One request after the other of an object store would take a second for the commits of a minute.
+_LOG_READERS = 8
+# Without a limit the log may be long: no more than this is read past its end, or held as requests.
+_LOG_PORTION = 64
 
 
 class ArrowReadTable(DeltaTable):
@@ -54,6 +63,35 @@ class ArrowReadTable(DeltaTable):
             super().to_pyarrow_dataset()
         actions = pa.table(self.get_add_actions(flatten=True)).to_pylist()
         return _build_dataset(self, pa.schema(self.schema().to_arrow()), actions)
+
+    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """What the log says of the commits up to the version at which the table stands, newest first.
+
+        Of `limit` versions at most, and of those before one that the log no longer holds none. Each has its `version`.
+        delta-rs's own has commits in it that came after the table was opened, and counts the versions down from the
+        table's one: each is then another commit's (`findings/delta-rs-history-of-an-opened-table.sh`).
+        """
+        read = partial(_read_commit, Folder(self.table_uri, self._storage_options or {}))
+        end = -1 if limit is None else max(-1, self.version() - limit)
+        commits: list[dict[str, Any]] = []
+        with ThreadPoolExecutor(_LOG_READERS) as pool:
+            for newest in range(self.version(), end, -_LOG_PORTION):
+                for commit in pool.map(read, range(newest, max(newest - _LOG_PORTION, end), -1)):
+                    if commit is None:
+                        return commits
+                    commits.append(commit)
+        return commits
+
+
+def _read_commit(folder: Folder, version: int) -> dict[str, Any] | None:
+    content = folder.read_file(f"_delta_log/{version:020d}.json")
+    if content is None:
+        return None
+    for line in content.split(b"\n"):
+        # A commit of many files is long: only what may be its facts is parsed.
+        if b'"commitInfo"' in line and (facts := json.loads(line).get("commitInfo")) is not None:
+            return {**facts, "version": version}
+    return {"version": version}
 
 
 def register_pinned(

@@ -21,7 +21,7 @@ from jobs.platform.fraud_demonstration import HISTORY_OPTIONS, FraudDemonstratio
 from jobs.platform.platform_progress import PlatformProgress
 from jobs.platform.reports_run import compute_days
 from jobs.platform.results import print_results
-from jobs.platform.services import Services, prepare_environment, running_platform
+from jobs.platform.services import Services, list_batch_runs, prepare_environment, running_platform
 from jobs.platform.simulated_streams import select_senders, select_simulated, sending, start_simulator
 from platform_assets.errors import InterruptedByUserError, NotReadyError, RunFailedError, ServiceEndedError
 from platform_assets.streaming.stream_spec import Stream
@@ -88,11 +88,19 @@ def run_demo(settings: Settings, stop: threading.Event, console: Console) -> int
         demo.demand("reports with rows", counts.reports)
         passed = demo.run_checks()
         print_results(settings, console)
+        # A run of the hourly checks that is cut off would leave them without a verdict in the UI.
+        demo.wait_for("the scheduled runs to end", count_scheduled_runs)
         demo.say("Stopping: batches in flight are finished first")
     console.print(f"\nEverything is stopped again. It took {time.monotonic() - started:.0f} s.")
     console.print(f"The tables stay in {settings.lakehouse}. See them in the UI: [bold]make dev[/bold], then")
     console.print(f"http://127.0.0.1:{settings.ui_port} - assets, checks, and the running sensor stream_supervisor.")
     return 0 if passed else 1
+
+
+def count_scheduled_runs() -> tuple[int, int]:
+    """How many of the batch runs that the daemon started have ended, of how many: those that are at work."""
+    with dg.DagsterInstance.get() as instance:
+        return 0, len(list_batch_runs(instance))
 
 
 class _Demo:

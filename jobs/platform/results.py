@@ -35,7 +35,10 @@ EXCERPTS = {
                round(lift, 2) lift
         from gold_product_affinity where shared_baskets > 2 order by gold_product_affinity.lift desc limit 5""",
     "gold.customer_360, who bought most": """
-        select user_id, purchases, revenue_by_currency revenue, sessions, favourite_category, open_cart_products cart
+        select user_id, purchases, array_to_string(list_transform(
+                 map_entries(revenue_by_currency::json::map(varchar, decimal(28, 2))),
+                 lambda entry: trim(concat_ws(' ', entry.value, entry.key))), ', ') revenue,
+               sessions, favourite_category, open_cart_products cart
         from gold_customer_360 order by purchases desc, user_id limit 5""",
     "gold.merchant_category_report, where cards pay most": """
         select report_date, merchant_category, currency, payments, cards, total_amount, round(p50_amount, 2) p50_amount,
@@ -57,6 +60,9 @@ EXCERPTS = {
     "gold.network_threats, by rule": """
         select report_date, rule, count(*) networks, sum(events) events, count(logged_in_at) logged_in
         from gold_network_threats group by all order by 1, 2""",
+    "gold.telemetry_anomalies, by rule": """
+        select report_date, rule, severity, count(*) anomalies, count(distinct sensor) sensors
+        from gold_telemetry_anomalies group by all order by 1, 2, 3""",
     "platform.report_days": """
         select report_date, state, count(*) reports from platform_report_days group by all order by 1""",
     "silver.quarantined_events by reason": """

@@ -147,13 +147,17 @@ class Services:
 
     def _cancel_batch_runs(self) -> int:
         """Records that the runs were asked to end: otherwise Dagster calls them failed. Returns how many."""
-        at_work = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
         with dg.DagsterInstance.get() as instance:
-            # A stream's run is left out: there, this would mean that a person wants it held.
-            runs = [run for run in instance.get_runs(at_work) if GROUP_TAG not in run.tags]
+            runs = list_batch_runs(instance)
             for run in runs:
                 instance.report_run_canceling(run, "The platform stops.")
         return len(runs)
+
+
+def list_batch_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The runs at work but those of streams. A request to end one of these means that a person wants it held."""
+    at_work = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+    return [run for run in instance.get_runs(at_work) if GROUP_TAG not in run.tags]
 
 
 @contextlib.contextmanager

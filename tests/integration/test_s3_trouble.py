@@ -35,7 +35,7 @@ def store() -> Iterator[TroubledStore]:
         yield found
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_store_in_trouble_loses_and_doubles_nothing(
     spark: SparkSession,
     kafka: KafkaResource,

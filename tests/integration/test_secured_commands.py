@@ -21,7 +21,7 @@ from tests.integration.test_watermarks import purchase
 from tests.secured_broker import SecuredBroker, topic_rights
 from tests.short_lived_jvm import ENVIRONMENT
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.release
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 # The topic of the stream `high_value_users`.

@@ -86,7 +86,7 @@ with SparkResource.from_settings(settings, "busy").running() as spark:
 """
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_batch_of_two_million_pairs_is_one_commit_with_half_the_usual_heap(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _PROGRAM, str(tmp_path), "2000", "1000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow.fs import PyFileSystem
@@ -264,3 +264,30 @@ def test_portions_are_the_rows_of_a_filter_a_few_at_a_time(tmp_path: Path) -> No
         assert max(map(len, portions)) <= 7
         assert pa.concat_tables(portions).sort_by("n") == expected
     assert list(read_portions(dataset, ["n"], pc.field("n") > 500)) == []
+
+
+def test_the_history_of_an_opened_table_ends_with_it(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    for number in range(70):  # more than are read at a time
+        write_deltalake(uri, ROWS.slice(0, 1), mode="append", commit_properties=CommitProperties({"is": str(number)}))
+    opened = open_table(uri)
+    expected = DeltaTable(uri).history()
+    write_deltalake(uri, ROWS.slice(0, 1), mode="append")
+    assert opened.history() == expected
+    assert [(commit["version"], commit["is"]) for commit in opened.history(2)] == [(69, "69"), (68, "68")]
+    assert opened.history(1_000) == expected
+    (tmp_path / "_delta_log" / f"{3:020d}.json").unlink()  # as the log's clean-up does
+    assert [commit["version"] for commit in opened.history()] == list(range(69, 3, -1))
+
+
+def test_a_commit_without_facts_is_counted(tmp_path: Path) -> None:
+    """Delta's protocol leaves them to the writer."""
+    for _ in range(3):
+        write_deltalake(tmp_path, ROWS, mode="append")
+    path = tmp_path / "_delta_log" / f"{1:020d}.json"
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if '"commitInfo"' not in line))
+    assert [(c["version"], "timestamp" in c) for c in open_table(str(tmp_path)).history()] == [
+        (2, True),
+        (1, False),
+        (0, True),
+    ]

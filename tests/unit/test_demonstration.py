@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
+import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 from rich.console import Console
 
 from jobs.platform import demonstration
+from jobs.platform.services import list_batch_runs
+from jobs.supervision.run_records import GROUP_TAG
 from platform_assets.errors import NotReadyError
 from resources.settings import Settings
 
@@ -55,6 +59,15 @@ def test_what_moves_slowly_is_waited_for(demo: demonstration._Demo, clock: Clock
     counts = count_up(clock, 300.0)
     demo.wait_for("five tables", lambda: next(counts))
     assert clock.now >= 1500
+
+
+def test_a_run_of_checks_is_waited_for_and_a_stream_is_not() -> None:
+    """Cut off, it would leave the checks without a verdict; a stream's run ends by the stop alone."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        create_run_for_test(instance, job_name="streaming", status=dg.DagsterRunStatus.STARTED, tags={GROUP_TAG: "g"})
+        assert list_batch_runs(instance) == []
+        run = create_run_for_test(instance, job_name="asset_checks", status=dg.DagsterRunStatus.STARTED)
+        assert [each.run_id for each in list_batch_runs(instance)] == [run.run_id]
 
 
 def test_what_stands_still_is_named(demo: demonstration._Demo, clock: Clock) -> None:
