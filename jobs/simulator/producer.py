@@ -274,7 +274,9 @@ class _Sending:
     def _abort_some(self) -> None:
         """Aborts the transaction by its chance, and sends its records in a new one. They have been flushed."""
         transactions, is_stopped = self._transactions, self._stop.is_set()
-        if transactions is None or self._failed or is_stopped or random.random() >= self._aborted_share:
+        if transactions is None or self._failed or self._broken or is_stopped:
+            return
+        if random.random() >= self._aborted_share:
             return
         error = transactions.abort()
         if error is not None:

@@ -45,5 +45,5 @@ def read_position(kafka: KafkaResource, topic: str) -> PublishedPosition | None:
     except msgspec.DecodeError:
         raise BrokerUnavailableError(
             f"The newest record of {topic} in the topic {POSITIONS_TOPIC} is no position: somebody else has written "
-            "there. Write a tombstone with this key, and the table is published anew."
+            "there. Write a tombstone with this key, and the publisher begins as it first did (docs/publishing.md)."
         ) from None

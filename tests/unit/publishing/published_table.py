@@ -95,7 +95,9 @@ def read_committed(kafka: KafkaResource, topic: str) -> list[OutRecord]:
             key, value, headers = record.key(), record.value(), dict(record.headers() or [])
             assert isinstance(key, bytes)
             texts = {name: text.decode() for name, text in headers.items() if isinstance(text, bytes)}
-            found.append(OutRecord(partition, key.decode(), None if value is None else bytes(value).decode(), texts))
+            # Values of a registry are no text; this way back they are what they were.
+            text = None if value is None else bytes(value).decode(errors="surrogateescape")
+            found.append(OutRecord(partition, key.decode(), text, texts))
     consumer.close()
     return found
 

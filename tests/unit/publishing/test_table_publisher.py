@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import signal
@@ -9,16 +10,21 @@ import subprocess
 import sys
 from collections import Counter
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
+import fastavro
 import pytest
 from deltalake import CommitProperties
 
+from jobs.supervision.publish_target import Registrar
 from platform_assets.errors import BrokerUnavailableError, GroupOwnedError
 from platform_assets.publishing.publish_group import PublishGroup
 from platform_assets.sinks.table_log import LogGapError
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
+from platform_assets.streaming.formats.registered_schema import SchemaTarget
 from platform_assets.streaming.stream_spec import name_publisher
+from resources.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.unit.publishing.published_table import PublishedTable, build_stream
 from tests.unit.sinks.sunk_table import FULL_ROW, build_row, wait_for
@@ -179,6 +185,22 @@ def test_a_group_publishes_and_says_how_far_it_is(
     found = group.progress()[name_publisher(stream)]
     assert found.sink is not None and (found.sink.version, found.sink.rows, found.sink.trouble) == (1, 1, "")
     published.demand_exact()
+
+
+@pytest.mark.long
+def test_values_may_be_of_a_registry(published: PublishedTable, schema_registry: SchemaRegistry) -> None:
+    published.table.append([build_row(1, text="one", tags=["a", None]), build_row(2)])
+    published.table.append([build_row(3, money=Decimal("0.07"))])
+    published.follow(published.open_publisher(target=SchemaTarget("avro", Registrar(schema_registry, "BACKWARD"))))
+    newest = schema_registry.newest(f"{published.topic}-value")
+    assert newest is not None
+    rows = {}
+    for record in published.read():
+        value = (record.value or "").encode(errors="surrogateescape")
+        assert value[:5] == b"\0" + newest.schema.schema_id.to_bytes(4, "big")
+        row = fastavro.schemaless_reader(io.BytesIO(value[5:]), json.loads(newest.schema.text))
+        rows[row["number"]] = row["text"], row["tags"], row["money"]
+    assert rows == {1: ("one", ["a", None], None), 2: (None, None, None), 3: (None, None, Decimal("0.07"))}
 
 
 @pytest.mark.long
