@@ -13,7 +13,15 @@ from platform_assets.relays import load_relays
 from platform_assets.reports.days import FIRST_DAY, build_daily_partitions, closed_days_key
 from platform_assets.reports.presentation import build_column_schema
 from platform_assets.streaming.relay_spec import RelayStream
-from platform_assets.streaming.stream_spec import KafkaStream, StreamGroup, name_sink, name_topics, select_ingest
+from platform_assets.streaming.stream_spec import (
+    KafkaStream,
+    StreamGroup,
+    TableStream,
+    name_publisher,
+    name_sink,
+    name_topics,
+    select_ingest,
+)
 from platform_assets.tables.platform import ALERT_POSITIONS, ALERTS, LEDGER, PLATFORM_TABLES
 from platform_assets.tables.spec import TableSpec
 
@@ -69,6 +77,14 @@ def build_stream_assets(
     specs += [_table_asset(table, watching, "Written by the group of alerts.") for table in _OF_ALERTS]
     specs += [_sink_asset(table) for group in groups for table in group.sinks]
     specs += [_alert_asset(name) for group in groups for name in group.alerts]
+    made = {spec.key for spec in specs}
+    specs += [
+        _published_asset(stream, stream.publish_topic)
+        for group in groups
+        for stream in group.published
+        # Where a group reads it too it is there already.
+        if stream.publish_topic and topic_asset_key(stream.publish_topic) not in made
+    ]
     return [*specs, *(_closed_days_asset(group, first_day) for group in groups if group.derived)]
 
 
@@ -127,6 +143,19 @@ def _alert_asset(name: str) -> dg.AssetSpec:
         group_name="alerts",
         owners=OWNERS,
         metadata={} if spec is None else {"severity": spec.severity.value, "owner": spec.owner},
+    )
+
+
+def _published_asset(stream: TableStream, topic: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        topic_asset_key(topic),
+        deps=[_key(stream.main_table)],
+        description=f"{stream.main_table.name} in Kafka, published by `{name_publisher(stream)}`: each version of the "
+        "table once.",
+        kinds={"kafka"},
+        group_name="published",
+        owners=OWNERS,
+        metadata={"kafka/topic": topic},
     )
 
 

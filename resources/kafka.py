@@ -326,6 +326,33 @@ class KafkaResource(dg.ConfigurableResource[Any]):
                         found[partition] = record.value() or b""
         return found
 
+    def read_last(self, topic: str, key: bytes) -> bytes | None:
+        """The value of the newest committed record of this key in the topic's first partition; None for a tombstone.
+
+        Without such a record it is None, too.
+
+        Read backwards, for a compacted topic keeps what it was written in the last week. What was sent before the call
+        in transactions that are still open is waited for: an older record may lie behind one of another sender's.
+        Raises `BrokerUnavailableError` where such a one stays open.
+        """
+        end, first = self.end_offsets(topic)[0], self.beginning_offsets(topic)[0]
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while self.end_offsets(topic, committed=True)[0] < end:
+            if time.monotonic() > deadline:
+                raise BrokerUnavailableError(
+                    f"The end of the topic {topic} lies behind an open transaction. It is read when that has ended."
+                )
+            time.sleep(0.05)
+        width, until = _NEAR_OFFSETS, end
+        with self._proof_consumer() as consumer:
+            while until > first:
+                start = max(first, until - width)
+                records = self._poll_from(consumer, topic, 0, start, until)
+                if values := [record.value() for record in records if record.key() == key]:
+                    return values[-1]
+                until, width = start, 10 * width
+        return None
+
     def find_records(
         self, topic: str, ranges: Sequence[tuple[int, int, int]], *, committed: bool = True
     ) -> list[tuple[int, int]]:

@@ -230,6 +230,9 @@ class Settings(BaseSettings):
     ] = 24
 
     publish: Annotated[bool, Field(description="Publish the streams that have a topic of their own to Kafka")] = True
+    publish_transactional: Annotated[
+        bool, Field(description="Publish each version of a table in one transaction of Kafka, exactly once")
+    ] = False
     publish_format: Annotated[
         Literal["json", "avro", "protobuf", "json-schema"],
         Field(description="Values of published topics: plain JSON, or by a schema in the registry"),

@@ -65,6 +65,13 @@ _recording = _options("Recorded clickstream")
     is_flag=True,
     help="In Kafka's transactions of a second: what was not committed is read by nobody.",
 )
+@click.option(
+    "--aborted",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="With --transactional: such a share of the transactions is aborted, and its records are sent again.",
+)
 @click.option("--speed", type=float, metavar="X", help="X times as fast as it happened (replay or history).")
 @_shop("--rate", callback=_read_rate, metavar="N", help="Records a second, or max (default: 100; history: 2).")
 @_shop("--duration", type=float, metavar="SECONDS", help="End after SECONDS (default: until Ctrl-C).")
@@ -137,7 +144,11 @@ def deliver(options: Mapping[str, Any], settings: Settings) -> None:
         topic = options["kafka_topic"] or options["topic"] or settings.topic
     else:
         topic = options["kafka_topic"] or simulation.find_topic(settings)
-    delivery = Delivery(settings, topic, options["quiet"], is_transactional=options["transactional"])
+    if options["aborted"] and not options["transactional"]:
+        raise UsageError("--aborted is a share of transactions: add --transactional.")
+    delivery = Delivery(
+        settings, topic, options["quiet"], is_transactional=options["transactional"], aborted_share=options["aborted"]
+    )
     if options["replay"] is None:
         plan = _build_plan(options, simulation)
         with _opened_target(settings, encoding) as target:

@@ -32,6 +32,7 @@ class SimulateShopConfig(dg.Config):
     habits: dict[str, float] = Field(default={}, description="Any field of the profile, such as late or duplicates")
     malformed: list[str] = Field(default=[], description="RATE, or REASON=RATE, as in --malformed")
     transactional: bool = Field(default=False, description="Send in Kafka's transactions of a second")
+    aborted: float = Field(default=0.0, ge=0, le=1, description="Share of them that is aborted and sent again")
 
 
 def _plan(config: SimulateShopConfig) -> "SimulationPlan":
@@ -89,6 +90,7 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
             stop=stop.received,
             on_progress=log_progress,
             is_transactional=config.transactional,
+            aborted_share=config.aborted if config.transactional else 0.0,
         )
     context.log.info(f"{report.acknowledged:,} of {report.sent:,} records acknowledged in {report.seconds:.1f} s.")
     context.add_output_metadata(

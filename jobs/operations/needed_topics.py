@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from platform_assets.errors import MissingTopicError
+from platform_assets.publishing.selection import POSITIONS_TOPIC
 from platform_assets.relays import load_relays
 from platform_assets.streaming.stream_spec import StreamGroup, name_topics
 from resources.kafka import KafkaResource
@@ -46,6 +47,8 @@ def list_needed(groups: Iterable[StreamGroup], settings: Settings) -> tuple[Need
             written += [NeededTopic(output, relay.name, answered=source) for output in relay.outputs]
         if group.alerts and settings.alerts_topic:
             written.append(NeededTopic(settings.alerts_topic, group.name))
+        if group.published:
+            written.append(NeededTopic(POSITIONS_TOPIC, group.name, is_compacted=True))
         if settings.publish:
             written += [
                 NeededTopic(stream.publish_topic, stream.name, is_compacted=True)

@@ -40,6 +40,7 @@ class Delivery:
     target: SchemaTarget | None = None
     """By which schemas simulated values are written; None: they are as the topic's contract has them."""
     is_transactional: bool = False
+    aborted_share: float = 0.0
     """Whether records are sent in Kafka's transactions."""
 
     @property
@@ -112,7 +113,7 @@ class Delivery:
             with show_progress(topic, total, console, quiet=self.quiet) as on_progress:
                 return send_records(
                     records, producer, topic, pace=pace, stop=stop.received, on_progress=on_progress, on_wait=on_wait,
-                    is_transactional=self.is_transactional,
+                    is_transactional=self.is_transactional, aborted_share=self.aborted_share,
                 )  # fmt: skip
 
 
@@ -121,6 +122,8 @@ def _finish(console: Console, counts: dict[str, int], report: SendReport) -> Non
     for name, count in counts.items():
         table.add_row(name, f"{count:,}")
     table.add_row("acknowledged", f"{report.acknowledged:,}")
+    if report.aborted:
+        table.add_row("aborted and sent again", f"{report.aborted:,}")
     if report.failed:
         table.add_row("failed", f"{report.failed:,}", style="red")
     table.add_row("seconds", f"{report.seconds:,.1f}")

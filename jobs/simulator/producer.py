@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -32,6 +33,8 @@ _RECORDS_PER_LOOK = 1000
 # The longest wait for a deadline before the stop event and the progress are looked at again.
 _LONGEST_WAIT_SECONDS = 0.1
 _PROGRESS_SECONDS = 0.2
+# Of a transaction that may be aborted: its records are kept, to be sent again, and must not fill the memory.
+_MOST_KEPT = 50_000
 # A shorter wait is not reported on the terminal.
 _UNSAID_WAIT_SECONDS = 10.0
 # After a stop, a broker that still answers needs well under a second for what is in the queue; one that does not answer
@@ -69,7 +72,7 @@ class SendReport:
 
     `sent` = `acknowledged` + `failed`; records of a transaction are acknowledged when it is committed. `stopped`: ended
     by the stop event and not by the source's end. `error` is the first failure, one sentence, or empty; `advice` is
-    what to do about it.
+    what to do about it. `aborted` records were sent in a transaction that was aborted on purpose, and then once more.
     """
 
     sent: int
@@ -79,6 +82,7 @@ class SendReport:
     stopped: bool
     error: str
     advice: str = _ADVICE
+    aborted: int = 0
 
     @property
     def rate(self) -> float:
@@ -103,6 +107,7 @@ def send_records(
     on_progress: OnProgress | None = None,
     on_wait: OnWait | None = None,
     is_transactional: bool = False,
+    aborted_share: float = 0.0,
 ) -> SendReport:
     """Sends every record to `topic` or its own, flushes, and reports. Blocks; call it from one thread.
 
@@ -110,12 +115,13 @@ def send_records(
     record in hand, so that the source's own count of what it handed out is what was sent. `on_progress(sent,
     acknowledged, seconds)` is called a few times a second, from here; `on_wait(seconds)` once before a
     wait of more than ten seconds. `is_transactional`: in transactions of a second; the producer has a transactional id.
-    The first that Kafka does not commit ends the sending.
+    The first that Kafka does not commit ends the sending. Such a share of them is aborted, and its records are sent
+    again in the next one.
 
     Nothing is raised for failed records: they are counted, and `SendReport.raise_if_failed` tells. What the source
     raises is passed on after a flush. Where Kafka begins no transaction at all, `BrokerUnavailableError` is raised.
     """
-    sending = _Sending(producer, topic, stop or threading.Event(), on_progress, on_wait)
+    sending = _Sending(producer, topic, stop or threading.Event(), on_progress, on_wait, aborted_share)
     return sending.run(records, pace, is_transactional=is_transactional)
 
 
@@ -127,6 +133,7 @@ class _Sending:
         stop: threading.Event,
         on_progress: OnProgress | None,
         on_wait: OnWait | None,
+        aborted_share: float,
     ) -> None:
         self._producer, self._topic, self._stop = producer, topic, stop
         self._on_progress, self._on_wait = on_progress, on_wait
@@ -135,6 +142,8 @@ class _Sending:
         self._broken = False
         self._transactions: Transactions | None = None
         self._settled = (0, 0)
+        self._aborted_share, self._aborted = aborted_share, 0
+        self._kept: list[tuple[str, bytes, bytes | None]] = []
         self._begun = self._next_progress = time.perf_counter()
 
     def run(self, records: Iterable[Record], pace: Pace, *, is_transactional: bool) -> SendReport:
@@ -145,16 +154,20 @@ class _Sending:
             self._send_all(records, pace)
         finally:
             self._flush()
+            self._abort_some()
             self._end_transaction()
         seconds = time.perf_counter() - self._begun
         if self._on_progress is not None:
             self._on_progress(self._sent, self._sent - self._failed, seconds)
         stopped = self._stop.is_set()
         acknowledged = self._sent - self._failed
-        return SendReport(self._sent, acknowledged, self._failed, seconds, stopped, self._error, self._advice)
+        return SendReport(
+            self._sent, acknowledged, self._failed, seconds, stopped, self._error, self._advice, self._aborted
+        )
 
     def _send_all(self, records: Iterable[Record], pace: Pace) -> None:
         produce, own_topic, failed = self._producer.produce, self._topic, self._on_failure
+        keep = self._kept.append if self._aborted_share else None
         speed = 1.0 if pace == "wall_clock" else pace
         begun, first, due = time.perf_counter(), None, -1.0
         since_look = 0
@@ -173,6 +186,8 @@ class _Sending:
                     self._stop.wait(min((sent_at - due) / 1e6 / speed, _LONGEST_WAIT_SECONDS))
                     due = first + (time.perf_counter() - begun) * speed * 1e6
             self._sent += 1
+            if keep is not None:
+                keep((topic, key, value))
             try:
                 produce(topic, value, key, on_delivery=failed)
             except BufferError:
@@ -207,8 +222,6 @@ class _Sending:
     def _produce_when_there_is_room(self, topic: str, key: bytes, value: bytes | None) -> None:
         limit: float | None = None
         while True:
-            self._producer.poll(0.05)
-            self._look()
             try:
                 self._producer.produce(topic, value, key, on_delivery=self._on_failure)
                 return
@@ -216,6 +229,8 @@ class _Sending:
                 self._on_failure(error.args[0], None)
                 return
             except BufferError:
+                self._producer.poll(0.05)
+                self._look()
                 if self._broken:
                     self._fail("the broker does not answer")
                     return
@@ -247,11 +262,32 @@ class _Sending:
             self._producer.poll(_LONGEST_WAIT_SECONDS)
 
     def _end_transaction_in_time(self) -> None:
-        if self._transactions is not None and self._transactions.is_due and not self._broken:
+        if self._transactions is None or self._broken:
+            return
+        if self._transactions.is_due or len(self._kept) >= _MOST_KEPT:
             self._flush()
+            self._abort_some()
             self._end_transaction()
             if self._transactions is not None:
                 self._begin_transaction(self._transactions)
+
+    def _abort_some(self) -> None:
+        """Aborts the transaction by its chance, and sends its records in a new one. They have been flushed."""
+        transactions, is_stopped = self._transactions, self._stop.is_set()
+        if transactions is None or self._failed or self._broken or is_stopped:
+            return
+        if random.random() >= self._aborted_share:
+            return
+        error = transactions.abort()
+        if error is not None:
+            self._learn(error)
+            self._broken = True
+            return
+        self._begin_transaction(transactions)
+        for topic, key, value in self._kept:
+            self._produce_when_there_is_room(topic, key, value)
+        self._aborted += len(self._kept)
+        self._flush()
 
     def _begin_transaction(self, transactions: Transactions) -> None:
         try:
@@ -269,6 +305,7 @@ class _Sending:
             self._learn(error)
             self._failed, self._broken, self._transactions = failed + self._sent - sent, True, None
         self._settled = self._sent, self._failed
+        self._kept.clear()
 
     def _on_failure(self, error: KafkaError | None, _message: object) -> None:
         # librdkafka may call this for a success as well, with None.

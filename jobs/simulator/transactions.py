@@ -79,11 +79,17 @@ class Transactions:
                     return failure  # of another sender's, or unknown
         else:
             failure = KafkaError(KafkaError._PURGE_QUEUE, "the transaction was aborted")
+        unended = self.abort()
+        return unended if unended is not None and failure.code() == KafkaError._PURGE_QUEUE else failure
+
+    def abort(self) -> KafkaError | None:
+        """Aborts; returns why it could not, and there is no transaction then."""
         try:
             self._insist(self._producer.abort_transaction)
         except KafkaException as error:
-            return error.args[0] if failure.code() == KafkaError._PURGE_QUEUE else failure
-        return failure
+            failure: KafkaError = error.args[0]
+            return failure
+        return None
 
     def _insist(self, call: Callable[[float], None]) -> None:
         begun = time.monotonic()

@@ -45,6 +45,10 @@ def open_application(
         with _open_alerts(group, settings, check_lease) as application:
             yield application
         return
+    if group.published:
+        with _open_publishers(group, settings, check_lease) as application:
+            yield application
+        return
     from jobs.supervision.stream_context import build_stream_context
     from platform_assets.relays import load_relays
     from platform_assets.streaming.engine.query_group import QueryGroup
@@ -99,6 +103,23 @@ def _open_alerts(
         kafka = stack.enter_context(KafkaResource.from_settings(settings)) if settings.alerts_topic else None
         channels = build_channels(settings, kafka)
         yield Application(partial(AlertGroup, alerts, channels, settings, lakehouse, check_lease), None)
+
+
+@contextmanager
+def _open_publishers(
+    group: StreamGroup, settings: Settings, check_lease: Callable[[], None] | None
+) -> Iterator[Application]:
+    """The application of what is published by transactions, which has no Spark."""
+    from jobs.supervision.publish_target import find_publish_target
+    from platform_assets.publishing.publish_group import PublishGroup
+    from resources.kafka import KafkaResource
+    from resources.lakehouse import LakehouseResource
+
+    lakehouse = LakehouseResource.from_settings(settings)
+    with KafkaResource.from_settings(settings) as kafka:
+        target = find_publish_target(settings)
+        build = partial(PublishGroup, group.published, settings, kafka, lakehouse, target, check_lease)
+        yield Application(build, None)
 
 
 def _give_slots(settings: Settings, context: StreamContext) -> Settings:

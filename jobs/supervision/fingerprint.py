@@ -56,6 +56,7 @@ _CODE = (
     "platform_assets/streams",
     "platform_assets/relays",
     "platform_assets/sinks",
+    "platform_assets/publishing",
     "platform_assets/alerting",
     "platform_assets/alerts",
     "platform_assets/fraud",
@@ -99,7 +100,7 @@ def build_fingerprint(group: StreamGroup, settings: Settings) -> str:
         left_out |= _OF_ALERTS
     values = settings.model_dump(mode="json", exclude=left_out | secrets.keys())
     values |= {name: secret.get_secret_value() for name, secret in secrets.items()}
-    streams = [*group.query_names, *map(repr, group.sinks)]
+    streams = [*group.query_names, *map(repr, group.sinks), *(repr(stream.main_table) for stream in group.published)]
     text = json.dumps([hash_code(), group.name, streams, values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -12,6 +12,7 @@ import msgspec
 from jobs.supervision.publish_target import find_publish_target
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError
 from platform_assets.kafka_replication import find_weaknesses
+from platform_assets.publishing.selection import select_transactional
 from platform_assets.streaming.context import KafkaIngest, StreamContext
 from platform_assets.streaming.engine.free_space import find_shortage
 from platform_assets.streaming.event_rules import ANONYMOUS_USERS, PLACEHOLDER_IDS, EventRules, fold
@@ -62,10 +63,11 @@ def build_stream_context(
         _warn_of_replication(name, kafka)
     for relay in relays:
         _ensure_relay_topics(relay, settings, kafka)
+    others = select_transactional(streams, settings)  # those have a group of their own
     published = frozenset(
         topic
         for stream in select_derived(streams)
-        if (topic := stream.publish_topic) and _is_there(topic, settings, kafka)
+        if (topic := stream.publish_topic) and stream not in others and _is_there(topic, settings, kafka)
     )
     minutes = settings.deduplication_horizon_minutes
     return StreamContext(

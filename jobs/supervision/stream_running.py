@@ -11,7 +11,7 @@ from jobs.supervision.lease import read_control, read_report
 from jobs.supervision.model import Phase
 from platform_assets.relays import load_relays
 from platform_assets.stream_assets import alert_asset_key, sink_asset_key, topic_asset_key
-from platform_assets.streaming.stream_spec import StreamGroup, name_sink
+from platform_assets.streaming.stream_spec import StreamGroup, name_publisher, name_sink
 from resources.settings import load_settings
 
 STREAM_RUNNING = "stream_running"
@@ -41,11 +41,12 @@ def name_main_assets(group: StreamGroup) -> dict[str, dg.AssetKey]:
     """The asset that each query of the group stands for, by its name.
 
     Of a stream it is the main table, of a relay its first topic, of a sink the table in the database, of an alert an
-    asset of its name.
+    asset of its name, of a publisher its topic.
     """
     tables = {stream.name: dg.AssetKey(stream.main_table.asset_path) for stream in group.streams}
     tables |= {name_sink(table): sink_asset_key(table) for table in group.sinks}
     tables |= {name: alert_asset_key(name) for name in group.alerts}
+    tables |= {name_publisher(stream): topic_asset_key(stream.publish_topic or "") for stream in group.published}
     return tables | {relay.name: topic_asset_key(relay.outputs[0]) for relay in load_relays(group.relays)}
 
 

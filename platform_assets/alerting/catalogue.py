@@ -1,4 +1,4 @@
-"""Which alerts the settings want, as a group next to those of the streams and of the sinks."""
+"""Which alerts the settings want, as a group next to those of the streams, the sinks and the published topics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from platform_assets.alerting.alert_spec import AlertSpec, name_alert_query, nam
 from platform_assets.alerting.channels import name_channels
 from platform_assets.alerts import load_alerts
 from platform_assets.errors import CatalogueError, SettingError
+from platform_assets.publishing import catalogue as publishing
 from platform_assets.sinks import catalogue as sinks
 from platform_assets.streaming.stream_spec import StreamGroup
 from resources.settings import Settings, load_settings
@@ -17,12 +18,12 @@ ALL = "all"
 
 
 def load_groups() -> tuple[StreamGroup, ...]:
-    """The groups of the streams and of the sinks, and last the group `alerts` where HEADRACE_ALERTS names some.
+    """The groups that `publishing.catalogue` gives, and last the group `alerts` where HEADRACE_ALERTS names some.
 
     Last, so that a drain of one after the other has written the tables before. Raises as those, and `SettingError` for
     an alert that there is not, or whose table no enabled group writes.
     """
-    groups, settings = sinks.load_groups(), load_settings()
+    groups, settings = publishing.load_groups(), load_settings()
     if not settings.alerts.strip():
         if name_channels(settings):
             raise SettingError(

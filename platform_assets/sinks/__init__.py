@@ -6,7 +6,7 @@
 | Delta | `table_log.py`, `file_rows.py`, `changed_rows.py` | files that versions added and removed, rows that differ |
 | Postgres | `copy_text.py`, `accounts.py`, `target_table.py` | rows for COPY, the applied version, the table itself |
 | work | `sink.py`, `sink_group.py` | one table's next transaction; all of a host |
-| work | `followers.py` | the threads that a host runs, for sinks and for alerts |
+| work | `followers.py` | the threads that a host runs, for sinks, alerts and publishers |
 | verdict | `comparison.py` | what differs between the target, the account and the Delta table |
 | catalogue | `catalogue.py` | which tables the settings name |
 """

@@ -36,10 +36,14 @@ class Told:
 
 @dataclass(frozen=True)
 class ChangedRows:
-    """Keys of rows that go, and rows that come; a row that changes is in both. Each is read once, and to its end."""
+    """Keys of rows that go, and rows that come; a row that changes is in both. Each is read once, and to its end.
+
+    `ended`: the keys of `gone` of which no row comes, nor has stayed in a file that was written anew.
+    """
 
     gone: Iterator[pa.RecordBatch]
     come: Iterator[pa.RecordBatch]
+    ended: Iterator[pa.RecordBatch]
 
 
 @contextmanager
@@ -56,18 +60,23 @@ def find_changed_rows(
     Raises `LogGapError` where a file is gone.
     """
     if not step.removed:
-        yield ChangedRows(iter(()), read_rows(files, step.added, schema))
+        yield ChangedRows(iter(()), read_rows(files, step.added, schema), iter(()))
         return
     key = ", ".join(map(quote, spec.key))
     with engine.connected() as connection:
         _load(connection, "added", files, step.added, schema)
         _load(connection, "removed", files, step.removed, schema)
         gone = f"SELECT {key} FROM (FROM removed EXCEPT ALL FROM added)"
-        gone_schema = schema.empty_table().select([*spec.key]).schema
+        ended = f"SELECT {key} FROM removed EXCEPT SELECT {key} FROM added"
         come = "FROM added EXCEPT ALL FROM removed"
         if told is not None:
             come = _leave_out(come, told)
-        yield ChangedRows(_stream(connection, gone, gone_schema), _stream(connection, come, schema))
+        key_schema = schema.empty_table().select([*spec.key]).schema
+        yield ChangedRows(
+            _stream(connection, gone, key_schema),
+            _stream(connection, come, schema),
+            _stream(connection, ended, key_schema),
+        )
 
 
 def _leave_out(come: str, told: Told) -> str:

@@ -240,7 +240,7 @@ class Sink:
         table = self._open_table(account.load.version)
         if str(table.metadata().id) != account.load.table_id:
             raise LogGapError(f"{self.target.table.name} is another table")
-        portions = _cut(list_files(table))
+        portions = cut_portions(list_files(table))
         rows = 0
         with self._transaction() as cursor:
             accounts.lock_account(cursor, self.target, account)
@@ -321,7 +321,7 @@ def list_files(table: DeltaTable) -> list[DataFile]:
     return sorted(found, key=lambda file: file.path)
 
 
-def _cut(files: Sequence[DataFile]) -> list[list[DataFile]]:
+def cut_portions(files: Sequence[DataFile]) -> list[list[DataFile]]:
     """The files in portions of some size, of at least one file each. The same files give the same portions."""
     portions: list[list[DataFile]] = []
     size = 0

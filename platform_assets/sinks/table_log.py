@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from platform_assets.errors import NotReadyError, TableSchemaError
+from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.delta.commit_log import CommitLog
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ class TableLog:
         """When this version was committed; None as in `read_digest`."""
         actions = self._log.read_actions(version)
         return None if actions is None else _read_time(actions)
+
+    def read_info(self, version: int) -> CommitInfo | None:
+        """What Headrace has written into the commit of this version; None for another writer's, and as above."""
+        actions = self._log.read_actions(version) or []
+        info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        return CommitInfo.parse(info.get("userMetadata"))
 
     def demand_followed(self, version: int, digest: str) -> None:
         """Raises `LogGapError` when the versions after this one cannot be followed, or it is not this table's."""

@@ -27,8 +27,9 @@ _known_reports: WeakKeyDictionary[StreamingQuery, list[tuple[str, dict[str, Any]
 class SinkProgress:
     """How far a table in a database is: it is the Delta table at `version`, which is None before its first load ends.
 
-    `rows` as of that version. `behind_since` (ISO-8601, UTC) is when the oldest commit that is not applied was made;
-    None: there is none. `trouble` says why it stands still; empty: it does not.
+    `rows` as of that version. Of a publisher: how far its topic is, and the records that it has sent. `behind_since`
+    (ISO-8601, UTC) is when the oldest commit that is not applied was made; None: there is none. `trouble` says why it
+    stands still; empty: it does not.
     """
 
     version: int | None

@@ -223,12 +223,18 @@ def name_sink(table: TableSpec) -> str:
     return f"sink_{table.name.replace('.', '_')}"
 
 
+def name_publisher(stream: TableStream) -> str:
+    """The name of what publishes a stream by transactions: `publish_high_value_users`."""
+    return f"publish_{stream.name}"
+
+
 @dataclass(frozen=True)
 class StreamGroup:
     """Streams that share one Spark application: the unit that is deployed, supervised, stopped and restarted.
 
     `closed_days` and `relays` as in `Group`. `sinks` are tables that this group keeps in step in a database,
-    `alerts` the names of its alerts and channels: such a group has nothing else, and no Spark.
+    `alerts` the names of its alerts and channels, `published` streams of other groups whose topics it writes: such a
+    group has nothing else, and no Spark.
     """
 
     name: str
@@ -237,11 +243,13 @@ class StreamGroup:
     relays: tuple[str, ...] = ()
     sinks: tuple[TableSpec, ...] = ()
     alerts: tuple[str, ...] = ()
+    published: tuple[TableStream, ...] = ()
 
     @property
     def query_names(self) -> tuple[str, ...]:
-        """The names of its queries, sinks and alerts: what can be paused and started again alone."""
-        return (*(stream.name for stream in self.streams), *self.relays, *map(name_sink, self.sinks), *self.alerts)
+        """The names of its queries, sinks, alerts and publishers: what can be paused and started again alone."""
+        followers = (*map(name_sink, self.sinks), *self.alerts, *map(name_publisher, self.published))
+        return (*(stream.name for stream in self.streams), *self.relays, *followers)
 
     @property
     def ingest(self) -> tuple[KafkaStream, ...]:

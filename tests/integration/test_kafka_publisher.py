@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from platform_assets.streaming.stream_spec import Stream, select_derived, select_ingest
+from platform_assets.publishing.table_publisher import TablePublisher
+from platform_assets.streaming.stream_spec import Stream, TableStream, select_derived, select_ingest
 from platform_assets.streams import load_streams
+from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.bounded_run import run_to_end
 from tests.integration.streams_under_test import StreamsUnderTest
 from tests.integration.test_watermarks import purchase
+from tests.unit.publishing.published_table import read_committed
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
@@ -36,8 +39,7 @@ def drain_into(streams: StreamsUnderTest, topic: str) -> None:
     from platform_assets.streaming.engine.query_group import QueryGroup
 
     (events,) = select_ingest(load_streams())
-    (users,) = (stream for stream in select_derived(load_streams()) if stream.name == "high_value_users")
-    specs: list[Stream] = [events, dataclasses.replace(users, publish_topic=topic)]
+    specs: list[Stream] = [events, replace_topic(topic)]
     context = dataclasses.replace(streams.context, publish_topics=frozenset({topic}))
     run_to_end(QueryGroup(streams.session, specs, context))
 
@@ -58,6 +60,12 @@ def read_topic(kafka: KafkaResource, topic: str) -> list[tuple[dict[str, Any], d
     return found
 
 
+def replace_topic(topic: str) -> TableStream:
+    """The stream, published to another topic."""
+    (users,) = (stream for stream in select_derived(load_streams()) if stream.name == "high_value_users")
+    return dataclasses.replace(users, publish_topic=topic)
+
+
 def test_rows_are_published_with_their_key_and_origin_and_again_after_a_replay(
     streams: StreamsUnderTest, kafka: KafkaResource, topic: Callable[..., str]
 ) -> None:
@@ -76,6 +84,17 @@ def test_rows_are_published_with_their_key_and_origin_and_again_after_a_replay(
         }
         assert (headers["query"], headers["batch"]) == ("high_value_users", "0")
         assert int(headers["version"]) == 1
+
+    # The other way of publishing writes the same bytes into the same partitions.
+    lakehouse, engine = LakehouseResource(root=streams.context.lakehouse_root), DuckDBResource()
+    publisher = TablePublisher(replace_topic(other := topic(2)), kafka, lakehouse, engine, None, 2)
+    while publisher.advance():
+        pass
+    ours, sparks = (
+        sorted((record.partition, record.key, record.value or "") for record in read_committed(kafka, name))
+        for name in (other, out)
+    )
+    assert ours == sparks
 
     # The state is as if Spark had died before it noted the first batch.
     checkpoint = Path(streams.context.checkpoint_uri("gold.high_value_users"))

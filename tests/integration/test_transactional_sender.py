@@ -17,7 +17,7 @@ import pytest
 from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
 from jobs.simulator.transactions import transactional_options
 from platform_assets.checks.ledger import audit_stream
-from platform_assets.errors import BrokerUnavailableError
+from platform_assets.errors import BrokerUnavailableError, UsageError
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
@@ -41,6 +41,17 @@ def test_all_records_are_committed(kafka: KafkaResource, topic: NewTopic) -> Non
     simulate(["--transactional", "--rate", "max", "--count", "4321", "--topic", name, "--quiet"], kafka)
     assert len(find_all(kafka, name, committed=True)) == len(find_all(kafka, name, committed=False)) == 4321
     assert kafka.end_offsets(name) == kafka.end_offsets(name, committed=True)
+
+
+def test_what_is_aborted_is_sent_again(kafka: KafkaResource, topic: NewTopic) -> None:
+    name = topic()
+    simulate(
+        ["--transactional", "--aborted", "1", "--rate", "max", "--count", "2000", "--topic", name, "--quiet"], kafka
+    )
+    assert len(find_all(kafka, name, committed=True)) == 2000
+    assert len(find_all(kafka, name, committed=False)) == 4000
+    with pytest.raises(UsageError, match="add --transactional"):
+        simulate(["--aborted", "0.1"], kafka)
 
 
 def test_a_second_sender_ends_the_first_and_its_open_transaction(kafka: KafkaResource, topic: NewTopic) -> None:
@@ -77,7 +88,7 @@ def test_a_killed_sender_leaves_a_proven_gap_and_its_successor_goes_on(
     spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: NewTopic
 ) -> None:
     name = topic(3)
-    arguments = ["--transactional", "--malformed", "0.02", "--duplicates", "0.02", "--topic", name]
+    arguments = ["--transactional", "--aborted", "0.4", "--malformed", "0.02", "--duplicates", "0.02", "--topic", name]
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", "simulate", *arguments, "--rate", "2000", "--quiet"],
         env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka.servers()},

@@ -13,6 +13,7 @@ import dagster as dg
 
 from jobs.operations.forgetting.alerts import erase_alerts, remove_files
 from jobs.operations.forgetting.proof import Proof, search_files
+from jobs.operations.forgetting.published import publish_erasure
 from jobs.operations.forgetting.readers import wait_for_readers
 from jobs.operations.forgetting.sinks import follow_erasure
 from jobs.operations.forgetting.topics import build_erasers, list_without_users
@@ -166,6 +167,7 @@ def forget_user(
 
                 found, rows = erasure.take_out(session, drain, say)
             left = follow_erasure(groups, settings, lakehouse, demand, say)
+            left += publish_erasure(groups, settings, kafka, lakehouse, demand, say)
             if alerts := erase_alerts(lakehouse, DuckDBResource.from_settings(settings), user):
                 say(f"{alerts:,} alerts on the user are taken out")
             replays.demand()

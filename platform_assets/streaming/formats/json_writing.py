@@ -34,10 +34,15 @@ def write_json_schema(shape: Shape) -> str:
     return json.dumps({"$schema": _DRAFT, **_write(shape)}, ensure_ascii=False)
 
 
-def open_json_writer(shape: Shape) -> Callable[[Mapping[str, Any]], bytes]:
-    """The function from a row to its JSON text. A column that a row does not have is null."""
+def open_json_writer(shape: Shape, write_time: Convert | None = None) -> Callable[[Mapping[str, Any]], bytes]:
+    """The function from a row to its JSON text. A column that a row does not have is null.
+
+    `write_time` gives the text of a time, or null of null; without it that is as short as RFC 3339 allows.
+    """
     names = [member.name for member in shape.members]
-    converts = [(member.name, act) for member in shape.members if (act := _find_convert(member.shape)) is not None]
+    converts = [
+        (member.name, act) for member in shape.members if (act := _find_convert(member.shape, write_time)) is not None
+    ]
 
     def write_row(row: Mapping[str, Any]) -> bytes:
         found = {name: row.get(name) for name in names}
@@ -92,19 +97,21 @@ def _write_record(shape: Shape) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _find_convert(shape: Shape) -> Convert | None:
-    """What is done to a value before it is written, where its type may hold a double; None for nothing."""
+def _find_convert(shape: Shape, write_time: Convert | None) -> Convert | None:
+    """What is done to a value before it is written, where its type may hold a double or a time; None for nothing."""
     one = require_one(shape)
+    if one.kind == "timestamp":
+        return write_time
     if one.kind == "float":
         return lambda value: value if value is None or isfinite(value) else _name_double(value)
     if one.kind == "record":
-        inner = {each.name: act for each in one.members if (act := _find_convert(each.shape)) is not None}
+        inner = {each.name: act for each in one.members if (act := _find_convert(each.shape, write_time)) is not None}
         if not inner:
             return None
         return lambda value: (
             value and {name: inner[name](each) if name in inner else each for name, each in value.items()}
         )
-    if one.item is None or (act := _find_convert(one.item)) is None:
+    if one.item is None or (act := _find_convert(one.item, write_time)) is None:
         return None
     if one.kind == "map":
         return lambda value: value and {key: act(each) for key, each in value.items()}

@@ -1,0 +1,49 @@
+"""How far a topic is published: a record of Kafka's, written in the transaction of the records that it stands for.
+
+A group's committed offset would do the same, but Kafka forgets that of a group without members after seven days.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from platform_assets.errors import BrokerUnavailableError
+from platform_assets.publishing.selection import POSITIONS_TOPIC
+
+if TYPE_CHECKING:
+    from resources.kafka import KafkaResource
+
+
+class PublishedPosition(msgspec.Struct, frozen=True):
+    """All of a table up to a version is in its topic. `digest` stands for that version's commit.
+
+    `portions`: of the files of that version so many portions are, and the others are not; None: all.
+    """
+
+    table_id: str
+    version: int
+    digest: str
+    portions: int | None = None
+
+
+def encode(position: PublishedPosition) -> bytes:
+    """The value of its record. Its key is the topic's name."""
+    return msgspec.json.encode(position)
+
+
+def read_position(kafka: KafkaResource, topic: str) -> PublishedPosition | None:
+    """The newest one of a topic; None where there is none yet.
+
+    Right only for the one producer of the topic's transactional id, after it has begun. Raises what Kafka's clients do,
+    and `BrokerUnavailableError` for a record that this code did not write.
+    """
+    value = kafka.read_last(POSITIONS_TOPIC, topic.encode())
+    try:
+        return None if value is None else msgspec.json.decode(value, type=PublishedPosition)
+    except msgspec.DecodeError:
+        raise BrokerUnavailableError(
+            f"The newest record of {topic} in the topic {POSITIONS_TOPIC} is no position: somebody else has written "
+            "there. Write a tombstone with this key, and the publisher begins as it first did (docs/publishing.md)."
+        ) from None
