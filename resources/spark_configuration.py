@@ -58,6 +58,7 @@ def spark_conf(settings: Settings, jars: list[Path], *, log_file: Path | None = 
         **_sql(settings),
         **_delta(),
         **_state_store(settings),
+        **_checkpoints(settings),
         **_memory_over_time(),
         **object_store.hadoop_conf(settings.lakehouse, settings.storage_options),
     }
@@ -186,6 +187,20 @@ def _state_store(settings: Settings) -> dict[str, str]:
         "spark.sql.streaming.join.stateFormatVersion": "4",
         "spark.sql.streaming.join.stateFormatV4.enabled": "true",
     }
+
+
+def _checkpoints(settings: Settings) -> dict[str, str]:
+    """How the files of a checkpoint come to their place.
+
+    Spark's default starts ten processes a file on a local disk (eight `readlink`, two `chmod`), one after the other: for
+    the two files of a batch 0.18 s on a busy machine, in which a relay passes nothing on. This one starts two, and
+    takes 0.04 s. Both write a file beside, with its checksum, and rename it after they have looked that none has its
+    name.
+    """
+    if settings.is_on_cluster or object_store.is_uri(settings.lakehouse):
+        return {}  # there Spark's default is the one whose rename is atomic
+    package = "org.apache.spark.sql.execution.streaming.checkpointing"
+    return {"spark.sql.streaming.checkpointFileManagerClass": f"{package}.FileSystemBasedCheckpointFileManager"}
 
 
 def _memory_over_time() -> dict[str, str]:

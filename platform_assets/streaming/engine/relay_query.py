@@ -16,7 +16,6 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from platform_assets.object_store import is_uri
 from platform_assets.streaming.checkpoint.checkpoint import Checkpoint
 from platform_assets.streaming.engine.query_errors import classify_failure, read_error
 from platform_assets.streaming.ingest.kafka_ranges import build_options
@@ -41,11 +40,6 @@ _TASKS_SECONDS = 5.0
 _TASKS_POLL_SECONDS = 0.05
 # Kafka's producer waits five milliseconds for more records by itself, which is longer than all that Spark does.
 _SINK_OPTIONS = {"kafka.linger.ms": "0"}
-# For each file of a checkpoint on a local disk Spark's default starts ten processes (`readlink`, `chmod`), one after
-# the other. A batch ends with two files, and nothing is passed on meanwhile. This one starts one; both rename the whole
-# file. It would take the checksums from what Spark writes into local tables, and a relay writes none.
-_FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
-_FAST_FILE_MANAGER = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 
 
 class RelayQuery:
@@ -88,8 +82,6 @@ class RelayQuery:
             trigger = {"realTime": f"{seconds:.0f} seconds"}
         records = self._session.readStream.format("kafka").options(**options).load()
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", "ingest")
-        if not is_uri(self._checkpoint.uri):
-            self._session.conf.set(_FILE_MANAGER, _FAST_FILE_MANAGER)
         self.started_at = time.time()
         self._query = (
             self._relay.transform(self._session, records)
