@@ -26,14 +26,15 @@ def score_until(stop: threading.Event, servers: str, source: str, scores: str, a
 
     classifier, cuts, threshold, slope, intercept = pickle.loads(model.read_bytes())
     consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": "plain", "auto.offset.reset": "latest", "fetch.wait.max.ms": 1,
-         "fetch.min.bytes": 1, "enable.auto.commit": True}
+        {"bootstrap.servers": servers, "group.id": "plain", "auto.offset.reset": "latest", "enable.auto.commit": True}
     )  # fmt: skip
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 0, "enable.idempotence": True})
     consumer.subscribe([source])
     while not stop.is_set():
-        payments = [json.loads(m.value() or b"") for m in consumer.consume(_AT_ONCE, 0.001) if m.error() is None]
-        if not payments:
+        # Of several it would wait for all until the time is over.
+        messages = consumer.consume(1, 0.1)
+        messages += consumer.consume(_AT_ONCE - 1, 0) if messages else []
+        if not (payments := [json.loads(each.value() or b"") for each in messages if each.error() is None]):
             continue
         raw = classifier.decision_function(np.column_stack([_steps(each, payments) for each in cuts]))
         found = 1 / (1 + np.exp(-(slope * raw + intercept)))

@@ -28,7 +28,7 @@ def list_versions() -> None:
         quality = Metrics.of(row).model
         print(
             f"{row.version:>4}  {row.trained_at:%Y-%m-%d %H:%M}  {role:8}  average precision "
-            f"{quality.average_precision:.2f}  {row.rows:,} rows  {row.verdict}"
+            f"{quality.average_precision:.2f}  {row.rows:,} rows  when trained: {row.verdict}"
         )
     if not models:
         print("No version has been trained yet: headrace model train.")

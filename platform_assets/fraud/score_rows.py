@@ -62,7 +62,9 @@ def score_records(
     rows = rows.join(F.broadcast(served), "source_topic", "left")
     own = set(rows.columns)
     rows = rows.withColumns({each.name: F.expr(each.serving_sql) for each in FEATURES if each.name not in own})
-    rows = rows.withColumns({f"score_{card.version}": F.expr(_score_if_wanted(card)) for card in scorecards})
+    # Columns of their own: within the score and again within its reasons they would be planned twice with each batch.
+    rows = rows.withColumns({_parts_of(card): F.expr(_add_if_wanted(card)) for card in scorecards})
+    rows = rows.withColumns({f"score_{card.version}": F.expr(_score(card)) for card in scorecards})
     rows = rows.withColumns(
         {
             "score": F.expr(
@@ -146,10 +148,20 @@ def _describe(reasons: Mapping[int, str], marks: str, hold_score: float) -> dict
     }
 
 
-def _score_if_wanted(scorecard: Scorecard) -> str:
+def _parts_of(scorecard: Scorecard) -> str:
+    """The column of what each part of a version adds."""
+    return f"parts_{scorecard.version}"
+
+
+def _add_if_wanted(scorecard: Scorecard) -> str:
     """A version that neither judges nor is on trial costs a comparison, not a score."""
-    version = f"{scorecard.version}L"
-    return f"CASE WHEN champion = {version} OR shadow = {version} THEN {score_sql(scorecard)} END"
+    version, parts = f"{scorecard.version}L", ", ".join(map(part_sql, scorecard.parts))
+    return f"CASE WHEN champion = {version} OR shadow = {version} THEN array({parts}) END"
+
+
+def _score(scorecard: Scorecard) -> str:
+    """Null where the parts are."""
+    return score_sql(scorecard, [f"{_parts_of(scorecard)}[{place}]" for place in range(len(scorecard.parts))])
 
 
 def _choose(column: str, by_version: Mapping[int, str], kind: str) -> str:
@@ -162,12 +174,10 @@ def _choose(column: str, by_version: Mapping[int, str], kind: str) -> str:
 def _name_reasons(scorecard: Scorecard) -> str:
     """The words of the features that speak for fraud the most, the strongest first."""
     words = {each.name: each.words for each in FEATURES}
-    parts = (
-        f"named_struct('against', -({part_sql(part)}), 'words', {quote_text(words[part.feature])})"
-        for part in scorecard.parts
-    )
-    speaking = f"filter(array({', '.join(parts)}), part -> part.against < 0.0D)"
-    return f"transform(slice(array_sort({speaking}), 1, {REASONS}), part -> part.words)"
+    names = f"array({', '.join(quote_text(words[part.feature]) for part in scorecard.parts)})"
+    against = f"transform({_parts_of(scorecard)}, (part, place) -> named_struct('against', -part, 'place', place))"
+    speaking = f"filter({against}, part -> part.against < 0.0D)"
+    return f"transform(slice(array_sort({speaking}), 1, {REASONS}), part -> {names}[part.place])"
 
 
 def _name_marks(scorecards: Iterable[Scorecard]) -> str:

@@ -14,9 +14,13 @@ from platform_assets.fraud.scorecard import Part, Scorecard
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-./&+")
 
 
-def score_sql(scorecard: Scorecard) -> str:
-    """The probability of fraud, never null, over columns that are named as the features."""
-    raw = " + ".join([write_double(scorecard.baseline), *(f"({part_sql(part)})" for part in scorecard.parts)])
+def score_sql(scorecard: Scorecard, added: Iterable[str] | None = None) -> str:
+    """The probability of fraud, never null, over columns that are named as the features.
+
+    `added` is SQL of what each part adds, in their order, where that is known already.
+    """
+    numbers = map(part_sql, scorecard.parts) if added is None else added
+    raw = " + ".join([write_double(scorecard.baseline), *(f"({each})" for each in numbers)])
     logit = f"{write_double(scorecard.slope)} * ({raw}) + {write_double(scorecard.intercept)}"
     return f"1.0D / (1.0D + exp(-({logit})))"
 

@@ -168,8 +168,7 @@ class FraudScoring:
             if text is None:
                 raise UsageError(f"platform.fraud_models has no version {version}. Train the model again.")
             card = Scorecard.from_json(text)
-            if unknown := {part.feature for part in card.parts} - {each.name for each in FEATURES}:
-                raise UsageError(f"It uses features that are not there any more: {', '.join(sorted(unknown))}.")
+            _demand_usable(card, version)
         except UsageError as error:
             self._unusable.add(version)
             _log.warning(
@@ -203,3 +202,14 @@ class FraudScoring:
         self._lookups[FRAUD_SERVING.name].replace(rows)
         write_deltalake(create_table(uri, FRAUD_SERVING, options), rows, mode="overwrite")
         self._served = row
+
+
+def _demand_usable(card: Scorecard, version: int) -> None:
+    """Raises `UsageError` for a scorecard that would end the query into which it is built."""
+    if not card.parts:
+        raise UsageError("It looks at no feature.")
+    if card.version != version:
+        raise UsageError(f"Its scorecard says that it is version {card.version}.")
+    known = {(each.name, each.kind) for each in FEATURES}
+    if unknown := {part.feature for part in card.parts if (part.feature, part.kind) not in known}:
+        raise UsageError(f"It uses features that are not there any more: {', '.join(sorted(unknown))}.")

@@ -51,6 +51,20 @@ class FraudScore(Record):
     ] = None
 
 
+def refuse_half_a_score(score: FraudScore) -> tuple[str, str] | None:
+    """Judges whether the verdict has what it stands on. The relay writes no other; whoever else may write might.
+
+    An alert without a card would hold none, and one without a score is nothing that a person could look into.
+    """
+    if score.verdict == "unscored":
+        return None
+    if score.score is None or score.model_version is None or not 0 <= score.score <= 1:
+        return "no_score", f"verdict is {score.verdict}, score {score.score}, model_version {score.model_version}"
+    if score.card_id is None:
+        return "no_card", f"verdict is {score.verdict}, and card_id is null"
+    return None
+
+
 _SAID_ANEW = (
     "verdict", "source_partition", "source_offset", "received_at", "scored_at", "score", "model_version", "reasons",
     "marks", "unscored_reason", "shadow_score", "shadow_version", "holds_card", "features_as_of",
@@ -66,5 +80,6 @@ TOPIC = Topic(
     kafka_topic="fraud-scores",
     # A transaction that is scored once more is the same one, though the clock, the cards' past or the version differ.
     compared_as=dict.fromkeys(_SAID_ANEW, "NULL"),
+    rules=(refuse_half_a_score,),
 )
 FRAUD_SCORES, QUARANTINED_FRAUD_SCORES, DEDUPLICATED_FRAUD_SCORES = TOPIC.tables

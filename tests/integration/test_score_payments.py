@@ -302,9 +302,10 @@ def test_a_paused_relay_goes_on_where_it_was_and_a_drain_ends(build: Build) -> N
 
 
 def test_a_killed_relay_leaves_nothing_out(build: Build, settings: Settings, kafka: KafkaResource) -> None:
-    scored, card = build(), make_scorecard(1)
-    scored.add_model(card)
-    scored.promote(card)
+    """Another version is promoted while it lies dead: what is scored once more may then be judged by that."""
+    scored, cards = build(), {1: make_scorecard(1), 2: make_scorecard(2, large=-3.0)}
+    scored.add_model(cards[1])
+    scored.promote(cards[1])
     topics = (scored.relay.source.kafka_topic, *scored.relay.outputs)
     place = RelayPlace(str(settings.home / "killed"), kafka.servers(), scored.context.lakehouse_root, topics)
     total = 4_000
@@ -312,19 +313,25 @@ def test_a_killed_relay_leaves_nothing_out(build: Build, settings: Settings, kaf
         scored.send(make_payment(number) for number in range(total // 2))
         while not scored.scores():  # in the middle of a batch: it has passed on some, and recorded none
             scored.send(make_payment(number) for number in range(total // 2, total // 2 + 1))
+    scored.add_model(cards[2])
+    scored.promote(cards[2])
     group = scored.start()
     try:
         scored.send(make_payment(number) for number in range(total // 2, total))
         scored.wait(group, lambda: len({each["score_id"] for each in scored.scores()}) == total)
     finally:
         group.stop(30)
-    found: dict[str, set[float]] = {}
+    found: dict[str, dict[int, set[float]]] = {}
     for each in scored.scores():
-        found.setdefault(each["score_id"], set()).add(each["score"])
+        found.setdefault(each["score_id"], {}).setdefault(each["model_version"], set()).add(each["score"])
     assert found.keys() == {f"t{number}" for number in range(total)}
-    assert all(len(scores) == 1 for scores in found.values()), "what is passed on again has the same score"
+    assert all(len(scores) == 1 for by_version in found.values() for scores in by_version.values()), (
+        "what is passed on again has the same score"
+    )
+    assert {2} == set().union(*(found[f"t{number}"] for number in range(total // 2 + 1, total)))
     for number in range(0, total, 97):
-        assert min(found[f"t{number}"]) == pytest.approx(score_by_hand(card, make_payment(number)), rel=1e-12)
+        for version, scores in found[f"t{number}"].items():
+            assert min(scores) == pytest.approx(score_by_hand(cards[version], make_payment(number)), rel=1e-12)
 
 
 def test_what_others_write_among_the_scores_is_no_answer(build: Build) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import pytest
 from deltalake import write_deltalake
 
 from platform_assets.fraud.card_features_table import CARD_FEATURES
+from platform_assets.fraud.scorecard import Part, Scorecard
 from platform_assets.fraud.scoring import FraudScoring
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.tables.fraud import FRAUD_CHAMPIONS, FRAUD_MODELS, FRAUD_SERVING
@@ -62,8 +64,8 @@ def root(lakehouse: LakehouseResource) -> Path:
     return lakehouse.local_root
 
 
-def add_version(lakehouse: LakehouseResource, version: int) -> None:
-    card = make_scorecard(version)
+def add_version(lakehouse: LakehouseResource, version: int, card: Scorecard | None = None) -> None:
+    card = make_scorecard(version) if card is None else card
     model: dict[str, Any] = {
         "version": version, "trained_at": card.trained_at, "data_from": card.trained_at, "data_until": card.trained_at,
         "rows": 1, "scorecard": card.to_json(), "metrics": "{}", "verdict": "promoted",
@@ -133,3 +135,23 @@ def test_another_champion_comes_where_nothing_else_can_be_read(
     assert scoring.name_built_in() == "1,2"
     assert served(scoring) == 2
     assert known_cards(scoring) == {"a", "b"}, "what was known before"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"parts": ()}, "It looks at no feature."),
+        ({"version": 1}, "Its scorecard says that it is version 1."),
+        ({"parts": (Part("nothing", "number", 0.0, (0.0,), (1.0, 0.0)),)}, "not there any more: nothing"),
+        ({"parts": (Part("ln_amount", "category", 0.0, (0.0,), (1.0, 0.0), steps={"a": 0}),)}, "any more: ln_amount"),
+    ],
+)
+def test_a_scorecard_that_would_end_the_query_is_not_built_into_it(
+    scoring: FraudScoring, lakehouse: LakehouseResource, caplog: pytest.LogCaptureFixture, change: dict[str, Any],
+    said: str,
+) -> None:  # fmt: skip
+    add_version(lakehouse, 2, dataclasses.replace(make_scorecard(2), **change))
+    scoring.refresh()
+    assert scoring.name_built_in() == "1"
+    assert served(scoring) == 2, "what it would judge is unscored"
+    assert "Version 2 of the fraud model cannot be served" in caplog.text and said in caplog.text

@@ -33,6 +33,16 @@ def test_local_application_is_bounded_private_and_in_utc(tmp_path: Path) -> None
     assert all(isinstance(value, str) for value in conf.values())
 
 
+def test_only_files_of_this_machine_are_renamed_without_a_process_for_each_step(tmp_path: Path) -> None:
+    name = "spark.sql.streaming.checkpointFileManagerClass"
+    shipped = Path(str(find_spec("pyspark").submodule_search_locations[0])) / "jars"  # type: ignore[union-attr,index]
+    with zipfile.ZipFile(next(shipped.glob("spark-sql_*.jar"))) as jar:
+        assert f"{_conf(tmp_path)[name].replace('.', '/')}.class" in jar.namelist()
+    assert name not in _conf(tmp_path, lakehouse="hdfs://lake/shop")
+    cluster = {"spark_master": "spark://host:7077", "kafka_bootstrap_servers": "host:9092"}
+    assert name not in _conf(tmp_path, lakehouse="/mnt/lake", lakehouse_is_shared=True, **cluster)
+
+
 def test_nothing_is_resolved_from_the_network(tmp_path: Path) -> None:
     assert not any(key.startswith(("spark.jars.packages", "spark.jars.ivy")) for key in _conf(tmp_path))
 
