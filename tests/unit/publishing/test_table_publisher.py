@@ -12,6 +12,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import pytest
@@ -198,7 +199,7 @@ def test_values_may_be_of_a_registry(published: PublishedTable, schema_registry:
     for record in published.read():
         value = (record.value or "").encode(errors="surrogateescape")
         assert value[:5] == b"\0" + newest.schema.schema_id.to_bytes(4, "big")
-        row = fastavro.schemaless_reader(io.BytesIO(value[5:]), json.loads(newest.schema.text))
+        row: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), json.loads(newest.schema.text))
         rows[row["number"]] = row["text"], row["tags"], row["money"]
     assert rows == {1: ("one", ["a", None], None), 2: (None, None, None), 3: (None, None, Decimal("0.07"))}
 
