@@ -1,4 +1,4 @@
-"""What the group `fraud` does when its broker is killed, and when the one of a lost lease still works beside it."""
+"""What the group `fraud` does when its broker is killed, and when another one, whose lease is lost, still works."""
 
 from __future__ import annotations
 
