@@ -194,7 +194,7 @@ def _checkpoints(settings: Settings) -> dict[str, str]:
 
     On a local disk Spark's default starts ten processes a file (eight `readlink`, two `chmod`), one after the other:
     0.18 s on a busy machine for the two files of a batch, in which a relay passes nothing on. This one starts two, and
-    takes 0.04 s. Both write a file beside, with its checksum, and rename it when they have seen that its name is free.
+    takes 0.04 s. Both write a draft with its checksum, and rename it when they have seen that its name is free.
     """
     if settings.is_on_cluster or object_store.is_uri(settings.lakehouse):
         return {}  # there Spark's default is the one whose rename is atomic

@@ -52,7 +52,8 @@ EXCERPTS = {
         from gold_fraud_alerts order by scored_at desc limit 5""",
     "silver.fraud_scores by verdict": """
         select verdict, unscored_reason, count(*) payments,
-               quantile_cont(epoch_ms(scored_at) - epoch_ms(received_at), [0.5, 0.99]) p50_p99_ms
+               round(quantile_cont(epoch_ms(scored_at) - epoch_ms(received_at), 0.5))::bigint p50_ms,
+               round(quantile_cont(epoch_ms(scored_at) - epoch_ms(received_at), 0.99))::bigint p99_ms
         from silver_fraud_scores group by all order by 3 desc""",
     "gold.traffic_by_minute, the newest minutes": """
         select window_start, host, requests, client_errors, server_errors, bytes_sent

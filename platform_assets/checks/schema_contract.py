@@ -56,7 +56,7 @@ def _build_check(spec: TableSpec) -> dg.AssetChecksDefinition:
                 passed=False,
                 severity=dg.AssetCheckSeverity.WARN,  # nothing is wrong with a table that nothing has made yet
                 description=f"{spec.name} does not exist at {context.resources.lakehouse.table_uri(spec.name)}. "
-                "Start the stream or materialize the asset that writes it.",
+                "What writes it first makes it: a stream, an asset, or a command of a person.",
             )
         breaches = find_contract_breaches(table, spec)
         return dg.AssetCheckResult(

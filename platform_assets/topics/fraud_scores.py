@@ -52,7 +52,7 @@ class FraudScore(Record):
 
 
 def refuse_half_a_score(score: FraudScore) -> tuple[str, str] | None:
-    """Judges whether the verdict has what it stands on. The relay writes no other; whoever else may write might.
+    """Judges whether the verdict has what it stands on. The relay writes no other; an account that may write could.
 
     An alert without a card would hold none, and one without a score is nothing that a person could look into.
     """

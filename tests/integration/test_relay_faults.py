@@ -1,4 +1,4 @@
-"""What the group `fraud` does when its broker is killed, and when the one of a lost lease still works beside it."""
+"""What the group `fraud` does when its broker is killed, and when another one, whose lease is lost, still works."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from jobs.supervision.stream_context import build_stream_context
 from platform_assets.errors import HeadraceError, TerminalError
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.engine.relay_group import RelayGroup
-from platform_assets.streaming.stream_spec import KafkaStream
+from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.streams import fraud_alerts
 from platform_assets.topics.fraud_scores import TOPIC
 from resources.embedded_broker import EmbeddedBroker
@@ -53,7 +54,7 @@ def send_until_taken(scored: ScoredPayments, numbers: range) -> None:
     """Sends payments to a broker that may be away, as a sender does: what was not taken is sent again."""
     left, producer = set(numbers), scored.kafka.producer()
 
-    def note(number: int, error: object) -> None:
+    def note(number: int, error: object, _: object) -> None:
         if error is None:
             left.discard(number)
 
@@ -61,7 +62,7 @@ def send_until_taken(scored: ScoredPayments, numbers: range) -> None:
         for number in sorted(left):
             producer.produce(
                 scored.relay.source.kafka_topic, value=json.dumps(make_payment(number)), partition=0,
-                on_delivery=lambda error, _, number=number: note(number, error),
+                on_delivery=partial(note, number),
             )  # fmt: skip
         assert producer.flush(LIMIT_SECONDS) == 0
 
@@ -81,7 +82,7 @@ def demand_each_once(scored: ScoredPayments, settings: Settings, total: int) -> 
     for name, scores in by_id.items():
         assert [*scores] == [pytest.approx(expected[name], rel=1e-12)]
     ingest = KafkaStream(dataclasses.replace(TOPIC, kafka_topic=scored.relay.outputs[0]))
-    streams = [ingest, fraud_alerts.STREAM]
+    streams: list[KafkaStream | TableStream] = [ingest, fraud_alerts.STREAM]
     context = build_stream_context(settings, scored.kafka, scored.lakehouse, streams)
     run_to_end(QueryGroup(scored.session, streams, context))
     tables = {each.name: scored.lakehouse.delta_table(each.name).to_pyarrow_table() for each in TOPIC.tables}
