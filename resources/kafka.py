@@ -416,7 +416,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                 continue  # nobody joins the group, so the right to it is not needed
             if error is not None:
-                read = ("Read", f"topic {topic}", "the ledger's second read and the readings of lag")
+                read = ("Read", f"topic {topic}", "the platform, which reads records there a second time")
                 raise self._unavailable(KafkaException(error), *read)
             offset = record.offset()
             if offset is None or offset >= until:
@@ -467,6 +467,23 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise self._unavailable(error, *_to_see(topic)) from None
+
+    def may_write(self, topic: str) -> bool:
+        """Whether the cluster lets this account write to the topic. Raises `MissingTopicError` where it is not seen.
+
+        Clients say of a refused transaction only that some topic of it was refused.
+        """
+        from confluent_kafka import KafkaException, TopicCollection
+        from confluent_kafka.admin import AclOperation
+
+        self.partitions(topic)
+        asked = self.admin().describe_topics(
+            TopicCollection([topic]), include_authorized_operations=True, request_timeout=_TIMEOUT_SECONDS
+        )
+        try:
+            return AclOperation.WRITE in (asked[topic].result(_TIMEOUT_SECONDS).authorized_operations or ())
+        except KafkaException as error:
+            raise self._unavailable(error, *_to_see(topic)) from None
 
     def _settings_or_environment(self) -> Settings:
         # Dagster copies a resource for each run, without its private attributes.

@@ -105,10 +105,14 @@ class TransactionalSender:
         return self._producer is not None
 
     def _explain(self, error: KafkaException, what: str) -> BrokerUnavailableError:
+        from confluent_kafka import KafkaError
+
         text = error.args[0].str()
-        resource = f"transactional-id headrace-publish-{self._topic}"
-        if "transactional" not in text.lower():
-            resource = f"topic {self._topic}"
+        if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            topics = (self._topic, POSITIONS_TOPIC)
+            resource = f"topic {next((t for t in topics if not self._kafka.may_write(t)), self._topic)}"
+        else:
+            resource = f"transactional-id headrace-publish-{self._topic}"
         refused = find_refusal(str(error.args[0]), "Write", resource, "the publisher of a stream")
         return refused or BrokerUnavailableError(
             f"Kafka {what} for the topic {self._topic} ({text}). It is sent again, and nothing is sent twice."
