@@ -318,13 +318,27 @@ class KafkaResource(dg.ConfigurableResource[Any]):
 
     def read_newest(self, topic: str) -> dict[int, bytes]:
         """The value of the newest committed record, by partition; nothing for a partition without one."""
-        held, found = self.beginning_offsets(topic), dict[int, bytes]()
+        return {partition: record.value() or b"" for partition, record in self._read_ends(topic)}
+
+    def read_newest_versions(self, topic: str) -> list[tuple[int, datetime]]:
+        """The header `version` and the time of each partition's newest record, where no transaction has sent it.
+
+        At the end of what a transaction has sent there is its marker, which is no record.
+        """
+        found = []
+        for _, record in self._read_ends(topic):
+            version = dict(record.headers() or []).get("version")
+            if isinstance(version, bytes) and version.isdigit():
+                found.append((int(version), datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)))
+        return found
+
+    def _read_ends(self, topic: str) -> Iterator[tuple[int, Message]]:
+        held = self.beginning_offsets(topic)
         with self._proof_consumer() as consumer:
             for partition, end in self.end_offsets(topic, committed=True).items():
                 if end > held[partition]:
                     for record in self._poll_from(consumer, topic, partition, end - 1, end):
-                        found[partition] = record.value() or b""
-        return found
+                        yield partition, record
 
     def read_last(self, topic: str, key: bytes) -> bytes | None:
         """The value of the newest committed record of this key in the topic's first partition; None for a tombstone.
@@ -416,7 +430,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                 continue  # nobody joins the group, so the right to it is not needed
             if error is not None:
-                read = ("Read", f"topic {topic}", "the platform, which reads records there a second time")
+                read = ("Read", f"topic {topic}", "the platform, which reads what is there")
                 raise self._unavailable(KafkaException(error), *read)
             offset = record.offset()
             if offset is None or offset >= until:

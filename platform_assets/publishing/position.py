@@ -22,12 +22,14 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 class PublishedPosition(msgspec.Struct, frozen=True):
     """All of a table up to a version is in its topic. `digest` stands for that version's commit.
 
+    `topic_id` is the cluster's for the topic: one that was made anew has another, and nothing of the table.
     `portions`: of the files of that version so many portions are, and the others are not; None: all.
     """
 
     table_id: str
     version: _Count
     digest: str
+    topic_id: str
     portions: _Count | None = None
 
 
