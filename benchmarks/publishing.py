@@ -1,9 +1,10 @@
-"""From a row in its table to readers of what is committed, at 500 rows a second: `make bench ARGS=publishing`.
+"""Times the way from a row in its table to readers of what is committed, at 500 rows a second.
 
-A writer commits twice a second to a Delta table by delta-rs, as streams do. The group `published` follows in a process
-of its own, by the embedded broker. The lag of a record is the time from its version's commit to the moment at which a
-consumer with `isolation.level=read_committed` has it. CPU is that of the group's process, in cores. At the end the
-whole table of 200,000 rows is sent to another topic.
+Run it by `make bench ARGS=publishing`. A writer commits twice a second to a Delta table by delta-rs, as streams do. The
+group `published` follows in a process of its own, by the embedded broker. The lag of a record is the time from its
+version's commit to the moment at which a consumer with `isolation.level=read_committed` has it. CPU is that of the
+group's process, in cores. At the end a whole table of 200,000 rows, and then one version of as many, is sent to
+another topic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a publisher begins in its table, and whether the topic is still the one that its position stands for."""
+"""Finds where a publisher begins in its table, and whether the topic is still the one that its position stands for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class StartPositions:
-    """Those of one table in its topic. Its methods raise what Kafka's clients and the lakehouse's disk or store do."""
+    """The start positions of one table in its topic.
+
+    The methods raise what Kafka's clients and the lakehouse's disk or store do.
+    """
 
     def __init__(
         self, topic: str, table_name: str, kafka: KafkaResource, lakehouse: LakehouseResource, log: TableLog

@@ -170,7 +170,7 @@ def test_partitions_may_be_added(published: PublishedTable) -> None:
 def test_versions_that_the_stream_has_published_meanwhile_are_not_sent_again(
     published: PublishedTable, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From transactions to the default and back."""
+    """The setting goes from transactions to the default and back."""
     published.table.append([build_row(1)])
     published.follow()
     for version, number in ((2, 2), (3, 3)):
