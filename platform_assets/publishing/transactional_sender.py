@@ -60,7 +60,7 @@ class TransactionalSender:
         producer = self._kafka.producer(
             transactional_id=f"headrace-publish-{self._topic}", transaction_timeout_ms=millis,
             delivery_timeout_ms=min(120_000, millis), partitioner=_PARTITIONER, delivery_report_only_error=True,
-            queue_buffering_max_kbytes=_QUEUE_KIB,
+            queue_buffering_max_kbytes=_QUEUE_KIB, socket_timeout_ms=min(60_000, millis),
         )  # fmt: skip
         try:
             producer.init_transactions(_ANSWER_SECONDS)

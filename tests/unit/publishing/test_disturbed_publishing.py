@@ -205,7 +205,7 @@ def test_a_version_of_an_earlier_table_is_not_taken_for_one_of_this(published: P
 def test_a_version_that_is_sent_longer_than_a_transaction_may_last_is_named(
     published: PublishedTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transactional_sender, "_LONGEST_SECONDS", 5)
+    monkeypatch.setattr(transactional_sender, "_LONGEST_SECONDS", 10)
     sender = transactional_sender.TransactionalSender(published.kafka, published.topic, 3)
     assert sender.open() is None
 
@@ -219,6 +219,6 @@ def test_a_version_that_is_sent_longer_than_a_transaction_may_last_is_named(
         wait_for(lambda: all(stable == end for stable, end in read_ends()), "Kafka has ended the transaction")
         yield b"last", b"2"
 
-    with pytest.raises(BrokerUnavailableError, match=r"ends a transaction after 5 s, and version 5"):
+    with pytest.raises(BrokerUnavailableError, match=r"ends a transaction after 10 s, and version 5"):
         sender.send(send_slowly(), {}, PublishedPosition("t", 5, "d", "i"))
     assert published.read() == [] and sender.open() is None
