@@ -47,6 +47,7 @@ BENCHMARKS = (
     "merged_rows",
     "upgrade",
     "sinks",
+    "publishing",
     "alerts",
     "soak",
 )

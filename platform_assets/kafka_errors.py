@@ -109,7 +109,8 @@ def _explain_right(kind: str, name: str, operation: str, resource: str, part: st
         return missing_right("IdempotentWrite", "cluster", f"{part}, nor Write on a topic")
     if kind == "group":
         return missing_right("Read", f"group {name or '...'}", part)
-    return missing_right("Write", "transactional-id ...", part)
+    named = resource if resource.startswith("transactional-id ") else "transactional-id ..."
+    return missing_right("Write", named, part)
 
 
 def find_address(text: str) -> str:

@@ -318,13 +318,27 @@ class KafkaResource(dg.ConfigurableResource[Any]):
 
     def read_newest(self, topic: str) -> dict[int, bytes]:
         """The value of the newest committed record, by partition; nothing for a partition without one."""
-        held, found = self.beginning_offsets(topic), dict[int, bytes]()
+        return {partition: record.value() or b"" for partition, record in self._read_ends(topic)}
+
+    def read_newest_versions(self, topic: str) -> list[tuple[int, datetime]]:
+        """The header `version` and the time of each partition's newest record, where no transaction has sent it.
+
+        At the end of what a transaction has sent there is its marker, which is no record.
+        """
+        found = []
+        for _, record in self._read_ends(topic):
+            version = dict(record.headers() or []).get("version")
+            if isinstance(version, bytes) and version.isdigit():
+                found.append((int(version), datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)))
+        return found
+
+    def _read_ends(self, topic: str) -> Iterator[tuple[int, Message]]:
+        held = self.beginning_offsets(topic)
         with self._proof_consumer() as consumer:
             for partition, end in self.end_offsets(topic, committed=True).items():
                 if end > held[partition]:
                     for record in self._poll_from(consumer, topic, partition, end - 1, end):
-                        found[partition] = record.value() or b""
-        return found
+                        yield partition, record
 
     def read_last(self, topic: str, key: bytes) -> bytes | None:
         """The value of the newest committed record of this key in the topic's first partition; None for a tombstone.
@@ -416,7 +430,7 @@ class KafkaResource(dg.ConfigurableResource[Any]):
             if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                 continue  # nobody joins the group, so the right to it is not needed
             if error is not None:
-                read = ("Read", f"topic {topic}", "the ledger's second read and the readings of lag")
+                read = ("Read", f"topic {topic}", "the platform, which reads what is there")
                 raise self._unavailable(KafkaException(error), *read)
             offset = record.offset()
             if offset is None or offset >= until:
@@ -467,6 +481,23 @@ class KafkaResource(dg.ConfigurableResource[Any]):
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise self._unavailable(error, *_to_see(topic)) from None
+
+    def may_write(self, topic: str) -> bool:
+        """Whether the cluster lets this account write to the topic. Raises `MissingTopicError` where it is not seen.
+
+        Clients say of a refused transaction only that some topic of it was refused.
+        """
+        from confluent_kafka import KafkaException, TopicCollection
+        from confluent_kafka.admin import AclOperation
+
+        self.partitions(topic)
+        asked = self.admin().describe_topics(
+            TopicCollection([topic]), include_authorized_operations=True, request_timeout=_TIMEOUT_SECONDS
+        )
+        try:
+            return AclOperation.WRITE in (asked[topic].result(_TIMEOUT_SECONDS).authorized_operations or ())
+        except KafkaException as error:
+            raise self._unavailable(error, *_to_see(topic)) from None
 
     def _settings_or_environment(self) -> Settings:
         # Dagster copies a resource for each run, without its private attributes.

@@ -59,7 +59,7 @@ def _recycle_old(live: LiveRun, beat: Heartbeat) -> Verdict | None:
 
 def _wait_for_phase(live: LiveRun, beat: Heartbeat) -> Verdict | None:
     if beat.phase == "starting":
-        return [], Phase.STARTING, f"{live.short} starts Spark"
+        return [], Phase.STARTING, f"{live.short} is starting"
     if beat.phase == "stopping":
         return [], Phase.STOPPING, f"{live.short} finishes its batches in flight"
     return None

@@ -41,7 +41,7 @@ class Terminal:
         """A line at each change of phase, and a line a query that has moved."""
         if phase != self._phase:
             self._phase = phase
-            words = {"starting": "starting Spark", "running": "reading", "stopping": "finishing the batches in flight"}
+            words = {"starting": "starting", "running": "reading", "stopping": "finishing the batches in flight"}
             self._write(f"{self._name}: {words[phase]}")
         now = time.monotonic()
         if self._events is not None:

@@ -5,7 +5,7 @@ A group's committed offset would do the same, but Kafka forgets that of a group 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -16,16 +16,21 @@ if TYPE_CHECKING:
     from resources.kafka import KafkaResource
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class PublishedPosition(msgspec.Struct, frozen=True):
     """All of a table up to a version is in its topic. `digest` stands for that version's commit.
 
+    `topic_id` is the cluster's for the topic: one that was made anew has another, and nothing of the table.
     `portions`: of the files of that version so many portions are, and the others are not; None: all.
     """
 
     table_id: str
-    version: int
+    version: _Count
     digest: str
-    portions: int | None = None
+    topic_id: str
+    portions: _Count | None = None
 
 
 def encode(position: PublishedPosition) -> bytes:
@@ -42,7 +47,7 @@ def read_position(kafka: KafkaResource, topic: str) -> PublishedPosition | None:
     value = kafka.read_last(POSITIONS_TOPIC, topic.encode())
     try:
         return None if value is None else msgspec.json.decode(value, type=PublishedPosition)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise BrokerUnavailableError(
             f"The newest record of {topic} in the topic {POSITIONS_TOPIC} is no position: somebody else has written "
             "there. Write a tombstone with this key, and the publisher begins as it first did (docs/publishing.md)."

@@ -18,6 +18,7 @@ import msgspec
 
 from platform_assets.publishing.position import PublishedPosition
 from platform_assets.publishing.record_writer import RecordWriter
+from platform_assets.publishing.start_positions import StartPositions
 from platform_assets.publishing.transactional_sender import OutRecord, TransactionalSender
 from platform_assets.sinks.changed_rows import find_changed_rows
 from platform_assets.sinks.file_rows import read_rows
@@ -77,7 +78,9 @@ class TablePublisher:
         self._sender = TransactionalSender(kafka, self.topic, partitions, check_lease)
         uri = lakehouse.table_uri(self._table.name)
         self._table_log = TableLog(self._table.name, uri, lakehouse.storage_options())
+        self._starts = StartPositions(self.topic, self._table.name, kafka, lakehouse, self._table_log)
         self._position: PublishedPosition | None = None
+        self._sent_table_id: str | None = None
         self._listed_at = -_LIST_SECONDS
         self._begun_anew_at = -_ANEW_SECONDS
 
@@ -124,8 +127,8 @@ class TablePublisher:
         Raises what `TransactionalSender` does, what a registry does that gives no schema, what `check_lease` raises,
         and what the lakehouse's disk or store does. Nothing of it is published then.
         """
-        if not self._sender.is_open:
-            self._position = self._sender.open()
+        if not self._sender.is_open and self._open():
+            return True
         if self._position is None:
             return self._begin()
         try:
@@ -144,11 +147,33 @@ class TablePublisher:
             )  # fmt: skip
             return self._begin_whole()
 
+    def _open(self) -> bool:
+        """Learns how far the topic is; True where that took a transaction."""
+        position = self._sender.open()
+        try:
+            self._starts.demand_alone(position, self._sent_table_id)
+            self._position = position
+            if position is not None and position.topic_id != self._starts.read_topic_id():
+                _log.warning("The topic %s was made anew. %s sends it the whole table.", self.topic, self.subject)
+                self._position = None
+                return self._begin_whole()
+            if position is not None and position.portions is not None:
+                return False
+            ahead = self._starts.find_sent_by_stream(position)
+            if ahead is None:
+                return False
+            _log.warning("%s begins behind version %d, which the stream has published.", self.subject, ahead.version)
+            self._send((), "none", ahead)
+            return True
+        except BaseException:
+            self._sender.close()
+            raise
+
     def _begin(self) -> bool:
         """Finds where to begin. A topic that has had records was published before: by an earlier setting."""
         if not sum(self._kafka.end_offsets(self.topic).values()):
             return self._begin_whole()
-        newest = self._find_newest()
+        newest = self._starts.find_newest()
         if newest is None:
             return False
         self._send((), "none", newest)
@@ -161,20 +186,11 @@ class TablePublisher:
     def _begin_whole(self) -> bool:
         if not self._sender.is_open:
             self._sender.open()
-        newest = self._find_newest()
+        newest = self._starts.find_newest()
         if newest is None:
             return False
         self._send((), "none", msgspec.structs.replace(newest, portions=0))
         return True
-
-    def _find_newest(self) -> PublishedPosition | None:
-        table = self._lakehouse.find_table(self._table.name)
-        if table is None:
-            return None
-        version = table.version()
-        digest = self._table_log.read_digest(version)
-        # A log that ends with a checkpoint has none: the next commit of its writer has one.
-        return None if digest is None else PublishedPosition(str(table.metadata().id), version, digest)
 
     def _send_portion(self, position: PublishedPosition, done: int) -> bool:
         """Sends some files of a whole table. The same version gives the same portions."""
@@ -203,6 +219,9 @@ class TablePublisher:
         """Sends what the next version changed."""
         if time.monotonic() - self._listed_at > _LIST_SECONDS:
             self._table_log.demand_followed(position.version, position.digest)
+            if position.topic_id != self._starts.read_topic_id():
+                self._sender.close()
+                return True
             self._listed_at = time.monotonic()
         step = self._table_log.read_step(position.version, position.digest, position.table_id, position.version + 1)
         if step is None:
@@ -210,7 +229,7 @@ class TablePublisher:
             return False
         self.behind_since = step.first_committed_at
         info = self._table_log.read_info(step.version)
-        after = PublishedPosition(position.table_id, step.version, step.digest)
+        after = msgspec.structs.replace(position, version=step.version, digest=step.digest)
         if info is not None and info.kind is CommitKind.EXPIRY:
             # A topic has a retention of its own; rows that the table no longer keeps are not wrong.
             self._send((), "none", after)
@@ -226,7 +245,7 @@ class TablePublisher:
     def _send(self, records: Iterable[OutRecord], batch: str, position: PublishedPosition) -> None:
         headers = {"query": self._stream.name, "batch": batch, "version": str(position.version)}
         count = self._sender.send(records, headers, position)
-        self._position = position
+        self._position, self._sent_table_id = position, position.table_id
         self.records += count
         self.transactions += 1
         self.last_commit_at = datetime.now(UTC)

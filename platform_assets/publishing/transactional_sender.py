@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ _LONGEST_SECONDS = 300
 # A coordinator that hangs must not keep a host from stopping.
 _ANSWER_SECONDS = 30.0
 _ABORT_SECONDS = 5.0
+# With librdkafka's default, 1 GiB, a version of many rows would fill the memory where a broker is slow, and a commit,
+# which waits until all is sent, would end before it.
+_QUEUE_KIB = 32 * 1024
 # Java's producers place a key so: a row's newer record must not lie in another partition than Spark has put the older.
 _PARTITIONER = "murmur2_random"
 
@@ -56,6 +60,7 @@ class TransactionalSender:
         producer = self._kafka.producer(
             transactional_id=f"headrace-publish-{self._topic}", transaction_timeout_ms=millis,
             delivery_timeout_ms=min(120_000, millis), partitioner=_PARTITIONER, delivery_report_only_error=True,
+            queue_buffering_max_kbytes=_QUEUE_KIB, socket_timeout_ms=min(60_000, millis),
         )  # fmt: skip
         try:
             producer.init_transactions(_ANSWER_SECONDS)
@@ -76,7 +81,7 @@ class TransactionalSender:
         producer, self._producer = self._producer, None
         assert producer is not None
         encoded = [(name, text.encode()) for name, text in headers.items()]
-        count = 0
+        count, began = 0, time.monotonic()
         try:
             producer.begin_transaction()
             for key, value in records:
@@ -88,6 +93,12 @@ class TransactionalSender:
             producer.commit_transaction(_ANSWER_SECONDS)
         except KafkaException as error:
             _abort(producer)
+            if (seconds := time.monotonic() - began) >= _LONGEST_SECONDS:
+                raise BrokerUnavailableError(
+                    f"Kafka ends a transaction after {_LONGEST_SECONDS} s, and version {position.version} for the "
+                    f"topic {self._topic} was being sent for {seconds:.0f} s. Nothing of it is published, and it is "
+                    "tried again. docs/publishing.md says what to do with a version that is too large."
+                ) from None
             raise self._explain(error, "has not taken a transaction") from None
         except BaseException:
             _abort(producer)
@@ -105,10 +116,14 @@ class TransactionalSender:
         return self._producer is not None
 
     def _explain(self, error: KafkaException, what: str) -> BrokerUnavailableError:
+        from confluent_kafka import KafkaError
+
         text = error.args[0].str()
-        resource = f"transactional-id headrace-publish-{self._topic}"
-        if "transactional" not in text.lower():
-            resource = f"topic {self._topic}"
+        if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            topics = (self._topic, POSITIONS_TOPIC)
+            resource = f"topic {next((t for t in topics if not self._kafka.may_write(t)), self._topic)}"
+        else:
+            resource = f"transactional-id headrace-publish-{self._topic}"
         refused = find_refusal(str(error.args[0]), "Write", resource, "the publisher of a stream")
         return refused or BrokerUnavailableError(
             f"Kafka {what} for the topic {self._topic} ({text}). It is sent again, and nothing is sent twice."

@@ -153,13 +153,13 @@ class TableLog:
                     raise LogGapError(f"{self._name} is another table")
                 if (action["metaData"].get("configuration") or {}).get("delta.columnMapping.mode", "none") != "none":
                     raise TableSchemaError(
-                        f"{self._name} maps its columns (delta.columnMapping.mode), which sinks do not read. Leave it "
-                        "out of HEADRACE_POSTGRES_TABLES."
+                        f"{self._name} maps its columns (delta.columnMapping.mode), which sinks, alerts and "
+                        "publishers do not read. Make it anew without that."
                     )
             if (action.get("add") or {}).get("deletionVector"):
                 raise TableSchemaError(
-                    f"{self._name} has deletion vectors, which sinks do not read. Set delta.enableDeletionVectors to "
-                    "false, and run REORG TABLE ... APPLY (PURGE)."
+                    f"{self._name} has deletion vectors, which sinks, alerts and publishers do not read. Set "
+                    "delta.enableDeletionVectors to false, and run REORG TABLE ... APPLY (PURGE)."
                 )
 
 

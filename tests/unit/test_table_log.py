@@ -84,7 +84,7 @@ def test_signs_that_end_a_line_elsewhere_end_none_of_a_log(write: Callable[..., 
 @pytest.mark.parametrize(
     ("commit", "said"),
     [
-        ([add("a", deletionVector={"storageType": "u"})], "has deletion vectors"),
+        ([add("a", deletionVector={"storageType": "u"})], "has deletion vectors, which sinks, alerts and publishers"),
         (
             [{"metaData": {"id": "the-table", "configuration": {"delta.columnMapping.mode": "name"}}}],
             "maps its columns",
