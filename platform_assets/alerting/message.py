@@ -68,7 +68,9 @@ def write_lines(told: Sequence[Mapping[str, Any]]) -> list[str]:
 def _write_line(row: Mapping[str, Any]) -> str:
     about = f" {row['key']}" if row["key"] else ""
     by = f" by {row['by']}" if row["by"] else ""
-    return flatten(f"{row['severity']} {row['alert']}{about} {row['transition']}{by}: {row['text']} [{row['alert_id']}]")
+    return flatten(
+        f"{row['severity']} {row['alert']}{about} {row['transition']}{by}: {row['text']} [{row['alert_id']}]"
+    )
 
 
 def flatten(line: str) -> str:
