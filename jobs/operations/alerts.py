@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from platform_assets.alerting.alert_table import AlertState, append_acknowledgement, read_states
+from platform_assets.alerting.message import flatten
 from platform_assets.errors import UsageError
 from platform_assets.tables.platform import ALERTS
 
@@ -46,8 +47,7 @@ def describe(state: AlertState) -> str:
     about = f" {state.key}" if state.key else ""
     looks = f", {state.acknowledged_by} looks at it" if state.acknowledged_at is not None else ""
     until = "open" if state.closed_at is None else f"closed {state.closed_at:%H:%M:%S}"
-    line = (
+    return flatten(
         f"{state.alert_id}  {state.severity:8} {state.opened_at:%Y-%m-%d %H:%M:%S}  {state.alert}{about}: {state.text} "
         f"({state.rows:,} rows, {until}{looks}; {state.owner})"
     )
-    return "".join(sign if sign.isprintable() else " " for sign in line)

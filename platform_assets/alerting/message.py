@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,7 +13,6 @@ from platform_assets.alerting.alert_states import ACKNOWLEDGED, CLOSED, OPENED
 # A message of 10,000 alerts is read by nobody, and refused by most receivers.
 MOST_IN_WORDS = 20
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _RANKS = {"critical": 0, "warning": 1, "info": 2}
 _TOLD = frozenset({OPENED, CLOSED, ACKNOWLEDGED})
 
@@ -70,6 +68,11 @@ def write_lines(told: Sequence[Mapping[str, Any]]) -> list[str]:
 def _write_line(row: Mapping[str, Any]) -> str:
     about = f" {row['key']}" if row["key"] else ""
     by = f" by {row['by']}" if row["by"] else ""
-    line = f"{row['severity']} {row['alert']}{about} {row['transition']}{by}: {row['text']} [{row['alert_id']}]"
-    # What stands in a record must not begin a line of its own, nor steer a terminal.
-    return _CONTROL.sub(" ", line)
+    return flatten(
+        f"{row['severity']} {row['alert']}{about} {row['transition']}{by}: {row['text']} [{row['alert_id']}]"
+    )
+
+
+def flatten(line: str) -> str:
+    """One line: what stands in a record must not begin another one, steer a terminal, or turn the direction of text."""
+    return "".join(sign if sign.isprintable() else " " for sign in line)

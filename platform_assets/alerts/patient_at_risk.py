@@ -13,8 +13,9 @@ ALERT = AlertSpec(
     table=EARLY_WARNING_SCORES_TABLE,
     condition="risk = 'high'",
     key="sensor",
-    text="""concat('score ', score, ' of 20 in the hour from ', strftime(hour_start, '%H:%M'), ' UTC; ', known_signs,
-            ' of 7 signs are known')""",
+    # With the day: the hour may be yesterday's, where a report comes late.
+    text="""concat('score ', score, ' of 20 in the hour from ', strftime(hour_start, '%Y-%m-%d %H:%M'), ' UTC; ',
+            known_signs, ' of 7 signs are known')""",
     severity=Severity.CRITICAL,
     owner="ward",
     time_column="hour_start",

@@ -105,7 +105,7 @@ class Told:
 
 def test_a_webhook_is_told_what_opens_and_closes_in_words_and_values(raised: RaisedTable, webhook: Webhook) -> None:
     told = Told(raised, WebhookChannel(webhook.url))
-    raised.append([build_row("a", 31.0, 1, "ann"), build_row("b\n\x1b[2J", 32.5, 1)])
+    raised.append([build_row("a", 31.0, 1, "ann"), build_row("b\n\x1b[2J\u202e", 32.5, 1)])
     told.advance()
     raised.append([build_row("a", 35.0, 2)])
     told.advance()
@@ -114,8 +114,8 @@ def test_a_webhook_is_told_what_opens_and_closes_in_words_and_values(raised: Rai
     first, second = webhook.messages
     assert first["text"].splitlines()[0] == "warning: 2 opened (too_hot 2)"
     assert first["text"].splitlines()[1].startswith("warning too_hot a opened: a has 31.0 degrees [")
-    assert first["text"].splitlines()[2].startswith("warning too_hot b [2J opened: b [2J has 32.5 degrees [")
-    assert [each["key"] for each in first["alerts"]] == ["a", "b\n\x1b[2J"] and first["more"] == 0
+    assert first["text"].splitlines()[2].startswith("warning too_hot b  [2J  opened: b  [2J  has 32.5 degrees [")
+    assert [each["key"] for each in first["alerts"]] == ["a", "b\n\x1b[2J\u202e"] and first["more"] == 0
     assert "ann" not in str(first) and "user_id" not in first["alerts"][0]
     assert second["text"].startswith("warning: 1 closed (too_hot 1)")
     assert second["alerts"][0]["alert_id"] == first["alerts"][0]["alert_id"]

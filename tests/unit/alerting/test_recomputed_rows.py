@@ -174,7 +174,7 @@ def test_an_anomaly_and_a_patient_are_told_in_words(tmp_path: Path) -> None:
     patients.replace([score, score | {"sensor": "p-2", "risk": "medium"}])
     [row] = patients.raised.read()
     assert (row["key"], row["user_id"], row["severity"]) == ("p-1", "p-1", "critical")
-    assert row["text"] == f"score 8 of 20 in the hour from {NOW:%H:%M} UTC; 6 of 7 signs are known"
+    assert row["text"] == f"score 8 of 20 in the hour from {NOW:%Y-%m-%d %H:%M} UTC; 6 of 7 signs are known"
 
 
 def test_all_takes_the_alerts_on_reports_of_enabled_groups(
