@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from platform_assets.errors import BrokerUnavailableError, NotReadyError
 from platform_assets.publishing import transactional_sender
-from platform_assets.publishing.position import PublishedPosition, encode
+from platform_assets.publishing.position import PublishedPosition, encode, read_position
 from platform_assets.publishing.selection import POSITIONS_TOPIC
 from platform_assets.publishing.table_publisher import TablePublisher
 from resources.lakehouse import LakehouseResource
@@ -67,7 +67,7 @@ def test_no_bytes_but_a_position_are_taken_for_one(value: bytes) -> None:
 
     kafka: Any = Answering()
     with pytest.raises(BrokerUnavailableError, match="is no position"):
-        transactional_sender.read_position(kafka, "topic")
+        read_position(kafka, "topic")
 
 
 def test_a_position_of_another_program_has_the_table_sent_as_a_whole(published: PublishedTable) -> None:
