@@ -14,7 +14,7 @@ ALERT = AlertSpec(
     condition="severity = 'critical'",
     key="concat_ws(' ', sensor, kind, rule)",
     text="concat_ws(': ', place, words)",
-    severity=Severity.WARNING,
+    severity=Severity.CRITICAL,
     owner="city",
     # It grows while the anomaly goes on, so that this hour's run raises the alert again.
     time_column="end_time",
