@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -21,3 +21,17 @@ def at_micros(micros: int) -> datetime:
 
 FIRST_MICROS, LAST_MICROS = count_micros(datetime(1, 1, 1, tzinfo=UTC)), count_micros(datetime.max.replace(tzinfo=UTC))
 """The first and the last moment that Python has."""
+
+
+def find_midnight(day: date) -> datetime:
+    """The moment at which a day begins."""
+    return datetime.combine(day, time(), UTC)
+
+
+def as_delta_sql(moment: datetime) -> str:
+    """A moment in the SQL of delta-rs, to compare a column with when it deletes or replaces rows.
+
+    delta-rs cannot compare its own `timestamp '...'`, of nanoseconds, with a column of ours.
+    """
+    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return f"""arrow_cast('{text}', 'Timestamp(Microsecond, Some("UTC"))')"""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.writer import DeltaWriter
+from platform_assets.streaming.moments import as_delta_sql, find_midnight
 from platform_assets.tables.platform import ALERT_POSITIONS, ALERTS
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class AlertHistory:
         import pyarrow.compute as pc
 
         table = DeltaWriter(ALERTS, self._context)
-        moment = datetime(until.year, until.month, until.day, tzinfo=UTC)
+        moment = find_midnight(until)
         # By the time alone: a filter over texts that delta-rs has compacted fails (arrow#49368).
         rows = table.read_arrow(["alert_id", "transition", "at"], pc.field("at") < moment)
         closed = rows.filter(pc.equal(rows["transition"].cast(pa.string()), "closed"))
@@ -75,13 +76,7 @@ class AlertHistory:
             return False
         # Readers are named by files and settings: letters, digits and underscores.
         older = " OR ".join(
-            f"(reader = '{row['reader']}' AND noted_at < {_as_sql(row['noted_at_max'])})" for row in newest
+            f"(reader = '{row['reader']}' AND noted_at < {as_delta_sql(row['noted_at_max'])})" for row in newest
         )
         table.delete(older, CommitInfo(CommitKind.EXPIRY, today.isoformat()))
         return True
-
-
-def _as_sql(moment: datetime) -> str:
-    # delta-rs cannot compare its own `timestamp '...'`, of nanoseconds, with a column of ours.
-    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
-    return f"""arrow_cast('{text}', 'Timestamp(Microsecond, Some("UTC"))')"""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.writer import DeltaWriter
+from platform_assets.streaming.moments import as_delta_sql, find_midnight
 from platform_assets.tables.platform import LATE_EVENTS, QUERY_PROGRESS
 from platform_assets.tables.spec import TableSpec
 
@@ -50,8 +51,7 @@ class HistoryDays:
             oldest = table.find_least(kept.column)
             last = until if oldest is None else min(until, oldest + timedelta(days=_DAYS_OF_ONE_ROUND))
             if oldest is not None and oldest < until:
-                # delta-rs cannot compare its own `timestamp '...'`, of nanoseconds, with a column of ours.
-                moment = f"""arrow_cast('{last}T00:00:00', 'Timestamp(Microsecond, Some("UTC"))')"""
+                moment = as_delta_sql(find_midnight(last))
                 table.delete(f"{kept.column} < {moment}", CommitInfo(CommitKind.EXPIRY, last.isoformat()))
                 found.add(kept.spec.name)
             if last == until:

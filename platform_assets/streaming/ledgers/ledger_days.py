@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.streaming.delta.delta_tables import create_table, open_table
 from platform_assets.streaming.delta.retried_commits import no_hooks
+from platform_assets.streaming.moments import as_delta_sql, find_midnight
 from platform_assets.tables.platform import LEDGER, LOST_RANGES
 from platform_assets.tables.spec import TableSpec
 
@@ -67,7 +68,7 @@ class LedgerDays:
 
         from platform_assets.delta_reader import read_portions
 
-        is_over = pc.field("batches").is_null() & (pc.field(self._time) < _midnight(until))
+        is_over = pc.field("batches").is_null() & (pc.field(self._time) < find_midnight(until))
         for portion in read_portions(self._table.to_pyarrow_dataset(), ["query", self._time, "batches"], is_over):
             for query in self._queries:
                 times = portion[self._time].filter(pc.equal(portion["query"], query))
@@ -78,9 +79,11 @@ class LedgerDays:
         from deltalake import CommitProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
-        first, last = _midnight(day), _midnight(day + timedelta(days=1))
+        first, last = find_midnight(day), find_midnight(day + timedelta(days=1))
         of_day = (pc.field(self._time) >= first) & (pc.field(self._time) < last)
-        condition = f"query = '{query}' and {self._time} >= {_literal(first)} and {self._time} < {_literal(last)}"
+        condition = (
+            f"query = '{query}' and {self._time} >= {as_delta_sql(first)} and {self._time} < {as_delta_sql(last)}"
+        )
         for _ in range(_TRIES):
             try:
                 write_deltalake(
@@ -111,12 +114,3 @@ class LedgerDays:
         except TableNotFoundError:  # nobody has acknowledged a loss
             return []
         return list(table.to_pyarrow_table().to_pylist())
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
-
-
-def _literal(moment: datetime) -> str:
-    # delta-rs cannot compare its own `timestamp '...'`, of nanoseconds, with a column of ours.
-    return f"""arrow_cast('{moment:%Y-%m-%dT%H:%M:%S}', 'Timestamp(Microsecond, Some("UTC"))')"""

@@ -20,6 +20,7 @@ from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.delta.writer import DeltaWriter
+from platform_assets.streaming.moments import as_delta_sql, find_midnight
 from platform_assets.streaming.stream_spec import Stream, TableStream
 from platform_assets.tables.platform import EXPIRED_ROWS
 from platform_assets.tables.spec import TableSpec
@@ -210,5 +211,4 @@ def _literal(kept: Kept, day: date) -> str:
     types = {column.name: column.type for column in kept.spec.columns}
     if types[kept.column] == "date":
         return f"date '{day}'"
-    # delta-rs cannot compare its own `timestamp '...'`, of nanoseconds, with a column of ours when it deletes.
-    return f"""arrow_cast('{day}T00:00:00', 'Timestamp(Microsecond, Some("UTC"))')"""
+    return as_delta_sql(find_midnight(day))
