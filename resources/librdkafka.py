@@ -6,10 +6,13 @@ import logging
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.errors import SettingError
 from platform_assets.kafka_errors import is_refusal
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
 
 # Errors of the connection are told by the calls that fail; this logger is for someone who turns it up to DEBUG.
 _LOGGER = logging.getLogger("headrace.librdkafka")
@@ -20,6 +23,9 @@ _LOG_LEVEL = 2
 
 # A refusal comes with each try to connect, which is one in ten seconds at least.
 _REFUSAL_SECONDS = 60.0
+
+# A poll returns with the first event, or after this time, where the last record was reported by another call.
+_POLL_SECONDS = 0.1
 
 _JAAS = "kafka.sasl.jaas.config"
 
@@ -93,6 +99,18 @@ class Refusals:
 def quiet(options: dict[str, Any], refusals: Refusals | None = None) -> dict[str, Any]:
     """The options without librdkafka's lines on stderr; its errors go to `refusals`, and to a logger."""
     return {"error_cb": refusals or Refusals(), "log_level": _LOG_LEVEL, **options}
+
+
+def flush(producer: Producer, seconds: float) -> int:
+    """Serves the delivery reports until no record is in hand, or for so long; returns how many are left.
+
+    Raises `KafkaException` of a producer that has ended for good. `Producer.flush` then calls the reports' callbacks
+    with that exception set, and each of them fails with a `SystemError` (confluent-kafka 2.16).
+    """
+    deadline = time.monotonic() + seconds
+    while (left := len(producer)) and (wait := deadline - time.monotonic()) > 0:
+        producer.poll(min(wait, _POLL_SECONDS))
+    return left
 
 
 def java_client_options(options: dict[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from platform_assets.kafka_errors import find_refusal
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streams.card_holds import HOLDS_TOPIC, RELEASED, STREAM
 from platform_assets.tables.fraud import CARD_RELEASES
+from resources import librdkafka
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer
@@ -93,13 +94,19 @@ class _HoldsTopic:
 
 def _publish(topic: _HoldsTopic, row: Mapping[str, Any]) -> None:
     """Sends a record as `streaming.derive.kafka_publisher` does: it replaces the one before of the same card."""
+    from confluent_kafka import KafkaException
+
     key = json.dumps({"card_id": row["card_id"]}, separators=(",", ":"), ensure_ascii=False)
     value = _write_json(row) if topic.writer is None else topic.writer.write([row])[0]
     errors: list[str] = []
-    topic.producer.produce(
-        HOLDS_TOPIC, key=key, value=value, on_delivery=lambda error, _: errors.append(str(error)) if error else None
-    )
-    if topic.producer.flush(_SEND_SECONDS) or errors:
+    try:
+        topic.producer.produce(
+            HOLDS_TOPIC, key=key, value=value, on_delivery=lambda error, _: errors.append(str(error)) if error else None
+        )
+        librdkafka.flush(topic.producer, _SEND_SECONDS)
+    except KafkaException as error:  # of a producer that has ended for good
+        errors.append(str(error.args[0]))
+    if errors or len(topic.producer):
         refused = find_refusal("".join(errors), "Write", f"topic {HOLDS_TOPIC}", "the release of a card")
         raise BrokerUnavailableError(
             f"Card {row['card_id']} is released in {CARD_RELEASES.name}, and the topic {HOLDS_TOPIC} was not told: "

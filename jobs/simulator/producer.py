@@ -33,6 +33,8 @@ _RECORDS_PER_LOOK = 1000
 # The longest wait for a deadline before the stop event and the progress are looked at again.
 _LONGEST_WAIT_SECONDS = 0.1
 _PROGRESS_SECONDS = 0.2
+# Records that succeed are not reported, and end no wait: each transaction's end may last so much longer.
+_FLUSH_WAIT_SECONDS = 0.01
 # Of a transaction that may be aborted: its records are kept, to be sent again, and must not fill the memory.
 _MOST_KEPT = 50_000
 # A shorter wait is not reported on the terminal.
@@ -139,7 +141,7 @@ class _Sending:
         self._on_progress, self._on_wait = on_progress, on_wait
         self._sent = self._failed = 0
         self._error, self._advice = "", _ADVICE
-        self._broken = False
+        self._broken = self._ended = False
         self._transactions: Transactions | None = None
         self._settled = (0, 0)
         self._aborted_share, self._aborted = aborted_share, 0
@@ -210,7 +212,7 @@ class _Sending:
             self._on_wait(seconds)
 
     def _look(self) -> None:
-        self._producer.poll(0)
+        self._hear(0)
         now = time.perf_counter()
         if self._on_progress is not None and now >= self._next_progress:
             self._next_progress = now + _PROGRESS_SECONDS
@@ -229,7 +231,7 @@ class _Sending:
                 self._on_failure(error.args[0], None)
                 return
             except BufferError:
-                self._producer.poll(0.05)
+                self._hear(0.05)
                 self._look()
                 if self._broken:
                     self._fail("the broker does not answer")
@@ -243,23 +245,24 @@ class _Sending:
     def _flush(self) -> None:
         limit: float | None = None
         while len(self._producer):
-            self._flush_for_a_moment()
+            self._hear(_FLUSH_WAIT_SECONDS)
             self._look()
             if self._stop.is_set() or self._broken:
                 limit = limit or time.perf_counter() + _FLUSH_AFTER_STOP_SECONDS
-                if time.perf_counter() > limit:
-                    # Each purged record is reported to `_on_failure`.
+                if self._ended or time.perf_counter() > limit:
+                    # Each purged record is reported to `_on_failure`, by the next calls.
                     self._producer.purge()
-                    self._flush_for_a_moment()
-                    return
 
-    def _flush_for_a_moment(self) -> None:
+    def _hear(self, seconds: float) -> None:
+        """Hears for so long what became of records, or that the producer has ended for good.
+
+        See `librdkafka.flush` for why this is no call of `Producer.flush`.
+        """
         try:
-            self._producer.flush(_LONGEST_WAIT_SECONDS)
-        except KafkaException as error:  # the producer is of no use any more; each of its records is reported
+            self._producer.poll(seconds)
+        except KafkaException as error:
             self._learn(error.args[0])
-            self._broken = True
-            self._producer.poll(_LONGEST_WAIT_SECONDS)
+            self._broken = self._ended = True
 
     def _end_transaction_in_time(self) -> None:
         if self._transactions is None or self._broken:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from platform_assets.alerting.message import MOST_IN_WORDS, as_value, encode, select_told, write_lines, write_title
 from platform_assets.errors import AlertNotTakenError
-from resources import webhook
+from resources import librdkafka, webhook
 from resources.mail_settings import MailServer, parse_server, split_addresses
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class KafkaChannel:
 
     def send(self, rows: Rows) -> int:
         """Sends as `Channel.send`; raises `MissingTopicError`, `BrokerUnavailableError` as well."""
+        from confluent_kafka import KafkaException
+
         refused: list[str] = []
 
         def note(error: Any, _message: Any) -> None:
@@ -66,19 +68,21 @@ class KafkaChannel:
             self._producer = self._kafka.producer()
         # Dropped where it fails: an idempotent one cannot go on after some errors.
         producer, self._producer = self._producer, None
-        for row in rows:
-            while True:
-                try:
-                    producer.produce(self._topic, key=row["alert_id"], value=encode(row), on_delivery=note)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-        left = producer.flush(_FLUSH_SECONDS)
-        if left or refused:
+        try:
+            for row in rows:
+                while True:
+                    try:
+                        producer.produce(self._topic, key=row["alert_id"], value=encode(row), on_delivery=note)
+                        break
+                    except BufferError:
+                        producer.poll(0.1)
+            librdkafka.flush(producer, _FLUSH_SECONDS)
+        except KafkaException as error:  # any of these calls says so of a producer that has ended for good
+            refused.append(error.args[0].str())
+        if untaken := len(producer) + len(refused):
             why = refused[0] if refused else "no answer"
             raise AlertNotTakenError(
-                f"The topic {self._topic} has not taken {left + len(refused):,} rows on alerts ({why}). They are sent "
-                "again."
+                f"The topic {self._topic} has not taken {untaken:,} rows on alerts ({why}). They are sent again."
             )
         self._producer = producer
         return len(rows)

@@ -16,8 +16,9 @@ import pytest
 
 from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
 from jobs.simulator.transactions import transactional_options
+from platform_assets.alerting.channels import KafkaChannel
 from platform_assets.checks.ledger import audit_stream
-from platform_assets.errors import BrokerUnavailableError, UsageError
+from platform_assets.errors import AlertNotTakenError, BrokerUnavailableError, UsageError
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
@@ -81,6 +82,40 @@ def test_a_second_sender_ends_the_first_and_its_open_transaction(kafka: KafkaRes
     with pytest.raises(BrokerUnavailableError, match="Another sender has begun transactions"):
         report.raise_if_failed()
     assert len(find_all(kafka, name, committed=True)) == report.acknowledged + 50
+
+
+def test_a_sender_that_waits_for_a_record_hears_of_a_newer_one(kafka: KafkaResource, topic: NewTopic) -> None:
+    name = topic(1)
+    options = PRODUCER_OPTIONS | transactional_options(name)
+
+    def records() -> Iterator[tuple[int, bytes, bytes]]:
+        yield 0, b"first", b"1"
+        kafka.producer(**options).init_transactions(30)
+        yield 0, b"first", b"2"
+        yield 10_000_000, b"first", b"3"  # while it waits for this one's time, the refusal of the one before arrives
+
+    report = send_records(records(), kafka.producer(**options), name, pace=1.0, is_transactional=True)
+    assert report.failed == report.sent > 0
+    assert report.seconds < 10
+    with pytest.raises(BrokerUnavailableError, match="Another sender has begun transactions"):
+        report.raise_if_failed()
+
+
+def test_a_channel_whose_producer_has_ended_for_good_tells_again(kafka: KafkaResource, topic: NewTopic) -> None:
+    name = topic(1)
+    channel = KafkaChannel(kafka, name)
+    channel._producer = kafka.producer(**transactional_options(name))
+    channel._producer.init_transactions(30)
+    channel._producer.begin_transaction()
+    kafka.producer(**transactional_options(name)).init_transactions(30)
+    row = dict.fromkeys(
+        ["alert_id", "alert", "key", "transition", "at", "severity", "owner", "text", "rows", "event_time", "raised_at",
+         "source_table", "source_version", "by", "reason"],
+        "value",
+    )  # fmt: skip
+    with pytest.raises(AlertNotTakenError, match="They are sent again"):
+        channel.send([row, row])
+    assert channel.send([row]) == 1  # by a producer of its own
 
 
 @pytest.mark.long
