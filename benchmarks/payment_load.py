@@ -55,13 +55,12 @@ def send(servers: str, topic: str, rate: float, stop: threading.Event) -> None:
 
 def receive(servers: str, topic: str, output: Path, stop: threading.Event) -> None:
     """Takes alerts until told to stop; writes for each when its payment was sent and when it came, in nanoseconds."""
-    from confluent_kafka import Consumer
+    from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
-    consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": f"bench-{time.time_ns()}", "auto.offset.reset": "latest",
-         "enable.auto.commit": False}
-    )  # fmt: skip
-    consumer.subscribe([topic])
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "bench", "enable.auto.commit": False})
+    # Not by subscription: to join a group, a broker that has just started first makes the topic of all groups' offsets.
+    partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, partition, OFFSET_END) for partition in partitions])
     found: list[tuple[int, int]] = []
     while not stop.is_set():
         # One at a time: `consume` of several waits for all of them until its time is over, and that would be measured.

@@ -23,7 +23,7 @@ from tests.integration.streams_under_test import StreamsUnderTest, build_purchas
 GRACE_SECONDS = 60.0
 
 
-@pytest.mark.parametrize("stops", [2, pytest.param(6, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stops", [2, pytest.param(6, marks=pytest.mark.release)])
 def test_a_stop_at_any_moment_is_clean(
     spark: Any, kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings, topic: Callable[..., str],
     spark_log: Path, stops: int,

@@ -135,7 +135,7 @@ def test_a_short_number_takes_nobody_else_along(streams: StreamsUnderTest) -> No
     assert audit(streams).totals["erased"] == 1
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(1800)  # five commands, of which three start Spark twice
 def test_the_command_comes_to_its_end(broker: BrokerState, kafka: KafkaResource, topic: Any, tmp_path: Path) -> None:
     """The first run erases all that it finds, the next what came since, the last what a person had to look at."""

@@ -125,7 +125,7 @@ def test_a_crash_within_a_batch_of_pieces_loses_and_doubles_nothing(
     assert len(streams.rows("silver.events")) == 40 + 1 + 3 * 6
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize("letter", [b"x", None])
 def test_sixty_records_of_sixteen_megabytes_are_quarantined_with_their_bytes(
     streams: StreamsUnderTest, lakehouse: LakehouseResource, letter: bytes | None

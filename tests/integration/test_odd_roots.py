@@ -16,7 +16,7 @@ from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest, build_purchases
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize("folder", ["all*", "a{b,c}", "it's 50%off é", "a:b;c&d=e+f"])
 def test_streams_write_and_everybody_reads(
     spark: Any, kafka: KafkaResource, settings: Settings, tmp_path: Path, topic: Callable[..., str], folder: str

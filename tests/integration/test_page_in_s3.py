@@ -23,7 +23,7 @@ from tests.spark.report_cases import event, events_table
 from tests.unit.test_page_server import Viewer, read_nothing
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_numbers_stand_while_the_store_is_away_and_go_on_by_themselves(tmp_path: Path) -> None:
     with running_s3() as server:
         settings = build_settings(tmp_path / "home", f"s3://{BUCKET}/lake", server.options)

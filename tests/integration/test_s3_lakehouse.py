@@ -85,7 +85,7 @@ def test_every_record_is_in_one_table_and_the_derived_one_equals_its_twin(
     prove_sound(streams, NAME)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_restored_backup_goes_on_in_another_place_of_the_store(
     streams: StreamsUnderTest, settings_of_store: Settings, tmp_path: Path
 ) -> None:
@@ -120,7 +120,7 @@ def _back_up_two_nights(settings: Settings) -> None:
     assert second.removed == (first.name,)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_stream_is_recomputed(streams: StreamsUnderTest, lakehouse: LakehouseResource) -> None:
     before = rows(streams, NAME)
     streams.let_go_of_state()
@@ -131,7 +131,7 @@ def test_a_stream_is_recomputed(streams: StreamsUnderTest, lakehouse: LakehouseR
     prove_sound(streams, NAME)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_replay_is_swapped_in_and_taken_back(streams: StreamsUnderTest, lakehouse: LakehouseResource) -> None:
     before = rows(streams, NAME)
     shadow = Shadow(STREAMS[NAME], streams.context, lakehouse)
@@ -148,7 +148,7 @@ def test_a_replay_is_swapped_in_and_taken_back(streams: StreamsUnderTest, lakeho
     prove_sound(streams, NAME)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_user_is_forgotten(streams: StreamsUnderTest, kafka: KafkaResource, lakehouse: LakehouseResource) -> None:
     user = "u1"
     streams_of_user: list[Stream] = [EVENTS, STREAMS[NAME]]

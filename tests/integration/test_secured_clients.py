@@ -25,7 +25,7 @@ from resources.settings import Settings
 from tests.integration.supervised_platform import wait_for
 from tests.secured_broker import Certificates, SecuredBroker, topic_rights
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.release
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.secured_broker import ADMIN, Right, SecuredBroker, topic_rights
 from tests.unit.publishing.published_table import PublishedTable, build_stream, read_committed
 from tests.unit.sinks.sunk_table import build_row, wait_for
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.release
 
 
 def publish(published: PublishedTable, settings: Settings, kafka: KafkaResource) -> HeadraceError | None:

@@ -14,7 +14,7 @@ import pytest
 from tests.integration import spilled_rows
 from tests.integration.supervised_platform import ROOT
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.release
 
 
 def spill(home: Path, how: str) -> dict[str, Any]:

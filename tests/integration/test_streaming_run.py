@@ -92,7 +92,7 @@ def _terminate(platform: Platform, host: Heartbeat) -> None:
     assert "headrace resume clickstream" in held
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("platform", [{"HEADRACE_STUCK_TIMEOUT_SECONDS": "20"}], indirect=True)
 def test_a_group_that_does_not_move_is_restarted_and_a_drain_goes_where_no_run_is(

@@ -63,7 +63,7 @@ def read_number(said: str, name: str) -> int:
     return int(found[1].replace(",", "")) if found else 0
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(600)
 def test_samples_lead_to_checked_rows(project: Path) -> None:
     said = run_commands(project)

@@ -140,7 +140,7 @@ def read_all(lakehouse: LakehouseResource) -> dict[str, list[list[str]]]:
     return {name: rounded(lakehouse.delta_table(name).to_pyarrow_table()) for name in tables}
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")  # Dagster calls its own
 def test_spark_starts_once_for_all_ranges_and_not_at_all_where_nothing_changed(

@@ -267,7 +267,7 @@ def test_the_consistency_check_finds_one_wrong_value_in_any_column(
     assert "203.0.113.1" not in str(verdict)
 
 
-@examples(5)
+@examples(2)
 @given(lines=HISTORIES)
 def test_the_check_comes_to_the_same_rows(tmp_path_factory: pytest.TempPathFactory, lines: list[LogLine]) -> None:
     lakehouse = LakehouseResource(root=str(tmp_path_factory.mktemp("lakehouse")))

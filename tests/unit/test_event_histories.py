@@ -124,7 +124,7 @@ def to_micros(moment: Any) -> int:
     return int(pa.scalar(moment, pa.timestamp("us", tz="UTC")).cast(pa.int64()).as_py())
 
 
-@examples(150, quick=15)
+@examples(50, quick=15)
 @given(histories())
 def test_tables_and_time_are_those_of_the_rules(history: History) -> None:
     check(history)

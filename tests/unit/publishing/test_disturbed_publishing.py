@@ -70,6 +70,7 @@ def test_no_bytes_but_a_position_are_taken_for_one(value: bytes) -> None:
         read_position(kafka, "topic")
 
 
+@pytest.mark.long
 def test_a_position_of_another_program_has_the_table_sent_as_a_whole(published: PublishedTable) -> None:
     published.table.append([build_row(1)])
     publisher = published.follow()
@@ -155,6 +156,7 @@ def test_two_platforms_of_one_topic_do_not_send_their_tables_in_turn(published: 
     assert count_rows(published) == {1: 1, 2: 1, 4: 1}
 
 
+@pytest.mark.long
 def test_partitions_may_be_added(published: PublishedTable) -> None:
     published.table.append([build_row(number) for number in range(20)])
     running = published.follow()
@@ -201,6 +203,7 @@ def test_a_version_of_an_earlier_table_is_not_taken_for_one_of_this(published: P
     assert publisher.version == 1 and count_rows(published) == {0: 1, 2: 1, 3: 1, 4: 1}
 
 
+@pytest.mark.long
 @pytest.mark.long
 def test_a_version_that_is_sent_longer_than_a_transaction_may_last_is_named(
     published: PublishedTable, monkeypatch: pytest.MonkeyPatch
