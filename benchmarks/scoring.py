@@ -8,7 +8,7 @@ One payment in about ten becomes an alert. What is known of 20,000 cards is join
 to date in the meantime; the third does without. CPU-seconds are those of the scorer: driver, JVM and workers, or the
 process. Batches of the relay last for `--batch-seconds`; between two of them nothing is scored for some hundred
 milliseconds, which the percentiles show: `--seconds` is to be a multiple of it. All rates of a mode are measured in one
-application, the first after `--warm-up`. Run: `make bench ARGS=scoring` (about fifteen minutes on two cores).
+application, the first after `--warm-up`. Run: `make bench ARGS=scoring` (about 40 minutes on two cores).
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ from resources.settings import Settings
 from resources.spark import SparkResource
 
 MODES = ("real-time", "micro-batch", "plain")
-# A JVM's compilers need so long until a record costs what it goes on costing.
-WARM_UP_SECONDS = 60.0
+# A JVM that begins under 5,000/s has 20 seconds of records waiting, and takes a minute to catch up; two batches more,
+# and planning the next one takes as long as it goes on taking.
+WARM_UP_SECONDS = 240.0
 # What one rate has left behind is through, and the next one's consumer has found its partition.
 _SETTLE_SECONDS = 10.0
 _ROWS = 20_000
@@ -71,10 +72,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", type=int, nargs="+", default=[5_000, 500])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--warm-up", type=float, default=WARM_UP_SECONDS)
     parser.add_argument("--partitions", type=int, default=1)
-    parser.add_argument("--batch-seconds", type=float, default=60.0)
+    parser.add_argument("--batch-seconds", type=float, default=120.0)
     args = parser.parse_args()
     exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:

@@ -146,12 +146,12 @@ class Settings(BaseSettings):
     real_time: Annotated[
         bool, Field(description="Relays pass records on in Spark's real-time mode; false: in batches, with one slot")
     ] = True
-    # Between two batches nothing is passed on for a second or two: a batch of 10 s would have that in each sixth
-    # record. What a relay joins is read with each batch, and is as old as the batch at its end.
+    # Between two batches nothing is passed on for half a second to a second: with a batch of a minute that is more than
+    # one record in a hundred. What a relay joins is read with each batch, and is as old as the batch at its end.
     real_time_batch_seconds: Annotated[
         float,
         Field(ge=5, description="Length of a relay's batch in real-time mode: how often its tables are read anew"),
-    ] = 60.0
+    ] = 120.0
     deduplication: Annotated[bool, Field(description="Take repeated event_ids out of silver.events")] = True
     deduplication_horizon_minutes: Annotated[
         int, Field(ge=1, description="How long an event_id is remembered, by arrival")

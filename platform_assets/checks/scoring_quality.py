@@ -22,7 +22,7 @@ SPAN, BEFORE = timedelta(hours=1), timedelta(hours=24)
 # Real-time mode passes a record on within milliseconds, but for those that meet the pause between two batches. Behind
 # this most are late: the machine is too small, or the query is behind.
 LATE_MILLISECONDS = 2_000
-# What is known of cards is read with each batch, of a minute, and two streams are as far behind as their own batches
+# What is known of cards is read with each batch, of two minutes, and two streams are as far behind as their own batches
 # last, half a minute each: five minutes are streams or a refresh that do not work.
 OLD_SECONDS = 300
 # Each card was new once; but where most are unknown that were known a day ago, what is known of them is not read.

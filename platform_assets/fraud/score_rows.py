@@ -33,7 +33,7 @@ _EXPECTED = ("card_id", "amount", "currency", "merchant_category", "channel", "c
 # A batch joins what was known at its beginning, and the streams need some seconds more.
 _STALE_SECONDS = 300
 
-# Spark's current_timestamp() is when the batch began: a minute ago, of a batch that lasts one. Kafka's time of a record
+# Spark's current_timestamp() is when the batch began: minutes ago, of one that lasts so long. Kafka's time of a record
 # is by default its sender's clock, which says nothing about how old something is.
 _CLOCK = "CAST(reflect('java.lang.System', 'currentTimeMillis') AS BIGINT)"
 
