@@ -28,6 +28,9 @@ _START_TIMEOUT_SECONDS = 150.0
 # Longer than the guard gives the JVM (20 s) before it kills it.
 _STOP_TIMEOUT_SECONDS = 40.0
 
+# A start is found out so much later at most.
+_POLL_SECONDS = 0.05
+
 # The guards that this process started. They may outlive the object that started them, and Python wants a child's
 # handle kept until its end is seen.
 _GUARDS: list[subprocess.Popen[bytes]] = []
@@ -83,7 +86,7 @@ class EmbeddedServer:
                     self._folder / "users.lock", shared=True, timeout_seconds=_STOP_TIMEOUT_SECONDS
                 )
             with file_lock.exclusive(self._folder / "start.lock", timeout_seconds=_START_TIMEOUT_SECONDS):
-                return self.state() or self._launch()
+                return self._find() or self._launch()
         except TimeoutError as error:
             self._unregister()
             raise self._spec.unavailable(
@@ -139,6 +142,13 @@ class EmbeddedServer:
         finally:
             os.close(descriptor)
 
+    def _find(self) -> ServerState | None:
+        """Finds the server of a guard, which may be starting a JVM that died again; None once there is no guard."""
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        while (state := self.state()) is None and self._is_guarded() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return state
+
     def _launch(self) -> ServerState:
         _forget_ended_guards()
         self._wait_for_previous()
@@ -161,7 +171,7 @@ class EmbeddedServer:
             if state is not None and state.guard.pid == guard.pid:
                 (self._folder / "port").write_text(str(port))
                 return state
-            time.sleep(0.05)
+            time.sleep(_POLL_SECONDS)
         guard.terminate()
         guard.wait()
         _forget_ended_guards()

@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 from jobs.supervision.model import ExitKind
 from jobs.supervision.run_records import build_run_config, read_runs
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError, StorageError
+from resources import embedded_server
 from resources.embedded_broker import BrokerState, EmbeddedBroker, running_broker
 from resources.kafka import KafkaResource
 from resources.processes import is_alive
@@ -205,6 +206,22 @@ def test_killed_owner_leaves_no_broker_but_another_user_keeps_it(tmp_path: Path)
             other.kill()
             other.wait()
     _wait_for(lambda: not is_alive(state.jvm) and not is_alive(state.guard))
+
+
+@pytest.mark.long
+def test_a_jvm_that_is_being_started_again_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of the broker before, which is ending, a start waits for a limited time. A start after a crash may take longer:
+    # on a busy machine it did.
+    monkeypatch.setattr(embedded_server, "_STOP_TIMEOUT_SECONDS", 0.2)
+    broker = EmbeddedBroker(tmp_path)
+    state = broker.start()
+    try:
+        os.kill(state.jvm.pid, signal.SIGKILL)
+        _wait_for(lambda: not is_alive(state.jvm))
+        again = broker.start()
+        assert (again.port, again.guard) == (state.port, state.guard) and again.jvm != state.jvm
+    finally:
+        broker.stop()
 
 
 @pytest.mark.long
