@@ -42,7 +42,7 @@ def shorten() -> str:
     return yaml.safe_dump({"groups": [group]})
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_each_rule_fires_once_and_is_quiet_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(home=tmp_path, lakehouse=str(tmp_path), kafka_bootstrap_servers="")
     monkeypatch.setenv("DAGSTER_HOME", str(ensure_dagster_home(settings)))

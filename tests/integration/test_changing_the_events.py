@@ -92,7 +92,7 @@ def build_views(number: int) -> list[bytes]:
     return [json.dumps({"event_id": f"{number}-{n}", **event}).encode() for n in range(100)]
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(900)
 def test_a_new_field_becomes_a_column_and_another_change_is_refused(
     spark: SparkSession,

@@ -104,7 +104,7 @@ def two(tmp_path: Path, broker: BrokerState, kafka: KafkaResource, topic: Callab
     return TwoGroups(tmp_path / "home", kafka, broker.bootstrap_servers, topics)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_two_groups_write_the_shared_tables_at_once_and_each_account_is_whole(two: TwoGroups) -> None:
     # The same ids in both topics: what is a repetition is said by the topic's own table.
     for name, first in (("events", 0), ("orders", 50)):

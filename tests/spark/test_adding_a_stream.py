@@ -49,7 +49,7 @@ def run(project: Path, *command: str) -> str:
     return result.stdout
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_the_page_makes_a_stream_with_checks_that_equals_its_twin(project: Path) -> None:
     checks = {line for line in run(project, "-c", _LIST).splitlines() if _NAME in line}
     names = ("schema_contract", "freshness", "ledger", "parity", "stream_running", "table_files")
