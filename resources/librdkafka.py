@@ -101,16 +101,15 @@ def quiet(options: dict[str, Any], refusals: Refusals | None = None) -> dict[str
     return {"error_cb": refusals or Refusals(), "log_level": _LOG_LEVEL, **options}
 
 
-def flush(producer: Producer, seconds: float) -> int:
-    """Serves the delivery reports until no record is in hand, or for so long; returns how many are left.
+def flush(producer: Producer, seconds: float) -> None:
+    """Serves the delivery reports until the producer has no record in hand, or for so long.
 
     Raises `KafkaException` of a producer that has ended for good. `Producer.flush` then calls the reports' callbacks
     with that exception set, and each of them fails with a `SystemError` (confluent-kafka 2.16).
     """
     deadline = time.monotonic() + seconds
-    while (left := len(producer)) and (wait := deadline - time.monotonic()) > 0:
+    while len(producer) and (wait := deadline - time.monotonic()) > 0:
         producer.poll(min(wait, _POLL_SECONDS))
-    return left
 
 
 def java_client_options(options: dict[str, str]) -> dict[str, str]:
