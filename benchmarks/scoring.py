@@ -51,8 +51,8 @@ from resources.settings import Settings
 from resources.spark import SparkResource
 
 MODES = ("real-time", "micro-batch", "plain")
-# A JVM that begins under 5,000/s has 20 seconds of records waiting, and takes a minute to catch up; two batches more,
-# and planning the next one takes as long as it goes on taking.
+# A JVM that begins under 5,000/s has 20 seconds of records waiting, and takes a minute to catch up. Two batches later
+# the pause between two is still longer than after an hour of them.
 WARM_UP_SECONDS = 240.0
 # What one rate has left behind is through, and the next one's consumer has found its partition.
 _SETTLE_SECONDS = 10.0

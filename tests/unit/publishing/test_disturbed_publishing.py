@@ -204,7 +204,6 @@ def test_a_version_of_an_earlier_table_is_not_taken_for_one_of_this(published: P
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_a_version_that_is_sent_longer_than_a_transaction_may_last_is_named(
     published: PublishedTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
