@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -20,8 +21,8 @@ import dagster as dg
 import psutil
 import pytest
 import urllib3
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from resources.ports import answers, free_port
@@ -92,14 +93,18 @@ class Proxied:
 
     def subscribe(self, port: int, account: str, run: str, **headers: str) -> dict[str, Any]:
         """The first message of a subscription to a run's events."""
+        return asyncio.run(self._subscribe(port, {**_log_in(account), **headers}, run))
+
+    async def _subscribe(self, port: int, headers: dict[str, str], run: str) -> dict[str, Any]:
+        """In one thread: of websockets' two threads one writes while the other reads, which stalls TLS now and then."""
         start = {"type": "start", "id": "1", "payload": {"query": LOGS, "variables": {"run": run}}}
-        with connect(
+        async with connect(
             f"wss://127.0.0.1:{port}/graphql", ssl=ssl.create_default_context(cafile=self.authority),
-            additional_headers={**_log_in(account), **headers}, subprotocols=[Subprotocol("graphql-ws")], proxy=None,
+            additional_headers=headers, subprotocols=[Subprotocol("graphql-ws")], proxy=None,
         ) as socket:  # fmt: skip
             for message in ({"type": "connection_init"}, start):
-                socket.send(json.dumps(message))
-            while (found := json.loads(socket.recv(60)))["type"] != "data":
+                await socket.send(json.dumps(message))
+            while (found := json.loads(await asyncio.wait_for(socket.recv(), 60)))["type"] != "data":
                 assert found["type"] in ("connection_ack", "ka"), found
         said: dict[str, Any] = found["payload"]["data"]["pipelineRunLogs"]
         return said

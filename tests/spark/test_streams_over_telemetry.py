@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_FLOOR, Decimal, localcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,6 +58,8 @@ def ask_python(readings: Sequence[Reading]) -> list[dict[str, Any]]:
         good = [convert(each) for each in own if each["quality"] != "bad"]
         values = [Decimal(v * 1e6 + 0.5).to_integral_value(ROUND_FLOOR).scaleb(-6) for v in good]
         total = sum(values, Decimal(0))
+        with localcontext(prec=60):  # squares can have more than the 28 digits that Python keeps of itself
+            squares = sum((v * v for v in values), Decimal(0))
         found.append(
             {
                 "window_start": start, "window_end": start + 5 * MINUTE, "sensor": sensor, "kind": kind,
@@ -66,7 +68,7 @@ def ask_python(readings: Sequence[Reading]) -> list[dict[str, Any]]:
                 "max_value": float(max(values)) if values else None,
                 "mean_value": float(total) / len(values) if values else None,
                 "total_value": total if values else None,
-                "total_of_squares": sum((v * v for v in values), Decimal(0)) if values else None,
+                "total_of_squares": squares if values else None,
             }
         )  # fmt: skip
     return sorted(found, key=lambda row: (row["window_start"], row["sensor"], row["kind"]))
@@ -125,6 +127,11 @@ def test_rows_of_two_windows_add_up_to_the_variance_of_both(spark: SparkSession)
     values = [Decimal(n * n) for n in range(10)]
     mean = sum(values, Decimal(0)) / 10
     assert squares / n - (total / n) ** 2 == sum(((value - mean) ** 2 for value in values), Decimal(0)) / 10
+
+
+def test_squares_keep_every_digit_of_a_large_value_beside_a_small_one(spark: SparkSession) -> None:
+    (row,) = ask(spark, [reading("s", NOON, value, "pm2_5", "mg/m3") for value in (-LARGEST_VALUE, 1 / 3)])
+    assert row["total_of_squares"] == Decimal("1000000000000111111.110888888889")
 
 
 def test_the_largest_values_fit_and_nothing_known_is_null(spark: SparkSession) -> None:
