@@ -11,7 +11,7 @@ WITH_ENV = set -a; if [ -f .env ]; then . ./.env; fi; set +a;
 RUN = @$(WITH_ENV) exec $(BIN)/
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev up drain check simulate test test-long test-release coverage chaos histories lint format classes lock lock-jars \
+.PHONY: help setup demo dev up drain check simulate test test-long test-release cases coverage chaos histories lint format classes lock lock-jars \
 	chart bench clean dbt
 
 help: ## this list
@@ -51,6 +51,11 @@ test-long: $(VENV)/.jars ## the tests that `make test` leaves out
 
 test-release: $(VENV)/.jars .venv-dbt/.packages ## whole stacks and clusters, replays killed at every step; before a release
 	@$(PYTEST) -m release $(ARGS)
+
+ROUNDS ?= 5
+
+cases: $(VENV)/.jars ## tests with generated cases, on cases never seen before; ROUNDS=5 times, before a release
+	@for round in $$(seq $(ROUNDS)); do ($(PYTEST) -m hypothesis $(ARGS)) || exit 1; done
 
 chaos: $(VENV)/.jars ## every fault of the failure table on the real platform under load; about 45 minutes
 	@exec $(BIN)/python -m tests.chaos $(ARGS)

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 # On a loaded machine a first example takes seconds: a deadline would judge the machine, not the code.
-hypothesis.settings.register_profile("headrace", deadline=None)
-hypothesis.settings.register_profile(generated_cases.QUICK, deadline=None)
+# A change is judged by the same cases each time. `make cases` looks for others: they may find an older fault.
+hypothesis.settings.register_profile("headrace", deadline=None, derandomize=True)
+hypothesis.settings.register_profile(generated_cases.QUICK, deadline=None, derandomize=True)
+hypothesis.settings.register_profile(generated_cases.NEW, deadline=None)
 # Before any test is imported: where files are named, pytest imports some before it is configured.
 hypothesis.settings.load_profile("headrace")
 
@@ -45,8 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # that tests start inherit that, and a test that ends one by SIGTERM would wait for ever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    is_quick = config.option.markexpr.startswith("not long")
-    hypothesis.settings.load_profile(generated_cases.QUICK if is_quick else "headrace")
+    chosen = {"not long": generated_cases.QUICK, "hypothesis": generated_cases.NEW}
+    profiles = [profile for start, profile in chosen.items() if config.option.markexpr.startswith(start)]
+    hypothesis.settings.load_profile(*profiles or ["headrace"])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,7 @@
-"""How many generated cases a test looks at: few in `make test`, all in `make test-long`, which runs it once more."""
+"""How many generated cases a test looks at: few in `make test`, all in `make test-long`, which runs it once more.
+
+Both look at the same cases each time. `make cases` looks at all of them anew, as often as it is told to.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from hypothesis import HealthCheck, Phase, settings
 Test = TypeVar("Test", bound=Callable[..., Any])
 
 QUICK = "quick"
+NEW = "new cases"
+"""Profiles of hypothesis."""
 
 
 def examples(number: int, quick: int = 1) -> Callable[[Test], Test]:

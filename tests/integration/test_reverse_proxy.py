@@ -96,7 +96,7 @@ class Proxied:
         return asyncio.run(self._subscribe(port, {**_log_in(account), **headers}, run))
 
     async def _subscribe(self, port: int, headers: dict[str, str], run: str) -> dict[str, Any]:
-        """In one thread: of websockets' two threads one writes while the other reads, which stalls TLS now and then."""
+        """Uses one thread. Where websockets' client writes in one and reads in another, TLS stalls now and then."""
         start = {"type": "start", "id": "1", "payload": {"query": LOGS, "variables": {"run": run}}}
         async with connect(
             f"wss://127.0.0.1:{port}/graphql", ssl=ssl.create_default_context(cafile=self.authority),

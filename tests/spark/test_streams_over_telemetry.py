@@ -129,7 +129,7 @@ def test_rows_of_two_windows_add_up_to_the_variance_of_both(spark: SparkSession)
     assert squares / n - (total / n) ** 2 == sum(((value - mean) ** 2 for value in values), Decimal(0)) / 10
 
 
-def test_squares_keep_every_digit_of_a_large_value_beside_a_small_one(spark: SparkSession) -> None:
+def test_squares_keep_every_digit_of_a_large_and_a_small_value(spark: SparkSession) -> None:
     (row,) = ask(spark, [reading("s", NOON, value, "pm2_5", "mg/m3") for value in (-LARGEST_VALUE, 1 / 3)])
     assert row["total_of_squares"] == Decimal("1000000000000111111.110888888889")
 
