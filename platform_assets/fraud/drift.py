@@ -37,9 +37,14 @@ class Drift:
     missing_rise: float
 
     @property
+    def is_judged(self) -> bool:
+        """Whether a change of it says anything about the payments."""
+        return self.feature not in MOVING_FEATURES
+
+    @property
     def is_failed(self) -> bool:
         """Whether a model must not be promoted for it."""
-        return self.feature not in MOVING_FEATURES and (self.psi > FAIL_PSI or self.missing_rise > FAIL_MISSING)
+        return self.is_judged and (self.psi > FAIL_PSI or self.missing_rise > FAIL_MISSING)
 
     def __str__(self) -> str:
         return f"{self.feature}: PSI {self.psi:.2f}, missing {self.missing_rise:+.0%}"

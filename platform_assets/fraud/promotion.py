@@ -107,10 +107,11 @@ def keeps_up_with_champion(metrics: Metrics) -> tuple[bool, str]:
 
 def has_not_drifted(metrics: Metrics) -> tuple[bool, str]:
     """Whether the newest rows are like those of the training."""
-    failed = [str(drift) for drift in metrics.drift if drift.is_failed]
+    judged = [drift for drift in metrics.drift if drift.is_judged]
+    failed = [str(drift) for drift in judged if drift.is_failed]
     if failed:
         return False, "The newest payments are not like those of the training. " + "; ".join(failed) + "."
-    return True, f"Greatest change: {metrics.drift[0]}." if metrics.drift else "The model looks at no feature."
+    return True, f"Greatest change: {judged[0]}." if judged else "The model looks at no feature that could drift."
 
 
 def judge_new_version(metrics: Metrics, data_until: datetime, champion: ModelRow | None) -> tuple[str, Sequence[str]]:

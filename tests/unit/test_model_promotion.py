@@ -19,7 +19,15 @@ from platform_assets.fraud.drift import Drift, measure_drift
 from platform_assets.fraud.hand_rules import score_by_rules
 from platform_assets.fraud.live_scores import FRAUD_SCORES, LiveComparison, compare_live
 from platform_assets.fraud.model_register import PROMOTE, SHADOW, ModelRegister, ModelRow
-from platform_assets.fraud.promotion import PROMOTED, REFUSED, Metrics, judge_new_version, judge_shadow, measure_model
+from platform_assets.fraud.promotion import (
+    PROMOTED,
+    REFUSED,
+    Metrics,
+    has_not_drifted,
+    judge_new_version,
+    judge_shadow,
+    measure_model,
+)
 from platform_assets.fraud.promotion import SHADOW as BECOMES_SHADOW
 from platform_assets.fraud.quality import Quality
 from platform_assets.fraud.scorecard import Scorecard
@@ -80,7 +88,7 @@ def row_of(version: int, verdict: str = "shadow") -> ModelRow:
         (metrics(0.7, 0.3, 0.7, Drift("ln_amount", 0.26, 0)), REFUSED, "ln_amount: PSI 0.26"),
         (metrics(0.7, 0.3, 0.7, Drift("ln_amount", 0.0, 0.2)), REFUSED, "missing +20%"),
         (metrics(0.7, 0.3, 0.7, Drift("ln_amount", 0.2, -0.5)), BECOMES_SHADOW, "PSI 0.20"),
-        (metrics(0.7, 0.3, 0.7, Drift("known_days", 2.0, 0.5)), BECOMES_SHADOW, "PSI 2.00"),
+        (metrics(0.7, 0.3, 0.7, Drift("known_days", 2.0, 0.5)), BECOMES_SHADOW, "no feature that could drift"),
     ],
 )
 def test_a_later_version_is_compared_before_it_is_a_shadow(found: Metrics, outcome: str, said: str) -> None:
@@ -104,6 +112,13 @@ def test_metrics_are_kept_as_they_were_measured(model: TrainedModel) -> None:
     assert Metrics.of(replace(row_of(1), metrics=found.to_json())) == found
     assert found.champion == found.model
     assert found.model.average_precision > found.hand_rules.average_precision > 0.1
+
+
+def test_what_moves_by_itself_is_neither_judged_nor_named() -> None:
+    moved = [Drift("known_days", 3.85, 0), Drift("ln_amount", 0.02, 0.01), Drift("hour_of_day", 0.5, 0)]
+    found = replace(metrics(0.4, 0.3), drift=moved)
+    assert has_not_drifted(found) == (True, "Greatest change: ln_amount: PSI 0.02, missing +1%.")
+    assert has_not_drifted(replace(found, drift=moved[:1])) == (True, "The model looks at no feature that could drift.")
 
 
 def test_drift_is_small_on_like_rows_and_named_where_a_feature_changes(model: TrainedModel) -> None:
