@@ -62,10 +62,10 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
         layer, table = name.split(".")
         return f"{self.root_uri}/_checkpoints/{layer}/{table}"
 
-    def check_writable(self) -> None:
+    def check_writable(self, remedy: str = "set HEADRACE_LAKEHOUSE to another place") -> None:
         """Creates the root when it is local, and proves by a probe that files can be written in it.
 
-        Raises `StorageError` naming the path and what to do; for S3 also `StoreUnavailableError` and `SettingError`.
+        Raises `StorageError` naming the path and what to do, of which `remedy` is the last; for S3 also `StoreUnavailableError` and `SettingError`.
         Another remote root is not contacted: a commit proves it.
         """
         root = self.local_root
@@ -82,8 +82,8 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
             with contextlib.suppress(OSError):
                 probe.unlink()
             raise StorageError(
-                f"The lakehouse {root} cannot be written ({error.strerror}). Give this user the right to write there, "
-                "free space, or set HEADRACE_LAKEHOUSE to another place."
+                f"{root} cannot be written ({error.strerror}). Give this user the right to write there, free space, or "
+                f"{remedy}."
             ) from None
 
     def _check_store(self) -> None:

@@ -80,6 +80,7 @@ def back_up(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
     with naming_disk_errors(place):
         with own_groups([group.name for group in groups], "backup", settings) as owned:
             _demand_apart(source, target)
+            target.check_writable("name another place")
             _demand_empty(target)
             copy, created_at = LakehouseCopy(source.folder, target.folder), datetime.now(UTC)
             copy.complete()
@@ -97,6 +98,7 @@ def back_up_live(
     """
     source, target = LakehouseResource.from_settings(settings), open_place(place, settings)
     _demand_apart(source, target)
+    target.check_writable("name another place")
     _demand_empty(target)
     _demand_space(source, target, settings)
     copy = LakehouseCopy(source.folder, target.folder)
@@ -120,6 +122,7 @@ def restore(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
     source, target = open_place(place, settings), LakehouseResource.from_settings(settings)
     with naming_disk_errors(place), own_groups([group.name for group in groups], "restore", settings) as owned:
         wanted = demand_manifest(source).tables
+        target.check_writable()
         _demand_empty(target, but=_AUDIT_FOLDER)
         owned.demand()
         copy = LakehouseCopy(source.folder, target.folder, but=_AUDIT_FOLDER)
@@ -188,7 +191,6 @@ def _finish(
 
 def _demand_empty(lakehouse: LakehouseResource, but: str = "") -> None:
     """Raises where there are files, except in the folder `but`."""
-    lakehouse.check_writable()
     if any(not but or not path.startswith(but) for path in lakehouse.folder.list_files("")):
         raise StorageError(f"{lakehouse.root_uri} is not empty: nothing was copied. Name an empty place.")
 

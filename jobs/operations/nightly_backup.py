@@ -65,7 +65,7 @@ def make_nightly_backup(
     """Makes a backup below HEADRACE_BACKUP_PLACE, rehearses its restore, and removes older ones if that passed.
 
     `groups` are all that there are. `say` is told of each step. Raises `SettingError` without a place, `StorageError`
-    for a backup that cannot be restored (nothing is removed then), and what `back_up_live` raises. Whenever it ends or
+    for a backup that cannot be restored, or without Dagster's storage (nothing is removed then), and what `back_up_live` raises. Whenever it ends or
     is killed the streams go on, and a backup without its manifest is removed by a later night.
     """
     if not settings.backup_place:
@@ -77,13 +77,14 @@ def make_nightly_backup(
         held.enter_context(naming_disk_errors(place))
         live = back_up_live(groups, settings, place, instance)
         say(f"{name}: {len(live.manifest.tables)} tables; the streams rested for {live.rest_seconds:.1f} s.")
-        dagster = dump_dagster(instance, open_place(place, settings).folder)
-        say(dagster)
         rehearsal = rehearse(groups, settings, name)
         if not rehearsal.passed:
             shown = "\n".join(rehearsal.breaches[:_MOST_SHOWN])
             raise StorageError(f"The backup {place} was restored for a trial and is not what was copied:\n{shown}")
         say(f"{name} was restored for a trial in {rehearsal.seconds:.0f} s: it is whole.")
+        # A server that pg_dump does not know must not keep the tables' backup from being proved.
+        dagster = dump_dagster(instance, open_place(place, settings).folder)
+        say(dagster)
         removed = remove_superfluous(open_place(settings.backup_place, settings).folder, settings.backups_kept, name)
     return Night(name, live, rehearsal, tuple(removed), dagster)
 

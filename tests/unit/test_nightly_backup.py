@@ -368,3 +368,23 @@ def test_dagsters_postgres_is_in_the_backup_and_a_failed_dump_is_not(tmp_path: P
             (tmp_path / DAGSTER_DUMP).symlink_to("/dev/full")
             with pytest.raises(StorageError, match=r"could not be dumped to .*No space left"):
                 dump_dagster(instance, backup)
+
+
+@pytest.mark.skipif(find_binaries() is None, reason="needs Debian's package postgresql")
+def test_a_pg_dump_that_fails_keeps_no_backup_from_being_proved(
+    own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = tmp_path / "programs" / "pg_dump"  # says what one of version 15 says to a server of version 17
+    older.parent.mkdir()
+    older.write_text("#!/bin/sh\necho 'pg_dump: error: aborting because of server version mismatch' >&2\nexit 1\n")
+    older.chmod(0o755)
+    monkeypatch.setenv("PATH", str(older.parent), prepend=os.pathsep)
+    with running_postgres() as port:
+        address = f"postgresql+psycopg2://dagster@127.0.0.1:{port}/dagster"
+        with (
+            dg.instance_for_test(overrides={"storage": {"postgres": {"postgres_url": address}}}) as instance,
+            pytest.raises(StorageError, match=r"could not be dumped: .*server version mismatch"),
+        ):
+            make(own, instance)
+    [kept] = list_backups(Folder(own.backup_place))
+    assert judge([kept], datetime.now(UTC), timedelta(hours=1)).passed
