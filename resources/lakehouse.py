@@ -65,8 +65,8 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
     def check_writable(self, remedy: str = "set HEADRACE_LAKEHOUSE to another place") -> None:
         """Creates the root when it is local, and proves by a probe that files can be written in it.
 
-        Raises `StorageError` naming the path and what to do, of which `remedy` is the last; for S3 also `StoreUnavailableError` and `SettingError`.
-        Another remote root is not contacted: a commit proves it.
+        Raises `StorageError` naming the path and what to do, of which `remedy` is the last; for S3 also
+        `StoreUnavailableError` and `SettingError`. Another remote root is not contacted: a commit proves it.
         """
         root = self.local_root
         if root is None:

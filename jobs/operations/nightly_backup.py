@@ -65,8 +65,9 @@ def make_nightly_backup(
     """Makes a backup below HEADRACE_BACKUP_PLACE, rehearses its restore, and removes older ones if that passed.
 
     `groups` are all that there are. `say` is told of each step. Raises `SettingError` without a place, `StorageError`
-    for a backup that cannot be restored, or without Dagster's storage (nothing is removed then), and what `back_up_live` raises. Whenever it ends or
-    is killed the streams go on, and a backup without its manifest is removed by a later night.
+    for a backup that cannot be restored, or without Dagster's storage (nothing is removed then), and what
+    `back_up_live` raises. Whenever it ends or is killed the streams go on, and a backup without its manifest is removed
+    by a later night.
     """
     if not settings.backup_place:
         raise SettingError("HEADRACE_BACKUP_PLACE is not set: say there where nightly backups are to lie.")
