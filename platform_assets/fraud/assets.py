@@ -97,7 +97,7 @@ def describe_training(training: "Training") -> dict[str, Any]:
     by_hand = draw_curve(score_by_rules(rows), labels, weights)
     curves = [(f"version {row.version}", draw_curve(scores, labels, weights)), ("hand rules", by_hand)]
     numbers: dict[str, Any] = {f"fraud/{name}": value for name, value in training.metrics.numbers().items()}
-    return numbers | {
+    return {
         "fraud/version": row.version,
         "fraud/verdict": row.verdict,
         "fraud/threshold": card.threshold,
@@ -107,4 +107,5 @@ def describe_training(training: "Training") -> dict[str, Any]:
         "precision_by_recall": dg.MetadataValue.md(draw_precision_recall(curves)),
         "calibration": dg.MetadataValue.md(draw_calibration(compare_with_outcomes(scores, labels, weights))),
         "weights": dg.MetadataValue.md(draw_weights(card)),
+        **numbers,  # the page has dozens of them: pictures would not be seen below
     }
