@@ -23,7 +23,7 @@ from platform_assets.fraud.scorecard import Scorecard
 from platform_assets.fraud.streams_progress import find_reached, open_checkpoints
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from platform_assets.streaming.engine.lookup_rows import LookupRows
-from platform_assets.tables.fraud import FRAUD_CHAMPIONS, FRAUD_MODELS, FRAUD_SERVING
+from platform_assets.tables.fraud import CARD_RELEASES, FRAUD_CHAMPIONS, FRAUD_MODELS, FRAUD_SERVING
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.scratch import make_scratch_folder
@@ -98,6 +98,8 @@ class FraudScoring:
         scorecards = [self._scorecards[version] for version in sorted(self._scorecards)]
         self._built_in = frozenset(self._scorecards)
         self._attempt("Which version of the model judges", self._serve)
+        # Empty until a person releases a card: who looks for the table finds that, and not that it is missing.
+        self._attempt("The table of released cards", self._make_releases)
 
         # Executors on other machines do not see the files of this one.
         is_local = str(session.sparkContext.master).startswith("local")
@@ -128,6 +130,10 @@ class FraudScoring:
                 "%s could not be brought up to date, and is tried again: %s Scores go on with what was known before.",
                 what, error,
             )  # fmt: skip
+
+    def _make_releases(self) -> None:
+        uri, options = self._lakehouse.table_uri(CARD_RELEASES.name), self._lakehouse.storage_options()
+        create_table(uri, CARD_RELEASES, options)
 
     def _follow_versions(self) -> None:
         self._read_versions()

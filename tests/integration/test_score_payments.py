@@ -23,7 +23,7 @@ from platform_assets.streaming.moments import count_micros
 from platform_assets.streaming.topic_snapshot import Relayed
 from platform_assets.streams.spend_by_card import SPEND_BY_CARD
 from platform_assets.streams.velocity import CARD_VELOCITY
-from platform_assets.tables.fraud import FRAUD_SERVING
+from platform_assets.tables.fraud import CARD_RELEASES, FRAUD_SERVING
 from tests.bounded_run import run_to_end
 from tests.integration.relay_process import RelayPlace, running_relay
 from tests.integration.scored_payments import ScoredPayments, make_payment, make_scorecard, score_by_hand
@@ -99,6 +99,7 @@ def test_each_record_gets_one_score_whatever_it_holds(build: Build) -> None:
     assert {each["score_id"] for each in alerts} == {n for n, each in by_id.items() if each["verdict"] == "alert"}
     assert by_id["t5"]["reasons"] == [words["ln_amount"], words["merchant_category"]]
     assert all(each["scored_at"] >= each["received_at"] for each in found)
+    assert len(scored.lakehouse.delta_table(CARD_RELEASES.name).to_pyarrow_table()) == 0  # for who looks for releases
 
 
 def test_texts_too_long_for_kafka_and_odd_values_end_nothing(build: Build) -> None:
