@@ -31,6 +31,7 @@ from platform_assets.alerts.events_refused import ALERT
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 
@@ -50,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         settings = Settings(home=Path(folder), kafka_bootstrap_servers="")
         with running_broker(settings), KafkaResource.from_settings(settings) as kafka:
-            kafka.ensure_topic(TOPIC, 1)
+            ensure_topic(kafka, TOPIC, 1)
             measure(settings, kafka, args.seconds)
 
 

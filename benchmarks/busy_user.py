@@ -25,6 +25,7 @@ from deltalake import DeltaTable
 from benchmarks.own_environment import without_settings
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.settings import Settings
 
 USER = "user-shared"
@@ -73,7 +74,7 @@ def build_event(event_id: str, kind: str, at: float) -> dict[str, Any]:
 def send(settings: Settings, events: list[dict[str, Any]] | Iterator[dict[str, Any]]) -> None:
     """Sends the events."""
     with KafkaResource.from_settings(settings) as kafka:
-        kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        ensure_topic(kafka, settings.topic, settings.topic_partitions)
         producer = kafka.producer()
         for event in events:
             producer.produce(settings.topic, json.dumps(event), event["user_id"])

@@ -27,6 +27,7 @@ from platform_assets.streaming.stream_spec import Stream
 from platform_assets.streams import load_streams
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.settings import Settings
 
 TYPES = ("page_view",) * 7 + ("add_to_cart",) * 2 + ("purchase",)
@@ -64,7 +65,7 @@ def send_backlog(settings: Settings, minutes: float, rate: int, name: str = "e")
     count = round(minutes * 60 * rate)
     first = time.time() - minutes * 60
     with KafkaResource.from_settings(settings) as kafka:
-        kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        ensure_topic(kafka, settings.topic, settings.topic_partitions)
         producer = kafka.producer()
         for number in range(count):
             at = first + number / rate

@@ -33,6 +33,7 @@ from platform_assets.topics.events import TOPIC
 from resources.embedded_registry import find_registry
 from resources.embedded_servers import running_servers
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.range_reader import RangeReader
 from resources.schema_registry import SchemaRegistry
@@ -84,7 +85,7 @@ def _fill(settings: Settings, registry: SchemaRegistry, events: int) -> None:
     with KafkaResource.from_settings(settings) as kafka:
         producer = kafka.producer()
         for name in encoders:
-            kafka.ensure_topic(name, settings.topic_partitions)
+            ensure_topic(kafka, name, settings.topic_partitions)
         for partition, value in _read(kafka):
             event = json.loads(value)
             for name, encode in encoders.items():

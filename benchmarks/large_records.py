@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 from benchmarks.busy_user import measure
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.settings import Settings
 
 # What broker and producer allow, less the record's own fields.
@@ -46,7 +47,7 @@ def build_values(kind: str, count: int) -> Iterator[bytes]:
 def send(settings: Settings, values: Iterator[bytes]) -> None:
     """Sends one value after the other: a producer that holds them all would need their memory."""
     with KafkaResource.from_settings(settings) as kafka:
-        kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        ensure_topic(kafka, settings.topic, settings.topic_partitions)
         producer = kafka.producer()
         for number, value in enumerate(values):
             producer.produce(settings.topic, value, partition=number % settings.topic_partitions)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from jobs.supervision.stream_context import build_stream_context
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark import SparkResource
@@ -116,7 +117,7 @@ def send_history(settings: Settings, minutes: float, rate: int) -> None:
 def _start_shop(settings: Settings, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "jobs.cli", "simulate", "--seed", "1", "--quiet", *options]
     with KafkaResource.from_settings(settings) as kafka:
-        kafka.ensure_topic(settings.topic, settings.topic_partitions)
+        ensure_topic(kafka, settings.topic, settings.topic_partitions)
         servers = kafka.servers()
     environment = {"HEADRACE_HOME": str(settings.home), "KAFKA_BOOTSTRAP_SERVERS": servers, "PATH": ""}
     return subprocess.Popen(command, env=environment)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from benchmarks.live_application import end_process
 from jobs.platform.services import running_platform
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.settings import Settings, load_settings
 
 LIMIT_SECONDS = 300.0
@@ -44,7 +45,7 @@ def running_platform_and_shop(rate: str) -> Iterator[Settings]:
     settings = load_settings()
     with running_platform(settings):
         with KafkaResource.from_settings(settings) as kafka:
-            kafka.ensure_topic(settings.topic, settings.topic_partitions)
+            ensure_topic(kafka, settings.topic, settings.topic_partitions)
         command = [sys.executable, "-m", "jobs.cli", "simulate", "--rate", rate, "--seed", "1", "--quiet"]
         shop = subprocess.Popen(command, start_new_session=True)
         try:

@@ -34,6 +34,7 @@ from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.streams.high_value_users import STREAM
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
+from resources.kafka_topics import create_topic
 from resources.lakehouse import LakehouseResource
 from resources.ports import free_port
 from resources.settings import Settings
@@ -95,8 +96,8 @@ def build_rows(first: int, count: int) -> pa.Table:
 
 def measure_lag(kafka: KafkaResource, lakehouse: LakehouseResource, home: Path, seconds: float) -> None:
     """Writes while the group follows; a thread notes when each record is seen."""
-    kafka.create_topic("followed", PARTITIONS, 1)
-    kafka.create_topic("headrace-published-positions", 1, 1, {"cleanup.policy": "compact"})
+    create_topic(kafka, "followed", PARTITIONS, 1)
+    create_topic(kafka, "headrace-published-positions", 1, 1, {"cleanup.policy": "compact"})
     table = create_table(lakehouse.table_uri(TABLE.name), TABLE)
     seen: list[tuple[int, float]] = []
     is_over = threading.Event()
@@ -126,7 +127,7 @@ def measure_lag(kafka: KafkaResource, lakehouse: LakehouseResource, home: Path, 
 
 def measure_whole(kafka: KafkaResource, lakehouse: LakehouseResource, settings: Settings) -> None:
     """Sends a table of many rows as a first start does, and then as many as one version, in this process."""
-    kafka.create_topic("whole", PARTITIONS, 1)
+    create_topic(kafka, "whole", PARTITIONS, 1)
     table = create_table(lakehouse.table_uri(TABLE.name), TABLE)
     engine = DuckDBResource.from_settings(settings)
     publisher = TablePublisher(build_stream("whole"), kafka, lakehouse, engine, None, PARTITIONS)

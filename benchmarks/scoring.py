@@ -46,6 +46,7 @@ from platform_assets.tables.fraud import FRAUD_CHAMPIONS, FRAUD_MODELS
 from platform_assets.tables.spec import TableSpec
 from resources.embedded_broker import running_broker
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark import SparkResource
@@ -139,7 +140,7 @@ def _measure_mode(
 ) -> None:
     source, scores, alerts = topics = tuple(f"{mode}-{name}" for name in ("payments", "scores", "alerts"))
     for name in topics:
-        kafka.ensure_topic(name, args.partitions)
+        ensure_topic(kafka, name, args.partitions)
     scorer = _plain if mode == "plain" else _relay
     home = settings.model_copy(update={"home": settings.home / mode, "real_time": mode == "real-time"})
     home = home.model_copy(update={"lakehouse": str(home.home / "lakehouse")})

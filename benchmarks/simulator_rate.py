@@ -23,6 +23,7 @@ from jobs.simulator.simulated_topics import find_simulation
 from jobs.simulator.simulation import SimulationPlan
 from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.settings import Settings
 
 
@@ -33,10 +34,10 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 def _measure(kafka: KafkaResource, jvm: psutil.Process, records: int, run: int, name: str) -> dict[str, float]:
     topic = f"simulator-rate-{run}"
-    kafka.ensure_topic(topic, 3)
+    ensure_topic(kafka, topic, 3)
     simulation = find_simulation(name)
     if companion := simulation.name_companion(topic):
-        kafka.ensure_topic(companion, 3)
+        ensure_topic(kafka, companion, 3)
     plan = SimulationPlan(simulation.profile(), seed=run, rate=math.inf, count=records)
     producer = kafka.producer(**PRODUCER_OPTIONS)
     before = _cpu_seconds(jvm)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from platform_assets.errors import BrokerRefusedError
+from platform_assets.kafka_errors import find_address, find_refusal
 
 # A broker that is there answers in milliseconds; the caller has waited for ten seconds already.
 _TIMEOUT_SECONDS = 5.0
@@ -29,3 +32,11 @@ def find_trouble(address: str, options: Mapping[str, str]) -> str:
     except (OSError, ValueError):
         return ""
     return ""
+
+
+def look_closer(text: str, read_options: Callable[[], Mapping[str, str]]) -> BrokerRefusedError | None:
+    """The error that says what is wrong with the broker's certificate, where this text of librdkafka is of one."""
+    address = find_address(text)
+    if not address or "certificate verify failed" not in text:
+        return None
+    return find_refusal(f"ssl://{address}/ {find_trouble(address, read_options())}", "", "", "")

@@ -27,6 +27,9 @@ _REFUSAL_SECONDS = 60.0
 # A poll returns with the first event, or after this time, where the last record was reported by another call.
 _POLL_SECONDS = 0.1
 
+TIMEOUT_SECONDS = 10.0
+"""A broker that is there answers in milliseconds, one that is restarting in a few seconds."""
+
 _JAAS = "kafka.sasl.jaas.config"
 
 # Options whose names are the same in the Java client but for the prefix that Spark wants.

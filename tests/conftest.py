@@ -19,6 +19,7 @@ from resources.embedded_broker import BrokerState, EmbeddedBroker
 from resources.embedded_registry import EmbeddedRegistry
 from resources.jars import s3_jars, spark_jars
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.schema_registry import SchemaRegistry
 from resources.settings import Settings, load_settings
@@ -97,7 +98,7 @@ def topic(kafka: KafkaResource) -> Callable[..., str]:
 
     def create(partitions: int = 3) -> str:
         name = f"test-{uuid.uuid4().hex[:12]}"
-        kafka.ensure_topic(name, partitions)
+        ensure_topic(kafka, name, partitions)
         return name
 
     return create

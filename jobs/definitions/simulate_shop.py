@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def send_shop_events(context: dg.OpExecutionContext, config: SimulateShopConfig,
     next_line = _LOG_SECONDS
 
     with StopSignals() as stop:
-        kafka.ensure_topic(topic, settings.topic_partitions)
+        ensure_topic(kafka, topic, settings.topic_partitions)
         companion = plan.simulation.find_companion(kafka, topic, settings.topic_partitions, context.log.warning)
         context.log.info(f"Sending to {topic}, seed {plan.seed}, {plan.total or 'endless'} records expected.")
 

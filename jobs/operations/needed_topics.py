@@ -9,6 +9,7 @@ from platform_assets.errors import MissingTopicError
 from platform_assets.publishing.selection import POSITIONS_TOPIC
 from platform_assets.relays import load_relays
 from platform_assets.streaming.stream_spec import StreamGroup, name_topics
+from resources import kafka_topics
 from resources.kafka import KafkaResource
 from resources.settings import Settings
 
@@ -75,7 +76,7 @@ def create_topic(topic: NeededTopic, settings: Settings, kafka: KafkaResource) -
     if topic.answered:
         partitions = max(partitions, count_partitions(topic.answered, kafka))
     config = {"cleanup.policy": "compact"} if topic.is_compacted else {}
-    kafka.create_topic(topic.name, partitions, settings.topic_replication, config)
+    kafka_topics.create_topic(kafka, topic.name, partitions, settings.topic_replication, config)
     return partitions
 
 

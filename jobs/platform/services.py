@@ -29,6 +29,7 @@ from platform_assets.streaming.stream_spec import StreamGroup, name_topics
 from platform_assets.streams import load_streams
 from resources.embedded_servers import running_servers
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.log_files import bound_logs
 from resources.native_memory import bound_native_memory
@@ -207,7 +208,7 @@ def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> None:
     with KafkaResource.from_settings(settings) as kafka:
         for topic in topics.values():
             try:
-                kafka.ensure_topic(topic, settings.topic_partitions)
+                ensure_topic(kafka, topic, settings.topic_partitions)
             except MissingTopicError as error:
                 missing.append(error)
     if missing and len(missing) == len(topics):

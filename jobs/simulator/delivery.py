@@ -17,6 +17,7 @@ from jobs.simulator.simulated_topic import Record
 from jobs.simulator.simulation import SimulationPlan
 from jobs.simulator.transactions import transactional_options
 from platform_assets.errors import UsageError
+from resources.kafka_topics import ensure_topic
 
 if TYPE_CHECKING:
     from jobs.simulator.framed_values import FramedValues
@@ -106,7 +107,7 @@ class Delivery:
 
         topic = self.topic
         with StopSignals() as stop, KafkaResource.from_settings(self.settings) as kafka:
-            kafka.ensure_topic(topic, self.settings.topic_partitions)
+            ensure_topic(kafka, topic, self.settings.topic_partitions)
             own = transactional_options(topic) if self.is_transactional else {}
             producer = kafka.producer(**PRODUCER_OPTIONS | own)
             records = begin(kafka)

@@ -14,6 +14,7 @@ from jobs.simulator.payment_profile import PaymentProfile
 from jobs.simulator.profile import ShopProfile
 from jobs.simulator.telemetry_profile import TelemetryProfile
 from platform_assets.errors import MissingTopicError, UsageError
+from resources.kafka_topics import ensure_topic
 
 if TYPE_CHECKING:
     from jobs.simulator.by_contract.contract_topic import ContractProfile
@@ -51,7 +52,7 @@ class Simulation:
         """
         if companion := self.name_companion(topic):
             try:
-                kafka.ensure_topic(companion, partitions)
+                ensure_topic(kafka, companion, partitions)
             except MissingTopicError as error:
                 say(f"{error} Until then nothing is sent there.")
                 return ""

@@ -21,6 +21,9 @@ from platform_assets.streaming.repair.expiry import check_policy
 from platform_assets.streaming.stream_spec import KafkaStream, Stream, name_topics, select_derived
 from platform_assets.streams import load_all_streams
 from resources.embedded_registry import find_registry
+from resources.kafka_open_transactions import read_ends
+from resources.kafka_records import read_newest, read_times
+from resources.kafka_topics import ensure_topic, is_compacted, read_replication
 from resources.range_reader import RangeReader
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ def build_stream_context(
         raise shortage
     topics = name_topics(streams, settings.topic)
     for name in topics.values():
-        kafka.ensure_topic(name, settings.topic_partitions)
+        ensure_topic(kafka, name, settings.topic_partitions)
         _warn_of_compaction(name, kafka)
         _warn_of_replication(name, kafka)
     for relay in relays:
@@ -107,9 +110,9 @@ def _build_ingest(topic: str, kafka: KafkaResource) -> KafkaIngest:
         tuple(kafka.end_offsets(topic)),
         fetch_held=lambda: fetch_held(kafka, topic),
         fetch_topic_id=lambda: _try(lambda: kafka.topic_id(topic)),
-        fetch_is_compacted=lambda: _try(lambda: kafka.is_compacted(topic)),
-        fetch_ends=lambda: _try(lambda: kafka.read_ends(topic)),
-        fetch_times=lambda positions: _try(lambda: kafka.read_times(topic, positions)),
+        fetch_is_compacted=lambda: _try(lambda: is_compacted(kafka, topic)),
+        fetch_ends=lambda: _try(lambda: read_ends(kafka, topic)),
+        fetch_times=lambda positions: _try(lambda: read_times(kafka, topic, positions)),
     )
 
 
@@ -126,10 +129,10 @@ def _build_schemas(settings: Settings, streams: Sequence[Stream]) -> SchemaSourc
 def _ensure_relay_topics(relay: RelayStream, settings: Settings, kafka: KafkaResource) -> None:
     """Topics of a relay, those that it writes with as many partitions as the one that it reads, or more."""
     source = relay.source.kafka_topic
-    kafka.ensure_topic(source, settings.topic_partitions)
+    ensure_topic(kafka, source, settings.topic_partitions)
     needed = len(kafka.partitions(source))
     for name in relay.outputs:
-        kafka.ensure_topic(name, needed)
+        ensure_topic(kafka, name, needed)
         if (found := len(kafka.partitions(name))) < needed:
             raise SettingError(
                 f"Topic {name} has {found} partitions, and {source}, whose records it answers, has {needed}. Give it "
@@ -145,11 +148,11 @@ def _build_relay_ingest(relay: RelayStream, kafka: KafkaResource) -> KafkaIngest
 
     def fetch_relayed(start: Mapping[int, int]) -> Relayed:
         passed_on = dict(start)
-        for value in kafka.read_newest(answers).values():
+        for value in read_newest(kafka, answers).values():
             if (found := _read_answer(value)) is not None:
                 partition = found.source_partition
                 passed_on[partition] = max(passed_on.get(partition, 0), found.source_offset + 1)
-        ends = kafka.read_ends(topic)
+        ends = read_ends(kafka, topic)
         waiting = sum(max(0, end - passed_on[p]) for p, (end, _) in ends.items() if p in passed_on)
         return Relayed(sum(passed_on.values()), waiting)
 
@@ -190,7 +193,7 @@ def _build_rules(settings: Settings) -> EventRules:
 
 def _warn_of_compaction(topic: str, kafka: KafkaResource) -> None:
     # An account that may read the topic need not be allowed to read its configuration.
-    if _try(lambda: kafka.is_compacted(topic)):
+    if _try(lambda: is_compacted(kafka, topic)):
         _log.warning(
             "Topic %s is compacted: Kafka removes records that a newer one of the same key replaces, unread ones too. "
             "The check ledger says how many that may be at most. Set its cleanup.policy to delete.", topic,
@@ -198,7 +201,7 @@ def _warn_of_compaction(topic: str, kafka: KafkaResource) -> None:
 
 
 def _warn_of_replication(topic: str, kafka: KafkaResource) -> None:
-    found = _try(lambda: kafka.replication(topic))
+    found = _try(lambda: read_replication(kafka, topic))
     for weakness in find_weaknesses(found) if found is not None else ():
         _log.warning("Topic %s: %s See docs/kafka-cluster.md.", topic, weakness)
 
@@ -216,7 +219,7 @@ def _is_there(topic: str, settings: Settings, kafka: KafkaResource) -> bool:
     if not settings.publish:
         return False
     try:
-        kafka.ensure_topic(topic, settings.topic_partitions, {"cleanup.policy": "compact"})
+        ensure_topic(kafka, topic, settings.topic_partitions, {"cleanup.policy": "compact"})
     except MissingTopicError:
         _log.warning(
             "Topic %s does not exist on the broker: nothing is published to it. Create it there (compacted) and "

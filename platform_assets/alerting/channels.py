@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from platform_assets.alerting.message import MOST_IN_WORDS, as_value, encode, select_told, write_lines, write_title
 from platform_assets.errors import AlertNotTakenError
 from resources import librdkafka, webhook
+from resources.kafka_topics import ensure_topic
 from resources.mail_settings import MailServer, parse_server, split_addresses
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class KafkaChannel:
                 refused.append(error.str())
 
         if self._producer is None:
-            self._kafka.ensure_topic(self._topic, 1)
+            ensure_topic(self._kafka, self._topic, 1)
             self._producer = self._kafka.producer()
         # Dropped where it fails: an idempotent one cannot go on after some errors.
         producer, self._producer = self._producer, None

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # A stream commits every few seconds. One that has unread records and has been silent for this long is stuck, also
 # when it is just coming back from a crash, which takes under two minutes with back-off.
+from resources.kafka_open_transactions import read_held_back
+
 STREAM_LIMIT = timedelta(minutes=5)
 
 # Reports run hourly, behind other batch runs. Two missed runs are an error.
@@ -230,7 +232,7 @@ def _build_ingest_check(spec: TableSpec, topic: str, limit: timedelta) -> dg.Ass
         written = None if table is None else read_last_write(table)
         now = datetime.now(UTC)
         verdict = judge_ingest(unread, written, now, limit)
-        held = kafka.held_back(topic)
+        held = read_held_back(kafka, topic)
         since = min((found.since for found in held.values()), default=now)
         waiting = sum(found.count for found in held.values())
         said = verdict.description

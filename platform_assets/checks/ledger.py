@@ -32,7 +32,7 @@ from platform_assets.checks.ledger_entries import (
     read_checkpoint_batch,
     read_entries,
 )
-from platform_assets.checks.ledger_gaps import PERHAPS_COMPACTED, GapReader, count_gaps, describe_gaps
+from platform_assets.checks.ledger_gaps import PERHAPS_COMPACTED, count_gaps, describe_gaps
 from platform_assets.checks.ledger_proof import NEWEST_COMMITS, Appended, Proof, find_appended, find_batches, open_files
 from platform_assets.checks.ledger_topics import count_rows, find_topics
 from platform_assets.folders import Folder
@@ -40,6 +40,7 @@ from platform_assets.streaming.delta.commit_log import CommitLog
 from platform_assets.streaming.repair.expiry import find_expired
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.tables.coordinates import Coordinates
+from resources.kafka import KafkaResource
 
 LEDGER = "ledger"
 # Dagster shows a verdict until the table is materialized again, which a stream's is each half hour: a proof that is
@@ -73,7 +74,7 @@ def build_ledger_checks(streams: Iterable[KafkaStream]) -> list[dg.AssetChecksDe
     return [_build_check(stream) for stream in streams]
 
 
-def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: GapReader, proof: Proof | None = None) -> Audit:
+def audit_stream(stream: KafkaStream, lakehouse: Any, kafka: KafkaResource, proof: Proof | None = None) -> Audit:
     """Runs all three proofs on one stream's tables: on what was appended since `proof`, or where it fell, on all.
 
     Consistent while a writer runs: see the order of the reads.
@@ -138,7 +139,7 @@ class _Evidence:
     is_list: bool
 
 
-def _prove(found: _Evidence, kafka: GapReader, proof: Proof | None) -> Audit:
+def _prove(found: _Evidence, kafka: KafkaResource, proof: Proof | None) -> Audit:
     losses, fresh = found.losses, found.losses.rename(found.entries)
     entries = [*(proof.as_entries() if proof else []), *fresh]
     holes = losses.find_holes(entries)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.checks.acknowledged_losses import Hole, Losses
 from platform_assets.checks.ledger_entries import MAX_EXAMPLES, Entry, place
-from platform_assets.checks.ledger_gaps import GapReader, read_gaps
+from platform_assets.checks.ledger_gaps import read_gaps
+from resources.kafka_records import find_records
+
+if TYPE_CHECKING:
+    from resources.kafka import KafkaResource
 
 
 def find_ledger_breaches(entries: Sequence[Entry], holes: Sequence[Hole] = ()) -> list[str]:
@@ -84,11 +88,11 @@ def find_row_breaches(
     return places.tell(found, tables, count_expired())
 
 
-def find_gap_breaches(entries: Sequence[Entry], kafka: GapReader) -> list[str]:
+def find_gap_breaches(entries: Sequence[Entry], kafka: KafkaResource) -> list[str]:
     """Records that a second read finds where the writer found none."""
     breaches = []
     for topic in sorted({entry.topic for entry in entries}):
-        found = [place for ranges in read_gaps(entries, topic) for place in kafka.find_records(topic, ranges)]
+        found = [place for ranges in read_gaps(entries, topic) for place in find_records(kafka, topic, ranges)]
         breaches += [
             f"{topic}/{p}/{o} has a record, but the stream recorded a gap there." for p, o in found[:MAX_EXAMPLES]
         ]

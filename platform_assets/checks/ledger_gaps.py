@@ -9,9 +9,13 @@ topic the rest is an upper bound of the records that were removed before they we
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from platform_assets.checks.ledger_entries import Entry
+from resources.kafka_records import find_records
+
+if TYPE_CHECKING:
+    from resources.kafka import KafkaResource
 
 # Each is a hundred bytes here; each portion asks Kafka once where its log begins.
 _GAPS_AT_A_TIME = 500_000
@@ -19,18 +23,8 @@ OF_TRANSACTIONS = "offsets_of_transactions"
 PERHAPS_COMPACTED = "offsets_perhaps_compacted"
 
 
-class GapReader(Protocol):
-    """What is asked of Kafka (`resources.kafka.KafkaResource`)."""
-
-    def find_records(
-        self, topic: str, ranges: Sequence[tuple[int, int, int]], *, committed: bool = True
-    ) -> list[tuple[int, int]]:
-        """The (partition, offset) of every record in ranges of (partition, from, until); uncommitted ones too."""
-        ...
-
-
 def read_gaps(entries: Sequence[Entry], topic: str) -> Iterator[list[tuple[int, int, int]]]:
-    """The gaps of the topic's accounts, as `GapReader` takes them, in portions; none where there are none."""
+    """The gaps of the topic's accounts, as `find_records` takes them, in portions; none where there are none."""
     ranges: list[tuple[int, int, int]] = []
     for entry in entries:
         if entry.topic == topic:
@@ -42,7 +36,7 @@ def read_gaps(entries: Sequence[Entry], topic: str) -> Iterator[list[tuple[int, 
         yield ranges
 
 
-def count_gaps(entries: Sequence[Entry], held: Sequence[Entry], kafka: GapReader) -> dict[str, int]:
+def count_gaps(entries: Sequence[Entry], held: Sequence[Entry], kafka: KafkaResource) -> dict[str, int]:
     """The offsets without a record in the accounts by what they were; in neither number where nobody can say.
 
     `held` are those of the accounts that are of the topic that Kafka has now.
@@ -55,7 +49,7 @@ def count_gaps(entries: Sequence[Entry], held: Sequence[Entry], kafka: GapReader
     compacted = [entry for entry in held if entry.is_compacted]
     for topic in sorted({entry.topic for entry in compacted}):
         for ranges in read_gaps(compacted, topic):
-            aborted += len(kafka.find_records(topic, ranges, committed=False))
+            aborted += len(find_records(kafka, topic, ranges, committed=False))
     return {OF_TRANSACTIONS: lengths[False] + aborted, PERHAPS_COMPACTED: lengths[True] - aborted}
 
 

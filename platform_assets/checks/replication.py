@@ -7,6 +7,7 @@ import dagster as dg
 
 from platform_assets.kafka_replication import Replication, find_weaknesses
 from platform_assets.streaming.stream_spec import KafkaStream
+from resources.kafka_topics import read_replication
 
 REPLICATION = "replication"
 
@@ -42,6 +43,6 @@ def _build_check(stream: KafkaStream, topic: str) -> dg.AssetChecksDefinition:
         required_resource_keys={"kafka"},
     )
     def replication_check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return judge(context.resources.kafka.replication(topic), topic)
+        return judge(read_replication(context.resources.kafka, topic), topic)
 
     return replication_check

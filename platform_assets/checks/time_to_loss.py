@@ -8,7 +8,7 @@ with the clock, that of the second with what is produced; a stream runs ahead of
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import dagster as dg
 
@@ -16,6 +16,9 @@ from platform_assets.checks.freshness import judge_lost
 from platform_assets.checks.read_position import read_position
 from platform_assets.streaming.delta.commit_info import CommitInfo
 from platform_assets.streaming.stream_spec import KafkaStream
+from resources.kafka import KafkaResource
+from resources.kafka_records import read_times
+from resources.kafka_topics import is_compacted, read_retention, read_retention_bytes
 
 TIME_TO_LOSS = "time_to_loss"
 HOURS_TO_LOSS = "kafka/hours_to_loss"
@@ -24,38 +27,6 @@ WARN_BELOW = timedelta(hours=24)
 ERROR_BELOW = timedelta(hours=4)
 # Rates are those of the last quarter of an hour: a restart of a minute hardly shows, a stream that stands does.
 RATE_WINDOW = timedelta(minutes=15)
-
-
-class TopicReader(Protocol):
-    """What the check needs of Kafka (`resources.kafka.KafkaResource`)."""
-
-    def beginning_offsets(self, topic: str) -> dict[int, int]:
-        """The first offset still held, by partition."""
-        ...
-
-    def end_offsets(self, topic: str) -> dict[int, int]:
-        """The offset that the next record gets, by partition."""
-        ...
-
-    def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
-        """The first offset whose record is not older than a moment, by partition."""
-        ...
-
-    def read_times(self, topic: str, positions: Mapping[int, int]) -> dict[int, datetime]:
-        """When the first record at or behind a position was sent, by partition; none where there is no record."""
-        ...
-
-    def retention(self, topic: str) -> timedelta | None:
-        """How long a record is kept; None: without a limit of time."""
-        ...
-
-    def retention_bytes(self, topic: str) -> int | None:
-        """How much of a partition is kept; None: without a limit of size."""
-        ...
-
-    def is_compacted(self, topic: str) -> bool:
-        """Whether records are removed that a newer one of their key replaces."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +57,7 @@ def time_to_loss(backlog: Backlog, now: datetime, retention: timedelta | None) -
 
 
 def find_backlogs(
-    topic: str, kafka: TopicReader, read_until: Mapping[int, int], read_rates: Mapping[int, float], now: datetime
+    topic: str, kafka: KafkaResource, read_until: Mapping[int, int], read_rates: Mapping[int, float], now: datetime
 ) -> dict[int, Backlog]:
     """The backlog of each partition that has one. `read_until` is the next offset that the stream reads.
 
@@ -95,9 +66,9 @@ def find_backlogs(
     ends, beginnings = kafka.end_offsets(topic), kafka.beginning_offsets(topic)
     positions = {p: max(read_until.get(p, 0), beginnings[p]) for p in ends}
     unread = {p: position for p, position in positions.items() if position < ends[p]}
-    times = kafka.read_times(topic, unread)
+    times = read_times(kafka, topic, unread)
     before = kafka.offsets_at(topic, now - RATE_WINDOW)
-    by_size = kafka.retention_bytes(topic) is not None
+    by_size = read_retention_bytes(kafka, topic) is not None
     return {
         partition: Backlog(
             oldest_at,
@@ -180,9 +151,9 @@ def _build_check(stream: KafkaStream, topic: str) -> dg.AssetChecksDefinition:
         if lost := position.find_lost(topic, kafka):
             return judge_lost(lost)
         rates = {} if events is None else read_rates(events, now)
-        retention = kafka.retention(topic)
+        retention = read_retention(kafka, topic)
         backlogs = find_backlogs(topic, kafka, position.next_offsets, rates, now)
         verdict = judge({p: time_to_loss(backlog, now, retention) for p, backlog in backlogs.items()}, topic)
-        return warn_of_compaction(verdict, topic) if kafka.is_compacted(topic) else verdict
+        return warn_of_compaction(verdict, topic) if is_compacted(kafka, topic) else verdict
 
     return time_to_loss_check

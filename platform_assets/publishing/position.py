@@ -11,6 +11,7 @@ import msgspec
 
 from platform_assets.errors import BrokerUnavailableError
 from platform_assets.publishing.selection import POSITIONS_TOPIC
+from resources.kafka_records import read_last
 
 if TYPE_CHECKING:
     from resources.kafka import KafkaResource
@@ -44,7 +45,7 @@ def read_position(kafka: KafkaResource, topic: str) -> PublishedPosition | None:
     Right only for the one producer of the topic's transactional id, after it has begun. Raises what Kafka's clients do,
     and `BrokerUnavailableError` for a record that this code did not write.
     """
-    value = kafka.read_last(POSITIONS_TOPIC, topic.encode())
+    value = read_last(kafka, POSITIONS_TOPIC, topic.encode())
     try:
         return None if value is None else msgspec.json.decode(value, type=PublishedPosition)
     except (msgspec.DecodeError, UnicodeDecodeError):

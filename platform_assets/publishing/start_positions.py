@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import NotReadyError
 from platform_assets.publishing.position import PublishedPosition
+from resources.kafka_records import read_newest_versions
 
 if TYPE_CHECKING:
     from platform_assets.sinks.table_log import TableLog
@@ -48,7 +49,7 @@ class StartPositions:
 
     def find_sent_by_stream(self, after: PublishedPosition | None) -> PublishedPosition | None:
         """The version behind `after` up to which the stream itself has published, by the other setting."""
-        for version, sent_at in sorted(self._kafka.read_newest_versions(self._topic), reverse=True):
+        for version, sent_at in sorted(read_newest_versions(self._kafka, self._topic), reverse=True):
             if after is not None and version <= after.version:
                 return None
             found, committed_at = self.find(version), self._log.read_time(version)

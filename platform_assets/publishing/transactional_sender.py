@@ -11,6 +11,7 @@ from platform_assets.errors import BrokerUnavailableError
 from platform_assets.kafka_errors import find_refusal
 from platform_assets.publishing.position import PublishedPosition, encode, read_position
 from platform_assets.publishing.selection import POSITIONS_TOPIC
+from resources.kafka_topics import ensure_topic, may_write
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaException, Producer
@@ -54,8 +55,8 @@ class TransactionalSender:
         """
         from confluent_kafka import KafkaException
 
-        self._kafka.ensure_topic(self._topic, self._partitions, {"cleanup.policy": "compact"})
-        self._kafka.ensure_topic(POSITIONS_TOPIC, 1, {"cleanup.policy": "compact"})
+        ensure_topic(self._kafka, self._topic, self._partitions, {"cleanup.policy": "compact"})
+        ensure_topic(self._kafka, POSITIONS_TOPIC, 1, {"cleanup.policy": "compact"})
         millis = _LONGEST_SECONDS * 1000
         producer = self._kafka.producer(
             transactional_id=f"headrace-publish-{self._topic}", transaction_timeout_ms=millis,
@@ -121,7 +122,7 @@ class TransactionalSender:
         text = error.args[0].str()
         if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             topics = (self._topic, POSITIONS_TOPIC)
-            resource = f"topic {next((t for t in topics if not self._kafka.may_write(t)), self._topic)}"
+            resource = f"topic {next((t for t in topics if not may_write(self._kafka, t)), self._topic)}"
         else:
             resource = f"transactional-id headrace-publish-{self._topic}"
         refused = find_refusal(str(error.args[0]), "Write", resource, "the publisher of a stream")

@@ -23,6 +23,7 @@ from jobs.supervision.lease import read_report
 from jobs.supervision.lease_owner import is_operation
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.processes import identify, is_alive, kill
 from resources.settings import Settings
@@ -75,7 +76,7 @@ def read_once(
     @functools.cache
     def read(name: str) -> StreamsUnderTest:
         root, topic = tmp_path_factory.mktemp(name), f"read-once-{uuid.uuid4().hex[:8]}"
-        kafka.ensure_topic(topic, 1)
+        ensure_topic(kafka, topic, 1)
         lakehouse, settings = LakehouseResource(root=str(root)), Settings(home=root, kafka_bootstrap_servers="")
         streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
         read_two_hours(streams, name)

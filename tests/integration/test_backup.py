@@ -20,6 +20,7 @@ from platform_assets.errors import GroupOwnedError, StorageError
 from platform_assets.streams import load_stream_groups, load_streams
 from platform_assets.tables.platform import AUDIT_LOG
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
@@ -66,7 +67,7 @@ def written(
 
 def write(spark: SparkSession, kafka: KafkaResource, root: Path, names: tuple[str, ...]) -> StreamsUnderTest:
     topic = f"backup-{root.name}"
-    kafka.ensure_topic(topic, 1)
+    ensure_topic(kafka, topic, 1)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))
     settings = Settings(home=root / "home", kafka_bootstrap_servers="")
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)

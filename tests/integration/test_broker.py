@@ -22,6 +22,8 @@ from platform_assets.errors import BrokerUnavailableError, MissingTopicError, Se
 from resources import embedded_server
 from resources.embedded_broker import BrokerState, EmbeddedBroker, running_broker
 from resources.kafka import KafkaResource
+from resources.kafka_open_transactions import read_held_back
+from resources.kafka_topics import ensure_topic, is_compacted, read_retention, read_retention_bytes
 from resources.processes import is_alive
 from resources.settings import Settings
 from tests.integration.streaming_definitions import GROUP, JOB
@@ -41,19 +43,17 @@ def _produce(kafka: KafkaResource, topic: str, *values: bytes) -> None:
     assert producer.flush(30) == 0
 
 
-def test_offsets_lag_and_retention(kafka: KafkaResource, topic: Callable[..., str]) -> None:
+def test_offsets_and_retention(kafka: KafkaResource, topic: Callable[..., str]) -> None:
     name = topic(2)
     before = datetime.now(UTC) - timedelta(minutes=1)
     _produce(kafka, name, b"a", b"b", b"c")
 
     assert kafka.beginning_offsets(name) == {0: 0, 1: 0}
     assert kafka.end_offsets(name) == {0: 3, 1: 0}
-    assert kafka.lag(name, {0: 1}) == {0: 2, 1: 0}
-    assert kafka.lag(name, {}) == {0: 3, 1: 0}
     assert kafka.offsets_at(name, before) == {0: 0, 1: 0}
     assert kafka.offsets_at(name, datetime.now(UTC) + timedelta(minutes=1)) == {0: 3, 1: 0}
-    assert kafka.retention(name) == timedelta(days=7)
-    assert (kafka.retention_bytes(name) or 0) >= 256 * 1024 * 1024
+    assert read_retention(kafka, name) == timedelta(days=7)
+    assert (read_retention_bytes(kafka, name) or 0) >= 256 * 1024 * 1024
 
 
 def test_open_transaction_ends_the_committed_offsets(kafka: KafkaResource, topic: Callable[..., str]) -> None:
@@ -65,17 +65,17 @@ def test_open_transaction_ends_the_committed_offsets(kafka: KafkaResource, topic
     producer.flush(30)
     assert kafka.end_offsets(name) == {0: 1}
     assert kafka.end_offsets(name, committed=True) == {0: 0}
-    (held,) = kafka.held_back(name).values()
+    (held,) = read_held_back(kafka, name).values()
     assert held.count == 1 and abs(datetime.now(UTC) - held.since) < timedelta(minutes=1)
     producer.commit_transaction(30)
     _wait_for(lambda: kafka.end_offsets(name, committed=True) == {0: 2})
-    assert kafka.held_back(name) == {}
+    assert read_held_back(kafka, name) == {}
 
 
 def test_a_compacted_topic_is_known(kafka: KafkaResource, topic: Callable[..., str]) -> None:
     compacted = f"{topic(1)}-compacted"
-    kafka.ensure_topic(compacted, 1, {"cleanup.policy": "compact,delete"})
-    assert kafka.is_compacted(compacted) and not kafka.is_compacted(topic(1))
+    ensure_topic(kafka, compacted, 1, {"cleanup.policy": "compact,delete"})
+    assert is_compacted(kafka, compacted) and not is_compacted(kafka, topic(1))
 
 
 def test_record_of_five_megabytes_is_accepted(kafka: KafkaResource, topic: Callable[..., str]) -> None:
@@ -86,14 +86,14 @@ def test_record_of_five_megabytes_is_accepted(kafka: KafkaResource, topic: Calla
 
 def test_existing_topic_is_left_as_it_is(kafka: KafkaResource, topic: Callable[..., str]) -> None:
     name = topic(2)
-    kafka.ensure_topic(name, 5)
+    ensure_topic(kafka, name, 5)
     assert kafka.partitions(name) == [0, 1]
 
 
 def test_missing_topic_on_a_foreign_broker_is_one_clear_error(broker: BrokerState) -> None:
     foreign = KafkaResource(bootstrap_servers=broker.bootstrap_servers)
     with pytest.raises(MissingTopicError, match=r"Topic no-such-topic does not exist on 127\.0\.0\.1:\d+"):
-        foreign.ensure_topic("no-such-topic", 3)
+        ensure_topic(foreign, "no-such-topic", 3)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def dead_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     librdkafka tries again until the time is over, so a refusal takes all of it.
     """
-    monkeypatch.setattr("resources.kafka._TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("resources.kafka.TIMEOUT_SECONDS", 1.0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"
@@ -151,7 +151,7 @@ def test_data_and_port_outlive_a_restart(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, kafka_bootstrap_servers="")
     with KafkaResource.from_settings(settings) as kafka:
         address = kafka.servers()
-        kafka.ensure_topic("kept", 1)
+        ensure_topic(kafka, "kept", 1)
         _produce(kafka, "kept", b"one", b"two")
     with KafkaResource.from_settings(settings) as kafka:
         assert kafka.servers() == address
@@ -161,7 +161,7 @@ def test_data_and_port_outlive_a_restart(tmp_path: Path) -> None:
 def test_killed_jvm_comes_back_at_the_same_address_with_its_data(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, kafka_bootstrap_servers="")
     with KafkaResource.from_settings(settings) as kafka:
-        kafka.ensure_topic("kept", 1)
+        ensure_topic(kafka, "kept", 1)
         _produce(kafka, "kept", b"one")
         broker = EmbeddedBroker(tmp_path)
         before = broker.state()

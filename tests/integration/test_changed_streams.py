@@ -18,6 +18,7 @@ from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.stream_spec import StreamGroup, TableStream, select_derived
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.bounded_run import run_to_end
@@ -37,7 +38,7 @@ def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathF
     """Purchases of an hour, a late one among them, read by `events` and the stream under test."""
     root = tmp_path_factory.mktemp("changed")
     topic = f"changed-{root.name}"
-    kafka.ensure_topic(topic, 1)
+    ensure_topic(kafka, topic, 1)
     lakehouse, settings = LakehouseResource(root=str(root)), Settings(home=root, kafka_bootstrap_servers="")
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
     for moments in ([0, 10, 60], [5, 61]):

@@ -11,6 +11,7 @@ import pytest
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.model import ExitKind
 from resources.kafka import KafkaResource
+from resources.kafka_topics import is_compacted
 from resources.settings import Settings
 from tests.integration.container_stack import ContainerStack
 from tests.integration.postgres_server import find_binaries
@@ -58,7 +59,7 @@ def test_the_stack_works_as_written(stack: ContainerStack, platform: Platform) -
     """Commands in the container act on the stack; a kill of the streams' container, and a stop, lose nothing."""
     assert "Postgres" in type(platform.instance.run_storage).__name__
     assert platform.instance.event_log_storage.get_pool_limits(), "migrate has set the limits of pools"
-    assert platform.kafka.is_compacted("high-value-users") and not platform.kafka.is_compacted("ecommerce-events")
+    assert is_compacted(platform.kafka, "high-value-users") and not is_compacted(platform.kafka, "ecommerce-events")
 
     healthy = ("code", "daemon", "webserver", "metrics")
     assert not stack.is_healthy("code") and not stack.is_healthy("daemon")

@@ -12,6 +12,7 @@ from platform_assets.errors import UsageError
 from platform_assets.streams import load_streams
 from platform_assets.tables.coordinates import Coordinates
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
@@ -25,7 +26,7 @@ STREAMS = ("events", "sessions", "high_value_users")
 def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
     """One partition: 0 a purchase, 1 its repetition, 2 malformed, 3 two hours on, 4 late, 5 that nobody has read."""
     root = tmp_path_factory.mktemp("explain")
-    kafka.ensure_topic(root.name, 1)
+    ensure_topic(kafka, root.name, 1)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))
     settings = Settings(home=root / "home", kafka_bootstrap_servers="", publish=False)
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, root.name)

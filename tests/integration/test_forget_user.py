@@ -29,6 +29,7 @@ from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import select_derived, select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
@@ -84,7 +85,7 @@ def written(
 def write(spark: Any, kafka: KafkaResource, root: Path, names: tuple[str, ...]) -> StreamsUnderTest:
     """Two hours ago they were closed, and now both are there again: with what is repeated, refused, late, requeued."""
     topic = f"forget-{root.name}"
-    kafka.ensure_topic(topic, 1)
+    ensure_topic(kafka, topic, 1)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))
     settings = Settings(home=root / "home", kafka_bootstrap_servers="", publish=False)
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic, max_record_bytes=900)

@@ -17,6 +17,7 @@ from platform_assets.fraud.alerts_page import ALERTS_PAGE
 from platform_assets.streaming.register.found_traces import AlsoErased
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
@@ -66,7 +67,7 @@ def encode(texts: list[str]) -> list[bytes]:
 def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathFactory) -> StreamsUnderTest:
     """The user's records of all kinds, and what another has bought, once under a name that mentions the user."""
     root = tmp_path_factory.mktemp("raw-records")
-    kafka.ensure_topic(f"forget-{root.name}", 1)
+    ensure_topic(kafka, f"forget-{root.name}", 1)
     settings = Settings(home=root / "home", kafka_bootstrap_servers="", publish=False)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))
     found = StreamsUnderTest.build(spark, kafka, lakehouse, settings, f"forget-{root.name}")

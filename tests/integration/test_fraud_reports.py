@@ -22,6 +22,7 @@ from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.topics import fraud_reports, transactions
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.bounded_run import run_to_end
@@ -88,7 +89,7 @@ def test_each_report_finds_its_transaction(
 
 def test_live_reports_come_into_their_topic(kafka: KafkaResource, topic: Callable[..., str], tmp_path: Path) -> None:
     name = topic()
-    kafka.ensure_topic(f"{name}-fraud-reports", 1)
+    ensure_topic(kafka, f"{name}-fraud-reports", 1)
     habits = {"customers": 50, "fraud": 0.3, "fraud_seconds": 0.01, "report_hours": 0.001, "refund_abuse": 0}
     options = [text for each in habits.items() for text in ("--habit", f"{each[0]}={each[1]}")]
     arguments = ["--topic", "transactions", "--kafka-topic", name, "--malformed", "0", "--rate", "300", "--quiet"]
@@ -113,7 +114,7 @@ def read_values(kafka: KafkaResource, name: str) -> list[dict[str, Any]]:
 
 def test_job_counts_the_reports(kafka: KafkaResource, topic: Callable[..., str]) -> None:
     name = topic()
-    kafka.ensure_topic(f"{name}-fraud-reports", 1)
+    ensure_topic(kafka, f"{name}-fraud-reports", 1)
     habits = {"customers": 40, "fraud": 0.3, "fraud_seconds": 0.01, "report_hours": 0.001}
     config = {"hours": 0.5, "rate": 2, "topic": "transactions", "kafka_topic": name, "habits": habits}
     result = simulate_shop.execute_in_process(

@@ -26,6 +26,7 @@ from platform_assets.streaming.stream_spec import KafkaStream, Stream
 from platform_assets.streams import high_value_users, load_streams
 from resources import range_reader
 from resources.kafka import KafkaResource
+from resources.kafka_topics import read_replication
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.bounded_run import run_to_end
@@ -170,8 +171,8 @@ def test_nothing_is_lost_or_doubled_while_brokers_come_and_go(
 ) -> None:
     kafka = streams.kafka
     create_topics(kafka, EVENTS, USERS)
-    assert find_weaknesses(kafka.replication(EVENTS)) == []
-    (weakness,) = find_weaknesses(kafka.replication("cluster-weak"))
+    assert find_weaknesses(read_replication(kafka, EVENTS)) == []
+    (weakness,) = find_weaknesses(read_replication(kafka, "cluster-weak"))
     assert "1 of the 3 replicas" in weakness
     shop = Shop(kafka)
     group = streams.build()

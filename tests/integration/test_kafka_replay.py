@@ -28,6 +28,7 @@ from platform_assets.streaming.register.forgotten_users import Register, new_row
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.replayed_streams import STREAMS, build_events, late, prove_sound, rows
@@ -61,7 +62,7 @@ def written(
 def write(spark: Any, kafka: KafkaResource, root: Path, names: tuple[str, ...]) -> StreamsUnderTest:
     """Two hours in two partitions, with late events, a refused record and one that was sent twice."""
     topic = f"kafka-replay-{root.name}"
-    kafka.ensure_topic(topic, 2)
+    ensure_topic(kafka, topic, 2)
     settings = Settings(home=root / "home", kafka_bootstrap_servers="", publish=False)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
@@ -258,7 +259,7 @@ def test_rows_that_are_there_twice_are_refused(streams: StreamsUnderTest) -> Non
 def own(spark: Any, kafka: KafkaResource, tmp_path: Path) -> StreamsUnderTest:
     """A topic and a lakehouse of one's own, both empty."""
     topic = f"kafka-replay-{tmp_path.name}"
-    kafka.ensure_topic(topic, 1)
+    ensure_topic(kafka, topic, 1)
     settings = Settings(home=tmp_path / "home", kafka_bootstrap_servers="", publish=False)
     lakehouse = LakehouseResource(root=str(tmp_path / "lakehouse"))
     return StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)

@@ -20,6 +20,8 @@ from platform_assets.checks.ledger_entries import Entry
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
+from resources.kafka_records import find_records
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
@@ -34,7 +36,7 @@ def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathF
     """Two batches over one partition: accepted, repeated and malformed records, a transaction that was aborted."""
     root = tmp_path_factory.mktemp("ledger")
     topic = f"ledger-{root.name}"
-    kafka.ensure_topic(topic, 1)
+    ensure_topic(kafka, topic, 1)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))
     settings = Settings(home=root / "home", kafka_bootstrap_servers="")
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
@@ -90,7 +92,7 @@ def test_of_a_compacted_topic_it_is_said_how_many_records_may_have_gone_unread(
     """Ten records, of which compaction has removed some, a record that was aborted, and its marker."""
     topic = f"compacted-{tmp_path.name}"
     soon = {"segment.ms": "1000", "min.cleanable.dirty.ratio": "0.001", "max.compaction.lag.ms": "1000"}
-    kafka.ensure_topic(topic, 1, {"cleanup.policy": "compact", **(soon if is_removed else {})})
+    ensure_topic(kafka, topic, 1, {"cleanup.policy": "compact", **(soon if is_removed else {})})
     lakehouse = LakehouseResource(root=str(tmp_path / "lakehouse"))
     settings = Settings(home=tmp_path / "home", kafka_bootstrap_servers="")
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic)
@@ -101,7 +103,7 @@ def test_of_a_compacted_topic_it_is_said_how_many_records_may_have_gone_unread(
         assert time.monotonic() < deadline, "Kafka does not compact"
         time.sleep(1.0)
         streams.send([event("another")], key=b"another")
-        held = len(kafka.find_records(topic, [(0, 0, 10)]))
+        held = len(find_records(kafka, topic, [(0, 0, 10)]))
     producer = kafka.producer(**{"transactional.id": topic})
     producer.init_transactions(30)
     producer.begin_transaction()

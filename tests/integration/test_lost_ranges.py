@@ -24,6 +24,7 @@ from platform_assets.streaming.topic_snapshot import TopicSnapshot
 from platform_assets.streams import load_streams
 from resources.embedded_broker import BrokerState
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.bounded_run import LIMIT_SECONDS
@@ -116,7 +117,7 @@ def test_a_crash_between_record_and_checkpoint_only_means_to_acknowledge_again(
 def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: Case) -> None:
     kafka = case.streams.kafka
     kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
-    kafka.ensure_topic(case.topic, 1)
+    ensure_topic(kafka, case.topic, 1)
     # The topic has as many records as before and more: only its id tells.
     case.streams.send([event("e3"), *(event(f"new-{number}") for number in range(11))])
     with pytest.raises(LostOffsetsError, match=f"{case.topic}/0 from offset 10 on .the topic was created again,"):
@@ -140,7 +141,7 @@ def test_a_topic_that_was_created_again_is_told_apart_from_the_older_one(case: C
 def test_another_topic_is_read_from_its_end_when_somebody_says_so(case: Case) -> None:
     kafka = case.streams.kafka
     kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
-    kafka.ensure_topic(case.topic, 1)
+    ensure_topic(kafka, case.topic, 1)
     case.streams.send([event(f"copy-{number}") for number in range(4)])
     case.acknowledge("moved to another cluster", "end")
     case.streams.send([event("new")])
@@ -178,7 +179,7 @@ def test_a_checkpoint_that_is_lost_later_takes_nothing_of_the_older_topic_away(c
     case.streams.send([b"not json", event("e0")])
     case.streams.drain("events")
     kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
-    kafka.ensure_topic(case.topic, 1)
+    ensure_topic(kafka, case.topic, 1)
     case.streams.send([event(f"new-{number}") for number in range(3)])
     case.acknowledge("it was deleted by mistake", "beginning")
     case.streams.drain("events")
@@ -196,7 +197,7 @@ def test_a_topic_that_is_created_again_under_a_running_query_is_not_read(case: C
     group.start()
     try:
         kafka.admin().delete_topics([case.topic], operation_timeout=30)[case.topic].result(30)
-        kafka.ensure_topic(case.topic, 1)
+        ensure_topic(kafka, case.topic, 1)
         case.streams.send([event(f"new-{number}") for number in range(30)])
         deadline = time.monotonic() + LIMIT_SECONDS
         while (failure := group.failure()) is None:

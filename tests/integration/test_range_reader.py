@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from platform_assets.errors import BrokerUnavailableError, LostOffsetsError, MissingTopicError
 from resources import range_reader
 from resources.kafka import KafkaResource
+from resources.kafka_records import find_records
 from resources.range_reader import RangeReader
 
 # What producers do with a partition: plain records, a transaction that is committed, and one that is given up.
@@ -59,7 +60,7 @@ def test_the_committed_records_of_each_range_are_read_and_no_others(
         ranges.append((partition, start, data.draw(st.integers(start, end))))
     reader = RangeReader(kafka.client_config(), most_records=3)
     found = read(reader, name, ranges)
-    assert sorted((row["partition"], row["offset"]) for row in found) == sorted(kafka.find_records(name, ranges))
+    assert sorted((row["partition"], row["offset"]) for row in found) == sorted(find_records(kafka, name, ranges))
     for partition in ends:
         own_offsets = [row["offset"] for row in found if row["partition"] == partition]
         assert own_offsets == sorted(own_offsets)

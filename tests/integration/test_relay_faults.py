@@ -22,6 +22,7 @@ from platform_assets.streams import fraud_alerts
 from platform_assets.topics.fraud_scores import TOPIC
 from resources.embedded_broker import EmbeddedBroker
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.settings import Settings
 from tests.bounded_run import LIMIT_SECONDS, run_to_end
 from tests.integration.relay_process import RelayPlace, running_relay
@@ -104,7 +105,7 @@ def test_a_killed_broker_costs_no_payment_its_score(
 
             def make_topic(partitions: int = 1) -> str:
                 name = next(names)
-                kafka.ensure_topic(name, partitions)
+                ensure_topic(kafka, name, partitions)
                 return name
 
             scored = ScoredPayments.build(spark, kafka, lakehouse, settings, make_topic)

@@ -23,6 +23,7 @@ from platform_assets.streaming.repair.requeue import RecordFilter, Requeuer
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
@@ -56,7 +57,7 @@ def written(spark: Any, kafka: KafkaResource, tmp_path_factory: pytest.TempPathF
     """What is longer than 900 bytes was refused: two purchases of the past, and one that was sent again, shorter."""
     root = tmp_path_factory.mktemp("requeue")
     topic = f"requeue-{root.name}"
-    kafka.ensure_topic(topic, 1)
+    ensure_topic(kafka, topic, 1)
     lakehouse = LakehouseResource(root=str(root / "lakehouse"))
     settings = Settings(home=root / "home", kafka_bootstrap_servers="", publish=False)
     streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, topic, max_record_bytes=900)

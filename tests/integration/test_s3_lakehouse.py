@@ -25,6 +25,7 @@ from platform_assets.streaming.stream_spec import Stream, select_ingest
 from platform_assets.streams import load_stream_groups, load_streams
 from platform_assets.tables.platform import AUDIT_LOG
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings, load_settings
 from tests.integration.replayed_streams import STREAMS, build_events, prove_sound, read_two_hours, rows
@@ -58,7 +59,7 @@ def settings_of_store(server: S3Server, tmp_path_factory: pytest.TempPathFactory
 def streams(spark: SparkSession, kafka: KafkaResource, settings_of_store: Settings) -> Iterator[StreamsUnderTest]:
     """`events` and `sessions` have read two hours."""
     settings = settings_of_store
-    kafka.ensure_topic(settings.home.name, 1)
+    ensure_topic(kafka, settings.home.name, 1)
     with told(spark, settings):
         lakehouse = LakehouseResource.from_settings(settings)
         streams = StreamsUnderTest.build(spark, kafka, lakehouse, settings, settings.home.name)

@@ -12,6 +12,7 @@ from platform_assets.errors import StoreUnavailableError
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import load_settings
 from tests.integration.replayed_streams import build_events, late, prove_sound
@@ -45,7 +46,7 @@ def test_a_store_in_trouble_loses_and_doubles_nothing(
 ) -> None:
     settings = build_settings(tmp_path, f"s3://{BUCKET}/{tmp_path.name}", store.options)
     set_environment(monkeypatch, settings)
-    kafka.ensure_topic(tmp_path.name, 1)
+    ensure_topic(kafka, tmp_path.name, 1)
     parts = [build_events(range(60)), [*build_events(range(60, 100)), late(4), late(5)]]
     with told(spark, settings):
         lakehouse = LakehouseResource.from_settings(settings)

@@ -16,10 +16,13 @@ from confluent_kafka.admin import NewTopic
 
 from platform_assets.errors import BrokerRefusedError, BrokerUnavailableError, MissingTopicError, SettingError
 from platform_assets.kafka_errors import find_refusal
-from resources import kafka as kafka_module
+from resources import kafka, kafka_records, kafka_topics
 from resources.jars import spark_jars
 from resources.java import java_binary
 from resources.kafka import KafkaResource
+from resources.kafka_open_transactions import read_ends, read_held_back
+from resources.kafka_records import find_records, read_newest, read_times
+from resources.kafka_topics import read_retention
 from resources.range_reader import RangeReader
 from resources.settings import Settings
 from tests.integration.supervised_platform import wait_for
@@ -31,7 +34,8 @@ pytestmark = pytest.mark.release
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal comes at once, and is told when a call has waited for its time."""
-    monkeypatch.setattr(kafka_module, "_TIMEOUT_SECONDS", 3.0)
+    for module in (kafka, kafka_records, kafka_topics):
+        monkeypatch.setattr(module, "TIMEOUT_SECONDS", 3.0)
 
 
 @dataclasses.dataclass
@@ -88,21 +92,21 @@ def test_each_right_that_is_missing_is_named_and_once_granted_is_enough(account:
     account.grant("DESCRIBE")
     assert kafka.end_offsets(topic) == {0: 0} and kafka.topic_id(topic)
     with pytest.raises(BrokerRefusedError, match=rf"refuses DescribeConfigs on topic {topic} to the checks"):
-        kafka.retention(topic)
+        read_retention(kafka, topic)
     account.grant("DESCRIBE_CONFIGS")
-    assert kafka.retention(topic) == timedelta(days=7)
+    assert read_retention(kafka, topic) == timedelta(days=7)
 
     account.grant("WRITE")
     assert [account.send(value) for value in (b"1", b"2")] == ["", ""]
     with pytest.raises(BrokerRefusedError, match=rf"refuses Read on topic {topic} to the stream over it"):
         account.read()
     with pytest.raises(BrokerRefusedError, match=rf"refuses Read on topic {topic} to the platform, which reads"):
-        kafka.find_records(topic, [(0, 0, 2)])
+        find_records(kafka, topic, [(0, 0, 2)])
     account.grant("READ")
     assert account.read() == [b"1", b"2"]
-    assert kafka.find_records(topic, [(0, 0, 2)]) == [(0, 0), (0, 1)]
-    assert kafka.read_newest(topic) == {0: b"2"} and set(kafka.read_times(topic, {0: 0})) == {0}
-    assert kafka.read_ends(topic) == {0: (2, 2)} and not kafka.held_back(topic)
+    assert find_records(kafka, topic, [(0, 0, 2)]) == [(0, 0), (0, 1)]
+    assert read_newest(kafka, topic) == {0: b"2"} and set(read_times(kafka, topic, {0: 0})) == {0}
+    assert read_ends(kafka, topic) == {0: (2, 2)} and not read_held_back(kafka, topic)
     assert run_java_client(kafka.spark_options(), topic) == ["1", "2", "of Java"]
 
 

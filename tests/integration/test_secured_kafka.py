@@ -18,6 +18,9 @@ from platform_assets.streaming.engine.relay_group import RelayGroup
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streaming.topic_snapshot import Relayed
 from resources.kafka import KafkaResource
+from resources.kafka_open_transactions import read_held_back
+from resources.kafka_records import find_records
+from resources.kafka_topics import read_retention
 from resources.lakehouse import LakehouseResource
 from tests.integration.scored_payments import ScoredPayments, make_payment, make_scorecard
 from tests.integration.secured_platform import SecuredPlatform
@@ -50,10 +53,11 @@ def check_whole(platform: SecuredPlatform) -> None:
         audit = audit_stream(events, platform.lakehouse, kafka)
         assert not audit.breaches
         assert [
-            offset for _, offset in kafka.find_records(platform.topic, [(0, 0, len(RECORDS))])
+            offset for _, offset in find_records(kafka, platform.topic, [(0, 0, len(RECORDS))])
         ] == platform.offsets()
-        assert kafka.lag(platform.topic, {0: 5}) == {0: len(RECORDS) - 5}
-        assert kafka.retention(platform.topic) and not kafka.held_back(platform.topic)
+        assert kafka.beginning_offsets(platform.topic) == {0: 0}
+        assert kafka.end_offsets(platform.topic) == {0: len(RECORDS)}
+        assert read_retention(kafka, platform.topic) and not read_held_back(kafka, platform.topic)
     with platform.broker.administrator() as administrator:
         assert {json.loads(key)["user_id"] for _, key, _ in read_all(administrator, platform.published)} == {
             f"u{n}" for n in range(20)

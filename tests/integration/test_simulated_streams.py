@@ -13,6 +13,7 @@ from platform_assets.streaming.stream_spec import KafkaStream, select_ingest
 from platform_assets.streams import load_streams
 from platform_assets.topics.transactions import TOPIC
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 
 
 @pytest.mark.usefixtures("fresh_settings")
@@ -47,7 +48,7 @@ def test_records_come_for_the_length_of_the_block_and_no_longer(kafka: KafkaReso
     def count() -> int:
         return sum(kafka.end_offsets(TOPIC.kafka_topic).values())
 
-    kafka.ensure_topic(TOPIC.kafka_topic, 1)
+    ensure_topic(kafka, TOPIC.kafka_topic, 1)
     before = count()
     with sending(KafkaStream(TOPIC), "--rate", "500", environment=environment):
         deadline = time.monotonic() + 60

@@ -22,6 +22,8 @@ from platform_assets.errors import AlertNotTakenError, BrokerUnavailableError, U
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
 from resources.kafka import KafkaResource
+from resources.kafka_open_transactions import read_ends
+from resources.kafka_records import find_records
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from tests.integration.streams_under_test import StreamsUnderTest
@@ -34,7 +36,7 @@ NewTopic = Callable[..., str]
 def find_all(kafka: KafkaResource, topic: str, *, committed: bool) -> set[tuple[int, int]]:
     """(partition, offset) of every record, of aborted transactions too where not `committed`."""
     whole = [(partition, 0, end) for partition, end in kafka.end_offsets(topic).items()]
-    return set(kafka.find_records(topic, whole, committed=committed))
+    return set(find_records(kafka, topic, whole, committed=committed))
 
 
 def test_all_records_are_committed(kafka: KafkaResource, topic: NewTopic) -> None:
@@ -133,10 +135,10 @@ def test_a_killed_sender_leaves_a_proven_gap_and_its_successor_goes_on(
     finally:
         process.kill()
         process.wait()
-    assert any(stable < end for stable, end in kafka.read_ends(name).values()), "nobody has ended it yet"
+    assert any(stable < end for stable, end in read_ends(kafka, name).values()), "nobody has ended it yet"
 
     simulate([*arguments, "--rate", "max", "--count", "2000", "--quiet"], kafka)
-    assert all(stable == end for stable, end in kafka.read_ends(name).values()), "the next start has"
+    assert all(stable == end for stable, end in read_ends(kafka, name).values()), "the next start has"
     committed, sent = find_all(kafka, name, committed=True), find_all(kafka, name, committed=False)
     assert committed < sent
 
@@ -161,7 +163,7 @@ def _stop_within_a_transaction(kafka: KafkaResource, topic: str, process: subpro
         assert time.monotonic() < deadline and process.poll() is None
         if sum(kafka.end_offsets(topic, committed=True).values()):
             process.send_signal(signal.SIGSTOP)
-            if any(stable < end for stable, end in kafka.read_ends(topic).values()):
+            if any(stable < end for stable, end in read_ends(kafka, topic).values()):
                 return
             process.send_signal(signal.SIGCONT)
         time.sleep(0.05)

@@ -19,7 +19,7 @@ from resources.settings import load_settings
 
 def test_a_check_without_its_broker_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
-    monkeypatch.setattr(kafka, "_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(kafka, "TIMEOUT_SECONDS", 1.0)
     # Nobody listens there.
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
     load_settings.cache_clear()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from unittest import mock
 
 import dagster as dg
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
 
+from platform_assets.checks import freshness
 from platform_assets.checks.freshness import (
     build_ingest_freshness_checks,
     build_report_freshness_checks,
@@ -21,7 +23,7 @@ from platform_assets.checks.freshness import (
 )
 from platform_assets.checks.read_position import read_committed_offsets
 from platform_assets.tables.spec import Column, TableSpec
-from resources.kafka import HeldBack
+from resources.kafka_open_transactions import HeldBack
 from resources.lakehouse import LakehouseResource
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -86,7 +88,6 @@ class Log:
     """What Kafka holds, as a check asks for it."""
 
     ends: dict[int, int]
-    held: dict[int, HeldBack]
     first: int = 0
 
     def end_offsets(self, topic: str, *, committed: bool = False) -> dict[int, int]:
@@ -98,9 +99,6 @@ class Log:
     def topic_id(self, topic: str) -> str:
         return "one"
 
-    def held_back(self, topic: str) -> dict[int, HeldBack]:
-        return self.held
-
 
 def run(
     check: dg.AssetChecksDefinition,
@@ -109,10 +107,11 @@ def run(
     held: dict[int, HeldBack] | None = None,
     first: int = 0,
 ) -> dg.AssetCheckResult:
-    kafka = Log(ends, held or {}, first)
+    kafka = Log(ends, first)
     keys = check.required_resource_keys
     resources = {name: value for name, value in {"lakehouse": lakehouse, "kafka": kafka}.items() if name in keys}
-    verdict = check(dg.build_asset_check_context(resources=resources))
+    with mock.patch.object(freshness, "read_held_back", return_value=held or {}):
+        verdict = check(dg.build_asset_check_context(resources=resources))
     assert isinstance(verdict, dg.AssetCheckResult)
     return verdict
 

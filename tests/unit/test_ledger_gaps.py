@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from platform_assets.checks import ledger_gaps
 from platform_assets.checks.ledger_entries import Entry, StoredGaps, entries_of_ledger
 from platform_assets.checks.ledger_gaps import (
     OF_TRANSACTIONS,
@@ -17,21 +18,26 @@ from platform_assets.checks.ledger_gaps import (
     describe_gaps,
     read_gaps,
 )
+from resources.kafka import KafkaResource
 
 ENTRY = Entry("app", 0, "t", 0, 0, 20, 13, 13, 0, 0, gaps=((2, 4), (10, 15)))
 
 
-class Aborted:
-    """Says where the records of aborted transactions are."""
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, int]]:
+    """Counts gaps, where the records of aborted transactions have these offsets."""
 
-    def __init__(self, *offsets: int) -> None:
-        self.offsets = offsets
+    def count(entries: Sequence[Entry], held: Sequence[Entry], *aborted: int) -> dict[str, int]:
+        def find(
+            _kafka: object, _topic: str, ranges: Sequence[tuple[int, int, int]], *, committed: bool
+        ) -> list[tuple[int, int]]:
+            assert not committed
+            return [(p, o) for p, low, high in ranges for o in aborted if low <= o < high]
 
-    def find_records(
-        self, topic: str, ranges: Sequence[tuple[int, int, int]], *, committed: bool = True
-    ) -> list[tuple[int, int]]:
-        assert not committed
-        return [(p, o) for p, low, high in ranges for o in self.offsets if low <= o < high]
+        monkeypatch.setattr(ledger_gaps, "find_records", find)
+        return count_gaps(entries, held, KafkaResource())
+
+    return count
 
 
 @pytest.mark.parametrize(
@@ -39,17 +45,18 @@ class Aborted:
     [(False, (2,), (7, 0)), (None, (2,), (0, 0)), (True, (), (0, 7)), (True, (2, 5, 11), (2, 5))],
 )
 def test_only_a_compacted_topic_leaves_it_open_what_a_gap_was(
-    is_compacted: bool | None, aborted: tuple[int, ...], counts: tuple[int, int]
+    is_compacted: bool | None,
+    aborted: tuple[int, ...],
+    counts: tuple[int, int],
+    count: Callable[..., dict[str, int]],
 ) -> None:
     entries = [replace(ENTRY, is_compacted=is_compacted)]
-    assert count_gaps(entries, entries, Aborted(*aborted)) == dict(
-        zip((OF_TRANSACTIONS, PERHAPS_COMPACTED), counts, strict=True)
-    )
+    assert count(entries, entries, *aborted) == dict(zip((OF_TRANSACTIONS, PERHAPS_COMPACTED), counts, strict=True))
 
 
-def test_of_an_older_topic_nothing_is_asked() -> None:
+def test_of_an_older_topic_nothing_is_asked(count: Callable[..., dict[str, int]]) -> None:
     entries = [replace(ENTRY, is_compacted=True)]
-    assert count_gaps(entries, [], Aborted(2))[PERHAPS_COMPACTED] == 7
+    assert count(entries, [], 2)[PERHAPS_COMPACTED] == 7
 
 
 def test_what_is_not_certain_is_said_as_a_bound() -> None:

@@ -32,6 +32,7 @@ from platform_assets.streaming.register.found_traces import NOTHING_ELSE, AlsoEr
 from platform_assets.streaming.stream_spec import Stream, StreamGroup, select_derived, select_ingest
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
+from resources.kafka_topics import read_retention
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
 from resources.spark import SparkResource
@@ -151,7 +152,7 @@ def forget_user(
         context = build_stream_context(settings, kafka, lakehouse, streams, check_lease=demand)
         context = replace(context, repair_seconds=_REPAIR_SECONDS)
         for each in context.ingest.values():
-            kafka.retention(each.topic)  # a right that is missing for this is told before anything is erased
+            read_retention(kafka, each.topic)  # a right that is missing for this is told before anything is erased
         with ExitStack() as rest:
             for group in groups:
                 holding = hold_group(

@@ -11,6 +11,7 @@ from platform_assets.streaming.derive.late_events import as_late
 from platform_assets.streaming.derive.query_state import read_complete_until
 from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.tables.platform import COMPLETE_UNTIL
+from resources.kafka_topics import read_retention
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def list_what_waits(
 
 def _describe_topic(found: Sequence[Traces], topic: str, kafka: KafkaResource) -> str:
     times = (pc.max(traces.events["kafka_timestamp"]).as_py() for traces in found)
-    retention, last = kafka.retention(topic), max((time for time in times if time is not None), default=None)
+    retention, last = read_retention(kafka, topic), max((time for time in times if time is not None), default=None)
     if retention is None:
         return f"Topic {topic} keeps its records for ever: remove the user's with Kafka's own tools."
     gone = (last or datetime.now(UTC)) + retention

@@ -18,6 +18,7 @@ from platform_assets.streaming.stream_spec import TableStream
 from platform_assets.streams.high_value_users import STREAM
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
+from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from tests.unit.sinks.sunk_table import SPEC, Row, SunkTable
 
@@ -44,7 +45,7 @@ class PublishedTable:
     """The table and its topic. `follow` lets a publisher do all that there is to do."""
 
     def __init__(self, kafka: KafkaResource, lakehouse: LakehouseResource, engine: DuckDBResource, topic: str) -> None:
-        kafka.ensure_topic(POSITIONS_TOPIC, 1, {"cleanup.policy": "compact"})
+        ensure_topic(kafka, POSITIONS_TOPIC, 1, {"cleanup.policy": "compact"})
         self.kafka, self.topic = kafka, topic
         self.table = SunkTable(lakehouse, "", engine, TABLE)
 

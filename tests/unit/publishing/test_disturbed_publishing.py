@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -16,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.errors import BrokerUnavailableError, NotReadyError
-from platform_assets.publishing import transactional_sender
+from platform_assets.publishing import position, transactional_sender
 from platform_assets.publishing.position import PublishedPosition, encode, read_position
 from platform_assets.publishing.selection import POSITIONS_TOPIC
 from platform_assets.publishing.table_publisher import TablePublisher
+from resources.kafka import KafkaResource
+from resources.kafka_open_transactions import read_ends
+from resources.kafka_topics import create_topic
 from resources.lakehouse import LakehouseResource
 from tests.unit.publishing.published_table import PublishedTable
 from tests.unit.sinks.sunk_table import build_row, wait_for
@@ -39,7 +43,7 @@ def make_topic_anew(published: PublishedTable) -> None:
     kafka = published.kafka
     kafka.admin().delete_topics([published.topic])[published.topic].result(30)
     wait_for(lambda: published.topic not in kafka.admin().list_topics(timeout=10).topics, "the topic is gone")
-    kafka.create_topic(published.topic, 3, 1)
+    create_topic(kafka, published.topic, 3, 1)
 
 
 def publish_as_stream(published: PublishedTable, version: int, number: int) -> None:
@@ -61,13 +65,11 @@ _NOT_A_POSITION = st.binary() | st.builds(
 
 @given(_NOT_A_POSITION)
 def test_no_bytes_but_a_position_are_taken_for_one(value: bytes) -> None:
-    class Answering:
-        def read_last(self, _topic: str, _key: bytes) -> bytes:
-            return value
-
-    kafka: Any = Answering()
-    with pytest.raises(BrokerUnavailableError, match="is no position"):
-        read_position(kafka, "topic")
+    with (
+        mock.patch.object(position, "read_last", return_value=value),
+        pytest.raises(BrokerUnavailableError, match="is no position"),
+    ):
+        read_position(KafkaResource(), "topic")
 
 
 @pytest.mark.long
@@ -211,14 +213,14 @@ def test_a_version_that_is_sent_longer_than_a_transaction_may_last_is_named(
     sender = transactional_sender.TransactionalSender(published.kafka, published.topic, 3)
     assert sender.open() is None
 
-    def read_ends() -> Collection[tuple[int, int]]:
-        return published.kafka.read_ends(published.topic).values()
+    def ends_of_partitions() -> Collection[tuple[int, int]]:
+        return read_ends(published.kafka, published.topic).values()
 
     def send_slowly() -> Iterator[tuple[bytes, bytes]]:
         yield b"first", b"1"
-        wait_for(lambda: any(end for _, end in read_ends()), "the record is there")
+        wait_for(lambda: any(end for _, end in ends_of_partitions()), "the record is there")
         # Kafka looks for such transactions each ten seconds.
-        wait_for(lambda: all(stable == end for stable, end in read_ends()), "Kafka has ended the transaction")
+        wait_for(lambda: all(stable == end for stable, end in ends_of_partitions()), "Kafka has ended the transaction")
         yield b"last", b"2"
 
     with pytest.raises(BrokerUnavailableError, match=r"ends a transaction after 10 s, and version 5"):

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from platform_assets.errors import BrokerUnavailableError
-from resources import kafka as kafka_module
+from resources import kafka_records
 from resources.kafka import KafkaResource
+from resources.kafka_records import read_last
 
 
 def test_the_newest_record_of_a_key_is_found_wherever_it_lies(
     kafka: KafkaResource, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_module, "_NEAR_OFFSETS", 2)
+    monkeypatch.setattr(kafka_records, "_NEAR_OFFSETS", 2)
     name, written = topic(1), dict[bytes, bytes | None]()
     producer = kafka.producer()
     for number in range(40):
@@ -24,8 +25,8 @@ def test_the_newest_record_of_a_key_is_found_wherever_it_lies(
     producer.flush(30)
     assert written[b"3"] == b"v39"
     for key, value in written.items():
-        assert kafka.read_last(name, key) == value
-    assert kafka.read_last(name, b"unknown") is None
+        assert read_last(kafka, name, key) == value
+    assert read_last(kafka, name, b"unknown") is None
 
 
 def test_what_lies_behind_an_open_transaction_is_not_taken_for_absent(
@@ -40,9 +41,9 @@ def test_what_lies_behind_an_open_transaction_is_not_taken_for_absent(
     producer = kafka.producer()
     producer.produce(name, b"behind it", b"key", 0)
     producer.flush(30)
-    monkeypatch.setattr(kafka_module, "_TIMEOUT_SECONDS", 5.0)
+    monkeypatch.setattr(kafka_records, "TIMEOUT_SECONDS", 5.0)
     with pytest.raises(BrokerUnavailableError, match="behind an open transaction"):
-        kafka.read_last(name, b"key")
+        read_last(kafka, name, b"key")
     other.abort_transaction(30)
-    assert kafka.read_last(name, b"key") == b"behind it"
-    assert kafka.read_last(name, b"other") is None
+    assert read_last(kafka, name, b"key") == b"behind it"
+    assert read_last(kafka, name, b"other") is None
