@@ -54,7 +54,7 @@ def split_addresses(text: str) -> tuple[str, ...]:
     return tuple(found for each in text.split(",") if (found := each.strip()))
 
 
-def find_trouble_of_addresses(text: str, *, single: bool) -> str:
+def find_trouble_of_addresses(text: str, *, single: bool = False) -> str:
     """What is wrong with them; empty: nothing. `single`: there may be one only."""
     addresses = split_addresses(text)
     if single and len(addresses) > 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from platform_assets.errors import SettingError
+from resources import web_address
 
 if TYPE_CHECKING:
     from resources.registry_access import RegistryAccess
@@ -36,6 +37,16 @@ _OPTIONS = {
 def split_urls(text: str) -> tuple[str, ...]:
     """The addresses, of which the first that answers is used; none for an empty text."""
     return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+
+
+def find_trouble(text: str) -> str:
+    """What is wrong with the addresses of a registry; empty: nothing, or there is none."""
+    for url in () if text == EMBEDDED else split_urls(text):
+        if trouble := web_address.find_trouble(url, "set them in HEADRACE_SCHEMA_REGISTRY_CONFIG"):
+            return trouble
+        if "?" in url or "#" in url:
+            return "must have no ? and no #: what is asked for is appended to it"
+    return ""
 
 
 def parse_options(text: str, urls: str) -> dict[str, str]:
