@@ -29,7 +29,7 @@ from platform_assets.alerting.alert_group import AlertGroup
 from platform_assets.alerting.channels import KafkaChannel
 from platform_assets.alerts.events_refused import ALERT
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema, create_table
-from resources.embedded_broker import running_broker
+from resources.embedded.broker import running_broker
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import ingest
 from benchmarks.own_environment import ROOT, of_checkout
 from benchmarks.spark_usage import spark_rss_mib
-from resources.embedded_broker import EmbeddedBroker
+from resources.embedded.broker import EmbeddedBroker
 from resources.settings import Settings
 
 

@@ -23,7 +23,7 @@ import psutil
 from deltalake import DeltaTable
 
 from benchmarks.own_environment import without_settings
-from resources.embedded_broker import running_broker
+from resources.embedded.broker import running_broker
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.settings import Settings

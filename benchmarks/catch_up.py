@@ -25,7 +25,7 @@ from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streaming.progress import lag_of
 from platform_assets.streaming.stream_spec import Stream
 from platform_assets.streams import load_streams
-from resources.embedded_broker import running_broker
+from resources.embedded.broker import running_broker
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.settings import Settings

@@ -30,13 +30,13 @@ from platform_assets.streaming.formats.frame import frame
 from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streaming.topic_spec import JsonValues, RegistryValues
 from platform_assets.topics.events import TOPIC
-from resources.embedded_registry import find_registry
-from resources.embedded_servers import running_servers
+from resources.embedded.registry import find_registry
+from resources.embedded.servers import running_servers
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.range_reader import RangeReader
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from resources.spark import SparkResource
 

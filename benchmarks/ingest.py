@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.spark_usage import spark_cpu_seconds
-from resources.embedded_broker import EmbeddedBroker
+from resources.embedded.broker import EmbeddedBroker
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

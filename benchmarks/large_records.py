@@ -15,7 +15,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from benchmarks.busy_user import measure
-from resources.embedded_broker import running_broker
+from resources.embedded.broker import running_broker
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.settings import Settings

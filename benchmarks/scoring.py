@@ -44,7 +44,7 @@ from platform_assets.streaming.engine.relay_group import RelayGroup
 from platform_assets.streams.card_days import CARD_DAYS
 from platform_assets.tables.fraud import FRAUD_CHAMPIONS, FRAUD_MODELS
 from platform_assets.tables.spec import TableSpec
-from resources.embedded_broker import running_broker
+from resources.embedded.broker import running_broker
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource

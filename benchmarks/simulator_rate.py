@@ -21,7 +21,7 @@ import psutil
 from jobs.simulator.producer import PRODUCER_OPTIONS, send_records
 from jobs.simulator.simulated_topics import find_simulation
 from jobs.simulator.simulation import SimulationPlan
-from resources.embedded_broker import EmbeddedBroker
+from resources.embedded.broker import EmbeddedBroker
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.settings import Settings

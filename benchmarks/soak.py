@@ -24,7 +24,7 @@ from benchmarks.soak_report import draw, print_summary, read_samples
 from benchmarks.soak_samples import FIELDS, Sampler
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
-from resources.embedded_broker import running_broker
+from resources.embedded.broker import running_broker
 from resources.settings import Settings
 
 SAMPLE_SECONDS = 10.0

@@ -22,7 +22,7 @@ from benchmarks.live_application import LiveRun, running_group
 from benchmarks.query_reports import BatchReport, read_newest_batches
 from platform_assets.streaming.engine.query_group import QueryGroup
 from platform_assets.streams import load_streams
-from resources.embedded_broker import running_broker
+from resources.embedded.broker import running_broker
 from resources.settings import Settings
 
 _JOIN = "view_to_purchase"

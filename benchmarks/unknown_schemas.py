@@ -21,8 +21,8 @@ from platform_assets.streaming.formats.registered_schema import SchemaSource
 from platform_assets.streaming.ingest.record_parser import parse_batch
 from platform_assets.streaming.topic_spec import RegistryValues
 from platform_assets.topics.events import TOPIC
-from resources.registry_access import RegistryAccess
-from resources.schema_registry import SchemaRegistry
+from resources.registry.access import RegistryAccess
+from resources.registry.schema_registry import SchemaRegistry
 
 _RECORDS = 5_000
 

@@ -15,7 +15,7 @@ from pydantic import PrivateAttr
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError
 from platform_assets.kafka_errors import find_no_leader, find_refusal
 from resources import broker_tls, kafka_settings, librdkafka
-from resources.embedded_broker import EmbeddedBroker
+from resources.embedded.broker import EmbeddedBroker
 from resources.librdkafka import TIMEOUT_SECONDS
 from resources.settings import Settings, load_settings
 

@@ -13,7 +13,7 @@ from platform_assets.errors import SettingError
 from resources import web_address
 
 if TYPE_CHECKING:
-    from resources.registry_access import RegistryAccess
+    from resources.registry.access import RegistryAccess
 
 EMBEDDED = "embedded"
 """The address that means Headrace's own registry."""
@@ -75,7 +75,7 @@ def build_access(urls: str, config: str) -> RegistryAccess:
 
     Raises `SettingError` where a file cannot be read or used; values are never in the message.
     """
-    from resources.registry_access import OAuthLogin, RegistryAccess, build_tls
+    from resources.registry.access import OAuthLogin, RegistryAccess, build_tls
 
     try:
         options = parse_options(config, urls)

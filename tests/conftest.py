@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from resources.embedded_broker import BrokerState, EmbeddedBroker
-from resources.embedded_registry import EmbeddedRegistry
+from resources.embedded.broker import BrokerState, EmbeddedBroker
+from resources.embedded.registry import EmbeddedRegistry
 from resources.jars import s3_jars, spark_jars
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings, load_settings
 from resources.spark import SparkResource
 from tests import generated_cases

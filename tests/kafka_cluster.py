@@ -18,7 +18,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from resources.broker_configuration import new_cluster_id, server_properties
+from resources.embedded.broker_configuration import new_cluster_id, server_properties
 from resources.jars import broker_jars
 from resources.java import java_binary
 from resources.kafka import KafkaResource
@@ -27,7 +27,7 @@ from resources.settings import Settings
 
 BROKERS = (1, 2, 3)
 _CONTROLLER = 9
-_LOG4J = Path(__file__).parents[1] / "resources" / "broker_log4j2.properties"
+_LOG4J = Path(__file__).parents[1] / "resources" / "embedded" / "broker_log4j2.properties"
 # A start next to a full test run took half a minute; what is waited for is a condition, never this time.
 _LIMIT_SECONDS = 300.0
 

@@ -38,7 +38,7 @@ from confluent_kafka.admin import (
 )
 from cryptography.hazmat.primitives import serialization
 
-from resources.broker_configuration import new_cluster_id, server_properties
+from resources.embedded.broker_configuration import new_cluster_id, server_properties
 from resources.jars import broker_jars
 from resources.java import java_binary
 from resources.kafka import KafkaResource
@@ -125,7 +125,7 @@ class SecuredBroker:
     def start(self) -> None:
         """Returns when both listeners answer."""
         java = [str(java_binary()), *_HEAP, f"-Dheadrace.log={self.folder / 'broker.log'}"]
-        log4j = Path(__file__).parents[1] / "resources" / "broker_log4j2.properties"
+        log4j = Path(__file__).parents[1] / "resources" / "embedded" / "broker_log4j2.properties"
         java += [f"-Dlog4j2.configurationFile={log4j}"]
         # Kafka asks nobody for keys or tokens who is not named here.
         java += [f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={self.tokens.jwks_url}"]

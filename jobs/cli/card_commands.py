@@ -38,7 +38,7 @@ def release(card_id: str, reason: str) -> None:
     from jobs.operations.audit import audited, describe_act, shorten_card
     from jobs.operations.card_holds import describe_release, release_card
     from jobs.supervision.publish_target import find_publish_target
-    from resources.embedded_servers import running_servers
+    from resources.embedded.servers import running_servers
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
 

@@ -44,7 +44,7 @@ def _remove_absent(name: str, send: bool, settings: Settings, lakehouse: Lakehou
     from jobs.simulator.producer import PRODUCER_OPTIONS
     from platform_assets.streams import load_streams
     from resources.duckdb import DuckDBResource
-    from resources.embedded_broker import running_broker
+    from resources.embedded.broker import running_broker
     from resources.kafka import KafkaResource
 
     stream, current = operation.choose_streams(load_streams(), name)

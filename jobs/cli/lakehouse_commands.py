@@ -40,7 +40,7 @@ def requeue(
     from jobs.operations.stream_groups import find_groups
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
-    from resources.embedded_servers import running_servers
+    from resources.embedded.servers import running_servers
     from resources.lakehouse import LakehouseResource
 
     record_filter = build_record_filter(reasons, since, until, offsets)
@@ -80,7 +80,7 @@ def explain(event_id: str | None, offset: str | None, user: str | None, payment:
     from jobs.operations.explain import explain as find_sentences
     from jobs.operations.explained_payments import explain_payment
     from platform_assets.streams import load_streams
-    from resources.embedded_servers import running_servers
+    from resources.embedded.servers import running_servers
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
 

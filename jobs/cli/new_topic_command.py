@@ -57,7 +57,7 @@ def new_topic(name: str, file: Path | None, subject: str | None, message: str, k
 
 def _fetch(subject: str) -> tuple[RegisteredSchema, str]:
     from jobs.operations.new_topic.schema_command import fetch_newest
-    from resources.embedded_registry import running_registry
+    from resources.embedded.registry import running_registry
     from resources.settings import load_settings
 
     with running_registry(load_settings()) as registry:

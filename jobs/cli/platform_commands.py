@@ -63,7 +63,7 @@ def drain(close_windows: bool) -> int:
     from jobs.operations.drain import EXIT_DONE, EXIT_INTERRUPTED, drain_streams
     from jobs.platform.services import prepare_environment
     from platform_assets.alerting.catalogue import load_groups
-    from resources.embedded_servers import running_servers
+    from resources.embedded.servers import running_servers
 
     settings = load_settings()
     prepare_environment(settings)
@@ -82,7 +82,7 @@ def check(rows: bool) -> int:
     """Run all asset checks; the exit code is the verdict."""
     from jobs.platform.checks_run import run_checks
     from jobs.platform.services import prepare_environment
-    from resources.embedded_servers import running_servers
+    from resources.embedded.servers import running_servers
 
     settings = load_settings()
     prepare_environment(settings)

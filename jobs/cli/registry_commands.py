@@ -21,8 +21,8 @@ def check_contract(names: tuple[str, ...], held: bool) -> int:
     """
     from jobs.operations import check_contract as operation
     from platform_assets.topics import load_topics
-    from resources.embedded_broker import running_broker
-    from resources.embedded_registry import running_registry
+    from resources.embedded.broker import running_broker
+    from resources.embedded.registry import running_registry
     from resources.kafka import KafkaResource
 
     settings = load_settings()

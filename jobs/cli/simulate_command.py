@@ -165,7 +165,7 @@ def _opened_target(settings: Settings, encoding: str) -> Iterator[SchemaTarget |
         yield None
         return
     from jobs.supervision.publish_target import FORMATS, build_target
-    from resources.embedded_registry import running_registry
+    from resources.embedded.registry import running_registry
 
     with running_registry(settings):
         yield build_target(settings, FORMATS[encoding])

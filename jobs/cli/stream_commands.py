@@ -151,7 +151,7 @@ def replay(
     from jobs.operations.replay.row_replay import ReplayScope
     from jobs.platform.services import prepare_environment
     from platform_assets.streams import load_stream_groups
-    from resources.embedded_servers import running_servers
+    from resources.embedded.servers import running_servers
     from resources.lakehouse import LakehouseResource
 
     if len(set(actions)) > 1:
@@ -188,7 +188,7 @@ def acknowledge_loss(group: str, reason: str, go_on_from: str) -> None:
     from jobs.operations.stream_groups import find_groups
     from platform_assets.streaming.ingest.lost_ranges import describe
     from platform_assets.streams import load_stream_groups
-    from resources.embedded_servers import running_servers
+    from resources.embedded.servers import running_servers
     from resources.lakehouse import LakehouseResource
 
     settings = load_settings()

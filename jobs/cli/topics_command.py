@@ -18,7 +18,7 @@ def topics(create: bool) -> int:
     """
     from jobs.operations.needed_topics import create_topic, find_topics, list_needed
     from platform_assets.alerting.catalogue import load_groups
-    from resources.embedded_servers import running_servers
+    from resources.embedded.servers import running_servers
     from resources.kafka import KafkaResource
 
     settings = load_settings()

@@ -48,7 +48,7 @@ def forget_user(user: str, reason: str, wait_seconds: float, also_unsure: bool, 
     from platform_assets.streaming.register.found_traces import AlsoErased
     from platform_assets.streams import load_all_stream_groups
     from platform_assets.tables.coordinates import Coordinates
-    from resources.embedded_servers import running_servers
+    from resources.embedded.servers import running_servers
     from resources.lakehouse import LakehouseResource
 
     user = sys.stdin.readline().rstrip("\n") if user == "-" else user

@@ -19,7 +19,7 @@ from jobs.operations.lineage.run_jobs import Places, RunJob, list_asset_jobs, li
 from jobs.supervision.lease import read_report
 from jobs.supervision.run_records import EXIT_REASON_TAG, GROUP_TAG
 from platform_assets.streaming.stream_spec import StreamGroup
-from resources.embedded_broker import EmbeddedBroker
+from resources.embedded.broker import EmbeddedBroker
 from resources.ports import HOST
 from resources.settings import Settings, load_settings
 

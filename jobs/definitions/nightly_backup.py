@@ -19,7 +19,7 @@ def build_backup_job() -> dg.JobDefinition:
         from jobs.operations.audit import audited, describe_act, leave_out_secrets
         from jobs.operations.nightly_backup import make_nightly_backup
         from platform_assets.streams import load_all_stream_groups
-        from resources.embedded_servers import running_servers
+        from resources.embedded.servers import running_servers
         from resources.lakehouse import LakehouseResource
 
         settings = load_settings()

@@ -45,7 +45,7 @@ def build_replay_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
         from jobs.operations.replay.audit import describe_replay
         from jobs.operations.replay.command import replay_stream
         from jobs.operations.replay.row_replay import ReplayScope
-        from resources.embedded_servers import running_servers
+        from resources.embedded.servers import running_servers
         from resources.lakehouse import LakehouseResource
 
         config, settings = context.op_config, load_settings()

@@ -31,7 +31,7 @@ def build_requeue_job(groups: Sequence[StreamGroup]) -> dg.JobDefinition:
     def requeue(context: dg.OpExecutionContext) -> None:
         from jobs.operations.audit import audited, describe_act
         from jobs.operations.requeue import build_record_filter, describe_taken, requeue_records
-        from resources.embedded_servers import running_servers
+        from resources.embedded.servers import running_servers
         from resources.lakehouse import LakehouseResource
 
         config, settings = context.op_config, load_settings()

@@ -24,7 +24,7 @@ from resources.range_reader import RangeReader
 
 if TYPE_CHECKING:
     from resources.kafka import KafkaResource
-    from resources.schema_registry import SubjectVersion
+    from resources.registry.schema_registry import SubjectVersion
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from platform_assets.alerting.catalogue import load_groups
 from platform_assets.errors import MissingTopicError, ServiceEndedError, SettingError, StorageError
 from platform_assets.streaming.stream_spec import StreamGroup, name_topics
 from platform_assets.streams import load_streams
-from resources.embedded_servers import running_servers
+from resources.embedded.servers import running_servers
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from platform_assets.errors import SchemaNotAcceptedError
 from platform_assets.streaming.formats.registered_schema import SchemaFormat, SchemaTarget
-from resources.embedded_registry import find_registry
+from resources.embedded.registry import find_registry
 
 if TYPE_CHECKING:
-    from resources.schema_registry import CompatibilityMode, SchemaRegistry
+    from resources.registry.schema_registry import CompatibilityMode, SchemaRegistry
     from resources.settings import Settings
 
 FORMATS: Mapping[str, SchemaFormat] = {"avro": "avro", "protobuf": "protobuf", "json-schema": "json"}

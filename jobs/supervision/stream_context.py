@@ -20,7 +20,7 @@ from platform_assets.streaming.formats.registered_schema import SchemaSource, ex
 from platform_assets.streaming.repair.expiry import check_policy
 from platform_assets.streaming.stream_spec import KafkaStream, Stream, name_topics, select_derived
 from platform_assets.streams import load_all_streams
-from resources.embedded_registry import find_registry
+from resources.embedded.registry import find_registry
 from resources.kafka_open_transactions import read_ends
 from resources.kafka_records import read_newest, read_times
 from resources.kafka_topics import ensure_topic, is_compacted, read_replication

@@ -24,7 +24,7 @@ from jobs.supervision.lease_owner import is_operation
 from jobs.supervision.model import Heartbeat, Phase, RunView
 from jobs.supervision.run_records import read_runs
 from platform_assets.streams import load_stream_groups
-from resources.embedded_broker import EmbeddedBroker
+from resources.embedded.broker import EmbeddedBroker
 from resources.kafka import KafkaResource
 from resources.processes import is_alive, kill
 from resources.settings import Settings, load_settings

@@ -22,9 +22,9 @@ import grpc_tools
 
 from platform_assets.streaming.formats.frame import find_schema_id, frame
 from platform_assets.streaming.formats.registered_schema import NamedSchema, RegisteredSchema
-from resources.embedded_registry import EmbeddedRegistry
-from resources.registry_schemas import SchemaReference
-from resources.schema_registry import SchemaRegistry
+from resources.embedded.registry import EmbeddedRegistry
+from resources.registry.schema_registry import SchemaRegistry
+from resources.registry.schemas import SchemaReference
 from tests.corpus import avro_cases, json_cases, protobuf_cases
 from tests.corpus.exact_values import to_json
 from tests.corpus.java_writers import write_records

@@ -21,7 +21,7 @@ from jobs.supervision.dagster_home import ensure_dagster_home
 from jobs.supervision.group_lock import read_lock
 from jobs.supervision.lease import read_report
 from jobs.supervision.lease_owner import is_operation
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from resources.broker_configuration import new_cluster_id
+from resources.embedded.broker_configuration import new_cluster_id
 from resources.jars import broker_jars, default_cache
 from resources.java import java_binary
 from resources.ports import answers
@@ -152,7 +152,7 @@ class ContainerStack:
         }
         file = self.folder / "server.properties"
         file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-        log4j = ROOT / "resources" / "broker_log4j2.properties"
+        log4j = ROOT / "resources" / "embedded" / "broker_log4j2.properties"
         java = [str(java_binary()), *_BROKER_HEAP, f"-Dheadrace.log={self.folder / 'broker.log'}"]
         java += [f"-Dlog4j2.configurationFile={log4j}", "-cp", os.pathsep.join(map(str, broker_jars()))]
         with (self.folder / "kafka.out").open("ab") as output:

@@ -19,8 +19,8 @@ from pyspark.sql import SparkSession
 from jobs.supervision.model import ExitKind
 from jobs.supervision.run_records import build_run_config, read_runs
 from platform_assets.errors import BrokerUnavailableError, MissingTopicError, SettingError, StorageError
-from resources import embedded_server
-from resources.embedded_broker import BrokerState, EmbeddedBroker, running_broker
+from resources.embedded import server
+from resources.embedded.broker import BrokerState, EmbeddedBroker, running_broker
 from resources.kafka import KafkaResource
 from resources.kafka_open_transactions import read_held_back
 from resources.kafka_topics import ensure_topic, is_compacted, read_retention, read_retention_bytes
@@ -176,7 +176,7 @@ def test_killed_jvm_comes_back_at_the_same_address_with_its_data(tmp_path: Path)
 _USER = """
 import signal, sys
 from pathlib import Path
-from resources.embedded_broker import EmbeddedBroker
+from resources.embedded.broker import EmbeddedBroker
 broker = EmbeddedBroker(Path(sys.argv[1]))
 print(broker.start().jvm.pid, flush=True)
 signal.pause()
@@ -212,7 +212,7 @@ def test_killed_owner_leaves_no_broker_but_another_user_keeps_it(tmp_path: Path)
 def test_a_jvm_that_is_being_started_again_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of the broker before, which is ending, a start waits for a limited time. A start after a crash may take longer:
     # on a busy machine it did.
-    monkeypatch.setattr(embedded_server, "_STOP_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(server, "_STOP_TIMEOUT_SECONDS", 0.2)
     broker = EmbeddedBroker(tmp_path)
     state = broker.start()
     try:

@@ -40,7 +40,7 @@ from platform_assets.tables.platform import PLATFORM_TABLES
 from platform_assets.topics.fraud_scores import TOPIC as FRAUD_SCORES
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import load_settings
 from tests.generated_cases import examples
 from tests.integration.test_simulator import read_all
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from platform_assets.streaming.context import StreamContext
-    from resources.embedded_broker import BrokerState
+    from resources.embedded.broker import BrokerState
     from resources.settings import Settings
 
 SCORES = KafkaStream(FRAUD_SCORES)

@@ -43,7 +43,7 @@ from platform_assets.streaming.stream_spec import KafkaStream
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.accounts import CURRENT, TOPIC, Database, Sent, found, with_schema
 from tests.bounded_run import run_to_end

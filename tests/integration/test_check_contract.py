@@ -14,7 +14,7 @@ from platform_assets.errors import UsageError
 from platform_assets.streaming.formats.frame import frame
 from platform_assets.streaming.topic_spec import JsonValues, RegistryValues, Topic
 from resources.kafka import KafkaResource
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from tests.unit.test_registry_values import TOPIC, schema_of
 
 _EXTRA = {"channel": ["null", "string"]}

@@ -24,7 +24,7 @@ from platform_assets.checks.hop_ledger import find_hop_breaches
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.streaming.stream_spec import select_ingest
 from platform_assets.streams import load_streams
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.ports import free_port

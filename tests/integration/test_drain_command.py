@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 
 from jobs.operations.drain import EXIT_DONE
 from jobs.supervision.group_lock import read_lock
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

@@ -15,7 +15,7 @@ import pytest
 from jobs.operations.explain import explain
 from platform_assets.fraud.alerts_page import ALERTS_PAGE
 from platform_assets.streaming.register.found_traces import AlsoErased
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource

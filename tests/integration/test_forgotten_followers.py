@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable
 
 from platform_assets.tables.platform import ALERTS
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

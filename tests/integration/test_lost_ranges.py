@@ -22,7 +22,7 @@ from platform_assets.streaming.ingest.lost_ranges import LostRange
 from platform_assets.streaming.stream_spec import StreamGroup, select_ingest
 from platform_assets.streaming.topic_snapshot import TopicSnapshot
 from platform_assets.streams import load_streams
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource

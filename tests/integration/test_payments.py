@@ -30,7 +30,7 @@ from platform_assets.streaming.stream_spec import KafkaStream
 from platform_assets.streams import card_days, spend_by_card, velocity
 from platform_assets.topics.transactions import TOPIC
 from resources.duckdb import DuckDBResource
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings

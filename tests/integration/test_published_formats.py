@@ -34,7 +34,7 @@ from platform_assets.streams.high_value_users import STREAM
 from platform_assets.tables.spec import Column, TableSpec
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.bounded_run import run_to_end
 from tests.integration.streams_under_test import StreamsUnderTest

@@ -43,8 +43,8 @@ from platform_assets.streaming.topic_spec import EventTime, Record, RegistryValu
 from resources.duckdb import DuckDBResource
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
-from resources.registry_access import RegistryAccess
-from resources.schema_registry import SchemaRegistry
+from resources.registry.access import RegistryAccess
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.bounded_run import LIMIT_SECONDS, run_to_end
 from tests.integration.streams_under_test import StreamsUnderTest

@@ -20,7 +20,7 @@ from platform_assets.streaming.engine.relay_group import RelayGroup
 from platform_assets.streaming.stream_spec import KafkaStream, TableStream
 from platform_assets.streams import fraud_alerts
 from platform_assets.topics.fraud_scores import TOPIC
-from resources.embedded_broker import EmbeddedBroker
+from resources.embedded.broker import EmbeddedBroker
 from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.settings import Settings

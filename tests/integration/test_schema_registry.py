@@ -20,10 +20,10 @@ import trustme
 
 from platform_assets.errors import RegistryRefusedError, SchemaNotAcceptedError, SettingError, UnknownSchemaError
 from platform_assets.streaming.formats.registered_schema import NamedSchema, RegisteredSchema
-from resources.embedded_registry import EmbeddedRegistry, running_registry
+from resources.embedded.registry import EmbeddedRegistry, running_registry
 from resources.processes import is_alive
-from resources.registry_schemas import SchemaReference
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
+from resources.registry.schemas import SchemaReference
 from resources.settings import Settings
 from tests.registry_servers import forward, serving
 

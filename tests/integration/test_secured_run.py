@@ -24,10 +24,10 @@ from deltalake.exceptions import TableNotFoundError
 from jobs.supervision.lease import write_control
 from jobs.supervision.stream_context import build_stream_context
 from platform_assets.streams import load_streams
-from resources.embedded_registry import find_registry
+from resources.embedded.registry import find_registry
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings, load_settings
 from resources.spark import SparkResource
 from tests.copied_project import copy_project, keep_streams

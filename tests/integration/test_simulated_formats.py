@@ -18,7 +18,7 @@ from platform_assets.streaming.topic_spec import RegistryValues
 from platform_assets.topics.events import TOPIC
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.bounded_run import run_to_end
 from tests.integration.streams_under_test import StreamsUnderTest
@@ -26,7 +26,7 @@ from tests.integration.streams_under_test import StreamsUnderTest
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from resources.embedded_broker import BrokerState
+    from resources.embedded.broker import BrokerState
 
 
 def read_summary(shown: str) -> dict[str, int]:

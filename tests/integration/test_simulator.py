@@ -30,7 +30,7 @@ from jobs.simulator.recording_delivery import say_wait
 from jobs.simulator.shop import Shop
 from jobs.simulator.simulation import SimulationPlan
 from platform_assets.errors import BrokerUnavailableError, UsageError
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.settings import Settings
 

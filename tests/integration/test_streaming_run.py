@@ -16,7 +16,7 @@ from jobs.operations.drain import EXIT_DONE, EXIT_FAILED
 from jobs.supervision.lease import read_report, write_control
 from jobs.supervision.model import Heartbeat, RunView, StopCause
 from jobs.watching.collector import PlatformCollector
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.processes import ProcessIdentity, is_alive, kill
 from tests.integration.streaming_definitions import GROUP
 from tests.integration.streams_under_test import build_purchases

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from resources.registry_schemas import SchemaReference
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
+from resources.registry.schemas import SchemaReference
 from tests.copied_project import copy_project
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from platform_assets.checks.hop_ledger import build_hop_ledger_checks
 from platform_assets.checks.ledger import audit_stream
 from platform_assets.streaming.stream_spec import StreamGroup
 from platform_assets.tables.platform import PLATFORM_TABLES
-from resources.embedded_broker import BrokerState
+from resources.embedded.broker import BrokerState
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from tests.integration.second_topic import ORDERS_TOPIC, build_groups

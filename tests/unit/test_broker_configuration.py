@@ -10,7 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from resources.broker_configuration import find_partition_bytes, new_cluster_id, server_properties, write_launch_file
+from resources.embedded.broker_configuration import (
+    find_partition_bytes,
+    new_cluster_id,
+    server_properties,
+    write_launch_file,
+)
 
 
 def test_cluster_id_never_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +72,7 @@ def test_what_the_broker_holds_counts_as_its_own(tmp_path: Path, monkeypatch: py
 
 
 def test_a_start_deletes_nothing_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resources.broker_configuration._SEGMENT_BYTES", 4096)
+    monkeypatch.setattr("resources.embedded.broker_configuration._SEGMENT_BYTES", 4096)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     for number, size in enumerate((1024 * 1024, 3 * 1024 * 1024)):
         folder = tmp_path / "data" / f"shop-events-{number}"

@@ -10,7 +10,7 @@ import pytest
 from jobs.operations.check_contract import Said, check_contract
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
 from platform_assets.streaming.topic_spec import RegistryValues
-from resources.schema_registry import SubjectVersion
+from resources.registry.schema_registry import SubjectVersion
 from tests.unit.test_headers_of_formats import READING_SCHEMA
 from tests.unit.test_record_headers import READINGS
 

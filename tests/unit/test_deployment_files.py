@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from deploy.rehearse_image import list_context, read_steps
 from jobs.supervision.dagster_home import render_dagster_yaml
 from jobs.supervision.postgres_storage import PostgresStorage
-from resources.registry_configuration import API_PATH
+from resources.embedded.registry_configuration import API_PATH
 from resources.settings import Settings, load_settings
 from tests.compose_file import PROFILES, resolve
 

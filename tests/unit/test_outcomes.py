@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from platform_assets.streaming.formats.outcomes import Outcomes
-from resources.missing_ids import MissingIds
+from resources.registry.missing_ids import MissingIds
 
 
 def counted(outcome: object) -> tuple[Callable[[], object], list[int]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from platform_assets.errors import MissingDependencyError
-from resources import registry_configuration
-from resources.registry_configuration import registry_properties, write_launch_file
+from resources.embedded import registry_configuration
+from resources.embedded.registry_configuration import registry_properties, write_launch_file
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 
 from platform_assets.errors import RegistryRefusedError, RegistryUnavailableError, UnknownSchemaError
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema
-from resources import registry_answers, registry_http, schema_registry
-from resources.missing_ids import MissingIds
-from resources.registry_access import RegistryAccess
-from resources.schema_registry import SchemaRegistry
+from resources.registry import answers, http, schema_registry
+from resources.registry.access import RegistryAccess
+from resources.registry.missing_ids import MissingIds
+from resources.registry.schema_registry import SchemaRegistry
 from tests.registry_servers import Handler, reply, serving
 
 _SECRET = "hunter2-and-more"
@@ -83,7 +83,7 @@ def test_a_host_without_an_address_may_get_one_later() -> None:
 
 @pytest.mark.parametrize("at_once", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"])
 def test_a_silent_server_and_one_that_drips_are_left(at_once: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_http, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(http, "_ANSWER_SECONDS", 0.3)
 
     def handle(request: Handler) -> None:
         request.wfile.write(at_once)
@@ -115,7 +115,7 @@ def test_an_answer_cut_off_is_asked_for_again() -> None:
 
 
 def test_an_answer_without_an_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_http, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(http, "_MOST_BYTES", 1 << 20)
     sent: list[int] = []
 
     def handle(request: Handler) -> None:
@@ -226,10 +226,10 @@ def test_a_type_that_nobody_decodes_is_named() -> None:
 
 
 def test_words_of_the_registry_are_bounded_and_one_line() -> None:
-    found = registry_answers.Answer(RegistryAccess(("http://a",)), b"")
+    found = answers.Answer(RegistryAccess(("http://a",)), b"")
     assert found.error_code == 0
     with serving(lambda request: reply(request, {"error_code": 409, "message": "a\nb" * 10_000}, 409)) as url:
-        answer = registry_http.call(RegistryAccess((url,)), "GET", "/", patience_seconds=0)
+        answer = http.call(RegistryAccess((url,)), "GET", "/", patience_seconds=0)
     assert answer.words.startswith("a ba b") and len(answer.words) == 600
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.errors import UnknownSchemaError
-from resources.registry_access import RegistryAccess
-from resources.registry_schemas import fetch_schema
+from resources.registry.access import RegistryAccess
+from resources.registry.schemas import fetch_schema
 from tests.registry_servers import Handler, reply, serving
 
 Edges = dict[str, list[str]]

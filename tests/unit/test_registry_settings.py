@@ -9,8 +9,8 @@ import pytest
 import trustme
 
 from platform_assets.errors import SettingError
+from resources.registry.schema_registry import SchemaRegistry
 from resources.registry_settings import build_access, split_urls
-from resources.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.unit.test_settings import refuse
 

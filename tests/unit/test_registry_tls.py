@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from platform_assets.errors import RegistryRefusedError
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.registry_servers import Handler, reply, serving
 

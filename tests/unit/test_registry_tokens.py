@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from platform_assets.errors import RegistryRefusedError, RegistryUnavailableError
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.registry_servers import Handler, reply, serving
 
@@ -94,7 +94,7 @@ def test_one_token_serves_all_threads_until_it_ends(server: LoginServer, monkeyp
         registry(100)
         assert (server.handed_out, server.scopes) == (1, {"schema:read"})
         now = time.monotonic()
-        monkeypatch.setattr("resources.registry_tokens.time.monotonic", lambda: now + 3600 * 0.8)
+        monkeypatch.setattr("resources.registry.tokens.time.monotonic", lambda: now + 3600 * 0.8)
         with ThreadPoolExecutor(8) as threads:
             found = list(threads.map(registry, range(40)))
         assert [schema.text for schema in found] == [f'"{number}"' for number in range(40)]

@@ -21,7 +21,7 @@ from platform_assets.streaming.formats.registered_schema import RegisteredSchema
 from platform_assets.streaming.formats.shapes import Shape
 
 if TYPE_CHECKING:
-    from resources.schema_registry import SchemaRegistry
+    from resources.registry.schema_registry import SchemaRegistry
 
 _SUFFIX = "-value"
 _WORDS = {"avro": "Avro", "protobuf": "Protobuf", "json": "JSON Schema"}

@@ -25,7 +25,7 @@ from platform_assets.sinks.table_log import LogGapError
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
 from platform_assets.streaming.formats.registered_schema import SchemaTarget
 from platform_assets.streaming.stream_spec import name_publisher
-from resources.schema_registry import SchemaRegistry
+from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings
 from tests.unit.publishing.published_table import PublishedTable, build_stream
 from tests.unit.sinks.sunk_table import FULL_ROW, build_row, wait_for

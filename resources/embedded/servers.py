@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from resources.embedded_broker import running_broker
-from resources.embedded_registry import running_registry
+from resources.embedded.broker import running_broker
+from resources.embedded.registry import running_registry
 from resources.registry_settings import EMBEDDED
 from resources.settings import Settings
 

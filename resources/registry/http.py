@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from platform_assets.errors import RegistryRefusedError, RegistryUnavailableError
-from resources.registry_access import RegistryAccess, build_tls
-from resources.registry_answers import Answer, PassingError, explain_other, explain_tls, judge, read_bounded
-from resources.registry_tokens import find_keeper
+from resources.registry.access import RegistryAccess, build_tls
+from resources.registry.answers import Answer, PassingError, explain_other, explain_tls, judge, read_bounded
+from resources.registry.tokens import find_keeper
 
 if TYPE_CHECKING:
     import urllib3

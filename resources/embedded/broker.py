@@ -1,6 +1,6 @@
 """The embedded broker: a real single-node Apache Kafka (KRaft) as a child JVM, for a machine without Docker.
 
-All its files lie in `<home>/broker`; how it lives and ends: `embedded_server`.
+All its files lie in `<home>/broker`; how it lives and ends: `server`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from platform_assets.errors import BrokerUnavailableError
-from resources.broker_configuration import write_launch_file
-from resources.embedded_server import EmbeddedServer
+from resources.embedded.broker_configuration import write_launch_file
+from resources.embedded.server import EmbeddedServer
+from resources.embedded.server_spec import ServerSpec, ServerState
 from resources.ports import free_port
-from resources.server_spec import ServerSpec, ServerState
 from resources.settings import Settings
 
 

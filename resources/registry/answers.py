@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from platform_assets.errors import RegistryRefusedError
-from resources.registry_access import RegistryAccess
+from resources.registry.access import RegistryAccess
 
 if TYPE_CHECKING:
     import urllib3

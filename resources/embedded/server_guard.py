@@ -1,6 +1,6 @@
 """The guard process: the parent of an embedded server's JVM, which ends the JVM when nobody uses it any more.
 
-    python -m resources.server_guard <launch file>
+    python -m resources.embedded.server_guard <launch file>
 
 Each user of the server holds a shared lock on `users.lock`. The kernel frees such a lock however its holder ends
 (kill -9 too), so a server without users is seen for certain. The guard runs in a session of its own: Ctrl-C in a

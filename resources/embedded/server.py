@@ -18,9 +18,9 @@ from pathlib import Path
 
 from platform_assets.errors import SettingError, StorageError
 from resources import file_lock
+from resources.embedded.server_spec import ServerSpec, ServerState
 from resources.ports import HOST, answers, free_port, is_free
 from resources.processes import identify, kill, wait_until_gone
-from resources.server_spec import ServerSpec, ServerState
 
 # 2-4 s on idle cores. Longer than the guard's own limit, so that the guard's reason is what a person reads.
 _START_TIMEOUT_SECONDS = 150.0
@@ -157,12 +157,12 @@ class EmbeddedServer:
         log = self._folder / "guard.log"
         with log.open("wb") as output:
             guard = subprocess.Popen(
-                [sys.executable, "-P", "-m", "resources.server_guard", str(launch_file)],
+                [sys.executable, "-P", "-m", "resources.embedded.server_guard", str(launch_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
             )
         _GUARDS.append(guard)
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS

@@ -2,9 +2,8 @@
 
 It has Confluent's API, and Avro, Protobuf and JSON Schema with references. Confluent's own is in no public Maven
 repository but Confluent's; those that Python's package index has know Avro only, or are not maintained. All its files
-lie in `<home>/registry`, the schemas in `data/`: ids and versions outlive a restart. How it lives and ends:
-`embedded_server`. It listens on the loopback interface, where every program of this machine may
-register: it asks for no account.
+lie in `<home>/registry`, the schemas in `data/`: ids and versions outlive a restart. How it lives and ends: `server`.
+It listens on the loopback interface, where every program of this machine may register: it asks for no account.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from platform_assets.errors import RegistryUnavailableError
-from resources.embedded_server import EmbeddedServer
-from resources.registry_access import RegistryAccess
-from resources.registry_configuration import API_PATH, DATA_FILE, write_launch_file
+from resources.embedded.registry_configuration import API_PATH, DATA_FILE, write_launch_file
+from resources.embedded.server import EmbeddedServer
+from resources.embedded.server_spec import ServerSpec, ServerState
+from resources.registry.access import RegistryAccess
+from resources.registry.schema_registry import SchemaRegistry
 from resources.registry_settings import EMBEDDED
-from resources.schema_registry import SchemaRegistry
-from resources.server_spec import ServerSpec, ServerState
 from resources.settings import Settings
 
 # The port answers once the schemas' file is open; what a first request loads takes a moment more.

@@ -14,11 +14,11 @@ from urllib.parse import quote
 from platform_assets.errors import SchemaNotAcceptedError, SettingError, UnknownSchemaError
 from platform_assets.streaming.formats.registered_schema import RegisteredSchema, SchemaFormat
 from resources import registry_settings
-from resources.missing_ids import MissingIds
-from resources.registry_access import RegistryAccess
-from resources.registry_answers import Answer
-from resources.registry_http import call
-from resources.registry_schemas import (
+from resources.registry.access import RegistryAccess
+from resources.registry.answers import Answer
+from resources.registry.http import call
+from resources.registry.missing_ids import MissingIds
+from resources.registry.schemas import (
     UNKNOWN_CODES,
     IdDocument,
     ModeDocument,
@@ -83,7 +83,7 @@ class SchemaRegistry:
         """The registry that the settings name; nothing is contacted.
 
         Raises `SettingError` where they name none, or the embedded one, whose address only its start tells
-        (`embedded_registry.running_registry`), or a certificate's file cannot be used.
+        (`embedded.registry.running_registry`), or a certificate's file cannot be used.
         """
         urls = settings.schema_registry_url
         if urls in ("", registry_settings.EMBEDDED):

@@ -11,8 +11,8 @@ import msgspec
 
 from platform_assets.errors import UnknownSchemaError
 from platform_assets.streaming.formats.registered_schema import NamedSchema, RegisteredSchema, SchemaFormat
-from resources.registry_access import RegistryAccess
-from resources.registry_http import call
+from resources.registry.access import RegistryAccess
+from resources.registry.http import call
 
 # Each reference is a request, and a chain of them calls within calls: Python ends at a thousand of those.
 _MOST_REFERENCES = 300

@@ -14,8 +14,8 @@ from urllib.parse import quote_plus, urlencode
 import msgspec
 
 from platform_assets.errors import RegistryRefusedError
-from resources.registry_access import OAuthLogin
-from resources.registry_answers import PassingError, read_bounded
+from resources.registry.access import OAuthLogin
+from resources.registry.answers import PassingError, read_bounded
 
 if TYPE_CHECKING:
     import urllib3
