@@ -79,7 +79,7 @@ format: $(VENV)/.project ## fix style where a machine can
 	@$(BIN)/ruff check --fix . && exec $(BIN)/ruff format .
 
 classes: $(VENV)/.jars ## archive Spark's classes now, for an image; a platform that runs for long does it by itself
-	@exec $(BIN)/python -m resources.class_archive
+	@exec $(BIN)/python -m resources.spark.class_archive
 
 chart: $(VENV)/.project ## render the Helm chart's value sets into deploy/helm/rendered; needs helm on the path
 	@exec $(BIN)/python -m deploy.helm.render

@@ -19,7 +19,7 @@ from benchmarks.shop_days import write_events, write_stream_tables
 from platform_assets.reports import DAILY_REPORTS
 from platform_assets.reports.day_states import REPORT_DAYS
 from resources.lakehouse import LakehouseResource
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 FIRST = date(2026, 1, 1)
 EVENTS_A_DAY = 20_000

@@ -18,7 +18,7 @@ from platform_assets.reports.days import DayRange, split_days
 from platform_assets.reports.duckdb_engine import DuckDBEngine
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 LAST = date(2026, 3, 31)
 EVENTS_A_DAY = 100_000

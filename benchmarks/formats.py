@@ -38,7 +38,7 @@ from resources.lakehouse import LakehouseResource
 from resources.range_reader import RangeReader
 from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 FORMATS = ("json", "avro", "protobuf")
 PLAIN = "plain_avro"

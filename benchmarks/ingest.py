@@ -128,7 +128,7 @@ def _read_by_hand(messages: list[Any], schema: dict[str, Any]) -> Any:
 def run_headrace(settings: Settings, passes: int, folder: Path) -> list[dict[str, float]]:
     """The platform's stream, as `make drain` runs it: validated, quarantined, with its ledger; of any checkout."""
     from platform_assets.streams import load_streams
-    from resources.spark import SparkResource
+    from resources.spark.session import SparkResource
 
     build_stream_context = _load("jobs.supervision.stream_context", "jobs.stream_context").build_stream_context
     streaming = "platform_assets.streaming"

@@ -17,7 +17,7 @@ from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 from resources.stop_signals import StopSignals
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from platform_assets.reports.whole.session_update import SessionUpdate
 from platform_assets.topics.events import EVENTS
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 FIRST, DAYS, EVENTS_A_DAY, USERS = date(2026, 3, 2), 30, 33_333, 20_000
 NOW = datetime(2026, 3, 31, 23, 59, tzinfo=UTC)

@@ -27,7 +27,7 @@ from platform_assets.reports.session_report import SESSION_REPORT
 from platform_assets.reports.spark_engine import SparkEngine
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 DAY = date(2026, 3, 2)
 USERS = 300_000

@@ -49,7 +49,7 @@ from resources.kafka import KafkaResource
 from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 MODES = ("real-time", "micro-batch", "plain")
 # A JVM that begins under 5,000/s has 20 seconds of records waiting, and takes a minute to catch up. Two batches later

@@ -33,9 +33,9 @@ _LENT_FILES = ("/etc/pip.conf", "/etc/resolv.conf", "/etc/hosts", "/etc/apt/sour
 _SPARK = """
 from pathlib import Path
 import tempfile
-from resources.class_archive import is_current
+from resources.spark.class_archive import is_current
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 assert is_current(), "the archive of Spark's classes belongs to another Java, path or set of jars"
 folder = tempfile.mkdtemp()
 with SparkResource.from_settings(Settings(home=Path(folder), lakehouse=folder), "rehearsal").running() as spark:

@@ -51,7 +51,7 @@ def defs() -> dg.Definitions:
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
     from resources.settings import load_settings
-    from resources.spark import SparkResource
+    from resources.spark.session import SparkResource
 
     settings = load_settings()
     limits = EventTimeLimits(

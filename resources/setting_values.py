@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, SecretStr, ValidationInfo
 
 from platform_assets import object_store
-from resources import cluster_settings, postgres_settings, registry_settings, spark_encryption
+from resources import cluster_settings, postgres_settings, registry_settings
+from resources.spark import encryption
 
 # What is longer or more than this is a mistyped unit, and ends in an overflow of a clock or of a counter.
 _AT_MOST = {
@@ -102,7 +103,7 @@ def check_spark_conf(value: dict[str, str]) -> dict[str, str]:
 def check_spark_encrypt(value: bool, info: ValidationInfo) -> bool:
     """Refuses encryption without the secret that the master needs for it."""
     master, secret = info.data.get("spark_master", ""), info.data.get("spark_secret", SecretStr(""))
-    if value and master and (trouble := spark_encryption.find_trouble(master, secret.get_secret_value())):
+    if value and master and (trouble := encryption.find_trouble(master, secret.get_secret_value())):
         raise ValueError(trouble)
     return value
 

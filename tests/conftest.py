@@ -23,7 +23,7 @@ from resources.kafka_topics import ensure_topic
 from resources.lakehouse import LakehouseResource
 from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings, load_settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 from tests import generated_cases
 from tests.short_lived_jvm import SPARK_CONF
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from resources.spark_configuration import for_minutes
+from resources.spark.configuration import for_minutes
 
 SPARK_CONF = for_minutes({})
 # The same for the processes of the platform, as an environment variable.

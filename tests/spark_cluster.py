@@ -24,7 +24,7 @@ import pyspark
 import pytest
 
 from resources.java import java_home
-from resources.spark_encryption import network_conf
+from resources.spark.encryption import network_conf
 
 USERS = ("nobody", "daemon")
 _SECONDS = 60.0

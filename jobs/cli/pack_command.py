@@ -14,7 +14,7 @@ def pack() -> None:
     It is for the Python version and the kind of machine that this runs on, and is sent to executors at each start.
     Run it again after each change of code or packages; a start on a cluster is refused until then.
     """
-    from resources.executor_archive import archive_path, build_archive, read_label
+    from resources.spark.executor_archive import archive_path, build_archive, read_label
 
     path = archive_path(load_settings())
     size = build_archive(path)

@@ -15,11 +15,11 @@ import psutil
 
 from jobs.supervision.lease import read_records
 from platform_assets.streams import load_stream_groups
-from resources import class_archive
+from resources.spark import class_archive
 
 _log = logging.getLogger(__name__)
 
-_COMMAND = (sys.executable, "-m", "resources.class_archive", "--background")
+_COMMAND = (sys.executable, "-m", "resources.spark.class_archive", "--background")
 # A platform that is tried for a minute, and the first batches after a start, want the cores that this takes.
 SETTLED_SECONDS = 180.0
 # Each look reads Dagster's storage, which costs some milliseconds.

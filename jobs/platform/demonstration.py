@@ -27,7 +27,7 @@ from platform_assets.errors import InterruptedByUserError, NotReadyError, RunFai
 from platform_assets.streaming.stream_spec import Stream
 from platform_assets.streams import load_stream_groups, load_streams
 from resources.settings import Settings
-from resources.spark_configuration import for_minutes
+from resources.spark.configuration import for_minutes
 
 HISTORY_HOURS = 26
 HISTORY_RATE = "0.6"

@@ -56,7 +56,7 @@ def open_application(
     from resources.kafka import KafkaResource
     from resources.lakehouse import LakehouseResource
     from resources.log_files import bound_logs
-    from resources.spark import SparkResource
+    from resources.spark.session import SparkResource
 
     bound_logs(settings.home / "logs")  # what earlier JVMs printed, where no platform looks at it
     with KafkaResource.from_settings(settings) as kafka:

@@ -17,7 +17,7 @@ from pathlib import Path
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 from tests.integration.scored_payments import ScoredPayments
 from tests.short_lived_jvm import SPARK_CONF
 

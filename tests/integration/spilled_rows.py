@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 from tests.short_lived_jvm import SPARK_CONF
 
 TEXT = "a planted plain text that nobody is to read"

@@ -29,7 +29,7 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.ports import free_port
 from resources.settings import Settings
-from resources.spark_configuration import for_minutes
+from resources.spark.configuration import for_minutes
 from tests.copied_project import copy_project, keep_streams
 from tests.integration.supervised_platform import ROOT, wait_for
 from tests.overheard import overhearing

@@ -29,7 +29,7 @@ from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.registry.schema_registry import SchemaRegistry
 from resources.settings import Settings, load_settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 from tests.copied_project import copy_project, keep_streams
 from tests.integration.postgres_server import dump_database, find_binaries, running_postgres
 from tests.integration.supervised_platform import ROOT, wait_for

@@ -8,7 +8,7 @@ from platform_assets.reports import build_report_assets
 from resources.duckdb import DuckDBResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import load_settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 defs = dg.Definitions(
     assets=build_report_assets("spark", load_settings().first_day),

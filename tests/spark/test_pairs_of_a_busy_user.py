@@ -71,7 +71,7 @@ import sys, time
 from pathlib import Path
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 from tests.short_lived_jvm import SPARK_CONF
 from tests.spark.report_cases import append_events
 from tests.spark.test_pairs_of_a_busy_user import build_events

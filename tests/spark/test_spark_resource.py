@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from resources.class_archive import archive_path, is_current
+from resources.spark.class_archive import archive_path, is_current
 from tests.short_lived_jvm import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ _PROGRAM = """
 import os, signal, sys, fcntl
 from pathlib import Path
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 home, lock = Path(sys.argv[1]), sys.argv[2]
 handler = lambda *_: None
@@ -129,7 +129,7 @@ _CRASH = """
 import os, signal, sys
 from pathlib import Path
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 resource = SparkResource.from_settings(Settings(home=Path(sys.argv[1]), spark_heap_mib=512), "probe")
 for _ in range(2):
@@ -154,7 +154,7 @@ def test_killed_jvm_is_cleaned_up_and_the_next_start_works(tmp_path: Path) -> No
 _DAGSTER = """
 import os, sys
 import dagster as dg
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 pids = []
 
@@ -192,7 +192,7 @@ _INTERRUPTED = """
 import signal, sys
 from pathlib import Path
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 def interrupt(*_):
     raise KeyboardInterrupt

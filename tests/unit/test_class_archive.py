@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from jobs.platform.class_archiving import ClassArchiving
-from resources import class_archive
-from resources.class_archive import archive_path, build_archive, is_current, jvm_options
 from resources.settings import Settings
-from resources.spark_configuration import spark_conf
+from resources.spark import class_archive
+from resources.spark.class_archive import archive_path, build_archive, is_current, jvm_options
+from resources.spark.configuration import spark_conf
 
 
 def test_without_an_archive_nothing_is_asked_of_the_jvm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_draft_that_a_kill_left_is_removed(environment: list[Path], tmp_path: 
 def test_two_at_once_make_one(environment: list[Path], tmp_path: Path) -> None:
     program = (
         "import sys; sys.prefix = sys.argv[1]\n"
-        "from resources import class_archive\n"
+        "from resources.spark import class_archive\n"
         "with class_archive._lock() as is_ours:\n"
         "    print(is_ours, flush=True); sys.stdin.read()"
     )

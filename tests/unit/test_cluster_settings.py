@@ -8,7 +8,7 @@ import pytest
 
 from platform_assets.errors import SettingError
 from resources.settings import Settings, load_settings
-from resources.spark_configuration import spark_conf
+from resources.spark.configuration import spark_conf
 
 MASTERS = ("spark://head:7077", "k8s://https://host:443", "yarn")
 KAFKA = "broker:9092"

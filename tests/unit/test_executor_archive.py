@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from platform_assets.errors import MissingDependencyError
-from resources import executor_archive
-from resources.executor_archive import build_archive, check_archive, describe, read_label
+from resources.spark import executor_archive
+from resources.spark.executor_archive import build_archive, check_archive, describe, read_label
 
 # Few and small: what holds for these holds for all.
 PACKAGES = ("msgspec", "python-dateutil")

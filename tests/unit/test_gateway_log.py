@@ -11,7 +11,7 @@ import pytest
 from py4j.clientserver import ClientServer, JavaParameters, PythonParameters
 from py4j.protocol import Py4JError
 
-from resources.gateway_log import hear_gateway, quiet_gateway
+from resources.spark.gateway_log import hear_gateway, quiet_gateway
 
 
 @pytest.fixture(autouse=True)

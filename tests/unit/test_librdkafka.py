@@ -16,7 +16,7 @@ from platform_assets.errors import SettingError
 from resources.kafka import KafkaResource
 from resources.librdkafka import java_client_options
 from resources.settings import Settings
-from resources.spark_configuration import REDACTED
+from resources.spark.configuration import REDACTED
 
 
 def test_plain_credentials_become_a_jaas_line() -> None:

@@ -17,7 +17,7 @@ from platform_assets.object_store import (
 )
 from platform_assets.store_errors import find_store_error
 from resources.settings import Settings
-from resources.spark_configuration import is_secret, spark_conf
+from resources.spark.configuration import is_secret, spark_conf
 
 ROOT = "s3://bucket/lake"
 OPTIONS = {

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from platform_assets.errors import SettingError
-from resources import spark_configuration
 from resources.jars import spark_jars
 from resources.settings import Settings
-from resources.spark_configuration import for_minutes, is_secret, spark_conf
+from resources.spark import configuration
+from resources.spark.configuration import for_minutes, is_secret, spark_conf
 
 
 def _conf(tmp_path: Path, **settings: object) -> dict[str, str]:
@@ -115,7 +115,7 @@ def test_settings_are_shown_without_the_keys_of_object_stores(tmp_path: Path) ->
 
 def test_every_silenced_logger_is_a_class_of_the_version_in_use() -> None:
     """A class that moved in an upgrade would be silenced no longer, and its reason would be read as current."""
-    text = (Path(spark_configuration.__file__).with_name("spark_log4j2.properties")).read_text()
+    text = (Path(configuration.__file__).with_name("spark_log4j2.properties")).read_text()
     silenced = {name.replace(".", "/") + ".class" for name in re.findall(r"^logger\.\w+\.name = (\S+)$", text, re.M)}
     assert len(silenced) >= 5
     shipped = Path(str(find_spec("pyspark").submodule_search_locations[0])) / "jars"  # type: ignore[union-attr,index]

@@ -35,7 +35,7 @@ from resources.kafka import KafkaResource
 from resources.kafka_topics import read_retention
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

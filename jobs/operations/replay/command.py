@@ -29,7 +29,7 @@ from platform_assets.streaming.stream_spec import KafkaStream, Stream, StreamGro
 from resources.kafka import KafkaResource
 from resources.lakehouse import LakehouseResource
 from resources.settings import Settings
-from resources.spark import SparkResource
+from resources.spark.session import SparkResource
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -6,8 +6,8 @@ each start: of a stream after a crash, of a report. Java keeps what came of that
 finds it does not fit does without, and nothing fails where it is missing. It takes a minute and 200 MB to make: a
 platform that runs for long makes it in the background (`jobs.platform.class_archiving`), an image when it is built.
 
-    python -m resources.class_archive                  make it unless it is there (`make classes`)
-    python -m resources.class_archive --background     the same, out of everybody's way
+    python -m resources.spark.class_archive                  make it unless it is there (`make classes`)
+    python -m resources.spark.class_archive --background     the same, out of everybody's way
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _describe() -> str:
 
 def _run_application(folder: Path, archive: Path) -> None:
     from resources.settings import Settings
-    from resources.spark import SparkResource
+    from resources.spark.session import SparkResource
 
     options = {"spark.driver.extraJavaOptions": f"-XX:ArchiveClassesAtExit={archive}"}
     settings = Settings(

@@ -14,4 +14,4 @@ if [ "$("$HEADRACE_EXECUTOR_PYTHON" -c 'import sys; print("%d.%d" % sys.version_
     exec "$HEADRACE_EXECUTOR_PYTHON" "$@"
 fi
 export PYTHONPATH="$here/lib:$PYTHONPATH" PYTHONNOUSERSITE=1 SPARK_WORKER_INTERPRETER="$HEADRACE_EXECUTOR_PYTHON"
-exec sh "$here/lib/resources/worker_python.sh" "$@"
+exec sh "$here/lib/resources/spark/worker_python.sh" "$@"

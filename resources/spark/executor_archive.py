@@ -146,7 +146,7 @@ def _find_versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def _find_code() -> Iterator[tuple[str, Path]]:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for package in _CODE:
         for path in sorted((root / package).rglob("*")):
             name = path.relative_to(root)

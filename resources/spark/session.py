@@ -24,16 +24,16 @@ from pydantic import PrivateAttr
 
 from platform_assets.errors import MissingDependencyError, TerminalError
 from platform_assets.object_store import is_s3
-from resources.cluster_configuration import PYTHON, executor_python, prepare_driver_folder
-from resources.executors import await_executors, naming_cluster
-from resources.gateway_log import hear_gateway, quiet_gateway
 from resources.jars import s3_jars, spark_jars
 from resources.java import java_home
 from resources.native_memory import bound_native_memory
 from resources.processes import ProcessIdentity, identify
 from resources.scratch import make_scratch_folder
 from resources.settings import Settings, load_settings
-from resources.spark_configuration import is_secret, spark_conf
+from resources.spark.cluster_configuration import PYTHON, executor_python, prepare_driver_folder
+from resources.spark.configuration import is_secret, spark_conf
+from resources.spark.executors import await_executors, naming_cluster
+from resources.spark.gateway_log import hear_gateway, quiet_gateway
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from platform_assets import object_store
 from platform_assets.errors import SettingError
-from resources import class_archive
-from resources.cluster_configuration import cluster_conf
 from resources.settings import Settings
-from resources.spark_encryption import encryption_conf
+from resources.spark import class_archive
+from resources.spark.cluster_configuration import cluster_conf
+from resources.spark.encryption import encryption_conf
 
 _LOG4J = Path(__file__).with_name("spark_log4j2.properties")
 _POOLS = Path(__file__).with_name("spark_pools.xml")

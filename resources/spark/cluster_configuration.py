@@ -6,9 +6,9 @@ import shlex
 import shutil
 from pathlib import Path
 
-from resources import executor_archive
 from resources.native_memory import NATIVE_MEMORY
 from resources.settings import Settings
+from resources.spark import executor_archive
 
 # The folder into which an executor unpacks the archive, in its working directory, and the script in it that starts its
 # Python processes. The driver's JVM has such a folder too: it starts some of the same processes.
@@ -69,7 +69,7 @@ def prepare_driver_folder(folder: Path, settings: Settings, interpreter: str) ->
         shutil.copyfile(archive, sent)
     script = folder / _FOLDER / "python"
     script.parent.mkdir()
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = f"PYTHONPATH={shlex.quote(str(root))}:$PYTHONPATH SPARK_WORKER_INTERPRETER={shlex.quote(interpreter)}"
     program = shlex.quote(str(Path(__file__).with_name("worker_python.sh")))
     script.write_text(f'#!/bin/sh\n{environment} exec /bin/sh {program} "$@"\n')
