@@ -1,4 +1,4 @@
-"""Where the lakehouse is: the root that HEADRACE_LAKEHOUSE says, or the folder in the home."""
+"""The root of the lakehouse: what HEADRACE_LAKEHOUSE says, or a folder in the home."""
 
 from __future__ import annotations
 
