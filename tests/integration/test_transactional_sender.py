@@ -98,7 +98,7 @@ def test_a_sender_that_waits_for_a_record_hears_of_a_newer_one(kafka: KafkaResou
 
     report = send_records(records(), kafka.producer(**options), name, pace=1.0, is_transactional=True)
     assert report.failed == report.sent > 0
-    assert report.seconds < 10
+    assert report.seconds < 60, "of ten million"
     with pytest.raises(BrokerUnavailableError, match="Another sender has begun transactions"):
         report.raise_if_failed()
 

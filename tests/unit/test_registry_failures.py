@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import pickle
 import socket
+import threading
 import time
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -48,9 +50,9 @@ def test_a_registry_that_comes_back_is_asked_again_and_each_id_once() -> None:
 def test_what_asks_for_more_patience_than_there_is_ends_at_once() -> None:
     with serving(lambda request: reply(request, b"", 429, Retry_After="3600")) as url:
         began = time.monotonic()
-        with pytest.raises(RegistryUnavailableError, match=r"within 5 s \(status 429\).*HEADRACE_SCHEMA_REGISTRY_URL"):
-            _registry(url)(1)
-        assert time.monotonic() - began < 2
+        with pytest.raises(RegistryUnavailableError, match=r"within 60 s \(status 429\).*HEADRACE_SCHEMA_REGISTRY_URL"):
+            _registry(url, patience=60.0)(1)
+        assert time.monotonic() - began < 30
 
 
 def test_a_failure_inside_the_registry_is_shown_in_its_words() -> None:
@@ -62,16 +64,18 @@ def test_a_failure_inside_the_registry_is_shown_in_its_words() -> None:
         _registry(url, patience=0.0)(1)
 
 
-def test_a_registry_that_is_away_is_given_up_when_the_patience_is_over() -> None:
+def test_a_registry_that_is_away_is_given_up_when_the_patience_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
+    monkeypatch.setattr(http, "time", clock)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        began = time.monotonic()
         with pytest.raises(
             RegistryUnavailableError, match=f"{url} does not answer within 1 s .it accepts no connection"
         ):
             _registry(url, patience=1.0)(1)
-        assert 0.2 < time.monotonic() - began < 1.5
+        assert 0.2 < sum(pauses) <= 1.0
         with serving(_good) as other:
             assert _registry(url, other, patience=0.0)(1).text == '"string"'
 
@@ -84,19 +88,18 @@ def test_a_host_without_an_address_may_get_one_later() -> None:
 @pytest.mark.parametrize("at_once", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"])
 def test_a_silent_server_and_one_that_drips_are_left(at_once: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_ANSWER_SECONDS", 0.3)
+    is_left = threading.Event()
 
     def handle(request: Handler) -> None:
         request.wfile.write(at_once)
-        for _ in range(20):
-            time.sleep(0.1)
+        while not is_left.wait(0.1):
             if at_once:
                 request.wfile.write(b" ")
 
     with serving(handle) as url:
-        began = time.monotonic()
         with pytest.raises(RegistryUnavailableError, match=r"no answer came|not complete after 0\.3 s"):
             _registry(url, patience=0.0)(1)
-        assert time.monotonic() - began < 1.5
+        is_left.set()
 
 
 def test_an_answer_cut_off_is_asked_for_again() -> None:
