@@ -39,6 +39,13 @@ DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=360, h
 HOSTILE = "<script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
 # A loaded machine takes its time; what is waited for is a condition.
 LIMIT_MILLIS = 60_000
+expect.set_options(timeout=LIMIT_MILLIS)
+
+
+@pytest.fixture(autouse=True)
+def _slow_readings_are_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a loaded machine a reading may take a second: the status would say so, and then be live again."""
+    monkeypatch.setattr("jobs.page.refresher._SLOW_SECONDS", LIMIT_MILLIS / 1000)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +152,7 @@ def opened(browser: Browser, port: int, **options: Any) -> Iterator[Page]:
 
 
 def wait_until_live(page: Page) -> None:
-    expect(page.locator("#status.live")).to_contain_text("Live", timeout=LIMIT_MILLIS)
+    expect(page.locator("#status.live")).to_contain_text("Live")
 
 
 def test_every_size_and_colour_is_accessible(browser: Browser, shop: LakehouseResource, settings: Settings) -> None:
@@ -185,7 +192,7 @@ def test_numbers_move_and_leave_focus_and_selection_alone(
         assert cell is not None
         sold = [event("u9", datetime.now(UTC), "purchase", "p2", revenue=1.0, currency="EUR") for _ in range(50)]
         write_shop(shop, sold, 500)
-        expect(page.locator("#panel-top_products tbody td").first).to_have_text("56", timeout=LIMIT_MILLIS)
+        expect(page.locator("#panel-top_products tbody td").first).to_have_text("56")
         # The cell is the one that was there: it was not made anew.
         assert cell.evaluate("element => element.isConnected") and cell.inner_text() == "56"
         expect(page.locator("main")).to_be_focused()
@@ -197,7 +204,7 @@ def test_a_panel_comes_with_its_table(browser: Browser, lakehouse: LakehouseReso
         expect(page.locator("#panel-streams")).to_contain_text("There are no tables yet")
         expect(page.locator("#panel-top_products")).to_be_hidden()
         write_shop(lakehouse, [event("u1", datetime.now(UTC), "purchase", "p1", revenue=12.5, currency="EUR")])
-        expect(page.locator("#panel-top_products")).to_contain_text("12.50", timeout=LIMIT_MILLIS)
+        expect(page.locator("#panel-top_products")).to_contain_text("12.50")
 
 
 def test_a_server_that_is_gone_is_said_and_found_again(
@@ -209,7 +216,7 @@ def test_a_server_that_is_gone_is_said_and_found_again(
             wait_until_live(page)
             expect(page.locator("#panel-ledger")).to_contain_text("adds up")
             first.close()
-            expect(page.locator("#status.standing")).to_contain_text("does not answer", timeout=LIMIT_MILLIS)
+            expect(page.locator("#status.standing")).to_contain_text("does not answer")
             at = page.locator("#at").inner_text()
             assert f"as of {at} UTC" in page.locator("#status").inner_text()
             expect(page.locator("#panel-ledger")).to_contain_text("adds up")
@@ -249,7 +256,7 @@ def test_a_screen_reader_finds_its_way(browser: Browser, shop: LakehouseResource
             " {childList: true, characterData: true, subtree: true})"
         )
         at = page.locator("#at").inner_text()
-        expect(page.locator("#at")).not_to_have_text(at, timeout=LIMIT_MILLIS)
+        expect(page.locator("#at")).not_to_have_text(at)
         assert page.evaluate("window.said") == 0
 
 
