@@ -41,8 +41,8 @@ def test_what_lies_behind_an_open_transaction_is_not_taken_for_absent(
     producer = kafka.producer()
     producer.produce(name, b"behind it", b"key", 0)
     producer.flush(30)
-    monkeypatch.setattr(kafka_records, "TIMEOUT_SECONDS", 5.0)
-    with pytest.raises(BrokerUnavailableError, match="behind an open transaction"):
+    with monkeypatch.context() as patch, pytest.raises(BrokerUnavailableError, match="behind an open transaction"):
+        patch.setattr(kafka_records, "TIMEOUT_SECONDS", 5.0)
         read_last(kafka, name, b"key")
     other.abort_transaction(30)
     assert read_last(kafka, name, b"key") == b"behind it"
