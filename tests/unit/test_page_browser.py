@@ -44,7 +44,7 @@ expect.set_options(timeout=LIMIT_MILLIS)
 
 @pytest.fixture(autouse=True)
 def _slow_readings_are_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a loaded machine a reading may take a second: the status would say so, and then be live again."""
+    """A reading may take a second on a loaded machine: the status would say so, and then be live again."""
     monkeypatch.setattr("jobs.page.refresher._SLOW_SECONDS", LIMIT_MILLIS / 1000)
 
 

@@ -259,7 +259,7 @@ def test_an_operation_that_lives_is_heard_of(
     monkeypatch.setattr("jobs.supervision.owned_groups.BEAT_SECONDS", 0.05)
 
     def listen(_: float) -> None:
-        """Until the next beat: on a loaded machine that may take longer than any time."""
+        """Returns at the next beat: on a loaded machine that may take longer than any time."""
         before, deadline = read_lease(instance, GROUP.name), time.monotonic() + 60
         while read_lease(instance, GROUP.name) == before and time.monotonic() < deadline:
             time.sleep(0.01)
