@@ -20,8 +20,8 @@ from platform_assets.alerting.log_follower import LogFollower
 from platform_assets.alerting.raised_rows import Raised, demand_valid, find_raised
 from platform_assets.sinks.changed_rows import Told, find_changed_rows
 from platform_assets.sinks.file_rows import read_rows
-from platform_assets.sinks.sink import list_files
 from platform_assets.sinks.table_log import LogGapError, Step
+from platform_assets.sinks.table_version import list_files
 from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.progress import AlertProgress, QueryProgress
 from resources.duckdb import KeptConnection

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace as replace_fields
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -22,16 +21,12 @@ from platform_assets.publishing.start_positions import StartPositions
 from platform_assets.publishing.transactional_sender import OutRecord, TransactionalSender
 from platform_assets.sinks.changed_rows import find_changed_rows
 from platform_assets.sinks.file_rows import read_rows
-from platform_assets.sinks.sink import cut_portions, list_files
 from platform_assets.sinks.table_log import LogGapError, Step, TableLog
+from platform_assets.sinks.table_version import build_nullable_schema, cut_portions, list_files, open_version
 from platform_assets.streaming.delta.commit_info import CommitInfo, CommitKind
-from platform_assets.streaming.delta.delta_tables import build_arrow_schema
 from platform_assets.streaming.progress import QueryProgress, SinkProgress
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from deltalake import DeltaTable
-
     from platform_assets.streaming.formats.registered_schema import SchemaTarget
     from platform_assets.streaming.stream_spec import TableStream
     from resources.duckdb import DuckDBResource
@@ -194,26 +189,13 @@ class TablePublisher:
 
     def _send_portion(self, position: PublishedPosition, done: int) -> bool:
         """Sends some files of a whole table. The same version gives the same portions."""
-        portions = cut_portions(list_files(self._open_table(position)))
+        table = open_version(self._lakehouse, self._table.name, position.version, position.table_id)
+        portions = cut_portions(list_files(table))
         left = len(portions) - done
-        rows = read_rows(self._table_log.files, portions[done], self._build_schema()) if left > 0 else ()
+        rows = read_rows(self._table_log.files, portions[done], build_nullable_schema(self._table)) if left > 0 else ()
         after = msgspec.structs.replace(position, portions=done + 1 if left > 1 else None)
         self._send(self._writer.write_rows(rows), "whole", after)
         return True
-
-    def _open_table(self, position: PublishedPosition) -> DeltaTable:
-        from deltalake.exceptions import DeltaError
-
-        table = self._lakehouse.find_table(self._table.name)
-        if table is None or table.version() < position.version:
-            raise LogGapError(f"it no longer has version {position.version}")
-        if str(table.metadata().id) != position.table_id:
-            raise LogGapError("it is another table")
-        try:
-            table.load_as_version(position.version)
-        except (DeltaError, FileNotFoundError):
-            raise LogGapError(f"its log no longer holds version {position.version}") from None
-        return table
 
     def _follow(self, position: PublishedPosition) -> bool:
         """Sends what the next version changed."""
@@ -238,7 +220,7 @@ class TablePublisher:
         return True
 
     def _read_changes(self, step: Step) -> Iterator[OutRecord]:
-        files, schema = self._table_log.files, self._build_schema()
+        files, schema = self._table_log.files, build_nullable_schema(self._table)
         with find_changed_rows(self._engine, files, step, self._table, schema) as changed:
             yield from chain(self._writer.write_rows(changed.come), self._writer.write_tombstones(changed.ended))
 
@@ -250,11 +232,6 @@ class TablePublisher:
         self.transactions += 1
         self.last_commit_at = datetime.now(UTC)
         self.behind_since = None if self.version is None else self._table_log.read_time(position.version + 1)
-
-    def _build_schema(self) -> pa.Schema:
-        # What another program has written may lack a value; a required column of the schema would refuse the file.
-        nullable = tuple(replace_fields(column, nullable=True) for column in self._table.columns)
-        return build_arrow_schema(replace_fields(self._table, columns=nullable))
 
 
 def _name_batch(info: CommitInfo | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,21 +20,18 @@ from platform_assets.sinks import accounts, target_table
 from platform_assets.sinks.accounts import Account, Load, MovedError
 from platform_assets.sinks.changed_rows import find_changed_rows
 from platform_assets.sinks.file_rows import has_values, read_rows
-from platform_assets.sinks.table_log import DataFile, LogGapError, TableLog
+from platform_assets.sinks.table_log import LogGapError, TableLog
+from platform_assets.sinks.table_version import build_nullable_schema, cut_portions, list_files, open_version
 from platform_assets.sinks.target import Target
-from platform_assets.store_errors import find_store_error
 from platform_assets.streaming.progress import QueryProgress, SinkProgress
 from resources import postgres
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable
     from psycopg2.extensions import connection as Connection
 
     from resources.duckdb import DuckDBResource
     from resources.lakehouse import LakehouseResource
 
-# A portion is done again whole after a kill; each costs a commit.
-_PORTION_BYTES = 32 * 1024 * 1024
 # What nobody's commit shows: a load that was asked for, a table that was dropped or made anew, a database that is away.
 _LOOK_SECONDS = 15.0
 # Listing a log of 20,000 commits takes a disk 50 ms, and an object store 20 requests.
@@ -185,7 +182,7 @@ class Sink:
         if not new:
             return account
         assert account.version is not None
-        table = self._open_table(account.version)
+        table = open_version(self._lakehouse, self.target.table.name, account.version)
         for column in new:
             if has_values(self._log.files, list_files(table), column.name):
                 raise LogGapError(f"its column {column.name}, which is new here, has values already")
@@ -203,7 +200,7 @@ class Sink:
             self.behind_since = None
             return False
         self.behind_since = step.first_committed_at
-        schema = self._build_schema()
+        schema = build_nullable_schema(self.target.table)
         with (
             find_changed_rows(self._engine, self._log.files, step, self.target.table, schema) as changed,
             self._transaction() as cursor,
@@ -237,20 +234,18 @@ class Sink:
         """Does the next part of a load: its beginning, a portion, or its end."""
         if account.load is None:
             return self._begin_load(account)
-        table = self._open_table(account.load.version)
-        if str(table.metadata().id) != account.load.table_id:
-            raise LogGapError(f"{self.target.table.name} is another table")
+        load = account.load
+        table = open_version(self._lakehouse, self.target.table.name, load.version, load.table_id)
         portions = cut_portions(list_files(table))
         rows = 0
         with self._transaction() as cursor:
             accounts.lock_account(cursor, self.target, account)
-            if account.load.portions < len(portions):
-                portion = portions[account.load.portions]
-                batches = read_rows(self._log.files, portion, self._build_schema())
+            if load.portions < len(portions):
+                batches = read_rows(self._log.files, portions[load.portions], build_nullable_schema(self.target.table))
                 rows = target_table.copy_into_loading(cursor, self.target, batches)
                 accounts.note_portion(cursor, self.target)
             else:
-                self._end_load(cursor, account.load)
+                self._end_load(cursor, load)
             account = accounts.read_account(cursor, self.target)
         self._account = account
         self._count(account, rows)
@@ -281,54 +276,3 @@ class Sink:
         accounts.replace_totals(cursor, self.target, totals)
         committed_at = self._log.read_time(load.version)
         accounts.note_version(cursor, self.target, load.table_id, load.version, load.digest, committed_at)
-
-    def _open_table(self, version: int) -> DeltaTable:
-        """The table as it was. Raises `LogGapError` when that cannot be read any more."""
-        from deltalake.exceptions import DeltaError
-
-        table = self._lakehouse.find_table(self.target.table.name)
-        try:
-            if table is None or table.version() < version:
-                raise LogGapError(f"{self.target.table.name} no longer has version {version}")
-            table.load_as_version(version)
-        except (DeltaError, FileNotFoundError) as error:
-            if (store := find_store_error(self._lakehouse.root_uri, str(error))) is not None:
-                raise store from None
-            raise LogGapError(f"the log of {self.target.table.name} no longer holds version {version}") from None
-        return table
-
-    def _build_schema(self) -> Any:
-        from platform_assets.streaming.delta.delta_tables import build_arrow_schema
-
-        # What another program has written may lack a value; Postgres says so by the column's name.
-        nullable = tuple(replace(column, nullable=True) for column in self.target.table.columns)
-        return build_arrow_schema(replace(self.target.table, columns=nullable))
-
-
-def list_files(table: DeltaTable) -> list[DataFile]:
-    """All files of the table's version, in an order that does not change."""
-    from urllib.parse import unquote
-
-    import pyarrow as pa
-
-    found = []
-    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        partition = {
-            name.removeprefix("partition."): None if value is None else str(value)
-            for name, value in action.items() if name.startswith("partition.")
-        }  # fmt: skip
-        found.append(DataFile(unquote(action["path"]), action["size_bytes"], partition))
-    return sorted(found, key=lambda file: file.path)
-
-
-def cut_portions(files: Sequence[DataFile]) -> list[list[DataFile]]:
-    """The files in portions of some size, of at least one file each. The same files give the same portions."""
-    portions: list[list[DataFile]] = []
-    size = 0
-    for file in files:
-        if not portions or size + file.size_bytes > _PORTION_BYTES:
-            portions.append([])
-            size = 0
-        portions[-1].append(file)
-        size += file.size_bytes
-    return portions
