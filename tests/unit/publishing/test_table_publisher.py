@@ -79,7 +79,7 @@ def test_a_header_says_which_batch_or_why(published: PublishedTable) -> None:
 
 
 def test_a_whole_table_is_published_in_portions(published: PublishedTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform_assets.sinks.sink._PORTION_BYTES", 1)
+    monkeypatch.setattr("platform_assets.sinks.table_version._PORTION_BYTES", 1)
     for number in range(5):
         published.table.append([build_row(number)])
     publisher = published.open_publisher()

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.errors import SinkTargetError
-from platform_assets.sinks import sink as sink_module
 from platform_assets.sinks.sink import Sink
 from platform_assets.sinks.table_log import LogGapError
 from platform_assets.tables.spec import Column
@@ -131,7 +130,7 @@ def test_a_compaction_costs_nothing_and_an_upsert_sends_what_differs(table: Sunk
 
 
 def test_a_load_that_was_cut_short_goes_on_where_it_was(table: SunkTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_module, "_PORTION_BYTES", 1)
+    monkeypatch.setattr("platform_assets.sinks.table_version._PORTION_BYTES", 1)
     for number in range(5):
         table.append([build_row(number)])
     cut = table.open_sink()
