@@ -67,7 +67,7 @@ def authenticate(
 def mail_box() -> Iterator[MailBox]:
     box = MailBox()
     box.port = free_port()
-    controller = Controller(box, hostname="127.0.0.1", port=box.port)
+    controller = Controller(box, hostname="127.0.0.1", port=box.port, ready_timeout=60.0)
     controller.start()
     yield box
     controller.stop()
@@ -211,8 +211,8 @@ def test_a_mail_server_with_a_log_in_and_tls(
     box = MailBox()
     port = free_port()
     controller = Controller(
-        box, hostname="127.0.0.1", port=port, tls_context=context, require_starttls=True, authenticator=authenticate,
-        auth_required=True,
+        box, hostname="127.0.0.1", port=port, tls_context=context, require_starttls=True,
+        authenticator=authenticate, auth_required=True, ready_timeout=60.0,
     )  # fmt: skip
     controller.start()
     account = USER.replace("@", "%40")
