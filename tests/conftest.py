@@ -48,9 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # that tests start inherit that, and a test that ends one by SIGTERM would wait for ever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    chosen = {"not long": generated_cases.QUICK, "hypothesis": generated_cases.NEW}
-    profiles = [profile for start, profile in chosen.items() if config.option.markexpr.startswith(start)]
-    hypothesis.settings.load_profile(*profiles or ["headrace"])
+    profiles = {"not long": generated_cases.QUICK, "hypothesis": generated_cases.NEW}
+    chosen = (profile for start, profile in profiles.items() if config.option.markexpr.startswith(start))
+    hypothesis.settings.load_profile(next(chosen, "headrace"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -79,9 +79,7 @@ def back_up(groups: Sequence[StreamGroup], settings: Settings, place: str) -> di
     source, target = LakehouseResource.from_settings(settings), open_place(place, settings)
     with naming_disk_errors(place):
         with own_groups([group.name for group in groups], "backup", settings) as owned:
-            _demand_apart(source, target)
-            target.check_writable("name another place")
-            _demand_empty(target)
+            _demand_place(source, target)
             copy, created_at = LakehouseCopy(source.folder, target.folder), datetime.now(UTC)
             copy.complete()
             owned.demand()  # a copy of tables that somebody wrote meanwhile is none
@@ -97,9 +95,7 @@ def back_up_live(
     before anything is copied where the place has too little space.
     """
     source, target = LakehouseResource.from_settings(settings), open_place(place, settings)
-    _demand_apart(source, target)
-    target.check_writable("name another place")
-    _demand_empty(target)
+    _demand_place(source, target)
     _demand_space(source, target, settings)
     copy = LakehouseCopy(source.folder, target.folder)
     copy.approach()
@@ -187,6 +183,13 @@ def _finish(
     )
     write_manifest(target.folder, manifest)
     return manifest
+
+
+def _demand_place(source: LakehouseResource, target: LakehouseResource) -> None:
+    """Raises where no backup of the source can begin: within it, where nothing can be written, or where files are."""
+    _demand_apart(source, target)
+    target.check_writable("name another place")
+    _demand_empty(target)
 
 
 def _demand_empty(lakehouse: LakehouseResource, but: str = "") -> None:

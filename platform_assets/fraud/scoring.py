@@ -76,6 +76,8 @@ class FraudScoring:
         self._wanted: tuple[int | None, int | None, float] = (None, None, 1.0)
         self._served: dict[str, Any] | None = None
         self._unusable: set[int] = set()
+        # Empty until a person releases a card: who looks for the table finds that, and not that it is missing.
+        self._attempt("The table of released cards", self._make_releases)
 
     def refresh(self) -> None:
         """See `Relay`. The versions that are to be served, devices of fraud, the rows of `gold.card_features`.
@@ -98,8 +100,6 @@ class FraudScoring:
         scorecards = [self._scorecards[version] for version in sorted(self._scorecards)]
         self._built_in = frozenset(self._scorecards)
         self._attempt("Which version of the model judges", self._serve)
-        # Empty until a person releases a card: who looks for the table finds that, and not that it is missing.
-        self._attempt("The table of released cards", self._make_releases)
 
         # Executors on other machines do not see the files of this one.
         is_local = str(session.sparkContext.master).startswith("local")
